@@ -1,0 +1,64 @@
+"""The data loader on one core, with all that ViL-Seg makes of a photo, against decoding the same photos."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tempfile
+from pathlib import Path
+
+import torch
+import tyro
+from PIL import Image
+
+from harness import RESULTS, Ratio, median_seconds, report
+from maskfree.data import shapes
+from maskfree.data.loader import DataConfig, Share, Stream, build_loader
+from maskfree.data.shards import find_shards, read_shards
+from maskfree.methods.vilseg import ViLSegConfig
+from maskfree.text.tokenize import Tokenizer
+
+
+def main(
+    shards: tuple[str, ...] = ("../shared/data/flickr8k/train-000.tar",),
+    batch_size: int = 50,
+    repeats: int = 3,
+    results: Path = RESULTS,
+) -> None:
+    """Time one pass over the photos: read, decode, augment and collate, against Pillow's decoding alone.
+
+    Args:
+        shards: What to read, as for `maskfree train --data.shards`.
+        batch_size: Photos in a batch; their number divides by it best.
+        repeats: Passes of each.
+        results: Folder for the results file.
+    """
+    torch.set_num_threads(1)
+    photos = [example.photo for example in read_shards(find_shards(shards)) if isinstance(example.photo, bytes)]
+    num_batches = len(photos) // batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        shapes.write(Path(folder) / "shapes", 1)  # for its tokenizer: the paper's needs the network
+        tokenizer = Tokenizer.from_source(str(Path(folder) / "shapes"))
+    transform = ViLSegConfig().build_transform(tokenizer)
+    data = DataConfig(shards=shards, workers=0)
+
+    def load() -> None:
+        stream = Stream(data, transform, batch_size, 0, Share(0, 1))
+        for _ in itertools.islice(build_loader(stream, workers=0), num_batches):
+            pass
+
+    def decode() -> None:
+        for photo in photos[: num_batches * batch_size]:
+            Image.open(io.BytesIO(photo)).load()
+
+    seconds = median_seconds({"loader": load, "plain decoding": decode}, repeats, warm_up=1)
+    number = num_batches * batch_size
+    speeds = [{"candidate": name, "photos_per_second": round(number / taken, 1)} for name, taken in seconds.items()]
+    ratio = Ratio("loader's photos a second over plain decoding's", seconds["plain decoding"] / seconds["loader"])
+    per_photo = {f"{name}, a photo": taken / number for name, taken in seconds.items()}
+    settings = {"shards": shards, "photos": number, "batch_size": batch_size, "side_px": 224, "local_views": 6}
+    report("loader", per_photo, [ratio], settings, results, speeds)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,94 @@
+"""Make the pictures of README and docs/ with the bundled model.
+
+Usage: python docs/pictures.py                    the example photos, each beside its overlay
+       python docs/pictures.py --data COCO_MINI   also the best and worst label maps of coco-mini, beside the truth
+
+No photo of coco-mini goes into a picture: their makers' terms differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import maskfree
+from maskfree.data.benchmarks import benchmark
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+WORDS = {
+    "coffee": ["cup", "spoon", "table"],
+    "chelsea": ["cat", "wall"],
+    "astronaut": ["woman/person", "flag", "wall"],
+    "rocket": ["rocket", "sky", "smoke/fire", "tower"],
+}
+HEIGHT_PX = 400
+NUM_SHOWN = 4  # of the best, and of the worst
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Put two pictures of equal width side by side; the legend below one of them stays."""
+    gap = 8
+    canvas = Image.new("RGB", (left.width + gap + right.width, max(left.height, right.height)), (255, 255, 255))
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (left.width + gap, 0))
+    return canvas
+
+
+def write(picture: Image.Image, name: str) -> None:
+    """Save a picture among those of the pages."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    picture.save(IMAGES / f"{name}.jpg", quality=85, optimize=True)
+    print(f"docs/images/{name}.jpg")
+
+
+def examples(model: maskfree.Segmenter) -> None:
+    """The example photos, at one height, each beside its overlay."""
+    for name, words in WORDS.items():
+        photo = Image.open(ROOT / "examples" / f"{name}.jpg").convert("RGB")
+        photo = photo.resize((round(photo.width * HEIGHT_PX / photo.height), HEIGHT_PX), Image.Resampling.LANCZOS)
+        write(beside(photo, model.with_words(words)(photo).overlay()), name)
+
+
+def best_and_worst(model: maskfree.Segmenter, folder: Path) -> None:
+    """Label maps of coco-mini with the highest and lowest pixel accuracy, each beside the truth."""
+    data = benchmark("coco-mini")
+    model = model.with_words(data.words("synonyms"))
+    measured = []
+    for sample in data.samples(folder):
+        truth = sample.read_truth()
+        counts = truth < len(data.words())
+        if counts.mean() < 0.1:  # hardly anything to be right or wrong about
+            continue
+        result = model(sample.photo)
+        labels = np.where(counts, result.labels, len(data.words())).astype(np.uint8)
+        accuracy = float((labels == truth)[counts].mean())
+        nothing = np.zeros_like(result.image)
+        record = {**result.record, "background": "pixels of other things"}
+        shown = replace(result, labels=labels, image=nothing, record=record)
+        measured.append((accuracy, sample.photo.stem, shown, replace(shown, labels=truth)))
+    measured.sort(key=lambda entry: entry[:2])
+    for rank, (_, _, shown, truth) in enumerate(reversed(measured[-NUM_SHOWN:]), 1):
+        write(beside(shown.overlay(0.9), truth.overlay(0.9)), f"best-{rank}")
+    for rank, (_, _, shown, truth) in enumerate(measured[:NUM_SHOWN], 1):
+        write(beside(shown.overlay(0.9), truth.overlay(0.9)), f"worst-{rank}")
+
+
+def main() -> None:
+    """Make the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pocket", help="name of a model or folder of a checkpoint")
+    parser.add_argument("--data", type=Path, help="folder of coco-mini")
+    arguments = parser.parse_args()
+    model = maskfree.load(arguments.model)
+    examples(model)
+    if arguments.data:
+        best_and_worst(model, arguments.data)
+
+
+if __name__ == "__main__":
+    main()

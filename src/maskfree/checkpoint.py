@@ -1,0 +1,246 @@
+"""A checkpoint is a folder: weights.safetensors, run.json (every setting) and tokenizer.json. No pickle anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import dacite
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from maskfree.method import Method, MethodConfig
+from maskfree.text.tokenize import Tokenizer
+
+FORMAT = 1
+_WEIGHTS, _RUN, _TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"
+_MOST_BYTES = {_WEIGHTS: 2**36, _RUN: 2**24, _TOKENIZER: 2**27}
+_SCALE = "::scale"  # an int8 tensor NAME has the scales of its rows beside it as NAME::scale
+_INT8_FROM_ELEMENTS = 4096
+# Names, not functions: transformers puts its own in the place of torch.nn.init's while it builds a model.
+_RANDOM_FILLS = {
+    "uniform_",
+    "normal_",
+    "erfinv_",
+    "trunc_normal_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "orthogonal_",
+}
+
+Storage = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The keys of run.json that `load` relies on; what else is there is free."""
+
+    format: int
+    method: str
+    config: dict[str, Any]
+    name: str
+    templates: list[str]
+
+
+def save(
+    folder: Path,
+    method: Method,
+    config: MethodConfig,
+    tokenizer: Tokenizer,
+    run: Mapping[str, Any],
+    storage: Storage = "float32",
+) -> None:
+    """Write METHOD so that `load` needs nothing else; FOLDER appears whole or not at all, and replaces an older one.
+
+    RUN goes into run.json and has at least "name" and "templates". STORAGE int8 keeps large matrices as rows of 8 bits
+    with a scale each (smaller tensors stay float32); float16 halves every float tensor.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: FOLDER exists and is no checkpoint, or a weight is not finite.
+    """
+    if folder.exists() and not (folder / _RUN).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no checkpoint: it is not replaced")
+    header = {
+        "format": FORMAT,
+        "storage": storage,
+        "method": type(config).__name__,
+        "config": asdict(config.without_pretrained()),
+    }
+    dacite.from_dict(_Header, {**run, **header})
+    text = json.dumps(header | {**run, **header}, indent=2, ensure_ascii=False, allow_nan=False)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        unfinished.chmod(0o755)
+        (unfinished / _RUN).write_text(text + "\n", encoding="utf-8")
+        tokenizer.save(unfinished / _TOKENIZER)
+        save_file(_pack(method.state_dict(), storage), unfinished / _WEIGHTS)
+        (unfinished / _WEIGHTS).chmod(0o644)  # safetensors makes it private, as mkdtemp the folder
+        _swap(unfinished, folder)
+    except SafetensorError as error:  # its word for errors of the disk
+        raise OSError(f"cannot write {folder}: {error}") from error
+    except OSError as error:
+        raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load(
+    folder: Path, configs: Mapping[str, type[MethodConfig]], device: str = "cpu"
+) -> tuple[Method, Tokenizer, dict[str, Any], str]:
+    """Read a checkpoint: the method in eval mode, its tokenizer, run.json, and the SHA-256 of the weights file.
+
+    CONFIGS are the methods that may be built, by the name of their config class.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: run.json has wrong types, or tensors are missing, left over or misshapen.
+    """
+    for name, most in _MOST_BYTES.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}")
+        if (folder / name).stat().st_size > most:
+            raise ValueError(f"{folder / name} is larger than {most} bytes: it is not read")
+    run = _read_run(folder / _RUN)
+    if run["method"] not in configs:
+        raise ValueError(f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}")
+    config = _read_config(configs[run["method"]], run["config"], folder / _RUN)
+    with _NoRandomFill():
+        method = config.build()
+    method.load_state_dict(_unpack(folder / _WEIGHTS, method.state_dict()))
+    with (folder / _WEIGHTS).open("rb") as file:
+        weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    return method.to(device).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
+
+
+class _NoRandomFill(TorchFunctionMode):
+    """Modules made inside skip their random initial values, which takes most of the time: weights replace them anyway.
+
+    Constants are still filled in, so that buffers which no checkpoint holds are right.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in _RANDOM_FILLS:
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            tensor.detach().zero_()  # not what lay in memory: torch's trunc_normal_ draws until all is in its bounds
+            return tensor
+        return func(*args, **(kwargs or {}))
+
+
+def _swap(unfinished: Path, folder: Path) -> None:
+    """Put the finished folder in its place; an older one is there until the new one can take over."""
+    if not folder.exists():
+        unfinished.rename(folder)
+        return
+    older = unfinished.with_name(unfinished.name + "-old")
+    folder.rename(older)
+    unfinished.rename(folder)
+    shutil.rmtree(older)
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(run, dict):
+            raise ValueError("not an object")
+        if run.get("format") != FORMAT:
+            raise ValueError(f"format {run.get('format')!r} is unknown: this version reads {FORMAT}")
+        dacite.from_dict(_Header, run)
+    except (ValueError, RecursionError, dacite.DaciteError) as error:
+        raise ValueError(f"{path} is not a checkpoint's: {error}") from error
+    return run
+
+
+def _read_config(config_class: type[MethodConfig], values: dict[str, Any], path: Path) -> MethodConfig:
+    """Raises ValueError where VALUES do not fit the fields, or name weights that lie elsewhere."""
+    if any(key == "weights" and value is not None for key, value in _walk(values)):
+        raise ValueError(f"{path}: the config names outside weights: a checkpoint's own are all it may need")
+    rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _whole_numbers_too})
+    try:
+        return dacite.from_dict(config_class, values, rules)
+    except (dacite.DaciteError, TypeError) as error:
+        raise ValueError(f"{path}: the config does not fit {config_class.__name__}: {error}") from error
+
+
+def _whole_numbers_too(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+def _walk(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        yield key, value
+        if isinstance(value, Mapping):
+            yield from _walk(value)
+
+
+def _pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    packed = {}
+    for name, tensor in state.items():
+        values = tensor.detach().cpu()
+        if values.is_floating_point():
+            if storage == "int8" and values.ndim >= 2 and values.numel() >= _INT8_FROM_ELEMENTS:
+                values, packed[name + _SCALE] = _to_int8(values.float())
+            else:
+                values = values.to(torch.float16 if storage == "float16" else torch.float32)
+            if not packed.get(name + _SCALE, values).isfinite().all():
+                raise ValueError(f"the weights {name} are not finite, or too large to store as {storage}")
+        packed[name] = values.clone(memory_format=torch.contiguous_format)  # tied weights must not share memory
+    return packed
+
+
+def _to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return 8-bit rows and the scale of each: values are about row * scale."""
+    rows = values.flatten(1)
+    scales = rows.abs().amax(1) / 127
+    steps = scales.where(scales > 0, 1)[:, None]
+    return (rows / steps).round().to(torch.int8).view(values.shape), scales
+
+
+def _unpack(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read all tensors as float, having checked that names, shapes and kinds are those EXPECTED."""
+    try:
+        with safe_open(path, "pt") as file:
+            stored = set(file.keys())
+            names = {name for name in stored if name.removesuffix(_SCALE) not in stored - {name}}
+            if names != expected.keys():
+                raise ValueError(_difference(expected.keys() - names, names - expected.keys()))
+            for name in sorted(names):
+                shape = tuple(file.get_slice(name).get_shape())
+                if shape != tuple(expected[name].shape):
+                    raise ValueError(f"tensor {name} is {shape} where the method has {tuple(expected[name].shape)}")
+            return {name: _restore(file, name, stored, expected[name]) for name in names}
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"{path} does not fit its run.json or is damaged: {error}") from error
+
+
+def _restore(file: Any, name: str, stored: set[str], expected: Tensor) -> Tensor:
+    values = file.get_tensor(name)
+    if name + _SCALE in stored:
+        scales = file.get_tensor(name + _SCALE)
+        if scales.shape != values.shape[:1] or not scales.is_floating_point():
+            raise ValueError(f"the scales of {name} do not fit it")
+        return values.float().mul_(scales.view(-1, *[1] * (values.ndim - 1)))
+    if values.is_floating_point() != expected.is_floating_point():
+        raise ValueError(f"tensor {name} is {values.dtype} where the method has {expected.dtype}")
+    return values
+
+
+def _difference(missing: Iterable[str], extra: Iterable[str]) -> str:
+    parts = []
+    for kind, names in (("missing", sorted(missing)), ("left over", sorted(extra))):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            parts.append(f"{kind}: {', '.join(names[:3])}{more}")
+    return "tensors are " + "; ".join(parts)

@@ -1,0 +1,44 @@
+"""One photo as it comes from a source, still encoded, and its decoding."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from maskfree.data.photo import read_photo
+
+PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
+class Example:
+    """An encoded photo with its captions; `problem` is set, in one line, where the source could not give them."""
+
+    key: str
+    source: str
+    """Shard or folder, for messages."""
+    photo: bytes | Path = b""
+    captions: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def decode(example: Example, decode_px: int) -> Image.Image:
+    """Decode to an upright RGB photo.
+
+    A JPEG whose shorter side is at least twice DECODE_PX is decoded at a half, a quarter or an eighth of its size,
+    as long as that side keeps DECODE_PX; 0 keeps the full size.
+
+    Raises:
+        ValueError: the example has a problem, or the photo is larger than any sane one.
+        Exception: whatever else Pillow's decoders raise on a broken file.
+    """
+    if example.problem:
+        raise ValueError(example.problem)
+    with Image.open(io.BytesIO(example.photo) if isinstance(example.photo, bytes) else example.photo) as photo:
+        if decode_px:
+            shrink = decode_px / min(photo.size)
+            photo.draft("RGB", (round(photo.width * shrink), round(photo.height * shrink)))
+        return read_photo(photo)

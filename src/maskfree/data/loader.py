@@ -1,0 +1,203 @@
+"""Endless, seeded streams of training batches, whose position is a few integers, so that a run can continue exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from maskfree.data.examples import Example, decode
+from maskfree.data.images import find_photos, read_photos
+from maskfree.data.shards import find_shards, read_shards
+from maskfree.method import Transform
+from maskfree.types import Batch
+
+log = logging.getLogger(__name__)
+Read = Callable[[Sequence[str]], Iterator[Example]]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a run learns from: either shards of image-caption pairs, or folders of photos."""
+
+    shards: tuple[str, ...] = ()
+    """WebDataset shards: files, folders, globs, braces as in train-{000..005}.tar, http(s) URLs."""
+    images: tuple[str, ...] = ()
+    """Folders of photos without captions, for methods that need none."""
+    shapes: int = 0
+    """For a trial run: draw this many captioned photos of coloured shapes, and a tokenizer, and train on those."""
+    shuffle_buffer: int = 1000
+    """Encoded samples that each worker holds, to mix those of a shard."""
+    decode_px: int = 512
+    """Large JPEGs are decoded at 1/2, 1/4 or 1/8 as long as the shorter side keeps this many pixels; 0: full size."""
+    workers: int = 2
+    """Data processes beside each training process; 0 loads in the training process itself."""
+
+    def check(self) -> None:
+        """Make sure that the values make sense.
+
+        Raises:
+            ValueError: one of them does not.
+        """
+        if (bool(self.shards) + bool(self.images) + bool(self.shapes)) != 1:
+            raise ValueError("data needs exactly one of shards, images and shapes")
+        for name, least in (("shapes", 0), ("shuffle_buffer", 1), ("decode_px", 0), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"data.{name} is {getattr(self, name)}, must be at least {least}")
+
+
+class NoSamples(ValueError):  # noqa: N818 - an answer to the user, not a defect
+    """A whole pass over the data gave no sample that can be used."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a stream has come: the pass it is in, the samples it took of this pass, the broken ones in all passes."""
+
+    turn: int = 0
+    taken: int = 0
+    broken: int = 0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch, the stream that it came from, and where that stream stands after it."""
+
+    batch: Batch
+    stream: int
+    position: Position
+
+
+def seed_of(*parts: int | str) -> int:
+    """Hash PARTS to a seed in [0, 2**63), the same on every machine and in every process."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the data a stream reads: number INDEX of COUNT over all processes and workers."""
+
+    index: int
+    count: int
+
+    def examples(self, units: Sequence[str], read: Read, seed: int, turn: int) -> Iterator[Example]:
+        """Read this stream's part of pass TURN: whole units where there are enough, else every COUNT-th sample.
+
+        The parts of one pass are disjoint and complete, and move on by one stream with each pass.
+        """
+        rng = np.random.default_rng(seed_of(seed, "units", turn))
+        shuffled_units = [units[int(i)] for i in rng.permutation(len(units))]
+        first = (self.index + turn) % self.count
+        if len(units) >= self.count:
+            return read(shuffled_units[first :: self.count])
+        return itertools.islice(read(shuffled_units), first, None, self.count)
+
+
+def shuffled(examples: Iterator[Example], size: int, seed: int) -> Iterator[Example]:
+    """Mix a stream through a buffer of SIZE; every example comes out once."""
+    rng = np.random.default_rng(seed)
+    buffer = list(itertools.islice(examples, size))
+    for example in examples:
+        slot = rng.integers(size)
+        yield buffer[slot]
+        buffer[slot] = example
+    rng.shuffle(buffer)  # pyright: ignore[reportArgumentType] - a list is a mutable sequence
+    yield from buffer
+
+
+class Stream(IterableDataset[Loaded | NoSamples]):
+    """Batches without end for one process; its data workers split the part between them.
+
+    The order and all augmentation follow from SEED, the pass and the sample's key alone.
+    """
+
+    def __init__(self, data: DataConfig, transform: Transform, batch_size: int, seed: int, process: Share):
+        self.units = find_shards(data.shards) if data.shards else find_photos(data.images)
+        assert self.units, "the caller draws shapes first"
+        self.read: Read = read_shards if data.shards else read_photos
+        self.data, self.transform, self.batch_size, self.seed = data, transform, batch_size, seed
+        self.process = process
+        self.num_streams = max(data.workers, 1)
+        self.go_to([Position()] * self.num_streams, 0)
+
+    def go_to(self, positions: Sequence[Position], batches_done: int) -> None:
+        """Start where BATCHES_DONE batches, of which POSITIONS has each worker's last, have left off."""
+        assert len(positions) == self.num_streams
+        self.positions, self.batches_done = tuple(positions), batches_done
+
+    def __iter__(self) -> Iterator[Loaded | NoSamples]:
+        """Yield batches; at last `NoSamples`, if the data turn out to hold none, for the caller to raise."""
+        worker = get_worker_info()
+        # Workers are asked in turn, so after n batches it is the turn of stream n (modulo their number).
+        index = ((worker.id if worker else 0) + self.batches_done) % len(self.positions)
+        samples = self._samples(index)
+        try:
+            while True:
+                chunk = list(itertools.islice(samples, self.batch_size))
+                yield Loaded(self.transform.collate([sample for sample, _ in chunk]), index, chunk[-1][1])
+        except NoSamples as error:
+            yield error
+
+    def _samples(self, index: int) -> Iterator[tuple[object, Position]]:
+        """Augment the usable samples of this process's stream INDEX, each with the position after it."""
+        share = Share(self.process.index * len(self.positions) + index, self.process.count * len(self.positions))
+        start = self.positions[index]
+        broken, barren, seen = start.broken, 0, 0
+        for turn in itertools.count(start.turn):
+            skip = start.taken if turn == start.turn else 0
+            mixed = shuffled(
+                share.examples(self.units, self.read, self.seed, turn),
+                self.data.shuffle_buffer,
+                seed_of(self.seed, "buffer", turn, share.index),
+            )
+            usable = bool(skip)
+            for taken, example in enumerate(itertools.islice(mixed, skip, None), start=skip + 1):
+                seen += 1
+                try:
+                    photo = decode(example, self.data.decode_px)
+                except Exception as error:  # decoders raise anything at all on broken bytes; the run must live
+                    broken += 1
+                    reason = " ".join(str(error).split())
+                    log.warning("skipped sample %r of %s: %s", example.key, example.source, reason)
+                    continue
+                usable = True
+                sample = self.transform.sample(
+                    example.key, photo, example.captions, seed_of(self.seed, turn, example.key)
+                )
+                yield sample, Position(turn, taken, broken)
+            barren = 0 if usable else barren + 1
+            if barren == share.count:  # parts move on with each pass, so this amounts to all of the data
+                named = ", ".join(self.units[:3]) + (", ..." if len(self.units) > 3 else "")
+                raise NoSamples(f"none of the {seen} samples read from {named} can be used")
+
+
+def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]:
+    """Run STREAM on WORKERS processes, or in this one for 0."""
+    return DataLoader(
+        stream,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_start_worker,
+        prefetch_factor=2 if workers else None,
+    )
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _start_worker(worker: int) -> None:
+    """One thread each; Ctrl-C is the training process's business, and what it makes of SIGTERM is not the worker's."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,78 @@
+"""Random crops, flips and recolouring of one photo: pure functions of a photo and a numpy random generator."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+Box = tuple[float, float, float, float]
+
+# Rec. 601 luma, and the chroma plane that a hue shift turns: rows are Y, I, Q.
+_RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+
+
+def random_box(
+    rng: np.random.Generator,
+    photo_size: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """Draw a crop: (left, top, right, bottom) as fractions of the photo's sides, in [0, 1].
+
+    SCALE bounds the crop's share of the photo's area, RATIO its width over its height in pixels (log-uniform);
+    PHOTO_SIZE is (width, height) in pixels. A draw that does not fit is repeated, at last the largest central
+    crop within RATIO is taken. Source: Szegedy et al. 2014, section 6 (arXiv:1409.4842).
+    """
+    aspect = photo_size[0] / photo_size[1]
+    log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
+    for _ in range(10):
+        area = rng.uniform(*scale)
+        shape = math.exp(rng.uniform(*log_ratio)) / aspect  # ratio of the fractions
+        width, height = math.sqrt(area * shape), math.sqrt(area / shape)
+        if width <= 1 and height <= 1:
+            left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+            return left, top, min(left + width, 1.0), min(top + height, 1.0)
+    shape = min(max(aspect, ratio[0]), ratio[1]) / aspect
+    width, height = min(1.0, shape), min(1.0, 1 / shape)
+    return (1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2
+
+
+def crop(photo: Image.Image, box: Box, side_px: int, flip: bool = False) -> Float[Tensor, "3 h w"]:
+    """Cut BOX (fractions) out of an RGB photo as a square of SIDE_PX in [0, 1]; FLIP mirrors it left to right."""
+    width, height = photo.size
+    bounds = (box[0] * width, box[1] * height, min(box[2] * width, width), min(box[3] * height, height))
+    view = photo.resize((side_px, side_px), Image.Resampling.BILINEAR, box=bounds, reducing_gap=2.0)
+    pixels = np.asarray(view)
+    channels_first = np.ascontiguousarray((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1))
+    return torch.from_numpy(channels_first).float().div_(255)
+
+
+def recolour(
+    image: Float[Tensor, "3 h w"],
+    rng: np.random.Generator,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.1,
+) -> Float[Tensor, "3 h w"]:
+    """Change brightness, contrast and saturation by a factor in 1 -/+ the argument, and the hue by up to HUE turns.
+
+    Every step is affine in colour and keeps the others' pivot, so the order does not matter and one 3x3 matrix does
+    all four. Differs: hue turns in the YIQ plane instead of HSV, and values are clipped to [0, 1] once, at the end.
+    """
+    light, spread, colour = (
+        rng.uniform(max(0.0, 1 - amount), 1 + amount) for amount in (brightness, contrast, saturation)
+    )
+    angle = 2 * math.pi * rng.uniform(-hue, hue)
+    cosine, sine = colour * math.cos(angle), colour * math.sin(angle)
+    chroma = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    matrix = torch.from_numpy(light * spread * (_YIQ_TO_RGB @ chroma @ _RGB_TO_YIQ)).to(image.dtype)
+    luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype) @ image.mean(dim=(1, 2))
+    flat = torch.addmm(light * (1 - spread) * luma, matrix, image.flatten(1))
+    return flat.clamp_(0, 1).view_as(image)

@@ -1,0 +1,1 @@
+"""Protocols that measure a `Segmenter` on a benchmark, one file each."""

@@ -1,0 +1,109 @@
+"""Rows of results: a measured number together with everything that it depends on, one JSON file each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+PACKAGES = ("maskfree", "torch", "transformers", "numpy", "Pillow")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of one protocol on one benchmark. Scores lie in [0, 1]; None where there was nothing to count."""
+
+    benchmark: str
+    num_photos: int
+    files_sha256: str  # of the photos' paths, a line each
+    names_file: str
+    names_sha256: str
+    protocol: dict[str, Any]  # the fields of `zero_shot.Protocol`, templates spelled out
+    model: str
+    weights_sha256: str
+    mean_iou: float | None
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    iou: dict[str, float | None]  # by class; with a background rule the last one is "background"
+    seconds_per_photo: float  # decoding included, truth and counting not
+    command: str
+    date: str  # UTC, ISO 8601
+    versions: dict[str, str]
+    machine: dict[str, Any]
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix: what ran, and a short hash of the protocol's remaining fields."""
+        rest = {k: v for k, v in self.protocol.items() if k not in ("names", "background")}
+        digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:6]
+        parts = (self.benchmark, self.model, self.protocol["names"], self.protocol["background"], digest)
+        return "-".join(re.sub(r"[^a-zA-Z0-9.]+", "-", str(part)).strip("-") for part in parts)
+
+
+def write_row(row: Row, folder: Path) -> Path:
+    """Write a row into FOLDER under a name made of what ran; an older run of the same protocol is replaced."""
+    return write_json({"format": FORMAT, **asdict(row)}, folder / f"{row.stem}.json")
+
+
+def read_row(path: Path) -> Row:
+    """Read a row back.
+
+    Raises:
+        ValueError: the file is no row of this format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT or set(content) != {f.name for f in fields(Row)}:
+            raise ValueError("other fields than this version's")
+        return Row(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no results row of format {FORMAT}: {error!r}") from error
+
+
+def write_json(content: Any, path: Path) -> Path:
+    """Write CONTENT to PATH in one step: readers see the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.write("\n")
+        Path(temporary).chmod(0o644)  # mkstemp makes it private
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
+    """Name what ran: processor, its cores, threads used, device."""
+    return {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": threads, "device": device}
+
+
+def cpu_model() -> str:
+    """Processor name as Linux gives it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN: None stands for it."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""Grouping algorithms without parameters."""

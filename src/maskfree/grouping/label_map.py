@@ -1,0 +1,63 @@
+"""The label map: scores of patches, enlarged to pixels, and the class that wins at each."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, UInt
+from torch import Tensor
+
+_BLOCK_PIXELS = 2**16  # worked on at once: few enough to stay in a core's cache
+
+
+def label_map(
+    scores: Float[Tensor, "k hp wp"], *, size: tuple[int, int], extent: tuple[float, float]
+) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
+    """Enlarge SCORES bilinearly to SIZE (height, width) and return the best class of each pixel with its score.
+
+    EXTENT is how many patches down and across the photo covers; what lies beyond is padding. Equal to
+    `interpolate(mode="bilinear", align_corners=False)` and arg-max where the extent is whole, but made band by band
+    between two rows of patches: it never holds more than the result, and skips classes that cannot win in a band.
+    """
+    (height, width), (_, rows, _) = size, scores.shape
+    left, right, across = _neighbours(width, extent[1], scores.shape[2])
+    above, _, down = _neighbours(height, extent[0], rows)
+    labels = torch.zeros(height, width, dtype=torch.uint8 if len(scores) <= 256 else torch.int16)
+    best = torch.empty(height, width, dtype=torch.float16)
+    bands, num_lines = torch.unique_consecutive(above, return_counts=True)
+    start = 0
+    for row, stop in zip(bands.tolist(), (num_lines.cumsum(0)).tolist(), strict=True):
+        pair = scores[:, [row, min(row + 1, rows - 1)]]
+        ends = torch.lerp(pair[:, :, left], pair[:, :, right], across)  # k 2 w
+        certain = ends.amin(1).amax(0)  # some class has at least this score, wherever in the band
+        candidates = (ends.amax(1) >= certain).any(1).nonzero()[:, 0].tolist()
+        for top in range(start, stop, max(1, _BLOCK_PIXELS // width)):
+            bottom = min(top + max(1, _BLOCK_PIXELS // width), stop)
+            _fill(labels[top:bottom], best[top:bottom], ends, candidates, down[top:bottom, None])
+        start = stop
+    ids = labels.numpy()
+    return (ids if len(scores) <= 256 else ids.astype(np.uint16)), best.numpy()
+
+
+def _neighbours(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each pixel's centre: the patch before it, the one after it, and how far it lies towards the latter."""
+    centres = (torch.arange(num_pixels, dtype=torch.float64) + 0.5) * (extent / num_pixels) - 0.5
+    centres = centres.clamp(0, num_patches - 1)
+    before = centres.long()
+    return before, (before + 1).clamp(max=num_patches - 1), (centres - before).float()
+
+
+def _fill(labels: Tensor, best: Tensor, ends: Tensor, candidates: list[int], down: Tensor) -> None:
+    """Write the winner among CANDIDATES and its score for the lines whose place between the ends is DOWN."""
+    first, *others = candidates  # ascending
+    change = ends[:, 1] - ends[:, 0]
+    highest = torch.addcmul(ends[first, 0], change[first], down)
+    labels.fill_(first)
+    score, wins = torch.empty_like(highest), torch.empty(highest.shape, dtype=torch.bool)
+    for index in others:
+        torch.addcmul(ends[index, 0], change[index], down, out=score)
+        torch.gt(score, highest, out=wins)
+        # A later winner has the larger id; this is faster than masked_fill_.
+        torch.maximum(labels, wins.to(labels.dtype).mul_(index), out=labels)
+        torch.maximum(highest, score, out=highest)
+    best.copy_(highest)

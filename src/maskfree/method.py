@@ -1,0 +1,88 @@
+"""The contract between a method and whatever trains, evaluates or runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from maskfree.types import Batch, Losses, Tokens
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class Method(nn.Module, ABC):
+    """A published segmentation method: encoders, one grouping head and its losses.
+
+    `gather` concatenates a tensor of every process along its first axis, with gradients; the training loop replaces the
+    identity by the real collective, so that a method sees the global batch and never talks to processes itself.
+    """
+
+    gather: Callable[[Tensor], Tensor] = staticmethod(_identity)
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Losses:
+        """Return the weighted terms whose sum is minimised."""
+
+    @abstractmethod
+    def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        """Embed texts; unit norm."""
+
+    @abstractmethod
+    def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
+        """Cosine of each patch, through its group, to each class, in [-1, 1]. Sides are multiples of `stride_px`."""
+
+    @property
+    @abstractmethod
+    def stride_px(self) -> int:
+        """Pixels a patch spans on each side."""
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Update what gradients do not reach after step STEP of STEPS, counted from 0; by default nothing.
+
+        For example a moving-average teacher, a centre or a memory bank.
+        """
+
+
+class Transform(ABC):
+    """What a method wants made of one sample, on a data worker, and how samples become a batch. Must be picklable."""
+
+    @abstractmethod
+    def sample(self, key: str, photo: Image, captions: Sequence[str], seed: int) -> Any:
+        """Augment one RGB photo; all randomness comes from SEED. CAPTIONS is empty for unlabelled photos."""
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Stack samples into a batch."""
+
+
+@dataclass(frozen=True)
+class MethodConfig(ABC):
+    """Plain values that describe a method; only `build` and `build_transform` read them."""
+
+    @abstractmethod
+    def build(self) -> Method:
+        """Make the method; pretrained weights are read if the config names them."""
+
+    @abstractmethod
+    def build_transform(self, tokenizer: Any) -> Transform:
+        """Make the per-sample transform; TOKENIZER is a `maskfree.text.tokenize.Tokenizer`."""
+
+    @abstractmethod
+    def tokenizer_source(self) -> str:
+        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+
+    @abstractmethod
+    def without_pretrained(self) -> MethodConfig:
+        """The same architecture with every value spelled out and no outside weights, as a checkpoint stores it."""
+
+    @abstractmethod
+    def for_inference(self) -> MethodConfig:
+        """`without_pretrained`, without the parts that only training uses; its tensors are a subset of the method's."""

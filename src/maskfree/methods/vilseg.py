@@ -1,0 +1,316 @@
+"""ViL-Seg: image-text contrast, local-to-global contrast and an online clustering head (Liu et al., ECCV 2022).
+
+Source: arXiv:2207.08455. Differs: see the method's page in the docs; each difference is a field of the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.grouping.kmeans import kmeans
+from maskfree.losses.contrastive import image_to_text, info_nce
+from maskfree.method import Method, MethodConfig
+from maskfree.methods.vilseg_terms import (
+    ClusterTerm,
+    CrossTerm,
+    Distillation,
+    LiteralVision,
+    VisionTerm,
+)
+from maskfree.methods.vilseg_views import ViLSegTransform
+from maskfree.nn.cluster_head import ClusterHead
+from maskfree.nn.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
+from maskfree.nn.projection import DinoHead, ProjectionConfig
+from maskfree.text.tokenize import Tokenizer
+from maskfree.types import Batch, Losses, Tokens
+
+Label = Callable[[Float[Tensor, "b d hp wp"]], Int[Tensor, "b hp wp"]]
+
+
+class PixelEmbedder(nn.Module):
+    """Image encoder and projection: one embedding per patch, in the space of the texts."""
+
+    def __init__(self, encoder: ImageEncoder, projection: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.projection = projection
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
+        """Return the pixel embeddings, not normalised, so that their mean weighs sure pixels more."""
+        return self.projection(self.encoder(images))
+
+
+class TextEmbedder(nn.Module):
+    """Text encoder and projection."""
+
+    def __init__(self, encoder: TextEncoder, projection: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.projection = projection
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        """Return the text embeddings; unit norm."""
+        return F.normalize(self.projection(self.encoder(tokens)), dim=-1)
+
+
+class ViLSeg(Method):
+    """The whole of ViL-Seg; a term that is None is left out.
+
+    LABEL puts the pixels of each photo into one of NUM_GROUPS regions, which take the class of their mean; without it
+    every pixel is its own region.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: PixelEmbedder,
+        text: TextEmbedder,
+        cross: CrossTerm,
+        vision: VisionTerm | None = None,
+        cluster: ClusterTerm | None = None,
+        label: Label | None = None,
+        num_groups: int = 0,
+    ):
+        super().__init__()
+        self.image = image
+        self.text = text
+        self.cross = cross
+        self.vision = vision
+        self.cluster = cluster
+        self._label = label
+        self._num_groups = num_groups
+
+    def forward(self, batch: Batch) -> Losses:
+        """Return the terms `cross` (if the batch has captions), `vision` and `cluster`. Source: eq. 1."""
+        pixels = self.image(batch.images)
+        overall = pixels.mean((2, 3))
+        parts = []
+        if batch.captions is not None:
+            parts.append(self.cross(F.normalize(overall, dim=-1), self.encode_text(batch.captions), self.gather))
+        if self.vision is not None:
+            assert batch.local_views is not None, "L_vision needs local views"
+            local = self.image(batch.local_views.flatten(0, 1)).mean((2, 3))
+            local = local.unflatten(0, batch.local_views.shape[:2])
+            parts.append(self.vision(batch.images, overall, local, self.gather))
+        if self.cluster is not None:
+            assert batch.twins is not None, "L_cluster needs twins"
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cluster.detach):
+                twins = self.image(batch.twins)
+            parts.append(self.cluster(pixels, twins, batch.twins_flipped, self.gather))
+        terms = {name: term for part in parts for name, term in part.terms.items()}
+        if not terms:
+            raise ValueError("nothing to learn: the photos have no captions, and L_vision and L_cluster are off")
+        return Losses(terms, {name: value for part in parts for name, value in part.health.items()})
+
+    def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        """Embed texts; unit norm."""
+        return self.text(tokens)
+
+    def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
+        """Cosine of each patch's region to each class, in [-1, 1]."""
+        pixels = self.image(images)
+        if self._label is None:
+            return torch.einsum("bdhw,kd->bkhw", F.normalize(pixels, dim=1), classes)
+        members = F.one_hot(self._label(pixels).flatten(1), self._num_groups).to(pixels.dtype)  # b n g
+        # The direction of a region's sum is that of its mean; an empty region's is zero, and no patch reads it.
+        regions = F.normalize(members.mT @ pixels.flatten(2).mT, dim=-1)  # b g d
+        return (members @ (regions @ classes.T)).mT.unflatten(2, pixels.shape[-2:])
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels a patch spans on each side."""
+        return self.image.encoder.stride_px
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Move the teacher and its centre; keep the temperature in its bounds."""
+        self.cross.after_step()
+        if self.vision is not None:
+            self.vision.after_step(self.image, step / steps)
+
+
+@dataclass(frozen=True)
+class CrossConfig:
+    """L_cross. Differs: the paper prints `symmetric` False and names no temperature."""
+
+    weight: float = 1.0
+    symmetric: bool = True  # also text to image
+    initial_scale: float = 1 / 0.07  # 1 / temperature
+    max_scale: float = 100.0
+
+    def build(self) -> CrossTerm:
+        """Make the term."""
+        return CrossTerm(
+            weight=self.weight,
+            contrast=info_nce if self.symmetric else image_to_text,
+            initial_scale=self.initial_scale,
+            max_scale=self.max_scale,
+        )
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """L_vision. Differs: `mode` "literal" is eq. 2 as printed, which collapses; the default adds what DINO has."""
+
+    weight: float = 1.0
+    mode: Literal["literal", "distillation"] = "distillation"
+    head: Literal["linear", "dino"] = "linear"  # the paper's linear layer, or DINO's MLP
+    out_dim: int = 2048
+    num_local_views: int = 6
+    local_side_px: int = 96
+    local_scale: tuple[float, float] = (0.05, 0.4)  # share of the photo's area
+    teacher_momentum: float = 0.996  # rises to 1 as a cosine
+    teacher_temperature: float = 0.04
+    student_temperature: float = 0.1
+    centre_momentum: float = 0.9
+
+    def build(self, image: PixelEmbedder, embed_dim: int) -> VisionTerm:
+        """Make the term; a teacher starts as a copy of IMAGE."""
+        linear = self.head == "linear"
+        head = nn.Linear(embed_dim, self.out_dim) if linear else DinoHead(channels=embed_dim, out_dim=self.out_dim)
+        if self.mode == "literal":
+            return LiteralVision(weight=self.weight, head=head)
+        return Distillation(
+            weight=self.weight,
+            image=image,
+            head=head,
+            out_dim=self.out_dim,
+            temperatures=(self.teacher_temperature, self.student_temperature),
+            teacher_momentum=self.teacher_momentum,
+            centre_momentum=self.centre_momentum,
+        )
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """L_cluster and its head. The paper says 25 clusters in section 4.1 and 20 in 4.3."""
+
+    weight: float = 1.0
+    num_clusters: int = 20
+    detach: bool = True  # no gradient to the encoder, as in the paper
+    displacement: int = 0  # also pair patches up to so many apart
+    kernel: int = 1  # of the head's convolution; odd
+    lamb: float = 1.0  # weight of the entropy of the assignments; 1 is mutual information
+
+    def build(self, embed_dim: int) -> ClusterTerm:
+        """Make the term and its head.
+
+        Raises:
+            ValueError: the kernel is even, so that the map would shrink.
+        """
+        if self.kernel % 2 == 0:
+            raise ValueError(f"cluster.kernel is {self.kernel}: it must be odd")
+        return ClusterTerm(
+            weight=self.weight,
+            head=ClusterHead(dim=embed_dim, num_clusters=self.num_clusters, kernel=self.kernel),
+            detach=self.detach,
+            displacement=self.displacement,
+            lamb=self.lamb,
+        )
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """The global view and the augmentations."""
+
+    side_px: int = 224
+    scale: tuple[float, float] = (0.4, 1.0)  # share of the photo's area
+    mirror: float = 0.5  # probability, of each view by itself
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
+
+
+@dataclass(frozen=True)
+class ViLSegConfig(MethodConfig):
+    """Everything that describes a ViL-Seg; the defaults are the paper's."""
+
+    image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    tokenizer: str | None = "openai/clip-vit-base-patch16"  # folder or Hugging Face name; None is the text weights'
+    embed_dim: int = 512
+    image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    cross: CrossConfig = field(default_factory=CrossConfig)
+    vision: VisionConfig | None = field(default_factory=VisionConfig)
+    cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
+    grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
+    kmeans_clusters: int = 20  # of each photo, for the grouping "kmeans"
+
+    def build(self) -> ViLSeg:
+        """Make the method; pretrained weights are read if the config names them.
+
+        Raises:
+            ValueError: the grouping needs a head that is switched off, or a view does not divide into patches.
+        """
+        if self.grouping == "clusters" and self.cluster is None:
+            raise ValueError("grouping 'clusters' needs the clustering head: set cluster, or choose kmeans or pixels")
+        encoder, text_encoder = self.image.build(), self.text.build()
+        for side_px in (self.views.side_px, *([self.vision.local_side_px] if self.vision else [])):
+            if side_px % encoder.stride_px:
+                raise ValueError(f"a view of {side_px} px does not divide into patches of {encoder.stride_px} px")
+        image = PixelEmbedder(encoder, self.image_projection.build_for_pixels(encoder.channels, self.embed_dim))
+        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
+        cluster = self.cluster.build(self.embed_dim) if self.cluster else None
+        label, num_groups = None, 0
+        if self.grouping == "clusters" and cluster and self.cluster:
+            label, num_groups = cluster.label, self.cluster.num_clusters
+        elif self.grouping == "kmeans":
+            label, num_groups = partial(_kmeans_labels, num_clusters=self.kmeans_clusters), self.kmeans_clusters
+        return ViLSeg(
+            image=image,
+            text=text,
+            cross=self.cross.build(),
+            vision=self.vision.build(image, self.embed_dim) if self.vision else None,
+            cluster=cluster,
+            label=label,
+            num_groups=num_groups,
+        )
+
+    def build_transform(self, tokenizer: Tokenizer | None) -> ViLSegTransform:
+        """Make the views that the terms which are on need; photos without captions need no TOKENIZER.
+
+        Raises:
+            ValueError: TOKENIZER gives longer texts or more different tokens than the text encoder takes.
+        """
+        if tokenizer is not None:
+            self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
+        vision = self.vision or VisionConfig(num_local_views=0)
+        return ViLSegTransform(
+            tokenizer=tokenizer,
+            side_px=self.views.side_px,
+            scale=self.views.scale,
+            mirror=self.views.mirror,
+            jitter=self.views.jitter,
+            num_local_views=vision.num_local_views,
+            local_side_px=vision.local_side_px,
+            local_scale=vision.local_scale,
+            with_twin=self.cluster is not None,
+        )
+
+    def tokenizer_source(self) -> str:
+        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        source = self.tokenizer or self.text.weights
+        if source is None:
+            raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
+        return source
+
+    def without_pretrained(self) -> ViLSegConfig:
+        """The same architecture with every value spelled out and no outside weights."""
+        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), tokenizer=None)
+
+    def for_inference(self) -> ViLSegConfig:
+        """`without_pretrained`, without what only training uses: L_vision, and the head unless it gives the regions."""
+        cluster = self.cluster if self.grouping == "clusters" else None
+        return replace(self.without_pretrained(), vision=None, cluster=cluster)
+
+
+def _kmeans_labels(pixels: Float[Tensor, "b d hp wp"], num_clusters: int) -> Int[Tensor, "b hp wp"]:
+    labels, _ = kmeans(pixels.flatten(2).mT, num_clusters)
+    return labels.unflatten(1, pixels.shape[-2:])

@@ -1,0 +1,313 @@
+"""Image and text encoders: one face over transformers' towers (and timm's, an extra)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskfree.nn.pretrained import (
+    Value,
+    freeze_batch_norms,
+    initialise_convolutions,
+    make_tower,
+    plain_fields,
+    read_configuration,
+)
+from maskfree.types import Tokens
+
+_STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+
+
+class ImageEncoder(nn.Module):
+    """An image tower read as a feature map: RGB in [0, 1] in, one feature per patch out, at any size."""
+
+    def __init__(
+        self,
+        *,
+        tower: nn.Module,
+        read: Callable[[nn.Module, Tensor, int], Tensor],
+        channels: int,
+        stride_px: int,
+        statistics: str,
+    ):
+        super().__init__()
+        # On a CPU, convolutions are about three times faster with the channels last.
+        self.tower = tower.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.channels = channels
+        self.stride_px = stride_px
+        self._read = read
+        self.mean: Tensor
+        self.deviation: Tensor
+        mean, deviation = _STATISTICS[statistics]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c hp wp"]:
+        """Return the features of each patch; sides are multiples of `stride_px`.
+
+        Raises:
+            ValueError: a side is not.
+        """
+        height, width = images.shape[-2:]
+        if height % self.stride_px or width % self.stride_px:
+            raise ValueError(f"an image of {height}x{width} px does not divide into patches of {self.stride_px} px")
+        normalised = (images - self.mean) / self.deviation
+        return self._read(self.tower, normalised.contiguous(memory_format=torch.channels_last), self.stride_px)
+
+
+class TextEncoder(nn.Module):
+    """A text tower with its pooling: one feature per text.
+
+    A frozen one keeps the feature of every text that it has seen (on the CPU, by token ids), since captions come back
+    each epoch; it has no dropout, and no gradient reaches it.
+    """
+
+    _MOST_KEPT = 500_000
+
+    def __init__(self, *, tower: nn.Module, pool: Callable[[Tensor, Tokens], Tensor], channels: int, frozen: bool):
+        super().__init__()
+        self.tower = tower.requires_grad_(not frozen)
+        self.channels = channels
+        self.frozen = frozen
+        self._pool = pool
+        self._kept: dict[bytes, Tensor] = {}
+        self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b c"]:
+        """Return one feature per text, not normalised."""
+        if not self.frozen:
+            return self._encode(tokens)
+        keys = [ids[mask].cpu().numpy().tobytes() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+        features = {key: self._kept[key] for key in keys if key in self._kept}
+        fresh = {key: row for row, key in enumerate(keys) if key not in features}
+        if fresh:
+            rows = torch.tensor(list(fresh.values()), device=tokens.ids.device)
+            with torch.no_grad():
+                encoded = self._encode(Tokens(tokens.ids[rows], tokens.mask[rows])).float().cpu()
+            new = {key: feature.clone() for key, feature in zip(fresh, encoded, strict=True)}
+            features |= new
+            if len(self._kept) < self._MOST_KEPT:
+                self._kept |= new
+        return torch.stack([features[key] for key in keys]).to(tokens.ids.device)
+
+    def _encode(self, tokens: Tokens) -> Tensor:
+        hidden = self.tower(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
+        return self._pool(hidden, tokens)
+
+
+def _patch_tokens(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
+    """ViT: drop the class token, put the patches back on their grid."""
+    return _grid(tower(images, interpolate_pos_encoding=True).last_hidden_state, images, stride_px)
+
+
+def _dinov2_tokens(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
+    return _grid(tower(images).last_hidden_state, images, stride_px)
+
+
+def _clip_tokens(tower: Any, images: Tensor, stride_px: int) -> Tensor:
+    """CLIP: its last normalisation belongs to the class token only, and dense use extends it to the patches."""
+    hidden = tower(images, interpolate_pos_encoding=True).last_hidden_state
+    return _grid(tower.post_layernorm(hidden), images, stride_px)
+
+
+def _grid(hidden: Tensor, images: Tensor, stride_px: int) -> Tensor:
+    height, width = images.shape[-2] // stride_px, images.shape[-1] // stride_px
+    return hidden[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+
+
+def _feature_map(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
+    return tower(images).last_hidden_state
+
+
+def _last_map(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
+    return tower(images)[-1]
+
+
+def _measure_transformer(tower: Any, configuration: Any, wanted_px: int | None) -> tuple[int, int]:
+    stride_px = configuration.patch_size
+    if wanted_px not in (None, stride_px):
+        raise ValueError(f"output_stride {wanted_px}: a vision transformer keeps its patch of {stride_px} px")
+    return configuration.hidden_size, stride_px
+
+
+def _measure_resnet(tower: Any, configuration: Any, wanted_px: int | None) -> tuple[int, int]:
+    stride_px = 4 * 2 ** (len(configuration.depths) - 1) * (2 if configuration.downsample_in_first_stage else 1)
+    return configuration.hidden_sizes[-1], _dilate_resnet(tower, stride_px, wanted_px or stride_px)
+
+
+def _measure_mobilenet(tower: Any, configuration: Any, wanted_px: int | None) -> tuple[int, int]:
+    return tower.conv_1x1.convolution.out_channels, configuration.output_stride
+
+
+@dataclass(frozen=True)
+class _Family:
+    configuration: str
+    model: str
+    read: Callable[[nn.Module, Tensor, int], Tensor]
+    measure: Callable[[Any, Any, int | None], tuple[int, int]]  # (channels, pixels a patch) at the wanted stride
+    statistics: str
+    options: dict[str, bool] = field(default_factory=dict)
+
+
+_NO_POOLER = {"add_pooling_layer": False}
+_IMAGE_FAMILIES = {
+    "vit": _Family("ViTConfig", "ViTModel", _patch_tokens, _measure_transformer, "half", _NO_POOLER),
+    "dinov2": _Family("Dinov2Config", "Dinov2Model", _dinov2_tokens, _measure_transformer, "imagenet"),
+    "clip": _Family("CLIPVisionConfig", "CLIPVisionModel", _clip_tokens, _measure_transformer, "clip"),
+    "resnet": _Family("ResNetConfig", "ResNetModel", _feature_map, _measure_resnet, "imagenet"),
+    "mobilenet_v2": _Family(
+        "MobileNetV2Config", "MobileNetV2Model", _feature_map, _measure_mobilenet, "half", _NO_POOLER
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """Which image encoder: a family, changes to its defaults, and where weights come from.
+
+    `architecture` overrides fields of the family's transformers configuration; for timm it holds `name` and further
+    arguments of `timm.create_model`.
+    """
+
+    family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "timm"] = "vit"
+    architecture: dict[str, Value] = field(default_factory=dict)
+    weights: str | None = None  # folder or Hugging Face name; None is random
+    output_stride: int | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
+    statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
+
+    def build(self) -> ImageEncoder:
+        """Make the encoder; weights are read if named."""
+        if self.family == "timm":
+            return self._build_timm()
+        family = _IMAGE_FAMILIES[self.family]
+        configuration = read_configuration(family.configuration, self.weights, self._changes())
+        tower = make_tower(family.model, configuration, self.weights, **family.options)
+        freeze_batch_norms(tower)
+        if self.weights is None:
+            initialise_convolutions(tower)
+        channels, stride_px = family.measure(tower, configuration, self.output_stride)
+        return ImageEncoder(
+            tower=tower,
+            read=family.read,
+            channels=channels,
+            stride_px=stride_px,
+            statistics=self.statistics or family.statistics,
+        )
+
+    def without_pretrained(self) -> ImageEncoderConfig:
+        """The same network with every value spelled out and no outside weights."""
+        if self.family == "timm":
+            return replace(self, weights=None)
+        family = _IMAGE_FAMILIES[self.family]
+        configuration = read_configuration(family.configuration, self.weights, self._changes())
+        return replace(self, architecture=plain_fields(configuration), weights=None)
+
+    def _changes(self) -> dict[str, Value]:
+        """MobileNetV2 dilates by itself, by a field of its configuration."""
+        if self.family == "mobilenet_v2" and self.output_stride is not None:
+            return self.architecture | {"output_stride": self.output_stride}
+        return self.architecture
+
+    def _build_timm(self) -> ImageEncoder:
+        try:
+            import timm  # pyright: ignore[reportMissingImports] - an extra that drags in torchvision
+        except ImportError as error:
+            raise ValueError("the family timm needs the package timm: pip install maskfree[zoo]") from error
+        arguments: dict[str, Value] = {"features_only": True, "out_indices": [-1]} | self.architecture
+        if self.output_stride:
+            arguments["output_stride"] = self.output_stride
+        name = str(arguments.pop("name"))
+        tower = timm.create_model(name, checkpoint_path=self.weights or "", **arguments)
+        freeze_batch_norms(tower)
+        return ImageEncoder(
+            tower=tower,
+            read=_last_map,
+            channels=tower.feature_info.channels()[-1],
+            stride_px=tower.feature_info.reduction()[-1],
+            statistics=self.statistics or "imagenet",
+        )
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Which text encoder: CLIP's transformer read at its end token, or a BERT read as the mean of its tokens."""
+
+    family: Literal["clip", "bert"] = "clip"
+    architecture: dict[str, Value] = field(default_factory=dict)  # overrides fields of transformers' configuration
+    weights: str | None = None  # folder or Hugging Face name; None is random
+    frozen: bool = False  # not trained; its features are kept per text
+
+    def build(self) -> TextEncoder:
+        """Make the encoder; weights are read if named."""
+        configuration = self._configuration()
+        if self.family == "bert":
+            tower, pool = make_tower("BertModel", configuration, self.weights, **_NO_POOLER), _mean_of_tokens
+        else:
+            tower, pool = make_tower("CLIPTextModel", configuration, self.weights), _end_token
+        return TextEncoder(tower=tower, pool=pool, channels=configuration.hidden_size, frozen=self.frozen)
+
+    def check(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the encoder takes a tokenizer's output.
+
+        Raises:
+            ValueError: it knows fewer tokens, or takes shorter texts only.
+        """
+        configuration = self._configuration()
+        if vocabulary_size > configuration.vocab_size:
+            raise ValueError(f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}")
+        longest = configuration.max_position_embeddings
+        if max_length > longest:
+            raise ValueError(f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}")
+
+    def without_pretrained(self) -> TextEncoderConfig:
+        """The same network with every value spelled out and no outside weights."""
+        return replace(self, architecture=plain_fields(self._configuration()), weights=None)
+
+    def _configuration(self) -> Any:
+        name = "BertConfig" if self.family == "bert" else "CLIPTextConfig"
+        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        without_dropout = still if self.family == "bert" else {"attention_dropout": 0.0}
+        return read_configuration(name, self.weights, self.architecture | (without_dropout if self.frozen else {}))
+
+
+def _mean_of_tokens(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    weight = tokens.mask[:, :, None].to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def _end_token(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    """The last token that is not padding, which a CLIP tokenizer makes the end token."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), tokens.mask.sum(1) - 1]
+
+
+def _dilate_resnet(tower: Any, stride_px: int, wanted_px: int) -> int:
+    """Turn strides of the last stages into dilation until a patch spans WANTED_PX; same weights, denser features.
+
+    Raises:
+        ValueError: WANTED_PX is not the present stride divided by a power of two.
+    """
+    stages = list(tower.encoder.stages)
+    dilations = {stride_px // 2**n: n for n in range(len(stages))}
+    if wanted_px not in dilations:
+        raise ValueError(f"output_stride {wanted_px}: this network can have {', '.join(map(str, dilations))}")
+    dilation = 1
+    for stage in stages[len(stages) - dilations[wanted_px] :]:
+        spacing, dilation = dilation, dilation * 2  # of neighbours before and after the stage's own stride
+        for block in stage.layers:
+            for convolution in (part for part in block.shortcut.modules() if isinstance(part, nn.Conv2d)):
+                convolution.stride = (1, 1)
+            for convolution in (part for part in block.layer.modules() if isinstance(part, nn.Conv2d)):
+                if convolution.kernel_size[0] > 1:
+                    convolution.dilation, convolution.padding = (spacing, spacing), (spacing, spacing)
+                if convolution.stride[0] > 1:
+                    convolution.stride, spacing = (1, 1), dilation
+    return wanted_px

@@ -1,0 +1,72 @@
+"""From an encoder's features to the space that images and texts share, and to a contrast head's prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+_pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
+
+
+@dataclass(frozen=True)
+class ProjectionConfig:
+    """How features become embeddings: as they are, by one linear map, or by two with a GELU between."""
+
+    kind: Literal["identity", "linear", "mlp"] = "linear"
+    hidden: int = 2048  # width between the two maps of "mlp"
+
+    def build_for_pixels(self, channels: int, dim: int) -> nn.Module:
+        """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
+        return self._build(_pointwise, channels, dim)
+
+    def build_for_vectors(self, channels: int, dim: int) -> nn.Module:
+        """Make the map of (b, c) features to DIM."""
+        return self._build(nn.Linear, channels, dim)
+
+    def _build(self, layer: Callable[[int, int], nn.Module], channels: int, dim: int) -> nn.Module:
+        if self.kind == "linear":
+            return layer(channels, dim)
+        if self.kind == "mlp":
+            return nn.Sequential(layer(channels, self.hidden), nn.GELU(), layer(self.hidden, dim))
+        if channels != dim:
+            raise ValueError(f"an identity projection keeps {channels} channels, but the embedding has {dim}")
+        return nn.Identity()
+
+
+class DinoHead(nn.Module):
+    """DINO's head: a GELU MLP to a narrow unit vector, then its cosine to each of `out_dim` learned directions.
+
+    Source: Caron et al. 2021, appendix C (arXiv:2104.14294).
+    """
+
+    def __init__(self, *, channels: int, out_dim: int, hidden: int = 2048, bottleneck: int = 256):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        self.mlp.apply(_truncate)
+        self.directions = parametrizations.weight_norm(nn.Linear(bottleneck, out_dim, bias=False))
+        lengths = self.directions.get_parameter("parametrizations.weight.original0")
+        nn.init.ones_(lengths)
+        lengths.requires_grad_(False)
+
+    def forward(self, features: Float[Tensor, "*b c"]) -> Float[Tensor, "*b p"]:
+        """Return one logit per direction, in [-1, 1]."""
+        return self.directions(F.normalize(self.mlp(features), dim=-1))
+
+
+def _truncate(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

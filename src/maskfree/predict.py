@@ -1,0 +1,323 @@
+"""From a photo and words to a label map: resize, windows, background rule; the class embeddings are computed once."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, UInt, UInt8
+from PIL import Image
+from torch import Tensor
+
+from maskfree.data.photo import PhotoLike, photo_name, read_photo
+from maskfree.grouping.label_map import label_map
+from maskfree.method import Method
+from maskfree.text.background import Background
+from maskfree.text.prompts import TEMPLATES, fill, mean_over_templates
+from maskfree.text.vocabulary import Vocabulary
+from maskfree.types import BACKGROUND, Segmentation, Tokens
+
+_TEXTS_AT_ONCE = 64
+_AHEAD_PHOTOS = 4  # batches' worth of photos decoded ahead, so that equal sizes meet
+_AHEAD_PIXELS = 40_000_000  # but no further photo once these are reached
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a photo is shown to the network. Windows and their stride are rounded to whole patches."""
+
+    side_px: int = 448  # shorter side after resizing
+    max_long_px: int = 2048  # longer side after resizing; the shorter gives way
+    max_whole_px: int = 896  # photos whose resized sides both fit are seen whole, others through windows
+    window_px: int = 448
+    stride_px: int = 224  # step from window to window; overlapping scores are averaged
+    batch_size: int = 4  # photos or windows that go through the network together
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast
+
+    def __post_init__(self) -> None:
+        for name in ("side_px", "max_long_px", "max_whole_px", "window_px", "stride_px", "batch_size"):
+            if not 1 <= getattr(self, name) <= 16384:
+                raise ValueError(f"{name} is {getattr(self, name)}: it lies between 1 and 16384")
+        if self.stride_px > self.window_px:
+            raise ValueError(f"stride_px {self.stride_px} exceeds window_px {self.window_px}: windows would leave gaps")
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size at which the network sees a photo, before padding."""
+        scale = min(self.side_px / min(height, width), self.max_long_px / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True)
+class PhotoError:
+    """A photo that could not be read, and why, in one line."""
+
+    photo: str
+    reason: str
+
+
+class _Photo(NamedTuple):
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    shown: UInt8[np.ndarray, "hs ws 3"]  # resized and padded to whole patches
+
+
+class _Window(NamedTuple):
+    """A rectangle of a photo's patches."""
+
+    photo: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def place(self, unit: int = 1) -> tuple[slice, slice]:
+        """Return the rows and columns, in patches or, with the pixels of a patch as UNIT, in pixels."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return slice(self.top * unit, bottom * unit), slice(self.left * unit, right * unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A method with its tokenizer, and the words to look for. Immutable: `with_words` returns another one."""
+
+    method: Method
+    tokenizer: Callable[[Sequence[str]], Tokens]
+    name: str = "unnamed"
+    weights_hash: str = ""
+    templates: tuple[str, ...] = TEMPLATES["photo"]
+    background: Background = field(default_factory=Background)
+    inference: Inference = field(default_factory=Inference)
+    vocabulary: Vocabulary | None = None
+    embeddings: Float[Tensor, "p d"] | None = None  # of every phrase: words and synonyms, then background words
+
+    def with_words(
+        self,
+        words: Sequence[str],
+        background: str | Background | None = None,
+        templates: str | Sequence[str] | None = None,
+    ) -> Segmenter:
+        """Return a Segmenter for WORDS ("sofa/couch" are synonyms), whose embeddings are computed here and now.
+
+        BACKGROUND is a rule as `Background.parse` reads it. TEMPLATES is the name of a prompt set, or prompts that hold
+        `{}`. Both stay as they are by default.
+
+        Raises:
+            ValueError: words, background or templates break their rules.
+        """
+        vocabulary = Vocabulary.parse(words)
+        rule = self.background if background is None else background
+        rule = Background.parse(rule) if isinstance(rule, str) else rule
+        together = Vocabulary.parse(["/".join(synonyms) for synonyms in (*vocabulary.classes, *rule.words)])
+        if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
+            raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
+        chosen = _templates(self.templates if templates is None else templates)
+        texts = fill(chosen, together.flatten()[0])
+        return replace(
+            self,
+            vocabulary=vocabulary,
+            background=rule,
+            templates=chosen,
+            embeddings=mean_over_templates(self._embed(texts), len(chosen)),
+        )
+
+    def with_inference(self, inference: Inference) -> Segmenter:
+        """Return the same with other INFERENCE settings."""
+        return replace(self, inference=inference)
+
+    @overload
+    def __call__(self, photo: PhotoLike) -> Segmentation: ...
+    @overload
+    def __call__(self, photo: list[PhotoLike] | tuple[PhotoLike, ...]) -> list[Segmentation]: ...
+    def __call__(self, photo):
+        """Name every pixel of a photo, or of each in a list.
+
+        Raises:
+            ValueError: no words were chosen, or a photo is damaged.
+            OSError: a photo cannot be read.
+        """
+        if isinstance(photo, list | tuple):
+            return list(self._segment_all((read_photo(each), photo_name(each)) for each in photo))
+        return next(self._segment_all([(read_photo(photo), photo_name(photo))]))
+
+    def segment_many(self, photos: Iterable[PhotoLike]) -> Iterator[Segmentation | PhotoError]:
+        """Name every pixel of each photo, in order and in batches; what cannot be read gives a PhotoError in its place.
+
+        Photos are read a few batches ahead, so that memory is bounded however many there are.
+        """
+        return self._segment_all(map(_open, photos))
+
+    def score_map(self, photo: PhotoLike) -> Float[Tensor, "k hp wp"]:
+        """Return the cosine of each patch to each class, the best of its synonyms; `labels_of` turns it into labels.
+
+        With a `words:` rule the last class is the background. Patches that are padding only are left out.
+        """
+        return self._score([self._show(read_photo(photo), "")])[0]
+
+    def labels_of(
+        self, scores: Float[Tensor, "k hp wp"], size: tuple[int, int]
+    ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
+        """Turn a score map into ids and winning cosines at the photo's SIZE (height, width) by the background rule."""
+        resized = self.inference.resized(*size)
+        stride_px = self.method.stride_px
+        labels, best = label_map(scores, size=size, extent=(resized[0] / stride_px, resized[1] / stride_px))
+        if self.background.threshold is not None:
+            background_id = len(self._words.classes)
+            labels = labels if background_id < 256 else labels.astype(np.uint16)
+            labels[best < self.background.threshold] = background_id
+        return labels, best
+
+    @property
+    def _words(self) -> Vocabulary:
+        if self.vocabulary is None:
+            raise ValueError("no words were chosen: call with_words([...]) first")
+        return self.vocabulary
+
+    @property
+    def _device(self) -> torch.device:
+        return next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
+
+    def _autocast(self) -> torch.autocast:
+        low = self.inference.precision == "bfloat16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=low)
+
+    @torch.inference_mode()
+    def _embed(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        parts = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
+        return torch.cat([self.method.encode_text(self.tokenizer(part).to(self._device)) for part in parts])
+
+    def _segment_all(self, opened: Iterable[tuple[Image.Image, str] | PhotoError]) -> Iterator[Any]:
+        opened = iter(opened)
+        while chunk := self._take(opened):
+            scores = iter(self._score([photo for photo in chunk if isinstance(photo, _Photo)]))
+            while chunk:
+                photo = chunk.popleft()
+                yield photo if isinstance(photo, PhotoError) else self._result(photo, next(scores))
+                del photo
+
+    def _take(self, opened: Iterator[tuple[Image.Image, str] | PhotoError]) -> deque[_Photo | PhotoError]:
+        chunk: deque[_Photo | PhotoError] = deque()
+        pixels = 0
+        for item in opened:
+            if isinstance(item, PhotoError):
+                chunk.append(item)
+            else:
+                chunk.append(self._show(*item))
+                pixels += item[0].width * item[0].height
+            if len(chunk) >= _AHEAD_PHOTOS * self.inference.batch_size or pixels >= _AHEAD_PIXELS:
+                break
+        return chunk
+
+    def _show(self, photo: Image.Image, name: str) -> _Photo:
+        height, width = self.inference.resized(photo.height, photo.width)
+        small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        unit = self.method.stride_px
+        padding = ((0, -height % unit), (0, -width % unit), (0, 0))
+        return _Photo(name, np.asarray(photo), np.pad(np.asarray(small), padding, mode="edge"))
+
+    @torch.inference_mode()
+    def _score(self, photos: Sequence[_Photo]) -> list[Float[Tensor, "k hp wp"]]:
+        """Run the network over all windows of PHOTOS, equal sizes in batches, and average where windows overlap."""
+        unit = self.method.stride_px
+        num_classes = len(self._words.classes) + bool(self.background.words)
+        sums, visits = [], []
+        by_size: dict[tuple[int, int], list[_Window]] = defaultdict(list)
+        for index, photo in enumerate(photos):
+            patches = photo.shown.shape[0] // unit, photo.shown.shape[1] // unit
+            sums.append(torch.zeros(num_classes, *patches))
+            visits.append(torch.zeros(patches))
+            for window in self._windows(index, *patches):
+                by_size[window.height, window.width].append(window)
+        for windows in by_size.values():
+            for start in range(0, len(windows), self.inference.batch_size):
+                batch = windows[start : start + self.inference.batch_size]
+                for window, scores in zip(batch, self._run(photos, batch), strict=True):
+                    down, across = window.place()
+                    sums[window.photo][:, down, across] += scores
+                    visits[window.photo][down, across] += 1
+        return [total / count for total, count in zip(sums, visits, strict=True)]
+
+    def _windows(self, photo: int, height: int, width: int) -> list[_Window]:
+        unit = self.method.stride_px
+        longest = max(1, self.inference.max_whole_px // unit)
+        if height <= longest and width <= longest:
+            return [_Window(photo, 0, 0, height, width)]
+        window, step = (max(1, round(px / unit)) for px in (self.inference.window_px, self.inference.stride_px))
+        return [
+            _Window(photo, top, left, min(window, height), min(window, width))
+            for top in _starts(height, window, step)
+            for left in _starts(width, window, step)
+        ]
+
+    def _run(self, photos: Sequence[_Photo], windows: Sequence[_Window]) -> Float[Tensor, "b k hp wp"]:
+        crops = [photos[window.photo].shown[window.place(self.method.stride_px)] for window in windows]
+        # h w 3 in memory is what torch calls channels last, which is also what convolutions like best
+        images = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float().div_(255)
+        assert self.embeddings is not None  # they come with the vocabulary
+        with self._autocast():
+            scores = self.method.segment(images, self.embeddings)
+        scores = scores.float().cpu()
+        if not scores.isfinite().all():
+            raise ValueError(f"the model {self.name} gave scores that are not numbers: its weights are unusable")
+        return _best_of_synonyms(scores, self._words.classes, self.background.words)
+
+    def _result(self, photo: _Photo, scores: Float[Tensor, "k hp wp"]) -> Segmentation:
+        height, width = photo.image.shape[:2]
+        labels, best = self.labels_of(scores, (height, width))
+        rule = {"rule": str(self.background), "id": len(self._words.classes)} if self.background else None
+        record = {
+            "photo": {"name": photo.name, "width": width, "height": height},
+            "words": [list(synonyms) for synonyms in self._words.classes],
+            "background": rule,
+            "templates": list(self.templates),
+            "resized": dict(zip(("height", "width"), self.inference.resized(height, width), strict=True)),
+            "inference": asdict(self.inference) | {"patch_px": self.method.stride_px},
+            "model": {"name": self.name, "weights_sha256": self.weights_hash},
+            "versions": dict(_versions()),
+        }
+        return Segmentation(labels=labels, words=self._words.names, scores=best, image=photo.image, record=record)
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((package, version(package)) for package in ("maskfree", "torch", "transformers"))
+
+
+def _open(photo: PhotoLike) -> tuple[Image.Image, str] | PhotoError:
+    try:
+        return read_photo(photo), photo_name(photo)
+    except (ValueError, OSError) as error:
+        return PhotoError(str(photo) if isinstance(photo, str | Path) else photo_name(photo), str(error))
+
+
+def _templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(chosen, str):
+        return tuple(chosen)
+    if chosen in TEMPLATES:
+        return TEMPLATES[chosen]
+    if "{}" in chosen:
+        return (chosen,)
+    raise ValueError(f"the prompt set {chosen!r} is unknown: {', '.join(TEMPLATES)}, or a prompt that holds {{}}")
+
+
+def _starts(length: int, window: int, step: int) -> list[int]:
+    """Starts of windows that cover LENGTH, the last one shifted back to the border."""
+    return [*range(0, length - window, step), max(0, length - window)]
+
+
+def _best_of_synonyms(
+    scores: Float[Tensor, "b p hp wp"], classes: Sequence[tuple[str, ...]], background: Sequence[tuple[str, ...]]
+) -> Float[Tensor, "b k hp wp"]:
+    """A class scores as the best of its synonyms; all background words together are one class."""
+    sizes = [len(synonyms) for synonyms in classes]
+    if background:
+        sizes.append(sum(map(len, background)))
+    if max(sizes) == 1:
+        return scores
+    return torch.cat([part.amax(1, keepdim=True) for part in scores.split(sizes, dim=1)], dim=1)

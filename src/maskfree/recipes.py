@@ -1,0 +1,152 @@
+"""Named runs: each is a function that returns every setting of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from maskfree.data.loader import DataConfig
+from maskfree.learner import TrainConfig
+from maskfree.methods.vilseg import ClusterConfig, ViewConfig, ViLSegConfig, VisionConfig
+from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.train import Recipe
+
+
+def vilseg() -> Recipe:
+    """The paper's: ViT-B/16 and CLIP's text transformer on CC12M, 768 pairs a step (it names no number of steps).
+
+    Source: arXiv:2207.08455, section 4.1. Shards come from img2dataset; name yours with --data.shards.
+    """
+    return Recipe(
+        name="vilseg",
+        method=ViLSegConfig(),
+        data=DataConfig(shards=("cc12m/{00000..01242}.tar",), workers=8),
+        train=TrainConfig(
+            steps=250_000,  # 16 passes over the 12 million pairs
+            batch_size=768,
+            learning_rate=5e-4,
+            weight_decay=0.04,
+            warm_up_steps=4000,
+            clip_norm=3.0,  # as DINO, whose rate and decay the paper uses
+            precision="bf16-mixed",
+            log_every=50,
+            save_every=2000,
+        ),
+    )
+
+
+def vilseg_pocket() -> Recipe:
+    """The bundled model's: MobileNetV2 and a frozen MiniLM on Flickr8k, small enough for two cores.
+
+    Name your copies with --data.shards, --method.image.weights and --method.text.weights.
+    """
+    return Recipe(
+        name="pocket",
+        method=ViLSegConfig(
+            image=ImageEncoderConfig(family="mobilenet_v2", weights="mobilenet_v2_imagenet", output_stride=16),
+            text=TextEncoderConfig(family="bert", weights="all-minilm-l6-v2", frozen=True),
+            tokenizer=None,
+            embed_dim=384,
+            vision=VisionConfig(num_local_views=2),
+            cluster=ClusterConfig(num_clusters=20),
+            views=ViewConfig(side_px=224, scale=(0.5, 1.0)),
+        ),
+        data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), workers=1),
+        train=TrainConfig(
+            steps=4000,
+            batch_size=64,
+            learning_rate=1e-3,
+            warm_up_steps=200,
+            rates=(("image.encoder", 0.1),),
+            average_decay=0.999,
+            storage="float16",
+        ),
+    )
+
+
+def vilseg_debug() -> Recipe:
+    """Seconds, and nothing from outside: toy towers learn to name coloured shapes, which the run draws for itself."""
+    return Recipe(
+        name="vilseg-debug",
+        method=ViLSegConfig(
+            image=ImageEncoderConfig(
+                family="vit",
+                architecture={
+                    "hidden_size": 48,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 3,
+                    "intermediate_size": 96,
+                    "image_size": 64,
+                    "patch_size": 8,
+                },
+            ),
+            text=TextEncoderConfig(
+                family="bert",
+                architecture={
+                    "vocab_size": 256,
+                    "hidden_size": 32,
+                    "num_hidden_layers": 1,
+                    "num_attention_heads": 2,
+                    "intermediate_size": 64,
+                    "max_position_embeddings": 80,
+                },
+            ),
+            tokenizer=None,
+            embed_dim=32,
+            vision=VisionConfig(num_local_views=2, local_side_px=32, out_dim=64),
+            cluster=ClusterConfig(num_clusters=8),
+            views=ViewConfig(side_px=64),
+        ),
+        data=DataConfig(shapes=400, workers=0, shuffle_buffer=100),
+        train=TrainConfig(
+            steps=200,
+            batch_size=32,
+            learning_rate=2e-3,
+            warm_up_steps=20,
+            average_decay=0.98,
+            log_every=10,
+            save_every=50,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train a model. Every setting of the recipe is an option; the finished model is OUT/model."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+    leave_out: tuple[str, ...] = ()
+    """Optional parts of the method to switch off, as in method.vision."""
+    out: Path = Path("run")
+    """Folder for the model, the log, and the states from which to resume."""
+    resume: bool = False
+    """Go on after a kill or an interruption, with the same settings."""
+
+    def whole(self) -> Recipe:
+        """Return the recipe without the parts that are left out.
+
+        Raises:
+            ValueError: a name leads to no part, or to one that cannot be left out.
+        """
+        recipe = self.recipe
+        for part in self.leave_out:
+            recipe = _cleared(recipe, part.split("."), part)
+        return recipe
+
+
+def _cleared(settings: Any, names: Sequence[str], part: str) -> Any:
+    value = getattr(settings, names[0], None)
+    if not is_dataclass(value):
+        raise ValueError(f"there is no part {part!r} to leave out")
+    if names[1:]:
+        return replace(settings, **{names[0]: _cleared(value, names[1:], part)})
+    if "None" not in str(type(settings).__dataclass_fields__[names[0]].type):
+        raise ValueError(f"{part!r} cannot be left out")
+    return replace(settings, **{names[0]: None})
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {recipe.__name__: recipe for recipe in (vilseg, vilseg_pocket, vilseg_debug)}

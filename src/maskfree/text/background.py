@@ -1,0 +1,49 @@
+"""The background rule: which pixels get none of the words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from maskfree.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Background:
+    """What becomes background: nothing, pixels whose best cosine is below a threshold, or those that words win."""
+
+    threshold: float | None = None
+    words: tuple[tuple[str, ...], ...] = ()  # each with its synonyms
+
+    @classmethod
+    def parse(cls, rule: str) -> Background:
+        """Read `none`, `threshold:T` with T in [-1, 1], or `words:W,W,...`.
+
+        Raises:
+            ValueError: RULE is none of them.
+
+        >>> Background.parse("words:wall,sky/cloud").words
+        (('wall',), ('sky', 'cloud'))
+        """
+        kind, _, value = rule.strip().partition(":")
+        if kind == "none" and not value:
+            return cls()
+        if kind == "threshold":
+            try:
+                threshold = float(value)
+            except ValueError:
+                threshold = math.nan
+            if not -1 <= threshold <= 1:
+                raise ValueError(f"the background threshold {value!r} is not a cosine: a number in [-1, 1]")
+            return cls(threshold=threshold)
+        if kind == "words":
+            return cls(words=Vocabulary.parse([value]).classes)
+        raise ValueError(f"the background rule {rule!r} is unknown: none, threshold:T or words:W,W,...")
+
+    def __str__(self) -> str:
+        if self.threshold is not None:
+            return f"threshold:{self.threshold:g}"
+        return "words:" + ",".join(map("/".join, self.words)) if self.words else "none"
+
+    def __bool__(self) -> bool:
+        return self.threshold is not None or bool(self.words)

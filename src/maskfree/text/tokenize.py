@@ -1,0 +1,87 @@
+"""Texts to padded token ids, through a `tokenizers` file that travels with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tokenizers
+import torch
+import transformers
+
+from maskfree.types import Tokens
+
+_PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
+
+
+class Tokenizer:
+    """A trained tokenizer with a fixed longest text; calling it gives padded tokens. Picklable."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, max_length: int = 77):
+        self._tokenizer = tokenizer
+        self._padding_id = _padding_id(tokenizer)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length)
+        self.max_length = max_length
+
+    @classmethod
+    def from_source(cls, source: str, max_length: int = 77) -> Tokenizer:
+        """Read the tokenizer of a folder, or of a Hugging Face name, and cut its texts to MAX_LENGTH tokens.
+
+        Raises:
+            FileNotFoundError: SOURCE is neither.
+        """
+        path = Path(source) / "tokenizer.json"
+        if path.is_file():
+            return cls(_read(path), max_length)
+        try:
+            fast = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"no tokenizer in {source!r}: give a folder or a Hugging Face name") from error
+        return cls(fast.backend_tokenizer, max_length)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Tokenizer:
+        """Read what `save` wrote, with the longest text that it records.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not a tokenizer.
+        """
+        tokenizer = _read(path)
+        return cls(tokenizer, tokenizer.truncation["max_length"] if tokenizer.truncation else 77)
+
+    def save(self, path: Path) -> None:
+        """Write one JSON file that `from_file` reads."""
+        path.write_text(self._tokenizer.to_str(), encoding="utf-8")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of different ids, added tokens included."""
+        return self._tokenizer.get_vocab_size()
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenize a batch, padded to its longest text."""
+        # One by one: encode_batch starts threads, which data workers must not fork over.
+        rows = [self._tokenizer.encode(text).ids or [self._padding_id] for text in texts]
+        longest = max(map(len, rows), default=0)
+        ids = torch.tensor([row + [self._padding_id] * (longest - len(row)) for row in rows], dtype=torch.long)
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        return Tokens(ids.reshape(len(rows), longest), torch.arange(longest) < lengths[:, None])
+
+
+def _read(path: Path) -> tokenizers.Tokenizer:
+    if not path.is_file():
+        raise FileNotFoundError(f"no tokenizer file {path}")
+    try:
+        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a tokenizer file: {reason}") from error
+
+
+def _padding_id(tokenizer: tokenizers.Tokenizer) -> int:
+    if tokenizer.padding:
+        return int(tokenizer.padding["pad_id"])
+    ids = (tokenizer.token_to_id(name) for name in _PADDING_NAMES)
+    return next((i for i in ids if i is not None), 0)

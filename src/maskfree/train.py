@@ -1,0 +1,219 @@
+"""The training loop, on Lightning Fabric: one process or many; a killed run goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+
+from maskfree import checkpoint, resume
+from maskfree.data import shapes
+from maskfree.data.loader import DataConfig, Loaded, NoSamples, Position, Share, Stream, build_loader, seed_of
+from maskfree.learner import Learner, TrainConfig
+from maskfree.method import MethodConfig, Transform
+from maskfree.monitor import Monitor
+from maskfree.text.tokenize import Tokenizer
+
+log = logging.getLogger(__name__)
+
+FREE_SETTINGS = ("train.log_every", "train.save_every")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a run."""
+
+    name: str
+    """What the trained model calls itself."""
+    method: MethodConfig
+    """What is trained."""
+    data: DataConfig
+    """What it learns from."""
+    train: TrainConfig
+    """How."""
+    templates: tuple[str, ...] = ("a photo of a {}",)
+    """Prompts that the trained model puts class names into."""
+
+
+def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
+    """Train RECIPE in folder OUT and write the finished model to OUT/model; return the number of steps done.
+
+    They are fewer than the recipe's if SIGINT or SIGTERM arrived: the state is saved then, and RESUME_RUN goes on from
+    it. It also goes on after a kill, from the last saved state, with the same losses as if nothing had happened.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data or the run in OUT; or the loss is not finite.
+        OSError: the data cannot be read, or OUT not written.
+    """
+    config, data, settings = recipe.train, recipe.data, resume.settings_of(recipe)
+    config.check()
+    data.check()
+    fabric = _launch(config)
+    resume.check_run(out, settings, FREE_SETTINGS, resume_run)
+    tokenizer_source = str(out / "data") if data.shapes else recipe.method.tokenizer_source()
+    if data.shapes:
+        if fabric.is_global_zero:
+            shapes.write(out / "data", data.shapes)
+        fabric.barrier()
+        data = replace(data, shapes=0, shards=(str(out / "data"),))
+    tokenizer = Tokenizer.from_source(tokenizer_source)
+    step, tensors = resume.load_state(out) or (0, None)
+    stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
+    torch.manual_seed(seed_of(config.seed, "weights"))
+    learner = Learner(fabric, recipe.method.build(), config, stream.num_streams, step)
+    if tensors is not None:
+        learner.restore(tensors)
+        log.info("going on after step %d of %d", step, config.steps)
+    fabric.barrier()  # every process has found all that it needs, before the first one writes
+    if fabric.is_global_zero:
+        resume.write_record(out, recipe.name, settings, fabric.world_size)
+    if step < config.steps:
+        batches = _batches(stream, data.workers, learner.positions, step * config.accumulate)
+        monitor = Monitor(out, config.steps, step, config.batch_size) if fabric.is_global_zero else None
+        try:
+            _loop(fabric, config, learner, batches, monitor, out)
+        finally:
+            if monitor:
+                monitor.close()
+    if fabric.is_global_zero and learner.step == config.steps:
+        _export(recipe, learner, tokenizer, out)
+        log.info("finished: %s", out / "model")
+    elif fabric.is_global_zero:
+        log.warning("stopped after step %d of %d; --resume goes on from there", learner.step, config.steps)
+    fabric.barrier()
+    return learner.step
+
+
+def _loop(
+    fabric: Fabric,
+    config: TrainConfig,
+    learner: Learner,
+    batches: Iterator[Loaded],
+    monitor: Monitor | None,
+    out: Path,
+) -> None:
+    """Take the remaining steps, or those up to a signal; report and save in between."""
+    with _Stop() as stop:
+        last = False
+        while learner.step < config.steps and not last:
+            report = learner.learn(batches)
+            step = learner.step
+            save = step % config.save_every == 0 or step == config.steps
+            if step % config.log_every == 0 or save or step == 1:
+                loss, health = (_shared_mean(fabric, report[kind]) for kind in ("loss", "health"))
+                if monitor:
+                    monitor.record(step, loss, health, learner.rate, sum(p.broken for p in learner.positions))
+                if not math.isfinite(loss["total"]):
+                    raise ValueError(f"the loss is {loss} at step {step}: try a smaller train.learning_rate")
+                # Several processes must take the same last step; they agree on it where they meet anyway.
+                last = fabric.strategy.reduce_boolean_decision(stop.asked, all=False)
+            else:
+                last = stop.asked and fabric.world_size == 1
+            if save or last:
+                tensors = learner.tensors()
+                if fabric.is_global_zero:
+                    resume.save_state(out, step, tensors)
+                fabric.barrier()
+
+
+def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
+    """Average each value over the processes."""
+    stacked = fabric.all_reduce(torch.stack([value.float() for value in values.values()]) if values else torch.empty(0))
+    assert isinstance(stacked, Tensor)
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def _export(recipe: Recipe, learner: Learner, tokenizer: Tokenizer, out: Path) -> None:
+    """Write what prediction needs of the trained method to OUT/model."""
+    learner.take_average()
+    config = recipe.method.for_inference()
+    method = config.build()
+    trained = learner.method.state_dict()
+    method.load_state_dict({name: trained[name] for name in method.state_dict()})
+    run = resume.read_record(out) | {"templates": list(recipe.templates), "steps": learner.step}
+    checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)
+
+
+class _Stop:
+    """Notes the first SIGINT or SIGTERM, so that the step at hand is finished and saved; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self.__exit__()
+        log.warning("stopping after this step")
+
+
+def _launch(config: TrainConfig) -> Fabric:
+    """Start or join the processes: torchrun's if it is there, else as many as the settings say."""
+    devices, num_nodes = config.devices, config.num_nodes
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        devices = os.environ["LOCAL_WORLD_SIZE"]
+        num_nodes = int(os.environ["WORLD_SIZE"]) // int(devices)
+    elif devices == "auto" and (config.accelerator == "cpu" or not torch.cuda.is_available()):
+        devices = "1"
+    number = torch.cuda.device_count() if devices == "auto" else int(devices)
+    several = DDPStrategy(find_unused_parameters=config.unused_parameters) if number * num_nodes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=number,
+        num_nodes=num_nodes,
+        strategy=several,
+        precision=config.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Transform) -> Stream:
+    """This process's part of the data."""
+    world = fabric.world_size
+    if config.batch_size % (world * config.accumulate):
+        raise ValueError(
+            f"train.batch_size {config.batch_size} does not divide into {world} processes "
+            f"x {config.accumulate} accumulated parts"
+        )
+    batch_size = config.batch_size // (world * config.accumulate)
+    return Stream(data, transform, batch_size, config.seed, Share(fabric.global_rank, world))
+
+
+def _batches(stream: Stream, workers: int, positions: list[Position], batches_done: int) -> Iterator[Loaded]:
+    """Start the data workers; the batches come when they are asked for."""
+    stream.go_to(positions, batches_done)
+    with warnings.catch_warnings():
+        # Python 3.12 warns of every fork beside threads. The workers use none of the parent's.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loaded = iter(build_loader(stream, workers))
+    return _usable(loaded)
+
+
+def _usable(loaded: Iterator[Loaded | NoSamples]) -> Iterator[Loaded]:
+    for item in loaded:
+        if isinstance(item, NoSamples):
+            raise item
+        yield item

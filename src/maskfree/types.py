@@ -1,0 +1,245 @@
+"""The records that cross borders between layers, and the letters that name axes.
+
+Axes: b images, k classes, g groups, n patches, l tokens, d embedding, h w pixels (hp wp: patch grid), v local views.
+Images are RGB in [0, 1]; an encoder normalises for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float16, Int, UInt, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
+_FIRST_COLOUR = (255, 60, 60)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A padded batch of token ids; `mask` is True where a token is and False on padding."""
+
+    ids: Int[Tensor, "b l"]
+    mask: Bool[Tensor, "b l"]
+
+    def to(self, device: torch.device) -> Tokens:
+        """Return the same tokens on DEVICE."""
+        return Tokens(self.ids.to(device), self.mask.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method trains on. Fields that its transform does not fill are None.
+
+    Boxes are (left, top, right, bottom) of the view in the photo, as fractions in [0, 1], before the view was flipped;
+    with the flip flags they undo a view's geometry.
+    """
+
+    images: Float[Tensor, "b 3 h w"]  # the global view
+    boxes: Float[Tensor, "b 4"]
+    flipped: Bool[Tensor, " b"]
+    captions: Tokens | None = None
+    local_views: Float[Tensor, "b v 3 hv wv"] | None = None  # low-resolution local crops
+    local_boxes: Float[Tensor, "b v 4"] | None = None
+    local_flipped: Bool[Tensor, "b v"] | None = None
+    twins: Float[Tensor, "b 3 h w"] | None = None  # the global view recoloured and perhaps mirrored
+    twins_flipped: Bool[Tensor, " b"] | None = None  # mirrored relative to the global view
+    keys: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch on DEVICE."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.to(device) if isinstance(v, Tensor | Tokens) else v for k, v in moved.items()})
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Weighted loss terms by name, whose sum is minimised; `health` is for monitoring only and carries no gradient."""
+
+    terms: dict[str, Float[Tensor, ""]]
+    health: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """Sum of the weighted terms."""
+        return torch.stack(list(self.terms.values())).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A photo with every pixel named.
+
+    `labels` holds ids at the photo's size: the index into `words`, or len(words) where a background rule applied.
+    `scores` is each pixel's winning cosine in [-1, 1]. `image` is the photo, upright. `record` says how the result came
+    about, in plain values; its "words" are lists of synonyms and its "background" is None without a rule.
+    """
+
+    labels: UInt[np.ndarray, "h w"]
+    words: tuple[str, ...]
+    scores: Float16[np.ndarray, "h w"]
+    image: UInt8[np.ndarray, "h w 3"]
+    record: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each id that can occur."""
+        return (*self.words, BACKGROUND) if self.record["background"] else self.words
+
+    @property
+    def palette(self) -> UInt8[np.ndarray, "n 3"]:
+        """The colour of each id; the background is black."""
+        colours = _distinct_colours(len(self.words))
+        return np.concatenate([colours, np.zeros((len(self.names) - len(self.words), 3), np.uint8)])
+
+    def mask(self, word: str) -> Bool[np.ndarray, "h w"]:
+        """Return where WORD is, which may be any synonym of a class, or "background".
+
+        Raises:
+            ValueError: the result knows no such word.
+        """
+        sought = " ".join(word.split()).casefold()
+        for index, synonyms in enumerate([*self.record["words"], *([name] for name in self.names[len(self.words) :])]):
+            if sought in (synonym.casefold() for synonym in synonyms):
+                return self.labels == index
+        raise ValueError(f"the word {word!r} is not among the words of this result: {', '.join(self.names)}")
+
+    def areas(self) -> dict[str, float]:
+        """Return the fraction of the photo that each name covers, in the order of the ids; they sum to 1."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))
+        return {name: float(count / self.labels.size) for name, count in zip(self.names, counts, strict=True)}
+
+    def overlay(self, alpha: float = 0.5) -> Image.Image:
+        """Draw the label colours over the photo, with a legend of the words that occur below it.
+
+        ALPHA in [0, 1] is how much the colours cover; the background stays as it is in the photo.
+
+        Raises:
+            ValueError: ALPHA is outside.
+        """
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha {alpha}: the overlay's opacity lies in [0, 1]")
+        strength = np.full(len(self.names), round(alpha * 256), np.uint16)
+        strength[len(self.words) :] = 0
+        tint = self.palette * strength[:, None]
+        painted = np.empty_like(self.image)
+        rows = max(1, 2**20 // self.image.shape[1])  # in strips: a large photo at 16 bits would be large indeed
+        for top in range(0, len(painted), rows):
+            labels = self.labels[top : top + rows]
+            photo = self.image[top : top + rows] * (256 - strength)[labels][..., None]
+            painted[top : top + rows] = (photo + tint[labels]) >> 8
+            painted[top : top + rows][_borders(labels)] = 255
+        areas = sorted(self.areas().items(), key=lambda item: -item[1])
+        colours = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
+        return _with_legend(Image.fromarray(painted), [(n, area, colours[n]) for n, area in areas if area > 0])
+
+    def save(self, folder: str | Path, stem: str | None = None) -> tuple[Path, Path, Path]:
+        """Write STEM.png (ids, with a palette), STEM.overlay.png and STEM.json into FOLDER: all of them or none.
+
+        STEM is by default the photo's name without its suffix; FOLDER is made if need be.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        folder = Path(folder)
+        stem = stem or Path(self.record["photo"]["name"]).stem
+        targets = (folder / f"{stem}.png", folder / f"{stem}.overlay.png", folder / f"{stem}.json")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".maskfree-", dir=folder) as unfinished:
+                written = [Path(unfinished) / target.name for target in targets]
+                self._index_image().save(written[0])
+                self.overlay().save(written[1], compress_level=1)
+                sidecar = self.record | {"areas": self.areas()}
+                written[2].write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                for source, target in zip(written, targets, strict=True):
+                    source.replace(target)
+        except OSError as error:
+            raise OSError(f"cannot write {folder / stem}.*: {error.strerror or error}") from error
+        return targets
+
+    def _index_image(self) -> Image.Image:
+        image = Image.fromarray(self.labels)
+        if len(self.names) <= 256:  # a PNG palette holds no more
+            image = Image.fromarray(self.labels.astype(np.uint8))
+            image.putpalette(self.palette.tobytes())
+        return image
+
+
+def _borders(labels: UInt[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels whose right or lower neighbour has another label."""
+    borders = np.zeros(labels.shape, bool)
+    borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    borders[:-1] |= labels[:-1] != labels[1:]
+    return borders
+
+
+@cache
+def _distinct_colours(count: int) -> UInt8[np.ndarray, "n 3"]:
+    """Colours of which each is as far as can be from all before it, for the eye: greedy in OKLab, on a grid of RGB."""
+    levels = np.linspace(0, 255, 15)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _oklab(grid / 255)
+    vivid = (np.hypot(lab[:, 1], lab[:, 2]) > 0.1) & (lab[:, 0] > 0.5) & (lab[:, 0] < 0.93)  # neither grey nor black
+    grid, lab = grid[vivid], lab[vivid]
+    chosen = [int(np.abs(grid - _FIRST_COLOUR).sum(1).argmin())]
+    distance = np.full(len(lab), np.inf)
+    for _ in range(count - 1):
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return np.rint(grid[chosen[:count]]).astype(np.uint8)
+
+
+def _oklab(rgb: np.ndarray) -> np.ndarray:
+    """Source: Ottosson 2020, "A perceptual color space for image processing"."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_cones = [
+        [0.41222147, 0.53633254, 0.05144599],
+        [0.2119035, 0.6806995, 0.10739696],
+        [0.0883025, 0.2817188, 0.6299787],
+    ]
+    to_lab = [
+        [0.21045426, 0.79361778, -0.00407205],
+        [1.9779985, -2.42859221, 0.45059371],
+        [0.02590404, 0.78277177, -0.80867577],
+    ]
+    return np.cbrt(linear @ np.array(to_cones).T) @ np.array(to_lab).T
+
+
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
+    """Add a strip below PICTURE with colour, name and area of each entry; the least are counted only."""
+    size = int(np.clip(min(picture.size) / 24, 12, 96))
+    font = ImageFont.load_default(size)
+    shown = [(f"{name}  {_percent(area)}", colour) for name, area, colour in entries[:24]]
+    if len(entries) > len(shown):
+        shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
+    gap, row = size // 2, size * 2
+    widths = [size + gap + round(font.getlength(text)) + 2 * gap for text, _ in shown]
+    width = max(picture.width, gap + max(widths))
+    places, left, top = [], gap, gap // 2
+    for item_width in widths:
+        if left + item_width > width and left > gap:
+            left, top = gap, top + row
+        places.append((left, top))
+        left += item_width
+    canvas = Image.new("RGB", (width, picture.height + top + row + gap // 2), (255, 255, 255))
+    canvas.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (text, colour), (left, top) in zip(shown, places, strict=True):
+        middle = picture.height + top + row // 2
+        box = (left, middle - size // 2, left + size, middle + size - size // 2)
+        draw.rounded_rectangle(box, radius=max(2, size // 5), fill=colour)
+        draw.text((left + size + gap, middle), text, fill=(30, 30, 30), font=font, anchor="lm")
+    return canvas
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.0%}" if fraction >= 0.01 else "<1%"

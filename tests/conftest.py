@@ -1,0 +1,113 @@
+"""Shared fixtures; also switches on the checks of shapes and types in the whole package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+with install_import_hook("maskfree", "beartype.beartype"):
+    import maskfree.methods  # noqa: F401 - everything that it imports is checked too
+
+import tokenizers
+from PIL import Image
+from safetensors.torch import load_file
+
+from maskfree.methods.vilseg import ViLSeg
+from maskfree.text.tokenize import Tokenizer
+from tiny import CAPTIONS, spread_out, tiny_vilseg_config
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """A word-piece tokenizer trained on `CAPTIONS`, of at most 400 tokens."""
+    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    model.normalizer = tokenizers.normalizers.BertNormalizer()
+    model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    model.train_from_iterator(CAPTIONS, trainer)
+    model.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return Tokenizer(model, max_length=32)
+
+
+@pytest.fixture
+def tiny_vilseg() -> ViLSeg:
+    """A built tiny ViL-Seg without L_vision, as a user loads it."""
+    torch.manual_seed(0)
+    return spread_out(tiny_vilseg_config(vision=None).build().eval())
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, tiny_vilseg: ViLSeg, tiny_tokenizer: Tokenizer) -> Path:
+    """The folder of a saved `tiny_vilseg`."""
+    from maskfree import checkpoint
+
+    folder = tmp_path / "tiny"
+    config = tiny_vilseg_config(vision=None).for_inference()
+    checkpoint.save(folder, tiny_vilseg, config, tiny_tokenizer, {"name": "tiny", "templates": ["a photo of a {}"]})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The development data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the development data {SHARED} are absent")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path) -> Callable[[str], Path]:
+    """`shared_data("coco-mini")` is that data set's folder."""
+
+    def find(name: str) -> Path:
+        folder = shared / "data" / name
+        if not folder.is_dir():
+            pytest.skip(f"the data set {folder} is absent")
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def fixture_tensors() -> Callable[[str], dict[str, torch.Tensor]]:
+    """`fixture_tensors("iic_loss")` are the numbers that the original code gave."""
+
+    def read(name: str) -> dict[str, torch.Tensor]:
+        path = SHARED / "fixtures" / f"{name}.safetensors"
+        if not path.is_file():
+            pytest.skip(f"the reference numbers {path} are absent")
+        return load_file(path)
+
+    return read
+
+
+@pytest.fixture
+def photo() -> Callable[..., Image.Image]:
+    """`photo((width, height), mode)` is a picture with a different smooth pattern in each channel."""
+
+    def make(size: tuple[int, int] = (83, 57), mode: str = "RGB") -> Image.Image:
+        x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
+        channels = np.stack([x, y, (x - 0.5) ** 2 + (y - 0.5) ** 2], axis=-1)
+        return Image.fromarray((channels * 255).astype(np.uint8)).convert(mode)
+
+    return make

@@ -1,0 +1,37 @@
+"""Small shards and photos for the tests of the data sources."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def jpeg(seed: int = 0, size: tuple[int, int] = (40, 30)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(noise).save(encoded, "JPEG")
+    return encoded.getvalue()
+
+
+def write_tar(path: Path, entries: Iterable[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def pairs(keys: Iterable[str]) -> list[tuple[str, bytes]]:
+    """A photo and a caption that repeats the key, for each of KEYS."""
+    return [
+        entry
+        for number, key in enumerate(keys)
+        for entry in ((f"{key}.jpg", jpeg(number)), (f"{key}.json", json.dumps({"captions": [key, key * 2]}).encode()))
+    ]

@@ -1,0 +1,196 @@
+"""Streams of batches: everything once a pass, the same from the same seed, and exactly continued."""
+
+import itertools
+import logging
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from shard_files import jpeg, pairs, write_tar
+
+from maskfree.data.loader import DataConfig, Loaded, NoSamples, Position, Share, Stream, build_loader, shuffled
+from maskfree.method import Transform
+from maskfree.types import Batch
+
+
+class KeyTransform(Transform):
+    """A one-pixel view whose value comes from the seed; the key carries the caption."""
+
+    def sample(self, key, photo, captions, seed):
+        return f"{key}:{','.join(captions)}", np.random.default_rng(seed).random()
+
+    def collate(self, samples):
+        values = torch.tensor([value for _, value in samples], dtype=torch.float32)
+        return Batch(
+            images=values.view(-1, 1, 1, 1).expand(-1, 3, 1, 1).contiguous(),
+            boxes=torch.zeros(len(samples), 4),
+            flipped=torch.zeros(len(samples), dtype=torch.bool),
+            keys=tuple(key for key, _ in samples),
+        )
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Three shards of 5, 7 and 4 pairs."""
+    keys = [[f"{shard}{number}" for number in range(count)] for shard, count in (("a", 5), ("b", 7), ("c", 4))]
+    for name, part in zip("abc", keys, strict=True):
+        write_tar(tmp_path / f"{name}.tar", pairs(part))
+    return tmp_path
+
+
+def make(folder, share=Share(0, 1), positions=None, batches_done=0, batch_size=3, **changes):  # noqa: B008
+    data = replace(DataConfig(shards=(str(folder),), shuffle_buffer=4, workers=0), **changes)
+    stream = Stream(data, KeyTransform(), batch_size, 5, share)
+    stream.go_to(positions or stream.positions, batches_done)
+    return stream
+
+
+def take(stream, number, workers=0):
+    loaded = list(itertools.islice(build_loader(stream, workers), number))
+    assert all(isinstance(item, Loaded) for item in loaded)
+    return loaded
+
+
+def contents(loaded):
+    return [(item.batch.keys, item.batch.images[:, 0, 0, 0].tolist()) for item in loaded]
+
+
+def keys_of(loaded):
+    return [key.split(":")[0] for item in loaded for key in item.batch.keys]
+
+
+def test_each_pass_holds_every_sample_once_in_another_order(shards):
+    loaded = take(make(shards, batch_size=4), 12)
+    passes = [keys_of(loaded[i : i + 4]) for i in (0, 4, 8)]
+    assert [sorted(p) for p in passes] == [sorted(passes[0])] * 3
+    assert len(set(passes[0])) == 16
+    assert passes[0] != passes[1] != passes[2]
+    assert [item.position for item in loaded[3:5]] == [Position(0, 16), Position(1, 4)]
+
+
+def test_stream_follows_from_the_seed(shards):
+    first, again = contents(take(make(shards), 7)), contents(take(make(shards), 7))
+    other = make(shards)
+    other.seed = 6
+    assert first == again
+    assert first != contents(take(other, 7))
+
+
+def test_augmentation_changes_with_the_pass_and_not_with_the_order(shards):
+    def values(loaded):
+        return {key: value for keys, numbers in contents(loaded) for key, value in zip(keys, numbers, strict=True)}
+
+    by_one = take(make(shards, batch_size=16), 2)
+    assert values(by_one[:1]).keys() == values(by_one[1:]).keys()
+    assert not set(values(by_one[:1]).values()) & set(values(by_one[1:]).values())
+    assert values(take(make(shards, batch_size=16, shuffle_buffer=1), 1)) == values(by_one[:1])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_processes_split_each_pass_by_shard_or_by_sample(shards, count):
+    for turn in (0, 1):
+        parts = []
+        for index in range(count):
+            stream = make(shards)
+            parts.append([e.key for e in Share(index, count).examples(stream.units, stream.read, 5, turn)])
+        assert sorted(itertools.chain(*parts)) == sorted(keys_of(take(make(shards, batch_size=16), 1)))
+        sizes = sorted(map(len, parts))
+        assert max(sizes) - min(sizes) <= 1 if count == 5 else sum(sizes) == 16
+
+
+@pytest.mark.parametrize("done", [1, 4, 5, 11])
+def test_stream_goes_on_where_it_was(shards, done):
+    whole = take(make(shards), 16)
+    rest = take(make(shards, positions=[whole[done - 1].position], batches_done=done), 16 - done)
+    assert contents(rest) == contents(whole[done:])
+    assert [item.position for item in rest] == [item.position for item in whole[done:]]
+
+
+@pytest.mark.parametrize("done", [3, 6])
+def test_stream_of_two_workers_goes_on_where_it_was(shards, done):
+    start = (Position(), Position())
+    whole = take(make(shards, workers=2), 12, workers=2)
+    assert [item.stream for item in whole] == [0, 1] * 6
+    positions = list(start)
+    for item in whole[:done]:
+        positions[item.stream] = item.position
+    rest = take(make(shards, positions=positions, batches_done=done, workers=2), 12 - done, workers=2)
+    assert contents(rest) == contents(whole[done:])
+
+
+def test_workers_and_processes_never_share_a_sample(shards):
+    parts = [
+        keys_of(take(make(shards, Share(process, 2), None, worker, batch_size=2, workers=2), 1))
+        for process in range(2)
+        for worker in range(2)
+    ]
+    assert len(set(itertools.chain(*parts))) == 8
+
+
+def test_broken_samples_are_counted_named_and_skipped(shards, caplog):
+    write_tar(shards / "d.tar", [("torn.jpg", jpeg()[:200]), ("torn.txt", b"a"), ("mute.jpg", jpeg())])
+    with caplog.at_level(logging.WARNING):
+        loaded = take(make(shards, batch_size=8), 4)
+    keys = keys_of(loaded)
+    assert sorted(keys[:16]) == sorted(keys[16:]) and len(set(keys)) == 16
+    assert loaded[-1].position.broken in (2, 3, 4)  # the second pass may end with one
+    for key, reason in (("torn", "Truncated"), ("mute", "no caption")):
+        assert any(key in line and "d.tar" in line and reason in line for line in caplog.messages)
+
+
+def test_position_counts_broken_samples_once(shards):
+    write_tar(shards / "d.tar", [(f"torn{i}.jpg", b"x") for i in range(6)])
+    whole = take(make(shards), 10)
+    rest = take(make(shards, positions=[whole[4].position], batches_done=5), 5)
+    assert [item.position for item in rest] == [item.position for item in whole[5:]]
+
+
+@pytest.mark.parametrize("share", [Share(0, 1), Share(1, 2), Share(2, 7)])
+def test_data_of_which_nothing_can_be_used_end_the_run(tmp_path, share):
+    for name in ("p", "q"):
+        write_tar(tmp_path / f"{name}.tar", [(f"{name}{i}.jpg", b"x") for i in range(4)])
+    (item,) = build_loader(make(tmp_path, share), 0)
+    assert isinstance(item, NoSamples)
+    assert re.search(r"none of the \d+ samples read from .*p\.tar.*q\.tar can be used", str(item))
+
+
+def test_shard_without_samples_ends_the_run(tmp_path):
+    write_tar(tmp_path / "void.tar", [])
+    (item,) = build_loader(make(tmp_path), 0)
+    assert isinstance(item, NoSamples) and "void.tar" in str(item)
+
+
+def test_a_share_that_is_empty_in_one_pass_waits_for_the_next(tmp_path):
+    write_tar(tmp_path / "a.tar", pairs("xy"))
+    for index in range(4):
+        assert len(keys_of(take(make(tmp_path, Share(index, 4), batch_size=1), 3))) == 3
+
+
+def test_folder_of_photos_is_a_source(tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
+    loaded = take(make(tmp_path, shards=(), images=(str(tmp_path),), batch_size=5), 2)
+    assert [sorted(item.batch.keys) for item in loaded] == [[f"{tmp_path}/{i}.jpg:" for i in range(5)]] * 2
+
+
+def test_shuffle_gives_every_example_once():
+    for size in (1, 3, 10, 50):
+        assert sorted(shuffled(iter(range(20)), size, seed=1)) == list(range(20))
+    assert list(shuffled(iter(range(20)), 1, seed=1)) == list(range(20))
+    assert list(shuffled(iter(range(20)), 50, seed=1)) != list(shuffled(iter(range(20)), 50, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "exactly one of"),
+        ({"shards": ("a",), "images": ("b",)}, "exactly one of"),
+        ({"shards": ("a",), "shuffle_buffer": 0}, "data.shuffle_buffer is 0"),
+        ({"shards": ("a",), "workers": -1}, "data.workers is -1"),
+    ],
+)
+def test_bad_settings_are_named(settings, words):
+    with pytest.raises(ValueError, match=words):
+        DataConfig(**settings).check()

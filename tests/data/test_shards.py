@@ -1,0 +1,119 @@
+"""Shards: what names them, what they may hold, and what becomes of what is broken."""
+
+import functools
+import http.server
+import json
+import re
+import threading
+
+import pytest
+from shard_files import jpeg, pairs, write_tar
+
+from maskfree.data.shards import find_shards, read_shards
+
+
+def test_patterns_name_files_folders_globs_braces_and_urls(tmp_path):
+    names = [write_tar(tmp_path / f"train-{i:03d}.tar", pairs("a")) for i in range(4)]
+    every, first = tuple(map(str, names)), str(names[0])
+    assert find_shards([str(tmp_path)]) == every
+    assert find_shards([str(tmp_path / "train-*.tar")]) == every
+    assert find_shards([str(tmp_path / "train-{000..002}.tar"), every[3]]) == every
+    assert find_shards([f"file:{first}"]) == find_shards([f"file://{first}"]) == (first,)
+    assert find_shards(["https://a.org/{x,y}.tar"]) == ("https://a.org/x.tar", "https://a.org/y.tar")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "words"),
+    [
+        ("{}/none.tar", FileNotFoundError, "none.tar"),
+        ("{}/none-*.tar", FileNotFoundError, "none-*.tar"),
+        ("{}/some-{{000..001}}.tar", FileNotFoundError, "some-001.tar"),
+        ("{}/folder", FileNotFoundError, "holds no .tar"),
+        ("{}/empty.tar", ValueError, "empty.tar' is empty"),
+        ("pipe:cat {}/some-000.tar", ValueError, "pipe: is not allowed"),
+        ("s3://bucket/some.tar", ValueError, "s3: is not allowed"),
+        ("{}/some-{{000..001.tar", ValueError, "Unbalanced braces"),
+    ],
+)
+def test_bad_patterns_are_named(tmp_path, pattern, error, words):
+    write_tar(tmp_path / "some-000.tar", pairs("a"))
+    (tmp_path / "empty.tar").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(error, match=re.escape(words)) as raised:
+        find_shards([pattern.format(tmp_path)])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ({"json": {"captions": ["one", " two\n words "]}}, ("one", "two words")),
+        ({"json": {"caption": "one"}}, ("one",)),
+        ({"txt": "one\n"}, ("one",)),
+        ({"json": {"captions": ["a", "b"]}, "txt": "c"}, ("a", "b")),
+        ({"json": {"width": 3}, "txt": "c"}, ("c",)),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "JPG"])
+def test_captions_and_photos_of_every_form(tmp_path, caption, expected, suffix):
+    texts = {k: (v if isinstance(v, str) else json.dumps(v)).encode() for k, v in caption.items()}
+    shard = write_tar(tmp_path / "a.tar", [(f"k/x.{suffix}", b"photo"), *((f"k/x.{k}", v) for k, v in texts.items())])
+    (example,) = read_shards([str(shard)])
+    assert (example.key, example.photo, example.captions, example.problem) == ("k/x", b"photo", expected, "")
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ([("x.txt", b"a dog")], "no photo"),
+        ([("x.jpg", b"photo")], "no caption"),
+        ([("x.jpg", b"photo"), ("x.txt", b"  \n")], "no caption"),
+        ([("x.jpg", b"photo"), ("x.json", b"{")], "unreadable captions"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": [3]}')], "unreadable captions"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": 3}')], "unreadable captions"),
+        ([("x.jpg", b"photo"), ("x.txt", b"\xff\xfe")], "unreadable captions"),
+    ],
+)
+def test_what_is_wrong_with_a_sample_is_said(tmp_path, entries, problem):
+    shard = write_tar(tmp_path / "a.tar", [*pairs(["before"]), *entries, *pairs(["later"])])
+    before, broken, later = read_shards([str(shard)])
+    assert (broken.key, before.problem, later.problem) == ("x", "", "")
+    assert problem in broken.problem
+
+
+def test_a_broken_shard_is_reported_and_the_next_one_read(tmp_path):
+    whole = write_tar(tmp_path / "whole.tar", pairs(["c", "d"]))
+    cut = write_tar(tmp_path / "cut.tar", pairs(["a", "b"]))
+    cut.write_bytes(cut.read_bytes()[: 512 * 5 + 100])
+    noise = tmp_path / "noise.tar"
+    noise.write_bytes(bytes(range(256)) * 10)
+    examples = list(read_shards([str(cut), str(noise), str(tmp_path / "gone.tar"), str(whole)]))
+    assert [e.key for e in examples if not e.problem] == ["a", "c", "d"]
+    broken = [(e.source, e.problem) for e in examples if e.problem]
+    for name in ("cut", "noise", "gone"):
+        assert any(name in source and problem.count("\n") == 0 for source, problem in broken), name
+
+
+def test_shards_come_by_http(tmp_path):
+    write_tar(tmp_path / "a.tar", pairs("uvw"))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            examples = list(read_shards(find_shards([f"{url}/{{a,missing}}.tar"])))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [e.key for e in examples] == ["u", "v", "w", ""]
+    assert "404" in examples[-1].problem and "missing.tar" in examples[-1].source
+
+
+def test_photo_bytes_are_those_of_the_shard(tmp_path):
+    shard = write_tar(tmp_path / "a.tar", [("k.jpg", jpeg(3)), ("k.txt", b"t")])
+    assert next(read_shards([str(shard)])).photo == jpeg(3)

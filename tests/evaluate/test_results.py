@@ -1,0 +1,90 @@
+"""Rows survive the file, tell protocols apart by name, and are written whole or not at all."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from maskfree.evaluate.results import Row, machine, number, read_row, versions, write_json, write_row
+from maskfree.evaluate.tables import by_class, summary
+
+ROW = Row(
+    benchmark="coco-mini",
+    num_photos=2,
+    files_sha256="f" * 64,
+    names_file="voc20.txt",
+    names_sha256="n" * 64,
+    protocol={"names": "plain", "background": "threshold:0.3", "side_px": 448, "templates": ["a photo of a {}"]},
+    model="pocket",
+    weights_sha256="a1b2c3d4" + "0" * 56,
+    mean_iou=0.301,
+    pixel_accuracy=0.604,
+    mean_accuracy=None,
+    iou={"dog": 0.5, "sheep": None},
+    seconds_per_photo=0.25,
+    command="maskfree evaluate coco-mini",
+    date="2026-01-01T00:00:00+00:00",
+    versions=versions(),
+    machine=machine(threads=1),
+)
+
+
+def test_a_row_survives_the_file(tmp_path):
+    path = write_row(ROW, tmp_path / "new")
+    assert read_row(path) == ROW
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_file_name_tells_what_ran(tmp_path):
+    assert write_row(ROW, tmp_path).name.startswith("coco-mini-pocket-plain-threshold-0.3-")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": "synonyms"},
+        {"background": "threshold:0.4"},
+        {"side_px": 336},
+        {"templates": ["{}"]},
+    ],
+)
+def test_another_protocol_has_another_file(change):
+    assert replace(ROW, protocol=ROW.protocol | change).stem != ROW.stem
+
+
+def test_a_new_run_of_the_same_protocol_replaces_the_old(tmp_path):
+    assert write_row(ROW, tmp_path) == write_row(replace(ROW, weights_sha256="b" * 64), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 2}'])
+def test_a_foreign_file_is_refused(tmp_path, content):
+    path = tmp_path / "row.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"row.json is no results row of format 1"):
+        read_row(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = write_json({"kept": True}, tmp_path / "x.json")
+    with pytest.raises(ValueError, match="JSON"):
+        write_json({"value": float("nan")}, path)
+    assert json.loads(path.read_text()) == {"kept": True}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nan_becomes_none():
+    assert (number(float("nan")), number(0.5)) == (None, 0.5)
+
+
+def test_tables_show_percent_and_a_dash_for_what_does_not_occur():
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(summary([ROW]), by_class([ROW]))
+    text = captured.get()
+    assert "30.1" in text
+    assert "60.4" in text
+    assert "a1b2c3d4" in text
+    assert "50.0" in text
+    assert "sheep" in text

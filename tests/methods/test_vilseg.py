@@ -1,0 +1,355 @@
+"""ViL-Seg's wiring: where gradients go, what is undone, what is averaged, and that it learns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from maskfree.losses.contrastive import image_to_text, info_nce
+from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
+from maskfree.methods.vilseg import ClusterConfig, CrossConfig, ViLSegConfig, VisionConfig
+from maskfree.types import Batch, Tokens
+from tiny import CAPTIONS, spread_out, tiny_vilseg_config
+
+SIDES = (48, 80)  # 3 x 5 patches
+
+
+class ColourEncoder(nn.Module):
+    """Each patch's mean colour, mapped to four channels: it has no notion of left and right."""
+
+    stride_px, channels = 16, 4
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(3, 4)
+
+    def forward(self, images):
+        return self.map(F.avg_pool2d(images, self.stride_px).movedim(1, -1)).movedim(-1, 1)
+
+
+def colour_method(config: ViLSegConfig):
+    method = config.build()
+    method.image.encoder = ColourEncoder()
+    method.image.projection = config.image_projection.build_for_pixels(4, config.embed_dim)
+    return method
+
+
+def make_batch(tokenizer, size: int = 6, views: int = 3) -> Batch:
+    images = torch.rand(size, 3, SIDES[0] // 16, SIDES[1] // 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    flipped = torch.arange(size) % 2 == 0
+    twins = torch.where(flipped[:, None, None, None], images.flip(-1), images) * 0.9
+    return Batch(
+        images=images,
+        boxes=torch.rand(size, 4),
+        flipped=torch.zeros(size, dtype=torch.bool),
+        captions=tokenizer((CAPTIONS * 2)[:size]),
+        local_views=torch.rand(size, views, 3, 32, 32),
+        twins=twins,
+        twins_flipped=flipped,
+    )
+
+
+def only(**parts):
+    return tiny_vilseg_config(**({"vision": None, "cluster": None, "grouping": "pixels"} | parts))
+
+
+def gradients(module: nn.Module) -> float:
+    return sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
+
+
+def test_each_term_is_switched_by_its_config(tiny_tokenizer):
+    batch = make_batch(tiny_tokenizer)
+    assert set(only().build()(batch).terms) == {"cross"}
+    assert set(tiny_vilseg_config(cluster=None, grouping="pixels").build()(batch).terms) == {"cross", "vision"}
+    assert set(tiny_vilseg_config(vision=None).build()(batch).terms) == {"cross", "cluster"}
+    with pytest.raises(ValueError, match="nothing to learn"):
+        only().build()(replace(batch, captions=None))
+    with pytest.raises(ValueError, match="needs the clustering head"):
+        tiny_vilseg_config(cluster=None).build()
+
+
+def test_weights_scale_their_terms(tiny_tokenizer):
+    batch = make_batch(tiny_tokenizer)
+    config = tiny_vilseg_config()
+    weighted = replace(
+        config,
+        cross=CrossConfig(weight=2.0),
+        vision=replace(config.vision, weight=3.0),
+        cluster=replace(config.cluster, weight=5.0),
+    )
+    plain, heavy = config.build(), weighted.build()
+    heavy.load_state_dict(plain.state_dict())
+    first, second = plain(batch), heavy(batch)
+    for name, factor in {"cross": 2, "vision": 3, "cluster": 5}.items():
+        assert_close(second.terms[name], factor * first.terms[name])
+    assert_close(first.total, first.terms["cross"] + first.terms["vision"] + first.terms["cluster"])
+
+
+@pytest.mark.parametrize(("symmetric", "loss"), [(True, info_nce), (False, image_to_text)])
+def test_image_embedding_is_the_mean_of_its_pixels(tiny_tokenizer, symmetric, loss):
+    batch, method = make_batch(tiny_tokenizer), only(cross=CrossConfig(symmetric=symmetric)).build()
+    image = F.normalize(method.image(batch.images).mean((2, 3)), dim=1)
+    expected = loss(image, method.encode_text(batch.captions), torch.tensor(1 / 0.07))
+    assert_close(method(batch).terms["cross"], expected)
+
+
+def test_scale_stays_in_its_bounds(tiny_tokenizer):
+    method = only(cross=CrossConfig(initial_scale=20.0, max_scale=30.0)).build()
+    with torch.no_grad():
+        method.cross.log_scale.fill_(9.0)
+    assert_close(method(make_batch(tiny_tokenizer)).health["logit_scale"], torch.tensor(30.0))
+    method.after_step(0, 10)
+    assert_close(method.cross.log_scale.exp().detach(), torch.tensor(30.0))
+    method(make_batch(tiny_tokenizer)).total.backward()
+    assert method.cross.log_scale.grad != 0
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_gradient_of_the_clusters_stops_at_the_encoder_if_it_should(tiny_tokenizer, detach):
+    method = tiny_vilseg_config(vision=None, cluster=ClusterConfig(num_clusters=5, detach=detach)).build()
+    method(make_batch(tiny_tokenizer)).terms["cluster"].backward()
+    assert gradients(method.cluster) > 0
+    assert (gradients(method.image) == 0) == detach
+    assert gradients(method.text) == 0
+
+
+def test_mirrored_twins_are_mirrored_back(tiny_tokenizer):
+    """For an encoder that does not know left from right, mirroring the twins then changes nothing."""
+    method = colour_method(tiny_vilseg_config(vision=None))
+    batch = make_batch(tiny_tokenizer)
+    straight = replace(batch, twins=batch.images * 0.9, twins_flipped=torch.zeros_like(batch.twins_flipped))
+    expected = method(straight).terms["cluster"]
+    assert_close(method(batch).terms["cluster"], expected)
+    wrong = replace(batch, twins_flipped=~batch.twins_flipped)
+    assert not torch.isclose(method(wrong).terms["cluster"], expected, rtol=1e-6)
+
+
+def test_cluster_term_is_minus_mutual_information_and_can_be_learned(tiny_tokenizer):
+    method = colour_method(tiny_vilseg_config(vision=None))
+    batch = make_batch(tiny_tokenizer)
+    pixels = method.image(batch.images)
+    expected = co_occurrence(method.cluster.head(pixels), method.cluster.head(method.image(batch.images * 0.9)))
+    assert_close(method(batch).terms["cluster"], negative_mutual_information(expected))
+    optimiser = torch.optim.Adam(method.cluster.parameters(), lr=0.5)
+    for _ in range(150):
+        optimiser.zero_grad()
+        losses = method(batch)
+        losses.terms["cluster"].backward()
+        optimiser.step()
+    assert losses.terms["cluster"] < -0.5 * math.log(5)
+    assert losses.health["clusters_in_use"] >= 3
+    assert losses.health["cluster_entropy"] > 0.5 * math.log(5)
+    assert losses.health["cluster_conditional_entropy"] < 0.5 * losses.health["cluster_entropy"]
+
+
+def test_teacher_and_text_get_no_gradient_from_l_vision(tiny_tokenizer):
+    method = tiny_vilseg_config().build()
+    before = {name: value.clone() for name, value in method.vision.state_dict().items() if "teacher" in name}
+    method(make_batch(tiny_tokenizer)).terms["vision"].backward()
+    assert gradients(method.image) > 0 and gradients(method.vision.head) > 0
+    assert gradients(method.vision.teacher) == 0 == gradients(method.text)
+    assert before and all(torch.equal(method.vision.state_dict()[name], value) for name, value in before.items())
+
+
+def test_teacher_follows_the_student_with_a_rising_momentum(tiny_tokenizer):
+    method = tiny_vilseg_config(vision=VisionConfig(out_dim=14, num_local_views=3, teacher_momentum=0.9)).build()
+    student, teacher = method.image.projection.weight, method.vision.teacher.projection.weight
+    with torch.no_grad():
+        student += 1
+    for step, momentum in [(0, 0.9), (5, 0.95), (10, 1.0)]:
+        before = teacher.clone()
+        method.after_step(step, 10)
+        assert_close(teacher, momentum * before + (1 - momentum) * student)
+
+
+def test_centre_is_the_running_mean_of_the_teachers_logits(tiny_tokenizer):
+    method, batch = tiny_vilseg_config().build(), make_batch(tiny_tokenizer)
+    vision = method.vision
+    logits = vision.teacher_head(vision.teacher(batch.images).mean((2, 3)))
+    first = method(batch).terms["vision"]
+    assert_close(method(batch).terms["vision"], first)  # nothing moves within a step
+    method.after_step(0, 100)
+    assert_close(vision.centre, 0.1 * logits.mean(0))
+    method.eval()(batch)
+    method.after_step(1, 100)
+    assert_close(vision.centre, 0.1 * logits.mean(0))  # looking at held-out photos does not count
+    assert "vision.centre" in method.state_dict()
+
+
+def test_literal_l_vision_moves_the_global_side_too(tiny_tokenizer):
+    batch = make_batch(tiny_tokenizer)
+    config = tiny_vilseg_config(vision=VisionConfig(mode="literal", out_dim=14, num_local_views=3))
+    method = config.build()
+    images = batch.images.clone().requires_grad_()
+    method(replace(batch, images=images)).terms["vision"].backward()
+    assert images.grad.abs().sum() > 0
+    assert not any("teacher" in name for name in method.state_dict())
+
+
+def test_regions_take_the_class_of_their_mean(tiny_vilseg):
+    images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 18), dim=1)
+    with torch.no_grad():
+        pixels = tiny_vilseg.image(images)
+        labels = tiny_vilseg.cluster.label(pixels)
+        scores = tiny_vilseg.segment(images, classes)
+    assert len(labels.unique()) > 1
+    for photo in range(2):
+        for cluster in labels[photo].unique():
+            inside = labels[photo] == cluster
+            region = F.normalize(pixels[photo][:, inside].mean(1), dim=0)
+            assert_close(scores[photo][:, inside], (classes @ region)[:, None].expand(-1, int(inside.sum())))
+
+
+def test_every_pixel_for_itself(tiny_vilseg):
+    method = tiny_vilseg_config(vision=None, grouping="pixels").build().eval()
+    method.load_state_dict(tiny_vilseg.state_dict())
+    images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 18), dim=1)
+    pixels = F.normalize(method.image(images), dim=1)
+    assert_close(method.segment(images, classes), torch.einsum("bdhw,kd->bkhw", pixels, classes))
+
+
+def test_kmeans_groups_look_alike_patches():
+    method = colour_method(only(grouping="kmeans", kmeans_clusters=2)).eval()
+    images = torch.zeros(1, 3, *SIDES)
+    images[:, 0, :, 48:] = 1
+    images += 0.01 * torch.rand_like(images)
+    scores = method.segment(images, F.normalize(torch.randn(7, 18), dim=1))
+    assert_close(scores[..., :3], scores[..., :1, :1].expand(-1, -1, 3, 3))
+    assert_close(scores[..., 3:], scores[..., :1, 4:].expand(-1, -1, 3, 2))
+    assert not torch.allclose(scores[..., 0], scores[..., 4], atol=1e-3)
+
+
+def test_two_processes_give_the_gradient_of_one(tiny_tokenizer):
+    """Each half sees the other's features through `gather`; gradients are averaged, as DDP does.
+
+    Processes are played one after the other: a process's own part of a gathered tensor carries twice its gradient,
+    which is what the backward sum over two processes with equal losses comes to.
+    """
+    config = tiny_vilseg_config(cluster=ClusterConfig(num_clusters=5, detach=False, displacement=1))
+    whole, method = make_batch(tiny_tokenizer, size=6), spread_out(config.build())
+    processes = [config.build() for _ in range(2)]
+    halves = [part_of(whole, slice(0, 3)), part_of(whole, slice(3, 6))]
+    sent: list[list[torch.Tensor]] = [[], []]
+    for rank, process in enumerate(processes):
+        process.load_state_dict(method.state_dict())
+        process.gather = lambda tensor, rank=rank: sent[rank].append(tensor.detach()) or tensor
+        process.eval()(halves[rank])
+        process.train()
+    summed: dict[str, torch.Tensor] = {}
+    for rank, process in enumerate(processes):
+        received = iter(sent[1 - rank])
+
+        def gather(tensor, rank=rank, received=received):
+            parts = [tensor.detach() + 2 * (tensor - tensor.detach()), next(received)]
+            return torch.cat(parts if rank == 0 else parts[::-1])
+
+        process.gather = gather
+        process(halves[rank]).total.backward()
+        assert next(received, None) is None
+        for name, parameter in process.named_parameters():
+            if parameter.grad is not None:
+                summed[name] = summed.get(name, 0) + parameter.grad / 2
+    method(whole).total.backward()
+    for name, parameter in method.named_parameters():
+        if parameter.grad is not None:
+            assert_close(summed.pop(name), parameter.grad, atol=1e-5, rtol=1e-3)
+    assert not summed
+    for either in (method, *processes):
+        either.after_step(0, 10)
+        assert_close(either.vision.centre, method.vision.centre, atol=1e-6, rtol=1e-4)
+
+
+def part_of(batch: Batch, rows: slice) -> Batch:
+    tensors = {name: value[rows] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    return replace(batch, **tensors, captions=Tokens(batch.captions.ids[rows], batch.captions.mask[rows]))
+
+
+def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
+    config = tiny_vilseg_config()
+    transform = config.build_transform(tiny_tokenizer)
+    samples = [transform.sample(str(i), photo((90, 61)), CAPTIONS[:3], seed=i) for i in range(24)]
+    batch = transform.collate(samples)
+    assert batch.images.shape == batch.twins.shape == (24, 3, 64, 64)
+    assert batch.local_views.shape == (24, 3, 3, 32, 32) and batch.local_boxes.shape == (24, 3, 4)
+    assert {sample.caption for sample in samples} == set(CAPTIONS[:3])
+    for flags in (batch.flipped, batch.twins_flipped, batch.local_flipped):
+        assert 0 < flags.float().mean() < 1
+    assert ((batch.boxes[:, 2:] - batch.boxes[:, :2]) > 0).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= 1
+    lean = only().build_transform(None)
+    bare = lean.collate([lean.sample("a", photo(), [], seed=0)])
+    assert bare.captions is bare.local_views is bare.twins is bare.twins_flipped is None
+
+
+def test_recorded_geometry_is_that_of_the_view(tiny_tokenizer, photo):
+    """The picture's red and green are its x and y, so a view's own colours tell where it was cut."""
+    config = replace(tiny_vilseg_config(), views=replace(tiny_vilseg_config().views, jitter=(0.0, 0.0, 0.0, 0.0)))
+    transform = config.build_transform(tiny_tokenizer)
+    batch = transform.collate([transform.sample(str(i), photo((200, 300)), CAPTIONS, seed=i) for i in range(8)])
+    views = [(batch.images, batch.boxes, batch.flipped)]
+    views += [(batch.local_views[:, v], batch.local_boxes[:, v], batch.local_flipped[:, v]) for v in range(3)]
+    for images, boxes, flipped in views:
+        upright = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+        left, right = upright[:, 0, :, 0].mean(1), upright[:, 0, :, -1].mean(1)
+        top, bottom = upright[:, 1, 0].mean(1), upright[:, 1, -1].mean(1)
+        assert_close(torch.stack([left, top, right, bottom], 1), boxes, atol=0.03, rtol=0)
+    unmirrored = torch.where(batch.twins_flipped[:, None, None, None], batch.twins.flip(-1), batch.twins)
+    assert_close(unmirrored, batch.images, atol=1e-5, rtol=0)
+
+
+def test_settings_that_cannot_work_are_refused(tiny_tokenizer):
+    config = tiny_vilseg_config()
+    with pytest.raises(ValueError, match="kernel is 2"):
+        replace(config, cluster=ClusterConfig(kernel=2)).build()
+    with pytest.raises(ValueError, match="view of 40 px"):
+        replace(config, vision=VisionConfig(local_side_px=40)).build()
+    narrow = replace(config.text, architecture=config.text.architecture | {"vocab_size": 20})
+    with pytest.raises(ValueError, match="the text encoder 20"):
+        replace(config, text=narrow).build_transform(tiny_tokenizer)
+    short = replace(config.text, architecture=config.text.architecture | {"max_position_embeddings": 16})
+    with pytest.raises(ValueError, match="encoder takes 16"):
+        replace(config, text=short).build_transform(tiny_tokenizer)
+
+
+def test_tokenizer_comes_from_its_own_field_or_the_text_weights():
+    config = tiny_vilseg_config()
+    with pytest.raises(ValueError, match="no tokenizer"):
+        config.tokenizer_source()
+    assert replace(config, text=replace(config.text, weights="folder")).tokenizer_source() == "folder"
+    assert replace(config, tokenizer="other").tokenizer_source() == "other"
+    assert ViLSegConfig().tokenizer_source() == "openai/clip-vit-base-patch16"
+
+
+def test_learns_which_caption_names_which_colour(tiny_tokenizer):
+    """Images of one colour with captions; then each half of a two-colour image gets its own word."""
+    colours = {"dog": (1.0, 0.0, 0.0), "grass": (0.0, 1.0, 0.0), "sea": (0.0, 0.0, 1.0), "sky": (1.0, 1.0, 0.0)}
+    words, values = list(colours), torch.tensor(list(colours.values()))
+    config = only(cluster=ClusterConfig(num_clusters=6), grouping="clusters", cross=CrossConfig(symmetric=True))
+    method = colour_method(config)
+    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
+    captions = tiny_tokenizer([f"a photo of a {word}" for word in words])
+    for _ in range(150):
+        images = (values[:, :, None, None] + 0.1 * torch.randn(4, 3, *SIDES)).clamp(0, 1)
+        images[:, :, :, :16] = values[torch.randperm(4)][:, :, None, None]  # some of another colour, without a word
+        batch = Batch(
+            images=images,
+            boxes=torch.zeros(4, 4),
+            flipped=torch.zeros(4, dtype=torch.bool),
+            captions=captions,
+            twins=images * 0.9,
+            twins_flipped=torch.zeros(4, dtype=torch.bool),
+        )
+        optimiser.zero_grad()
+        method(batch).total.backward()
+        optimiser.step()
+    method.eval()
+    with torch.no_grad():
+        photo = values[0][None, :, None, None].repeat(1, 1, 48, 80)
+        photo[..., 48:] = values[2][:, None, None]
+        labels = method.segment(photo, method.encode_text(captions)).argmax(1)[0]
+    assert (labels[:, :3] == 0).all() and (labels[:, 3:] == 2).all()

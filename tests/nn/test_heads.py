@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from maskfree.nn.cluster_head import ClusterHead
+from maskfree.nn.projection import DinoHead, ProjectionConfig
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_pixels_are_projected_one_by_one(kind):
+    projection = ProjectionConfig(kind, hidden=9).build_for_pixels(7, 4)
+    features = torch.randn(2, 7, 3, 5)
+    projected = projection(features)
+    assert projected.shape == (2, 4, 3, 5)
+    assert_close(projection(features[1:, :, 2:, 4:]), projected[1:, :, 2:, 4:])
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_vectors_are_projected(kind):
+    assert ProjectionConfig(kind, hidden=9).build_for_vectors(7, 4)(torch.randn(3, 7)).shape == (3, 4)
+
+
+def test_identity_needs_equal_widths():
+    features = torch.randn(3, 7)
+    assert torch.equal(ProjectionConfig("identity").build_for_vectors(7, 7)(features), features)
+    with pytest.raises(ValueError, match="7 channels"):
+        ProjectionConfig("identity").build_for_vectors(7, 4)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_cluster_head_gives_distributions(kernel):
+    head = ClusterHead(dim=6, num_clusters=5, kernel=kernel)
+    assignment = head(torch.randn(2, 6, 3, 4))
+    assert assignment.shape == (2, 5, 3, 4)
+    assert_close(assignment.sum(1), torch.ones(2, 3, 4))
+
+
+def test_dino_head_has_the_numbers_of_the_original(fixture_tensors):
+    """DINOHead of facebookresearch/dino@7c446df."""
+    numbers = {k.replace("two_plus_six.", ""): v for k, v in fixture_tensors("dino_loss").items()}
+    head = DinoHead(channels=12, out_dim=24, hidden=20, bottleneck=8)
+    state = {k.removeprefix("w.head."): v for k, v in numbers.items() if k.startswith("w.head.")}
+    names = {
+        "last_layer.weight_g": "directions.parametrizations.weight.original0",
+        "last_layer.weight_v": "directions.parametrizations.weight.original1",
+    }
+    head.load_state_dict({names.get(name, name): value for name, value in state.items()})
+    assert_close(head(numbers["in.head_input"]), numbers["out.head_output"], rtol=1e-5, atol=1e-6)
+
+
+def test_dino_head_gives_cosines():
+    assert DinoHead(channels=12, out_dim=24, hidden=20, bottleneck=8)(100 * torch.randn(7, 12)).abs().max() <= 1

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskfree import cli, hub
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run the command in an empty folder; give its exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(argument) for argument in arguments])
+        streams = capsys.readouterr()
+        return int(left.value.code or 0), streams.out, streams.err
+
+    return call
+
+
+@pytest.fixture
+def segment(run: Run, tiny_checkpoint: Path) -> Run:
+    return lambda *arguments: run("segment", *arguments, "--model", tiny_checkpoint)
+
+
+@pytest.fixture
+def meadow(tmp_path: Path, photo) -> Path:
+    path = tmp_path / "meadow.jpg"
+    photo((83, 57)).save(path)
+    return path
+
+
+def one_line(error: str) -> str:
+    assert error.startswith("maskfree: error: "), error
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_photo_gets_three_files(segment: Run, meadow: Path, tmp_path: Path):
+    status, out, error = segment(meadow, "--words", "dog", "grass", "tv monitor")
+    assert (status, error) == (0, "")
+    names = [f"maskfree-out/meadow{suffix}" for suffix in (".png", ".overlay.png", ".json")]
+    assert out.startswith(f"{meadow}: ")
+    assert out.count("\n") == 1
+    assert all(name in out for name in names)
+    assert "%" in out
+    with Image.open(tmp_path / names[0]) as image:
+        labels = np.asarray(image)
+    assert labels.shape == (57, 83)
+    sidecar = json.loads((tmp_path / names[2]).read_text())
+    assert sidecar["words"] == [["dog"], ["grass"], ["tv monitor"]]
+    assert sum(sidecar["areas"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("words", [["dog", "sofa/couch", "sky"], ["dog,sofa/couch,sky"], ["dog,sofa/couch", "sky"]])
+def test_words_by_space_and_by_comma(segment: Run, meadow: Path, tmp_path: Path, words: list[str]):
+    assert segment(meadow, "--words", *words, "--out", "here")[0] == 0
+    sidecar = json.loads((tmp_path / "here" / "meadow.json").read_text())
+    assert sidecar["words"] == [["dog"], ["sofa", "couch"], ["sky"]]
+
+
+def test_settings_arrive_in_the_sidecar(segment: Run, meadow: Path, tmp_path: Path):
+    options = ["--background", "words:wall,sky", "--templates", "ensemble", "--side-px", "64", "--batch-size", "3"]
+    assert segment(meadow, "--words", "dog", *options)[0] == 0
+    sidecar = json.loads((tmp_path / "maskfree-out" / "meadow.json").read_text())
+    assert sidecar["background"] == {"rule": "words:wall,sky", "id": 1}
+    assert len(sidecar["templates"]) > 1
+    assert sidecar["resized"]["height"] == 64
+    assert sidecar["inference"]["batch_size"] == 3
+
+
+def test_bad_photo_in_a_list_is_reported_and_the_others_are_done(segment: Run, meadow: Path, tmp_path: Path):
+    (tmp_path / "text.jpg").write_text("no photo")
+    status, out, error = segment("none.jpg", meadow, "text.jpg", "--words", "dog", "sky")
+    assert status == 2
+    assert out.count("\n") == 1
+    assert [line.split(": ", 2)[2] for line in error.splitlines()] == [
+        "there is no file none.jpg",
+        "text.jpg is not an image that can be read",
+    ]
+    assert len(list((tmp_path / "maskfree-out").iterdir())) == 3
+
+
+def test_photos_of_one_stem_do_not_overwrite_each_other(segment: Run, meadow: Path, tmp_path: Path, photo):
+    other = tmp_path / "other" / "meadow.png"
+    other.parent.mkdir()
+    photo((40, 30)).save(other)
+    status, out, _ = segment(meadow, other, "--words", "dog", "sky")
+    assert status == 0
+    assert "meadow-2.json" in out
+    names = {path.name: json.loads(path.read_text())["photo"]["name"] for path in tmp_path.glob("maskfree-out/*.json")}
+    assert names == {"meadow.json": "meadow.jpg", "meadow-2.json": "meadow.png"}
+
+
+def test_stems_are_never_the_same():
+    photos = [Path(name) for name in ("a/x.jpg", "b/x.jpg", "x-2.jpg", "X.png", "y.jpg", "x-2.gif")]
+    assert cli._stems(photos) == ["x", "x-3", "x-2", "X-4", "y", "x-2-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--words", "dog"], "no photos were given"),
+        (["none.jpg", "--words", "dog"], "there is no file none.jpg"),
+        ([".", "--words", "dog"], ". is a folder: give a photo"),
+        (["none.jpg"], "no words were given"),
+        (["none.jpg", "--words"], "no words were given"),
+        (["none.jpg", "--words", ""], "empty word"),
+        (["none.jpg", "--words", "dog,,cat"], "empty word"),
+        (["none.jpg", "--words", "dog", "dog"], "'dog' is repeated"),
+        (["none.jpg", "--words", "dog/hound", "Hound"], "'Hound' is repeated"),
+        (["none.jpg", "--words", "dog\ncat"], "newline"),
+        (["none.jpg", "--words", "dog", "--background", "sky"], "background rule 'sky' is unknown"),
+        (["none.jpg", "--words", "dog", "--background", "threshold:2"], "'2' is not a cosine"),
+        (["none.jpg", "--words", "sky", "--background", "words:sky"], "'sky' is repeated"),
+        (["none.jpg", "--words", "dog", "--templates", "fancy"], "prompt set 'fancy' is unknown"),
+        (["none.jpg", "--words", "dog", "--side-px", "0"], "side_px is 0"),
+        (["none.jpg", "--words", "dog", "--device", "toaster"], "device 'toaster' is not there"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(segment: Run, tmp_path: Path, arguments: list[str], message: str):
+    before = sorted(tmp_path.rglob("*"))
+    status, out, error = segment(*arguments)
+    assert (status, out) == (2, "")
+    assert message in one_line(error)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_unknown_model(run: Run, meadow: Path):
+    status, _, error = run("segment", meadow, "--words", "dog", "--model", "pockett")
+    assert status == 2
+    assert "the model 'pockett' is unknown: pocket" in one_line(error)
+
+
+def test_damaged_checkpoint(segment: Run, meadow: Path, tiny_checkpoint: Path):
+    (tiny_checkpoint / "weights.safetensors").write_bytes(b"junk" * 30)
+    status, _, error = segment(meadow, "--words", "dog")
+    assert status == 2
+    assert "weights.safetensors" in one_line(error)
+
+
+def test_output_that_is_a_file(segment: Run, meadow: Path, tmp_path: Path):
+    (tmp_path / "here").write_text("mine")
+    status, out, error = segment(meadow, "--words", "dog", "--out", "here")
+    assert (status, out) == (2, "")
+    assert "the output here is a file" in one_line(error)
+    assert (tmp_path / "here").read_text() == "mine"
+
+
+def test_output_below_a_file(segment: Run, meadow: Path, tmp_path: Path):
+    (tmp_path / "here").write_text("mine")
+    status, _, error = segment(meadow, "--words", "dog", "--out", "here/below")
+    assert status == 2
+    assert "cannot write here/below" in one_line(error)
+
+
+def test_full_disk(segment: Run, meadow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = Image.Image.save
+
+    def full(self, path, *arguments, **options):
+        if str(path).endswith("overlay.png"):
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, path, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    status, out, error = segment(meadow, meadow, "--words", "dog")
+    assert (status, out) == (2, "")
+    assert "cannot write maskfree-out/meadow.*: No space left on device" in one_line(error)
+    assert not list((tmp_path / "maskfree-out").iterdir())
+
+
+def test_unknown_option_and_command(run: Run):
+    assert run("segment", "a.jpg", "--wrods", "dog")[0] == 2
+    assert run("segmentt")[0] == 2
+    assert run()[0] == 2
+
+
+def test_interruption(segment: Run, meadow: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hub, "load", interrupt)
+    assert segment(meadow, "--words", "dog")[0] == 130
+
+
+def test_models_are_listed(run: Run):
+    status, out, _ = run("models")
+    assert status == 0
+    assert out.startswith("pocket: ")
+
+
+def test_help_names_every_command(run: Run):
+    status, out, _ = run("--help")
+    assert status == 0
+    assert all(command in out for command in cli.COMMANDS)

@@ -1,0 +1,133 @@
+"""What every method must keep; a method is found as soon as `maskfree.methods` imports it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+
+import dacite
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+import maskfree.methods
+from maskfree.method import Method, MethodConfig
+from maskfree.text.tokenize import Tokenizer
+from maskfree.types import Batch
+from tiny import CAPTIONS, tiny_vilseg_config
+
+CONFIGS = {
+    kind: value
+    for kind, value in vars(maskfree.methods).items()
+    if isinstance(value, type) and issubclass(value, MethodConfig)
+}
+# A method that is added says here how its smallest example is made.
+TINY = {"ViLSegConfig": [tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")]}
+CASES = [pytest.param(config, id=f"{name}-{i}") for name in CONFIGS for i, config in enumerate(TINY[name])]
+
+
+def make_batch(config: MethodConfig, tokenizer, photo, captions: bool = True) -> Batch:
+    transform = config.build_transform(tokenizer)
+    photos = [photo((83, 57)), photo((40, 90)), photo((64, 64)), photo((31, 29)), photo((120, 33))]
+    texts = [[CAPTIONS[i], CAPTIONS[i + 1]] if captions else [] for i in range(len(photos))]
+    samples = [
+        transform.sample(str(i), image, text, seed=i) for i, (image, text) in enumerate(zip(photos, texts, strict=True))
+    ]
+    return transform.collate(samples)
+
+
+def test_every_method_has_a_tiny_example():
+    assert CONFIGS and set(CONFIGS) == set(TINY)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo):
+    method = config.build()
+    losses = method(make_batch(config, tiny_tokenizer, photo))
+    assert losses.terms and all(term.isfinite() and term.requires_grad for term in losses.terms.values())
+    assert all(value.isfinite() and not value.requires_grad for value in losses.health.values())
+    losses.total.backward()
+    missing = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+    assert any(p.grad.abs().sum() > 0 for p in method.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
+    method, batch = config.build(), make_batch(config, tiny_tokenizer, photo)
+    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
+    for step in range(3):
+        optimiser.zero_grad()
+        losses = method(batch)
+        losses.total.backward()
+        optimiser.step()
+        method.after_step(step, 3)
+    assert method(batch).total.isfinite()
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_unlabelled_photos_train_too(config, tiny_tokenizer, photo):
+    losses = config.build()(make_batch(config, tiny_tokenizer, photo, captions=False))
+    assert losses.total.isfinite()
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_text_has_unit_norm_and_ignores_padding(config, tiny_tokenizer):
+    method = config.build().eval()
+    together = method.encode_text(tiny_tokenizer(CAPTIONS))
+    assert_close(together.norm(dim=1), torch.ones(len(CAPTIONS)))
+    alone = torch.cat([method.encode_text(tiny_tokenizer([caption])) for caption in CAPTIONS])
+    assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("patches", [(3, 5), (4, 2), (1, 1)])
+def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
+    method = config.build().eval()
+    images, classes = (
+        torch.rand(2, 3, *(n * method.stride_px for n in patches)),
+        unit_classes(method, tiny_tokenizer, 7),
+    )
+    with torch.no_grad():
+        scores = method.segment(images, classes)
+        assert scores.shape == (2, 7, *patches)
+        assert scores.isfinite().all() and scores.abs().max() <= 1 + 1e-5
+        order = torch.randperm(7)
+        assert_close(method.segment(images, classes[order]), scores[:, order])
+        assert_close(method.segment(images[1:], classes), scores[1:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_sample_depends_on_its_seed_alone(config, tiny_tokenizer, photo):
+    transform = pickle.loads(pickle.dumps(config.build_transform(tiny_tokenizer)))
+    one, same, other = (transform.sample("k", photo(), CAPTIONS, seed=seed) for seed in (1, 1, 2))
+    first, second, third = (transform.collate([sample]).images for sample in (one, same, other))
+    assert torch.equal(first, second) and not torch.equal(first, third)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_config_survives_json(config):
+    for kept in (config, config.without_pretrained(), config.for_inference()):
+        stored = json.loads(json.dumps(dataclasses.asdict(kept)))
+        assert dacite.from_dict(type(config), stored, dacite.Config(cast=[tuple], strict=True)) == kept
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_inference_config_holds_the_whole_prediction(config, tiny_tokenizer):
+    method = config.build().eval()
+    lean = config.for_inference().build().eval()
+    state = method.state_dict()
+    assert set(lean.state_dict()) <= set(state)
+    lean.load_state_dict({name: state[name] for name in lean.state_dict()})
+    images, classes = (
+        torch.rand(2, 3, method.stride_px * 2, method.stride_px * 3),
+        unit_classes(method, tiny_tokenizer, 4),
+    )
+    assert_close(lean.segment(images, classes), method.segment(images, classes))
+
+
+def unit_classes(method: Method, tokenizer: Tokenizer, number: int) -> torch.Tensor:
+    dim = method.encode_text(tokenizer(["dog"])).shape[1]
+    return F.normalize(torch.randn(number, dim), dim=1)

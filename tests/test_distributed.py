@@ -1,0 +1,36 @@
+"""Two gloo processes learn what one does from the same global batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from maskfree import resume
+from two_processes import gradient
+
+
+def test_two_processes_have_the_gradient_of_one(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (load_file(tmp_path / f"gradient-{rank}.safetensors") for rank in (0, 1))
+    assert_close(first, second, atol=0, rtol=0)
+    assert_close(first, gradient(), atol=1e-6, rtol=1e-4)
+
+    run = tmp_path / "run"
+    steps = [json.loads(row)["step"] for row in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+    assert resume.read_record(run)["machine"]["processes"] == 2
+    positions = resume.load_state(run)[1]["positions"]
+    assert positions.shape == (2, 1, 3) and (positions[:, 0, :2].sum(1) > 0).all()
+    assert (run / "model" / "weights.safetensors").is_file()

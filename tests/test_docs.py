@@ -1,0 +1,65 @@
+"""The pages say what is so: tables come from the results, links lead somewhere, code blocks and options exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")])
+page = pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def tables(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "docs/tables.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@cache
+def help_of(words: tuple[str, ...]) -> str:
+    code = "from maskfree.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tables_are_what_the_results_say():
+    done = tables("--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@page
+def test_links_lead_somewhere(path: Path):
+    text = re.sub(r"```.*?```|`[^`\n]+`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+    for target in targets:
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), f"{target} does not exist"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+@page
+def test_python_blocks_compile(path: Path):
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        ast.parse(block)
+
+
+@page
+def test_commands_have_the_options_that_pages_use(path: Path):
+    blocks = re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    for line in lines:
+        if not (called := re.search(r"(?:^|&& )maskfree ([a-z].*)$", line)):
+            continue
+        subcommand, *rest = called[1].split()
+        recipe = (rest[0],) if subcommand == "train" else ()
+        for option in re.findall(r"--[a-z][a-z.-]*", called[1]):
+            assert option in help_of((subcommand, *recipe)), f"{line}: {subcommand} has no {option}"

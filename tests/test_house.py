@@ -1,0 +1,113 @@
+"""The house rules that a linter does not know: quick start, layers, what may be imported, files that fit together."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import resource
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "maskfree"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = ("torch", "transformers", "lightning", "tensorboard", "webdataset")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that PATH imports, wherever in the file; `from a import b` gives "a.b"."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def best_seconds(code: str) -> float:
+    """Processor time of a fresh Python, the best of a few: wall time would be that of whatever else runs here."""
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(seconds)
+
+
+HELP = """
+import sys
+from maskfree.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+"""
+
+
+@pytest.mark.parametrize("code", ["import maskfree", HELP], ids=["import", "help"])
+def test_start_is_quick_and_imports_nothing_heavy(code: str):
+    report = f"{code}\nimport sys; sys.stderr.write(' '.join(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", report], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert best_seconds(code) - best_seconds("pass") < 0.5
+
+
+def test_torchvision_is_no_dependency():
+    required = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+    assert not [r for r in required if r.startswith("torchvision")]
+    assert not [(path.name, name) for path in MODULES for name in imports(path) if name.startswith("torchvision")]
+
+
+def test_nothing_inside_imports_the_package_root():
+    submodules = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in MODULES}
+    names = {f"maskfree.{name}" for name in submodules}
+    offenders = [
+        (path.name, name)
+        for path in MODULES
+        if path != PACKAGE / "__init__.py"
+        for name in imports(path)
+        if re.fullmatch(r"maskfree(\.\w+)?", name) and name not in names
+    ]
+    assert not offenders
+
+
+def test_imports_go_down_the_layers():
+    pytest.importorskip("importlinter", reason="import-linter is in the extra 'dev'")
+    code = "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run(['--no-cache']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_results_say_which_command_made_them():
+    for path in (ROOT / "results").glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert content["command"].split()[0] in {"maskfree", "python", "torchrun"}, path.name
+
+
+def strings(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        yield from (text for item in content.items() for part in item for text in strings(part))
+    elif isinstance(content, list):
+        yield from (text for item in content for text in strings(item))
+    elif isinstance(content, str):
+        yield content
+
+
+def test_no_published_file_names_a_place_on_the_machine_that_made_it():
+    for path in [*(ROOT / "results").glob("*.json"), *PACKAGE.glob("*/run.json")]:
+        named = [t for t in strings(json.loads(path.read_text(encoding="utf-8"))) if re.search(r"(^|[\s=])[/~]\w", t)]
+        assert not named, f"{path.name}: {named}"
+
+
+def test_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {PROJECT['version']}" in citation

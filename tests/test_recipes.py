@@ -1,0 +1,91 @@
+"""Named runs, and the command that starts them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from maskfree import resume
+from maskfree.cli import main
+from maskfree.recipes import RECIPES, Run
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_whole_and_can_be_recorded(name):
+    recipe = RECIPES[name]()
+    settings = resume.settings_of(recipe)
+    assert json.loads(json.dumps(settings)) == settings
+    assert recipe == RECIPES[name]()
+    assert RECIPES[name].__doc__
+
+
+def test_the_paper_is_the_paper():
+    recipe = RECIPES["vilseg"]()
+    train, method = recipe.train, recipe.method
+    assert (train.batch_size, train.learning_rate, train.weight_decay, train.warm_up_steps) == (768, 5e-4, 0.04, 4000)
+    assert (method.embed_dim, method.cluster.num_clusters, method.vision.num_local_views) == (512, 20, 6)
+    assert (method.image.family, method.text.family, method.vision.out_dim) == ("vit", "clip", 2048)
+
+
+def test_differences_are_named():
+    recipe = RECIPES["vilseg_debug"]()
+    other = replace(recipe, train=replace(recipe.train, seed=9), method=replace(recipe.method, cluster=None))
+    found = resume.differences(resume.settings_of(recipe), resume.settings_of(other))
+    assert found == ["method.cluster", "train.seed"]
+
+
+def test_parts_can_be_left_out():
+    recipe = RECIPES["vilseg_debug"]()
+    assert Run(recipe, leave_out=("method.vision",)).whole() == replace(
+        recipe, method=replace(recipe.method, vision=None)
+    )
+    assert Run(recipe).whole() == recipe
+
+
+@pytest.mark.parametrize("part", ["method.views", "method.nothing", "train.steps", "vision", "method.vision.head", ""])
+def test_parts_that_cannot_be_left_out_are_named(part):
+    with pytest.raises(ValueError, match=f"'{part}'"):
+        Run(RECIPES["vilseg_debug"](), leave_out=(part,)).whole()
+
+
+def run_command(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments])
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+def test_command_takes_every_setting(tmp_path, capsys):
+    settings = "--data.shapes 8 --train.steps 1 --train.batch-size 4 --method.grouping pixels"
+    settings += " --leave-out method.cluster"
+    status, _, _ = run_command(capsys, "vilseg_debug", *settings.split(), "--out", str(tmp_path))
+    assert status == 0 and (tmp_path / "model" / "weights.safetensors").is_file()
+    method = resume.read_record(tmp_path)["settings"]["method"]
+    assert (method["grouping"], method["cluster"]) == ("pixels", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["vilseg2"], "vilseg, vilseg_pocket, vilseg_debug; not 'vilseg2'"),
+        (["vilseg_debug", "--leave-out", "method.text"], "'method.text' cannot be left out"),
+        (["vilseg_debug", "--train.steps", "0"], "train.steps is 0"),
+        (["vilseg_debug", "--data.shapes", "0"], "exactly one of shards, images and shapes"),
+        (["vilseg_debug", "--resume"], "nothing to resume"),
+        (["vilseg", "--method.tokenizer", "nowhere/at/all"], "no tokenizer in 'nowhere/at/all'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):
+    status, _, complaint = run_command(capsys, *arguments, "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert complaint.startswith("maskfree: error: ") and complaint.count("\n") == 1
+    assert words in complaint
+
+
+def test_wrong_option_is_explained(tmp_path, capsys):
+    status, _, complaint = run_command(capsys, "vilseg_debug", "--train.step", "3", "--out", str(tmp_path))
+    assert status == 2 and "--train.steps" in complaint
+
+
+def test_help_shows_settings(capsys):
+    status, shown, _ = run_command(capsys, "vilseg_debug", "--help")
+    assert status == 0 and "--method.cluster.num-clusters" in shown and "(default: 8)" in shown

@@ -1,0 +1,266 @@
+"""The loop: it learns, and a run that was interrupted and killed goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from maskfree import resume
+from maskfree.cli import main
+from maskfree.data import shapes
+from maskfree.data.loader import DataConfig, Share, Stream, build_loader
+from maskfree.hub import load
+from maskfree.learner import Learner, TrainConfig
+from maskfree.monitor import Monitor
+from maskfree.recipes import vilseg_debug
+from maskfree.text.tokenize import Tokenizer
+from maskfree.train import Recipe, _launch, fit
+
+SMALL = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "save_every": 2, "log_every": 1, "accelerator": "cpu"}
+
+
+def small_recipe(data: dict | None = None, **changes) -> Recipe:
+    recipe = vilseg_debug()
+    small = replace(recipe.train, **(SMALL | changes))
+    return replace(recipe, train=small, data=replace(recipe.data, **({"shapes": 16} | (data or {}))))
+
+
+def losses(out: Path) -> list[tuple[int, dict[str, float]]]:
+    rows = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows]
+
+
+def run_command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def start_until(out: Path, arguments: tuple[str, ...], step: int, number: signal.Signals) -> subprocess.Popen:
+    """Run the command in another process, and send it signal NUMBER when it has reported STEP."""
+    code = "import sys; from maskfree.cli import main; main(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    rows = out / "metrics.jsonl"
+    while process.poll() is None and not (rows.exists() and f'"step": {step},' in rows.read_text()):
+        time.sleep(0.01)
+    process.send_signal(number)
+    return process
+
+
+def test_interrupted_and_killed_run_has_the_losses_of_an_undisturbed_one(tmp_path):
+    settings = "--data.shapes 24 --train.batch-size 4 --train.accumulate 2 --train.log-every 1 --train.accelerator cpu"
+    settings += " --train.steps 40 --train.save-every 3 --data.workers 2 --data.shuffle-buffer 7"
+    command = ("train", "vilseg_debug", *settings.split())
+    assert run_command(*command, "--out", str(tmp_path / "whole")) == 0
+
+    out = tmp_path / "stopped"
+    process = start_until(out, (*command, "--out", str(out)), 4, signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert "Traceback" not in messages
+    assert "--resume" in messages.splitlines()[-1]
+    interrupted_after = losses(out)[-1][0]
+    assert resume.load_state(out)[0] == interrupted_after >= 4
+
+    process = start_until(out, (*command, "--out", str(out), "--resume"), interrupted_after + 5, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert losses(out)[-1][0] < 40
+
+    assert run_command(*command, "--out", str(out), "--resume") == 0
+    assert losses(out) == losses(tmp_path / "whole")
+    weights = [load_file(run / "model" / "weights.safetensors") for run in (out, tmp_path / "whole")]
+    assert_close(*weights, atol=0, rtol=0)
+
+
+def test_run_learns_and_its_model_segments(tmp_path):
+    recipe = small_recipe({"shapes": 64}, steps=60, batch_size=16, learning_rate=3e-3, save_every=60, average_decay=0.0)
+    assert fit(recipe, tmp_path) == 60
+    crosses = [loss["cross"] for _, loss in losses(tmp_path)]
+    assert sum(crosses[-5:]) / 5 < 0.75 * crosses[0]
+    record = resume.read_record(tmp_path)
+    assert record["settings"]["train"]["steps"] == 60 and record["settings"]["method"]["class"] == "ViLSegConfig"
+    assert "torch" in record["versions"] and "git" in record
+    result = load(str(tmp_path / "model")).with_words(["red circle", "white wall"])(torch.zeros(70, 90, 3).numpy())
+    assert result.labels.shape == (70, 90)
+    health = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["health"]
+    assert 1 <= health["clusters_in_use"] <= 8
+
+
+def test_only_the_last_two_states_stay_and_nothing_unfinished(tmp_path):
+    fit(small_recipe(), tmp_path)
+    assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["step-00000004", "step-00000006"]
+    assert not list(tmp_path.rglob("*unfinished*"))
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path):
+    recipe = small_recipe(steps=2)
+    fit(recipe, tmp_path)
+    with pytest.raises(ValueError, match="holds a run already: continue it with --resume"):
+        fit(recipe, tmp_path)
+    changed = replace(recipe, train=replace(recipe.train, seed=3, log_every=2), data=replace(recipe.data, workers=1))
+    with pytest.raises(ValueError, match=r"with another data\.workers, train\.seed: resume needs the same"):
+        fit(changed, tmp_path, resume_run=True)
+    with pytest.raises(ValueError, match="nothing to resume"):
+        fit(recipe, tmp_path / "none", resume_run=True)
+    assert not (tmp_path / "none").exists()
+    before = losses(tmp_path)
+    assert fit(replace(recipe, train=replace(recipe.train, log_every=2)), tmp_path, resume_run=True) == 2
+    assert losses(tmp_path) == before
+
+
+def test_run_killed_before_its_first_state_starts_again(tmp_path):
+    recipe = small_recipe(steps=2)
+    resume.write_record(tmp_path, recipe.name, resume.settings_of(recipe), 1)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": {}}\n{"step": 2, "lo')
+    assert fit(recipe, tmp_path, resume_run=True) == 2
+    assert [step for step, _ in losses(tmp_path)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 5, "accumulate": 2}, "train.batch_size 5 does not divide"),
+        ({"learning_rate": 1e30}, "the gradient is|the loss is"),
+        ({"frozen": ("imag",), "frozen_steps": 1}, "no trainable parameter is named 'imag'"),
+        ({"rates": (("nothing", 0.5),)}, "no trainable parameter is named 'nothing'"),
+    ],
+)
+def test_runs_that_cannot_work_say_why(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        fit(small_recipe(**changes), tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_run_that_could_not_start_leaves_no_record(tmp_path):
+    for data in ({"shapes": 0, "shards": (str(tmp_path / "none.tar"),)}, {"shapes": 0, "images": ("none",)}):
+        recipe = small_recipe(data)
+        shapes.write(tmp_path / "data", 4)
+        recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(tmp_path / "data")))
+        with pytest.raises(FileNotFoundError, match="none"):
+            fit(recipe, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"steps": 0}, "train.steps is 0"),
+        ({"average_decay": 1.0}, "train.average_decay is 1.0"),
+        ({"devices": "many"}, "train.devices is 'many'"),
+    ],
+)
+def test_bad_settings_are_named(settings, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**settings).check()
+
+
+def test_unlabelled_photos_train_what_needs_no_captions(tmp_path, photo):
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        photo((60 + number, 50)).save(tmp_path / "photos" / f"{number}.png")
+    fit(small_recipe(steps=1), tmp_path / "first")  # for its tokenizer
+    recipe = small_recipe({"shapes": 0, "images": (str(tmp_path / "photos"),)}, steps=3)
+    recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(tmp_path / "first" / "data")))
+    assert fit(recipe, tmp_path / "run") == 3
+    assert losses(tmp_path / "run")[-1][1].keys() == {"total", "vision", "cluster"}
+
+
+def test_half_precision_trains(tmp_path):
+    fit(small_recipe(steps=2, precision="bf16-mixed", average_decay=0.5, accumulate=2), tmp_path)
+    weights = load_file(tmp_path / "model" / "weights.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+def learner_of(**changes) -> Learner:
+    recipe = small_recipe(**changes)
+    torch.manual_seed(0)
+    return Learner(_launch(recipe.train), recipe.method.build(), recipe.train, num_streams=1)
+
+
+def batches_of(recipe: Recipe, out: Path):
+    shapes.write(out / "data", 16)
+    data = DataConfig(shards=(str(out / "data"),), workers=0)
+    transform = recipe.method.build_transform(Tokenizer.from_source(str(out / "data")))
+    return iter(build_loader(Stream(data, transform, 4, 0, Share(0, 1)), 0))
+
+
+def snapshot(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in learner.method.named_parameters()}
+
+
+def test_frozen_parts_stay_until_they_thaw_and_rates_scale(tmp_path):
+    learner = learner_of(frozen=("image.encoder",), frozen_steps=2, rates=(("text", 0.0),), warm_up_steps=0)
+    batches = batches_of(small_recipe(), tmp_path)
+    start = snapshot(learner)
+    moved = []
+    for _ in range(3):
+        learner.learn(batches)
+        now = snapshot(learner)
+        changed = {name for name in now if not torch.equal(now[name], start[name])}
+        moved.append((any(n.startswith("image.encoder") for n in changed), any(n.startswith("text") for n in changed)))
+        assert any(n.startswith("image.projection") for n in changed)
+    assert moved == [(False, False), (False, False), (True, False)]
+
+
+def test_average_follows_the_weights(tmp_path):
+    learner = learner_of(average_decay=0.9)
+    expected = snapshot(learner)
+    batches = batches_of(small_recipe(), tmp_path)
+    for step in range(3):
+        learner.learn(batches)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = {name: decay * expected[name] + (1 - decay) * value for name, value in snapshot(learner).items()}
+    learner.take_average()
+    trained = {name: value for name, value in learner.method.named_parameters() if value.requires_grad}
+    assert_close({name: expected[name] for name in trained}, {name: v.detach() for name, v in trained.items()})
+
+
+def test_state_comes_back_whole(tmp_path):
+    learner, other = learner_of(average_decay=0.9), learner_of(average_decay=0.9)
+    batches = batches_of(small_recipe(), tmp_path)
+    learner.learn(batches)
+    resume.save_state(tmp_path, 1, learner.tensors())
+    step, tensors = resume.load_state(tmp_path)
+    other.restore(tensors)
+    other.step = step
+    following = [next(batches), next(batches)]
+    assert_close(learner.learn(iter(following)), other.learn(iter(following)), atol=0, rtol=0)
+    assert_close(learner.tensors(), other.tensors(), atol=0, rtol=0)
+
+
+def test_clipping_bounds_the_gradient(tmp_path):
+    learner = learner_of(clip_norm=1e-3)
+    norms = []
+    learner.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(torch.nn.utils.get_total_norm([w.grad for w in learner._trained.values()]).item())
+    )
+    learner.learn(batches_of(small_recipe(), tmp_path))
+    assert norms == pytest.approx([1e-3], rel=1e-3)
+
+
+def test_monitor_drops_rows_that_will_be_written_again(tmp_path, caplog):
+    for first, last in ((0, 3), (2, 4)):
+        monitor = Monitor(tmp_path, 4, first, photos_per_step=8)
+        with caplog.at_level("INFO"):
+            for step in range(first + 1, last + 1):
+                monitor.record(step, {"total": 1.0 * step}, {"entropy": 0.5}, 1e-3, broken=2)
+        monitor.close()
+    assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4]
+    assert all(word in caplog.messages[-1] for word in ("step 4/4", "entropy", "2 broken", "photos/s", "left"))

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskfree.types import Segmentation
+
+
+def segmentation(
+    labels: np.ndarray, words: str = "dog,grass,sofa/couch", background: str | None = None
+) -> Segmentation:
+    classes = [word.split("/") for word in words.split(",")]
+    return Segmentation(
+        labels=labels,
+        words=tuple(synonyms[0] for synonyms in classes),
+        scores=np.zeros(labels.shape, np.float16),
+        image=np.full((*labels.shape, 3), 100, np.uint8),
+        record={
+            "photo": {"name": "meadow.jpg"},
+            "words": classes,
+            "background": background and {"rule": background, "id": len(classes)},
+        },
+    )
+
+
+LABELS = np.array([[0, 0, 1, 1, 1], [0, 2, 2, 2, 2]], np.uint8)
+
+
+def test_masks_by_name_and_synonym():
+    result = segmentation(LABELS)
+    assert np.array_equal(result.mask("dog"), LABELS == 0)
+    assert np.array_equal(result.mask("Couch"), LABELS == 2)
+    with pytest.raises(ValueError, match="'cat' is not among the words of this result: dog, grass, sofa"):
+        result.mask("cat")
+    with pytest.raises(ValueError, match="'background'"):
+        result.mask("background")
+
+
+def test_areas_sum_to_one_and_name_the_background():
+    assert segmentation(LABELS).areas() == {"dog": 0.3, "grass": 0.3, "sofa": 0.4}
+    result = segmentation(LABELS + 1, background="threshold:0.1")
+    assert result.areas() == {"dog": 0, "grass": 0.3, "sofa": 0.3, "background": 0.4}
+    assert np.array_equal(result.mask("background"), LABELS == 2)
+
+
+def test_colours_are_distinct_and_stay_as_words_are_added():
+    many = ",".join(f"word {i}" for i in range(300))
+    palette = segmentation(LABELS.astype(np.uint16), many, background="threshold:0").palette
+    assert len({tuple(colour) for colour in palette.tolist()}) == 301
+    assert palette[-1].tolist() == [0, 0, 0]
+    assert np.array_equal(segmentation(LABELS).palette, palette[:3])
+    apart = np.abs(palette[:20, None].astype(int) - palette[None, :20]).sum(-1) + 999 * np.eye(20)
+    assert apart.min() > 60
+
+
+def test_overlay_mixes_colours_but_leaves_the_background_alone():
+    result = segmentation(np.repeat(np.repeat(LABELS, 30, 0), 30, 1) + 1, background="threshold:0.1")
+    painted = np.asarray(result.overlay(alpha=0.5))
+    inside = [painted[row, column] for row, column in ((10, 10), (10, 100), (45, 100))]
+    expected = [(result.palette[index].astype(float) + 100) / 2 for index in (1, 2)]
+    np.testing.assert_allclose(inside[:2], expected, atol=1)
+    assert inside[2].tolist() == [100, 100, 100]
+    assert np.asarray(result.overlay(alpha=0.0))[10, 10].tolist() == [100, 100, 100]
+    with pytest.raises(ValueError, match=r"alpha 1\.5"):
+        result.overlay(alpha=1.5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (300, 400)])
+def test_overlay_has_the_photo_and_below_it_the_legend(size: tuple[int, int]):
+    overlay = segmentation(np.zeros(size, np.uint8)).overlay()
+    assert overlay.width >= size[1]
+    assert overlay.height > size[0]
+    below = np.asarray(overlay)[size[0] :]
+    assert (below < 128).all(-1).any(), "there is dark text"
+
+
+def test_legend_of_very_many_words_ends():
+    many = ",".join(f"word {i}" for i in range(300))
+    labels = np.arange(300, dtype=np.uint16).repeat(200).reshape(200, 300)
+    assert segmentation(labels, many).overlay().height < 1000
+
+
+def test_saved_files_hold_it_all(tmp_path: Path):
+    result = segmentation(LABELS + 1, background="threshold:0.1")
+    index, overlay, sidecar = result.save(tmp_path / "new" / "folder")
+    assert index.name == "meadow.png"
+    with Image.open(index) as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.asarray(image), result.labels)
+        assert image.getpalette()[: 4 * 3] == result.palette.ravel().tolist()
+    with Image.open(overlay) as image:
+        assert np.array_equal(np.asarray(image), np.asarray(result.overlay()))
+    assert json.loads(sidecar.read_text()) == result.record | {"areas": result.areas()}
+    assert sorted(path.name for path in index.parent.iterdir()) == ["meadow.json", "meadow.overlay.png", "meadow.png"]
+
+
+def test_more_ids_than_a_palette_has(tmp_path: Path):
+    many = ",".join(f"word {i}" for i in range(300))
+    labels = np.arange(300, dtype=np.uint16).reshape(15, 20)
+    index, *_ = segmentation(labels, many).save(tmp_path, "many")
+    with Image.open(index) as image:
+        assert np.array_equal(np.asarray(image), labels)
+
+
+@pytest.mark.parametrize("failing", ["save", "write_text"])
+def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str):
+    real = Image.Image.save
+
+    def full(self, path, *arguments, **options):
+        if failing == "write_text" or not str(path).endswith("overlay.png"):
+            return real(self, path, *arguments, **options)
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_text(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    segmentation(LABELS).save(tmp_path, "older")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(Image.Image, "save", full)
+    if failing == "write_text":
+        monkeypatch.setattr(Path, "write_text", full_text)
+    for stem in ("older", "newer"):
+        with pytest.raises(OSError, match=rf"cannot write .*{stem}\.\*: No space left on device") as caught:
+            segmentation(LABELS.T.copy()).save(tmp_path, stem)
+        assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_folder_that_is_a_file(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="cannot write"):
+        segmentation(LABELS).save(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,0 +1,66 @@
+"""The smallest networks and captions that the tests use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from maskfree.methods.vilseg import ClusterConfig, ViewConfig, ViLSeg, ViLSegConfig, VisionConfig
+from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+
+TINY_IMAGE = ImageEncoderConfig(
+    family="mobilenet_v2",
+    architecture={"depth_multiplier": 0.1, "finegrained_output": False, "min_depth": 4, "depth_divisible_by": 4},
+    output_stride=16,
+)
+TINY_TEXT = TextEncoderConfig(
+    family="bert",
+    architecture={
+        "vocab_size": 400,
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+        "max_position_embeddings": 32,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+)
+CAPTIONS = (
+    "a dog runs on the green grass",
+    "a man and a woman sit on a red sofa",
+    "two children play with a yellow ball near the sea",
+    "a black cat sleeps under the table",
+    "a photo of a boat and a ship on blue water",
+    "there is a television in the picture",
+    "someone next to a motorcycle, a bicycle and a car outdoors",
+    "a close view of the sky above the street",
+)
+
+
+def tiny_vilseg_config(**changes: Any) -> ViLSegConfig:
+    """A ViL-Seg of a few thousand weights, with 18 dimensions, 5 clusters and patches of 16 px."""
+    settings: dict[str, Any] = {
+        "image": TINY_IMAGE,
+        "text": TINY_TEXT,
+        "tokenizer": None,
+        "embed_dim": 18,
+        "vision": VisionConfig(out_dim=14, num_local_views=3, local_side_px=32),
+        "cluster": ClusterConfig(num_clusters=5),
+        "views": ViewConfig(side_px=64),
+    }
+    return ViLSegConfig(**(settings | changes))
+
+
+@torch.no_grad()
+def spread_out(method: ViLSeg) -> ViLSeg:
+    """Centre and stretch random weights, so that patches of a photo differ and fall into different clusters."""
+    images = torch.rand(4, 3, 4, 6).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    projection, convolution = method.image.projection, method.cluster.head.convolution
+    features = method.image.encoder(images)
+    projection.weight /= features.std()
+    projection.bias.copy_(-projection.weight[..., 0, 0] @ features.mean((0, 2, 3)))
+    convolution.weight.normal_()
+    convolution.bias.zero_()
+    return method
