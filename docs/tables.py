@@ -37,11 +37,15 @@ def card(_: Sequence[Row]) -> str:
     lines = [
         ("method", f"`{run['method'].removesuffix('Config')}`, regions: {config['grouping']}"),
         ("image encoder", f"{config['image']['family']}, output stride {config['image']['output_stride']}"),
-        ("text encoder", config["text"]["family"]),
-        ("embedding", f"{config['embed_dim']} dimensions"),
+        ("text encoder", config["text"]["family"] + (", frozen" if config["text"]["frozen"] else "")),
+        (
+            "projection of pixels and of texts",
+            f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
+        ),
+        ("embedding", f"{config['embed_dim']} dimensions; context {config['context']:g}"),
         ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
         ("size in the package", f"{size / 1e6:.1f} MB"),
-        ("training", f"{run['steps']:,} steps of {train['batch_size']} photos"),
+        ("training", _schedule(run["steps"], train)),
         ("prompts", "; ".join(f"`{template}`" for template in run["templates"])),
         ("weights, SHA-256", f"`{hashlib.sha256(weights).hexdigest()}`"),
     ]
@@ -53,6 +57,31 @@ def read_rows(folder: Path) -> list[Row]:
     return [
         {"file": path.name, **json.loads(path.read_text(encoding="utf-8"))} for path in sorted(folder.glob("*.json"))
     ]
+
+
+def _schedule(steps: int, train: Row) -> str:
+    frozen = f"; `{', '.join(train['frozen'])}` frozen for the first {train['frozen_steps']:,}"
+    return f"{steps:,} steps of {train['batch_size']} photos{frozen if train['frozen'] else ''}"
+
+
+def kinds(_: Sequence[Row]) -> str:
+    """How many kinds the classifier's tags have, and which names of coco-mini's classes are among them."""
+    folder = ROOT / "src" / "maskfree" / "data" / "classes"
+    parts = [
+        line.partition("\t")[2].split("/")
+        for line in (folder / "imagenet_tags.txt").read_text(encoding="utf-8").splitlines()
+    ]
+    told = {kind.strip() for part in parts for kind in part if kind.strip()}
+    names = (folder / "voc20.txt").read_text(encoding="utf-8").splitlines()
+    synonyms = (folder / "voc20_synonyms.txt").read_text(encoding="utf-8").splitlines()
+    others = [(name, told & set(s.split("/"))) for name, s in zip(names, synonyms, strict=True) if name not in told]
+    by_synonym = [f"{name} (as {' and '.join(sorted(found))})" for name, found in others if found]
+    absent = [name for name, found in others if not found]
+    return (
+        f"Of the {len(parts):,} tags, {sum(any(part) for part in parts)} have kinds, {len(told)} different ones. "
+        f"Among them are {len(names) - len(others)} of the {len(names)} class names of `coco-mini`, and by a synonym "
+        f"{', '.join(by_synonym) or 'no others'}; absent: {', '.join(absent) or 'none'}."
+    )
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -81,6 +110,42 @@ def classes(rows: Sequence[Row]) -> str:
     header = ("class", *(f"{row['protocol']['names']}, {row['protocol']['background']}" for row in scored))
     lines = [(name, *(_percent(row["iou"].get(name)) for row in scored)) for name in names]
     return _table(header, lines, "l" + "r" * len(scored), "maskfree evaluate coco-mini --data FOLDER")
+
+
+def extremes(rows: Sequence[Row]) -> str:
+    """The classes of coco-mini on which the bundled model is best and worst, with synonyms and without background."""
+    for row in _scored(rows, "pocket"):
+        protocol = row["protocol"]
+        if (row["benchmark"], protocol["names"], protocol["background"]) == ("coco-mini", "synonyms", "none"):
+            order = sorted(((iou, name) for name, iou in row["iou"].items() if iou is not None), reverse=True)
+            best, worst = (
+                ", ".join(f"{n} ({_percent(iou)})" for iou, n in part) for part in (order[:5], order[:-6:-1])
+            )
+            return (
+                f"Of the {len(order)} classes of `coco-mini`, with synonyms and without background, it has its highest "
+                f"IoU on {best} and its lowest on {worst}, in percent."
+            )
+    return _table((), (), "", "maskfree evaluate coco-mini --data FOLDER")
+
+
+def tried(rows: Sequence[Row]) -> str:
+    """What was tried for the bundled model: history, copied by hand."""
+    parts = [(row, point) for row in rows if row.get("history") == "pocket" for point in row["rows"]]
+    figures = [(part, figure) for part in ("names", "synonyms") for figure in ("mean_iou", "pixel_accuracy")]
+    lines = [
+        (point["tried"], *(_percent(point[part].get(figure)) for part, figure in figures), point["kept"])
+        for _, point in parts
+    ]
+    scored = (f"{names}: {figure} %" for names in ("plain", "synonyms") for figure in ("mIoU", "pixel accuracy"))
+    return _with_source(_table(("tried", *scored, "kept"), lines, "lrrrrl", ""), [row for row, _ in parts])
+
+
+def allocator(rows: Sequence[Row]) -> str:
+    """What glibc's allocator costs in training: history, copied by hand."""
+    parts = [(row, point) for row in rows if row.get("history") == "allocator" for point in row["rows"]]
+    lines = [(point["work"], f"{point['usual']:g}", f"{point['tuned']:g}") for _, point in parts]
+    header = ("work", "as usual, photos/s", "with the variables, photos/s")
+    return _with_source(_table(header, lines, "lrr", ""), [row for row, _ in parts])
 
 
 def speed(rows: Sequence[Row]) -> str:
@@ -173,6 +238,10 @@ def commands(rows: Sequence[Row]) -> str:
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "headline": headline,
     "classes": classes,
+    "extremes": extremes,
+    "kinds": kinds,
+    "tried": tried,
+    "allocator": allocator,
     "ablation": ablation,
     "collapse": collapse,
     "speed": speed,
@@ -223,6 +292,11 @@ def _words(row: Row) -> list[str]:
 
 def _percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _with_source(table: str, rows: Sequence[Row]) -> str:
+    """Say under a table of history where its figures come from."""
+    return "\n\n".join([table, *dict.fromkeys(f"*{row['source']}*" for row in rows)])
 
 
 def _spread(fractions: Sequence[float]) -> str:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from maskfree import checkpoint
 from maskfree.method import Method, MethodConfig, Transform
 from maskfree.methods.vilseg import ViLSegConfig
+from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Losses, Tokens
 from tiny import tiny_vilseg_config
@@ -142,6 +146,70 @@ def test_random_values_are_skipped_while_loading(tiny_checkpoint: Path):
     before = torch.get_rng_state()
     checkpoint.load(tiny_checkpoint, CONFIGS)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def _patience() -> Iterator[None]:
+    """A test that hangs fails."""
+
+    def complain(*_):
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, complain)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+class Truncated(Layers):
+    """Draws what must lie in bounds, into memory that holds anything."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.drawn = nn.Parameter(nn.init.trunc_normal_(torch.full((width,), float("nan"))))
+
+
+@dataclass(frozen=True)
+class TruncatedConfig(LayersConfig):
+    def build(self) -> Method:
+        return Truncated(self.width)
+
+
+@pytest.mark.usefixtures("_patience")
+def test_truncated_normals_do_not_wait_for_random_values(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    config = TruncatedConfig()
+    method = config.build()
+    checkpoint.save(tmp_path / "c", method, config, tiny_tokenizer, RUN)
+    loaded, *_ = checkpoint.load(tmp_path / "c", {"TruncatedConfig": TruncatedConfig})
+    assert torch.equal(loaded.drawn, method.drawn)
+
+
+@pytest.mark.usefixtures("_patience")
+def test_vision_transformer_comes_back(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    """Its weights start as truncated normals."""
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
+    image = ImageEncoderConfig("vit", sizes | {"image_size": 32, "patch_size": 8})
+    config = tiny_vilseg_config(image=image, vision=None)
+    method = config.build().eval()
+    checkpoint.save(tmp_path / "c", method, config, tiny_tokenizer, RUN)
+    loaded, *_ = checkpoint.load(tmp_path / "c", CONFIGS)
+    images = torch.rand(2, 3, 24, 40)
+    assert torch.equal(loaded.image(images), method.image(images))
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_files_are_as_open_as_others_that_the_user_makes(tmp_path: Path, tiny_tokenizer: Tokenizer, umask: int):
+    config = LayersConfig()
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            checkpoint.save(tmp_path / "c", config.build(), config, tiny_tokenizer, RUN)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()}
+    assert modes == dict.fromkeys(("weights.safetensors", "run.json", "tokenizer.json"), 0o666 & ~umask)
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_weights_are_hashed(tiny_checkpoint: Path):

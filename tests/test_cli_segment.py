@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,3 +207,28 @@ def test_help_names_every_command(run: Run):
     status, out, _ = run("--help")
     assert status == 0
     assert all(command in out for command in cli.COMMANDS)
+
+
+_MAPPED = """
+import ctypes
+from maskfree import cli
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+
+class Info(ctypes.Structure):  # d: number of blocks that come straight from the system
+    _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
+
+libc.mallinfo2.restype = Info
+counts = [libc.mallinfo2().d]
+for megabytes in (100, 0, 100, 500):
+    cli._keep_freed_memory() if not megabytes else libc.malloc(megabytes << 20)
+    counts.append(libc.mallinfo2().d)
+print(*(after - before for before, after in zip(counts, counts[1:])))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
+def test_large_blocks_stay_with_the_process():
+    done = subprocess.run([sys.executable, "-c", _MAPPED], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "0", "0", "1"]

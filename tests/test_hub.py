@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import maskfree
 from maskfree import hub
+from maskfree.nn.pretrained import FrozenBatchNorm
 
 
 def test_folder_becomes_a_segmenter(tiny_checkpoint: Path, photo):
@@ -18,6 +20,12 @@ def test_folder_becomes_a_segmenter(tiny_checkpoint: Path, photo):
     result = segmenter.with_words(["dog", "grass"])(photo((83, 57)))
     assert result.record["model"] == {"name": "tiny", "weights_sha256": segmenter.weights_hash}
     assert hub.load(str(tiny_checkpoint)).weights_hash == segmenter.weights_hash
+
+
+def test_batch_norms_are_folded(tiny_checkpoint: Path):
+    modules = list(hub.load(tiny_checkpoint).method.modules())
+    assert any(isinstance(module, torch.nn.Conv2d) for module in modules)
+    assert not any(isinstance(module, FrozenBatchNorm) for module in modules)
 
 
 def test_unknown_model():

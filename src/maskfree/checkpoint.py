@@ -83,11 +83,12 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        unfinished.chmod(0o755)
         (unfinished / _RUN).write_text(text + "\n", encoding="utf-8")
         tokenizer.save(unfinished / _TOKENIZER)
         save_file(_pack(method.state_dict(), storage), unfinished / _WEIGHTS)
-        (unfinished / _WEIGHTS).chmod(0o644)  # safetensors makes it private, as mkdtemp the folder
+        usual = (unfinished / _RUN).stat().st_mode & 0o666  # safetensors makes its file private, mkdtemp the folder
+        (unfinished / _WEIGHTS).chmod(usual)
+        unfinished.chmod(usual | (usual & 0o444) >> 2)  # who may read it may enter
         _swap(unfinished, folder)
     except SafetensorError as error:  # its word for errors of the disk
         raise OSError(f"cannot write {folder}: {error}") from error

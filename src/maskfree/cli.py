@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +19,11 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 BAD_INPUT = 2  # exit status of every user error, as of argument errors
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_MALLOC = {  # parameters of glibc's mallopt(3)
+    -3: 2**28,  # M_MMAP_THRESHOLD: larger blocks still go back at once
+    -1: 2**30,  # M_TRIM_THRESHOLD: free memory at the heap's end that is kept
+    -2: 2**26,  # M_TOP_PAD: the heap grows by at least so much
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ def segment(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
+    _keep_freed_memory()
     from maskfree import hub
     from maskfree.predict import Inference, PhotoError
 
@@ -84,10 +92,10 @@ def segment(
 
 def models() -> int:
     """List the models that `--model` knows by name."""
-    from maskfree import hub
+    from maskfree.bundled import BUNDLED
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    for name, description in hub.BUNDLED.items():
+    for name, description in BUNDLED.items():
         console.print(f"{name}: {description}")
     return 0
 
@@ -123,6 +131,7 @@ def evaluate(
     if results.exists() and not results.is_dir():
         raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
 
+    _keep_freed_memory()
     from maskfree.evaluate import tables, zero_shot
 
     protocols = zero_shot.protocols(chosen, names, background, side_px=runtime.side_px, templates=templates)
@@ -167,6 +176,7 @@ def _train(arguments: Sequence[str]) -> int:
     default = Run(RECIPES[name](), out=Path("runs") / name)
     run = tyro.cli(Run, prog=f"maskfree train {name}", args=arguments[1:], default=default)
     _log_to_stderr()
+    _keep_freed_memory()
     recipe = run.whole()
     return 0 if fit(recipe, run.out, run.resume) == recipe.train.steps else INTERRUPTED
 
@@ -189,6 +199,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(status or 0)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep large freed blocks for the next tensor instead of handing each one back to the system.
+
+    By default every large tensor is fresh pages from the kernel, which clears them one by one: on a CPU that costs a
+    good part of a network's time. What is kept is bounded: blocks up to a size, and free memory up to another. Only the
+    command does this; a program that imports the package keeps its own settings. Elsewhere than on glibc: nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    process = ctypes.CDLL(None)
+    for parameter, value in _MALLOC.items():
+        process.mallopt(parameter, value)
 
 
 def _log_to_stderr() -> None:

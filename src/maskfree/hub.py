@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from maskfree import checkpoint, methods
+from maskfree.bundled import BUNDLED
 from maskfree.method import MethodConfig
+from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.predict import Segmenter
-
-BUNDLED = {"pocket": "ViL-Seg, MobileNetV2 and a small BERT, trained on Flickr8k; in the package"}
 
 
 def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
@@ -22,6 +22,7 @@ def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
         ValueError: the checkpoint is damaged, or there is no such device.
     """
     method, tokenizer, run, weights_hash = checkpoint.load(_folder(model), _configs(), _check(device))
+    fold_batch_norms(method)
     return Segmenter(
         method=method,
         tokenizer=tokenizer,

@@ -53,6 +53,8 @@ class Batch:
     local_flipped: Bool[Tensor, "b v"] | None = None
     twins: Float[Tensor, "b 3 h w"] | None = None  # the global view recoloured and perhaps mirrored
     twins_flipped: Bool[Tensor, " b"] | None = None  # mirrored relative to the global view
+    words: Tokens | None = None  # of all photos of the batch together
+    word_weights: Float[Tensor, "b k"] | None = None  # share of each word among a photo's words; rows sum to at most 1
     keys: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:

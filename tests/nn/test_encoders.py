@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
-from maskfree.nn.pretrained import FrozenBatchNorm
+from maskfree.nn.pretrained import FrozenBatchNorm, fold_batch_norms
 from tiny import CAPTIONS, TINY_IMAGE, TINY_TEXT
 
 TRANSFORMER = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 32, "patch_size": 8}
@@ -131,6 +131,49 @@ def test_statistics_of_batch_norms_stay_as_they_are(family):
     for name, value in encoder.named_buffers():
         assert torch.equal(value, before[name])
     assert all(norm.weight.requires_grad for norm in norms)
+
+
+def _with_trained_norms(config):
+    encoder = config.build().eval()
+    for norm in (module for module in encoder.modules() if isinstance(module, FrozenBatchNorm)):
+        for tensor in (norm.weight, norm.running_var):
+            nn.init.uniform_(tensor, 0.5, 2)
+        for tensor in (norm.bias, norm.running_mean):
+            nn.init.normal_(tensor)
+    return encoder
+
+
+@pytest.mark.parametrize("family", ["resnet", "resnet16", "mobilenet16", "mobilenet8"])
+def test_batch_norms_fold_into_convolutions(family):
+    encoder = _with_trained_norms(IMAGE_CONFIGS[family])
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        before = encoder(images)
+        fold_batch_norms(encoder)
+        assert not any(isinstance(module, FrozenBatchNorm) for module in encoder.modules())
+        assert_close(encoder(images), before, atol=1e-5 * before.abs().max().item(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("tf_padding", [False, True])
+@pytest.mark.parametrize("stride_px", [8, 16, 32])
+def test_mobilenet_pads_as_the_original(tf_padding, stride_px):
+    """Its layers are rebuilt: same weight names, features and gradients as transformers' own."""
+    import transformers
+
+    settings = TINY_IMAGE.architecture | {"tf_padding": tf_padding}
+    encoder = _with_trained_norms(ImageEncoderConfig("mobilenet_v2", settings, output_stride=stride_px))
+    configuration = transformers.MobileNetV2Config(**settings, output_stride=stride_px)
+    peer = transformers.MobileNetV2Model(configuration, add_pooling_layer=False).eval()
+    peer.load_state_dict(encoder.tower.state_dict(), strict=False)
+    assert [n for n, _ in peer.named_parameters()] == [n for n, _ in encoder.tower.named_parameters()]
+    images = torch.rand(2, 3, 64, 96)
+    features, expected = encoder(images), peer(images * 2 - 1).last_hidden_state
+    assert_close(features, expected, atol=1e-4, rtol=1e-4)
+    features.square().sum().backward()
+    expected.square().sum().backward()
+    for (name, one), (_, other) in zip(encoder.tower.named_parameters(), peer.named_parameters(), strict=True):
+        scale = other.grad.abs().max().item()
+        assert_close(one.grad, other.grad, atol=1e-4 * scale, rtol=1e-3, msg=name)
 
 
 def test_frozen_batch_norm_is_batch_norm_in_eval():

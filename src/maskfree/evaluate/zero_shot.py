@@ -17,7 +17,7 @@ from maskfree.metrics import confusion, scores
 from maskfree.predict import Segmenter
 from maskfree.text.background import Background
 
-DEFAULT_THRESHOLD = "threshold:0.3"
+DEFAULT_THRESHOLD = "threshold:0.25"  # suggested by benchmarks/threshold.py, from captions
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.grouping.kmeans import kmeans
+from maskfree.grouping.presence import presence, smooth
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.method import Method, MethodConfig
 from maskfree.methods.vilseg_terms import (
@@ -26,47 +27,38 @@ from maskfree.methods.vilseg_terms import (
     VisionTerm,
 )
 from maskfree.methods.vilseg_views import ViLSegTransform
+from maskfree.methods.vilseg_words import WordsConfig, WordsTerm, embed_tags, start_from_tags
 from maskfree.nn.cluster_head import ClusterHead
-from maskfree.nn.encoders import ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig
-from maskfree.nn.projection import DinoHead, ProjectionConfig
+from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
+from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.pretrained import read_classifier
+from maskfree.nn.projection import DinoHead, NearIdentity, ProjectionConfig
+from maskfree.nn.visual_words import VisualWords
+from maskfree.text.tags import kinds_of
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Losses, Tokens
 
 Label = Callable[[Float[Tensor, "b d hp wp"]], Int[Tensor, "b hp wp"]]
 
 
-class PixelEmbedder(nn.Module):
-    """Image encoder and projection: one embedding per patch, in the space of the texts."""
+@dataclass(frozen=True)
+class Regions:
+    """How the pixels of a photo become regions, which take the class of their mean."""
 
-    def __init__(self, encoder: ImageEncoder, projection: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-        self.projection = projection
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
-        """Return the pixel embeddings, not normalised, so that their mean weighs sure pixels more."""
-        return self.projection(self.encoder(images))
-
-
-class TextEmbedder(nn.Module):
-    """Text encoder and projection."""
-
-    def __init__(self, encoder: TextEncoder, projection: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-        self.projection = projection
-
-    def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Return the text embeddings; unit norm."""
-        return F.normalize(self.projection(self.encoder(tokens)), dim=-1)
+    label: Label | None = None
+    """Gives each pixel its region; None: every pixel is its own."""
+    number: int = 0
+    """Of regions."""
+    smooth: int = 1
+    """Width in patches of the square over which scores are averaged; odd, 1 is none."""
+    presence: float = 0.0
+    """Weight, beside each pixel's own score of a class, of how strongly the class shows in the whole photo."""
+    presence_share: float = 0.1
+    """Share of the photo's patches, those where the class is strongest, that say so."""
 
 
 class ViLSeg(Method):
-    """The whole of ViL-Seg; a term that is None is left out.
-
-    LABEL puts the pixels of each photo into one of NUM_GROUPS regions, which take the class of their mean; without it
-    every pixel is its own region.
-    """
+    """The whole of ViL-Seg; a term that is None is left out."""
 
     def __init__(
         self,
@@ -76,8 +68,8 @@ class ViLSeg(Method):
         cross: CrossTerm,
         vision: VisionTerm | None = None,
         cluster: ClusterTerm | None = None,
-        label: Label | None = None,
-        num_groups: int = 0,
+        words: WordsTerm | None = None,
+        regions: Regions,
     ):
         super().__init__()
         self.image = image
@@ -85,8 +77,8 @@ class ViLSeg(Method):
         self.cross = cross
         self.vision = vision
         self.cluster = cluster
-        self._label = label
-        self._num_groups = num_groups
+        self.words = words
+        self._regions = regions
 
     def forward(self, batch: Batch) -> Losses:
         """Return the terms `cross` (if the batch has captions), `vision` and `cluster`. Source: eq. 1."""
@@ -105,6 +97,8 @@ class ViLSeg(Method):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cluster.detach):
                 twins = self.image(batch.twins)
             parts.append(self.cluster(pixels, twins, batch.twins_flipped, self.gather))
+        if self.words is not None and batch.words is not None and batch.word_weights is not None:
+            parts.append(self.words(batch.images, pixels, self.text, batch.words, batch.word_weights))
         terms = {name: term for part in parts for name, term in part.terms.items()}
         if not terms:
             raise ValueError("nothing to learn: the photos have no captions, and L_vision and L_cluster are off")
@@ -115,11 +109,17 @@ class ViLSeg(Method):
         return self.text(tokens)
 
     def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
-        """Cosine of each patch's region to each class, in [-1, 1]."""
-        pixels = self.image(images)
-        if self._label is None:
+        """Cosine of each patch's region to each class, in [-1, 1], as `smooth` and `presence` change it."""
+        cosines, regions = self._cosines(self.image(images), classes), self._regions
+        if not regions.presence:
+            return smooth(cosines, regions.smooth)
+        shown = presence(cosines, regions.presence_share)
+        return (smooth(cosines, regions.smooth) + regions.presence * shown) / (1 + regions.presence)
+
+    def _cosines(self, pixels: Float[Tensor, "b d hp wp"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
+        if self._regions.label is None:
             return torch.einsum("bdhw,kd->bkhw", F.normalize(pixels, dim=1), classes)
-        members = F.one_hot(self._label(pixels).flatten(1), self._num_groups).to(pixels.dtype)  # b n g
+        members = F.one_hot(self._regions.label(pixels).flatten(1), self._regions.number).to(pixels.dtype)  # b n g
         # The direction of a region's sum is that of its mean; an empty region's is zero, and no patch reads it.
         regions = F.normalize(members.mT @ pixels.flatten(2).mT, dim=-1)  # b g d
         return (members @ (regions @ classes.T)).mT.unflatten(2, pixels.shape[-2:])
@@ -239,7 +239,11 @@ class ViLSegConfig(MethodConfig):
     cross: CrossConfig = field(default_factory=CrossConfig)
     vision: VisionConfig | None = field(default_factory=VisionConfig)
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
+    words: WordsConfig | None = None  # words as training text
     views: ViewConfig = field(default_factory=ViewConfig)
+    smooth: int = 1  # width in patches over which scores are averaged at inference; odd
+    presence: float = 0.0  # weight of how strongly a class shows in the whole photo, at inference
+    presence_share: float = 0.1  # share of the patches, where a class is strongest, that tell how strongly it shows
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
     kmeans_clusters: int = 20  # of each photo, for the grouping "kmeans"
 
@@ -251,27 +255,54 @@ class ViLSegConfig(MethodConfig):
         """
         if self.grouping == "clusters" and self.cluster is None:
             raise ValueError("grouping 'clusters' needs the clustering head: set cluster, or choose kmeans or pixels")
+        if self.smooth < 1 or self.smooth % 2 == 0:
+            raise ValueError(f"smooth is {self.smooth}: it must be odd and positive")
+        if self.presence < 0 or not 0 < self.presence_share <= 1:
+            raise ValueError(
+                f"presence {self.presence} must not be negative, presence_share {self.presence_share} in (0, 1]"
+            )
         encoder, text_encoder = self.image.build(), self.text.build()
         for side_px in (self.views.side_px, *([self.vision.local_side_px] if self.vision else [])):
             if side_px % encoder.stride_px:
                 raise ValueError(f"a view of {side_px} px does not divide into patches of {encoder.stride_px} px")
         image = PixelEmbedder(encoder, self.image_projection.build_for_pixels(encoder.channels, self.embed_dim))
         text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
+        words = self._build_words(image, text) if self.words else None
         cluster = self.cluster.build(self.embed_dim) if self.cluster else None
-        label, num_groups = None, 0
+        regions = Regions(smooth=self.smooth, presence=self.presence, presence_share=self.presence_share)
         if self.grouping == "clusters" and cluster and self.cluster:
-            label, num_groups = cluster.label, self.cluster.num_clusters
+            regions = replace(regions, label=cluster.label, number=self.cluster.num_clusters)
         elif self.grouping == "kmeans":
-            label, num_groups = partial(_kmeans_labels, num_clusters=self.kmeans_clusters), self.kmeans_clusters
+            label = partial(_kmeans_labels, num_clusters=self.kmeans_clusters)
+            regions = replace(regions, label=label, number=self.kmeans_clusters)
         return ViLSeg(
             image=image,
             text=text,
             cross=self.cross.build(),
             vision=self.vision.build(image, self.embed_dim) if self.vision else None,
             cluster=cluster,
-            label=label,
-            num_groups=num_groups,
+            words=words,
+            regions=regions,
         )
+
+    def _build_words(self, image: PixelEmbedder, text: TextEmbedder) -> WordsTerm:
+        """Make L_words, and start the projections from the classifier that comes with the image weights.
+
+        Raises:
+            ValueError: there is no such classifier, the text encoder learns, or a projection is of another sort.
+        """
+        assert self.words is not None
+        if self.image.weights is None or not self.text.frozen:
+            raise ValueError("words need image weights that come with a classifier, and a frozen text encoder")
+        if not isinstance(image.projection, VisualWords) or not isinstance(text.projection, NearIdentity):
+            raise ValueError("words need an image projection of kind 'words' and a text projection of kind 'near'")
+        tags = self.words.read()
+        if (number := self.image_projection.num_words) != len(tags):
+            raise ValueError(f"image_projection.num_words is {number}: there are {len(tags)} tags in {self.words.tags}")
+        classifier = read_classifier(self.image.weights, len(tags))
+        names, names_and_kinds = embed_tags(tags, text.encoder, Tokenizer.from_source(self.tokenizer_source()))
+        start_from_tags(image.projection, text.projection, classifier, names_and_kinds)
+        return self.words.build(image.encoder, classifier, tags, names)
 
     def build_transform(self, tokenizer: Tokenizer | None) -> ViLSegTransform:
         """Make the views that the terms which are on need; photos without captions need no TOKENIZER.
@@ -292,6 +323,9 @@ class ViLSegConfig(MethodConfig):
             local_side_px=vision.local_side_px,
             local_scale=vision.local_scale,
             with_twin=self.cluster is not None,
+            kinds=kinds_of(self.words.read()) if self.words and tokenizer else None,
+            prompt=self.words.prompt if self.words else "{}",
+            prompted=self.words.prompted if self.words else 0.0,
         )
 
     def tokenizer_source(self) -> str:
@@ -306,9 +340,9 @@ class ViLSegConfig(MethodConfig):
         return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), tokenizer=None)
 
     def for_inference(self) -> ViLSegConfig:
-        """`without_pretrained`, without what only training uses: L_vision, and the head unless it gives the regions."""
+        """`without_pretrained`, without what only training uses: L_vision, L_words, a head that gives no regions."""
         cluster = self.cluster if self.grouping == "clusters" else None
-        return replace(self.without_pretrained(), vision=None, cluster=cluster)
+        return replace(self.without_pretrained(), vision=None, words=None, cluster=cluster)
 
 
 def _kmeans_labels(pixels: Float[Tensor, "b d hp wp"], num_clusters: int) -> Int[Tensor, "b hp wp"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from maskfree.data.transforms import crop, random_box, recolour
 from maskfree.method import Transform
+from maskfree.text.entities import nouns
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch
+from maskfree.types import Batch, Tokens
 
 
 class Sample(NamedTuple):
@@ -30,6 +32,8 @@ class Sample(NamedTuple):
     local_flipped: Tensor | None
     twin: Tensor | None
     twin_flipped: bool
+    nouns: Mapping[str, float]  # with the share of the captions that name each
+    prompted: bool
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class ViLSegTransform(Transform):
     local_side_px: int = 96
     local_scale: tuple[float, float] = (0.05, 0.4)
     with_twin: bool = False
+    kinds: tuple[str, ...] | None = None  # words that every batch has; None: no words at all
+    prompt: str = "{}"  # for the words of a prompted batch
+    prompted: float = 0.0  # probability
 
     def sample(self, key: str, photo: Image, captions: Sequence[str], seed: int) -> Sample:
         """Augment one RGB photo; all randomness comes from SEED."""
@@ -69,6 +76,8 @@ class ViLSegTransform(Transform):
             local_flipped=torch.tensor([mirrored for _, _, mirrored in local]) if local else None,
             twin=twin,
             twin_flipped=twin_flipped,
+            nouns=_shares([nouns(text) for text in captions]) if self.kinds is not None else {},
+            prompted=bool(rng.random() < self.prompted),
         )
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
@@ -76,6 +85,7 @@ class ViLSegTransform(Transform):
         captions = [sample.caption for sample in samples if sample.caption is not None]
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
         assert self.tokenizer is not None or not captions, "captions need a tokenizer"
+        words, word_weights = self._words(samples)
         return Batch(
             images=torch.stack([sample.image for sample in samples]),
             boxes=torch.stack([sample.box for sample in samples]),
@@ -86,14 +96,36 @@ class ViLSegTransform(Transform):
             local_flipped=_stack([sample.local_flipped for sample in samples]),
             twins=_stack([sample.twin for sample in samples]),
             twins_flipped=torch.tensor([sample.twin_flipped for sample in samples]) if self.with_twin else None,
+            words=words,
+            word_weights=word_weights,
             keys=tuple(sample.key for sample in samples),
         )
+
+    def _words(self, samples: Sequence[Sample]) -> tuple[Tokens | None, Tensor | None]:
+        """The kinds and then the batch's other nouns, and how much of each photo's captions each one makes up."""
+        if self.kinds is None:
+            return None, None
+        assert self.tokenizer is not None, "words need a tokenizer"
+        others = sorted({noun for sample in samples for noun in sample.nouns}.difference(self.kinds))
+        column = {word: index for index, word in enumerate((*self.kinds, *others))}
+        weights = torch.zeros(len(samples), len(column))
+        for row, sample in enumerate(samples):
+            for noun, share in sample.nouns.items():
+                weights[row, column[noun]] = share
+        prompt = self.prompt if samples[0].prompted else "{}"
+        tokens = self.tokenizer([prompt.replace("{}", word) for word in column])
+        return tokens, weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
 
     def _local_view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
         box = random_box(rng, photo.size, self.local_scale)
         mirrored = bool(rng.random() < self.mirror)
         view = recolour(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
         return view, torch.tensor(box), mirrored
+
+
+def _shares(named: Sequence[Sequence[str]]) -> Mapping[str, float]:
+    counts = Counter(word for words in named for word in words)
+    return {word: count / len(named) for word, count in counts.items()}
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:

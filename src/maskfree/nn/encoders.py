@@ -15,6 +15,7 @@ from maskfree.nn.pretrained import (
     freeze_batch_norms,
     initialise_convolutions,
     make_tower,
+    pad_inside_convolutions,
     plain_fields,
     read_configuration,
 )
@@ -145,6 +146,8 @@ def _measure_resnet(tower: Any, configuration: Any, wanted_px: int | None) -> tu
 
 
 def _measure_mobilenet(tower: Any, configuration: Any, wanted_px: int | None) -> tuple[int, int]:
+    if configuration.tf_padding:
+        pad_inside_convolutions(tower)
     return tower.conv_1x1.convolution.out_channels, configuration.output_stride
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
 Value = bool | int | float | str | list[int] | list[str]
@@ -96,6 +98,52 @@ def freeze_batch_norms(module: nn.Module) -> None:
             freeze_batch_norms(child)
 
 
+def fold_batch_norms(module: nn.Module) -> None:
+    """Put every frozen batch normalisation behind a convolution inside MODULE into that one's weights; for inference.
+
+    Same features up to rounding, and the normalisation, a third of MobileNetV2's time on a CPU, is gone. It goes by the
+    names of transformers' layers; others stay as they are.
+    """
+    for layer in module.modules():
+        parts = dict(layer.named_children())
+        convolution, norm = parts.get("convolution"), parts.get("normalization")
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, FrozenBatchNorm):
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            layer.register_module("normalization", nn.Identity())
+
+
+def pad_inside_convolutions(tower: nn.Module) -> None:
+    """Let the convolutions of a MobileNetV2 pad for themselves, as TensorFlow would; same features, same weight names.
+
+    transformers copies every feature map into a padded one, also where there is nothing to pad. Sides must divide by
+    the output stride. The activations, whose inputs nobody else needs, work in place.
+    """
+    for parent in list(tower.modules()):
+        for name, layer in list(parent.named_children()):
+            parts = OrderedDict(layer.named_children())
+            convolution = parts.get("convolution")
+            if not isinstance(convolution, nn.Conv2d):
+                continue
+            missing = max(convolution.kernel_size[0] - convolution.stride[0], 0)
+            before, after = (side * convolution.dilation[0] for side in (missing // 2, missing - missing // 2))
+            if before == after:
+                convolution.padding = (before, before)
+            else:
+                parts["padding"] = nn.ZeroPad2d((before, after, before, after))
+                parts.move_to_end("padding", last=False)
+            if isinstance(parts.get("activation"), nn.ReLU6):
+                parts["activation"] = nn.ReLU6(inplace=True)
+            setattr(parent, name, nn.Sequential(parts))
+
+
 def initialise_convolutions(tower: nn.Module) -> None:
     """Draw convolutions anew such that signals keep their size without live batch norms, which transformers counts on.
 
@@ -132,3 +180,23 @@ def _readable(weights: str) -> Iterator[None]:
     except OSError as error:
         where = "folder" if Path(weights).is_dir() else "Hugging Face name or folder"
         raise FileNotFoundError(f"no readable weights in the {where} {weights!r}") from error
+
+
+def read_classifier(weights: str, num_classes: int) -> nn.Linear:
+    """Read the last layer of the image classifier in WEIGHTS; a first class "background" of its own is left out.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: it has not NUM_CLASSES classes.
+    """
+    with _quiet(), _readable(weights):
+        model = transformers.AutoModelForImageClassification.from_pretrained(weights, dtype=torch.float32)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    surplus = layers[-1].out_features - num_classes if layers else -1
+    if surplus not in (0, 1):
+        raise ValueError(f"the weights {weights!r} have no classifier of {num_classes} classes")
+    classifier = nn.Linear(layers[-1].in_features, num_classes)
+    with torch.no_grad():
+        classifier.weight.copy_(layers[-1].weight[surplus:])
+        classifier.bias.copy_(layers[-1].bias[surplus:])
+    return classifier

@@ -12,18 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from maskfree.nn.visual_words import VisualWords
+
 _pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
 
 
 @dataclass(frozen=True)
 class ProjectionConfig:
-    """How features become embeddings: as they are, by one linear map, or by two with a GELU between."""
+    """How features become embeddings.
 
-    kind: Literal["identity", "linear", "mlp"] = "linear"
+    As they are, by one linear map, by two with a GELU between, by a linear map of unit vectors that starts as the
+    identity ("near"), or for pixels through visual words.
+    """
+
+    kind: Literal["identity", "linear", "mlp", "near", "words"] = "linear"
     hidden: int = 2048  # width between the two maps of "mlp"
+    num_words: int = 1000  # of "words"
 
     def build_for_pixels(self, channels: int, dim: int) -> nn.Module:
         """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
+        if self.kind == "words":
+            return VisualWords(channels=channels, num_words=self.num_words, dim=dim)
         return self._build(_pointwise, channels, dim)
 
     def build_for_vectors(self, channels: int, dim: int) -> nn.Module:
@@ -36,8 +45,26 @@ class ProjectionConfig:
         if self.kind == "mlp":
             return nn.Sequential(layer(channels, self.hidden), nn.GELU(), layer(self.hidden, dim))
         if channels != dim:
-            raise ValueError(f"an identity projection keeps {channels} channels, but the embedding has {dim}")
-        return nn.Identity()
+            raise ValueError(f"the projection {self.kind!r} keeps {channels} channels, but the embedding has {dim}")
+        if self.kind == "near" and layer is nn.Linear:
+            return NearIdentity(dim)
+        if self.kind == "identity":
+            return nn.Identity()
+        raise ValueError(f"the projection {self.kind!r} is for {'texts' if self.kind == 'near' else 'pixels'} only")
+
+
+class NearIdentity(nn.Module):
+    """A linear map of unit vectors that starts as the identity, for features that mean something already."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """Return the mapped directions."""
+        return self.linear(F.normalize(features, dim=-1))
 
 
 class DinoHead(nn.Module):

@@ -1,0 +1,175 @@
+"""Words as training text for ViL-Seg: nouns of the captions, and tags that an image classifier proposes.
+
+Not in the paper, whose section 4.3 finds classes weak that captions call by many names, such as person.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.losses.words import bag_of_words, pixel_words, word_log_probabilities
+from maskfree.nn.embedders import TextEmbedder
+from maskfree.nn.encoders import ImageEncoder, TextEncoder
+from maskfree.nn.projection import NearIdentity
+from maskfree.nn.visual_words import VisualWords
+from maskfree.text.tags import IMAGENET_TAGS, Tag, kinds_of, read_tags
+from maskfree.text.tokenize import Tokenizer
+from maskfree.types import Losses, Tokens
+
+
+class Tagger(nn.Module):
+    """An image classifier read at every patch; it never learns."""
+
+    def __init__(self, encoder: ImageEncoder, classifier: nn.Conv2d):
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k hp wp"]:
+        """Return the probability of each tag at each patch."""
+        return self.classifier(self.encoder(images)).float().softmax(1)
+
+
+class WordsTerm(nn.Module):
+    """L_words: pixels choose among all words of the batch.
+
+    The nouns of a photo's captions are a bag that its pixels must fill; the tagger's tags and their kinds are told to
+    each pixel. Nouns of this process's photos compete, those of other processes do not.
+    """
+
+    def __init__(
+        self,
+        *,
+        tagger: Tagger,
+        tag_features: Float[Tensor, "t c"],
+        kinds: Float[Tensor, "t k"],
+        weights: tuple[float, float, float],
+        initial_scale: float,
+        prior: float,
+        pixels_per_photo: int,
+    ):
+        super().__init__()
+        self.tagger = tagger
+        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+        self.tag_features: Tensor
+        self.kinds: Tensor
+        self.register_buffer("tag_features", tag_features)
+        self.register_buffer("kinds", kinds)
+        self._weights, self._prior, self._pixels_per_photo = weights, prior, pixels_per_photo
+
+    def forward(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        pixels: Float[Tensor, "b d hp wp"],
+        text: TextEmbedder,
+        words: Tokens,
+        word_weights: Float[Tensor, "b k"],
+    ) -> Losses:
+        """Compare PIXELS with the tags and with WORDS, whose first ones are the kinds; TEXT is the text embedder."""
+        chosen = torch.randint(pixels[0, 0].numel(), (self._pixels_per_photo,), device=pixels.device)
+        tags = self.tagger(images).flatten(2)[:, :, chosen].mT
+        unit = F.normalize(pixels.flatten(2)[:, :, chosen].mT.float(), dim=-1)
+        embeddings = torch.cat([F.normalize(text.projection(self.tag_features).float(), dim=-1), text(words).float()])
+        num_tags, num_kinds = self.kinds.shape
+        kinds = tags @ self.kinds
+        frequencies = torch.cat([tags.mean((0, 1)), word_weights.mean(0)])
+        frequencies[num_tags : num_tags + num_kinds] += kinds.mean((0, 1))
+        logs = word_log_probabilities(unit, embeddings, self.log_scale.exp(), frequencies, self._prior)
+        for_nouns, for_kinds, for_tags = self._weights
+        terms = {
+            "nouns": for_nouns * bag_of_words(logs[:, :, num_tags:], word_weights),
+            "kinds": for_kinds * pixel_words(logs[:, :, num_tags : num_tags + num_kinds], kinds),
+            "tags": for_tags * pixel_words(logs[:, :, :num_tags], tags),
+        }
+        return Losses(terms, {"word_scale": self.log_scale.detach().exp()})
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """L_words. Not in the paper; needs a frozen text encoder, and image weights that come with a classifier."""
+
+    tags: str = "imagenet"
+    """The classifier's class names: "imagenet" for the 1,000 that come with the package, or a file of their format."""
+    nouns_weight: float = 0.5
+    """Of the captions' nouns."""
+    kinds_weight: float = 0.25
+    """Of the kinds of the tags."""
+    tags_weight: float = 0.25
+    """Of the tags themselves."""
+    initial_scale: float = 20.0
+    """1 / temperature of the choice among words."""
+    prior: float = 0.5
+    """How much of the words' log-frequency is added to the logits in training; 0: none, 1: all."""
+    pixels_per_photo: int = 64
+    """Pixels of each photo that are drawn per step."""
+    prompted: float = 0.5
+    """Share of the batches whose nouns are put into the prompt."""
+    prompt: str = "a photo of a {}"
+    """The prompt."""
+
+    def read(self) -> tuple[Tag, ...]:
+        """Read the tags."""
+        return read_tags(IMAGENET_TAGS if self.tags == "imagenet" else Path(self.tags))
+
+    def build(
+        self, encoder: ImageEncoder, classifier: nn.Linear, tags: Sequence[Tag], tag_features: Float[Tensor, "t c"]
+    ) -> WordsTerm:
+        """Make the term; the tagger is a copy of ENCODER with its CLASSIFIER."""
+        kinds = kinds_of(tags)
+        belongs = torch.tensor([[kind in tag.kinds for kind in kinds] for tag in tags]).float()
+        return WordsTerm(
+            tagger=Tagger(deepcopy(encoder), as_convolution(classifier)),
+            tag_features=tag_features,
+            kinds=belongs / belongs.sum(1, keepdim=True).clamp_min(1),
+            weights=(self.nouns_weight, self.kinds_weight, self.tags_weight),
+            initial_scale=self.initial_scale,
+            prior=self.prior,
+            pixels_per_photo=self.pixels_per_photo,
+        )
+
+
+def as_convolution(classifier: nn.Linear) -> nn.Conv2d:
+    """Return a linear layer as a 1x1 convolution."""
+    convolution = nn.Conv2d(classifier.in_features, classifier.out_features, 1)
+    with torch.no_grad():
+        convolution.weight.copy_(classifier.weight[:, :, None, None])
+        assert convolution.bias is not None
+        convolution.bias.copy_(classifier.bias)
+    return convolution
+
+
+@torch.no_grad()
+def embed_tags(
+    tags: Sequence[Tag], text: TextEncoder, tokenizer: Tokenizer
+) -> tuple[Float[Tensor, "t c"], Float[Tensor, "t c"]]:
+    """Return two text features of each tag, unit norm: its names' mean, and that with as much of its kinds'."""
+    phrases = sorted({phrase for tag in tags for phrase in (*tag.names, *tag.kinds)})
+    parts = [phrases[start : start + 64] for start in range(0, len(phrases), 64)]
+    features = torch.cat([F.normalize(text(tokenizer(part)), dim=-1) for part in parts])
+    of = dict(zip(phrases, features, strict=True))
+    named = F.normalize(torch.stack([torch.stack([of[name] for name in tag.names]).mean(0) for tag in tags]), dim=-1)
+    nothing = torch.zeros(named.shape[1])
+    kinds = torch.stack([torch.stack([of[k] for k in tag.kinds]).mean(0) if tag.kinds else nothing for tag in tags])
+    return named, F.normalize(named + kinds, dim=-1)
+
+
+@torch.no_grad()
+def start_from_tags(
+    projection: VisualWords, text_projection: NearIdentity, classifier: nn.Linear, features: Float[Tensor, "t d"]
+) -> None:
+    """Start the visual words of PROJECTION as the tags, whose mean text is taken off here and from all texts."""
+    projection.classifier.load_state_dict(as_convolution(classifier).state_dict())
+    centre = features.mean(0)
+    projection.words.weight.copy_((features - centre).T[:, :, None, None])
+    text_projection.linear.bias.copy_(-centre)
