@@ -25,7 +25,7 @@ GROUPVIT_TOKENS = 77
 
 def main(
     model: str = "pocket",
-    photo: Path = Path("examples/coffee.jpg"),
+    photo: Path = Path("examples/pagoda.jpg"),
     precision: Literal["float32", "bfloat16"] = "float32",
     repeats: int = 11,
     threads: int = 1,

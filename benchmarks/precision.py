@@ -38,7 +38,7 @@ def main(
     model: str = "pocket",
     data: Path | None = None,
     names: str = "synonyms",
-    photo: Path = Path("examples/coffee.jpg"),
+    photo: Path = Path("examples/pagoda.jpg"),
     repeats: int = 9,
     threads: int = 1,
     results: Path = RESULTS,

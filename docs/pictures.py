@@ -21,6 +21,7 @@ from maskfree.data.benchmarks import benchmark
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 WORDS = {
+    "pagoda": ["building", "sky", "tree"],
     "coffee": ["cup", "spoon", "table"],
     "chelsea": ["cat", "wall"],
     "astronaut": ["woman/person", "flag", "wall"],

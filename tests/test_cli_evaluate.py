@@ -9,6 +9,7 @@ from PIL import Image
 
 from maskfree.cli import main
 from maskfree.data.benchmarks import benchmark
+from maskfree.evaluate import zero_shot
 from maskfree.evaluate.results import read_row
 
 
@@ -41,7 +42,7 @@ def test_all_protocols_of_a_benchmark_are_measured_and_printed(coco_root, tiny_c
     assert run("coco-mini", *options) == 0
     rows = [read_row(path) for path in results.iterdir()]
     protocols = {(row.protocol["names"], row.protocol["background"]) for row in rows}
-    assert protocols == {(n, b) for n in ("plain", "synonyms") for b in ("none", "threshold:0.3")}
+    assert protocols == {(n, b) for n in ("plain", "synonyms") for b in ("none", zero_shot.DEFAULT_THRESHOLD)}
     assert {(row.num_photos, row.model, row.protocol["side_px"]) for row in rows} == {(2, "tiny", 64)}
     assert {len(row.iou) for row in rows} == {20, 21}
     printed = capsys.readouterr().out

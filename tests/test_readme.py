@@ -43,7 +43,7 @@ def test_first_command_installs_and_segments(folder: Path):
     assert install == "pip install ."
     program, *arguments = shlex.split(segment)
     run([str(Path(sys.executable).parent / program), *arguments], folder)
-    assert_written(folder / "out", "coffee")
+    assert_written(folder / "out", "pagoda")
 
 
 def test_second_command_names_an_extra_and_the_test_runner():
@@ -59,8 +59,8 @@ def test_python_example_runs_and_has_six_lines(folder: Path):
     (example,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
     assert len(example.strip().splitlines()) <= 6
     printed = run([sys.executable, "-c", example], folder)
-    assert "cup" in printed and "table" in printed
-    assert_written(folder / "out", "coffee")
+    assert "building" in printed and "sky" in printed
+    assert_written(folder / "out", "pagoda")
 
 
 def test_python_example_lies_in_examples_too():

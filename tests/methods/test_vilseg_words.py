@@ -289,33 +289,6 @@ def test_weights_scale_their_terms(config, tiny_tokenizer, photo):
         assert_close(terms[1][name], factor * terms[0][name])
 
 
-def test_context_of_none_changes_nothing(config):
-    images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 24), dim=1)
-    method = config.build().eval()
-    expected = torch.einsum("bdhw,kd->bkhw", F.normalize(method.image(images), dim=1), classes)
-    assert_close(method.segment(images, classes), expected)
-
-
-@pytest.mark.parametrize("grouping", ["pixels", "kmeans"])
-def test_context_adds_the_whole_photo_to_each_pixel(config, grouping):
-    images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 24), dim=1)
-    scores = []
-    for context in (0.5, 1e6):
-        torch.manual_seed(1)
-        method = replace(config, context=context, grouping=grouping, kmeans_clusters=3).build().eval()
-        with torch.no_grad():
-            method.image.projection.linear.weight.normal_()
-            scores.append(method.segment(images, classes))
-            unit = F.normalize(method.image(images), dim=1)
-    overall = unit.mean((2, 3), keepdim=True)
-    if grouping == "pixels":
-        expected = torch.einsum("bdhw,kd->bkhw", F.normalize(unit + 0.5 * overall, dim=1), classes)
-        assert_close(scores[0], expected)
-    everywhere = torch.einsum("bdhw,kd->bkhw", F.normalize(overall, dim=1), classes).expand(2, 7, 3, 5)
-    assert_close(scores[1], everywhere, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(scores[0], everywhere, atol=1e-2)
-
-
 # What is saved
 
 

@@ -17,7 +17,7 @@ def smooth(scores: Float[Tensor, "b k hp wp"], width: int) -> Float[Tensor, "b k
 def presence(scores: Float[Tensor, "b k hp wp"], share: float) -> Float[Tensor, "b k 1 1"]:
     """How strongly each class shows in each photo: its mean over those patches where it is strongest.
 
-    They are the SHARE, in (0, 1], of all. A mean over all patches would deny small things; a maximum would trust a single patch.
+    They are the SHARE, in (0, 1], of all. A mean over all patches would deny small things, a maximum trust one patch.
     """
     flat = scores.flatten(2)
     strongest = flat.topk(max(1, round(share * flat.shape[2])), dim=2).values

@@ -108,6 +108,8 @@ class ViLSegTransform(Transform):
         assert self.tokenizer is not None, "words need a tokenizer"
         others = sorted({noun for sample in samples for noun in sample.nouns}.difference(self.kinds))
         column = {word: index for index, word in enumerate((*self.kinds, *others))}
+        if not column:
+            return None, None
         weights = torch.zeros(len(samples), len(column))
         for row, sample in enumerate(samples):
             for noun, share in sample.nouns.items():

@@ -44,13 +44,11 @@ class ProjectionConfig:
             return layer(channels, dim)
         if self.kind == "mlp":
             return nn.Sequential(layer(channels, self.hidden), nn.GELU(), layer(self.hidden, dim))
+        if self.kind == "words" or (self.kind == "near" and layer is not nn.Linear):
+            raise ValueError(f"the projection {self.kind!r} is for {'texts' if self.kind == 'near' else 'pixels'} only")
         if channels != dim:
             raise ValueError(f"the projection {self.kind!r} keeps {channels} channels, but the embedding has {dim}")
-        if self.kind == "near" and layer is nn.Linear:
-            return NearIdentity(dim)
-        if self.kind == "identity":
-            return nn.Identity()
-        raise ValueError(f"the projection {self.kind!r} is for {'texts' if self.kind == 'near' else 'pixels'} only")
+        return NearIdentity(dim) if self.kind == "near" else nn.Identity()
 
 
 class NearIdentity(nn.Module):
