@@ -42,7 +42,7 @@ def card(_: Sequence[Row]) -> str:
             "projection of pixels and of texts",
             f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
         ),
-        ("embedding", f"{config['embed_dim']} dimensions; context {config['context']:g}"),
+        ("embedding", f"{config['embed_dim']} dimensions; smooth {config['smooth']}, presence {config['presence']:g}"),
         ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
         ("size in the package", f"{size / 1e6:.1f} MB"),
         ("training", _schedule(run["steps"], train)),
