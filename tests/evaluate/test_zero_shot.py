@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from maskfree.data.benchmarks import Benchmark, CocoInstances, IndexMaps, benchmark
-from maskfree.evaluate.zero_shot import Protocol, check, measure, protocols
+from maskfree.evaluate.zero_shot import DEFAULT_THRESHOLD, Protocol, check, measure, protocols
 from maskfree.method import Method
 from maskfree.predict import Segmenter
 from maskfree.types import Losses, Tokens
@@ -200,8 +200,8 @@ def test_by_default_every_name_set_is_measured_with_and_without_background():
     assert [(p.names, p.background, p.side_px) for p in found] == [
         ("plain", "none", 336),
         ("synonyms", "none", 336),
-        ("plain", "threshold:0.3", 336),
-        ("synonyms", "threshold:0.3", 336),
+        ("plain", DEFAULT_THRESHOLD, 336),
+        ("synonyms", DEFAULT_THRESHOLD, 336),
     ]
     assert [p.background for p in protocols(benchmark("camvid"))] == ["none"]
 
