@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,8 @@ print(*(after - before for before, after in zip(counts, counts[1:])))
 def test_large_blocks_stay_with_the_process():
     done = subprocess.run([sys.executable, "-c", _MAPPED], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "0", "0", "1"]
+
+
+def test_the_version_is_that_of_the_package(run):
+    status, out, _ = run("--version")
+    assert (status, out.strip()) == (0, f"maskfree {version('maskfree')}")

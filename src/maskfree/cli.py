@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -181,17 +182,21 @@ def _train(arguments: Sequence[str]) -> int:
     return 0 if fit(recipe, run.out, run.resume) == recipe.train.steps else INTERRUPTED
 
 
+DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
 COMMANDS: dict[str, Callable[..., Any]] = {"segment": segment, "train": train, "evaluate": evaluate, "models": models}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that ARGUMENTS (by default the process's own) name, and exit with its status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        Console(highlight=False).print(f"maskfree {version('maskfree')}")
+        sys.exit(0)
     try:
         if arguments[:1] == ["train"] and arguments[1:2] not in ([], ["-h"], ["--help"]):
             sys.exit(_train(arguments[1:]))
         status = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="maskfree", description="Label every pixel of a photo with your own words.", args=arguments
+            COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments
         )
     except (ValueError, OSError) as error:
         _complain(str(error) or type(error).__name__)

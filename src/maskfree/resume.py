@@ -85,7 +85,12 @@ def read_record(out: Path) -> dict[str, Any]:
 def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) -> dict[str, Any]:
     """Record every setting, versions, the machine and git's state in run.json; on resuming, note when and by what."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    circumstances = {"at": now, "command": sys.argv, "versions": _versions(), "git": _git_state()}
+    circumstances = {
+        "at": now,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": _versions(),
+        "git": _git_state(),
+    }
     out.mkdir(parents=True, exist_ok=True)
     if (out / "run.json").exists():
         record = read_record(out)
