@@ -8,6 +8,7 @@ the threshold with the highest balanced accuracy over all photos and classes is 
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -38,9 +39,7 @@ def main(
     classes = Vocabulary.parse(words).classes
     segmenter = hub.load(model).with_words(words)
     shown, cosines = [], []
-    for number, example in enumerate(track(read_shards(find_shards(shards)), total=photos)):
-        if number == photos:
-            break
+    for example in track(islice(read_shards(find_shards(shards)), photos), total=photos):
         named = {noun for caption in example.captions for noun in nouns(caption)}
         shown.append([any(word in named for word in synonyms) for synonyms in classes])
         cosines.append(segmenter.score_map(decode(example, 0)).amax((1, 2)).numpy())

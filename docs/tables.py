@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskfree.data.benchmarks import benchmark
+from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table:\2 -->)", re.DOTALL)
 
@@ -66,19 +69,14 @@ def _schedule(steps: int, train: Row) -> str:
 
 def kinds(_: Sequence[Row]) -> str:
     """How many kinds the classifier's tags have, and which names of coco-mini's classes are among them."""
-    folder = ROOT / "src" / "maskfree" / "data" / "classes"
-    parts = [
-        line.partition("\t")[2].split("/")
-        for line in (folder / "imagenet_tags.txt").read_text(encoding="utf-8").splitlines()
-    ]
-    told = {kind.strip() for part in parts for kind in part if kind.strip()}
-    names = (folder / "voc20.txt").read_text(encoding="utf-8").splitlines()
-    synonyms = (folder / "voc20_synonyms.txt").read_text(encoding="utf-8").splitlines()
+    tags = read_tags(IMAGENET_TAGS)
+    told = set(kinds_of(tags))
+    names, synonyms = (benchmark("coco-mini").words(name_set) for name_set in ("plain", "synonyms"))
     others = [(name, told & set(s.split("/"))) for name, s in zip(names, synonyms, strict=True) if name not in told]
     by_synonym = [f"{name} (as {' and '.join(sorted(found))})" for name, found in others if found]
     absent = [name for name, found in others if not found]
     return (
-        f"Of the {len(parts):,} tags, {sum(any(part) for part in parts)} have kinds, {len(told)} different ones. "
+        f"Of the {len(tags):,} tags, {sum(bool(tag.kinds) for tag in tags)} have kinds, {len(told)} different ones. "
         f"Among them are {len(names) - len(others)} of the {len(names)} class names of `coco-mini`, and by a synonym "
         f"{', '.join(by_synonym) or 'no others'}; absent: {', '.join(absent) or 'none'}."
     )
