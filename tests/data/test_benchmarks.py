@@ -1,190 +1,183 @@
-"""Benchmarks read small trees of their layouts; what does not fit is named before any model runs."""
+"""Benchmarks: class lists and what is known of them, where their files are sought, and a user's own folder."""
 
-import json
+import hashlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from trees import coco_files, write
 
-from maskfree.data.benchmarks import BENCHMARKS, CLASSES, IGNORE, Benchmark, IndexMaps, benchmark, files_sha256
+from maskfree.data.benchmarks import BENCHMARKS, CLASSES, IGNORE, Benchmark, benchmark, files_sha256
+from maskfree.text.vocabulary import Vocabulary
 
-WIDTH, HEIGHT = 12, 8
-PERSON, DOG, LAPTOP = 14, 11, 20  # VOC ids; a laptop is no VOC class, hence background
+PERSON = 14
+OWN_NAMES = {name for name in BENCHMARKS if name != "folder"}
 
-
-def box(left, top, right, bottom):
-    """Outline whose pixels are exactly the half-open box."""
-    return [[left, top, right, top, right, bottom, left, bottom]]
-
-
-def runs(mask):
-    """Uncompressed COCO run lengths, column by column, starting with zeros."""
-    flat = np.asarray(mask, dtype=bool).T.ravel()
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], flat, [False]))))
-    lengths = np.diff(np.concatenate(([0], edges, [flat.size])))
-    return {"counts": lengths.tolist(), "size": list(np.shape(mask))}
+NUM_CLASSES = dict.fromkeys(("voc20", "voc21", "voc-train", "coco-mini"), 20)
+NUM_CLASSES |= dict.fromkeys(("context59", "context60"), 59) | {"coco-stuff": 171, "coco-stuff-27": 27}
+NUM_CLASSES |= dict.fromkeys(("coco-object", "coco-mini-80"), 80) | {"ade20k": 150, "cityscapes": 19}
+NUM_CLASSES |= dict.fromkeys(("camvid", "camvid-train"), 11)
 
 
-@pytest.fixture
-def coco_root(tmp_path):
-    """Two photos: overlapping person, dog and laptop on the first, an RLE crowd on the second."""
-    names = (CLASSES / "coco80.txt").read_text().splitlines()
-    crowd = np.zeros((HEIGHT, WIDTH), dtype=bool)
-    crowd[2:5, 3:9] = True
-    content = {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT} for i in (7, 3)],
-        "categories": [{"id": 10 * i, "name": name} for i, name in enumerate(names)],
-        "annotations": [
-            {"image_id": 7, "category_id": 10 * names.index("dog"), "area": 16, "segmentation": box(2, 2, 6, 6)},
-            {"image_id": 7, "category_id": 10 * names.index("laptop"), "area": 4, "segmentation": box(3, 3, 5, 5)},
-            {"image_id": 7, "category_id": 0, "area": 60, "segmentation": box(0, 1, 10, 7)},
-            {"image_id": 3, "category_id": 0, "area": 18, "iscrowd": 1, "segmentation": runs(crowd)},
-        ],
+@pytest.mark.parametrize("name", sorted(OWN_NAMES))
+def test_class_lists_keep_the_rules_of_a_vocabulary(name):
+    chosen = benchmark(name)
+    assert len(chosen.words()) == NUM_CLASSES[name]
+    for name_set in chosen.names:
+        words = chosen.words(name_set)
+        assert len(Vocabulary.parse(words).classes) == NUM_CLASSES[name]
+        assert all("/" not in word for word in words) or name_set != "plain"
+        if name_set == "synonyms":
+            assert [line.split("/")[0] for line in words] == list(chosen.words())
+
+
+def test_lists_are_in_their_official_order():
+    ends = {name: (words[0], words[-1]) for name in OWN_NAMES for words in [benchmark(name).words()]}
+    assert ends["voc20"] == ("aeroplane", "tv monitor")
+    assert ends["context59"] == ("aeroplane", "wood")
+    assert ends["coco-stuff"] == ("person", "wood")
+    assert ends["coco-stuff-27"] == ("electronic things", "water stuff")
+    assert ends["coco-object"] == ("person", "toothbrush")
+    assert ends["ade20k"] == ("wall", "flag")
+    assert ends["cityscapes"] == ("road", "bicycle")
+    for name in ("voc20", "context59"):
+        assert list(benchmark(name).words()) == sorted(benchmark(name).words())
+    assert benchmark("coco-stuff").words()[:80] == benchmark("coco-object").words()
+    assert benchmark("ade20k").words()[12] == "person"
+    assert benchmark("cityscapes").words()[11] == "person"
+
+
+@pytest.mark.parametrize(("name", "count"), [("voc21", 5), ("coco-mini", 5), ("context59", 4), ("coco-stuff", 15)])
+def test_unseen_classes_are_classes(name, count):
+    chosen = benchmark(name)
+    assert len(set(chosen.unseen)) == count
+    assert set(chosen.unseen) <= set(chosen.words())
+
+
+def test_the_background_is_known_to_some():
+    assert {name for name, chosen in BENCHMARKS.items() if chosen.background} == {
+        *("voc21", "voc-train", "context60", "coco-object", "coco-mini", "coco-mini-80")
     }
-    (tmp_path / "images").mkdir()
-    for i in (3, 7):
-        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / f"{i}.jpg")
-    (tmp_path / "instances.json").write_text(json.dumps(content))
-    return tmp_path
 
 
-def edit(root, change):
-    path = root / "instances.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def test_the_smaller_object_is_on_top_and_other_categories_are_background(coco_root):
-    first, second = benchmark("coco-mini").samples(coco_root)
-    assert [first.photo.name, second.photo.name] == ["3.jpg", "7.jpg"]
-    expected = np.full((HEIGHT, WIDTH), LAPTOP)
-    expected[1:7, 0:10] = PERSON
-    expected[2:6, 2:6] = DOG
-    expected[3:5, 3:5] = LAPTOP
-    assert np.array_equal(second.read_truth(), expected)
-
-
-def test_an_rle_crowd_counts_as_its_class(coco_root):
-    truth = benchmark("coco-mini").samples(coco_root)[0].read_truth()
-    assert np.array_equal(truth == PERSON, np.pad(np.ones((3, 6), bool), ((2, 3), (3, 3))))
-
-
-def test_compressed_rle_is_read_too(coco_root):
-    from pycocotools import mask as coco
-
-    expected = benchmark("coco-mini").samples(coco_root)[0].read_truth()
-
-    def compress(content):
-        annotation = content["annotations"][3]
-        encoded = coco.frPyObjects(annotation["segmentation"], HEIGHT, WIDTH)
-        annotation["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode()}
-
-    edit(coco_root, compress)
-    assert np.array_equal(benchmark("coco-mini").samples(coco_root)[0].read_truth(), expected)
-
-
-def test_all_eighty_classes_keep_their_own_order(coco_root):
-    truth = benchmark("coco-mini-80").samples(coco_root)[1].read_truth()
-    names = benchmark("coco-mini-80").words()
-    assert [names[i] for i in (truth[0 + 1, 0], truth[2, 2], truth[3, 3])] == ["person", "dog", "laptop"]
-    assert truth[0, 0] == 80
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda root: (root / "images" / "3.jpg").unlink(), "3.jpg is missing; the layout is images/"),
-        (lambda root: (root / "instances.json").unlink(), "instances.json is missing"),
-        (lambda root: (root / "instances.json").write_text("{]"), "is no COCO instance file"),
-        (lambda root: edit(root, lambda c: c.pop("categories")), "is no COCO instance file: KeyError"),
-        (lambda root: edit(root, lambda c: c["images"].clear()), "is no COCO instance file|names no photo"),
-        (lambda root: edit(root, lambda c: c["categories"].pop(0)), "has no category 'person'"),
-        (lambda root: Image.new("RGB", (5, 4)).save(root / "images" / "3.jpg"), "3.jpg is 5x4 but .* 12x8"),
-        (lambda root: (root / "images" / "3.jpg").write_bytes(b"not a photo"), "3.jpg cannot be read as a photo"),
-    ],
-)
-def test_a_spoilt_coco_tree_is_refused_in_one_line(coco_root, spoil, message):
-    spoil(coco_root)
-    with pytest.raises((ValueError, OSError), match=message) as raised:
-        benchmark("coco-mini").samples(coco_root)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_missing_root_names_the_layout(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is no folder; camvid needs val/images/\* and val/labels"):
-        benchmark("camvid").samples(tmp_path / "nowhere")
+def test_the_names_of_sclip_are_as_its_protocol_has_them():
+    voc = dict(zip(benchmark("voc20").words(), benchmark("voc20").words("sclip"), strict=True))
+    assert voc["boat"] == "ship"
+    assert voc["dining table"] == "table"
+    assert len(voc["person"].split("/")) == 7
+    assert len(voc["tv monitor"].split("/")) == 5
+    assert len(benchmark("coco-object").words("sclip")[0].split("/")) == 8
 
 
 def test_an_unknown_benchmark_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown benchmark 'coco': choose from coco-mini, "):
+    with pytest.raises(ValueError, match="unknown benchmark 'coco': choose from voc20, voc21, "):
         benchmark("coco")
 
 
+def test_an_unknown_name_set_is_refused():
+    with pytest.raises(ValueError, match="ade20k has no name set 'synonyms': choose from plain"):
+        benchmark("ade20k").words("synonyms")
+
+
+def test_a_missing_root_names_the_layout(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is no folder; cityscapes needs leftImg8bit/val/\*/\*_left"):
+        benchmark("cityscapes").samples(tmp_path / "nowhere")
+
+
+def test_files_are_found_under_the_root_of_all_data_but_the_root_itself_comes_first(tmp_path):
+    chosen = benchmark("coco-mini")
+    assert chosen.find(tmp_path) == tmp_path
+    write(tmp_path / "coco-mini", {"images/a.jpg": (1, 1)})
+    assert chosen.find(tmp_path) == tmp_path / "coco-mini"
+    with pytest.raises(FileNotFoundError, match=r"coco-mini/instances.json is missing"):
+        chosen.samples(tmp_path)
+    write(tmp_path / "coco-mini", coco_files())
+    assert len(chosen.samples(tmp_path)) == 2
+    write(tmp_path, coco_files())
+    assert chosen.find(tmp_path) == tmp_path
+
+
+def test_the_file_hash_tells_another_list_apart_but_not_another_root(tmp_path):
+    samples = benchmark("coco-mini").samples(write(tmp_path / "coco-mini", coco_files()))
+    assert [sample.key for sample in samples] == ["images/3.jpg", "images/7.jpg"]
+    assert files_sha256(samples) != files_sha256(samples[:1])
+    assert files_sha256(samples) == files_sha256(benchmark("coco-mini").samples(tmp_path))
+
+
+def test_the_name_hash_is_that_of_the_file():
+    digest = hashlib.sha256((CLASSES / "ade150.txt").read_bytes()).hexdigest()
+    assert benchmark("ade20k").names_sha256("plain") == digest
+
+
 @pytest.fixture
-def index_root(tmp_path):
-    for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    Image.fromarray(labels).save(tmp_path / "labels" / "a.png")
-    Image.new("RGB", (4, 3)).save(tmp_path / "images" / "a.jpg")
-    return tmp_path
+def folder_root(tmp_path):
+    files = {"images/a.jpg": (4, 1), "labels/a.png": [[0, 1, 2, 255]], "classes.txt": "sofa/couch\nlamp\nplant\n"}
+    return write(tmp_path, files)
 
 
-def test_void_pixels_do_not_count(index_root):
-    (sample,) = Benchmark("x", "", IndexMaps(void=11), {"plain": "camvid11"}).samples(index_root)
-    assert sample.read_truth().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, IGNORE]]
-
-
-def test_an_id_beyond_the_classes_is_named(index_root):
-    (sample,) = Benchmark("x", "", IndexMaps(), {"plain": "camvid11"}).samples(index_root)
-    with pytest.raises(ValueError, match=r"a.png holds id 11: ids run from 0 to 10"):
-        sample.read_truth()
+def test_a_folder_brings_its_own_classes(folder_root):
+    chosen = benchmark("folder", folder_root)
+    assert chosen.words() == ("sofa/couch", "lamp", "plant")
+    assert chosen.names == {"plain": "classes"}
+    assert not chosen.background
+    assert chosen.names_sha256("plain") == hashlib.sha256(b"sofa/couch\nlamp\nplant\n").hexdigest()
+    (sample,) = chosen.samples(folder_root)
+    assert sample.key == "images/a.jpg"
+    assert sample.read_truth().tolist() == [[0, 1, 2, IGNORE]]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("lines", "truth"), [("Background\nlamp\nplant", [2, 0, 1]), ("lamp\nbackground\nplant", [0, 2, 1])]
+)
+def test_a_line_background_is_no_class_wherever_it_stands(folder_root, lines, truth):
+    write(folder_root, {"classes.txt": lines})
+    chosen = benchmark("folder", folder_root)
+    assert chosen.words() == ("lamp", "plant")
+    assert chosen.background
+    assert chosen.samples(folder_root)[0].read_truth().tolist() == [[*truth, IGNORE]]
+
+
+def test_further_lists_of_a_folder_are_name_sets(folder_root):
+    write(folder_root, {"classes_short.txt": "a\nb\nc\n"})
+    assert benchmark("folder", folder_root).words("short") == ("a", "b", "c")
+    write(folder_root, {"classes_long.txt": "a\nb\nc\nd\n"})
+    with pytest.raises(ValueError, match=r"classes_long.txt does not name the classes of classes.txt"):
+        benchmark("folder", folder_root)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
     [
-        (lambda root: (root / "labels" / "a.png").unlink(), "a.png is missing"),
-        (lambda root: (root / "images" / "a.jpg").unlink(), "holds no photo"),
-        (lambda root: Image.new("L", (3, 4)).save(root / "labels" / "a.png"), "a.jpg is 4x3 but a.png is 3x4"),
+        ("lamp\n\nplant", "classes.txt:2 is '': a line is one class"),
+        ("lamp, desk\nplant", "classes.txt:1 is 'lamp, desk': a line is one class, without commas"),
+        ("", "classes.txt:1 is ''"),
+        ("\n".join(map(str, range(255))), "classes.txt has 255 lines: a truth map has room for 254 classes"),
     ],
 )
-def test_a_spoilt_index_tree_is_refused(index_root, spoil, message):
-    spoil(index_root)
-    with pytest.raises((ValueError, OSError), match=message):
-        Benchmark("x", "", IndexMaps(), {"plain": "camvid11"}).samples(index_root)
+def test_a_malformed_class_list_is_refused(folder_root, lines, message):
+    write(folder_root, {"classes.txt": lines})
+    with pytest.raises(ValueError, match=message):
+        benchmark("folder", folder_root)
 
 
-def test_a_colour_label_map_is_refused(index_root):
-    Image.new("RGB", (4, 3)).save(index_root / "labels" / "a.png")
-    (sample,) = Benchmark("x", "", IndexMaps(), {"plain": "camvid11"}).samples(index_root)
-    with pytest.raises(ValueError, match="has mode RGB"):
+def test_an_id_without_a_line_is_refused(folder_root):
+    write(folder_root, {"classes.txt": "lamp\nplant"})
+    (sample,) = benchmark("folder", folder_root).samples(folder_root)
+    with pytest.raises(ValueError, match=r"a.png holds id 2, which stands for no class: ids run to 1"):
         sample.read_truth()
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_class_lists_have_one_name_per_class_and_no_word_twice(name):
-    plain = benchmark(name).words()
-    for name_set in benchmark(name).names:
-        classes = benchmark(name).words(name_set)
-        words = [word for line in classes for word in line.split("/")]
-        assert len(classes) == len(plain)
-        assert [line.split("/")[0] for line in classes] == list(plain)
-        assert len(set(words)) == len(words)
-        assert all(word == word.strip() and word for word in words)
+def test_a_folder_needs_its_root_and_its_list(folder_root):
+    with pytest.raises(ValueError, match="folder takes its class list from its root: say where that is"):
+        benchmark("folder").words()
+    (folder_root / "classes.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"classes.txt is missing: it names the classes, one a line"):
+        benchmark("folder", folder_root)
 
 
-def test_an_unknown_name_set_is_refused():
-    with pytest.raises(ValueError, match="coco-mini-80 has no name set 'synonyms': choose from plain"):
-        benchmark("coco-mini-80").words("synonyms")
-
-
-def test_the_file_hash_tells_another_list_apart(coco_root):
-    samples = benchmark("coco-mini").samples(coco_root)
-    assert [sample.key for sample in samples] == ["images/3.jpg", "images/7.jpg"]
-    assert files_sha256(samples) != files_sha256(samples[:1])
-    assert files_sha256(samples) == files_sha256(benchmark("coco-mini").samples(coco_root))
+def test_other_benchmarks_are_the_same_at_any_root(tmp_path):
+    for name in OWN_NAMES:
+        assert benchmark(name, tmp_path) is BENCHMARKS[name]
+        assert isinstance(benchmark(name), Benchmark)
 
 
 @pytest.mark.real

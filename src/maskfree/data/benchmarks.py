@@ -1,135 +1,34 @@
-"""Labelled data sets as people have them on disk: one literal per benchmark, one class per layout.
+"""Labelled data sets as people have them on disk: one literal per benchmark.
 
-A truth map holds class ids 0..k-1 in the order of the class list, k where the pixel belongs to no class of the list
-(the background, where the benchmark knows it), and 255 where the pixel does not count. Class lists are files in
-`classes/`: one class a line, its synonyms behind slashes.
+A truth map holds class ids 0..k-1 in the order of the class list, k where the pixel belongs to no class of the list and
+the benchmark knows the background, and 255 where the pixel does not count. Class lists are files in `classes/`: one
+class a line, its synonyms behind slashes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from importlib.util import find_spec
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
+from maskfree.data.coco import CocoInstances
+from maskfree.data.label_ids import (
+    CLASSES,
+    IGNORE,
+    NOTHING,
+    cityscapes,
+    coarse,
+    coco_stuff,
+    context,
+    counted,
+    identity,
+    read_renaming,
+    with_void,
+)
+from maskfree.data.layouts import IndexMaps, Layout, Sample, Truth
 
-IGNORE = 255  # truth id of pixels that do not count
-CLASSES = Path(__file__).parent / "classes"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled photo; `read_truth` decodes its truth map when it is needed."""
-
-    key: str  # the photo's path under the root
-    photo: Path
-    read_truth: Callable[[], UInt8[np.ndarray, "h w"]]
-
-
-class Layout(ABC):
-    """How a data set lies on disk."""
-
-    @abstractmethod
-    def samples(self, root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
-        """List the labelled photos under ROOT in a fixed order, having checked that files and sizes fit together.
-
-        Raises:
-            ValueError, OSError: a file is missing, or does not fit the others.
-        """
-
-    @abstractmethod
-    def describe(self) -> str:
-        """Say in one line what must lie under the root."""
-
-
-@dataclass(frozen=True)
-class CocoInstances(Layout):
-    """Photos with COCO instance masks, painted into one map.
-
-    Masks (polygons and RLE, crowds too) of all categories are painted in order of decreasing area, so that where
-    objects overlap the smaller one is on top; a category outside the class list is painted as background.
-    """
-
-    photos: str = "images"
-    annotations: str = "instances.json"
-    renamed: str | None = None  # file in classes/ of "category: class" lines; None: the categories bear the class names
-
-    def describe(self) -> str:
-        """Say in one line what must lie under the root."""
-        return f"{self.photos}/*.jpg and {self.annotations} (COCO instances)"
-
-    def samples(self, root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
-        """List the photos that the annotation file names, by their file name."""
-        _need_pycocotools()
-        path = _existing(root / self.annotations, self)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            names = {c["id"]: c["name"] for c in content["categories"]}
-            photos = sorted(content["images"], key=lambda image: image["file_name"])
-            painted: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in photos}
-            for annotation in sorted(content["annotations"], key=lambda a: -a["area"]):
-                painted[annotation["image_id"]].append(annotation)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no COCO instance file: {error!r}") from error
-        if not photos:
-            raise ValueError(f"{path} names no photo")
-        ids = self._class_ids(names, classes, path)
-        samples = []
-        for image in photos:
-            photo = _existing(root / self.photos / image["file_name"], self)
-            size = (image["width"], image["height"])
-            _check_size(photo, size, f"{path.name} says")
-            truth = partial(_paint, tuple(painted[image["id"]]), size, ids, len(classes))
-            samples.append(Sample(f"{self.photos}/{image['file_name']}", photo, truth))
-        return tuple(samples)
-
-    def _class_ids(self, names: Mapping[int, str], classes: tuple[str, ...], path: Path) -> dict[int, int]:
-        """Class id of each COCO category id; the categories left out are background."""
-        renamed = dict(zip(classes, classes, strict=True))
-        if self.renamed:
-            lines = (CLASSES / f"{self.renamed}.txt").read_text(encoding="utf-8").splitlines()
-            renamed = dict(line.split(": ", 1) for line in lines)
-        absent = sorted(set(renamed) - set(names.values()))
-        if absent:
-            raise ValueError(f"{path} has no category {absent[0]!r}")
-        return {i: classes.index(renamed[name]) for i, name in names.items() if name in renamed}
-
-
-@dataclass(frozen=True)
-class IndexMaps(Layout):
-    """Photos beside index PNGs of the same stem, whose values are class ids."""
-
-    photos: str = "images"
-    labels: str = "labels"
-    void: int | None = None  # the value of pixels that do not count, besides 255
-
-    def describe(self) -> str:
-        """Say in one line what must lie under the root."""
-        return f"{self.photos}/* and {self.labels}/*.png (index PNGs of the same stems)"
-
-    def samples(self, root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
-        """List the photos by their file name, each with its index PNG."""
-        folder = _existing(root / self.photos, self)
-        photos = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-        if not photos:
-            raise ValueError(f"{folder} holds no photo")
-        samples = []
-        for photo in photos:
-            labels = _existing(root / self.labels / f"{photo.stem}.png", self)
-            with Image.open(labels) as png:
-                _check_size(photo, png.size, f"{labels.name} is")
-            truth = partial(_read_index, labels, self.void, len(classes))
-            samples.append(Sample(f"{self.photos}/{photo.name}", photo, truth))
-        return tuple(samples)
+BACKGROUND = "background"  # a line of a user's class list that is no class
 
 
 @dataclass(frozen=True)
@@ -139,31 +38,86 @@ class Benchmark:
     name: str
     title: str
     layout: Layout
-    names: Mapping[str, str] = field(default_factory=dict)  # name set -> file in classes/; "plain" is always there
-    background: bool = False  # pixels of no class are labelled as such
+    names: Mapping[str, str] = field(default_factory=dict)  # name set -> file of the list; "plain" is always there
+    background: bool = False  # pixels of no class are labelled as such; otherwise they do not count
+    unseen: tuple[str, ...] = ()  # the classes, by their plain names, that zero-shot papers hold back
+    num_photos: int | None = None  # as published
+    source: str = ""  # address of the data
+    folders: tuple[str, ...] = ()  # where people put it below the root of all their data
+    lists_at: Path | None = CLASSES  # folder of the class lists; None: the root of the data, see `at`
 
     def words(self, name_set: str = "plain") -> tuple[str, ...]:
         """Read a class list, synonyms behind slashes, as `Segmenter.with_words` takes it.
 
         Raises:
-            ValueError: the benchmark has no such name set.
+            ValueError, OSError: the benchmark has no such name set, or its list is malformed.
         """
-        return tuple(self._names_file(name_set).read_text(encoding="utf-8").splitlines())
+        return tuple(line for line in _read_list(self._list(name_set)) if line.casefold() != BACKGROUND)
 
     def names_sha256(self, name_set: str) -> str:
         """SHA-256 of the file that holds a class list."""
-        return hashlib.sha256(self._names_file(name_set).read_bytes()).hexdigest()
+        return hashlib.sha256(self._list(name_set).read_bytes()).hexdigest()
+
+    def find(self, root: Path) -> Path:
+        """Return the folder of this benchmark: ROOT, or a usual folder below it if all that is needed lies there."""
+        places = (root, *(root / folder for folder in self.folders))
+        there = next((place for place in places if self.layout.missing(place) is None), None)
+        return there or next((place for place in places[1:] if place.is_dir()), root)
 
     def samples(self, root: Path) -> tuple[Sample, ...]:
-        """List the labelled photos under ROOT; none is decoded yet, but every file is there and of the right size."""
+        """List the labelled photos under ROOT; none is decoded yet, but every file is there and of the right size.
+
+        Raises:
+            ValueError, OSError: a file is missing, or does not fit the others.
+        """
         if not root.is_dir():
             raise FileNotFoundError(f"{root} is no folder; {self.name} needs {self.layout.describe()} under its root")
-        return self.layout.samples(root, self.words())
+        classes = self.words()
+        try:
+            return self.layout.samples(self.find(root), classes, len(classes) if self.background else IGNORE)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; {self.name} needs {self.layout.describe()}") from error
 
-    def _names_file(self, name_set: str) -> Path:
+    def at(self, root: Path) -> Benchmark:
+        """Return this benchmark with the class list that lies under ROOT; one with a list of its own stays as it is.
+
+        The list is `classes.txt`; further name sets, if any, are `classes_SET.txt`. Line n names value n of the truth
+        maps. A line "background" is no class, and its pixels are those that belong to none.
+
+        Raises:
+            ValueError, OSError: a list is missing or malformed.
+        """
+        if self.lists_at is not None:
+            return self
+        names = {"plain": "classes"} | {p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))}
+        lines = [line.casefold() for line in _read_list(root / "classes.txt")]
+        for stem in names.values():
+            theirs = _read_list(root / f"{stem}.txt")
+            if [line.casefold() == BACKGROUND for line in theirs] != [line == BACKGROUND for line in lines]:
+                raise ValueError(f"{root / stem}.txt does not name the classes of classes.txt: line n names value n")
+        ids: dict[int, int] = {}
+        for value, line in enumerate(lines):
+            ids[value] = NOTHING if line == BACKGROUND else value - lines[:value].count(BACKGROUND)
+        layout = IndexMaps(truths=(Truth(ids=ids),))
+        return replace(self, names=names, lists_at=root, layout=layout, background=BACKGROUND in lines)
+
+    def _list(self, name_set: str) -> Path:
+        if self.lists_at is None:
+            raise ValueError(f"{self.name} takes its class list from its root: say where that is")
         if name_set not in self.names:
             raise ValueError(f"{self.name} has no name set {name_set!r}: choose from {', '.join(self.names)}")
-        return CLASSES / f"{self.names[name_set]}.txt"
+        return self.lists_at / f"{self.names[name_set]}.txt"
+
+
+def benchmark(name: str, root: Path | None = None) -> Benchmark:
+    """Look a benchmark up by name; ROOT is needed for "folder", whose class list lies with the data.
+
+    Raises:
+        ValueError, OSError: there is none of that name, or the class list is missing or malformed.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name] if root is None else BENCHMARKS[name].at(root)
 
 
 def files_sha256(samples: tuple[Sample, ...]) -> str:
@@ -171,103 +125,185 @@ def files_sha256(samples: tuple[Sample, ...]) -> str:
     return hashlib.sha256("\n".join(sample.key for sample in samples).encode()).hexdigest()
 
 
+def _read_list(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it names the classes, one a line")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().split("\n")]
+    for number, line in enumerate(lines, 1):
+        if not line or "," in line:
+            raise ValueError(f"{path}:{number} is {line!r}: a line is one class, without commas")
+    if len(lines) >= IGNORE:
+        raise ValueError(f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes")
+    return lines
+
+
 _VOC20 = {"plain": "voc20", "synonyms": "voc20_synonyms"}
+_COCO80 = {"plain": "coco80", "synonyms": "coco80_synonyms"}
+_VOC_UNSEEN = ("potted plant", "sheep", "sofa", "train", "tv monitor")
+_COCO = "https://cocodataset.org/"
+_CAMVID = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+_COCO_VAL = ("val2017/{name}.jpg", "images/val2017/{name}.jpg")
+_STUFF_FOLDERS = ("stuffthingmaps/val2017", "annotations/val2017")
+
+
+def _voc(part: str) -> IndexMaps:
+    truth = Truth("SegmentationClass/{name}.png", counted(20, NOTHING))
+    return IndexMaps(("JPEGImages/{name}.jpg",), (truth,), (f"ImageSets/Segmentation/{part}.txt",))
+
+
+def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMaps:
+    raw = (Truth(f"{folder}/{{name}}.png", official) for folder in _STUFF_FOLDERS)
+    converted = (Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids) for folder in _STUFF_FOLDERS)
+    return IndexMaps(_COCO_VAL, (*raw, *converted))
+
+
+def _camvid(part: str) -> IndexMaps:
+    photos = (f"{part}/images/{{name}}.{{suffix}}", f"{part}/{{name}}.png")
+    return IndexMaps(
+        photos, tuple(Truth(f"{p}/{{name}}.png", with_void(11)) for p in (f"{part}/labels", f"{part}annot"))
+    )
+
+
+_VOC21 = Benchmark(
+    "voc21",
+    "PASCAL VOC 2012 validation, 20 classes and background",
+    _voc("val"),
+    _VOC20 | {"sclip": "voc20_sclip"},
+    background=True,
+    unseen=_VOC_UNSEEN,
+    num_photos=1449,
+    source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    folders=("VOCdevkit/VOC2012", "VOC2012"),
+)
+_CONTEXT60 = Benchmark(
+    "context60",
+    "PASCAL Context validation, 59 classes and background",
+    IndexMaps(
+        ("JPEGImages/{name}.jpg",),
+        (
+            Truth("SegmentationClassContext/{name}.png", counted(59, NOTHING)),
+            Truth("trainval/{name}.mat", context()),
+        ),
+        ("ImageSets/SegmentationContext/val.txt", "pascalcontext_val.txt", "ImageSets/Main/val.txt"),
+        legend="labels.txt",
+        legend_names=read_renaming("context459_to_context59"),
+    ),
+    {"plain": "context59", "synonyms": "context59_synonyms", "sclip": "context59_sclip"},
+    background=True,
+    unseen=("cow", "motorbike", "sofa", "cat"),
+    num_photos=5105,
+    source="https://cs.stanford.edu/~roozbeh/pascal-context/",
+    folders=("VOCdevkit/VOC2010", "VOC2010"),
+)
+_COCO_STUFF = Benchmark(
+    "coco-stuff",
+    "COCO-Stuff 164k validation, 171 classes",
+    _stuff(coco_stuff(), identity(171)),
+    {"plain": "coco_stuff171", "synonyms": "coco_stuff171_synonyms"},
+    unseen=(
+        *("frisbee", "skateboard", "cardboard", "carrot", "scissors", "suitcase", "giraffe", "cow"),
+        *("road", "wall concrete", "tree", "grass", "river", "clouds", "playingfield"),
+    ),
+    num_photos=5000,
+    source="https://github.com/nightrome/cocostuff",
+    folders=("coco", "cocostuff", "coco_stuff164k"),
+)
+_COCO_MINI = Benchmark(
+    "coco-mini",
+    "159 COCO-2017 photos, the 20 classes of PASCAL VOC",
+    CocoInstances(renamed="coco_to_voc20"),
+    _VOC20,
+    background=True,
+    unseen=_VOC_UNSEEN,
+    num_photos=159,
+    source=_COCO,
+    folders=("coco-mini",),
+)
+_CAMVID_VAL = Benchmark(
+    "camvid",
+    "CamVid validation, 101 street scenes, 11 classes",
+    _camvid("val"),
+    {"plain": "camvid11", "synonyms": "camvid11_synonyms"},
+    num_photos=101,
+    source=_CAMVID,
+    folders=("camvid", "CamVid"),
+)
 BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
+        replace(_VOC21, name="voc20", title="PASCAL VOC 2012 validation, 20 classes", background=False),
+        _VOC21,
+        replace(
+            _VOC21,
+            name="voc-train",
+            title="PASCAL VOC 2012 training, 20 classes and background",
+            layout=_voc("train"),
+            num_photos=1464,
+        ),
+        replace(_CONTEXT60, name="context59", title="PASCAL Context validation, 59 classes", background=False),
+        _CONTEXT60,
+        _COCO_STUFF,
+        replace(
+            _COCO_STUFF,
+            name="coco-stuff-27",
+            title="COCO-Stuff 164k validation, 27 coarse classes",
+            layout=_stuff(coarse(coco_stuff()), coarse(identity(171))),
+            names={"plain": "coco_stuff27", "fine": "coco_stuff27_fine"},
+            unseen=(),
+        ),
         Benchmark(
-            "coco-mini",
-            "159 COCO-2017 photos, the 20 classes of PASCAL VOC",
-            CocoInstances(renamed="coco_to_voc20"),
-            _VOC20,
+            "coco-object",
+            "COCO 2017 validation, 80 thing classes and background",
+            CocoInstances(("val2017", "images/val2017"), "annotations/instances_val2017.json"),
+            _COCO80 | {"sclip": "coco80_sclip"},
             background=True,
+            num_photos=5000,
+            source=_COCO,
+            folders=("coco", "coco_stuff164k"),
         ),
         Benchmark(
-            "coco-mini-80",
-            "159 COCO-2017 photos, all 80 thing classes",
-            CocoInstances(),
-            {"plain": "coco80"},
-            background=True,
+            "ade20k",
+            "ADE20K validation (SceneParsing), 150 classes",
+            IndexMaps(
+                ("images/validation/{name}.jpg",), (Truth("annotations/validation/{name}.png", counted(150, IGNORE)),)
+            ),
+            {"plain": "ade150"},
+            num_photos=2000,
+            source="http://sceneparsing.csail.mit.edu/",
+            folders=("ADEChallengeData2016", "ade/ADEChallengeData2016"),
         ),
         Benchmark(
-            "camvid",
-            "CamVid validation, 101 street scenes, 11 classes",
-            IndexMaps("val/images", "val/labels", void=11),
-            {"plain": "camvid11"},
+            "cityscapes",
+            "Cityscapes validation, 19 classes of street scenes",
+            IndexMaps(
+                ("leftImg8bit/val/{city}/{name}_leftImg8bit.png",),
+                (
+                    Truth("gtFine/val/{city}/{name}_gtFine_labelTrainIds.png"),
+                    Truth("gtFine/val/{city}/{name}_gtFine_labelIds.png", cityscapes()),
+                ),
+            ),
+            {"plain": "cityscapes19", "synonyms": "cityscapes19_synonyms"},
+            num_photos=500,
+            source="https://www.cityscapes-dataset.com/",
+            folders=("cityscapes",),
         ),
-        Benchmark(
-            "camvid-train",
-            "CamVid training, 367 street scenes, 11 classes",
-            IndexMaps("train/images", "train/labels", void=11),
-            {"plain": "camvid11"},
+        _CAMVID_VAL,
+        replace(
+            _CAMVID_VAL,
+            name="camvid-train",
+            title="CamVid training, 367 street scenes, 11 classes",
+            layout=_camvid("train"),
+            num_photos=367,
         ),
+        _COCO_MINI,
+        replace(
+            _COCO_MINI,
+            name="coco-mini-80",
+            title="159 COCO-2017 photos, all 80 thing classes",
+            layout=CocoInstances(),
+            names=_COCO80,
+            unseen=(),
+        ),
+        Benchmark("folder", "Your own photos and index PNGs, with a class list", IndexMaps(), lists_at=None),
     )
 }
-
-
-def benchmark(name: str) -> Benchmark:
-    """Look a benchmark up by name.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
-def _existing(path: Path, layout: Layout) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; the layout is {layout.describe()}")
-    return path
-
-
-def _check_size(photo: Path, size: tuple[int, int], who: str) -> None:
-    try:
-        with Image.open(photo) as opened:
-            width, height = opened.size
-    except OSError as error:
-        raise OSError(f"{photo} cannot be read as a photo: {error}") from error
-    if (width, height) != size:
-        raise ValueError(f"{photo} is {width}x{height} but {who} {size[0]}x{size[1]}")
-
-
-def _need_pycocotools() -> None:
-    if find_spec("pycocotools") is None:
-        raise ValueError("COCO masks need pycocotools: pip install 'maskfree[evaluate]'")
-
-
-def _paint(
-    annotations: tuple[dict[str, Any], ...], size: tuple[int, int], ids: Mapping[int, int], background: int
-) -> UInt8[np.ndarray, "h w"]:
-    """Paint masks in the given order, later ones on top."""
-    from pycocotools import mask as coco
-
-    width, height = size
-    truth = np.full((height, width), background, dtype=np.uint8)
-    for annotation in annotations:
-        outline = annotation["segmentation"]
-        if isinstance(outline, list):
-            encoded = coco.merge(coco.frPyObjects(outline, height, width))
-        elif isinstance(outline["counts"], list):
-            encoded = coco.frPyObjects(outline, height, width)
-        else:
-            encoded = outline
-        with warnings.catch_warnings():  # pycocotools 2.0 still speaks numpy 1's array protocol
-            warnings.simplefilter("ignore", DeprecationWarning)
-            mask = coco.decode(encoded).astype(bool)
-        truth[mask] = ids.get(annotation["category_id"], background)
-    return truth
-
-
-def _read_index(path: Path, void: int | None, num_classes: int) -> UInt8[np.ndarray, "h w"]:
-    with Image.open(path) as png:
-        if png.mode not in ("P", "L", "1"):
-            raise ValueError(f"{path} has mode {png.mode}: an index PNG has one 8-bit channel")
-        truth = np.array(png, dtype=np.uint8)
-    if void is not None:
-        truth[truth == void] = IGNORE
-    wrong = truth[(truth >= num_classes) & (truth != IGNORE)]
-    if len(wrong):
-        raise ValueError(f"{path} holds id {wrong[0]}: ids run from 0 to {num_classes - 1}")
-    return truth
