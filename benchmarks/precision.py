@@ -11,11 +11,13 @@ from typing import Literal
 import torch
 import tyro
 from PIL import Image
+from rich.progress import track
 
 import maskfree
 from harness import RESULTS, Ratio, command_line, cpu_has_amx, median_seconds, report
 from maskfree.data.benchmarks import benchmark
-from maskfree.evaluate.zero_shot import Protocol, measure, prepare
+from maskfree.evaluate.protocol import Protocol, prepare
+from maskfree.evaluate.zero_shot import Work, measure
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def main(
         row = {"format": name, "seconds": seconds[name], "labels_changed": float((runs[name]().labels != exact).mean())}
         if samples:
             with matmul(formats[name].matmul):
-                scored = measure(variant, bench, samples, protocol, command_line())
+                scored = measure(variant, protocol, Work(bench, samples, command_line(), watch=track)).row
             row |= {"coco_mini_miou": scored.mean_iou, "coco_mini_pixel_accuracy": scored.pixel_accuracy}
         rows.append(row)
     ratios = [Ratio(f"fp32 over {name}", seconds["fp32"] / seconds[name]) for name in formats if name != "fp32"]

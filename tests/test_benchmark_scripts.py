@@ -1,4 +1,4 @@
-"""The benchmark scripts: fair timing, targets, results files, and the ablation from training to table."""
+"""The benchmark scripts: fair timing, targets, results files, and what they time and count."""
 
 import importlib
 import json
@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from maskfree.data.benchmarks import benchmark
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -69,63 +67,13 @@ def test_a_report_writes_what_the_figures_depend_on(script, tmp_path, capsys):
     assert "met" in capsys.readouterr().out
 
 
-@pytest.fixture
-def coco_root(tmp_path, photo):
-    """Two photos with a person in the left upper quarter."""
-    root = tmp_path / "coco"
-    (root / "images").mkdir(parents=True)
-    for i in (1, 2):
-        photo((64, 48)).save(root / "images" / f"{i}.jpg")
-    square = [[0, 0, 32, 0, 32, 24, 0, 24]]
-    content = {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in (1, 2)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())],
-        "annotations": [{"image_id": i, "category_id": 0, "area": 768, "segmentation": square} for i in (1, 2)],
-    }
-    (root / "instances.json").write_text(json.dumps(content))
-    return root
-
-
-def test_the_ablation_trains_measures_and_goes_on(script, coco_root, tmp_path, monkeypatch, capsys):
-    ablation = script("ablation")
-    trained = []
-
-    def counted(recipe, *arguments, **keywords):
-        trained.append(recipe.name)
-        return fit(recipe, *arguments, **keywords)
-
-    fit = ablation.fit
-    monkeypatch.setattr(ablation, "fit", counted)
-    results = tmp_path / "results"
-
-    def run(*more):
-        options = ["--data", coco_root, "--out", tmp_path / "runs", "--results", results, "--side-px", 64]
-        steps = ["--recipe.train.steps", 2, "--recipe.train.batch-size", 4, "--recipe.data.shapes", 20]
-        arguments = ["ablation.py", "vilseg_debug", *options, *steps, "--head-steps", 2, "--names", "plain", *more]
-        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
-        ablation.main()
-        return json.loads((results / "ablation.json").read_text())["rows"]
-
-    rows = run("--clusters", 5)
-    assert [row["variant"] for row in rows] == [
-        "full",
-        "without L_vision",
-        "without L_cluster, per pixel",
-        "K-means instead of the head",
-        "C = 5",
-    ]
-    assert trained == ["vilseg-debug-full", "vilseg-debug-without-vision"]
-    parameters = {row["variant"]: row["parameters"] for row in rows}
-    per_cluster = 32 + 1  # weights and bias of the head's 1x1 convolution on 32 dimensions
-    assert parameters["full"] - parameters["without L_cluster, per pixel"] == 8 * per_cluster
-    assert parameters["full"] - parameters["C = 5"] == 3 * per_cluster
-    assert len({row["weights_sha256"] for row in rows}) == 4  # K-means and per pixel: the same weights
-
-    again = run("--clusters", 5, 7)
-    assert again[:5] == rows
-    assert [row["variant"] for row in again[5:]] == ["C = 7"]
-    assert len(trained) == 2
-    assert "C = 7" in capsys.readouterr().out
-
-    with pytest.raises(SystemExit, match=r"holds rows of another recipe.train.learning_rate"):
-        run("--recipe.train.learning-rate", 0.5)
+def test_the_evaluation_script_counts_as_others_do_and_times_every_step(script, tiny_checkpoint, photo, tmp_path):
+    evaluation = script("evaluation")
+    photo((48, 40)).save(tmp_path / "p.jpg")
+    evaluation.main(str(tiny_checkpoint), tmp_path / "p.jpg", side_px=32, repeats=1, results=tmp_path)
+    content = json.loads((tmp_path / "benchmark-evaluation.json").read_text())
+    assert content["settings"]["network_input"] == [1, 3, 32, 32]
+    assert {"whole, per photo", "network", "decode", "label map", "truth", "confusion"} <= set(content["seconds"])
+    first, *others = content["ratios"]
+    assert first["value"] < 1
+    assert "scikit-learn over confusion" in [ratio["name"] for ratio in others]

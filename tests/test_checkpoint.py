@@ -20,7 +20,7 @@ from maskfree.method import Method, MethodConfig, Transform
 from maskfree.methods.vilseg import ViLSegConfig
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, Losses, Tokens
+from maskfree.types import Batch, Groups, Losses, Tokens
 from tiny import tiny_vilseg_config
 
 CONFIGS: dict[str, type[MethodConfig]] = {"ViLSegConfig": ViLSegConfig}
@@ -46,7 +46,11 @@ class Layers(Method):
     def encode_text(self, tokens: Tokens) -> Tensor:
         raise NotImplementedError
 
-    def segment(self, images: Tensor, classes: Tensor) -> Tensor:
+    def group(self, images: Tensor) -> Groups:
+        raise NotImplementedError
+
+    @property
+    def logit_scale(self) -> float:
         raise NotImplementedError
 
     @property

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from maskfree import cli, hub
+from maskfree.cli.segment import _stems
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -108,7 +109,7 @@ def test_photos_of_one_stem_do_not_overwrite_each_other(segment: Run, meadow: Pa
 
 def test_stems_are_never_the_same():
     photos = [Path(name) for name in ("a/x.jpg", "b/x.jpg", "x-2.jpg", "X.png", "y.jpg", "x-2.gif")]
-    assert cli._stems(photos) == ["x", "x-3", "x-2", "X-4", "y", "x-2-2"]
+    assert _stems(photos) == ["x", "x-3", "x-2", "X-4", "y", "x-2-2"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_help_names_every_command(run: Run):
 
 _MAPPED = """
 import ctypes
-from maskfree import cli
+from maskfree.cli import common
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -223,7 +224,7 @@ class Info(ctypes.Structure):  # d: number of blocks that come straight from the
 libc.mallinfo2.restype = Info
 counts = [libc.mallinfo2().d]
 for megabytes in (100, 0, 100, 500):
-    cli._keep_freed_memory() if not megabytes else libc.malloc(megabytes << 20)
+    common.keep_freed_memory() if not megabytes else libc.malloc(megabytes << 20)
     counts.append(libc.mallinfo2().d)
 print(*(after - before for before, after in zip(counts, counts[1:])))
 """

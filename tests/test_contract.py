@@ -14,9 +14,11 @@ from torch.testing import assert_close
 
 import maskfree.methods
 from maskfree.method import Method, MethodConfig
+from maskfree.methods.vilseg import ClusterConfig
+from maskfree.nn.projection import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
-from tiny import CAPTIONS, tiny_vilseg_config
+from tiny import CAPTIONS, tiny_label_maps, tiny_student_config, tiny_vilseg_config
 
 CONFIGS = {
     kind: value
@@ -24,7 +26,16 @@ CONFIGS = {
     if isinstance(value, type) and issubclass(value, MethodConfig)
 }
 # A method that is added says here how its smallest example is made.
-TINY = {"ViLSegConfig": [tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")]}
+STANDARDISED = ClusterConfig(num_clusters=5, standardised=True)
+TINY = {
+    "StudentConfig": [
+        tiny_student_config(labels=str(tiny_label_maps("01234k")), known=known) for known in (None, ProjectionConfig())
+    ],
+    "ViLSegConfig": [
+        *(tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")),
+        tiny_vilseg_config(assignment="soft", cluster=STANDARDISED),
+    ],
+}
 CASES = [pytest.param(config, id=f"{name}-{i}") for name in CONFIGS for i, config in enumerate(TINY[name])]
 
 

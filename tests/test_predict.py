@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from torch.testing import assert_close
 
+from maskfree.grouping.presence import presence, smooth
 from maskfree.method import Method
 from maskfree.predict import Background, Inference, PhotoError, Segmenter
-from maskfree.types import Batch, Losses, Tokens
+from maskfree.types import Batch, Groups, Losses, Tokens
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "scarlet": (0.9, 0.1, 0.05)}
 
@@ -39,12 +41,17 @@ class Colours(Method):
         self.num_texts += len(tokens.ids)
         return F.normalize(self.table[tokens.ids[:, 0]].float(), dim=-1)
 
-    def segment(self, images: Tensor, classes: Tensor) -> Tensor:
+    def group(self, images: Tensor) -> Groups:
         assert torch.is_inference_mode_enabled()
         self.seen.append(tuple(images.shape))
         self.images = images
         patches = F.normalize(F.avg_pool2d(images, self.stride) + 1e-6, dim=1)
-        return torch.einsum("bdhw,kd->bkhw", patches, classes)
+        overall = F.normalize(patches.mean((2, 3)), dim=1)
+        return Groups(patches.flatten(2).mT, None, overall, (patches.shape[2], patches.shape[3]))
+
+    @property
+    def logit_scale(self) -> float:
+        return 12.0
 
     @property
     def stride_px(self) -> int:
@@ -312,3 +319,78 @@ def test_forty_megapixels_and_twenty_words_take_less_than_four_gigabytes(tiny_vi
     model = Segmenter(method=tiny_vilseg, tokenizer=tiny_tokenizer).with_words(words)
     model(tmp_path / "large.jpg").save(tmp_path / "out")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * 2**20  # KiB
+
+
+STEADY = {"smooth": 3, "presence": 2.0, "presence_share": 0.3, "presence_most": 0.2}
+
+
+def test_neighbours_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter):
+    """After the best of synonyms was taken: a class is one thing, by whatever name."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
+    asked = segmenter.with_inference(Inference(side_px=96)).with_words(["red/scarlet", "blue", "green/yellow"])
+    plain = asked.score_map(image)[None]
+    steady = asked.with_inference(Inference(side_px=96, **STEADY)).score_map(image)
+    even = smooth(plain, 3)
+    assert_close(steady, (even + 2 * presence(even, 0.3, 0.2))[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"smooth": 2},
+        {"smooth": -1},
+        {"presence": -1.0},
+        {"presence_share": 0.0},
+        {"presence_most": -0.1},
+        {"logit_scale": -1.0},
+        {"top_classes": 0},
+        {"refine": "sharp"},
+        {"refine": "pamr", "score": "softmax"},
+    ],
+)
+def test_settings_that_make_no_sense_are_named(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Inference(**change)
+
+
+def test_softmax_gives_the_same_labels_and_the_winners_probability(segmenter: Segmenter):
+    """Arg-max over synonyms and classes does not care for the softmax; the threshold is a probability."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
+    words = ["red/scarlet", "blue", "green"]
+    softmax = segmenter.with_inference(Inference(side_px=48, score="softmax", logit_scale=7.0)).with_words(words)
+    found = softmax(image)
+    phrases = softmax.score_map(image)
+    assert phrases.shape[0] == 4
+    exact = F.interpolate(phrases[None], (96, 160), mode="bilinear", align_corners=False)[0]
+    probability, best = (7 * exact).softmax(0).max(0)
+    assert_close(torch.from_numpy(found.scores).float(), probability, atol=1e-3, rtol=0)
+    assert np.array_equal(found.labels, np.array([0, 0, 1, 2])[best.numpy()])
+    refused = softmax.with_words(words, "threshold:0.3")(image)
+    assert np.array_equal(refused.labels == 3, found.scores < 0.3)
+
+
+def test_product_scores_have_the_background_as_a_channel(segmenter: Segmenter):
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, :48] = (255, 0, 0)
+    image[:, 48:] = (90, 80, 85)  # like nothing
+    product = segmenter.with_inference(Inference(side_px=64, score="product")).with_words(
+        ["red", "blue", "green"], "threshold:0.9"
+    )
+    assert product.score_map(image).shape == (4, 64, 96)
+    result = product(image)
+    assert (result.labels[:, :40] == 0).all()
+    assert (result.labels[:, 56:] == 3).all()
+    assert result.names[3] == "background"
+
+
+def test_refinement_follows_the_edge_of_the_photo(segmenter: Segmenter):
+    """The edge lies within a patch: bilinear scores miss it, PAMR finds it; a threshold still means background."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, :42] = (255, 0, 0)
+    image[:, 42:] = (0, 0, 255)
+    plain = segmenter.with_inference(Inference(side_px=64)).with_words(["red", "blue"])
+    refined = plain.with_inference(Inference(side_px=64, refine="pamr"))
+    truth = np.repeat((np.arange(96) >= 42)[None], 64, axis=0)
+    assert (refined(image).labels != truth).mean() < (plain(image).labels != truth).mean()
+    refused = refined.with_words(["green"], "threshold:0.5")
+    assert (refused(image).labels == 1).all()

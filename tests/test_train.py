@@ -21,9 +21,10 @@ from maskfree.data.loader import DataConfig, Share, Stream, build_loader
 from maskfree.hub import load
 from maskfree.learner import Learner, TrainConfig
 from maskfree.monitor import Monitor
+from maskfree.processes import launch
 from maskfree.recipes import vilseg_debug
 from maskfree.text.tokenize import Tokenizer
-from maskfree.train import Recipe, _launch, fit
+from maskfree.train import Recipe, fit
 
 SMALL = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "save_every": 2, "log_every": 1, "accelerator": "cpu"}
 
@@ -191,7 +192,7 @@ def test_half_precision_trains(tmp_path):
 def learner_of(**changes) -> Learner:
     recipe = small_recipe(**changes)
     torch.manual_seed(0)
-    return Learner(_launch(recipe.train), recipe.method.build(), recipe.train, num_streams=1)
+    return Learner(launch("cpu"), recipe.method.build(), recipe.train, num_streams=1)
 
 
 def batches_of(recipe: Recipe, out: Path):
@@ -264,3 +265,38 @@ def test_monitor_drops_rows_that_will_be_written_again(tmp_path, caplog):
         monitor.close()
     assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4]
     assert all(word in caplog.messages[-1] for word in ("step 4/4", "entropy", "2 broken", "photos/s", "left"))
+
+
+def test_a_run_starts_from_a_checkpoint(tmp_path, caplog):
+    """The old weights come along, the head that the older model has not is new, and the tokenizer is the older's."""
+    first = small_recipe(steps=1)
+    fit(replace(first, method=replace(first.method, cluster=None, grouping="pixels")), tmp_path / "first")
+    recipe = replace(small_recipe(steps=1, learning_rate=1e-9), init=str(tmp_path / "first" / "model"))
+    method = replace(recipe.method, vision=None)
+    with caplog.at_level("INFO"):
+        fit(replace(recipe, method=method), tmp_path / "second")
+    assert "new are cluster.head.convolution.bias, cluster.head.convolution.weight" in caplog.text
+    old, new = (load_file(tmp_path / run / "model" / "weights.safetensors") for run in ("first", "second"))
+    assert new.keys() - old.keys() == {"cluster.head.convolution.bias", "cluster.head.convolution.weight"}
+    for name, weight in old.items():
+        assert torch.allclose(weight, new[name], atol=1e-6), name
+    tokenizers = [(tmp_path / run / "model" / "tokenizer.json").read_text() for run in ("first", "second")]
+    assert tokenizers[0] == tokenizers[1]
+
+
+@pytest.mark.parametrize(
+    ("init", "message"), [("nowhere", "the model 'nowhere' is unknown"), ("empty", "no tokenizer in .empty.")]
+)
+def test_a_start_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch, init, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=message):
+        fit(replace(small_recipe(), init=init), tmp_path / "run")
+
+
+def test_a_start_with_other_shapes_is_refused(tmp_path):
+    first = small_recipe(steps=1)
+    fit(first, tmp_path / "first")
+    wider = replace(first.method, cluster=replace(first.method.cluster, num_clusters=9))
+    with pytest.raises(ValueError, match=r"cluster\.head\.convolution\.\w+ is \(8,"):
+        fit(replace(first, method=wider, init=str(tmp_path / "first" / "model")), tmp_path / "second")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
+from maskfree.methods.student import StudentConfig, StudentViews
 from maskfree.methods.vilseg import ClusterConfig, ViewConfig, ViLSeg, ViLSegConfig, VisionConfig
 from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
 
@@ -51,6 +59,32 @@ def tiny_vilseg_config(**changes: Any) -> ViLSegConfig:
         "views": ViewConfig(side_px=64),
     }
     return ViLSegConfig(**(settings | changes))
+
+
+def tiny_student_config(**changes: Any) -> StudentConfig:
+    """A student of a few thousand weights, with three classes of four phrases and patches of 16 px."""
+    settings: dict[str, Any] = {
+        "image": TINY_IMAGE,
+        "width": 12,
+        "dilations": (1, 2),
+        "text": replace(TINY_TEXT, frozen=True),
+        "embed_dim": 18,
+        "synonyms": (1, 2, 1),
+        "thresholds": (0, 0, 0),
+        "views": StudentViews(crop_px=64, side_px=64),
+    }
+    return StudentConfig(**(settings | changes))
+
+
+def tiny_label_maps(keys: Iterable[str]) -> Path:
+    """A folder of label maps of three classes in stripes, one for each of KEYS; it goes when Python ends."""
+    folder = tempfile.TemporaryDirectory(prefix="maskfree-labels-")
+    atexit.register(folder.cleanup)
+    pairs = np.full((4, 9, 2), 255, np.uint8)
+    pairs[..., 0] = np.arange(9) % 3
+    for key in keys:
+        Image.fromarray(pairs, "LA").save(Path(folder.name) / f"{key}.png")
+    return Path(folder.name)
 
 
 @torch.no_grad()

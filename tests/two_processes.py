@@ -12,8 +12,9 @@ from torch import Tensor
 
 from maskfree.learner import Learner, _Sealed
 from maskfree.method import Method
+from maskfree.processes import launch
 from maskfree.recipes import vilseg_debug
-from maskfree.train import Recipe, _launch, fit
+from maskfree.train import Recipe, fit
 from maskfree.types import Batch, Tokens
 
 
@@ -51,7 +52,7 @@ def part_of(batch: Batch, rank: int, world: int) -> Batch:
 def gradient() -> dict[str, Tensor]:
     """Gradient of each weight after one forward and backward of this process's part of the global batch."""
     settings = replace(recipe().train, frozen_steps=0)
-    fabric = _launch(settings)
+    fabric = launch("cpu")
     torch.manual_seed(1)
     learner = Learner(fabric, without_dropout(recipe().method.build()), settings, num_streams=1)
     report = learner.module(_Sealed(part_of(global_batch(), fabric.global_rank, fabric.world_size)))

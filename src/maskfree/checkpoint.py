@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,9 @@ class _Header:
     config: dict[str, Any]
     name: str
     templates: list[str]
+    inference: dict[str, Any] = field(
+        default_factory=dict
+    )  # the settings of `predict.Inference` that it is best seen with
 
 
 def save(
@@ -63,8 +66,9 @@ def save(
 ) -> None:
     """Write METHOD so that `load` needs nothing else; FOLDER appears whole or not at all, and replaces an older one.
 
-    RUN goes into run.json and has at least "name" and "templates". STORAGE int8 keeps large matrices as rows of 8 bits
-    with a scale each (smaller tensors stay float32); float16 halves every float tensor.
+    RUN goes into run.json and has at least "name" and "templates", and "inference" where a model wants its own. STORAGE
+    int8 keeps large matrices as rows of 8 bits with a scale each (smaller tensors stay float32); float16 halves every
+    float tensor.
 
     Raises:
         OSError: the folder cannot be written.
@@ -124,6 +128,23 @@ def load(
     with (folder / _WEIGHTS).open("rb") as file:
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
     return method.to(device).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
+
+
+def start_from(folder: Path, method: Method) -> list[str]:
+    """Load the weights of a checkpoint into METHOD, which may have more; return the names of those that stay as built.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: the checkpoint has weights that the method has not, or has in another shape.
+    """
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
+    state = method.state_dict()
+    with safe_open(path, "pt") as file:
+        shared = {name: state[name] for name in file.keys() if name in state}  # noqa: SIM118 - no dict
+    method.load_state_dict(_unpack(path, shared), strict=False)
+    return sorted(state.keys() - shared.keys())
 
 
 class _NoRandomFill(TorchFunctionMode):

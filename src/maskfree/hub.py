@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import dacite
 import torch
 
 from maskfree import checkpoint, methods
-from maskfree.bundled import BUNDLED
+from maskfree.bundled import model_folder
+from maskfree.inference import Inference
 from maskfree.method import MethodConfig
 from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.predict import Segmenter
@@ -21,7 +23,7 @@ def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
         OSError: there is no such model, or its files cannot be read.
         ValueError: the checkpoint is damaged, or there is no such device.
     """
-    method, tokenizer, run, weights_hash = checkpoint.load(_folder(model), _configs(), _check(device))
+    method, tokenizer, run, weights_hash = checkpoint.load(model_folder(model), _configs(), _check(device))
     fold_batch_norms(method)
     return Segmenter(
         method=method,
@@ -29,15 +31,15 @@ def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
         name=run["name"],
         weights_hash=weights_hash,
         templates=tuple(run["templates"]),
+        inference=_inference(run.get("inference", {}), model),
     )
 
 
-def _folder(model: str | Path) -> Path:
-    if model in BUNDLED:
-        return Path(str(files("maskfree") / str(model)))
-    if not Path(model).is_dir():
-        raise FileNotFoundError(f"the model {str(model)!r} is unknown: {', '.join(BUNDLED)}, or a checkpoint's folder")
-    return Path(model)
+def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
+    try:
+        return dacite.from_dict(Inference, settings, dacite.Config(strict=True))
+    except (dacite.DaciteError, ValueError) as error:
+        raise ValueError(f"the model {str(model)!r} has unusable inference settings: {error}") from error
 
 
 def _configs() -> dict[str, type[MethodConfig]]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from maskfree.types import Batch, Losses, Tokens
+from maskfree.types import Batch, Groups, Losses, Tokens
 
 
 def _identity(tensor: Tensor) -> Tensor:
@@ -36,8 +36,18 @@ class Method(nn.Module, ABC):
         """Embed texts; unit norm."""
 
     @abstractmethod
+    def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
+        """Group the patches of photos whose sides are multiples of `stride_px`."""
+
     def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
-        """Cosine of each patch, through its group, to each class, in [-1, 1]. Sides are multiples of `stride_px`."""
+        """Cosine of each patch, through its groups, to each class, in [-1, 1]."""
+        groups = self.group(images)
+        return groups.spread(groups.embeddings @ classes.T)
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> float:
+        """Factor that the method's training puts on cosines before a softmax over texts, the inverse temperature."""
 
     @property
     @abstractmethod

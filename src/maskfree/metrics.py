@@ -1,30 +1,42 @@
-"""From label maps to scores: the confusion matrix of a whole data set, and IoU and accuracy read off it.
+"""From label maps to scores: the confusion matrix of a whole data set and what is read off it; regions and boundaries.
 
 Counts are summed over all photos before any ratio is taken; averaging a ratio per photo gives another number.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+import torch
+from jaxtyping import Bool, Float, Float64, Int64, Integer
+from torch import Tensor
 
 
 def confusion(
-    truth: Integer[np.ndarray, "h w"], predicted: Integer[np.ndarray, "h w"], num_classes: int, ignore: int = 255
+    truth: Integer[np.ndarray, "h w"] | Integer[Tensor, "h w"],
+    predicted: Integer[np.ndarray, "h w"] | Integer[Tensor, "h w"],
+    num_classes: int,
+    ignore: int = 255,
 ) -> Int64[np.ndarray, "k k"]:
     """Count pixels by true class (rows) and predicted class (columns); pixels whose truth is IGNORE do not count.
+
+    Tensors are counted on their device; only the matrix leaves it.
 
     >>> confusion(np.array([[0, 1, 255]]), np.array([[0, 0, 1]]), num_classes=2).tolist()
     [[1, 0], [1, 0]]
 
     Raises:
-        ValueError: the maps differ in size, or hold an id that is no class.
+        ValueError: the maps differ in size, one is a tensor and one is not, or one holds an id that is no class.
     """
     assert ignore >= num_classes, "the ignored id must not be a class"
-    if truth.shape != predicted.shape:
-        raise ValueError(f"the predicted map is {_size(predicted)} and the true one {_size(truth)}: they must be equal")
+    _check_sizes(truth, predicted)
+    if isinstance(truth, Tensor) and isinstance(predicted, Tensor):
+        return _confusion_of_tensors(truth, predicted, num_classes, ignore)
+    if not (isinstance(truth, np.ndarray) and isinstance(predicted, np.ndarray)):
+        raise ValueError("the true and the predicted map must both be arrays, or both be tensors")
     if _fits_a_byte(truth) and _fits_a_byte(predicted):  # a 64 K table of packed pairs is the fastest count there is
         packed = truth.astype(np.uint16) << 8 | predicted.astype(np.uint16)
         table = np.bincount(packed.ravel(), minlength=1 << 16).reshape(256, 256)
@@ -39,12 +51,45 @@ def confusion(
     return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def sweep_confusions(
+    truth: Integer[np.ndarray, "h w"],
+    labels: Integer[np.ndarray, "h w"],
+    winning: Float[np.ndarray, "h w"],
+    thresholds: Sequence[float],
+    background_id: int,
+    num_classes: int,
+    ignore: int = 255,
+) -> Int64[np.ndarray, "t k k"]:
+    """Confusion matrices for each threshold below which the WINNING score makes a pixel background, in one pass.
+
+    Equal to `confusion` after `labels[winning < threshold] = background_id`, for each of the ascending THRESHOLDS: as
+    there, a threshold is rounded to the scores' own precision, and a score equal to it keeps its label.
+
+    Raises:
+        ValueError: as `confusion`; the scores are of another size, or the thresholds do not ascend.
+    """
+    assert 0 <= background_id < num_classes, "the background must be a class"
+    confusion(truth, labels, num_classes, ignore)  # for its checks
+    _check_sizes(truth, winning, "scores")
+    if not all(low <= high for low, high in zip([-math.inf, *thresholds], [*thresholds, math.inf], strict=True)):
+        raise ValueError(f"the thresholds {list(thresholds)} must ascend")
+    edges = np.array([float(threshold) for threshold in thresholds]).astype(winning.dtype)
+    counts = truth != ignore
+    survived = np.searchsorted(edges, winning[counts], side="right")  # how many thresholds leave the pixel its label
+    pairs = truth[counts].astype(np.int64) * num_classes + labels[counts].astype(np.int64)
+    shape = (len(edges) + 1, num_classes, num_classes)
+    by_survived = np.bincount(survived * num_classes**2 + pairs, minlength=math.prod(shape)).reshape(shape)
+    kept = by_survived[::-1].cumsum(axis=0)[::-1][1:].copy()  # threshold t leaves a label that survives more than t
+    kept[:, :, background_id] += by_survived.sum(axis=(0, 2)) - kept.sum(axis=2)
+    return kept
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores in [0, 1] of one data set; a ratio without pixels is NaN and left out of the means.
 
     A class that is predicted but absent from the truth counts as IoU 0; absent in both, it is NaN.
-    Source: mmsegmentation 0.18, eval_metrics.
+    Source: mmsegmentation 0.18, eval_metrics; frequency-weighted IoU: Long et al. 2015, section 5 (arXiv:1411.4038).
     """
 
     iou: Float64[np.ndarray, " k"]
@@ -52,6 +97,7 @@ class Scores:
     mean_iou: float
     pixel_accuracy: float
     mean_accuracy: float
+    frequency_weighted_iou: float  # each class counts by its share of the true pixels
 
 
 def scores(matrix: Int64[np.ndarray, "k k"]) -> Scores:
@@ -63,8 +109,197 @@ def scores(matrix: Int64[np.ndarray, "k k"]) -> Scores:
     hits, truths, predictions = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     iou = _ratio(hits, truths + predictions - hits)
     accuracy = _ratio(hits, truths)
-    pixel_accuracy = _ratio(hits.sum(keepdims=True), truths.sum(keepdims=True)).item()
-    return Scores(iou, accuracy, _mean(iou), pixel_accuracy, _mean(accuracy))
+    total = truths.sum(keepdims=True)
+    pixel_accuracy = _ratio(hits.sum(keepdims=True), total).item()
+    weighted = float((truths * np.nan_to_num(iou)).sum() / total.item()) if total.item() else math.nan
+    return Scores(iou, accuracy, _mean(iou), pixel_accuracy, _mean(accuracy), weighted)
+
+
+def harmonic_mean(a: float, b: float) -> float:
+    """Harmonic mean of two scores in [0, 1], as of seen and unseen classes: 0 if one is 0, NaN if one is NaN.
+
+    Source: Xian et al. 2017, section 4.2 (arXiv:1707.00600).
+
+    >>> harmonic_mean(0.75, 0.25)
+    0.375
+    """
+    return 2 * a * b / (a + b) if a + b != 0 else 0.0
+
+
+def region_similarity(
+    truth: Bool[np.ndarray, "h w"], predicted: Bool[np.ndarray, "h w"], void: Bool[np.ndarray, "h w"] | None = None
+) -> float:
+    """Intersection over union of two masks outside VOID, in [0, 1]; of two empty masks 1.
+
+    Source: DAVIS's J, Perazzi et al. 2016, section 3; davis2017-evaluation, db_eval_iou.
+
+    Raises:
+        ValueError: the masks differ in size.
+    """
+    truth, predicted = _outside(void, truth, predicted)
+    union = np.count_nonzero(truth | predicted)
+    return np.count_nonzero(truth & predicted) / union if union else 1.0
+
+
+def boundary_f(
+    truth: Bool[np.ndarray, "h w"],
+    predicted: Bool[np.ndarray, "h w"],
+    tolerance: float = 0.008,
+    void: Bool[np.ndarray, "h w"] | None = None,
+) -> float:
+    """F-score in [0, 1] of the boundaries of two masks, whose pixels match within `tolerance_px`.
+
+    Both masks are cleared in VOID first. Without any boundary it is 1, with only one of the two 0.
+    Source: DAVIS's F, Perazzi et al. 2016, section 3; davis2017-evaluation, db_eval_boundary.
+
+    Raises:
+        ValueError: the masks differ in size, or the tolerance is negative.
+    """
+    truth, predicted = (_boundary(mask) for mask in _outside(void, truth, predicted))
+    if not truth.any() and not predicted.any():
+        return 1.0
+    counts = _match(truth, predicted, tolerance_px(tolerance, truth.shape))
+    return float(boundary_scores(counts[None]).f[0])
+
+
+def tolerance_px(tolerance: float, size: tuple[int, ...]) -> int:
+    """Pixels within which boundaries match: a share of the diagonal of SIZE, rounded up; from 1 on, pixels as such.
+
+    >>> tolerance_px(0.0075, (480, 640)), tolerance_px(3.0, (480, 640))
+    (6, 3)
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"the tolerance of a boundary is {tolerance:g}: it must not be negative")
+    return math.ceil(tolerance if tolerance >= 1 else tolerance * math.hypot(*size))
+
+
+def boundary_counts(
+    truth: Integer[np.ndarray, "h w"],
+    predicted: Integer[np.ndarray, "h w"],
+    num_classes: int,
+    ignore: int = 255,
+    tolerance: float = 0.0075,
+) -> Int64[np.ndarray, "k 4"]:
+    """Count, per class, its boundary pixels: predicted and matched, predicted, true and matched, true.
+
+    A pixel matches if the other map has a boundary pixel of the class within `tolerance_px`. Pixels as near to ignored
+    truth do not count: what they should match may lie there. Where the truth borders on IGNORE is no boundary. Sum the
+    counts of all photos before `boundary_scores`.
+
+    Source: Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?", section 2.2, with its
+    tolerance. Differs: the boundary pixels are those of DAVIS, and ratios are taken of the whole set, not per photo.
+
+    Raises:
+        ValueError: the maps differ in size, hold an id that is no class, or the tolerance is negative.
+    """
+    matrix = confusion(truth, predicted, num_classes, ignore)
+    radius = tolerance_px(tolerance, truth.shape)
+    known = truth != ignore
+    certain = ~_dilate(~known, max(radius, 2))  # 2: the boundary of a class reaches to its diagonal neighbours
+    counts = np.zeros((num_classes, 4), dtype=np.int64)
+    for index in np.flatnonzero(matrix.any(axis=0) | matrix.any(axis=1)):
+        true, found = truth == index, predicted == index
+        box = _box(true | found)
+        edges = _boundary(true[box], known[box]), _boundary(found[box])
+        counts[index] = _match(*edges, radius, certain[box])
+    return counts
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """Scores in [0, 1] of the boundaries of each class; NaN without pixels to tell, and left out of the mean."""
+
+    precision: Float64[np.ndarray, " k"]  # share of the predicted boundary that is a true one
+    recall: Float64[np.ndarray, " k"]  # share of the true boundary that is found
+    f: Float64[np.ndarray, " k"]  # their harmonic mean; 0 where only one of the two maps has a boundary
+    mean_f: float
+
+
+def boundary_scores(counts: Int64[np.ndarray, "k 4"]) -> BoundaryScores:
+    """Read the scores off the `boundary_counts` of a whole data set.
+
+    >>> boundary_scores(np.array([[3, 4, 2, 4]])).f.tolist()
+    [0.6]
+    """
+    precision, recall = _ratio(counts[:, 0], counts[:, 1]), _ratio(counts[:, 2], counts[:, 3])
+    both = np.nan_to_num(precision), np.nan_to_num(recall)
+    f = np.array([harmonic_mean(*pair) for pair in zip(*both, strict=True)])
+    f[(counts[:, 1] == 0) & (counts[:, 3] == 0)] = np.nan
+    return BoundaryScores(precision, recall, f, _mean(f))
+
+
+def _confusion_of_tensors(truth: Tensor, predicted: Tensor, num_classes: int, ignore: int) -> Int64[np.ndarray, "k k"]:
+    """Count on the device; one more column takes the wrong ids, two more rows the wrong and the ignored ones."""
+    rows, columns = truth.long(), predicted.long()
+    columns = torch.where((columns >= 0) & (columns < num_classes), columns, num_classes)
+    ignored = rows == ignore
+    rows = torch.where((rows >= 0) & (rows < num_classes), rows, num_classes).masked_fill(ignored, num_classes + 1)
+    shape = (num_classes + 2, num_classes + 1)
+    table = torch.bincount((rows * shape[1] + columns).ravel(), minlength=math.prod(shape)).reshape(shape).cpu().numpy()
+    if table[num_classes].any():
+        _check(truth.unique().cpu().numpy(), num_classes, ignore, "true")
+    if table[:num_classes, num_classes].any():
+        _check(predicted[~ignored].unique().cpu().numpy(), num_classes, ignore=None, which="predicted")
+    return table[:num_classes, :num_classes].copy()
+
+
+def _boundary(mask: Bool[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"] | None = None) -> Bool[np.ndarray, "h w"]:
+    """Pixels that differ from their right, lower or lower right neighbour, where both are KNOWN."""
+    height, width = mask.shape
+    edges = np.zeros_like(mask)
+    for down, across in ((0, 1), (1, 0), (1, 1)):
+        here, there = np.s_[: height - down, : width - across], np.s_[down:, across:]
+        differ = mask[here] ^ mask[there]
+        edges[here] |= differ if known is None else differ & known[here] & known[there]
+    return edges
+
+
+def _dilate(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
+    """Pixels within RADIUS of one in MASK: a disk is made of lines, the longer ones grown from the shorter."""
+    height, width = mask.shape
+    grown, lines = mask.copy(), mask.copy()
+    if not mask.any():
+        return grown
+    half = 0
+    for down in range(radius, -1, -1):
+        while half < math.isqrt(radius**2 - down**2):
+            half += 1
+            rest = max(0, width - half)
+            lines[:, half:] |= mask[:, :rest]
+            lines[:, :rest] |= mask[:, half:]
+        rest = max(0, height - down)
+        grown[down:] |= lines[:rest]
+        grown[:rest] |= lines[down:]
+    return grown
+
+
+def _match(
+    true: Bool[np.ndarray, "h w"],
+    found: Bool[np.ndarray, "h w"],
+    radius: int,
+    certain: Bool[np.ndarray, "h w"] | None = None,
+) -> Int64[np.ndarray, " 4"]:
+    """Count boundary pixels where CERTAIN: those found, with the matched ones first, and the true, likewise."""
+    near_true, near_found = _dilate(true, radius), _dilate(found, radius)
+    if certain is not None:
+        true, found = true & certain, found & certain
+    return np.array([np.count_nonzero(each) for each in (found & near_true, found, true & near_found, true)])
+
+
+def _box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
+    """Rows and columns that hold MASK, with a pixel more on every side."""
+    down, across = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return np.s_[max(0, down[0] - 1) : down[-1] + 2, max(0, across[0] - 1) : across[-1] + 2]
+
+
+def _outside(
+    void: Bool[np.ndarray, "h w"] | None, truth: Bool[np.ndarray, "h w"], predicted: Bool[np.ndarray, "h w"]
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    _check_sizes(truth, predicted)
+    if void is None:
+        return truth, predicted
+    _check_sizes(truth, void, "void")
+    return truth & ~void, predicted & ~void
 
 
 def _ratio(part: Int64[np.ndarray, " k"], whole: Int64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
@@ -86,5 +321,10 @@ def _check(ids: Integer[np.ndarray, " n"], num_classes: int, ignore: int | None,
         raise ValueError(f"id {wrong[0]} in the {which} map is no class: ids run from 0 to {num_classes - 1}")
 
 
-def _size(labels: Integer[np.ndarray, "h w"]) -> str:
+def _check_sizes(truth: np.ndarray | Tensor, other: np.ndarray | Tensor, which: str = "predicted") -> None:
+    if truth.shape != other.shape:
+        raise ValueError(f"the {which} map is {_size(other)} and the true one {_size(truth)}: they must be equal")
+
+
+def _size(labels: np.ndarray | Tensor) -> str:
     return f"{labels.shape[1]}x{labels.shape[0]}"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -17,8 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from maskfree.data.photo import PhotoLike, photo_name, read_photo
-from maskfree.grouping.label_map import label_map
+from maskfree.grouping.label_map import label_map, softmax_map
+from maskfree.grouping.presence import presence, smooth
+from maskfree.grouping.product import product_scores
+from maskfree.inference import Inference
 from maskfree.method import Method
+from maskfree.refine import refine
 from maskfree.text.background import Background
 from maskfree.text.prompts import TEMPLATES, fill, mean_over_templates
 from maskfree.text.vocabulary import Vocabulary
@@ -27,31 +31,6 @@ from maskfree.types import BACKGROUND, Segmentation, Tokens
 _TEXTS_AT_ONCE = 64
 _AHEAD_PHOTOS = 4  # batches' worth of photos decoded ahead, so that equal sizes meet
 _AHEAD_PIXELS = 40_000_000  # but no further photo once these are reached
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How a photo is shown to the network. Windows and their stride are rounded to whole patches."""
-
-    side_px: int = 448  # shorter side after resizing
-    max_long_px: int = 2048  # longer side after resizing; the shorter gives way
-    max_whole_px: int = 896  # photos whose resized sides both fit are seen whole, others through windows
-    window_px: int = 448
-    stride_px: int = 224  # step from window to window; overlapping scores are averaged
-    batch_size: int = 4  # photos or windows that go through the network together
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast
-
-    def __post_init__(self) -> None:
-        for name in ("side_px", "max_long_px", "max_whole_px", "window_px", "stride_px", "batch_size"):
-            if not 1 <= getattr(self, name) <= 16384:
-                raise ValueError(f"{name} is {getattr(self, name)}: it lies between 1 and 16384")
-        if self.stride_px > self.window_px:
-            raise ValueError(f"stride_px {self.stride_px} exceeds window_px {self.window_px}: windows would leave gaps")
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size at which the network sees a photo, before padding."""
-        scale = min(self.side_px / min(height, width), self.max_long_px / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 @dataclass(frozen=True)
@@ -154,24 +133,65 @@ class Segmenter:
         return self._segment_all(map(_open, photos))
 
     def score_map(self, photo: PhotoLike) -> Float[Tensor, "k hp wp"]:
-        """Return the cosine of each patch to each class, the best of its synonyms; `labels_of` turns it into labels.
+        """Return the score of each patch for each class, the best of its synonyms; `labels_of` turns it into labels.
 
-        With a `words:` rule the last class is the background. Patches that are padding only are left out.
+        With a `words:` rule the last class is the background. Under "softmax" the scores are the cosines of phrases,
+        under "product" the map has a patch for every pixel that the network saw.
         """
         return self._score([self._show(read_photo(photo), "")])[0]
 
     def labels_of(
-        self, scores: Float[Tensor, "k hp wp"], size: tuple[int, int]
+        self,
+        scores: Float[Tensor, "k hp wp"],
+        size: tuple[int, int],
+        shown: UInt8[np.ndarray, "hs ws 3"] | None = None,
     ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
-        """Turn a score map into ids and winning cosines at the photo's SIZE (height, width) by the background rule."""
-        resized = self.inference.resized(*size)
-        stride_px = self.method.stride_px
-        labels, best = label_map(scores, size=size, extent=(resized[0] / stride_px, resized[1] / stride_px))
-        if self.background.threshold is not None:
-            background_id = len(self._words.classes)
+        """Turn a score map into ids and winning scores at the photo's SIZE (height, width) by the background rule.
+
+        SHOWN is the photo as the network saw it, which refinement needs.
+        """
+        inference, background_id = self.inference, len(self._words.classes)
+        threshold = self.background.threshold if inference.score != "product" else None  # there it is a channel
+        height, width = inference.resized(*size)
+        extent = (height / self._cell_px, width / self._cell_px)
+        if inference.refine != "none" and shown is not None:
+            if threshold is not None:  # as one more class, since a CRF does not keep cosines
+                scores = torch.cat([scores, torch.full_like(scores[:1], threshold)])
+                threshold = None
+            scores = refine(inference.refine, shown[:height, :width], scores, extent)
+            extent = (float(scores.shape[1]), float(scores.shape[2]))
+        if inference.score == "softmax":
+            class_of = [i for i, count in enumerate(self._synonyms) for _ in range(count)]
+            labels, best = softmax_map(scores, class_of, logit_scale=self.logit_scale, size=size, extent=extent)
+        else:
+            labels, best = label_map(scores, size=size, extent=extent)
+        if threshold is not None:
             labels = labels if background_id < 256 else labels.astype(np.uint16)
-            labels[best < self.background.threshold] = background_id
+            labels[best < threshold] = background_id
         return labels, best
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on the cosines before a softmax."""
+        return self.inference.logit_scale or self.method.logit_scale
+
+    @property
+    def _cell_px(self) -> int:
+        """Pixels of the resized photo that a cell of the score map spans."""
+        return 1 if self.inference.score == "product" else self.method.stride_px
+
+    @property
+    def _synonyms(self) -> list[int]:
+        """Number of phrases of each class; all background words together are one class, and so is a channel for it."""
+        own = [len(synonyms) for synonyms in self._words.classes]
+        if self.background.words:
+            return [*own, sum(map(len, self.background.words))]
+        return [*own, 1] if self.background and self.inference.score == "product" else own
 
     @property
     def _words(self) -> Vocabulary:
@@ -179,18 +199,14 @@ class Segmenter:
             raise ValueError("no words were chosen: call with_words([...]) first")
         return self.vocabulary
 
-    @property
-    def _device(self) -> torch.device:
-        return next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
-
     def _autocast(self) -> torch.autocast:
         low = self.inference.precision == "bfloat16"
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=low)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
 
     @torch.inference_mode()
     def _embed(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         parts = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
-        return torch.cat([self.method.encode_text(self.tokenizer(part).to(self._device)) for part in parts])
+        return torch.cat([self.method.encode_text(self.tokenizer(part).to(self.device)) for part in parts])
 
     def _segment_all(self, opened: Iterable[tuple[Image.Image, str] | PhotoError]) -> Iterator[Any]:
         opened = iter(opened)
@@ -224,24 +240,34 @@ class Segmenter:
     @torch.inference_mode()
     def _score(self, photos: Sequence[_Photo]) -> list[Float[Tensor, "k hp wp"]]:
         """Run the network over all windows of PHOTOS, equal sizes in batches, and average where windows overlap."""
-        unit = self.method.stride_px
-        num_classes = len(self._words.classes) + bool(self.background.words)
+        unit, cell = self.method.stride_px, self.method.stride_px // self._cell_px
         sums, visits = [], []
         by_size: dict[tuple[int, int], list[_Window]] = defaultdict(list)
         for index, photo in enumerate(photos):
             patches = photo.shown.shape[0] // unit, photo.shown.shape[1] // unit
-            sums.append(torch.zeros(num_classes, *patches))
-            visits.append(torch.zeros(patches))
+            sums.append(torch.zeros(sum(self._synonyms), patches[0] * cell, patches[1] * cell))
+            visits.append(torch.zeros(sums[-1].shape[1:]))
             for window in self._windows(index, *patches):
                 by_size[window.height, window.width].append(window)
         for windows in by_size.values():
             for start in range(0, len(windows), self.inference.batch_size):
                 batch = windows[start : start + self.inference.batch_size]
                 for window, scores in zip(batch, self._run(photos, batch), strict=True):
-                    down, across = window.place()
+                    down, across = window.place(cell)
                     sums[window.photo][:, down, across] += scores
                     visits[window.photo][down, across] += 1
-        return [total / count for total, count in zip(sums, visits, strict=True)]
+        return [self._settled(total / count) for total, count in zip(sums, visits, strict=True)]
+
+    def _settled(self, scores: Float[Tensor, "p hp wp"]) -> Float[Tensor, "k hp wp"]:
+        """Take the best of synonyms, then let the neighbours and the whole photo speak for each patch."""
+        inference = self.inference
+        if inference.score != "softmax" and max(self._synonyms) > 1:
+            scores = torch.cat([part.amax(0, keepdim=True) for part in scores.split(self._synonyms)])
+        steady = smooth(scores[None], inference.smooth)
+        if inference.presence:
+            shown = presence(steady, inference.presence_share, inference.presence_most)
+            steady = steady + inference.presence * shown
+        return steady[0]
 
     def _windows(self, photo: int, height: int, width: int) -> list[_Window]:
         unit = self.method.stride_px
@@ -255,21 +281,31 @@ class Segmenter:
             for left in _starts(width, window, step)
         ]
 
-    def _run(self, photos: Sequence[_Photo], windows: Sequence[_Window]) -> Float[Tensor, "b k hp wp"]:
+    def _run(self, photos: Sequence[_Photo], windows: Sequence[_Window]) -> Float[Tensor, "b p hp wp"]:
         crops = [photos[window.photo].shown[window.place(self.method.stride_px)] for window in windows]
         # h w 3 in memory is what torch calls channels last, which is also what convolutions like best
-        images = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float().div_(255)
+        images = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         assert self.embeddings is not None  # they come with the vocabulary
         with self._autocast():
-            scores = self.method.segment(images, self.embeddings)
+            if self.inference.score == "product":
+                scores = product_scores(
+                    self.method.group(images),
+                    self.embeddings,
+                    logit_scale=self.logit_scale,
+                    top_classes=self.inference.top_classes,
+                    threshold=self.background.threshold,
+                    size=(images.shape[2], images.shape[3]),
+                )
+            else:
+                scores = self.method.segment(images, self.embeddings)
         scores = scores.float().cpu()
         if not scores.isfinite().all():
             raise ValueError(f"the model {self.name} gave scores that are not numbers: its weights are unusable")
-        return _best_of_synonyms(scores, self._words.classes, self.background.words)
+        return scores
 
     def _result(self, photo: _Photo, scores: Float[Tensor, "k hp wp"]) -> Segmentation:
         height, width = photo.image.shape[:2]
-        labels, best = self.labels_of(scores, (height, width))
+        labels, best = self.labels_of(scores, (height, width), photo.shown)
         rule = {"rule": str(self.background), "id": len(self._words.classes)} if self.background else None
         record = {
             "photo": {"name": photo.name, "width": width, "height": height},
@@ -309,15 +345,3 @@ def _templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
 def _starts(length: int, window: int, step: int) -> list[int]:
     """Starts of windows that cover LENGTH, the last one shifted back to the border."""
     return [*range(0, length - window, step), max(0, length - window)]
-
-
-def _best_of_synonyms(
-    scores: Float[Tensor, "b p hp wp"], classes: Sequence[tuple[str, ...]], background: Sequence[tuple[str, ...]]
-) -> Float[Tensor, "b k hp wp"]:
-    """A class scores as the best of its synonyms; all background words together are one class."""
-    sizes = [len(synonyms) for synonyms in classes]
-    if background:
-        sizes.append(sum(map(len, background)))
-    if max(sizes) == 1:
-        return scores
-    return torch.cat([part.amax(1, keepdim=True) for part in scores.split(sizes, dim=1)], dim=1)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from maskfree.data.loader import DataConfig
+from maskfree.inference import Inference
 from maskfree.learner import TrainConfig
 from maskfree.methods.vilseg import ClusterConfig, CrossConfig, ViewConfig, ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg_words import WordsConfig
@@ -58,12 +59,11 @@ def vilseg_pocket() -> Recipe:
             text_projection=ProjectionConfig(kind="near"),
             cross=CrossConfig(weight=0.25),
             vision=VisionConfig(weight=0.1, num_local_views=2),
-            cluster=ClusterConfig(num_clusters=20),
+            cluster=ClusterConfig(num_clusters=20, standardised=True),
             words=WordsConfig(),
             views=ViewConfig(side_px=256, scale=(0.3, 1.0)),
             grouping="pixels",
-            smooth=5,
-            presence=1.5,
+            assignment="soft",
         ),
         data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), workers=1),
         train=TrainConfig(
@@ -72,7 +72,7 @@ def vilseg_pocket() -> Recipe:
             learning_rate=1e-3,
             weight_decay=1e-3,
             warm_up_steps=20,
-            rates=(("image.encoder", 0.1), ("image.projection.classifier", 0.1)),
+            rates=(("image.encoder", 0.1), ("image.projection.classifier", 0.1), ("cluster", 3.0)),
             frozen=("image.encoder",),  # until the projections make sense; three times faster, too
             frozen_steps=200,
             average_decay=0.98,
@@ -82,6 +82,40 @@ def vilseg_pocket() -> Recipe:
             storage="int8",
         ),
         templates=TEMPLATES["ensemble"],
+        inference=Inference(smooth=5, presence=1.0),
+    )
+
+
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+
+
+def vilseg_pocket_clusters() -> Recipe:
+    """The bundled model's clustering head, trained on the embeddings of the rest of it, which stays as it is.
+
+    Nothing but captioned photos is needed: name yours with --data.shards.
+    """
+    whole = vilseg_pocket()
+    method = whole.method
+    assert isinstance(method, ViLSegConfig)
+    return replace(
+        whole,
+        init="pocket",
+        method=replace(
+            method,
+            image=replace(method.image, weights=None),
+            text=replace(method.text, weights=None, architecture=MINILM),
+            vision=None,
+            words=None,
+            grouping="clusters",
+        ),
+        train=replace(
+            whole.train,
+            steps=400,
+            batch_size=32,
+            frozen=("image", "text", "cross"),
+            frozen_steps=400,
+            rates=(("cluster", 3.0),),
+        ),
     )
 
 
@@ -166,4 +200,6 @@ def _cleared(settings: Any, names: Sequence[str], part: str) -> Any:
     return replace(settings, **{names[0]: None})
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {recipe.__name__: recipe for recipe in (vilseg, vilseg_pocket, vilseg_debug)}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe for recipe in (vilseg, vilseg_pocket, vilseg_pocket_clusters, vilseg_debug)
+}

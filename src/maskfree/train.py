@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from maskfree import checkpoint, resume
+from maskfree.bundled import model_folder
 from maskfree.data import shapes
 from maskfree.data.loader import DataConfig, Loaded, NoSamples, Position, Share, Stream, build_loader, seed_of
+from maskfree.inference import Inference
 from maskfree.learner import Learner, TrainConfig
-from maskfree.method import MethodConfig, Transform
+from maskfree.method import Method, MethodConfig, Transform
 from maskfree.monitor import Monitor
+from maskfree.processes import launch
 from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,10 @@ class Recipe:
     """How."""
     templates: tuple[str, ...] = ("a photo of a {}",)
     """Prompts that the trained model puts class names into."""
+    inference: Inference = field(default_factory=Inference)
+    """How the trained model sees photos where nothing else is asked."""
+    init: str | None = None
+    """A model by name, or a checkpoint's folder, whose weights and tokenizer the run starts from."""
 
 
 def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
@@ -61,19 +66,19 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     config, data, settings = recipe.train, recipe.data, resume.settings_of(recipe)
     config.check()
     data.check()
-    fabric = _launch(config)
+    fabric = launch(config.accelerator, config.devices, config.num_nodes, config.precision, config.unused_parameters)
     resume.check_run(out, settings, FREE_SETTINGS, resume_run)
-    tokenizer_source = str(out / "data") if data.shapes else recipe.method.tokenizer_source()
+    start = model_folder(recipe.init) if recipe.init else None
     if data.shapes:
         if fabric.is_global_zero:
             shapes.write(out / "data", data.shapes)
         fabric.barrier()
         data = replace(data, shapes=0, shards=(str(out / "data"),))
-    tokenizer = Tokenizer.from_source(tokenizer_source)
+    tokenizer = Tokenizer.from_source(_tokenizer_source(recipe, start, out))
     step, tensors = resume.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
     torch.manual_seed(seed_of(config.seed, "weights"))
-    learner = Learner(fabric, recipe.method.build(), config, stream.num_streams, step)
+    learner = Learner(fabric, _built(recipe, start), config, stream.num_streams, step)
     if tensors is not None:
         learner.restore(tensors)
         log.info("going on after step %d of %d", step, config.steps)
@@ -95,6 +100,20 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
         log.warning("stopped after step %d of %d; --resume goes on from there", learner.step, config.steps)
     fabric.barrier()
     return learner.step
+
+
+def _tokenizer_source(recipe: Recipe, start: Path | None, out: Path) -> str:
+    if start is not None:
+        return str(start)
+    return str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
+
+
+def _built(recipe: Recipe, start: Path | None) -> Method:
+    method = recipe.method.build()
+    if start is not None:
+        fresh = checkpoint.start_from(start, method)
+        log.info("starting from %s; new are %s", recipe.init, ", ".join(fresh) or "no weights")
+    return method
 
 
 def _loop(
@@ -143,7 +162,11 @@ def _export(recipe: Recipe, learner: Learner, tokenizer: Tokenizer, out: Path) -
     method = config.build()
     trained = learner.method.state_dict()
     method.load_state_dict({name: trained[name] for name in method.state_dict()})
-    run = resume.read_record(out) | {"templates": list(recipe.templates), "steps": learner.step}
+    run = resume.read_record(out) | {
+        "templates": list(recipe.templates),
+        "inference": asdict(recipe.inference),
+        "steps": learner.step,
+    }
     checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)
 
 
@@ -167,27 +190,6 @@ class _Stop:
         self.asked = True
         self.__exit__()
         log.warning("stopping after this step")
-
-
-def _launch(config: TrainConfig) -> Fabric:
-    """Start or join the processes: torchrun's if it is there, else as many as the settings say."""
-    devices, num_nodes = config.devices, config.num_nodes
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        devices = os.environ["LOCAL_WORLD_SIZE"]
-        num_nodes = int(os.environ["WORLD_SIZE"]) // int(devices)
-    elif devices == "auto" and (config.accelerator == "cpu" or not torch.cuda.is_available()):
-        devices = "1"
-    number = torch.cuda.device_count() if devices == "auto" else int(devices)
-    several = DDPStrategy(find_unused_parameters=config.unused_parameters) if number * num_nodes > 1 else "auto"
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=number,
-        num_nodes=num_nodes,
-        strategy=several,
-        precision=config.precision,
-    )
-    fabric.launch()
-    return fabric
 
 
 def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Transform) -> Stream:

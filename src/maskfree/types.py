@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int, UInt, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional
 
 BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
 _FIRST_COLOUR = (255, 60, 60)
@@ -55,6 +56,7 @@ class Batch:
     twins_flipped: Bool[Tensor, " b"] | None = None  # mirrored relative to the global view
     words: Tokens | None = None  # of all photos of the batch together
     word_weights: Float[Tensor, "b k"] | None = None  # share of each word among a photo's words; rows sum to at most 1
+    labels: UInt8[Tensor, "b h w"] | None = None  # class of each pixel of the global view; 255 does not count
     keys: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
@@ -76,13 +78,37 @@ class Losses:
         return torch.stack(list(self.terms.values())).sum()
 
 
+@dataclass(frozen=True)
+class Groups:
+    """What a method sees in photos: how their patches group, and what each group means. Embeddings have unit norm."""
+
+    embeddings: Float[Tensor, "b g d"]  # of a group without patches: anything finite
+    assignment: Float[Tensor, "b g hp wp"] | None  # of each patch to the groups; None: each is its own, row by row
+    overall: Float[Tensor, "b d"]  # of the photo as a whole
+    patches: tuple[int, int]  # rows and columns of the grid
+
+    @classmethod
+    def of_pixels(cls, pixels: Float[Tensor, "b d hp wp"]) -> Groups:
+        """Make each patch a group of its own; PIXELS are of any length, and the photo is their mean."""
+        overall = functional.normalize(pixels.mean((2, 3)), dim=-1)
+        patches = (pixels.shape[2], pixels.shape[3])
+        return cls(functional.normalize(pixels.flatten(2).mT, dim=-1), None, overall, patches)
+
+    def spread(self, values: Float[Tensor, "b g k"]) -> Float[Tensor, "b k hp wp"]:
+        """Give each patch the values of its groups, by its assignment to them."""
+        if self.assignment is None:
+            return values.mT.unflatten(2, self.patches)
+        return (self.assignment.flatten(2).mT @ values).mT.unflatten(2, self.patches)
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """A photo with every pixel named.
 
     `labels` holds ids at the photo's size: the index into `words`, or len(words) where a background rule applied.
-    `scores` is each pixel's winning cosine in [-1, 1]. `image` is the photo, upright. `record` says how the result came
-    about, in plain values; its "words" are lists of synonyms and its "background" is None without a rule.
+    `scores` is each pixel's winning score, a cosine in [-1, 1] unless the record's inference says otherwise. `image` is
+    the photo, upright. `record` says how the result came about, in plain values; its "words" are lists of synonyms and
+    its "background" is None without a rule.
     """
 
     labels: UInt[np.ndarray, "h w"]

@@ -1,7 +1,6 @@
 """The zero-shot protocol, with a method that reads class ids off the colours: every score is known beforehand."""
 
 import json
-import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +9,16 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks import Benchmark, CocoInstances, IndexMaps, benchmark
-from maskfree.evaluate.zero_shot import DEFAULT_THRESHOLD, Protocol, check, measure, protocols
+from maskfree.data.benchmarks import Benchmark, benchmark
+from maskfree.data.coco import CocoInstances
+from maskfree.data.layouts import IndexMaps
+from maskfree.evaluate.protocol import PROTOCOLS, Protocol, check, prepare
+from maskfree.evaluate.results import read_row, write_row
+from maskfree.evaluate.tally import Team
+from maskfree.evaluate.zero_shot import Work, measure, sweep
 from maskfree.method import Method
-from maskfree.predict import Segmenter
-from maskfree.types import Losses, Tokens
+from maskfree.predict import Inference, Segmenter
+from maskfree.types import Groups, Losses, Tokens
 
 WORDS = benchmark("coco-mini").words()
 PATCH_PX = 4
@@ -44,9 +48,15 @@ class Colours(Method):
     def encode_text(self, tokens):
         return self.table[tokens.ids[:, 0]]
 
-    def segment(self, images, classes):
+    @property
+    def logit_scale(self):
+        return 8.0
+
+    def group(self, images):
         red = F.avg_pool2d(images, PATCH_PX)[:, 0] * 255
-        return torch.einsum("bhwd,kd->bkhw", self.table[(red / COLOUR_STEP).round().long()], classes)
+        embeddings = self.table[(red / COLOUR_STEP).round().long()]  # b hp wp d
+        overall = F.normalize(embeddings.mean((1, 2)), dim=-1)
+        return Groups(embeddings.flatten(1, 2), None, overall, tuple(red.shape[1:]))
 
 
 def photo(labels):
@@ -95,9 +105,13 @@ def root(tmp_path):
     return tmp_path
 
 
-def run(segmenter, root, protocol, bench=None):
+def work(root, bench=None, **settings):
     bench = bench or benchmark("coco-mini")
-    return measure(segmenter, bench, bench.samples(root), protocol, command="test")
+    return Work(bench, bench.samples(root), "test", **settings)
+
+
+def run(segmenter, root, protocol, bench=None):
+    return measure(segmenter, protocol, work(root, bench)).row
 
 
 def test_without_background_only_pixels_of_a_class_count(segmenter, root):
@@ -156,8 +170,7 @@ def test_progress_sees_every_photo(segmenter, root):
             seen.append(sample.key)
             yield sample
 
-    bench = benchmark("coco-mini")
-    measure(segmenter, bench, bench.samples(root), PROTOCOL, command="test", watch=watch)
+    measure(segmenter, PROTOCOL, work(root, watch=watch))
     assert seen == ["images/a.png", "images/b.png"]
 
 
@@ -167,6 +180,8 @@ def test_progress_sees_every_photo(segmenter, root):
         ("coco-mini", Protocol(names="nick"), "coco-mini has no name set 'nick'"),
         ("coco-mini", Protocol(background="threshold:2"), "is not a cosine"),
         ("camvid", Protocol(background="threshold:0.3"), "camvid does not label its background"),
+        ("camvid", Protocol(candidates="unseen"), "camvid has no unseen classes"),
+        ("coco-mini", Protocol(scored="unseen", background="threshold:0.3"), "without a background rule"),
     ],
 )
 def test_a_protocol_that_does_not_fit_is_refused(bench, protocol, message):
@@ -195,21 +210,189 @@ def test_an_overlap_is_judged_by_the_object_on_top(segmenter, root):
     assert row.iou["person"] == pytest.approx(24 / (24 + 32), abs=0.03)
 
 
-def test_by_default_every_name_set_is_measured_with_and_without_background():
-    found = protocols(benchmark("coco-mini"), side_px=336)
-    assert [(p.names, p.background, p.side_px) for p in found] == [
-        ("plain", "none", 336),
-        ("synonyms", "none", 336),
-        ("plain", DEFAULT_THRESHOLD, 336),
-        ("synonyms", DEFAULT_THRESHOLD, 336),
-    ]
-    assert [p.background for p in protocols(benchmark("camvid"))] == ["none"]
+@pytest.fixture
+def flock(root):
+    """Photo b's rest becomes a sheep that looks like no class: sheep is one of the unseen classes, person is not."""
+    content = json.loads((root / "instances.json").read_text())
+    sheep = next(c["id"] for c in content["categories"] if c["name"] == "sheep")
+    content["annotations"].append(
+        {"image_id": "b", "category_id": sheep, "area": 1024, "segmentation": outline(16, 0, 48, 32)}
+    )
+    (root / "instances.json").write_text(json.dumps(content))
+    labels = np.full((32, 48), SHEEP)
+    labels[:, :16] = DOG
+    labels[:, 32:] = PERSON  # a third of the photo that is wrong
+    photo(labels).save(root / "images" / "b.png")
+    return root
 
 
-def test_the_options_ask_for_the_same_protocol():
-    assert Protocol().options() == ["--names", "plain", "--background", "none"]
-    asked = Protocol("synonyms", "threshold:0.4", side_px=336, templates="a {}").options()
-    assert shlex.join(asked) == "--names synonyms --background threshold:0.4 --side-px 336 --templates 'a {}'"
+def test_unseen_classes_alone_are_candidates_and_count(segmenter, flock):
+    row = run(segmenter, flock, replace(PROTOCOL, candidates="unseen", scored="unseen"))
+    assert list(row.iou) == ["potted plant", "sheep", "sofa", "train", "tv monitor"]
+    assert row.iou["sheep"] is not None
+    assert row.parts == {}
+    assert row.pixel_accuracy == pytest.approx(row.mean_accuracy)  # of sheep only
+
+
+def test_unseen_classes_among_all_lose_what_goes_to_seen_ones(segmenter, flock):
+    row = run(segmenter, flock, replace(PROTOCOL, scored="unseen"))
+    assert len(row.iou) == 20
+    assert row.mean_iou == row.iou["sheep"] == pytest.approx(0.5, abs=0.03)
+    assert row.pixel_accuracy == pytest.approx(0.5, abs=0.03)
+
+
+def test_parts_of_the_classes_have_means_of_their_own(segmenter, flock):
+    row = run(segmenter, flock, PROTOCOL)
+    seen = [row.iou[name] for name in ("person", "dog", "car")]
+    assert row.parts["unseen classes"] == row.iou["sheep"]
+    assert row.parts["seen classes"] == pytest.approx(np.mean(seen))
+    a, b = row.parts["unseen classes"], row.parts["seen classes"]
+    assert row.parts["harmonic mean of classes"] == pytest.approx(2 / (1 / a + 1 / b))
+    assert "seen entities" not in row.parts  # every class of VOC is an entity by one of its names
+
+
+def test_the_largest_confusions_are_named(segmenter, flock):
+    row = run(segmenter, flock, PROTOCOL)
+    (true, said, share), *_ = row.confusions
+    assert (true, said) == ("sheep", "person")
+    assert share == pytest.approx(16 / 96, abs=0.02)
+
+
+def test_each_photo_has_its_own_mean(segmenter, flock):
+    measured = measure(segmenter, PROTOCOL, work(flock))
+    assert measured.photos.shape == (2,)
+    assert measured.photos[0] == pytest.approx((1 + 2 / 3 + 0) / 3, abs=0.02)  # person, dog, car
+
+
+def test_a_sweep_equals_measuring_with_each_threshold(segmenter, root):
+    thresholds = (0.0, 0.4, 0.7, 1.0)
+    swept = sweep(segmenter, PROTOCOL, thresholds, work(root))
+    assert [row.protocol["background"] for row in swept] == [f"threshold:{t:g}" for t in thresholds]
+    for row in swept:
+        alone = run(segmenter, root, replace(PROTOCOL, background=row.protocol["background"]))
+        assert (row.iou, row.pixel_accuracy, row.protocol) == (alone.iou, alone.pixel_accuracy, alone.protocol)
+    assert swept[0].iou != swept[-1].iou
+
+
+def test_a_sweep_of_products_has_the_rule_in_each_window(segmenter, root):
+    product = replace(PROTOCOL, score="product", top_classes=5)
+    (low, high) = sweep(segmenter, product, (0.0, 0.9), work(root))
+    alone = run(segmenter, root, replace(product, background="threshold:0.9"))
+    assert high.iou == alone.iou
+    assert low.iou["background"] == 0
+
+
+def test_a_killed_run_goes_on(segmenter, root, tmp_path):
+    """The first try breaks at the second photo; the second try reads only that one."""
+    whole = measure(segmenter, PROTOCOL, work(root))
+    folder = tmp_path / "unfinished"
+
+    def break_off(samples):
+        for number, sample in enumerate(samples):
+            if number:
+                raise KeyboardInterrupt
+            yield sample
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=break_off))
+    (file,) = folder.iterdir()
+    with file.open("a") as half:
+        half.write('{"key": "images/b.png", "sha')  # as a kill may leave it
+    seen = []
+
+    def watch(samples):
+        seen.extend(sample.key for sample in samples)
+        return iter(samples)
+
+    after = measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=watch))
+    assert seen == ["images/b.png"]
+    assert (after.row.iou, after.row.confusions) == (whole.row.iou, whole.row.confusions)
+    assert np.array_equal(after.photos, whole.photos, equal_nan=True)
+    assert not folder.exists()
+
+
+def test_another_protocol_does_not_meet_the_counts_of_a_stopped_one(segmenter, root, tmp_path):
+    folder, seen = tmp_path / "unfinished", []
+
+    def break_off(samples):
+        yield samples[0]
+        raise KeyboardInterrupt
+
+    def watch(samples):
+        seen.extend(samples)
+        return iter(samples)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=break_off))
+    measure(segmenter, replace(PROTOCOL, side_px=16), work(root, unfinished=folder, watch=watch))
+    assert len(seen) == 2
+    assert len(list(folder.iterdir())) == 1  # what was stopped still waits
+
+
+def test_the_shares_of_a_team_add_up(segmenter, root):
+    """Each process counts its own photos; the sums of both are what one process counts."""
+    parts = []
+    for index in (0, 1, 2):  # the third has no photo
+        seen = []
+
+        def watch(samples, seen=seen):
+            seen.extend(sample.key for sample in samples)
+            return iter(samples)
+
+        def keep(tensor, index=index):
+            parts.append((index, tensor.clone()))
+            return tensor
+
+        measure(segmenter, PROTOCOL, work(root, team=Team(index, 3, keep), watch=watch))
+        assert len(seen) == (index < 2)
+    alone = []
+    measure(segmenter, PROTOCOL, work(root, team=Team(total=lambda t: alone.append(t.clone()) or t)))
+    each = [[tensor for index, tensor in parts if index == i] for i in (0, 1, 2)]
+    for whole, *shares in zip(alone, *each, strict=True):
+        if whole.numel() > 1:  # all but the seconds
+            assert torch.equal(whole, sum(shares))
+
+
+def test_boundaries_are_measured_when_asked(segmenter, root):
+    assert run(segmenter, root, PROTOCOL).boundary_f is None
+    assert 0 < measure(segmenter, PROTOCOL, work(root, boundaries=True)).row.boundary_f <= 1
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_fits_every_benchmark_or_says_why(name):
+    for bench in (benchmark("coco-mini"), benchmark("voc21"), benchmark("coco-object"), benchmark("ade20k")):
+        for protocol in PROTOCOLS[name](bench):
+            if "unseen" in (protocol.candidates, protocol.scored) and not bench.unseen:
+                with pytest.raises(ValueError, match="no unseen classes"):
+                    check(bench, protocol)
+            else:
+                check(bench, protocol)
+
+
+def test_the_published_protocols_are_free_of_our_smoothing(segmenter):
+    own = replace(segmenter, inference=Inference(smooth=5, presence=1.5))
+    bench = benchmark("coco-mini")
+    for name in ("tcl", "sclip", "groupvit"):
+        (protocol,) = PROTOCOLS[name](bench)
+        inference = prepare(own, bench, protocol).inference
+        assert (inference.smooth, inference.presence) == (1, 0)
+    assert prepare(own, bench, PROTOCOLS["own"](bench)[0]).inference == own.inference
+
+
+def test_protocols_have_the_sizes_of_their_sources():
+    bench = benchmark("voc21")
+    (tcl,), (sclip,), (groupvit,) = (PROTOCOLS[name](bench) for name in ("tcl", "sclip", "groupvit"))
+    assert (tcl.side_px, tcl.window_px, tcl.stride_px, tcl.names) == (448, 448, 224, "plain")
+    assert (sclip.side_px, sclip.window_px, sclip.stride_px, sclip.score) == (336, 224, 112, "softmax")
+    assert sclip.background.count(",") == 25
+    assert (groupvit.background, groupvit.score, groupvit.top_classes) == ("threshold:0.9", "product", 5)
+    assert PROTOCOLS["groupvit"](benchmark("context60"))[0].background == "threshold:0.35"
+    assert "bed" not in PROTOCOLS["sclip"](benchmark("coco-object"))[0].background.split(",")
+
+
+def test_a_measured_row_survives_the_file(segmenter, root, tmp_path):
+    row = run(segmenter, root, PROTOCOL)
+    assert read_row(write_row(row, tmp_path)) == row
 
 
 def test_the_model_is_asked_for_the_words_of_the_name_set(root):

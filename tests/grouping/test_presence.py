@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.grouping.presence import presence, smooth
-from tiny import tiny_vilseg_config
 
 SCORES = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).float()
 
@@ -30,40 +26,28 @@ def test_a_patch_is_the_mean_of_its_square():
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.1, 2), (0.5, 10), (1.0, 20)])
-def test_presence_is_the_mean_of_the_strongest(share, count):
-    expected = SCORES.flatten(2).sort(dim=2, descending=True).values[:, :, :count].mean(2)
-    assert_close(presence(SCORES, share), expected[:, :, None, None])
-
-
-def test_a_small_thing_counts_more_by_its_strongest_patches():
-    small, weak = torch.zeros(1, 1, 4, 5), torch.full((1, 1, 4, 5), 0.2)
-    small[0, 0, 1, 1:3] = 1.0
-    assert presence(small, 0.1) > presence(weak, 0.1)
-    assert presence(small, 1.0) < presence(weak, 1.0)
-
-
-def segmented(**changes) -> tuple[torch.Tensor, torch.Tensor]:
+def test_presence_is_the_mean_margin_where_it_is_widest(share, count):
     torch.manual_seed(0)
-    method = replace(tiny_vilseg_config(), grouping="pixels", **changes).build().eval()
-    torch.manual_seed(1)
-    images, classes = torch.rand(2, 3, 48, 80), F.normalize(torch.randn(7, method.cluster.head.convolution.in_channels))
-    with torch.no_grad():
-        return method.segment(images, classes), torch.einsum(
-            "bdhw,kd->bkhw", F.normalize(method.image(images), dim=1), classes
-        )
+    scores = torch.randn(2, 3, 4, 5)
+    others = torch.stack([scores[:, [1, 2]], scores[:, [0, 2]], scores[:, [0, 1]]], 1).amax(2)
+    widest = (scores - others).flatten(2).sort(dim=2, descending=True).values[:, :, :count].mean(2)
+    assert_close(presence(scores, share, 9.0), widest[:, :, None, None] - 9.0)
+    assert_close(presence(scores, share, 0.1), (widest - 0.1).clamp_max(0)[:, :, None, None])
 
 
-def test_it_is_off_by_default():
-    assert_close(*segmented())
+def test_a_small_thing_that_wins_is_present_and_a_class_that_never_wins_is_not():
+    scores = torch.zeros(1, 3, 4, 5)
+    scores[0, 0] = 0.2  # wins nearly everywhere
+    scores[0, 1, 1, 1:3] = 1.0  # wins on two patches
+    scores[0, 2] = 0.15  # is near everywhere and wins nowhere
+    found = presence(scores, 0.1, 0.05)[0, :, 0, 0]
+    assert found[:2].tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert found[2].item() == pytest.approx(-0.1)
 
 
-def test_a_method_steadies_its_cosines_and_stays_in_their_range():
-    scores, cosines = segmented(smooth=3, presence=2.0, presence_share=0.3)
-    assert_close(scores, (smooth(cosines, 3) + 2 * presence(cosines, 0.3)) / 3)
-    assert scores.abs().max() <= 1
+def test_ties_have_no_margin():
+    assert_close(presence(torch.ones(1, 2, 3, 4), 0.1, 0.05), torch.full((1, 2, 1, 1), -0.05))
 
 
-@pytest.mark.parametrize("change", [{"smooth": 2}, {"smooth": -1}, {"presence": -1.0}, {"presence_share": 0.0}])
-def test_settings_that_make_no_sense_are_named(change):
-    with pytest.raises(ValueError, match=next(iter(change))):
-        replace(tiny_vilseg_config(), **change).build()
+def test_of_one_class_nothing_can_be_said():
+    assert_close(presence(torch.randn(2, 1, 3, 4), 0.1, 0.05), torch.zeros(2, 1, 1, 1))

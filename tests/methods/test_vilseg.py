@@ -196,7 +196,7 @@ def test_regions_take_the_class_of_their_mean(tiny_vilseg):
     images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 18), dim=1)
     with torch.no_grad():
         pixels = tiny_vilseg.image(images)
-        labels = tiny_vilseg.cluster.label(pixels)
+        labels = tiny_vilseg.cluster.head(pixels).argmax(1)
         scores = tiny_vilseg.segment(images, classes)
     assert len(labels.unique()) > 1
     for photo in range(2):
@@ -204,6 +204,20 @@ def test_regions_take_the_class_of_their_mean(tiny_vilseg):
             inside = labels[photo] == cluster
             region = F.normalize(pixels[photo][:, inside].mean(1), dim=0)
             assert_close(scores[photo][:, inside], (classes @ region)[:, None].expand(-1, int(inside.sum())))
+
+
+def test_soft_regions_are_means_of_all_pixels_that_are_read_by_all(tiny_vilseg):
+    method = tiny_vilseg_config(vision=None, assignment="soft").build().eval()
+    method.load_state_dict(tiny_vilseg.state_dict())
+    images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 18), dim=1)
+    with torch.no_grad():
+        pixels = method.image(images)
+        shares = method.cluster.head(pixels)
+        scores = method.segment(images, classes)
+    row, column = 1, 2
+    regions = [F.normalize((shares[1, c] * pixels[1]).sum((1, 2)), dim=0) for c in range(5)]
+    expected = sum(shares[1, c, row, column] * (classes @ regions[c]) for c in range(5))
+    assert_close(scores[1, :, row, column], expected)
 
 
 def test_every_pixel_for_itself(tiny_vilseg):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.nn.cluster_head import ClusterHead
@@ -33,6 +34,32 @@ def test_cluster_head_gives_distributions(kernel):
     assignment = head(torch.randn(2, 6, 3, 4))
     assert assignment.shape == (2, 5, 3, 4)
     assert_close(assignment.sum(1), torch.ones(2, 3, 4))
+
+
+def test_a_standardised_head_sees_directions_whatever_they_share():
+    """Embeddings of any length around a common direction: each channel comes to mean 0 and the asked deviation."""
+    head = ClusterHead(dim=6, num_clusters=5, standardised=True, sharpness=0.5)
+    pixels = torch.randn(64, 6, 3, 4) + 20
+    unit = F.normalize(pixels, dim=1)
+    seen = []
+    head.convolution.register_forward_hook(lambda module, given, result: seen.append(given[0]))
+    head.observe(pixels, lambda tensor: tensor)
+    assert_close(head(3 * pixels), head(pixels))
+    assert_close(seen[0].mean((0, 2, 3)), torch.zeros(6), atol=1e-3, rtol=0)
+    assert_close(seen[0].std((0, 2, 3)), torch.full((6,), 0.5), atol=5e-3, rtol=0)
+    head.observe(-pixels, lambda tensor: tensor)  # a tenth of the way towards the mirrored data
+    assert_close(head.statistics.mean, 0.8 * unit.mean((0, 2, 3)), atol=1e-4, rtol=0)
+
+
+def test_statistics_of_two_processes_are_those_of_one():
+    pixels = torch.randn(4, 6, 3, 5)
+    whole, second, first = (ClusterHead(dim=6, num_clusters=5, standardised=True) for _ in range(3))
+    whole.observe(pixels, lambda tensor: tensor)
+    sent = []
+    second.observe(pixels[2:], lambda tensor: sent.append(tensor) or tensor)
+    first.observe(pixels[:2], lambda tensor: torch.cat([tensor, *sent]))
+    assert_close(first.statistics.mean, whole.statistics.mean)
+    assert_close(first.statistics.variance, whole.statistics.variance)
 
 
 def test_dino_head_has_the_numbers_of_the_original(fixture_tensors):

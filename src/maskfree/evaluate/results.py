@@ -9,12 +9,13 @@ import os
 import platform
 import re
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("maskfree", "torch", "transformers", "numpy", "Pillow")
 
 
@@ -27,14 +28,19 @@ class Row:
     files_sha256: str  # of the photos' paths, a line each
     names_file: str
     names_sha256: str
-    protocol: dict[str, Any]  # the fields of `zero_shot.Protocol`, templates spelled out
+    protocol_name: str  # a key of `protocol.PROTOCOLS`, or "custom"
+    protocol: dict[str, Any]  # the fields of `protocol.Protocol`, all of them spelled out
     model: str
     weights_sha256: str
     mean_iou: float | None
     pixel_accuracy: float | None
     mean_accuracy: float | None
-    iou: dict[str, float | None]  # by class; with a background rule the last one is "background"
-    seconds_per_photo: float  # decoding included, truth and counting not
+    frequency_weighted_iou: float | None
+    boundary_f: float | None  # mean over classes; None if it was not measured
+    iou: dict[str, float | None]  # by class, in its plain name; with a background rule the last one is "background"
+    parts: dict[str, float | None]  # mean IoU of parts of the classes: unseen, seen, their harmonic mean, ...
+    confusions: list[list[Any]]  # the largest: true class, predicted class, share of all pixels that count
+    seconds_per_photo: float  # from the decoded photo to its label map
     command: str
     date: str  # UTC, ISO 8601
     versions: dict[str, str]
@@ -42,16 +48,25 @@ class Row:
 
     @property
     def stem(self) -> str:
-        """File name without suffix: what ran, and a short hash of the protocol's remaining fields."""
-        rest = {k: v for k, v in self.protocol.items() if k not in ("names", "background")}
-        digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:6]
-        parts = (self.benchmark, self.model, self.protocol["names"], self.protocol["background"], digest)
+        """File name without suffix: what ran, and a short hash of the protocol and the photos."""
+        settings = json.dumps([self.protocol, self.files_sha256], sort_keys=True)
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:6]
+        rule = str(self.protocol["background"])
+        rule = rule.partition(":")[0] if rule.startswith("words") else rule
+        parts = (self.benchmark, self.model, self.protocol_name, self.protocol["names"], rule, digest)
         return "-".join(re.sub(r"[^a-zA-Z0-9.]+", "-", str(part)).strip("-") for part in parts)
 
 
 def write_row(row: Row, folder: Path) -> Path:
-    """Write a row into FOLDER under a name made of what ran; an older run of the same protocol is replaced."""
+    """Write a row into FOLDER under a name made of what ran; an older run of the same is replaced."""
     return write_json({"format": FORMAT, **asdict(row)}, folder / f"{row.stem}.json")
+
+
+def write_sweep(rows: Sequence[Row], folder: Path) -> Path:
+    """Write the rows of a sweep over thresholds into one file of FOLDER; none of them stands for the model."""
+    content = {"format": FORMAT, "kind": "sweep", "command": rows[0].command, "rows": [asdict(row) for row in rows]}
+    without_rule = replace(rows[0], protocol=rows[0].protocol | {"background": "sweep"})
+    return write_json(content, folder / f"{without_rule.stem}.json")
 
 
 def read_row(path: Path) -> Row:
@@ -70,13 +85,17 @@ def read_row(path: Path) -> Row:
 
 
 def write_json(content: Any, path: Path) -> Path:
+    """Write CONTENT to PATH in one step."""
+    return write_bytes((json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> Path:
     """Write CONTENT to PATH in one step: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.write("\n")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(temporary).chmod(0o644)  # mkstemp makes it private
         Path(temporary).replace(path)
     except BaseException:

@@ -2,137 +2,202 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 
-from maskfree.data.benchmarks import IGNORE, Benchmark, Sample, files_sha256
+from maskfree.data.benchmarks import Benchmark, Sample, files_sha256
+from maskfree.data.label_ids import read_renaming
+from maskfree.evaluate.protocol import Protocol, candidates, check, prepare, spelled
 from maskfree.evaluate.results import Row, machine, number, versions
-from maskfree.metrics import confusion, scores
+from maskfree.evaluate.tally import Ledger, Tally, Team, Watch, tally
+from maskfree.metrics import boundary_scores, harmonic_mean, scores
 from maskfree.predict import Segmenter
-from maskfree.text.background import Background
+from maskfree.types import BACKGROUND
 
-DEFAULT_THRESHOLD = "threshold:0.25"  # suggested by benchmarks/threshold.py, from captions
+NUM_CONFUSIONS = 10
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What a number depends on besides the model and the photos. Rows of different protocols are not comparable."""
+class Work:
+    """What is measured and how, besides the model and the protocol."""
 
-    names: str = "plain"  # name set of the benchmark: plain, synonyms
-    background: str = "none"  # none: pixels of no class are left out; threshold:T or words:W,W: they must be found
-    side_px: int = 448  # shorter side of the photo as the network sees it
-    max_long_px: int = 2048  # the longer side at most; the shorter one gives way
-    max_whole_px: int = 896  # a photo with a longer side than this is seen through sliding windows
-    window_px: int = 448
-    stride_px: int = 224
-    templates: str = ""  # a prompt set or a prompt with {} for the name; empty: the model's own
-
-    def options(self) -> list[str]:
-        """Options of `maskfree evaluate` that ask for this protocol."""
-        options = ["--names", self.names, "--background", self.background]
-        options += ["--side-px", str(self.side_px)] if self.side_px != Protocol.side_px else []
-        return options + (["--templates", self.templates] if self.templates else [])
+    benchmark: Benchmark
+    samples: Sequence[Sample]
+    command: str
+    boundaries: bool = False
+    """Also measure the boundary F-score, which takes some time."""
+    unfinished: Path | None = None
+    """Folder for the counts of a run that may be stopped; None: it starts anew."""
+    team: Team = field(default_factory=Team)
+    watch: Watch = iter
+    """Wraps the photos to show progress."""
 
 
-def protocols(
-    benchmark: Benchmark, names: Sequence[str] = (), background: Sequence[str] = (), **fields: Any
-) -> tuple[Protocol, ...]:
-    """Combine name sets with background rules; those left empty are all that BENCHMARK has.
+@dataclass(frozen=True)
+class Measured:
+    """A row of results, and each photo's own mean IoU (NaN where nothing counted), in the order of the photos."""
+
+    row: Row
+    photos: Float64[np.ndarray, " n"]
+
+
+def measure(segmenter: Segmenter, protocol: Protocol, work: Work, protocol_name: str = "custom") -> Measured:
+    """Label the photos by PROTOCOL and compare at each photo's full size.
 
     Raises:
-        ValueError: one does not fit the benchmark.
+        ValueError, OSError: the protocol does not fit the benchmark, a photo cannot be read, or is labelled at another
+            size than its truth.
     """
-    rules = background or (("none", DEFAULT_THRESHOLD) if benchmark.background else ("none",))
-    found = tuple(Protocol(name_set, rule, **fields) for rule in rules for name_set in names or benchmark.names)
-    for protocol in found:
-        check(benchmark, protocol)
+    prepared, protocol = _prepared(segmenter, protocol, work)
+    found = _counted(prepared, protocol, work, ())
+    return Measured(_row(prepared, protocol, work, found, protocol_name), found.photos)
+
+
+def sweep(
+    segmenter: Segmenter, protocol: Protocol, thresholds: Sequence[float], work: Work, protocol_name: str = "custom"
+) -> list[Row]:
+    """Measure PROTOCOL with each of the background THRESHOLDS, which ascend; a row for each, none of them chosen.
+
+    One pass of the network serves all of them, except under the score "product", whose threshold acts in each window.
+
+    Raises:
+        ValueError, OSError: as for `measure`.
+    """
+    rules = [replace(protocol, background=f"threshold:{threshold:g}") for threshold in thresholds]
+    if protocol.score == "product":
+        return [measure(segmenter, rule, work, protocol_name).row for rule in rules]
+    prepared, rule = _prepared(segmenter, replace(protocol, background="threshold:-1"), work)
+    found = _counted(prepared, rule, work, thresholds)
+    rows = []
+    for index, each in enumerate(rules):
+        counts = replace(found.counts, confusion=found.counts.confusion[index : index + 1])
+        shown = replace(rule, background=each.background)
+        rows.append(_row(prepared, shown, work, Tally(counts, found.photos), protocol_name))
+    return rows
+
+
+def _prepared(segmenter: Segmenter, protocol: Protocol, work: Work) -> tuple[Segmenter, Protocol]:
+    check(work.benchmark, protocol)
+    prepared = prepare(segmenter, work.benchmark, protocol)
+    return prepared, spelled(prepared, protocol)
+
+
+def _counted(prepared: Segmenter, protocol: Protocol, work: Work, thresholds: Sequence[float]) -> Tally:
+    subject = {
+        "benchmark": work.benchmark.name,
+        "files": files_sha256(tuple(work.samples)),
+        "names": work.benchmark.names_sha256(protocol.names),
+        "protocol": asdict(protocol) | {"templates": prepared.templates},
+        "precision": prepared.inference.precision,
+        "weights": prepared.weights_hash,
+        "versions": versions(),
+        "thresholds": list(thresholds),
+        "boundaries": work.boundaries,
+    }
+    with Ledger(work.unfinished, subject, work.team) as ledger:
+        found = tally(
+            prepared,
+            work.benchmark,
+            work.samples,
+            protocol,
+            ledger=ledger,
+            thresholds=thresholds,
+            boundaries=work.boundaries and not thresholds,
+            team=work.team,
+            watch=work.watch,
+        )
+    ledger.remove()
     return found
 
 
-def check(benchmark: Benchmark, protocol: Protocol) -> None:
-    """See that BENCHMARK can be measured by PROTOCOL, before any model is loaded.
-
-    Raises:
-        ValueError: it has no such name set, does not know its background, or the background rule is malformed.
-    """
-    benchmark.words(protocol.names)
-    Background.parse(protocol.background)
-    if protocol.background != "none" and not benchmark.background:
-        raise ValueError(f"{benchmark.name} does not label its background: use --background none")
-
-
-def measure(
-    segmenter: Segmenter,
-    benchmark: Benchmark,
-    samples: Sequence[Sample],
-    protocol: Protocol,
-    command: str,
-    watch: Callable[[Sequence[Sample]], Iterable[Sample]] = iter,
-) -> Row:
-    """Label SAMPLES by PROTOCOL and compare at each photo's full size; WATCH wraps them to show progress.
-
-    Without a background rule the pixels of no class are left out; with one they are a further class, "background".
-
-    Raises:
-        ValueError, OSError: a photo cannot be read, or is labelled at another size than its truth.
-    """
-    check(benchmark, protocol)
-    segmenter = prepare(segmenter, benchmark, protocol)
-    num_words = len(benchmark.words())
-    with_background = protocol.background != "none"
-    matrix = np.zeros((num_words + with_background,) * 2, dtype=np.int64)
-    seconds = 0.0
-    for sample in watch(samples):
-        start = time.perf_counter()
-        labels = segmenter(sample.photo).labels
-        seconds += time.perf_counter() - start
-        truth = sample.read_truth()
-        if not with_background:
-            truth[truth == num_words] = IGNORE
-        try:
-            matrix += confusion(truth, labels, len(matrix), IGNORE)
-        except ValueError as error:
-            raise ValueError(f"{sample.photo}: {error}") from error
-    found = scores(matrix)
-    device = next(segmenter.method.parameters()).device
-    names = [line.split("/")[0] for line in benchmark.words(protocol.names)] + ["background"] * with_background
+def _row(prepared: Segmenter, protocol: Protocol, work: Work, found: Tally, protocol_name: str) -> Row:
+    benchmark, matrix = work.benchmark, found.counts.confusion[0]
+    plain = [line.split("/")[0] for line in benchmark.words()]
+    names = [plain[i] for _, i in candidates(benchmark, protocol)] + [BACKGROUND]
+    names = names[: len(matrix)]
+    counted = [i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen]
+    whole, part = scores(matrix), scores(_of_truth(matrix, counted))
+    iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
+    edges = found.counts.boundaries
     return Row(
         benchmark=benchmark.name,
-        num_photos=len(samples),
-        files_sha256=files_sha256(tuple(samples)),
-        names_file=f"{benchmark.names[protocol.names]}.txt",
+        num_photos=len(work.samples),
+        files_sha256=files_sha256(tuple(work.samples)),
+        names_file=benchmark.names[protocol.names],
         names_sha256=benchmark.names_sha256(protocol.names),
-        protocol=asdict(protocol) | {"templates": list(segmenter.templates)},
-        model=segmenter.name,
-        weights_sha256=segmenter.weights_hash,
-        mean_iou=number(found.mean_iou),
-        pixel_accuracy=number(found.pixel_accuracy),
-        mean_accuracy=number(found.mean_accuracy),
-        iou={name: number(value) for name, value in zip(names, found.iou.tolist(), strict=True)},
-        seconds_per_photo=seconds / len(samples),
-        command=command,
+        protocol_name=protocol_name,
+        protocol=asdict(protocol) | {"templates": list(prepared.templates)},
+        model=prepared.name,
+        weights_sha256=prepared.weights_hash,
+        mean_iou=_mean(whole.iou[counted]),
+        pixel_accuracy=number(part.pixel_accuracy),
+        mean_accuracy=_mean(whole.accuracy[counted]),
+        frequency_weighted_iou=number(whole.frequency_weighted_iou),
+        boundary_f=None if edges is None else number(boundary_scores(edges).mean_f),
+        iou=iou,
+        parts=_parts(benchmark, protocol, iou),
+        confusions=_confusions(matrix, names),
+        seconds_per_photo=found.counts.seconds / len(work.samples),
+        command=work.command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
-        machine=machine(torch.get_num_threads(), device.type) | {"precision": segmenter.inference.precision},
+        machine=machine(torch.get_num_threads(), prepared.device.type) | {"precision": prepared.inference.precision},
     )
 
 
-def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> Segmenter:
-    """Give a segmenter the protocol's words, background rule, templates and sizes."""
-    inference = replace(
-        segmenter.inference,
-        side_px=protocol.side_px,
-        max_long_px=protocol.max_long_px,
-        max_whole_px=protocol.max_whole_px,
-        window_px=protocol.window_px,
-        stride_px=protocol.stride_px,
-    )
-    return segmenter.with_inference(inference).with_words(
-        benchmark.words(protocol.names), protocol.background, protocol.templates or None
-    )
+def _of_truth(matrix: Int64[np.ndarray, "k k"], classes: Sequence[int]) -> Int64[np.ndarray, "k k"]:
+    """Keep the pixels whose true class is one of CLASSES."""
+    kept = np.zeros_like(matrix)
+    kept[list(classes)] = matrix[list(classes)]
+    return kept
+
+
+def _parts(benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Mean IoU of the unseen classes of the zero-shot papers and of the rest, and of OVSegmentor's entities.
+
+    A class is an entity if one of its names is. Source: arXiv:2301.09121, Table 7.
+    """
+    if protocol.candidates != "all":
+        return {}
+    parts: dict[str, float | None] = {}
+    plain, entities = benchmark.words(), _entities()
+    synonyms = benchmark.words("synonyms" if "synonyms" in benchmark.names else "plain")
+    values = [iou[name.split("/")[0]] for name in plain]
+    unseen = [name in benchmark.unseen for name in plain]
+    named = [bool(entities & {word.casefold() for word in line.split("/")}) for line in synonyms]
+    for kind, inside in (("classes", unseen), ("entities", [not entity for entity in named])):
+        if not any(inside) or all(inside):
+            continue
+        for part, chosen in (("unseen", True), ("seen", False)):
+            known = [v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None]
+            parts[f"{part} {kind}"] = float(np.mean(known)) if known else None
+        unseen_mean, seen_mean = parts[f"unseen {kind}"], parts[f"seen {kind}"]
+        if unseen_mean is not None and seen_mean is not None:
+            parts[f"harmonic mean of {kind}"] = harmonic_mean(unseen_mean, seen_mean)
+    return parts
+
+
+@cache
+def _entities() -> frozenset[str]:
+    """The words, by whatever name, that OVSegmentor's training masks in captions."""
+    return frozenset(word.casefold() for word in read_renaming("ovsegmentor_entities"))
+
+
+def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[list[Any]]:
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    largest = np.argsort(wrong, axis=None, kind="stable")[::-1][:NUM_CONFUSIONS]
+    pairs = [divmod(int(i), len(names)) for i in largest]
+    return [[names[t], names[p], float(wrong[t, p] / matrix.sum())] for t, p in pairs if wrong[t, p]]
+
+
+def _mean(values: Float64[np.ndarray, " k"]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

@@ -11,12 +11,11 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.grouping.kmeans import kmeans
-from maskfree.grouping.presence import presence, smooth
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.method import Method, MethodConfig
 from maskfree.methods.vilseg_terms import (
@@ -36,25 +35,10 @@ from maskfree.nn.projection import DinoHead, NearIdentity, ProjectionConfig
 from maskfree.nn.visual_words import VisualWords
 from maskfree.text.tags import kinds_of
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, Losses, Tokens
+from maskfree.types import Batch, Groups, Losses, Tokens
 
-Label = Callable[[Float[Tensor, "b d hp wp"]], Int[Tensor, "b hp wp"]]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """How the pixels of a photo become regions, which take the class of their mean."""
-
-    label: Label | None = None
-    """Gives each pixel its region; None: every pixel is its own."""
-    number: int = 0
-    """Of regions."""
-    smooth: int = 1
-    """Width in patches of the square over which scores are averaged; odd, 1 is none."""
-    presence: float = 0.0
-    """Weight, beside each pixel's own score of a class, of how strongly the class shows in the whole photo."""
-    presence_share: float = 0.1
-    """Share of the photo's patches, those where the class is strongest, that say so."""
+# Of pixels: how much each belongs to each of the regions, whose embeddings are then their means; sums to 1.
+Assign = Callable[[Float[Tensor, "b d hp wp"]], Float[Tensor, "b g hp wp"]]
 
 
 class ViLSeg(Method):
@@ -69,7 +53,7 @@ class ViLSeg(Method):
         vision: VisionTerm | None = None,
         cluster: ClusterTerm | None = None,
         words: WordsTerm | None = None,
-        regions: Regions,
+        assign: Assign | None = None,  # None: every pixel is its own region
     ):
         super().__init__()
         self.image = image
@@ -78,7 +62,7 @@ class ViLSeg(Method):
         self.vision = vision
         self.cluster = cluster
         self.words = words
-        self._regions = regions
+        self._assign = assign
 
     def forward(self, batch: Batch) -> Losses:
         """Return the terms `cross` (if the batch has captions), `vision` and `cluster`. Source: eq. 1."""
@@ -108,21 +92,21 @@ class ViLSeg(Method):
         """Embed texts; unit norm."""
         return self.text(tokens)
 
-    def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
-        """Cosine of each patch's region to each class, in [-1, 1], as `smooth` and `presence` change it."""
-        cosines, regions = self._cosines(self.image(images), classes), self._regions
-        if not regions.presence:
-            return smooth(cosines, regions.smooth)
-        shown = presence(cosines, regions.presence_share)
-        return (smooth(cosines, regions.smooth) + regions.presence * shown) / (1 + regions.presence)
-
-    def _cosines(self, pixels: Float[Tensor, "b d hp wp"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
-        if self._regions.label is None:
-            return torch.einsum("bdhw,kd->bkhw", F.normalize(pixels, dim=1), classes)
-        members = F.one_hot(self._regions.label(pixels).flatten(1), self._regions.number).to(pixels.dtype)  # b n g
+    def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
+        """Group patches by regions; a region's embedding is its mean, as in section 3.3."""
+        pixels = self.image(images)
+        alone = Groups.of_pixels(pixels)
+        if self._assign is None:
+            return alone
+        members = self._assign(pixels).to(pixels.dtype)
         # The direction of a region's sum is that of its mean; an empty region's is zero, and no patch reads it.
-        regions = F.normalize(members.mT @ pixels.flatten(2).mT, dim=-1)  # b g d
-        return (members @ (regions @ classes.T)).mT.unflatten(2, pixels.shape[-2:])
+        regions = F.normalize(members.flatten(2) @ pixels.flatten(2).mT, dim=-1)  # b g d
+        return replace(alone, embeddings=regions, assignment=members)
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned inverse temperature of L_cross."""
+        return self.cross.scale
 
     @property
     def stride_px(self) -> int:
@@ -198,6 +182,8 @@ class ClusterConfig:
     displacement: int = 0  # also pair patches up to so many apart
     kernel: int = 1  # of the head's convolution; odd
     lamb: float = 1.0  # weight of the entropy of the assignments; 1 is mutual information
+    standardised: bool = False  # show the head pixels of unit norm with standardised channels; not in the paper
+    sharpness: float = 0.5  # standard deviation of those channels
 
     def build(self, embed_dim: int) -> ClusterTerm:
         """Make the term and its head.
@@ -209,7 +195,13 @@ class ClusterConfig:
             raise ValueError(f"cluster.kernel is {self.kernel}: it must be odd")
         return ClusterTerm(
             weight=self.weight,
-            head=ClusterHead(dim=embed_dim, num_clusters=self.num_clusters, kernel=self.kernel),
+            head=ClusterHead(
+                dim=embed_dim,
+                num_clusters=self.num_clusters,
+                kernel=self.kernel,
+                standardised=self.standardised,
+                sharpness=self.sharpness,
+            ),
             detach=self.detach,
             displacement=self.displacement,
             lamb=self.lamb,
@@ -241,10 +233,8 @@ class ViLSegConfig(MethodConfig):
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
     words: WordsConfig | None = None  # words as training text
     views: ViewConfig = field(default_factory=ViewConfig)
-    smooth: int = 1  # width in patches over which scores are averaged at inference; odd
-    presence: float = 0.0  # weight of how strongly a class shows in the whole photo, at inference
-    presence_share: float = 0.1  # share of the patches, where a class is strongest, that tell how strongly it shows
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
+    assignment: Literal["hard", "soft"] = "hard"  # of pixels to clusters: to the likeliest, as in the paper, or to all
     kmeans_clusters: int = 20  # of each photo, for the grouping "kmeans"
 
     def build(self) -> ViLSeg:
@@ -255,12 +245,6 @@ class ViLSegConfig(MethodConfig):
         """
         if self.grouping == "clusters" and self.cluster is None:
             raise ValueError("grouping 'clusters' needs the clustering head: set cluster, or choose kmeans or pixels")
-        if self.smooth < 1 or self.smooth % 2 == 0:
-            raise ValueError(f"smooth is {self.smooth}: it must be odd and positive")
-        if self.presence < 0 or not 0 < self.presence_share <= 1:
-            raise ValueError(
-                f"presence {self.presence} must not be negative, presence_share {self.presence_share} in (0, 1]"
-            )
         encoder, text_encoder = self.image.build(), self.text.build()
         for side_px in (self.views.side_px, *([self.vision.local_side_px] if self.vision else [])):
             if side_px % encoder.stride_px:
@@ -269,12 +253,11 @@ class ViLSegConfig(MethodConfig):
         text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
         words = self._build_words(image, text) if self.words else None
         cluster = self.cluster.build(self.embed_dim) if self.cluster else None
-        regions = Regions(smooth=self.smooth, presence=self.presence, presence_share=self.presence_share)
-        if self.grouping == "clusters" and cluster and self.cluster:
-            regions = replace(regions, label=cluster.label, number=self.cluster.num_clusters)
+        assign: Assign | None = None
+        if self.grouping == "clusters" and cluster:
+            assign = partial(_likeliest if self.assignment == "hard" else _likely, cluster.head)
         elif self.grouping == "kmeans":
-            label = partial(_kmeans_labels, num_clusters=self.kmeans_clusters)
-            regions = replace(regions, label=label, number=self.kmeans_clusters)
+            assign = partial(_kmeans, num_clusters=self.kmeans_clusters)
         return ViLSeg(
             image=image,
             text=text,
@@ -282,7 +265,7 @@ class ViLSegConfig(MethodConfig):
             vision=self.vision.build(image, self.embed_dim) if self.vision else None,
             cluster=cluster,
             words=words,
-            regions=regions,
+            assign=assign,
         )
 
     def _build_words(self, image: PixelEmbedder, text: TextEmbedder) -> WordsTerm:
@@ -345,6 +328,15 @@ class ViLSegConfig(MethodConfig):
         return replace(self.without_pretrained(), vision=None, words=None, cluster=cluster)
 
 
-def _kmeans_labels(pixels: Float[Tensor, "b d hp wp"], num_clusters: int) -> Int[Tensor, "b hp wp"]:
+def _likely(head: nn.Module, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b c hp wp"]:
+    return head(pixels)
+
+
+def _likeliest(head: nn.Module, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b c hp wp"]:
+    likely = head(pixels)
+    return F.one_hot(likely.argmax(1), likely.shape[1]).movedim(-1, 1).to(likely.dtype)
+
+
+def _kmeans(pixels: Float[Tensor, "b d hp wp"], num_clusters: int) -> Float[Tensor, "b c hp wp"]:
     labels, _ = kmeans(pixels.flatten(2).mT, num_clusters)
-    return labels.unflatten(1, pixels.shape[-2:])
+    return F.one_hot(labels, num_clusters).mT.unflatten(2, pixels.shape[-2:]).to(pixels.dtype)

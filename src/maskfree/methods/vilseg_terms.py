@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskfree.losses.contrastive import retrieval_accuracy
@@ -28,6 +28,11 @@ class CrossTerm(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self._weight, self._contrast, self._max_log_scale = weight, contrast, math.log(max_scale)
+
+    @property
+    def scale(self) -> float:
+        """The inverse temperature, within its bounds."""
+        return self.log_scale.detach().clamp_max(self._max_log_scale).exp().item()
 
     def forward(self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], gather: Gather) -> Losses:
         """Compare unit-norm embeddings; those of all processes are each other's negatives."""
@@ -160,14 +165,11 @@ class ClusterTerm(nn.Module):
         """Pair the pixels of a view with its twin's; a mirrored twin's map is mirrored back first."""
         if self.detach:
             pixels, twins = pixels.detach(), twins.detach()
+        self.head.observe(pixels, gather)
         first, second = self.head(pixels), unflip(self.head(twins), twins_flipped)
         counts = gather(co_occurrence(first, second, self._displacement)[None]).sum(0)
         loss = negative_mutual_information(counts, self._lamb)
         return Losses({"cluster": self._weight * loss}, _cluster_health(first.detach(), gather))
-
-    def label(self, pixels: Float[Tensor, "b d hp wp"]) -> Int[Tensor, "b hp wp"]:
-        """Return the likeliest cluster of each pixel."""
-        return self.head(pixels).argmax(1)
 
 
 def unflip(maps: Float[Tensor, "b c hp wp"], flipped: Bool[Tensor, " b"]) -> Float[Tensor, "b c hp wp"]:

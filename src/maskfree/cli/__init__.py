@@ -1,0 +1,52 @@
+"""The `maskfree` command: thin functions over the API, which they import when they run, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain
+from maskfree.cli.evaluate import compare, datasets, evaluate
+from maskfree.cli.reproduce import reproduce, reproduce_study
+from maskfree.cli.segment import models, segment
+from maskfree.cli.self_train import self_train, self_train_with
+from maskfree.cli.train import train, train_recipe
+
+DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
+COMMANDS: dict[str, Callable[..., Any]] = {
+    command.__name__.replace("_", "-"): command
+    for command in (segment, train, self_train, evaluate, compare, datasets, reproduce, models)
+}
+
+NESTED: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train_recipe,
+    "self-train": self_train_with,
+    "reproduce": reproduce_study,
+}
+"""Commands whose options depend on the first argument."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that ARGUMENTS (by default the process's own) name, and exit with its status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        Console(highlight=False).print(f"maskfree {version('maskfree')}")
+        sys.exit(0)
+    try:
+        general = arguments[1:2] in ([], ["-h"], ["--help"])  # help that needs no recipe or study
+        if arguments[:1] == ["self-train"] or (arguments[:1] and arguments[0] in NESTED and not general):
+            sys.exit(NESTED[arguments[0]](arguments[1:]))
+        status = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments
+        )
+    except (ValueError, OSError) as error:
+        complain(str(error) or type(error).__name__)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(status or 0)

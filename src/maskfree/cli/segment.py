@@ -1,0 +1,89 @@
+"""`maskfree segment` and `maskfree models`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
+
+from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory
+
+
+def segment(
+    photos: Positional[tuple[Path, ...]] = (),
+    words: tuple[str, ...] = (),
+    model: str = "pocket",
+    out: Path = Path("maskfree-out"),
+    background: str = "none",
+    templates: str = "",
+    runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
+) -> int:
+    """Label every pixel of PHOTOS with one of WORDS: an index PNG, an overlay and a JSON sidecar for each photo.
+
+    Args:
+        photos: Photos of any size and mode.
+        words: What to look for; a comma separates words as a space does, "/" separates synonyms (sofa/couch).
+        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        out: Folder for the results; made if need be.
+        background: none, threshold:T (pixels whose best cosine is below T) or words:wall,sky (words that compete).
+        templates: Prompt set: plain, photo or ensemble; the model's own if empty.
+        runtime: How the network is run.
+    """
+    from maskfree.text.background import Background
+    from maskfree.text.vocabulary import Vocabulary
+
+    # What is wrong in the arguments is said before the seconds that torch takes to be imported.
+    if not photos:
+        raise ValueError("no photos were given: they come first, before --words")
+    Vocabulary.parse(words)
+    Background.parse(background)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+
+    keep_freed_memory()
+    from maskfree import hub
+    from maskfree.predict import PhotoError
+
+    loaded = hub.load(model, runtime.device)
+    inference = replace(loaded.inference, side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
+    segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    num_bad = 0
+    for photo, stem, result in zip(photos, _stems(photos), segmenter.segment_many(photos), strict=True):
+        if isinstance(result, PhotoError):
+            complain(result.reason)
+            num_bad += 1
+            continue
+        files = result.save(out, stem)
+        largest_first = sorted(result.areas().items(), key=lambda item: -item[1])
+        areas = ", ".join(f"{name} {area:.1%}" for name, area in largest_first if area > 0)
+        console.print(f"{photo}: {areas} -> {', '.join(map(str, files))}")
+    return BAD_INPUT if num_bad else 0
+
+
+def models() -> int:
+    """List the models that `--model` knows by name."""
+    from maskfree.bundled import BUNDLED
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for name, description in BUNDLED.items():
+        console.print(f"{name}: {description}")
+    return 0
+
+
+def _stems(photos: Sequence[Path]) -> list[str]:
+    """Names for the results, none twice: a second photo of the same stem gets "-2", unless another photo has that."""
+    taken: set[str] = set()
+    own = {photo.stem.casefold() for photo in photos}
+    stems = []
+    for photo in photos:
+        stem, number = photo.stem, 2
+        while stem.casefold() in taken or (number > 2 and stem.casefold() in own):
+            stem, number = f"{photo.stem}-{number}", number + 1
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems

@@ -1,0 +1,78 @@
+"""`maskfree self-train`."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
+
+from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+
+
+def self_train(benchmark: Positional[str]) -> int:
+    """Train a student on what a model says of unlabelled photos; `maskfree self-train --help` lists the settings.
+
+    Args:
+        benchmark: Name of a benchmark, whose photos and class list are taken, not its labels; or --photos and --words.
+    """
+    return self_train_with([benchmark])
+
+
+def self_train_with(arguments: Sequence[str]) -> int:
+    """Parse what follows `self-train`: the settings are those of a training, whose import takes seconds."""
+    from rich.progress import track
+
+    from maskfree.data.benchmarks import benchmark as known
+    from maskfree.data.images import find_photos
+    from maskfree.self_training import SelfTraining
+    from maskfree.self_training import self_train as run
+
+    def teach(
+        benchmark: Positional[str] = "",
+        data: Path | None = None,
+        photos: Path | None = None,
+        words: tuple[str, ...] = (),
+        model: str = "pocket",
+        out: Path = Path("runs/self-training"),
+        settings: Annotated[SelfTraining, OmitArgPrefixes] = SelfTraining(),  # noqa: B008 - frozen
+    ) -> int:
+        """Train a student on what a model says of unlabelled photos: those of BENCHMARK, or of a folder.
+
+        Args:
+            benchmark: Name of a benchmark, whose photos and class list are taken, not its labels.
+            data: Folder that holds the benchmark's files.
+            photos: Folder of photos, in place of a benchmark.
+            words: What to look for in them.
+            model: Name of the teacher, or folder of its checkpoint.
+            out: Folder of the run; the same command goes on after a stop.
+            settings: How the student is made.
+        """
+        if bool(benchmark) == bool(photos):
+            raise ValueError("give a benchmark, or --photos and --words")
+        if photos and not words:
+            raise ValueError("--words is missing: what to look for in the photos")
+        if benchmark:
+            if data is None:
+                raise ValueError(f"--data is missing: the folder that holds {benchmark}")
+            chosen = known(benchmark, data)
+            words, found = chosen.words(), [sample.photo for sample in chosen.samples(data)]
+        else:
+            found = [Path(photo) for photo in find_photos([str(photos)])]
+        log_to_stderr()
+        keep_freed_memory()
+        watch = partial(track, description="labelling", console=Console(stderr=True))
+        trained = run(model, words, found, out, settings, watch)
+        if trained is None:
+            return INTERRUPTED
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        if benchmark:
+            measured = benchmark.removesuffix("-train")
+            console.print(f"maskfree evaluate {measured} --data {data} --model {trained} --side-px {settings.side_px}")
+        else:
+            console.print(f"maskfree segment PHOTO --words {' '.join(words)} --model {trained}")
+        return 0
+
+    return tyro.cli(teach, prog="maskfree self-train", args=list(arguments))

@@ -1,0 +1,1 @@
+"""The papers' own studies, run again on the data at hand: one file per paper."""
