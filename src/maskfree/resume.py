@@ -105,9 +105,14 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write TEXT to PATH so that a reader finds the old content or the new one, never a part."""
+    """Write TEXT to PATH as `replace_bytes` does."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write CONTENT to PATH so that a reader finds the old content or the new one, never a part."""
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_bytes(content)
     unfinished.replace(path)
 
 

@@ -33,7 +33,7 @@ from maskfree.nn.deeplab import Corrected
 from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.predict import PhotoError, Segmenter
-from maskfree.resume import differences, replace_text
+from maskfree.resume import differences, replace_bytes, replace_text
 from maskfree.train import Recipe, fit
 
 log = logging.getLogger(__name__)
@@ -238,9 +238,7 @@ def _write(path: Path, pairs: UInt8[np.ndarray, "h w 2"]) -> None:
     """Write a PNG with an alpha channel, whole or not at all."""
     memory = io.BytesIO()
     Image.fromarray(pairs, "LA").save(memory, "PNG", compress_level=1)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(memory.getvalue())
-    unfinished.replace(path)
+    replace_bytes(path, memory.getvalue())
 
 
 def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder: Path) -> StudentConfig:

@@ -10,21 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colours import Colours
 from PIL import Image
-from torch.nn import functional as F
 
 from maskfree.data.benchmarks import Benchmark
 from maskfree.data.layouts import IndexMaps
 from maskfree.evaluate.protocol import Protocol, prepare
 from maskfree.evaluate.report import extremes, write_report
 from maskfree.evaluate.zero_shot import Work, measure
-from maskfree.method import Method
 from maskfree.predict import Segmenter
-from maskfree.types import Groups, Losses, Segmentation, Tokens
+from maskfree.types import Segmentation, Tokens
 
 NAMES = ("<b>dog", 'cat & "co', "bus")
 DOG, CAT, BUS, NOTHING, IGNORED = 0, 1, 2, 3, 255
-PATCH_PX = 4
 COLOUR_STEP = 40  # red value per class id
 PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
 VOID = {"img", "meta", "br", "hr", "link", "input"}
@@ -36,31 +34,11 @@ def tokenize(texts):
     return Tokens(torch.tensor(ids)[:, None], torch.ones(len(ids), 1, dtype=torch.bool))
 
 
-class Colours(Method):
-    """Cosine 1 to the class whose red a patch has, 0 to the others."""
-
-    stride_px = PATCH_PX
-    logit_scale = 1.0
-
-    def __init__(self):
-        super().__init__()
-        self.table = torch.nn.Parameter(torch.eye(NOTHING + 1))
-
-    def forward(self, batch):
-        return Losses({})
-
-    def encode_text(self, tokens):
-        return self.table[tokens.ids[:, 0]]
-
-    def group(self, images):
-        red = F.avg_pool2d(images, PATCH_PX)[:, 0] * 255
-        patches = self.table[(red / COLOUR_STEP).round().long()]
-        return Groups(patches.flatten(1, 2), None, patches.mean((1, 2)), tuple(red.shape[1:]))
-
-
 @pytest.fixture
 def segmenter():
-    return Segmenter(Colours().eval(), tokenize, name="colours", weights_hash="0123456789abcdef" * 4)
+    return Segmenter(
+        Colours(NOTHING + 1, COLOUR_STEP).eval(), tokenize, name="colours", weights_hash="0123456789abcdef" * 4
+    )
 
 
 class Page(HTMLParser):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from colours import Colours
 from PIL import Image
-from torch.nn import functional as F
 
 from maskfree.data.benchmarks import Benchmark, benchmark
 from maskfree.data.coco import CocoInstances
@@ -16,12 +16,10 @@ from maskfree.evaluate.protocol import PROTOCOLS, Protocol, check, prepare
 from maskfree.evaluate.results import read_row, write_row
 from maskfree.evaluate.tally import Team
 from maskfree.evaluate.zero_shot import Work, measure, sweep
-from maskfree.method import Method
 from maskfree.predict import Inference, Segmenter
-from maskfree.types import Groups, Losses, Tokens
+from maskfree.types import Tokens
 
 WORDS = benchmark("coco-mini").words()
-PATCH_PX = 4
 COLOUR_STEP = 12  # red value per class id
 PERSON, CAR, DOG, SHEEP = (WORDS.index(word) for word in ("person", "car", "dog", "sheep"))
 NOTHING = 20
@@ -31,32 +29,6 @@ def tokenize(texts):
     """One token: the class that the text names; 20 for what is no class."""
     ids = [next((i for i, word in enumerate(WORDS) if text.endswith(word)), NOTHING) for text in texts]
     return Tokens(torch.tensor(ids)[:, None], torch.ones(len(ids), 1, dtype=torch.bool))
-
-
-class Colours(Method):
-    """Cosine 1 to the class whose colour a patch has, 0 to the others; grey resembles everything a little."""
-
-    stride_px = PATCH_PX
-
-    def __init__(self):
-        super().__init__()
-        self.table = torch.nn.Parameter(torch.eye(NOTHING + 1))
-
-    def forward(self, batch):
-        return Losses({})
-
-    def encode_text(self, tokens):
-        return self.table[tokens.ids[:, 0]]
-
-    @property
-    def logit_scale(self):
-        return 8.0
-
-    def group(self, images):
-        red = F.avg_pool2d(images, PATCH_PX)[:, 0] * 255
-        embeddings = self.table[(red / COLOUR_STEP).round().long()]  # b hp wp d
-        overall = F.normalize(embeddings.mean((1, 2)), dim=-1)
-        return Groups(embeddings.flatten(1, 2), None, overall, tuple(red.shape[1:]))
 
 
 def photo(labels):
@@ -72,7 +44,7 @@ def outline(left, top, right, bottom):
 
 @pytest.fixture
 def segmenter():
-    return Segmenter(Colours().eval(), tokenize, name="colours", weights_hash="0" * 64)
+    return Segmenter(Colours(NOTHING + 1, COLOUR_STEP).eval(), tokenize, name="colours", weights_hash="0" * 64)
 
 
 PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
@@ -402,7 +374,7 @@ def test_the_model_is_asked_for_the_words_of_the_name_set(root):
         asked.extend(texts)
         return tokenize(texts)
 
-    segmenter = Segmenter(Colours().eval(), listen, name="colours")
+    segmenter = Segmenter(Colours(NOTHING + 1, COLOUR_STEP).eval(), listen, name="colours")
     run(segmenter, root, PROTOCOL)
     assert asked == [f"a photo of a {word}" for word in WORDS]
     run(segmenter, root, replace(PROTOCOL, names="synonyms"))

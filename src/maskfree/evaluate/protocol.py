@@ -88,6 +88,9 @@ class Protocol:
     """How scores are brought to pixels."""
 
 
+_OF_INFERENCE = Protocol.__dataclass_fields__.keys() & Inference.__dataclass_fields__.keys()
+
+
 def check(benchmark: Benchmark, protocol: Protocol) -> None:
     """See that BENCHMARK can be measured by PROTOCOL, before any model is loaded.
 
@@ -107,7 +110,7 @@ def check(benchmark: Benchmark, protocol: Protocol) -> None:
 def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> Segmenter:
     """Give a segmenter the protocol's words, background rule, templates, sizes and scores."""
     own, settings = segmenter.inference, {}
-    for name in Protocol.__dataclass_fields__.keys() & Inference.__dataclass_fields__.keys():
+    for name in _OF_INFERENCE:
         value = getattr(protocol, name)
         settings[name] = getattr(own, name) if value is None else value
     inference = replace(own, **settings)
@@ -126,12 +129,7 @@ def candidates(benchmark: Benchmark, protocol: Protocol) -> list[tuple[str, int]
 
 def spelled(segmenter: Segmenter, protocol: Protocol) -> Protocol:
     """Replace what is None by what SEGMENTER, prepared for PROTOCOL, does instead."""
-    inference = segmenter.inference
-    values = {
-        name: getattr(inference, name)
-        for name in ("logit_scale", "smooth", "presence", "presence_share", "presence_most")
-    }
-    return replace(protocol, **values)
+    return replace(protocol, **{name: getattr(segmenter.inference, name) for name in _OF_INFERENCE})
 
 
 def own(benchmark: Benchmark) -> tuple[Protocol, ...]:

@@ -95,13 +95,13 @@ class ViLSeg(Method):
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
         """Group patches by regions; a region's embedding is its mean, as in section 3.3."""
         pixels = self.image(images)
-        alone = Groups.of_pixels(pixels)
         if self._assign is None:
-            return alone
+            return Groups.of_pixels(pixels)
         members = self._assign(pixels).to(pixels.dtype)
         # The direction of a region's sum is that of its mean; an empty region's is zero, and no patch reads it.
         regions = F.normalize(members.flatten(2) @ pixels.flatten(2).mT, dim=-1)  # b g d
-        return replace(alone, embeddings=regions, assignment=members)
+        overall = F.normalize(pixels.mean((2, 3)), dim=-1)
+        return Groups(regions, members, overall, (pixels.shape[2], pixels.shape[3]))
 
     @property
     def logit_scale(self) -> float:
