@@ -15,8 +15,10 @@ from rich.progress import track
 
 from harness import RESULTS, report
 from maskfree.data.shards import read_shards
+from maskfree.method import Source
 from maskfree.methods.vilseg import ViewConfig, ViLSegConfig, VisionConfig
-from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
 
@@ -85,7 +87,7 @@ def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> lis
         if not example.problem
     ]
     samples = [
-        transform.sample(str(seed), photos[seed % len(photos)], (), seed)
+        transform.sample(Source(str(seed), photos[seed % len(photos)]), seed)
         for seed in track(range(steps * batch_size), "augmenting")
     ]
     return [transform.collate(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)]

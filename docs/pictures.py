@@ -1,7 +1,10 @@
-"""Make the pictures of README and docs/ with the bundled model.
+"""Make the pictures of README and docs/.
 
 Usage: python docs/pictures.py                    the example photos, each beside its overlay
        python docs/pictures.py --data COCO_MINI   also the best and worst label maps of coco-mini, beside the truth
+       python docs/pictures.py --groups MODEL [--data COCO_MINI]
+                                                  the groups of an OVSegmentor in the example photos, and the group of
+                                                  an entity in two photos of coco-mini each, beside the truth
 
 No photo of coco-mini goes into a picture: their makers' terms differ.
 """
@@ -17,6 +20,7 @@ from PIL import Image
 
 import maskfree
 from maskfree.data.benchmarks import benchmark
+from maskfree.reproduce.pictures import entity_in, groups_of
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -28,6 +32,7 @@ WORDS = {
     "rocket": ["rocket", "sky", "smoke/fire", "tower"],
 }
 HEIGHT_PX = 400
+ENTITIES = ("cat", "train", "bird")  # of which the group is shown
 NUM_SHOWN = 4  # of the best, and of the worst
 
 
@@ -50,9 +55,35 @@ def write(picture: Image.Image, name: str) -> None:
 def examples(model: maskfree.Segmenter) -> None:
     """The example photos, at one height, each beside its overlay."""
     for name, words in WORDS.items():
-        photo = Image.open(ROOT / "examples" / f"{name}.jpg").convert("RGB")
-        photo = photo.resize((round(photo.width * HEIGHT_PX / photo.height), HEIGHT_PX), Image.Resampling.LANCZOS)
+        photo = example(name)
         write(beside(photo, model.with_words(words)(photo).overlay()), name)
+
+
+def example(name: str) -> Image.Image:
+    """An example photo at the height of the pictures."""
+    photo = Image.open(ROOT / "examples" / f"{name}.jpg").convert("RGB")
+    return photo.resize((round(photo.width * HEIGHT_PX / photo.height), HEIGHT_PX), Image.Resampling.LANCZOS)
+
+
+def groups(model: maskfree.Segmenter) -> None:
+    """The example photos, each beside its groups."""
+    for name in WORDS:
+        photo = example(name)
+        write(beside(photo, groups_of(model, photo).overlay(0.7)), f"groups-{name}")
+
+
+def entities(model: maskfree.Segmenter, folder: Path) -> None:
+    """The group closest to an entity in the two photos that show most of it, each beside the truth; no photo."""
+    data = benchmark("coco-mini")
+    truths = [(sample, sample.read_truth()) for sample in data.samples(folder)]
+    for entity in ENTITIES:
+        index = data.words().index(entity)
+        truths.sort(key=lambda pair: -float((pair[1] == index).mean()))
+        for rank, (sample, truth) in enumerate(truths[:2], 1):
+            found = entity_in(model, sample.photo, entity)
+            found = replace(found, image=np.zeros_like(found.image))
+            true = replace(found, labels=(truth != index).astype(np.uint8))
+            write(beside(found.overlay(0.9), true.overlay(0.9)), f"entity-{entity}-{rank}")
 
 
 def best_and_worst(model: maskfree.Segmenter, folder: Path) -> None:
@@ -83,8 +114,15 @@ def main() -> None:
     """Make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pocket", help="name of a model or folder of a checkpoint")
+    parser.add_argument("--groups", help="name of a model or folder of a checkpoint whose groups are shown instead")
     parser.add_argument("--data", type=Path, help="folder of coco-mini")
     arguments = parser.parse_args()
+    if arguments.groups:
+        grouping = maskfree.load(arguments.groups)
+        groups(grouping)
+        if arguments.data:
+            entities(grouping, arguments.data)
+        return
     model = maskfree.load(arguments.model)
     examples(model)
     if arguments.data:

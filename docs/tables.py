@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import tables_ovsegmentor as ovsegmentor
 import tables_rest as rest
 import tables_scores as scores
 import tables_study as study
@@ -41,6 +42,18 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "model-scores": study.model_scores,
     "model-directions": study.model_directions,
     "study-pictures": study.study_pictures,
+    "ovsegmentor-seeds": ovsegmentor.seeds,
+    "ovsegmentor-verdicts": ovsegmentor.claims_by_verdict,
+    "ovsegmentor-first": ovsegmentor.first,
+    "ovsegmentor-printed": ovsegmentor.first_printed,
+    "ovsegmentor-third": ovsegmentor.third,
+    "ovsegmentor-fourth": ovsegmentor.fourth,
+    "ovsegmentor-fifth": ovsegmentor.fifth,
+    "ovsegmentor-sixth": ovsegmentor.sixth,
+    "ovsegmentor-seventh": ovsegmentor.seventh,
+    "ovsegmentor-directions": ovsegmentor.claims,
+    "ovsegmentor-pictures": ovsegmentor.drawn,
+    "ovsegmentor-groups": ovsegmentor.shown,
     "published": study.publications,
     "history-inference": study.history_inference,
     "history-bootstrap": study.history_bootstrap,

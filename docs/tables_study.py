@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maskfree.evaluate.published import Published, published
+from maskfree.reproduce.directions import VERDICTS, Direction, agreement, compared, found, spread, verdict
+from maskfree.reproduce.ledger import Measure, read
 from maskfree.reproduce.vilseg import (
+    ALL_MEASURES,
     CAMVID,
     CLUSTERS,
     COCO,
     DIRECTIONS,
     FULL,
     HARD,
+    KIND,
     KMEANS,
     MEASURES,
     NO_VISION,
@@ -21,10 +25,6 @@ from maskfree.reproduce.vilseg import (
     SMALL,
     SMOOTHED,
     STUDENT,
-    compared,
-    found,
-    read,
-    spread,
 )
 from tables_markup import RESULTS, Row, gain, history, markdown, missing, percent, pictures
 from tables_scores import MODEL, unseen
@@ -39,13 +39,12 @@ PAPER_NAMES = {
 PAPER_ABLATED = {NO_VISION: "ViL-Seg w/o L_vision", KMEANS: "Offline (K-means)", FULL: "ViL-Seg"}
 PAPER_SETS = {"voc20": "PASCAL VOC", "context59": "PASCAL Context", "coco-stuff": "COCO-Stuff"}
 FIGURES = {"mean_iou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-VERDICTS = ("holds", "holds not", "mixed", "one seed")
 PICTURES = {"clusters": "mIoU by number of clusters", "classes": "IoU by class of the full ViL-Seg on coco-mini"}
 
 
 def study_first(_: Sequence[Row]) -> str:
     """The shape of Table 1: per pixel, ViL-Seg and the student; ours by benchmark, then the paper's by data set."""
-    rows, variants = read(RESULTS), tuple(PAPER_NAMES)
+    rows, variants = read(RESULTS, KIND), tuple(PAPER_NAMES)
     lines = []
     for measure in (*MEASURES, SMALL):
         cells = [spread(list(found(rows, v, measure.name, figure).values())) for v in variants for figure in FIGURES]
@@ -60,7 +59,7 @@ def study_first(_: Sequence[Row]) -> str:
 
 def study_second(_: Sequence[Row]) -> str:
     """The shape of Table 2: parameters, speed and scores of the ablations; ours, then the paper's."""
-    rows, lines = read(RESULTS), []
+    rows, lines = read(RESULTS, KIND), []
     for variant in (NO_VISION, KMEANS, FULL, HARD, PIXELS, NO_WORDS):
         chosen = [row for row in rows if (row["variant"], row["measure"]) == (variant, COCO.name)]
         if not chosen:
@@ -84,7 +83,7 @@ def study_second(_: Sequence[Row]) -> str:
 
 def study_clusters(_: Sequence[Row]) -> str:
     """Fig. 5: mIoU and pixel accuracy by number of clusters."""
-    rows, lines = read(RESULTS), []
+    rows, lines = read(RESULTS, KIND), []
     for count in CLUSTERS:
         variant = FULL if count == NUM_CLUSTERS else f"C = {count}"
         cells = [list(found(rows, variant, m.name, figure).values()) for m in (COCO, CAMVID) for figure in FIGURES]
@@ -96,7 +95,7 @@ def study_clusters(_: Sequence[Row]) -> str:
 
 def model_scores(_: Sequence[Row]) -> str:
     """What groups the bundled model's embeddings: the head, K-means, nothing; a line a variant."""
-    rows, lines = read(RESULTS, MODEL), []
+    rows, lines = read(RESULTS, KIND, MODEL), []
     measures = (COCO, SMOOTHED, CAMVID)
     for variant in dict.fromkeys(row["variant"] for row in rows):
         cells = [list(found(rows, variant, m.name, figure).values()) for m in measures for figure in FIGURES]
@@ -107,49 +106,53 @@ def model_scores(_: Sequence[Row]) -> str:
 
 def model_directions(_: Sequence[Row]) -> str:
     """The claims on grouping, with the bundled model's embeddings."""
-    return _directions(MODEL)
+    return directions(read(RESULTS, KIND, MODEL), DIRECTIONS, ALL_MEASURES, REPRODUCE)
 
 
 def study_directions(_: Sequence[Row]) -> str:
     """Each claim on each measure: what the better side gains, and whether the seeds agree."""
-    return _directions(None)
+    return directions(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
 
 
-def _directions(model: str | None) -> str:
-    rows, lines = read(RESULTS, model), []
-    for direction in DIRECTIONS:
+def directions(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str) -> str:
+    """Lay out claims by measure: the gain, and whether the seeds agree."""
+    lines = []
+    for direction in claimed:
         claim = (direction.claim, direction.source)
-        for measure, gains in compared(rows, direction):
-            agree = f"{sum(each > 0 for each in gains)} of {len(gains)}"
-            lines.append((*claim, measure, gain(gains), agree, _verdict(gains)))
+        for measure, gains in compared(rows, direction, measures):
+            lines.append((*claim, measure, gain(gains), agreement(gains), verdict(gains)))
             claim = ("", "")
     header = ("claim", "from", "measured on", "gain, mIoU %", "seeds that agree", "")
-    return markdown(header, lines, "lllrrl", REPRODUCE)
+    return markdown(header, lines, "lllrrl", command)
 
 
 def study_verdicts(_: Sequence[Row]) -> str:
     """Which claims hold, on which measures."""
-    rows = read(RESULTS)
-    verdicts: dict[str, dict[str, list[str]]] = {}
-    for direction in DIRECTIONS:
-        for measure, gains in compared(rows, direction):
-            verdicts.setdefault(_verdict(gains), {}).setdefault(direction.claim, []).append(measure)
+    return verdicts(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
+
+
+def verdicts(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str) -> str:
+    """List claims by verdict, each with its measures."""
+    reached: dict[str, dict[str, list[str]]] = {}
+    for direction in claimed:
+        for measure, gains in compared(rows, direction, measures):
+            reached.setdefault(verdict(gains), {}).setdefault(direction.claim, []).append(measure)
     lines = []
-    for verdict in VERDICTS:
-        claims = [f"{claim} ({' / '.join(measures)})" for claim, measures in verdicts.get(verdict, {}).items()]
+    for each in VERDICTS:
+        claims = [f"{claim} ({' / '.join(where)})" for claim, where in reached.get(each, {}).items()]
         if claims:
-            lines.append(f"- **{verdict}**: {'; '.join(claims)}")
-    return "\n".join(lines) or missing(REPRODUCE)
+            lines.append(f"- **{each}**: {'; '.join(claims)}")
+    return "\n".join(lines) or missing(command)
 
 
 def study_seeds(_: Sequence[Row]) -> str:
     """Which seeds the rows come from."""
-    rows = read(RESULTS)
+    rows = read(RESULTS, KIND)
     if not rows:
         return missing(REPRODUCE)
     whole = sorted({row["seed"] for row in rows if row["variant"] == STUDENT})  # the last variant of each seed
     rest = sorted({row["seed"] for row in rows} - set(whole))
-    return f"Seeds measured in full: {_list(whole)}; in part: {_list(rest)}."
+    return f"Seeds measured in full: {list_of(whole)}; in part: {list_of(rest)}."
 
 
 def study_pictures(_: Sequence[Row]) -> str:
@@ -163,7 +166,7 @@ def publications(rows: Sequence[Row]) -> str:
     lines = []
     for method in dict.fromkeys(number.method for number in table):
         known = next(number for number in table if number.method == method).protocol["supervision"]
-        cells = [_cell(table, method, name, figure) for name in PAPER_SETS for figure in FIGURES.values()]
+        cells = [cell(table, method, name, figure) for name in PAPER_SETS for figure in FIGURES.values()]
         lines.append((method, known, *cells, "–", "–"))
     for row in unseen(rows):
         if row["benchmark"] == "coco-mini":
@@ -222,20 +225,15 @@ def _history(rows: Sequence[Row], part: str, heading: str) -> str:
 
 
 def _paper(table: str, method: str, benchmark: str, metric: str) -> str:
-    return _cell([number for number in published() if number.source == f"{PAPER}, {table}"], method, benchmark, metric)
+    return cell([number for number in published() if number.source == f"{PAPER}, {table}"], method, benchmark, metric)
 
 
-def _cell(numbers: Sequence[Published], method: str, benchmark: str, metric: str) -> str:
+def cell(numbers: Sequence[Published], method: str, benchmark: str, metric: str) -> str:
+    """Show a printed number, or a dash."""
     key = (method, benchmark, metric)
     return next((n.shown for n in numbers if (n.method, n.benchmark, n.metric) == key), "–")
 
 
-def _verdict(gains: Sequence[float]) -> str:
-    holds, holds_not, mixed, one = VERDICTS
-    if len(gains) < 2:
-        return one
-    return holds if min(gains) > 0 else holds_not if max(gains) <= 0 else mixed
-
-
-def _list(numbers: Sequence[int]) -> str:
+def list_of(numbers: Sequence[int]) -> str:
+    """Say numbers in a row."""
     return ", ".join(map(str, numbers)) or "none"

@@ -40,7 +40,7 @@ def tiny_tokenizer() -> Tokenizer:
     model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     model.normalizer = tokenizers.normalizers.BertNormalizer()
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
     model.train_from_iterator(CAPTIONS, trainer)
     model.post_processor = tokenizers.processors.TemplateProcessing(

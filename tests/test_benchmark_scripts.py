@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -77,3 +78,49 @@ def test_the_evaluation_script_counts_as_others_do_and_times_every_step(script, 
     first, *others = content["ratios"]
     assert first["value"] < 1
     assert "scikit-learn over confusion" in [ratio["name"] for ratio in others]
+
+
+def test_the_matching_script_compares_both_ways_for_every_size(script, tmp_path):
+    script("matching").main(batches=(3,), groups=(2, 4), dim=9, repeats=1, results=tmp_path)
+    content = json.loads((tmp_path / "benchmark-matching.json").read_text())
+    assert {"one call: 3 photos, 2 masks, cpu", "loop: 3 photos, 4 masks, cpu"} <= set(content["seconds"])
+    assert all(ratio["value"] > 0 for ratio in content["ratios"])
+
+
+def test_the_training_step_script_compares_speed_and_memory_term_by_term(script, monkeypatch, tmp_path):
+    train_step = script("train_step")
+    sizes = {"GroupViT": 100, "caption, released form": 80, "+ masks one way, released form": 90}
+    monkeypatch.setattr(train_step, "_in_fresh_process", lambda name, *_: {"whole": sizes[name], "own": 1})
+    train_step.main(batch_size=2, side_px=32, repeats=1, variants=tuple(sizes)[1:], results=tmp_path)
+    content = json.loads((tmp_path / "benchmark-train-step.json").read_text())
+    seconds, ratios = content["seconds"], {ratio["name"]: ratio for ratio in content["ratios"]}
+    assert list(seconds) == list(sizes)
+    assert content["rows"][1]["photos_per_second"] == pytest.approx(2 / seconds["caption, released form"])
+    speed = ratios["photos a second over GroupViT's: caption, released form"]
+    assert speed["value"] == pytest.approx(seconds["GroupViT"] / seconds["caption, released form"])
+    assert speed["target"] == "at least 1.3"
+    assert ratios["peak memory over GroupViT's: caption, released form"]["value"] == pytest.approx(0.8)
+    cost = ratios["time over the caption loss alone: + masks one way, released form"]["value"]
+    assert cost == pytest.approx(seconds["+ masks one way, released form"] / seconds["caption, released form"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "terms"),
+    [("caption, released form", {"cross"}), ("all three, paper's form", {"cross", "entity", "masks"})],
+)
+def test_a_variant_of_the_training_step_has_the_terms_of_its_name(script, variant, terms):
+    train_step = script("train_step")
+    work = train_step.Work(batch_size=2, side_px=32, device="cpu", precision="float32")
+    config = train_step.ours(work.side_px)[variant]
+    losses = config.build().train()(train_step._batch(config, work))
+    assert set(losses.terms) == terms
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is in /proc")
+def test_the_peak_of_a_fresh_process_does_not_begin_at_this_one(script):
+    train_step = script("train_step")
+    here = torch.ones(2**29)  # 2 GiB
+    work = train_step.Work(batch_size=2, side_px=32, device="cpu", precision="float32")
+    peak = train_step._in_fresh_process("caption, released form", work, threads=1)
+    assert 0 < peak["own"] < peak["whole"] < here.nbytes

@@ -13,12 +13,21 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import maskfree.methods
-from maskfree.method import Method, MethodConfig
+from maskfree.method import Method, MethodConfig, Partner, Source
+from maskfree.methods.ovsegmentor import EntityConfig
 from maskfree.methods.vilseg import ClusterConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
-from tiny import CAPTIONS, tiny_label_maps, tiny_student_config, tiny_vilseg_config
+from tiny import (
+    CAPTIONS,
+    TINY_GROUPING,
+    tiny_groupvit_config,
+    tiny_label_maps,
+    tiny_ovsegmentor_config,
+    tiny_student_config,
+    tiny_vilseg_config,
+)
 
 CONFIGS = {
     kind: value
@@ -28,6 +37,18 @@ CONFIGS = {
 # A method that is added says here how its smallest example is made.
 STANDARDISED = ClusterConfig(num_clusters=5, standardised=True)
 TINY = {
+    "GroupViTConfig": [tiny_groupvit_config()],
+    "OVSegmentorConfig": [
+        tiny_ovsegmentor_config(),
+        tiny_ovsegmentor_config(entity=EntityConfig(objective="labels"), masks=None),
+        tiny_ovsegmentor_config(
+            image=dataclasses.replace(TINY_GROUPING, num_tokens=7, cross_attention=True, keep_patches=False),
+            image_projection=ProjectionConfig("batchnorm_mlp", hidden=30),
+            text_projection=ProjectionConfig("batchnorm_mlp", hidden=30),
+            entity=EntityConfig(objective="words", masking="one", num_heads=3),
+            observe_tokens=True,
+        ),
+    ],
     "StudentConfig": [
         tiny_student_config(labels=str(tiny_label_maps("01234k")), known=known) for known in (None, ProjectionConfig())
     ],
@@ -43,8 +64,10 @@ def make_batch(config: MethodConfig, tokenizer, photo, captions: bool = True) ->
     transform = config.build_transform(tokenizer)
     photos = [photo((83, 57)), photo((40, 90)), photo((64, 64)), photo((31, 29)), photo((120, 33))]
     texts = [[CAPTIONS[i], CAPTIONS[i + 1]] if captions else [] for i in range(len(photos))]
+    partners = [*(Partner("dog", image) for image in photos[1:]), None]
     samples = [
-        transform.sample(str(i), image, text, seed=i) for i, (image, text) in enumerate(zip(photos, texts, strict=True))
+        transform.sample(Source(str(i), image, text, partners[i]), seed=i)
+        for i, (image, text) in enumerate(zip(photos, texts, strict=True))
     ]
     return transform.collate(samples)
 
@@ -79,9 +102,13 @@ def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_unlabelled_photos_train_too(config, tiny_tokenizer, photo):
-    losses = config.build()(make_batch(config, tiny_tokenizer, photo, captions=False))
-    assert losses.total.isfinite()
+def test_unlabelled_photos_train_too_or_are_refused(config, tiny_tokenizer, photo):
+    try:
+        losses = config.build()(make_batch(config, tiny_tokenizer, photo, captions=False))
+    except ValueError as error:
+        assert "learns from captions" in str(error)
+    else:
+        assert losses.total.isfinite()
 
 
 @pytest.mark.parametrize("config", CASES)
@@ -113,7 +140,7 @@ def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
 @pytest.mark.parametrize("config", CASES)
 def test_sample_depends_on_its_seed_alone(config, tiny_tokenizer, photo):
     transform = pickle.loads(pickle.dumps(config.build_transform(tiny_tokenizer)))
-    one, same, other = (transform.sample("k", photo(), CAPTIONS, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (transform.sample(Source("k", photo(), CAPTIONS), seed=seed) for seed in (1, 1, 2))
     first, second, third = (transform.collate([sample]).images for sample in (one, same, other))
     assert torch.equal(first, second) and not torch.equal(first, third)
 

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from maskfree import resume
-from two_processes import gradient
+from maskfree.nn import binding
+from two_processes import gradient, methods
 
 
-def test_two_processes_have_the_gradient_of_one(tmp_path):
+def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)],
@@ -23,9 +24,11 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (load_file(tmp_path / f"gradient-{rank}.safetensors") for rank in (0, 1))
-    assert_close(first, second, atol=0, rtol=0)
-    assert_close(first, gradient(), atol=1e-6, rtol=1e-4)
+    monkeypatch.setattr(binding, "gumbel_noise", binding.gumbel_noise)  # `gradient` replaces it, and it must come back
+    for name, config in methods().items():
+        first, second = (load_file(tmp_path / f"gradient-{rank}-{name}.safetensors") for rank in (0, 1))
+        assert_close(first, second, atol=0, rtol=0)
+        assert_close(first, gradient(config), atol=1e-6, rtol=1e-4)
 
     run = tmp_path / "run"
     steps = [json.loads(row)["step"] for row in (run / "metrics.jsonl").read_text().splitlines()]

@@ -9,7 +9,10 @@ import torch
 
 import maskfree
 from maskfree import hub
+from maskfree.bundled import PUBLISHED, model_folder
+from maskfree.inference import Inference
 from maskfree.nn.pretrained import FrozenBatchNorm
+from tiny import tiny_groupvit_config
 
 
 def test_folder_becomes_a_segmenter(tiny_checkpoint: Path, photo):
@@ -29,7 +32,9 @@ def test_batch_norms_are_folded(tiny_checkpoint: Path):
 
 
 def test_unknown_model():
-    with pytest.raises(FileNotFoundError, match="the model 'pockett' is unknown: pocket, or a checkpoint's folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"the model 'pockett' is unknown: pocket, .*, or a checkpoint's folder"
+    ):
         hub.load("pockett")
 
 
@@ -63,3 +68,51 @@ def test_bundled_model_is_small_and_named():
     folder = Path(hub.__file__).parent / "pocket"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 32e6
     assert hub.load().name == "pocket"
+
+
+@pytest.fixture
+def groupvit_folder(tmp_path: Path, tiny_tokenizer) -> Path:
+    """A GroupViT as transformers saves it, with random weights."""
+    folder = tmp_path / "a-groupvit"
+    tiny_groupvit_config().build().tower.save_pretrained(folder)
+    tiny_tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_folder: Path, photo):
+    segmenter = hub.load(groupvit_folder)
+    assert segmenter.name == "a-groupvit" and segmenter.templates == ("a photo of a {}.",)
+    assert segmenter.inference == Inference(
+        side_px=448, max_whole_px=1, window_px=448, stride_px=224, score="product", top_classes=5
+    )
+    assert segmenter.tokenizer.max_length == 32
+    result = segmenter.with_words(["dog", "grass"], "threshold:0.9")(photo((83, 57)))
+    assert result.labels.shape == (57, 83) and result.record["model"]["weights_sha256"] == segmenter.weights_hash
+    assert hub.load(groupvit_folder).weights_hash == segmenter.weights_hash
+
+
+def test_published_model_is_read_by_its_name(groupvit_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PUBLISHED, "groupvit", str(groupvit_folder))
+    segmenter = hub.load("groupvit")
+    assert segmenter.name == "groupvit"
+    assert segmenter.weights_hash == hub.load(groupvit_folder).weights_hash
+
+
+def test_published_model_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PUBLISHED, "groupvit-redcaps", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"'groupvit-redcaps' is not in the cache.*: try again with a network"):
+        hub.load("groupvit-redcaps")
+    with pytest.raises(FileNotFoundError, match="the model 'groupvit' is no checkpoint"):
+        model_folder("groupvit")
+
+
+def test_groupvit_folder_without_a_tokenizer_or_weights(groupvit_folder: Path):
+    (groupvit_folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no tokenizer in"):
+        hub.load(groupvit_folder)
+    (groupvit_folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no readable weights in the folder"):
+        hub.load(groupvit_folder)
+    (groupvit_folder / "config.json").write_text("[]")
+    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+        hub.load(groupvit_folder)

@@ -66,7 +66,7 @@ def test_command_takes_every_setting(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["vilseg2"], "vilseg, vilseg_pocket, vilseg_pocket_clusters, vilseg_debug; not 'vilseg2'"),
+        (["vilseg2"], "ovsegmentor_pocket, ovsegmentor_debug; not 'vilseg2'"),
         (["vilseg_debug", "--leave-out", "method.text"], "'method.text' cannot be left out"),
         (["vilseg_debug", "--train.steps", "0"], "train.steps is 0"),
         (["vilseg_debug", "--data.shapes", "0"], "exactly one of shards, images and shapes"),
@@ -89,3 +89,20 @@ def test_wrong_option_is_explained(tmp_path, capsys):
 def test_help_shows_settings(capsys):
     status, shown, _ = run_command(capsys, "vilseg_debug", "--help")
     assert status == 0 and "--method.cluster.num-clusters" in shown and "(default: 8)" in shown
+
+
+def test_the_papers_entities_and_masks_are_the_papers():
+    recipe = RECIPES["ovsegmentor"]()
+    train, method = recipe.train, recipe.method
+    assert (train.batch_size, train.learning_rate, train.weight_decay) == (2048, 3.2e-4, 0.5)
+    assert (method.image.dim, method.image.num_groups, sum(method.image.depths)) == (768, 8, 12)
+    assert (method.masks.weight, method.masks.start, method.masks.momentum) == (0.1, 30 / 40, 0.99)
+    assert method.masks.symmetric and method.masks.others == "left out" and method.entity.weight == 1.0
+
+
+def test_the_released_stages_fit_each_other():
+    first, second = (RECIPES[name]() for name in ("ovsegmentor_released", "ovsegmentor_released_masks"))
+    assert second.init == "runs/ovsegmentor_released"
+    assert first.method.masks is None and second.method.masks.start == 0.0
+    assert (first.method.image, first.method.entity) == (second.method.image, second.method.entity)
+    assert second.method.text == replace(first.method.text, frozen=True)

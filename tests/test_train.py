@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from maskfree.data import shapes
 from maskfree.data.loader import DataConfig, Share, Stream, build_loader
 from maskfree.hub import load
 from maskfree.learner import Learner, TrainConfig
+from maskfree.methods.ovsegmentor import MaskConfig
 from maskfree.monitor import Monitor
 from maskfree.processes import launch
-from maskfree.recipes import vilseg_debug
+from maskfree.recipes import ovsegmentor_debug, vilseg_debug
 from maskfree.text.tokenize import Tokenizer
 from maskfree.train import Recipe, fit
 
@@ -33,6 +35,13 @@ def small_recipe(data: dict | None = None, **changes) -> Recipe:
     recipe = vilseg_debug()
     small = replace(recipe.train, **(SMALL | changes))
     return replace(recipe, train=small, data=replace(recipe.data, **({"shapes": 16} | (data or {}))))
+
+
+def small_entity_recipe(masks: MaskConfig | None, **changes) -> Recipe:
+    recipe = ovsegmentor_debug()
+    small = replace(recipe.train, **(SMALL | changes))
+    data, method = replace(recipe.data, shapes=40), replace(recipe.method, masks=masks)
+    return replace(recipe, train=small, data=data, method=method)
 
 
 def losses(out: Path) -> list[tuple[int, dict[str, float]]]:
@@ -300,3 +309,48 @@ def test_a_start_with_other_shapes_is_refused(tmp_path):
     wider = replace(first.method, cluster=replace(first.method.cluster, num_clusters=9))
     with pytest.raises(ValueError, match=r"cluster\.head\.convolution\.\w+ is \(8,"):
         fit(replace(first, method=wider, init=str(tmp_path / "first" / "model")), tmp_path / "second")
+
+
+def test_a_run_with_entities_goes_on_as_if_nothing_had_been(tmp_path):
+    recipe = small_entity_recipe(MaskConfig(start=0.5))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert fit(recipe, whole) == 6
+    terms = [set(loss) - {"total", "cross", "entity"} for _, loss in losses(whole)]
+    assert terms == [set()] * 3 + [{"masks"}] * 3
+
+    shutil.copytree(whole, stopped)
+    for lost in ("model", "state/step-00000006"):
+        shutil.rmtree(stopped / lost)
+    assert fit(recipe, stopped, resume_run=True) == 6
+    assert losses(stopped) == losses(whole)
+    weights = [load_file(run / "model" / "weights.safetensors") for run in (stopped, whole)]
+    assert_close(*weights, atol=0, rtol=0)
+
+
+def test_a_second_stage_starts_with_all_that_the_first_one_had(tmp_path, caplog):
+    first = small_entity_recipe(None, steps=2, average_decay=0.0)
+    fit(first, tmp_path / "first")
+    init = str(tmp_path / "first")
+    second = replace(small_entity_recipe(MaskConfig(start=0.0), steps=1, learning_rate=1e-9), init=init)
+    with caplog.at_level("INFO"):
+        fit(second, tmp_path / "second")
+    new = next(message for message in caplog.messages if message.startswith("starting from"))
+    assert "masks.teacher" in new and "entity" not in new
+    (_, old), (_, now) = (resume.load_state(tmp_path / run) for run in ("first", "second"))
+    kept = [name for name in old if name.startswith("model/")]
+    assert any(name.startswith("model/entity.decoder.") for name in kept)
+    for name in kept:
+        assert torch.allclose(old[name], now[name], atol=1e-6), name
+        if name.startswith("model/image."):
+            assert torch.allclose(old[name], now[name.replace("image.", "masks.teacher.", 1)], atol=1e-6), name
+    assert losses(tmp_path / "second")[0][1].keys() == {"total", "cross", "entity", "masks"}
+
+
+@pytest.mark.slow
+def test_a_run_with_entities_learns_which_caption_is_whose(tmp_path):
+    recipe = small_entity_recipe(None, steps=70, batch_size=16, learning_rate=3e-3, warm_up_steps=7, save_every=70)
+    fit(replace(recipe, data=replace(recipe.data, shapes=64)), tmp_path)
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    last = rows[-10:]
+    assert sum(row["loss"]["cross"] for row in last) / 10 < 0.6 * rows[0]["loss"]["cross"]
+    assert sum(row["health"]["retrieval_accuracy"] for row in last) / 10 > 4 / 16

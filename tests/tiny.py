@@ -13,9 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maskfree.data.transforms import ViewConfig
+from maskfree.methods.groupvit import GroupViTConfig
+from maskfree.methods.ovsegmentor import EntityConfig, MaskConfig, OVSegmentorConfig
 from maskfree.methods.student import StudentConfig, StudentViews
-from maskfree.methods.vilseg import ClusterConfig, ViewConfig, ViLSeg, ViLSegConfig, VisionConfig
-from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.methods.vilseg import ClusterConfig, ViLSeg, ViLSegConfig, VisionConfig
+from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.nn.grouping_encoder import GroupingEncoderConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
 
 TINY_IMAGE = ImageEncoderConfig(
     family="mobilenet_v2",
@@ -34,6 +39,9 @@ TINY_TEXT = TextEncoderConfig(
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     },
+)
+TINY_GROUPING = GroupingEncoderConfig(
+    side_px=64, dim=21, num_heads=3, depths=(1, 1), num_groups=4, num_tokens=4, drop_path=0.0
 )
 CAPTIONS = (
     "a dog runs on the green grass",
@@ -59,6 +67,50 @@ def tiny_vilseg_config(**changes: Any) -> ViLSegConfig:
         "views": ViewConfig(side_px=64),
     }
     return ViLSegConfig(**(settings | changes))
+
+
+def tiny_groupvit_config(**changes: Any) -> GroupViTConfig:
+    """A GroupViT of a few thousand weights, with 18 dimensions, 9 and 4 groups and patches of 16 px."""
+    settings: dict[str, Any] = {
+        "weights": None,
+        "vision": {
+            "hidden_size": 24,
+            "intermediate_size": 40,
+            "num_hidden_layers": 4,
+            "depths": [2, 1, 1],
+            "num_group_tokens": [9, 5, 0],
+            "num_output_groups": [9, 4, 0],
+            "num_attention_heads": 3,
+            "image_size": 64,
+        },
+        "text": {
+            "vocab_size": 400,
+            "hidden_size": 20,
+            "intermediate_size": 30,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 32,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+        },
+        "projections": {"projection_dim": 18, "projection_intermediate_dim": 50},
+        "views": ViewConfig(side_px=64),
+    }
+    return GroupViTConfig(**(settings | changes))
+
+
+def tiny_ovsegmentor_config(**changes: Any) -> OVSegmentorConfig:
+    """An OVSegmentor of a few thousand weights, all terms on, with 18 dimensions, 4 groups and patches of 16 px."""
+    settings: dict[str, Any] = {
+        "image": TINY_GROUPING,
+        "text": TINY_TEXT,
+        "tokenizer": None,
+        "embed_dim": 18,
+        "entity": EntityConfig(num_heads=3),
+        "masks": MaskConfig(start=0.0),
+        "views": ViewConfig(side_px=64),
+    }
+    return OVSegmentorConfig(**(settings | changes))
 
 
 def tiny_student_config(**changes: Any) -> StudentConfig:

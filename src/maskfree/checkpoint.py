@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from maskfree.method import Method, MethodConfig
+from maskfree.optim import has_prefix
 from maskfree.text.tokenize import Tokenizer
 
 FORMAT = 1
@@ -130,8 +131,10 @@ def load(
     return method.to(device).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
 
 
-def start_from(folder: Path, method: Method) -> list[str]:
+def start_from(folder: Path, method: Method, renamed: Mapping[str, str] | None = None) -> list[str]:
     """Load the weights of a checkpoint into METHOD, which may have more; return the names of those that stay as built.
+
+    RENAMED maps prefixes of the checkpoint's names to those of METHOD. Weights that METHOD has not are passed over.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -142,9 +145,18 @@ def start_from(folder: Path, method: Method) -> list[str]:
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
     state = method.state_dict()
     with safe_open(path, "pt") as file:
-        shared = {name: state[name] for name in file.keys() if name in state}  # noqa: SIM118 - no dict
-    method.load_state_dict(_unpack(path, shared), strict=False)
-    return sorted(state.keys() - shared.keys())
+        names = {name: _renamed(name, renamed or {}) for name in file.keys()}  # noqa: SIM118 - no dict
+    shared = {name: state[here] for name, here in names.items() if here in state}
+    loaded = {names[name]: tensor for name, tensor in _unpack(path, shared).items()}
+    method.load_state_dict(loaded, strict=False)
+    return sorted(state.keys() - loaded.keys())
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    for prefix, here in prefixes.items():
+        if has_prefix(name, prefix):
+            return here + name.removeprefix(prefix)
+    return name
 
 
 class _NoRandomFill(TorchFunctionMode):

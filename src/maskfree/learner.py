@@ -41,7 +41,9 @@ class TrainConfig:
     warm_up_steps: int = 100
     """Steps over which the rate rises."""
     schedule: Literal["cosine", "polynomial"] = "cosine"
-    """How the rate falls afterwards, to zero at the last step."""
+    """How the rate falls afterwards, until the last step."""
+    final_rate: float = 0.0
+    """Share of the rate that is left at the last step."""
     rates: tuple[tuple[str, float], ...] = ()
     """Prefixes of parameters' names with a factor on the learning rate; the longest prefix wins."""
     frozen: tuple[str, ...] = ()
@@ -80,6 +82,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "num_nodes", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.final_rate <= 1:
+            raise ValueError(f"train.final_rate is {self.final_rate}, must be in [0, 1]")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"train.average_decay is {self.average_decay}, must be in [0, 1)")
         if self.devices != "auto" and not self.devices.isdecimal():
@@ -120,7 +124,8 @@ class Learner:
         if config.frozen_steps and self.step == config.frozen_steps:
             self._freeze()  # that is, thaw; and tell the processes' wrapper, which lists what takes gradients once
             self.module = self._fabric.setup_module(_Forward(self.method))
-        self.rate = config.learning_rate * SCHEDULES[config.schedule](self.step, config.steps, config.warm_up_steps)
+        schedule = SCHEDULES[config.schedule]
+        self.rate = config.learning_rate * schedule(self.step, config.steps, config.warm_up_steps, config.final_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["rate"]
         reports = []

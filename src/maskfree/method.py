@@ -54,6 +54,12 @@ class Method(nn.Module, ABC):
     def stride_px(self) -> int:
         """Pixels a patch spans on each side."""
 
+    def begin(self, tokenizer: Any) -> None:
+        """Set first values that follow from other weights, which are there now; by default nothing.
+
+        TOKENIZER is a `maskfree.text.tokenize.Tokenizer`. Called once, before the first step of a run.
+        """
+
     def after_step(self, step: int, steps: int) -> None:
         """Update what gradients do not reach after step STEP of STEPS, counted from 0; by default nothing.
 
@@ -61,12 +67,35 @@ class Method(nn.Module, ABC):
         """
 
 
+@dataclass(frozen=True)
+class Partner:
+    """Another photo of the data, drawn anew in each pass, and the entity that it shares."""
+
+    entity: str
+    photo: Image  # RGB
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the data have for one sample."""
+
+    key: str
+    photo: Image  # RGB
+    captions: Sequence[str] = ()  # none of an unlabelled photo
+    partner: Partner | None = None  # where the transform takes one, and there is one
+
+
 class Transform(ABC):
     """What a method wants made of one sample, on a data worker, and how samples become a batch. Must be picklable."""
 
+    @property
+    def takes_partner(self) -> bool:
+        """Whether `sample` looks at the source's partner; by default it does not, and none is read."""
+        return False
+
     @abstractmethod
-    def sample(self, key: str, photo: Image, captions: Sequence[str], seed: int) -> Any:
-        """Augment one RGB photo; all randomness comes from SEED. CAPTIONS is empty for unlabelled photos."""
+    def sample(self, source: Source, seed: int) -> Any:
+        """Augment one photo; all randomness comes from SEED."""
 
     @abstractmethod
     def collate(self, samples: Sequence[Any]) -> Batch:

@@ -65,13 +65,14 @@ def cosine(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0) ->
     return warm_up(step, warm_up_steps) * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def polynomial(step: int, steps: int, warm_up_steps: int = 0, power: float = 0.9) -> float:
-    """Factor on the learning rate at STEP of STEPS: warm-up, then (1 - progress) ** POWER.
+def polynomial(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0, power: float = 0.9) -> float:
+    """Factor on the learning rate at STEP of STEPS: warm-up, then (1 - progress) ** POWER, from 1 to FINAL.
 
     >>> [round(polynomial(step, 5, power=1), 2) for step in range(5)]
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
-    return warm_up(step, warm_up_steps) * (1 - _progress(step, steps, warm_up_steps)) ** power
+    left = (1 - _progress(step, steps, warm_up_steps)) ** power
+    return warm_up(step, warm_up_steps) * (final + (1 - final) * left)
 
 
 def _progress(step: int, steps: int, warm_up_steps: int) -> float:

@@ -30,8 +30,9 @@ from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
 from maskfree.methods.student import Student, StudentConfig, StudentViews
 from maskfree.methods.vilseg import ViLSeg, ViLSegConfig
 from maskfree.nn.deeplab import Corrected
-from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.predict import PhotoError, Segmenter
 from maskfree.resume import differences, replace_bytes, replace_text
 from maskfree.train import Recipe, fit

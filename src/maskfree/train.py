@@ -26,6 +26,7 @@ from maskfree.learner import Learner, TrainConfig
 from maskfree.method import Method, MethodConfig, Transform
 from maskfree.monitor import Monitor
 from maskfree.processes import launch
+from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,10 @@ class Recipe:
     inference: Inference = field(default_factory=Inference)
     """How the trained model sees photos where nothing else is asked."""
     init: str | None = None
-    """A model by name, or a checkpoint's folder, whose weights and tokenizer the run starts from."""
+    """A model by name, a checkpoint's folder, or a finished run's with all that only training has: the run starts from
+    its weights and tokenizer."""
+    init_names: tuple[tuple[str, str], ...] = ()
+    """Prefixes of the names of those weights, each with what it is here."""
 
 
 def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
@@ -68,17 +72,19 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     data.check()
     fabric = launch(config.accelerator, config.devices, config.num_nodes, config.precision, config.unused_parameters)
     resume.check_run(out, settings, FREE_SETTINGS, resume_run)
-    start = model_folder(recipe.init) if recipe.init else None
+    start = _Start.find(recipe.init) if recipe.init else None
     if data.shapes:
         if fabric.is_global_zero:
-            shapes.write(out / "data", data.shapes)
+            finder = EntitySet.read("shapes") if data.index else None
+            shapes.write(out / "data", data.shapes, finder=finder)
         fabric.barrier()
-        data = replace(data, shapes=0, shards=(str(out / "data"),))
+        index = str(out / "data" / shapes.INDEX) if data.index else ""
+        data = replace(data, shapes=0, shards=(str(out / "data"),), index=index)
     tokenizer = Tokenizer.from_source(_tokenizer_source(recipe, start, out))
     step, tensors = resume.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
     torch.manual_seed(seed_of(config.seed, "weights"))
-    learner = Learner(fabric, _built(recipe, start), config, stream.num_streams, step)
+    learner = Learner(fabric, _built(recipe, start, tokenizer), config, stream.num_streams, step)
     if tensors is not None:
         learner.restore(tensors)
         log.info("going on after step %d of %d", step, config.steps)
@@ -102,18 +108,58 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     return learner.step
 
 
-def _tokenizer_source(recipe: Recipe, start: Path | None, out: Path) -> str:
+@dataclass(frozen=True)
+class _Start:
+    """Where a run's first weights come from."""
+
+    model: Path
+    run: Path | None
+    """The finished run that MODEL came out of, if it was asked for."""
+
+    @classmethod
+    def find(cls, init: str) -> _Start:
+        run = Path(init)
+        if (run / "run.json").is_file() and (run / "model").is_dir():
+            return cls(run / "model", run)
+        return cls(model_folder(init), None)
+
+
+def _tokenizer_source(recipe: Recipe, start: _Start | None, out: Path) -> str:
     if start is not None:
-        return str(start)
+        return str(start.model)
     return str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
 
 
-def _built(recipe: Recipe, start: Path | None) -> Method:
+def _built(recipe: Recipe, start: _Start | None, tokenizer: Tokenizer) -> Method:
     method = recipe.method.build()
     if start is not None:
-        fresh = checkpoint.start_from(start, method)
-        log.info("starting from %s; new are %s", recipe.init, ", ".join(fresh) or "no weights")
+        fresh = checkpoint.start_from(start.model, method, dict(recipe.init_names))
+        if start.run is not None:
+            fresh = _with_training_parts(start.run, method, fresh)
+        parts = sorted({_part(name) for name in fresh})
+        log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
+    method.begin(tokenizer)
     return method
+
+
+def _part(name: str) -> str:
+    """The part of a method, such as `image.binding`, that the weight NAME belongs to."""
+    return ".".join(name.split(".")[:2])
+
+
+def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[str]:
+    """Fill what is MISSING in METHOD, such as a decoder, from the last state of RUN; return what stays as built.
+
+    Raises:
+        ValueError: a tensor of that state has another shape.
+    """
+    state = resume.load_state(run)
+    tensors = {name: state[1][f"model/{name}"] for name in missing if state and f"model/{name}" in state[1]}
+    try:
+        method.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{run} does not fit the method: {error}") from error
+    return [name for name in missing if name not in tensors]
 
 
 def _loop(

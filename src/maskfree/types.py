@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,35 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class EntityTexts:
+    """What the captions of a batch say of entities, made into training texts."""
+
+    questions: Tokens  # b captions whose entities are masked
+    answers: Tokens  # b prompted sentences that name what was masked
+    masked: Bool[Tensor, " b"]  # whether anything was
+    targets: Int[Tensor, "b l"]  # number of the entity that each token of the questions hides; -1 hides none
+    labels: Tokens | None = None  # t prompted entities of each photo, b * t texts
+    labelled: Bool[Tensor, "b t"] | None = None  # False: the photo has fewer, and the label is anything
+
+    def to(self, device: torch.device) -> EntityTexts:
+        """Return the same texts on DEVICE."""
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
+class Partners:
+    """For each photo another one that shares an entity with it."""
+
+    images: Float[Tensor, "b 3 h w"]
+    entities: Tokens  # b prompted names of what they share
+    present: Bool[Tensor, " b"]  # False: there is no partner, and the row is anything
+
+    def to(self, device: torch.device) -> Partners:
+        """Return the same partners on DEVICE."""
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a method trains on. Fields that its transform does not fill are None.
 
@@ -57,12 +86,23 @@ class Batch:
     words: Tokens | None = None  # of all photos of the batch together
     word_weights: Float[Tensor, "b k"] | None = None  # share of each word among a photo's words; rows sum to at most 1
     labels: UInt8[Tensor, "b h w"] | None = None  # class of each pixel of the global view; 255 does not count
+    entities: EntityTexts | None = None
+    partners: Partners | None = None
     keys: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on DEVICE."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device) if isinstance(v, Tensor | Tokens) else v for k, v in moved.items()})
+        return _moved(self, device)
+
+
+Movable = TypeVar("Movable", EntityTexts, Partners, Batch)
+_ON_DEVICES = (Tensor, Tokens, EntityTexts, Partners)
+
+
+def _moved(record: Movable, device: torch.device) -> Movable:
+    """The same record with all its tensors on DEVICE."""
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return replace(record, **{k: v.to(device) if isinstance(v, _ON_DEVICES) else v for k, v in values.items()})
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,38 @@
 import itertools
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from shard_files import jpeg, pairs, write_tar
+from PIL import Image
+from shard_files import captioned, jpeg, pairs, write_index, write_tar
 
+from maskfree.data.entity_index import EntityIndex
+from maskfree.data.examples import Example
 from maskfree.data.loader import DataConfig, Loaded, NoSamples, Position, Share, Stream, build_loader, shuffled
+from maskfree.data.shards import find_shards
 from maskfree.method import Transform
 from maskfree.types import Batch
 
 
+@dataclass(frozen=True)
 class KeyTransform(Transform):
-    """A one-pixel view whose value comes from the seed; the key carries the caption."""
+    """A one-pixel view whose value comes from the seed; the key carries the caption, the partner's red and entity."""
 
-    def sample(self, key, photo, captions, seed):
-        return f"{key}:{','.join(captions)}", np.random.default_rng(seed).random()
+    with_partner: bool = False
+
+    @property
+    def takes_partner(self):
+        return self.with_partner
+
+    def sample(self, source, seed):
+        key = f"{source.key}:{','.join(source.captions)}"
+        if source.partner:
+            key += f":{source.partner.photo.getpixel((0, 0))[0]}:{source.partner.entity}"
+        return key, np.random.default_rng(seed).random()
 
     def collate(self, samples):
         values = torch.tensor([value for _, value in samples], dtype=torch.float32)
@@ -42,7 +57,7 @@ def shards(tmp_path):
 
 def make(folder, share=Share(0, 1), positions=None, batches_done=0, batch_size=3, **changes):  # noqa: B008
     data = replace(DataConfig(shards=(str(folder),), shuffle_buffer=4, workers=0), **changes)
-    stream = Stream(data, KeyTransform(), batch_size, 5, share)
+    stream = Stream(data, KeyTransform(bool(data.index)), batch_size, 5, share)
     stream.go_to(positions or stream.positions, batches_done)
     return stream
 
@@ -187,6 +202,7 @@ def test_shuffle_gives_every_example_once():
     [
         ({}, "exactly one of"),
         ({"shards": ("a",), "images": ("b",)}, "exactly one of"),
+        ({"images": ("a",), "index": "b"}, "data.index 'b'"),
         ({"shards": ("a",), "shuffle_buffer": 0}, "data.shuffle_buffer is 0"),
         ({"shards": ("a",), "workers": -1}, "data.workers is -1"),
     ],
@@ -194,3 +210,121 @@ def test_shuffle_gives_every_example_once():
 def test_bad_settings_are_named(settings, words):
     with pytest.raises(ValueError, match=words):
         DataConfig(**settings).check()
+
+
+ENTITIES = {
+    "a0": "dog", "a1": "cat", "a2": "cat dog", "a3": "bus", "a4": "",
+    "b0": "dog", "b1": "cat", "b2": "", "b3": "dog", "b4": "dog cat",
+    "c0": "dog", "c1": "cat", "c2": "",
+}  # fmt: skip
+REDS = {key: 16 * number for number, key in enumerate(ENTITIES)}
+PAIRED = {key: set(entities.split()) for key, entities in ENTITIES.items() if entities}
+
+
+@pytest.fixture
+def indexed(tmp_path):
+    """Three shards of photos that their red tells apart, whose captions name what `ENTITIES` says, and their index."""
+    for shard in "abc":
+        keys = [key for key in ENTITIES if key[0] == shard]
+        texts = [" and ".join(f"a {entity}" for entity in ENTITIES[key].split()) or "very blue" for key in keys]
+        photos = [Image.new("RGB", (40, 30), (REDS[key], 0, 0)) for key in keys]
+        write_tar(tmp_path / "shards" / f"{shard}.tar", captioned(keys, photos, texts))
+    write_index(tmp_path / "shards", tmp_path / "index")
+    return {"folder": tmp_path / "shards", "index": str(tmp_path / "index")}
+
+
+def partners_of(loaded):
+    """The pass, the photo and (key, entity) of its partner, if any, of each sample; batches are of one."""
+    for item in loaded:
+        ((key, _, *partner),) = (text.split(":") for text in item.batch.keys)
+        match = [other for other, red in REDS.items() if partner and abs(red - int(partner[0])) < 4]
+        assert len(match) == bool(partner)
+        yield (item.position.turn, key), (match[0], partner[1]) if partner else None
+
+
+def test_photos_without_entity_are_passed_over_and_not_broken(indexed):
+    loaded = take(make(**indexed, batch_size=5), 4)
+    assert sorted(keys_of(loaded)) == sorted([*PAIRED] * 2)
+    assert loaded[-1].position == Position(1, 10, 0)
+
+
+def test_partner_is_another_photo_that_shares_the_entity(indexed):
+    pairs = dict(partners_of(take(make(**indexed, batch_size=1), 300)))
+    for (_, key), partner in pairs.items():
+        if key == "a3":
+            assert partner is None  # there is no other bus
+        else:
+            other, entity = partner
+            assert other != key and entity in PAIRED[key] & PAIRED[other]
+    drawn = {partner for (_, key), partner in pairs.items() if key == "a0"}
+    assert drawn == {(other, "dog") for other in ("a2", "b0", "b3", "b4", "c0")}
+    assert {partner[1] for (_, key), partner in pairs.items() if key == "a2"} == {"dog", "cat"}
+
+
+def test_partners_follow_from_seed_pass_and_key_whatever_the_workers(indexed):
+    alone = dict(partners_of(take(make(**indexed, batch_size=1), 40)))
+    assert [alone[0, key] for key in PAIRED] != [alone[1, key] for key in PAIRED]
+    for workers in (1, 2):
+        several = dict(partners_of(take(make(**indexed, batch_size=1, workers=workers), 36, workers)))
+        assert several.keys() & alone.keys() and len(several.keys() & alone.keys()) >= 30
+        assert all(alone[place] == several[place] for place in several.keys() & alone.keys())
+    shares = [dict(partners_of(take(make(**indexed, share=Share(i, 2), batch_size=1), 10))) for i in range(2)]
+    first = [{key for turn, key in part if turn == 0} for part in shares]
+    assert first[0] | first[1] == set(PAIRED) and not first[0] & first[1]
+    assert all(alone[place] == part[place] for part in shares for place in part.keys() & alone.keys())
+
+
+@pytest.mark.parametrize("done", [4, 13])
+def test_indexed_stream_goes_on_where_it_was(indexed, done):
+    whole = take(make(**indexed, batch_size=2), 18)
+    rest = take(make(**indexed, batch_size=2, positions=[whole[done - 1].position], batches_done=done), 18 - done)
+    assert contents(rest) == contents(whole[done:])
+    assert [item.position for item in rest] == [item.position for item in whole[done:]]
+
+
+def test_a_partner_that_cannot_be_read_is_none_and_named_once_a_pass(indexed, caplog, monkeypatch):
+    monkeypatch.setattr(EntityIndex, "partner", lambda self, row, rng: ("dog", Example("d", "d.tar", b"torn")))
+    with caplog.at_level(logging.WARNING):
+        loaded = take(make(**indexed, batch_size=1), 20)
+    assert not any(partner for _, partner in partners_of(loaded))
+    assert loaded[-1].position == Position(1, 10, 0)
+    assert len([line for line in caplog.messages if "no partner for sample" in line]) == 2
+
+
+def test_no_partner_is_read_for_a_transform_that_takes_none(indexed, monkeypatch):
+    asked = []
+    monkeypatch.setattr(EntityIndex, "partner", lambda self, row, rng: asked.append(row))
+    stream = make(**indexed, batch_size=5)
+    take(stream, 2)
+    assert len(asked) == len(PAIRED)
+    stream.transform = KeyTransform()
+    assert sorted(keys_of(take(stream, 2))) == sorted(PAIRED) and len(asked) == len(PAIRED)
+
+
+def test_broken_photos_are_counted_with_an_index_too(indexed):
+    (indexed["folder"] / "d.tar").write_bytes(b"")
+    write_tar(indexed["folder"] / "d.tar", [("torn.jpg", b"x"), ("torn.txt", b"a dog"), ("mute.jpg", jpeg())])
+    write_index(indexed["folder"], Path(indexed["index"]).with_name("again"))
+    indexed["index"] = str(Path(indexed["index"]).with_name("again"))
+    loaded = take(make(**indexed, batch_size=1, shuffle_buffer=1), 30)
+    assert sorted(keys_of(loaded)) == sorted([*PAIRED] * 3)
+    assert 4 <= loaded[-1].position.broken <= 6
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="the system does not count the bytes that are read")
+def test_the_shard_of_a_partner_is_not_read_whole(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, 2**23, dtype=np.uint8).tobytes()
+    large = [("x.jpg", jpeg()), ("x.txt", b"a dog"), ("y.jpg", noise), ("y.txt", b"a cat")]
+    write_tar(tmp_path / "shards" / "a.tar", [*large, ("z.jpg", jpeg(1)), ("z.txt", b"a dog")])
+    write_index(tmp_path / "shards", tmp_path / "index")
+    index = EntityIndex.open(tmp_path / "index", find_shards([str(tmp_path / "shards")]))
+    for key, other in (("x", "z"), ("z", "x")):
+        before = bytes_read()
+        entity, example = index.partner(index.find(key), np.random.default_rng(0))
+        assert (entity, example.key) == ("dog", other)
+        assert bytes_read() - before < 2**20
+
+
+def bytes_read():
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])

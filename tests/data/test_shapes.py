@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from maskfree.data import shapes
+from maskfree.data.entity_index import EntityIndex
 from maskfree.data.examples import decode
 from maskfree.data.shards import find_shards, read_shards
+from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
 
 
@@ -36,3 +38,21 @@ def test_written_once_and_readable(tmp_path, photos):
     shapes.write(tmp_path / "again", photos)
     for file in folder.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_index_knows_the_shapes_that_captions_name(tmp_path):
+    finder = EntitySet.read("shapes")
+    assert finder.entities == shapes.SHAPES
+    shapes.write(tmp_path / "data", 12, finder=finder)
+    shards = find_shards([str(tmp_path / "data")])
+    index = EntityIndex.open(tmp_path / "data" / shapes.INDEX, shards)
+    examples = {example.key: example for example in read_shards(shards)}
+    assert len(index) == len(examples) == 12
+    named = {key: {name for name in shapes.SHAPES if name in e.captions[0]} for key, e in examples.items()}
+    for key in examples:
+        row = index.find(key)
+        assert row is not None and set(index.entities_of(row)) == named[key]
+        found = index.partner(row, np.random.default_rng(0))
+        assert found and found[1].key != key and found[0] in named[key] & named[found[1].key]
+        assert found[1].photo == examples[found[1].key].photo
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

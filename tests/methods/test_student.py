@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.losses.pseudo_labels import IGNORE
+from maskfree.method import Source
 from maskfree.methods.student import Student, StudentViews, confident
 from maskfree.types import Batch
 from tiny import tiny_student_config
@@ -40,7 +41,7 @@ def sample(tmp_path: Path, views: StudentViews, seed: int, size: tuple[int, int]
     photo, labels = coded_photo(*size)
     write_map(tmp_path / "labels" / "street.png", labels)
     config = tiny_student_config(labels=str(tmp_path / "labels"), views=views)
-    return config.build_transform(None).sample("photos/street.jpg", photo, (), seed)
+    return config.build_transform(None).sample(Source("photos/street.jpg", photo), seed)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -74,7 +75,7 @@ def test_maps_may_have_another_size_than_the_photo(tmp_path):
     _, small = coded_photo(45, 30)
     write_map(tmp_path / "labels" / "street.png", small)
     transform = tiny_student_config(labels=str(tmp_path / "labels"), views=PLAIN).build_transform(None)
-    seen = transform.sample("street.jpg", photo, (), 3)
+    seen = transform.sample(Source("street.jpg", photo), 3)
     assert (((seen.image[0] * 255 - 40) / 80).round() == seen.labels).float().mean() > 0.93
 
 

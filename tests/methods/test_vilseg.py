@@ -13,7 +13,9 @@ from torch.testing import assert_close
 
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
-from maskfree.methods.vilseg import ClusterConfig, CrossConfig, ViLSegConfig, VisionConfig
+from maskfree.method import Source
+from maskfree.methods.vilseg import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.terms import CrossConfig
 from maskfree.types import Batch, Tokens
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
 
@@ -287,7 +289,7 @@ def part_of(batch: Batch, rows: slice) -> Batch:
 def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
     config = tiny_vilseg_config()
     transform = config.build_transform(tiny_tokenizer)
-    samples = [transform.sample(str(i), photo((90, 61)), CAPTIONS[:3], seed=i) for i in range(24)]
+    samples = [transform.sample(Source(str(i), photo((90, 61)), CAPTIONS[:3]), seed=i) for i in range(24)]
     batch = transform.collate(samples)
     assert batch.images.shape == batch.twins.shape == (24, 3, 64, 64)
     assert batch.local_views.shape == (24, 3, 3, 32, 32) and batch.local_boxes.shape == (24, 3, 4)
@@ -296,7 +298,7 @@ def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
         assert 0 < flags.float().mean() < 1
     assert ((batch.boxes[:, 2:] - batch.boxes[:, :2]) > 0).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= 1
     lean = only().build_transform(None)
-    bare = lean.collate([lean.sample("a", photo(), [], seed=0)])
+    bare = lean.collate([lean.sample(Source("a", photo()), seed=0)])
     assert bare.captions is bare.local_views is bare.twins is bare.twins_flipped is None
 
 
@@ -304,7 +306,7 @@ def test_recorded_geometry_is_that_of_the_view(tiny_tokenizer, photo):
     """The picture's red and green are its x and y, so a view's own colours tell where it was cut."""
     config = replace(tiny_vilseg_config(), views=replace(tiny_vilseg_config().views, jitter=(0.0, 0.0, 0.0, 0.0)))
     transform = config.build_transform(tiny_tokenizer)
-    batch = transform.collate([transform.sample(str(i), photo((200, 300)), CAPTIONS, seed=i) for i in range(8)])
+    batch = transform.collate([transform.sample(Source(str(i), photo((200, 300)), CAPTIONS), seed=i) for i in range(8)])
     views = [(batch.images, batch.boxes, batch.flipped)]
     views += [(batch.local_views[:, v], batch.local_boxes[:, v], batch.local_flipped[:, v]) for v in range(3)]
     for images, boxes, flipped in views:

@@ -17,6 +17,7 @@ from data.shard_files import jpeg, write_tar
 from maskfree import checkpoint
 from maskfree.data.loader import DataConfig
 from maskfree.learner import TrainConfig
+from maskfree.method import Source
 from maskfree.methods import vilseg_views
 from maskfree.methods.vilseg import ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg_words import WordsConfig, as_convolution, embed_tags, start_from_tags
@@ -74,7 +75,7 @@ def config(tmp_path: Path, tiny_tokenizer) -> ViLSegConfig:
 
 def collated(config: ViLSegConfig, tokenizer, photo, captions=CAPTIONED, seed: int = 0) -> Batch:
     transform = config.build_transform(tokenizer)
-    samples = [transform.sample(str(i), photo((90, 61)), texts, seed + i) for i, texts in enumerate(captions)]
+    samples = [transform.sample(Source(str(i), photo((90, 61)), texts), seed + i) for i, texts in enumerate(captions)]
     return transform.collate(samples)
 
 
@@ -110,7 +111,7 @@ def test_prompted_batches_are_prompted(config, tiny_tokenizer, photo):
 
 def test_as_many_batches_are_prompted_as_should_be(config, tiny_tokenizer, photo):
     transform = replace(config, words=replace(config.words, prompted=0.25)).build_transform(tiny_tokenizer)
-    drawn = [transform.sample("a", photo((16, 16)), ["a dog"], seed).prompted for seed in range(200)]
+    drawn = [transform.sample(Source("a", photo((16, 16)), ["a dog"]), seed).prompted for seed in range(200)]
     assert 0.15 < sum(drawn) / len(drawn) < 0.35
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -19,6 +20,24 @@ def test_pixels_are_projected_one_by_one(kind):
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_vectors_are_projected(kind):
     assert ProjectionConfig(kind, hidden=9).build_for_vectors(7, 4)(torch.randn(3, 7)).shape == (3, 4)
+
+
+def test_a_batch_norm_mlp_has_the_statistics_of_all_vectors():
+    """As the released OVSegmentor's ProjectMLP: convolutions of length 1 and a norm over samples and positions."""
+    projection = ProjectionConfig("batchnorm_mlp", hidden=9).build_for_vectors(7, 4).train()
+    widen, norm, narrow = (nn.Conv1d(7, 9, 1), nn.BatchNorm1d(9), nn.Conv1d(9, 4, 1))
+    with torch.no_grad():
+        for convolution, linear in ((widen, projection.widen), (narrow, projection.narrow)):
+            convolution.weight.copy_(linear.weight[..., None])
+            convolution.bias.copy_(linear.bias)
+    features = 3 + torch.randn(2, 5, 7)
+    expected = narrow(norm(widen(features.mT)).relu()).mT
+    assert_close(projection(features), expected)
+    assert_close(projection.norm.running_mean, norm.running_mean)
+    assert_close(projection.norm.running_var, norm.running_var)
+    assert projection(features[:, 0]).shape == (2, 4)
+    with pytest.raises(ValueError, match="'batchnorm_mlp' is for vectors only"):
+        ProjectionConfig("batchnorm_mlp").build_for_pixels(7, 4)
 
 
 def test_identity_needs_equal_widths():

@@ -1,46 +1,17 @@
-"""ViL-Seg's study from training to tables, with toy networks; and what the tables make of rows."""
+"""ViL-Seg's study from training to tables, with toy networks; and its figures."""
 
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
-from rich.console import Console
 
-from maskfree.data.benchmarks import benchmark
 from maskfree.data.loader import DataConfig
 from maskfree.learner import TrainConfig
 from maskfree.methods.vilseg import ClusterConfig
 from maskfree.recipes import vilseg_debug
-from maskfree.reproduce import study, vilseg
-from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, Direction, Options, compared, draw, found, tables
+from maskfree.reproduce import options, vilseg
+from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, Options, draw
 from tiny import TINY_TEXT, tiny_vilseg_config
-
-
-@pytest.fixture
-def data(tmp_path, photo):
-    """A coco-mini of two photos and a CamVid of two training photos and one for validation."""
-    root = tmp_path / "data"
-    (root / "coco-mini" / "images").mkdir(parents=True)
-    for i in (1, 2):
-        photo((64, 48)).save(root / "coco-mini" / "images" / f"{i}.jpg")
-    square = [[0, 0, 32, 0, 32, 24, 0, 24]]
-    content = {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in (1, 2)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())],
-        "annotations": [{"image_id": i, "category_id": 0, "area": 768, "segmentation": square} for i in (1, 2)],
-    }
-    (root / "coco-mini" / "instances.json").write_text(json.dumps(content))
-    for part, names in (("train", "ab"), ("val", "c")):
-        for folder in ("images", "labels"):
-            (root / "camvid" / part / folder).mkdir(parents=True)
-        for name in names:
-            photo((64, 48)).save(root / "camvid" / part / "images" / f"{name}.jpg")
-            labels = np.zeros((48, 64), np.uint8)
-            labels[:, 20:] = 3
-            Image.fromarray(labels).save(root / "camvid" / part / "labels" / f"{name}.png")
-    return root
 
 
 def recipe(**settings):
@@ -53,18 +24,10 @@ def recipe(**settings):
 
 
 @pytest.mark.slow
-def test_the_study_trains_measures_and_goes_on(data, tmp_path, monkeypatch, capsys):
-    trained = []
-
-    def counted(one, *arguments, **keywords):
-        trained.append(one.name)
-        return fit(one, *arguments, **keywords)
-
-    fit = study.fit
-    monkeypatch.setattr(study, "fit", counted)
+def test_the_study_trains_measures_and_goes_on(data, trained, tmp_path, capsys):
     small = {"head_photos": 8, "head_steps": 2, "student_steps": 2}
-    options = Options(data, (0,), tmp_path / "runs", tmp_path / "results", **small)
-    vilseg.reproduce(options, recipe())
+    chosen = Options(data, (0,), tmp_path / "runs", tmp_path / "results", **small)
+    vilseg.reproduce(chosen, recipe())
     assert trained == ["study-full", "study-without-vision"]
     (path,) = (tmp_path / "results").glob("*.json")
     content = json.loads(path.read_text())
@@ -80,12 +43,12 @@ def test_the_study_trains_measures_and_goes_on(data, tmp_path, monkeypatch, caps
 
     content["rows"] = content["rows"][:-2]
     path.write_text(json.dumps(content))
-    vilseg.reproduce(options, recipe())
+    vilseg.reproduce(chosen, recipe())
     assert len(trained) == 2
     assert len(json.loads(path.read_text())["rows"]) == len(content["rows"]) + 2
 
     with pytest.raises(ValueError, match=r"rows of another recipe.train.learning_rate"):
-        vilseg.reproduce(options, recipe(learning_rate=0.5))
+        vilseg.reproduce(chosen, recipe(learning_rate=0.5))
 
 
 def row(variant, seed, mean_iou, measure=COCO.name):
@@ -93,24 +56,6 @@ def row(variant, seed, mean_iou, measure=COCO.name):
 
 
 ROWS = [row(FULL, 0, 0.4), row(FULL, 1, 0.5), row(FULL, 2, 0.6), row(NO_VISION, 0, 0.3), row(NO_VISION, 1, 0.6)]
-
-
-def test_a_direction_compares_seed_by_seed():
-    direction = Direction("helps", FULL, NO_VISION, "Table 2")
-    ((name, gains),) = compared(ROWS, direction)
-    assert name == COCO.name
-    assert gains == pytest.approx([0.1, -0.1])
-    assert compared(ROWS, Direction("helps", STUDENT, FULL, "Table 1")) == []
-
-
-def test_tables_have_means_spreads_and_how_many_seeds_agree():
-    console = Console(width=200, file=None)
-    with console.capture() as captured:
-        console.print(*tables(ROWS))
-    text = captured.get()
-    assert "50.0 ± 10.0" in text
-    assert "1 of 2" in text
-    assert found(ROWS, NO_VISION, COCO.name) == {0: 0.3, 1: 0.6}
 
 
 def test_figures_are_drawn_of_what_is_there(tmp_path):
@@ -121,6 +66,6 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
 
 
 def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(vilseg, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="no text weights: name them with --text-weights"):
         vilseg.reproduce(Options(data, out=tmp_path / "runs", results=tmp_path / "results"))

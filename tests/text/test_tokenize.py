@@ -4,6 +4,7 @@ import pytest
 import tokenizers
 import torch
 
+from maskfree.data import shapes
 from maskfree.text.tokenize import Tokenizer
 from tiny import CAPTIONS
 
@@ -57,3 +58,29 @@ def test_absent_file_is_named(tmp_path):
         Tokenizer.from_file(tmp_path / "tokenizer.json")
     with pytest.raises(FileNotFoundError, match="no tokenizer in"):
         Tokenizer.from_source(str(tmp_path))
+
+
+def test_mask_token_in_a_text_is_one_token(tmp_path):
+    shapes.write(tmp_path / "data", 4)
+    first = Tokenizer.from_source(str(tmp_path / "data"))
+    first.save(tmp_path / "copy.json")
+    for tokenizer in (first, Tokenizer.from_file(tmp_path / "copy.json"), pickle.loads(pickle.dumps(first))):
+        assert tokenizer.mask_token == "[MASK]"
+        ids = tokenizer(["A photo [MASK], and [MASK]'s"]).ids[0]
+        assert (ids == tokenizer.mask_id).sum() == 2
+        assert len(ids) == 10  # the others are: a photo , and ' s, and both ends
+
+
+def test_mask_token_may_be_spelt_as_robertas():
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"dog": 0, "<mask>": 1}, unk_token="dog"))
+    model.add_special_tokens(["<mask>"])
+    assert (Tokenizer(model).mask_token, Tokenizer(model).mask_id) == ("<mask>", 1)
+
+
+def test_a_tokenizer_that_has_no_mask_token_says_so(tiny_tokenizer):
+    model = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 0, "[MASK]": 1, "[": 2}, unk_token="[UNK]"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    for tokenizer in (tiny_tokenizer, Tokenizer(model)):  # the second's is no special token, so texts split it
+        with pytest.raises(ValueError, match="no mask token") as caught:
+            _ = tokenizer.mask_id
+        assert "\n" not in str(caught.value)

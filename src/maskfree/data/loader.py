@@ -8,16 +8,18 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from maskfree.data.entity_index import EntityIndex
 from maskfree.data.examples import Example, decode
 from maskfree.data.images import find_photos, read_photos
 from maskfree.data.shards import find_shards, read_shards
-from maskfree.method import Transform
+from maskfree.method import Partner, Source, Transform
 from maskfree.types import Batch
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ class DataConfig:
     """Folders of photos without captions, for methods that need none."""
     shapes: int = 0
     """For a trial run: draw this many captioned photos of coloured shapes, and a tokenizer, and train on those."""
+    index: str = ""
+    """Folder written by `maskfree prepare entities` for these shards: photos without an entity are passed over, and
+    each photo comes with another that shares one. With shapes anything at all: the index is made of those drawn."""
     shuffle_buffer: int = 1000
     """Encoded samples that each worker holds, to mix those of a shard."""
     decode_px: int = 512
@@ -49,6 +54,10 @@ class DataConfig:
         """
         if (bool(self.shards) + bool(self.images) + bool(self.shapes)) != 1:
             raise ValueError("data needs exactly one of shards, images and shapes")
+        if self.index and self.images:
+            raise ValueError(
+                f"data.index {self.index!r} is an index of captioned shards: it does not go with data.images"
+            )
         for name, least in (("shapes", 0), ("shuffle_buffer", 1), ("decode_px", 0), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"data.{name} is {getattr(self, name)}, must be at least {least}")
@@ -117,13 +126,17 @@ def shuffled(examples: Iterator[Example], size: int, seed: int) -> Iterator[Exam
 class Stream(IterableDataset[Loaded | NoSamples]):
     """Batches without end for one process; its data workers split the part between them.
 
-    The order and all augmentation follow from SEED, the pass and the sample's key alone.
+    The order, all augmentation and the partners follow from SEED, the pass and the sample's key alone.
+
+    Raises:
+        ValueError, OSError: the data are not there, or the index does not fit them.
     """
 
     def __init__(self, data: DataConfig, transform: Transform, batch_size: int, seed: int, process: Share):
         self.units = find_shards(data.shards) if data.shards else find_photos(data.images)
         assert self.units, "the caller draws shapes first"
         self.read: Read = read_shards if data.shards else read_photos
+        self.index = EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
         self.data, self.transform, self.batch_size, self.seed = data, transform, batch_size, seed
         self.process = process
         self.num_streams = max(data.workers, 1)
@@ -152,10 +165,11 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         share = Share(self.process.index * len(self.positions) + index, self.process.count * len(self.positions))
         start = self.positions[index]
         broken, barren, seen = start.broken, 0, 0
+        partners = _Partners(self.index if self.transform.takes_partner else None, self.data.decode_px, self.seed)
         for turn in itertools.count(start.turn):
             skip = start.taken if turn == start.turn else 0
             mixed = shuffled(
-                share.examples(self.units, self.read, self.seed, turn),
+                filter(self._is_wanted, share.examples(self.units, self.read, self.seed, turn)),
                 self.data.shuffle_buffer,
                 seed_of(self.seed, "buffer", turn, share.index),
             )
@@ -170,14 +184,42 @@ class Stream(IterableDataset[Loaded | NoSamples]):
                     log.warning("skipped sample %r of %s: %s", example.key, example.source, reason)
                     continue
                 usable = True
-                sample = self.transform.sample(
-                    example.key, photo, example.captions, seed_of(self.seed, turn, example.key)
+                source = Source(example.key, photo, example.captions, partners.draw(example.key, turn))
+                yield (
+                    self.transform.sample(source, seed_of(self.seed, turn, example.key)),
+                    Position(turn, taken, broken),
                 )
-                yield sample, Position(turn, taken, broken)
             barren = 0 if usable else barren + 1
             if barren == share.count:  # parts move on with each pass, so this amounts to all of the data
                 named = ", ".join(self.units[:3]) + (", ..." if len(self.units) > 3 else "")
-                raise NoSamples(f"none of the {seen} samples read from {named} can be used")
+                known = f" and known to the index {self.data.index}" if self.index else ""
+                raise NoSamples(f"none of the {seen} samples read from {named}{known} can be used")
+
+    def _is_wanted(self, example: Example) -> bool:
+        """Whether the index has it; what cannot be read is let through, to be counted."""
+        return self.index is None or bool(example.problem) or self.index.find(example.key) is not None
+
+
+class _Partners:
+    """Draws a photo's partner; says so, once a pass, where one cannot be read, and the photo goes without it."""
+
+    def __init__(self, index: EntityIndex | None, decode_px: int, seed: int):
+        self._index, self._decode_px, self._seed = index, decode_px, seed
+        self._last_complaint = -1
+
+    def draw(self, key: str, turn: int) -> Partner | None:
+        """Return the partner of photo KEY in pass TURN; None without an index, or where no other shares an entity."""
+        row = self._index.find(key) if self._index else None
+        if self._index is None or row is None:
+            return None
+        try:
+            found = self._index.partner(row, np.random.default_rng(seed_of(self._seed, "partner", turn, key)))
+            return Partner(found[0], decode(found[1], self._decode_px)) if found else None
+        except Exception as error:  # as for the photo itself, which is not lost
+            if turn != self._last_complaint:
+                log.warning("no partner for sample %r: %s", key, " ".join(str(error).split()))
+            self._last_complaint = turn
+            return None
 
 
 def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]:

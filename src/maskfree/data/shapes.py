@@ -13,6 +13,8 @@ import tokenizers
 from PIL import Image, ImageDraw
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from maskfree.data.entity_preparation import Finder, Preparation
+
 COLOURS = {
     "red": (214, 40, 40),
     "green": (44, 160, 60),
@@ -23,13 +25,17 @@ COLOURS = {
     "black": (25, 25, 25),
 }
 SHAPES = ("circle", "square", "triangle")
+INDEX = "index"
 _SIZE = (144, 112)
 _SHARDS = 4
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def write(folder: Path, photos: int, seed: int = 0) -> None:
-    """Draw PHOTOS captioned photos into `shapes-*.tar` shards and a `tokenizer.json` in FOLDER, unless it exists."""
+def write(folder: Path, photos: int, seed: int = 0, finder: Finder | None = None) -> None:
+    """Draw PHOTOS captioned photos into `shapes-*.tar` shards and a `tokenizer.json` in FOLDER, unless it exists.
+
+    With a FINDER, that of the entity list "shapes", folder `INDEX` below it gets their index by entity.
+    """
     if folder.exists():
         return
     rng = np.random.default_rng(seed)
@@ -47,6 +53,8 @@ def write(folder: Path, photos: int, seed: int = 0) -> None:
                 _add(tar, f"shape{number:05d}.jpg", encoded.getvalue())
                 _add(tar, f"shape{number:05d}.json", json.dumps({"captions": captions}).encode())
     _tokenizer(texts).save(str(unfinished / "tokenizer.json"))
+    if finder is not None:
+        _index(unfinished, finder)
     unfinished.rename(folder)
 
 
@@ -75,6 +83,13 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
     return Image.fromarray(grainy), captions
 
 
+def _index(folder: Path, finder: Finder) -> None:
+    work = Preparation(tuple(sorted(folder.glob("*.tar"))), folder / INDEX, workers=1)
+    work.start({}, resume=False)
+    work.find(finder, lambda steps, name, number: steps)
+    work.finish(finder, {})
+
+
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
@@ -91,6 +106,7 @@ def _tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.add_special_tokens(list(_SPECIAL))  # else "[MASK]" in a text is spelt out
     ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single="[CLS] $A [SEP]", special_tokens=ends

@@ -85,7 +85,7 @@ def _example(shard: str, fields: Mapping[str, Any]) -> Example:
     if photo is None:
         return Example(key, shard, problem=f"no photo ({', '.join(PHOTO_SUFFIXES)})")
     try:
-        captions = _captions(fields)
+        captions = captions_of(fields)
     except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or JSON of another shape
         return Example(key, shard, problem=f"unreadable captions: {error}")
     if not captions:
@@ -93,8 +93,12 @@ def _example(shard: str, fields: Mapping[str, Any]) -> Example:
     return Example(key, shard, photo, captions)
 
 
-def _captions(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Captions of `json` ("captions" or "caption"), else the text of `txt`; blank ones are left out."""
+def captions_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the captions of `json` ("captions" or "caption"), else the text of `txt`; blank ones are left out.
+
+    Raises:
+        ValueError, TypeError: they are not JSON, not UTF-8, or JSON of another shape.
+    """
     texts: list[str] = []
     record = json.loads(fields["json"]) if "json" in fields else None
     if isinstance(record, dict) and record.get("captions"):

@@ -20,11 +20,12 @@ from torch.nn import functional as F
 
 from maskfree.data.transforms import recolour
 from maskfree.losses.pseudo_labels import IGNORE, best_of_synonyms, pixel_cross_entropy
-from maskfree.method import Method, MethodConfig, Transform
+from maskfree.method import Method, MethodConfig, Source, Transform
 from maskfree.nn.deeplab import AtrousPyramid, Corrected
 from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
-from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 _GREY = (128, 128, 128)
@@ -201,8 +202,8 @@ class StudentTransform(Transform):
     thresholds: tuple[int, ...]
     views: StudentViews
 
-    def sample(self, key: str, photo: Image.Image, captions: Sequence[str], seed: int) -> Sample:
-        """Augment one RGB photo; all randomness comes from SEED.
+    def sample(self, source: Source, seed: int) -> Sample:
+        """Augment one photo; all randomness comes from SEED.
 
         Raises:
             FileNotFoundError: it has no label map.
@@ -210,16 +211,16 @@ class StudentTransform(Transform):
         """
         rng = np.random.default_rng(seed)
         views = self.views
-        window = _Window.draw(rng, photo.size, views)
-        labels = confident(self.labels / f"{Path(key).stem}.png", self.thresholds)
-        image = window.cut(photo, Image.Resampling.BILINEAR, _GREY)
+        window = _Window.draw(rng, source.photo.size, views)
+        labels = confident(self.labels / f"{Path(source.key).stem}.png", self.thresholds)
+        image = window.cut(source.photo, Image.Resampling.BILINEAR, _GREY)
         labels = np.asarray(window.cut(Image.fromarray(labels), Image.Resampling.NEAREST, IGNORE))
         pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1)).float().div_(255)
         flipped = bool(rng.random() < views.mirror)
         if flipped:
             pixels, labels = pixels.flip(-1), labels[:, ::-1]
         return Sample(
-            key=key,
+            key=source.key,
             image=recolour(pixels.contiguous(), rng, *views.jitter),
             labels=torch.from_numpy(labels.copy()),
             box=torch.tensor(window.box),

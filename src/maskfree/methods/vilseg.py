@@ -15,12 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskfree.data.transforms import ViewConfig
 from maskfree.grouping.kmeans import kmeans
-from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.method import Method, MethodConfig
 from maskfree.methods.vilseg_terms import (
     ClusterTerm,
-    CrossTerm,
     Distillation,
     LiteralVision,
     VisionTerm,
@@ -29,10 +28,12 @@ from maskfree.methods.vilseg_views import ViLSegTransform
 from maskfree.methods.vilseg_words import WordsConfig, WordsTerm, embed_tags, start_from_tags
 from maskfree.nn.cluster_head import ClusterHead
 from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
-from maskfree.nn.encoders import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.pretrained import read_classifier
 from maskfree.nn.projection import DinoHead, NearIdentity, ProjectionConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.nn.visual_words import VisualWords
+from maskfree.terms import CrossConfig, CrossTerm
 from maskfree.text.tags import kinds_of
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
@@ -113,30 +114,16 @@ class ViLSeg(Method):
         """Pixels a patch spans on each side."""
         return self.image.encoder.stride_px
 
+    def begin(self, tokenizer: Tokenizer) -> None:
+        """Start the teacher of L_vision from the image encoder's weights."""
+        if self.vision is not None:
+            self.vision.begin(self.image)
+
     def after_step(self, step: int, steps: int) -> None:
         """Move the teacher and its centre; keep the temperature in its bounds."""
         self.cross.after_step()
         if self.vision is not None:
             self.vision.after_step(self.image, step / steps)
-
-
-@dataclass(frozen=True)
-class CrossConfig:
-    """L_cross. Differs: the paper prints `symmetric` False and names no temperature."""
-
-    weight: float = 1.0
-    symmetric: bool = True  # also text to image
-    initial_scale: float = 1 / 0.07  # 1 / temperature
-    max_scale: float = 100.0
-
-    def build(self) -> CrossTerm:
-        """Make the term."""
-        return CrossTerm(
-            weight=self.weight,
-            contrast=info_nce if self.symmetric else image_to_text,
-            initial_scale=self.initial_scale,
-            max_scale=self.max_scale,
-        )
 
 
 @dataclass(frozen=True)
@@ -206,16 +193,6 @@ class ClusterConfig:
             displacement=self.displacement,
             lamb=self.lamb,
         )
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """The global view and the augmentations."""
-
-    side_px: int = 224
-    scale: tuple[float, float] = (0.4, 1.0)  # share of the photo's area
-    mirror: float = 0.5  # probability, of each view by itself
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,20 @@
-"""The three terms of ViL-Seg's objective, each with the parameters and the state that it owns."""
+"""L_vision and L_cluster of ViL-Seg's objective, each with the parameters and the state that it owns."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from copy import deepcopy
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maskfree.losses.contrastive import retrieval_accuracy
 from maskfree.losses.distillation import entropy, global_to_local, moved_centre, self_distillation
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
 from maskfree.nn.cluster_head import ClusterHead
+from maskfree.terms import Gather, follow
 from maskfree.types import Losses
-
-Gather = Callable[[Tensor], Tensor]
-Contrast = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class CrossTerm(nn.Module):
-    """L_cross: image-text contrast over the global batch, with a learned, bounded scale (1 / temperature)."""
-
-    def __init__(self, *, weight: float, contrast: Contrast, initial_scale: float, max_scale: float):
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
-        self._weight, self._contrast, self._max_log_scale = weight, contrast, math.log(max_scale)
-
-    @property
-    def scale(self) -> float:
-        """The inverse temperature, within its bounds."""
-        return self.log_scale.detach().clamp_max(self._max_log_scale).exp().item()
-
-    def forward(self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], gather: Gather) -> Losses:
-        """Compare unit-norm embeddings; those of all processes are each other's negatives."""
-        image, text = gather(image).float(), gather(text).float()
-        scale = self.log_scale.clamp_max(self._max_log_scale).exp()
-        health = {"logit_scale": scale.detach(), "retrieval_accuracy": retrieval_accuracy(image, text).detach()}
-        return Losses({"cross": self._weight * self._contrast(image, text, scale)}, health)
-
-    def after_step(self) -> None:
-        """Keep the scale where its gradient still lives."""
-        with torch.no_grad():
-            self.log_scale.clamp_(max=self._max_log_scale)
 
 
 class VisionTerm(nn.Module, ABC):
@@ -59,6 +29,10 @@ class VisionTerm(nn.Module, ABC):
         gather: Gather,
     ) -> Losses:
         """Compare the features of the global view (IMAGES, OVERALL) with those of its local views."""
+
+    @abstractmethod
+    def begin(self, image: nn.Module) -> None:
+        """Start from IMAGE, the trained image encoder with its first weights."""
 
     @abstractmethod
     def after_step(self, image: nn.Module, progress: float) -> None:
@@ -84,6 +58,9 @@ class LiteralVision(VisionTerm):
         logits = self.head(overall)
         health = _assignment_health("vision", gather(logits.detach()).float().softmax(-1))
         return Losses({"vision": self._weight * global_to_local(logits, self.head(local))}, health)
+
+    def begin(self, image: nn.Module) -> None:
+        """Nothing to start."""
 
     def after_step(self, image: nn.Module, progress: float) -> None:
         """Nothing follows."""
@@ -133,14 +110,17 @@ class Distillation(VisionTerm):
         )
         return Losses({"vision": self._weight * loss}, health)
 
+    def begin(self, image: nn.Module) -> None:
+        """Make the teacher the student's copy, which it was already unless a checkpoint was read since."""
+        self.teacher.load_state_dict(image.state_dict())
+        self.teacher_head.load_state_dict(self.head.state_dict())
+
     @torch.no_grad()
     def after_step(self, image: nn.Module, progress: float) -> None:
         """Move the teacher, with a momentum that rises to 1 as a cosine, and the centre."""
         momentum = 1 - (1 - self._teacher_momentum) * (math.cos(math.pi * progress) + 1) / 2
-        students = [*image.parameters(), *self.head.parameters()]
-        teachers = [*self.teacher.parameters(), *self.teacher_head.parameters()]
-        for teacher, student in zip(teachers, students, strict=True):
-            teacher.lerp_(student, 1 - momentum)
+        follow(self.teacher, image, momentum)
+        follow(self.teacher_head, self.head, momentum)
         if self._seen:
             self.centre.copy_(moved_centre(self.centre, torch.stack(self._seen).mean(0), self._centre_momentum))
             self._seen.clear()

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from maskfree.data.transforms import crop, random_box, recolour
-from maskfree.method import Transform
+from maskfree.method import Source, Transform
 from maskfree.text.entities import nouns
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Tokens
@@ -53,9 +53,10 @@ class ViLSegTransform(Transform):
     prompt: str = "{}"  # for the words of a prompted batch
     prompted: float = 0.0  # probability
 
-    def sample(self, key: str, photo: Image, captions: Sequence[str], seed: int) -> Sample:
-        """Augment one RGB photo; all randomness comes from SEED."""
+    def sample(self, source: Source, seed: int) -> Sample:
+        """Augment one photo; all randomness comes from SEED."""
         rng = np.random.default_rng(seed)
+        photo, captions = source.photo, source.captions
         caption = captions[int(rng.integers(len(captions)))] if captions else None
         box = random_box(rng, photo.size, self.scale)
         flipped = bool(rng.random() < self.mirror)
@@ -66,7 +67,7 @@ class ViLSegTransform(Transform):
             twin = recolour(image.flip(-1) if twin_flipped else image.clone(), rng, *self.jitter)
         local = [self._local_view(photo, rng) for _ in range(self.num_local_views)]
         return Sample(
-            key=key,
+            key=source.key,
             caption=caption,
             image=image,
             box=torch.tensor(box),

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from maskfree.losses.words import bag_of_words, pixel_words, word_log_probabilities
 from maskfree.nn.embedders import TextEmbedder
-from maskfree.nn.encoders import ImageEncoder, TextEncoder
+from maskfree.nn.encoders import ImageEncoder
 from maskfree.nn.projection import NearIdentity
+from maskfree.nn.text_encoders import TextEncoder
 from maskfree.nn.visual_words import VisualWords
 from maskfree.text.tags import IMAGENET_TAGS, Tag, kinds_of, read_tags
 from maskfree.text.tokenize import Tokenizer

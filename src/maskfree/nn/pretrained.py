@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
-Value = bool | int | float | str | list[int] | list[str]
+Value = bool | int | float | str | list[int] | list[float] | list[str]
 
 _BASE_FIELDS = frozenset(transformers.PreTrainedConfig().to_dict())
 
@@ -47,6 +47,8 @@ def plain_fields(configuration: transformers.PreTrainedConfig) -> dict[str, Valu
     plain = {}
     for name in sorted(_fields(type(configuration))):  # published files keep fields of older versions too
         value = list(values[name]) if isinstance(values[name], tuple) else values[name]
+        if isinstance(value, list) and any(isinstance(item, float) for item in value):
+            value = [float(item) for item in value]  # whole numbers, too: a list has items of one kind
         if isinstance(value, bool | int | float | str | list):
             plain[name] = value
     return plain

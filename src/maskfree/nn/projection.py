@@ -15,18 +15,19 @@ from torch.nn.utils import parametrizations
 from maskfree.nn.visual_words import VisualWords
 
 _pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
+_VECTORS = {"near": "texts", "batchnorm_mlp": "vectors"}
 
 
 @dataclass(frozen=True)
 class ProjectionConfig:
     """How features become embeddings.
 
-    As they are, by one linear map, by two with a GELU between, by a linear map of unit vectors that starts as the
-    identity ("near"), or for pixels through visual words.
+    As they are, by one linear map, by two with a GELU between or with a batch normalisation and a ReLU, by a linear map
+    of unit vectors that starts as the identity ("near"), or for pixels through visual words.
     """
 
-    kind: Literal["identity", "linear", "mlp", "near", "words"] = "linear"
-    hidden: int = 2048  # width between the two maps of "mlp"
+    kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words"] = "linear"
+    hidden: int = 2048  # width between the two maps of "mlp" and "batchnorm_mlp"
     num_words: int = 1000  # of "words"
 
     def build_for_pixels(self, channels: int, dim: int) -> nn.Module:
@@ -36,7 +37,9 @@ class ProjectionConfig:
         return self._build(_pointwise, channels, dim)
 
     def build_for_vectors(self, channels: int, dim: int) -> nn.Module:
-        """Make the map of (b, c) features to DIM."""
+        """Make the map of (*b, c) features to DIM."""
+        if self.kind == "batchnorm_mlp":
+            return BatchNormMlp(channels=channels, hidden=self.hidden, dim=dim)
         return self._build(nn.Linear, channels, dim)
 
     def _build(self, layer: Callable[[int, int], nn.Module], channels: int, dim: int) -> nn.Module:
@@ -44,8 +47,8 @@ class ProjectionConfig:
             return layer(channels, dim)
         if self.kind == "mlp":
             return nn.Sequential(layer(channels, self.hidden), nn.GELU(), layer(self.hidden, dim))
-        if self.kind == "words" or (self.kind == "near" and layer is not nn.Linear):
-            raise ValueError(f"the projection {self.kind!r} is for {'texts' if self.kind == 'near' else 'pixels'} only")
+        if self.kind == "words" or (self.kind in _VECTORS and layer is not nn.Linear):
+            raise ValueError(f"the projection {self.kind!r} is for {_VECTORS.get(self.kind, 'pixels')} only")
         if channels != dim:
             raise ValueError(f"the projection {self.kind!r} keeps {channels} channels, but the embedding has {dim}")
         return NearIdentity(dim) if self.kind == "near" else nn.Identity()
@@ -63,6 +66,21 @@ class NearIdentity(nn.Module):
     def forward(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Return the mapped directions."""
         return self.linear(F.normalize(features, dim=-1))
+
+
+class BatchNormMlp(nn.Module):
+    """Two linear maps with a batch normalisation and a ReLU between; its statistics are those of all vectors given."""
+
+    def __init__(self, *, channels: int, hidden: int, dim: int):
+        super().__init__()
+        self.widen = nn.Linear(channels, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.narrow = nn.Linear(hidden, dim)
+
+    def forward(self, features: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
+        """Return the mapped features."""
+        normalised = self.norm(self.widen(features.flatten(0, -2)))
+        return self.narrow(F.relu(normalised)).unflatten(0, features.shape[:-1])
 
 
 class DinoHead(nn.Module):

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.text.templates import IMAGENET_TEMPLATES
+
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
     "photo": ("a photo of a {}",),
@@ -20,6 +22,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a {} in the background",
         "someone next to a {}",
     ),
+    "imagenet": IMAGENET_TEMPLATES,
 }
 
 

@@ -11,6 +11,7 @@ import transformers
 
 from maskfree.types import Tokens
 
+_MASK_NAMES = ("[MASK]", "<mask>")
 _PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
@@ -59,6 +60,33 @@ class Tokenizer:
     def vocabulary_size(self) -> int:
         """Number of different ids, added tokens included."""
         return self._tokenizer.get_vocab_size()
+
+    @property
+    def mask_token(self) -> str:
+        """The text that stands for one hidden word.
+
+        Raises:
+            ValueError: the tokenizer has none, as CLIP's.
+        """
+        return self._mask[0]
+
+    @property
+    def mask_id(self) -> int:
+        """The id of `mask_token`.
+
+        Raises:
+            ValueError: the tokenizer has none.
+        """
+        return self._mask[1]
+
+    @property
+    def _mask(self) -> tuple[str, int]:
+        for name in _MASK_NAMES:
+            number = self._tokenizer.token_to_id(name)
+            # To be in the vocabulary is not enough: what is no special token is split where a text holds it.
+            if number is not None and self._tokenizer.encode(name, add_special_tokens=False).ids == [number]:
+                return name, number
+        raise ValueError(f"the tokenizer has no mask token, {' or '.join(_MASK_NAMES)}: take one of BERT's kind")
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize a batch, padded to its longest text."""

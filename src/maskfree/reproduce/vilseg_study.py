@@ -16,18 +16,15 @@ from maskfree.data.loader import NoSamples, Share, Stream, build_loader, seed_of
 from maskfree.methods.vilseg import ViLSeg, ViLSegConfig
 from maskfree.methods.vilseg_terms import unflip
 from maskfree.optim import cosine, parameter_groups
+from maskfree.reproduce.training import trained
 from maskfree.text.tokenize import Tokenizer
-from maskfree.train import Recipe, fit
+from maskfree.train import Recipe
 
 PIXELS_PER_PHOTO = 64
 PIXELS_PER_STEP = (32, 8, 8)  # of a head's training, in the shape of a batch of maps
 HEAD_RATE = 3e-3
 
 Heads = dict[int, dict[str, Tensor]]
-
-
-class Stopped(KeyboardInterrupt):
-    """Training was interrupted; the same command goes on."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,7 @@ class Study:
         Raises:
             Stopped: SIGINT or SIGTERM came in between.
         """
-        folder = self.out / name
-        if not (folder / "model" / "run.json").is_file():
-            recipe = replace(self.recipe, name=f"{self.recipe.name}-{name}", method=method)
-            if fit(recipe, folder, resume_run=(folder / "run.json").is_file()) < recipe.train.steps:
-                raise Stopped
-        return folder / "model"
+        return trained(replace(self.recipe, name=f"{self.recipe.name}-{name}", method=method), self.out / name)
 
     def derived(self, name: str, source: Path, method: ViLSegConfig, head: Mapping[str, Tensor]) -> Path:
         """Save the weights of SOURCE as METHOD, HEAD's in the place of the clustering head's."""

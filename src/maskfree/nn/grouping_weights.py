@@ -1,0 +1,103 @@
+"""Weights of others in a grouping encoder: the names of the released OVSegmentor, and vision transformers as DINO's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maskfree.nn.pretrained import make_tower, read_configuration
+
+_BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+_BINDING = {
+    "norm_tokens": "norm_tokens",
+    "mlp_inter.fc1": "mixer.mlp.fc1",
+    "mlp_inter.fc2": "mixer.mlp.fc2",
+    "norm_post_tokens": "mixer.norm",
+    "norm_x": "norm_patches",
+    "pre_assign_attn.attn.q_proj": "cross.attn.q_proj",
+    "pre_assign_attn.attn.k_proj": "cross.attn.k_proj",
+    "pre_assign_attn.attn.v_proj": "cross.attn.v_proj",
+    "pre_assign_attn.attn.proj": "cross.attn.proj",
+    "pre_assign_attn.norm2": "cross.norm2",
+    "pre_assign_attn.mlp.fc1": "cross.mlp.fc1",
+    "pre_assign_attn.mlp.fc2": "cross.mlp.fc2",
+    "pre_assign_attn.norm_post": "cross.norm_post",
+    "assign.q_proj": "q_proj",
+    "assign.k_proj": "k_proj",
+    "assign.v_proj": "v_proj",
+    "assign.proj": "proj",
+    "norm_new_x": "norm_mlp",
+    "mlp_channels.fc1": "mlp.fc1",
+    "mlp_channels.fc2": "mlp.fc2",
+}
+_PROJECTION = {"linear_hidden.0": "widen", "linear_hidden.1": "norm", "linear_out": "narrow"}
+_TRANSFORMER = {  # of transformers' ViTModel, in a layer; query, key and value are joined
+    "norm1": "layernorm_before",
+    "attn.proj": "attention.o_proj",
+    "norm2": "layernorm_after",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+
+
+def official_image_keys(depths: tuple[int, int]) -> dict[str, str]:
+    """Return the name in `GroupingEncoder` of every tensor below `img_encoder.` in a released checkpoint.
+
+    It is that of the released form: 64 tokens, cross-attention and channel MLP. Shapes are the same.
+    """
+    modules = {"patch_embed.proj": "stem.tower", "norm": "norm"}
+    modules |= {f"layers.0.downsample.{theirs}": f"binding.{ours}" for theirs, ours in _BINDING.items()}
+    for number, (stage, depth) in enumerate(zip(("first", "second"), depths, strict=True)):
+        for layer in range(depth):
+            modules |= {f"layers.{number}.blocks.{layer}.{part}": f"{stage}.{layer}.{part}" for part in _BLOCK}
+    return {"pos_embed": "pos_embed", "layers.0.group_token": "group_token"} | _of_parts(modules, ("weight", "bias"))
+
+
+def official_projection_keys() -> dict[str, str]:
+    """Return the name in a projection "batchnorm_mlp" of every tensor below a released projector, `img_projector.`.
+
+    Their linear maps are convolutions of length 1: of (hidden, channels, 1) weights the last axis must go.
+    """
+    keys = _of_parts(_PROJECTION, ("weight", "bias"))
+    return keys | _of_parts({"linear_hidden.1": "norm"}, ("running_mean", "running_var", "num_batches_tracked"))
+
+
+def _of_parts(modules: dict[str, str], parts: tuple[str, ...]) -> dict[str, str]:
+    return {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in modules.items() for part in parts}
+
+
+def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int, int]) -> None:
+    """Fill a grouping encoder's patch embedding, positions, layers and last normalisation from a ViT of transformers.
+
+    The position of the class token is left out. The number of heads may be another, as in the released code.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: they have another number of layers, or a tensor of another shape.
+    """
+    configuration = read_configuration("ViTConfig", weights, {})
+    if configuration.num_hidden_layers != sum(depths):
+        raise ValueError(f"the weights {weights!r} have {configuration.num_hidden_layers} layers, not {sum(depths)}")
+    tower = make_tower("ViTModel", configuration, weights, add_pooling_layer=False)
+    tensors = _renamed(tower.state_dict(), depths)
+    own = encoder.state_dict()
+    for name, tensor in tensors.items():
+        if own[name].shape != tensor.shape:
+            theirs, ours = tuple(tensor.shape), tuple(own[name].shape)
+            raise ValueError(f"the weights {weights!r} do not fit: {name} is {theirs} there, not {ours}")
+    encoder.load_state_dict(own | tensors)
+
+
+def _renamed(state: dict[str, Tensor], depths: tuple[int, int]) -> dict[str, Tensor]:
+    tensors = {"pos_embed": state["embeddings.position_embeddings"][0, 1:]}
+    for part in ("weight", "bias"):
+        tensors[f"stem.tower.{part}"] = state[f"embeddings.patch_embeddings.projection.{part}"]
+        tensors[f"norm.{part}"] = state[f"layernorm.{part}"]
+        for layer in range(sum(depths)):
+            theirs = f"layers.{layer}"
+            ours = f"first.{layer}" if layer < depths[0] else f"second.{layer - depths[0]}"
+            joined = [state[f"{theirs}.attention.{name}_proj.{part}"] for name in "qkv"]
+            tensors[f"{ours}.attn.qkv.{part}"] = torch.cat(joined)
+            for own, name in _TRANSFORMER.items():
+                tensors[f"{ours}.{own}.{part}"] = state[f"{theirs}.{name}.{part}"]
+    return tensors

@@ -1,0 +1,123 @@
+"""Text encoders: one face over transformers' towers, and the ways to read a text's feature off its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskfree.nn.pretrained import Value, make_tower, plain_fields, read_configuration
+from maskfree.types import Tokens
+
+
+class TextEncoder(nn.Module):
+    """A text tower with its pooling: one feature per text.
+
+    A frozen one keeps the feature of every text that it has seen (on the CPU, by token ids), since captions come back
+    each epoch; it has no dropout, and no gradient reaches it.
+    """
+
+    _MOST_KEPT = 500_000
+
+    def __init__(self, *, tower: nn.Module, pool: Callable[[Tensor, Tokens], Tensor], channels: int, frozen: bool):
+        super().__init__()
+        self.tower = tower.requires_grad_(not frozen)
+        self.channels = channels
+        self.frozen = frozen
+        self.pool = pool
+        self._kept: dict[bytes, Tensor] = {}
+        self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b c"]:
+        """Return one feature per text, not normalised."""
+        if not self.frozen:
+            return self._encode(tokens)
+        keys = [ids[mask].cpu().numpy().tobytes() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+        features = {key: self._kept[key] for key in keys if key in self._kept}
+        fresh = {key: row for row, key in enumerate(keys) if key not in features}
+        if fresh:
+            rows = torch.tensor(list(fresh.values()), device=tokens.ids.device)
+            with torch.no_grad():
+                encoded = self._encode(Tokens(tokens.ids[rows], tokens.mask[rows])).float().cpu()
+            new = {key: feature.clone() for key, feature in zip(fresh, encoded, strict=True)}
+            features |= new
+            if len(self._kept) < self._MOST_KEPT:
+                self._kept |= new
+        return torch.stack([features[key] for key in keys]).to(tokens.ids.device)
+
+    def each(self, tokens: Tokens) -> Float[Tensor, "b l c"]:
+        """Return a feature per token, padding included."""
+        return self.tower(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
+
+    def _encode(self, tokens: Tokens) -> Tensor:
+        return self.pool(self.each(tokens), tokens)
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Which text encoder, and which of its tokens stands for the text.
+
+    `pooling` "usual" is the last token of CLIP's transformer, [EOT], and the mean over a BERT's; a BERT's "first" is
+    [CLS], its "last" is [SEP].
+    """
+
+    family: Literal["clip", "bert"] = "clip"
+    architecture: dict[str, Value] = field(default_factory=dict)  # overrides fields of transformers' configuration
+    weights: str | None = None  # folder or Hugging Face name; None is random
+    frozen: bool = False  # not trained; its features are kept per text
+    pooling: Literal["usual", "mean", "first", "last"] = "usual"
+
+    def build(self) -> TextEncoder:
+        """Make the encoder; weights are read if named."""
+        configuration = self._configuration()
+        if self.family == "bert":
+            tower = make_tower("BertModel", configuration, self.weights, add_pooling_layer=False)
+        else:
+            tower = make_tower("CLIPTextModel", configuration, self.weights)
+        usual = "mean" if self.family == "bert" else "last"
+        pool = _POOLS[usual if self.pooling == "usual" else self.pooling]
+        return TextEncoder(tower=tower, pool=pool, channels=configuration.hidden_size, frozen=self.frozen)
+
+    def check(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the encoder takes a tokenizer's output.
+
+        Raises:
+            ValueError: it knows fewer tokens, or takes shorter texts only.
+        """
+        configuration = self._configuration()
+        if vocabulary_size > configuration.vocab_size:
+            raise ValueError(f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}")
+        longest = configuration.max_position_embeddings
+        if max_length > longest:
+            raise ValueError(f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}")
+
+    def without_pretrained(self) -> TextEncoderConfig:
+        """The same network with every value spelled out and no outside weights."""
+        return replace(self, architecture=plain_fields(self._configuration()), weights=None)
+
+    def _configuration(self) -> Any:
+        name = "BertConfig" if self.family == "bert" else "CLIPTextConfig"
+        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        without_dropout = still if self.family == "bert" else {"attention_dropout": 0.0}
+        return read_configuration(name, self.weights, self.architecture | (without_dropout if self.frozen else {}))
+
+
+def _mean_of_tokens(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    weight = tokens.mask[:, :, None].to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def _last_token(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    """The last token that is not padding, which tokenizers make the end token."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), tokens.mask.sum(1) - 1]
+
+
+def _first_token(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    return hidden[:, 0]
+
+
+_POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token}

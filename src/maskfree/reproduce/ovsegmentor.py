@@ -1,0 +1,172 @@
+"""OVSegmentor's Tables 1 and 3 to 7 (arXiv:2301.09121) at small scale, seed by seed, and what they show."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from maskfree.data.benchmarks import benchmark
+from maskfree.data.entity_preparation import Preparation, finished
+from maskfree.data.shards import find_shards
+from maskfree.evaluate import charts
+from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.recipes import ovsegmentor_pocket
+from maskfree.reproduce.directions import tables, together
+from maskfree.reproduce.ledger import Ledger, Variant, read
+from maskfree.reproduce.options import StudyOptions
+from maskfree.reproduce.ovsegmentor_variants import (
+    ABLATIONS,
+    AUTHORS,
+    CAMVID,
+    COCO,
+    COUNT,
+    COUNTS,
+    DIRECTIONS,
+    GROUPVIT,
+    LONG,
+    MEASURES,
+    RATIO,
+    RATIOS,
+    TABLES,
+    cell,
+)
+from maskfree.reproduce.training import trained
+from maskfree.text.entities import EntitySet
+from maskfree.train import Recipe
+
+KIND = "reproduce-ovsegmentor"
+COMMAND = "maskfree reproduce ovsegmentor --data ../shared/data"
+
+
+@dataclass(frozen=True)
+class Options(StudyOptions):
+    """What is run, and where things lie."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the runs of Table 3; each has a file of results of its own."""
+    out: Path = Path("runs/reproduce/ovsegmentor")
+    """Folder for the runs and the index of entities; what lies there is used."""
+    steps: int = 100
+    """Of each training."""
+    batch_size: int = 32
+    """Photos of each step."""
+    more_seeds: tuple[int, ...] = (0,)
+    """Seeds of the runs of Tables 4 to 6."""
+    tables: tuple[int, ...] = TABLES
+    """Whose variants are run; Tables 1 and 7 are other figures of those of Table 3."""
+    groupvit: str | None = None
+    """Also measure a published GroupViT: its name, as `maskfree models` says it, or the folder of a copy."""
+
+
+def reproduce(options: Options, recipe: Recipe | None = None) -> None:
+    """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figure.
+
+    Raises:
+        ValueError, OSError: data or weights are missing, a table or variant is none of the study's, or the results hold
+            rows of other settings.
+    """
+    if surplus := set(options.tables) - set(TABLES):
+        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, TABLES))}")
+    known = [*(ablation.name for ablation in ABLATIONS), GROUPVIT]
+    if surplus := set(options.only) - set(known):
+        raise ValueError(f"the study has no variant {min(surplus)!r}: {', '.join(known)}")
+    recipe = recipe or _recipe(options)
+    samples = {name: benchmark(name).samples(options.data) for name in {m.benchmark for m in MEASURES}}
+    seeds = sorted({*options.seeds, *options.more_seeds})
+    for seed in seeds:
+        head = {"kind": KIND, "seed": seed, "model": None, "command": COMMAND}
+        ledger = Ledger(options.results / f"{KIND}-seed{seed}.json", head, recipe, {})
+        ledger.fill(_variants(recipe, options, seed, seed == seeds[0]), samples, options.only, options.device)
+    rows = read(options.results, KIND)
+    Console().print(*tables(rows, MEASURES, DIRECTIONS))
+    draw(rows, options.results / KIND)
+
+
+def _recipe(options: Options) -> Recipe:
+    """The small recipe, cut down so that one training takes minutes of two cores."""
+    whole = ovsegmentor_pocket()
+    return replace(
+        whole,
+        name="study",
+        data=replace(whole.data, shards=options.shards(), index=str(options.out / "entities")),
+        train=replace(whole.train, steps=options.steps, frozen_steps=options.steps, batch_size=options.batch_size),
+    )
+
+
+def _variants(recipe: Recipe, options: Options, seed: int, first: bool) -> Iterator[Variant]:
+    """Yield what is measured with SEED; GroupViT, which has none, with the FIRST.
+
+    Raises:
+        ValueError: the recipe's method is not the one that Tables 3 to 6 vary.
+    """
+    method = recipe.method
+    if not isinstance(method, OVSegmentorConfig) or method.entity is None or method.masks is None:
+        raise ValueError("the study needs an OVSegmentor recipe with both losses")
+    if (method.image.num_groups, method.masks.ratio) != (COUNT, RATIO):
+        raise ValueError(
+            f"the study's full method has {COUNT} groups and masks.ratio {RATIO}, "
+            f"not {method.image.num_groups} and {method.masks.ratio}"
+        )
+    for ablation in ABLATIONS:
+        if any(table in options.tables and seed in _seeds(options, table) for table in ablation.tables):
+            name = re.sub(r"[^a-z0-9.]+", "-", ablation.name.lower()).strip("-")
+            run = replace(
+                recipe,
+                name=f"{recipe.name}-{name}",
+                method=ablation.change(method),
+                train=replace(recipe.train, seed=seed),
+            )
+            made = partial(_trained, run, options.out / f"seed{seed}" / name)
+            yield Variant(ablation.name, made, ablation.measures)
+    if first and options.groupvit:
+        name = options.groupvit
+        yield Variant(GROUPVIT, lambda: name, (*LONG, *AUTHORS))
+
+
+def _seeds(options: Options, table: int) -> tuple[int, ...]:
+    return options.seeds if table == TABLES[0] else options.more_seeds
+
+
+def _trained(recipe: Recipe, folder: Path) -> Path:
+    """Train, once there is an index of the photos' entities; a run that draws its photos indexes them, too."""
+    if not recipe.data.shapes:
+        _prepare(recipe)
+    return trained(recipe, folder)
+
+
+def _prepare(recipe: Recipe) -> None:
+    assert isinstance(recipe.method, OVSegmentorConfig)
+    out, entities = Path(recipe.data.index), recipe.method.entities
+    if finished(out):
+        return
+    work, settings = Preparation(tuple(map(Path, find_shards(recipe.data.shards))), out), {"entities": entities}
+    work.start(settings, resume=True)
+    finder = EntitySet.read(entities)
+    work.find(finder, _watch)
+    work.finish(finder, settings)
+
+
+def _watch(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
+    return track(items, name, total, transient=True)
+
+
+def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
+    """Draw Table 5, mIoU by ratio for each number of groups, into files that begin with STEM."""
+    for chosen in (COCO, CAMVID):
+        curves = []
+        for count in COUNTS:
+            values = together(rows, [cell(count, ratio) for ratio in RATIOS], chosen.name)
+            if all(values):
+                curves.append(charts.Series(f"{count} groups", RATIOS, list(map(statistics.mean, values))))
+        if curves:
+            title = f"OVSegmentor on {chosen.name} by ratio of groups in L_mask"
+            path = stem.with_name(f"{stem.name}-ratios-{chosen.benchmark}.svg")
+            charts.curve(curves, "ratio r", "mIoU", title, path, fixed=RATIO)

@@ -1,0 +1,23 @@
+"""A study's trainings: each is done once, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maskfree.train import Recipe, fit
+
+
+class Stopped(KeyboardInterrupt):
+    """Training was interrupted; the same command goes on."""
+
+
+def trained(recipe: Recipe, folder: Path) -> Path:
+    """Train RECIPE in FOLDER, unless that is done, and return its checkpoint.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came in between.
+    """
+    done = (folder / "model" / "run.json").is_file()
+    if not done and fit(recipe, folder, resume_run=(folder / "run.json").is_file()) < recipe.train.steps:
+        raise Stopped
+    return folder / "model"

@@ -1,0 +1,370 @@
+"""Released checkpoints: safe to read, complete, and with the numbers of the code that they come from."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import sys
+import typing
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from conftest import SHARED
+from maskfree import hub
+from maskfree.cli import main
+from maskfree.convert import convert_ovsegmentor, official_names, ovsegmentor_config, read_released
+from maskfree.data.transforms import ViewConfig
+from maskfree.inference import Inference
+from maskfree.method import Method
+from maskfree.predict import Segmenter
+from maskfree.types import Tokens
+
+FOLDER = SHARED / "fixtures"
+HERE = pytest.mark.skipif(not (FOLDER / "ovsegmentor_text.json").exists(), reason="../shared/fixtures is not here")
+MADE_UP = ("ovsegmentor_train_step_stage1", "ovsegmentor_train_step_stage2")
+
+
+def described(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text())["hyper_parameters"]
+
+
+def weights(name: str, start: str = "") -> dict[str, Tensor]:
+    """The weights of a fixture under the names of the released code, those that begin with START."""
+    tensors = load_file(FOLDER / f"{name}.safetensors")
+    return {key[2:]: value for key, value in tensors.items() if key.startswith(f"w.{start}")}
+
+
+def omegaconf(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An object that looks to pickle like the settings of a run, which nobody but OmegaConf can read."""
+    module = ModuleType("omegaconf.dictconfig")
+
+    class DictConfig: ...
+
+    class Kind(enum.Enum):
+        SOME = 1
+
+    for kind in (DictConfig, Kind):
+        kind.__module__, kind.__qualname__ = module.__name__, kind.__name__
+        setattr(module, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, "omegaconf", ModuleType("omegaconf"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings: Any = DictConfig()
+    settings.content = {"depths": [6, 6], "kind": Kind.SOME, "type": typing.Any, "hint": typing.Optional[int]}  # noqa: UP045
+    settings.cache = defaultdict(dict, {"a": {}})
+    return settings
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[dict[str, Tensor]], Path]:
+    """`write(weights)` is a file as the authors' training wrote it."""
+
+    def as_released(state: dict[str, Tensor]) -> Path:
+        path = tmp_path / "released.pth"
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            content = {
+                "model": state,
+                "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999)}]},
+                "lr_scheduler": {"last_epoch": 29},
+                "epoch": 29,
+                "max_miou": np.float64(53.8),
+                "config": omegaconf(monkeypatch),
+            }
+            torch.save(content, path)
+        return path
+
+    return as_released
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tokenizer of few words, for text encoders that know few."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", ".", "dog", "cat"]
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    model.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    folder = tmp_path_factory.mktemp("words")
+    model.save(str(folder / "tokenizer.json"))
+    return str(folder)
+
+
+@pytest.fixture
+def converted(tmp_path: Path, write, tokenizer) -> Callable[..., Segmenter]:
+    """`converted(weights)` is the model that the converter makes of them."""
+
+    def through_the_folder(state: dict[str, Tensor], num_text_heads: int = 2) -> Segmenter:
+        convert_ovsegmentor(write(state), tmp_path / "model", tokenizer, num_text_heads=num_text_heads)
+        return hub.load(tmp_path / "model")
+
+    return through_the_folder
+
+
+def filled_up(part: dict[str, Tensor], **changes: Any) -> dict[str, Tensor]:
+    """A whole released state with PART of a fixture in it, and random values otherwise."""
+    base = ovsegmentor_config(weights(MADE_UP[0]), 8, 2)
+    image = replace(base.image, **changes.pop("image", {}))
+    architecture = base.text.architecture | {"hidden_size": image.dim} | changes.pop("text", {})
+    config = replace(base, image=image, text=replace(base.text, architecture=architecture), **changes)
+    config = replace(config, views=ViewConfig(side_px=image.side_px))
+    state = config.build().state_dict()
+    names = official_names(state, image.depths)
+    assert set(part) <= set(names)
+    whole = {theirs: state[ours] for theirs, ours in names.items()}
+    linear = [key for key in whole if key.endswith((".linear_hidden.0.weight", ".linear_out.weight"))]
+    return whole | {key: whole[key][..., None] for key in linear} | part
+
+
+def as_photo(normalised: Tensor) -> Tensor:
+    deviation, mean = (torch.tensor(v).view(3, 1, 1) for v in ((0.229, 0.224, 0.225), (0.485, 0.456, 0.406)))
+    return normalised * deviation + mean
+
+
+def tiled(tensors: dict[str, Tensor], name: str) -> Tensor:
+    """An image that a fixture stores as a coarse one times a pattern."""
+    coarse, patch = tensors[f"{name}_coarse"], tensors[f"{name}_patch"]
+    rows, columns = coarse.shape[2:]
+    large = coarse.repeat_interleave(patch.shape[2], 2).repeat_interleave(patch.shape[3], 3)
+    return large * patch.repeat(1, 1, rows, columns)
+
+
+def close(ours: Tensor, theirs: Tensor) -> None:
+    assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@HERE
+@pytest.mark.parametrize("name", MADE_UP)
+@torch.no_grad()
+def test_both_stages_become_models(name: str, converted, tmp_path: Path):
+    tensors, released = load_file(FOLDER / f"{name}.safetensors"), weights(name)
+    segmenter = converted(released)
+    groups = segmenter.method.group(as_photo(tiled(tensors, "in.image")))
+    close(groups.assignment.flatten(2), tensors["mid.attn_soft"][:, 0])
+    assert segmenter.method.logit_scale == pytest.approx(float(released["logit_scale"].exp()))
+    assert segmenter.inference == Inference(
+        score="product", side_px=448, window_px=448, stride_px=224, max_whole_px=1, top_classes=5
+    )
+    assert segmenter.templates == ("a photo of a {}.",)
+    assert json.loads((tmp_path / "model" / "run.json").read_text())["source"]["thresholds"]["voc"] == 0.95
+    decoder = segmenter.method.entity.decoder
+    start = "multimodal_groupingblock.blocks.0"
+    assert torch.equal(decoder.block.attn.qkv.weight, released[f"{start}.post_attn.attn.qkv.weight"])
+    assert torch.equal(decoder.norm_groups.weight, released[f"{start}.norm_x.weight"])
+
+
+@HERE
+@pytest.mark.parametrize("case", ["square", "wide", "same_count_nonsquare"])
+@torch.no_grad()
+def test_groups_equal_the_released_code(case: str, converted):
+    tensors = load_file(FOLDER / "ovsegmentor_visual.safetensors")
+    image = {"dim": 48, "patch_px": 8, "side_px": 64, "depths": (2, 2)}
+    method = converted(filled_up(weights("ovsegmentor_visual"), image=image, embed_dim=16)).method
+    groups = method.group(as_photo(tensors[f"in.{case}.image"]))
+    close(groups.assignment.flatten(2), tensors[f"out.{case}.attn_soft"][:, 0])
+    close(groups.embeddings, F.normalize(tensors[f"out.{case}.image_feat"], dim=-1))
+    close(groups.overall, F.normalize(tensors[f"out.{case}.image_x"], dim=-1))
+
+
+@HERE
+@torch.no_grad()
+def test_larger_photos_equal_the_released_code(converted):
+    tensors, case = load_file(FOLDER / "ovsegmentor_visual_posresize.safetensors"), "eval448x672"
+    part = weights("ovsegmentor_visual_posresize")
+    method = converted(filled_up(part, image={"dim": 32}, embed_dim=16)).method
+    groups = method.group(as_photo(tiled(tensors, f"in.{case}.image")))
+    assert groups.patches == (28, 42)
+    close(groups.assignment.flatten(2), tensors[f"out.{case}.attn_soft"][:, 0])
+    close(groups.embeddings, F.normalize(tensors[f"out.{case}.image_feat"], dim=-1))
+
+
+@HERE
+@torch.no_grad()
+def test_texts_equal_the_released_code(converted):
+    tensors, bert = load_file(FOLDER / "ovsegmentor_text.safetensors"), described("ovsegmentor_text")["bert"]
+    part = {key: value for key, value in weights("ovsegmentor_text").items() if ".pooler." not in key}
+    whole = filled_up(part, image={"dim": 32}, text=bert, embed_dim=12)
+    method = converted(whole, num_text_heads=4).method
+    tokens = Tokens(tensors["in.input_ids"], tensors["in.attention_mask"].bool())
+    close(method.encode_text(tokens), F.normalize(tensors["out.text_x"], dim=-1))
+
+
+class Shown(Method):
+    """Another method that is shown, in place of a photo, its rows as red and its columns as green."""
+
+    def __init__(self, method: Method, photo: Tensor):
+        super().__init__()
+        self.method, self.photo = method, photo
+
+    def forward(self, batch):
+        raise NotImplementedError
+
+    def encode_text(self, tokens):
+        return self.method.encode_text(tokens)
+
+    def group(self, images):
+        height, width = images.shape[2:]
+        corners = (images[:, :2, 0, 0] * 255).round().int().tolist()
+        crops = [self.photo[:, top : top + height, left : left + width] for top, left in corners]
+        return self.method.group(torch.stack(crops))
+
+    @property
+    def logit_scale(self):
+        return self.method.logit_scale
+
+    @property
+    def stride_px(self):
+        return self.method.stride_px
+
+
+@HERE
+@pytest.mark.parametrize("number", [0, 1])
+@torch.no_grad()
+def test_whole_inference_equals_the_released_code(number: int, converted):
+    tensors, case = load_file(FOLDER / "ovsegmentor_slide.safetensors"), described("ovsegmentor_slide")["cases"][number]
+    name, height, width, num_classes = case["name"], case["H"], case["W"], case["K"]
+    image = {"patch_px": 8, "side_px": 48}
+    segmenter = converted(filled_up(weights("ovsegmentor_slide"), image=image))
+    words = [f"word {i}" for i in range(num_classes)]
+    rule = f"threshold:{case['bg_thresh']}" if case["with_bg"] else "none"
+    segmenter = replace(
+        segmenter.with_words(words, rule),
+        method=Shown(segmenter.method, as_photo(tensors[f"in.{name}.image"][0])),
+        inference=replace(segmenter.inference, side_px=height, window_px=case["crop"][0], stride_px=case["stride"][0]),
+        embeddings=tensors[f"in.{name}.text_embedding"],
+    )
+    places = np.zeros((height, width, 3), np.uint8)
+    places[..., 0], places[..., 1] = np.arange(height)[:, None], np.arange(width)
+    scores = segmenter.score_map(Image.fromarray(places))
+    theirs = tensors[f"out.{name}.averaged_logits"]
+    if case["with_bg"]:
+        theirs = theirs.roll(-1, 0)  # there the background comes first
+    close(scores, theirs)
+    labels, _ = segmenter.labels_of(scores, tuple(case["ori_shape"]))
+    wanted = tensors[f"out.{name}.label_map"].numpy()
+    if case["with_bg"]:
+        wanted = (wanted - 1) % (num_classes + 1)
+    assert (labels == wanted).mean() >= 0.995
+
+
+def test_only_tensors_are_read_and_names_stay_names(write):
+    state = {"logit_scale": torch.tensor(2.5), "a.weight": torch.rand(3, 2)}
+    read = read_released(write(state))
+    assert read.keys() == state.keys() and all(torch.equal(read[name], state[name]) for name in state)
+    assert "omegaconf.dictconfig" not in sys.modules
+
+
+class Harmful:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, action: Callable[..., Any], *arguments: Any):
+        self.parts = (action, arguments)
+
+    def __reduce__(self):
+        return self.parts
+
+
+@pytest.mark.parametrize(("action", "name"), [(os.system, "system"), (eval, "builtins.eval"), (os.mkdir, "mkdir")])
+def test_programs_are_refused_and_not_run(tmp_path: Path, action: Callable[..., Any], name: str):
+    done = tmp_path / "done"
+    argument = {"system": f"touch {done}", "builtins.eval": f"open({str(done)!r}, 'w')", "mkdir": str(done)}[name]
+    torch.save({"model": {}, "config": Harmful(action, argument)}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match=f"{name}, for which a released checkpoint has no use: it is not read"):
+        read_released(tmp_path / "file.pth")
+    assert not done.exists()
+
+
+def test_damaged_and_foreign_files(tmp_path: Path, write):
+    whole = write({"a": torch.rand(50, 40)}).read_bytes()
+    bad = {
+        "text": b"no checkpoint",
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "changed": whole.replace(b"}q", b"\xff\xff"),
+    }
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="is no checkpoint of torch, or is damaged"):
+            read_released(tmp_path / name)
+    for content in ({"state_dict": {}}, [1, 2], {"model": {"a": "text"}}, torch.rand(2)):
+        torch.save(content, tmp_path / "other")
+        with pytest.raises(ValueError, match="holds no tensors under the name 'model'"):
+            read_released(tmp_path / "other")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_released(tmp_path)
+
+
+@pytest.fixture
+def made_up() -> dict[str, Tensor]:
+    """The whole state of a tiny released model, second stage."""
+    if not FOLDER.is_dir():
+        pytest.skip("../shared/fixtures is not here")
+    return weights(MADE_UP[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"img_encoder.norm.bias": None}, "missing: img_encoder.norm.bias$"),
+        ({"img_encoder.patch_embed.proj.weight": None}, r"missing: img_encoder.patch_embed.proj.weight$"),
+        ({"a": 1, "b": 1, "c": 1, "d": 1}, "left over: a, b, c and 1 more$"),
+        ({"img_encoder.norm.bias": 7, "x": 1}, r"left over: x; misshapen: img_encoder.norm.bias \(7,\), not \(16,\)$"),
+        ({"img_encoder.layers.0.group_token": 5}, r"misshapen: img_encoder.layers.0.group_token \(5,\)$"),
+        ({"img_encoder.pos_embed": 50}, r"misshapen: img_encoder.pos_embed"),
+    ],
+)
+def test_tensors_that_do_not_fit(change, complaint: str, made_up, write, tmp_path: Path, tokenizer):
+    state = made_up | {key: torch.zeros(size) for key, size in change.items() if size}
+    state = {key: value for key, value in state.items() if change.get(key, 1) is not None}
+    with pytest.raises(ValueError, match=complaint):
+        convert_ovsegmentor(write(state), tmp_path / "model", tokenizer, num_text_heads=2)
+    assert not (tmp_path / "model").exists()
+
+
+def test_positions_may_have_a_batch_axis(made_up, converted):
+    plain = made_up["img_encoder.pos_embed"]
+    counters = {"img_projector.linear_hidden.1.num_batches_tracked": torch.tensor(9)}
+    left_behind = {f"img_encoder_momentum.{key}": torch.rand(2) for key in ("pos_embed", "norm.weight")}
+    method = converted(made_up | counters | left_behind | {"img_encoder.pos_embed": plain[None]}).method
+    assert torch.equal(method.image.pos_embed, plain)
+    assert method.image_projection.norm.num_batches_tracked == 9
+
+
+def test_other_bad_input(made_up, write, tmp_path: Path, tokenizer, tiny_tokenizer):
+    file, out = write(made_up), tmp_path / "model"
+    for heads, message in (((7, 2), "7 attention heads do not divide the 16"), ((8, 12), "12 attention .* the text")):
+        with pytest.raises(ValueError, match=message):
+            convert_ovsegmentor(file, out, tokenizer, *heads)
+    tiny_tokenizer.save(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"the tokenizer has .* tokens, the text encoder 50"):
+        convert_ovsegmentor(file, out, str(tmp_path), num_text_heads=2)
+    out.mkdir()
+    with pytest.raises(FileExistsError, match="exists: name a folder that is yet to be made"):
+        convert_ovsegmentor(file, out, tokenizer, num_text_heads=2)
+
+
+def test_command(made_up, write, tmp_path: Path, tokenizer, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "model"
+    words = ["convert", "ovsegmentor", str(write(made_up)), str(out), "--tokenizer", tokenizer, "--text-heads", "2"]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0 and f"--model {out}" in capsys.readouterr().out
+    assert hub.load(out).name == "ovsegmentor"
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and len(lines) == 1 and "exists" in lines[0]
