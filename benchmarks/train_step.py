@@ -18,7 +18,8 @@ from transformers import GroupViTConfig, GroupViTModel
 
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.losses.mask_consistency import RELEASED
-from maskfree.methods.ovsegmentor import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
@@ -100,7 +101,10 @@ def main(
 
 
 def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
-    """The variants of OVSegmentor by name: both forms with the caption loss alone, then with further losses."""
+    """The variants of OVSegmentor by name: each form with the caption loss alone, then with further losses.
+
+    The light form has the paper's 8 tokens, and like the released one a second stage that sees the groups only.
+    """
     tower = GroupViTConfig().text_config
     sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     paper = OVSegmentorConfig(
@@ -120,15 +124,18 @@ def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
             paper.image, num_tokens=64, cross_attention=True, channel_mlp=True, extra_mass=1.0, keep_patches=False
         ),
     )
+    light = replace(paper, image=replace(paper.image, keep_patches=False))  # as `ovsegmentor_pocket`'s
     entity, both_ways = EntityConfig(bridge=HEADS), MaskConfig(start=0.0)
     return {
         "caption, released form": released,
         "caption, paper's form": paper,
+        "caption, light form": light,
         "+ entity, released form": replace(released, entity=entity),
         "+ masks one way, released form": replace(released, masks=ONE_WAY),
         "+ masks both ways, released form": replace(released, masks=both_ways),
         "all three, released form": replace(released, entity=entity, masks=both_ways),
         "all three, paper's form": replace(paper, entity=entity, masks=both_ways),
+        "all three, light form": replace(light, entity=entity, masks=both_ways),
     }
 
 

@@ -366,3 +366,43 @@ def test_full_disk_keeps_the_older_one(
         checkpoint.save(tiny_checkpoint, config.build(), config, tiny_tokenizer, RUN)
     checkpoint.load(tiny_checkpoint, CONFIGS)
     assert [path.name for path in tiny_checkpoint.parent.iterdir()] == [tiny_checkpoint.name]
+
+
+class Renamed(Layers):
+    """The same layers, one of them under another name, and one more."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.part = nn.ModuleDict({"inner": self.wide, "widened": nn.Linear(5, 2)})
+        del self.wide
+
+
+def test_a_start_takes_weights_under_other_names(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    config, folder = LayersConfig(), tmp_path / "c"
+    given = config.build()
+    checkpoint.save(folder, given, config, tiny_tokenizer, RUN)
+    method = Renamed(config.width)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    fresh = checkpoint.start_from(folder, method, {"wide": "part.inner"})
+    assert fresh == ["part.widened.bias", "part.widened.weight"]
+    assert torch.equal(method.part["inner"].weight, given.wide.weight)
+    assert torch.equal(method.convolution.weight, given.convolution.weight)
+    assert torch.equal(method.part["widened"].weight, before["part.widened.weight"])
+
+
+@pytest.mark.parametrize("renamed", [{}, {"wid": "part.inn"}, {"wide": "part.outer"}])
+def test_a_start_has_a_place_for_every_weight(tmp_path: Path, tiny_tokenizer: Tokenizer, renamed: dict[str, str]):
+    """Whole parts of names are renamed: `wide.weight` does not lie below `wid`."""
+    config, folder = LayersConfig(), tmp_path / "c"
+    checkpoint.save(folder, config.build(), config, tiny_tokenizer, RUN)
+    with pytest.raises(ValueError, match=r"left over: wide\.bias, wide\.weight$"):
+        checkpoint.start_from(folder, Renamed(config.width), renamed)
+
+
+def test_a_start_of_another_shape_is_refused(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    config, folder = LayersConfig(), tmp_path / "c"
+    checkpoint.save(folder, config.build(), config, tiny_tokenizer, RUN, "int8")
+    with pytest.raises(ValueError, match=r"tensor wide\.bias is \(50,\) where the method has \(2,\)"):
+        checkpoint.start_from(folder, Renamed(config.width), {"wide": "part.widened"})
+    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
+        checkpoint.start_from(tmp_path, Renamed(config.width))

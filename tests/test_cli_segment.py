@@ -202,7 +202,10 @@ def test_interruption(segment: Run, meadow: Path, monkeypatch: pytest.MonkeyPatc
 def test_models_are_listed(run: Run):
     status, out, _ = run("models")
     assert status == 0
-    assert out.startswith("pocket: ")
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    assert list(lines) == ["pocket", "groupvit", "groupvit-redcaps"]
+    assert "; nvidia/groupvit-gcc-yfcc, from Hugging Face" in lines["groupvit"]
+    assert "; nvidia/groupvit-gcc-redcaps, from Hugging Face" in lines["groupvit-redcaps"]
 
 
 def test_help_names_every_command(run: Run):

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import maskfree.methods
 from maskfree.method import Method, MethodConfig, Partner, Source
-from maskfree.methods.ovsegmentor import EntityConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig
 from maskfree.methods.vilseg import ClusterConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")])
-NESTED = ("train", "self-train", "reproduce")  # whose options depend on the first argument
+NESTED = ("train", "prepare", "self-train", "reproduce")  # whose options depend on the first argument
 page = pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
 

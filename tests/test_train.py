@@ -21,7 +21,7 @@ from maskfree.data import shapes
 from maskfree.data.loader import DataConfig, Share, Stream, build_loader
 from maskfree.hub import load
 from maskfree.learner import Learner, TrainConfig
-from maskfree.methods.ovsegmentor import MaskConfig
+from maskfree.methods.ovsegmentor_config import MaskConfig
 from maskfree.monitor import Monitor
 from maskfree.processes import launch
 from maskfree.recipes import ovsegmentor_debug, vilseg_debug

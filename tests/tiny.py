@@ -15,7 +15,8 @@ from PIL import Image
 
 from maskfree.data.transforms import ViewConfig
 from maskfree.methods.groupvit import GroupViTConfig
-from maskfree.methods.ovsegmentor import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
 from maskfree.methods.student import StudentConfig, StudentViews
 from maskfree.methods.vilseg import ClusterConfig, ViLSeg, ViLSegConfig, VisionConfig
 from maskfree.nn.encoders import ImageEncoderConfig

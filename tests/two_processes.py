@@ -13,7 +13,7 @@ from torch import Tensor
 from maskfree.learner import Learner, _Sealed
 from maskfree.losses.mask_consistency import MaskArithmetic
 from maskfree.method import Method, MethodConfig
-from maskfree.methods.ovsegmentor import EntityConfig, MaskConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
 from maskfree.nn import binding
 from maskfree.processes import launch
 from maskfree.recipes import vilseg_debug

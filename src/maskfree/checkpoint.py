@@ -134,7 +134,7 @@ def load(
 def start_from(folder: Path, method: Method, renamed: Mapping[str, str] | None = None) -> list[str]:
     """Load the weights of a checkpoint into METHOD, which may have more; return the names of those that stay as built.
 
-    RENAMED maps prefixes of the checkpoint's names to those of METHOD. Weights that METHOD has not are passed over.
+    RENAMED maps prefixes of the checkpoint's names to those of METHOD.
 
     Raises:
         OSError: a file is missing or cannot be read.

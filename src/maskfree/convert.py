@@ -15,7 +15,8 @@ from torch import Tensor
 from maskfree import checkpoint
 from maskfree.data.transforms import ViewConfig
 from maskfree.inference import Inference
-from maskfree.methods.ovsegmentor import EntityConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys
 from maskfree.nn.projection import ProjectionConfig
@@ -188,7 +189,9 @@ def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_
         embed_dim=_shape(released, "img_projector.linear_out.weight", 3)[0],
         image_projection=_projection(released, "img_projector"),
         text_projection=_projection(released, "text_projector"),
-        entity=EntityConfig(num_heads=num_heads, bridge=_projection(released, "bridge_projector"), all_questions=True),
+        entity=EntityConfig(
+            num_heads=num_heads, bridge=_projection(released, "bridge_projector"), all_questions=True, see_padding=True
+        ),
         masks=None,
         views=ViewConfig(side_px=patch_px * isqrt(num_positions)),
         observe_tokens=True,

@@ -54,10 +54,10 @@ class Method(nn.Module, ABC):
     def stride_px(self) -> int:
         """Pixels a patch spans on each side."""
 
-    def begin(self, tokenizer: Any) -> None:
-        """Set first values that follow from other weights, which are there now; by default nothing.
+    def begin(self) -> None:
+        """Set what follows from other weights, now that their first values are there; by default nothing.
 
-        TOKENIZER is a `maskfree.text.tokenize.Tokenizer`. Called once, before the first step of a run.
+        For example a moving-average teacher. Called once, before the first step of a run.
         """
 
     def after_step(self, step: int, steps: int) -> None:

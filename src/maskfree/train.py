@@ -84,7 +84,7 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     step, tensors = resume.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
     torch.manual_seed(seed_of(config.seed, "weights"))
-    learner = Learner(fabric, _built(recipe, start, tokenizer), config, stream.num_streams, step)
+    learner = Learner(fabric, _built(recipe, start), config, stream.num_streams, step)
     if tensors is not None:
         learner.restore(tensors)
         log.info("going on after step %d of %d", step, config.steps)
@@ -130,7 +130,7 @@ def _tokenizer_source(recipe: Recipe, start: _Start | None, out: Path) -> str:
     return str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
 
 
-def _built(recipe: Recipe, start: _Start | None, tokenizer: Tokenizer) -> Method:
+def _built(recipe: Recipe, start: _Start | None) -> Method:
     method = recipe.method.build()
     if start is not None:
         fresh = checkpoint.start_from(start.model, method, dict(recipe.init_names))
@@ -138,7 +138,7 @@ def _built(recipe: Recipe, start: _Start | None, tokenizer: Tokenizer) -> Method
             fresh = _with_training_parts(start.run, method, fresh)
         parts = sorted({_part(name) for name in fresh})
         log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
-    method.begin(tokenizer)
+    method.begin()
     return method
 
 

@@ -318,6 +318,16 @@ def test_recorded_geometry_is_that_of_the_view(tiny_tokenizer, photo):
     assert_close(unmirrored, batch.images, atol=1e-5, rtol=0)
 
 
+def test_a_training_begins_with_the_loaded_encoder_as_its_teacher():
+    first, second = only().build(), tiny_vilseg_config(cluster=None, grouping="pixels").build()
+    second.load_state_dict(first.state_dict(), strict=False)
+    with torch.no_grad():
+        second.vision.head.weight.normal_()
+    second.begin()
+    assert_close(second.vision.teacher.state_dict(), first.image.state_dict(), atol=0, rtol=0)
+    assert_close(second.vision.teacher_head.state_dict(), second.vision.head.state_dict(), atol=0, rtol=0)
+
+
 def test_settings_that_cannot_work_are_refused(tiny_tokenizer):
     config = tiny_vilseg_config()
     with pytest.raises(ValueError, match="kernel is 2"):

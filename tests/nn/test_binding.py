@@ -127,6 +127,18 @@ def test_groups_follow_their_tokens_and_do_not_care_for_the_order_of_patches():
     assert_close(moved.soft, assignment.soft[:, :, order].flip(1))
 
 
+@torch.no_grad()
+def test_a_binding_that_starts_by_likeness_makes_groups_of_what_is_like_their_tokens():
+    binding = binding_of().eval()
+    binding.start_by_likeness()
+    tokens, drawn = torch.randn(2, 4, 6), torch.randint(4, (2, 10))
+    patches = tokens.gather(1, drawn[..., None].expand(-1, -1, 6)) + 0.05 * torch.randn(2, 10, 6)
+    groups, assignment = binding(tokens, patches)
+    assert torch.equal(assignment.hard.argmax(1), drawn)
+    normed = binding.norm_patches(patches)
+    assert_close(groups, binding.norm_tokens(tokens) + 8 * means_of(assignment.hard, normed), atol=1e-4, rtol=1e-4)
+
+
 def test_only_the_asked_parts_exist():
     names = {name.split(".")[0] for name, _ in binding_of().named_parameters()}
     plain = {"norm_tokens", "norm_patches", "q_proj", "k_proj", "v_proj", "proj"}

@@ -106,6 +106,16 @@ def test_every_parameter_learns_and_the_first_token_sees_all_groups():
     assert all(p.grad is not None for p in decoder.parameters())
 
 
+def test_padding_matters_only_where_it_is_seen():
+    decoder = EntityDecoder(dim=16, text_channels=12, num_heads=4).eval()
+    questions, groups = torch.randn(2, 5, 12), torch.randn(2, 3, 16)
+    seen = torch.arange(5) < torch.tensor([[5], [2]])
+    other = torch.where(seen[..., None], questions, torch.randn(2, 5, 12))
+    assert_close(decoder(other, groups, seen)[seen], decoder(questions, groups, seen)[seen])
+    assert_close(decoder(questions, groups, seen)[1:, :2], decoder(questions[1:, :2], groups[1:]))
+    assert not torch.isclose(decoder(other, groups)[1, :2], decoder(questions, groups)[1, :2], atol=1e-4).all()
+
+
 def test_order_of_groups_does_not_matter():
     decoder = EntityDecoder(dim=16, text_channels=16, num_heads=4).eval()
     questions, groups, order = torch.randn(2, 5, 16), torch.randn(2, 3, 16), torch.randperm(3)

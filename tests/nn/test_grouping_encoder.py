@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from conftest import SHARED
@@ -13,6 +14,7 @@ from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys, read_vision_transformer
 from maskfree.nn.projection import ProjectionConfig
+from maskfree.nn.visual_words import VisualWords
 from tiny import TINY_IMAGE
 
 PAPER = GroupingEncoderConfig(patch_px=8, side_px=24, dim=12, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4)
@@ -163,6 +165,54 @@ def test_patches_reach_the_second_stage_only_where_they_are_kept():
         )
         encoder(torch.rand(2, 3, 16, 40))
     assert lengths == {"paper": 2 * 5 + 4, "released": 4}
+
+
+def sure_of_likeness(start):
+    """An encoder whose first stage leaves tokens as they are, and images of patches that are like one token each."""
+    encoder = replace(PAPER, start=start).build().eval()
+    encoder.first = torch.nn.Sequential()
+    drawn = torch.randint(4, (2, 15))
+    with torch.no_grad():
+        encoder.group_token.normal_()
+        encoder.pos_embed.zero_()
+    likes = encoder.group_token[0, drawn] + 0.1 * torch.randn(2, 15, 12)
+    encoder.stem.forward = lambda images: likes.mT.unflatten(2, (3, 5))
+    return encoder, drawn
+
+
+@torch.no_grad()
+def test_patches_go_to_the_token_that_they_are_like_before_anything_is_learned():
+    encoder, drawn = sure_of_likeness("likeness")
+    assignment = encoder(torch.rand(2, 3, 24, 40)).assignment
+    assert torch.equal(assignment.hard.argmax(1), drawn)
+    encoder, drawn = sure_of_likeness("random")
+    assert not torch.equal(encoder(torch.rand(2, 3, 24, 40)).assignment.hard.argmax(1), drawn)
+
+
+@torch.no_grad()
+def test_patches_are_normalised_before_their_positions_where_it_is_asked_for():
+    plain, normed = PAPER.build().eval(), replace(PAPER, patch_norm=True).build().eval()
+    missing = normed.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["patch_norm.weight", "patch_norm.bias"]
+    seen, images = [], torch.rand(2, 3, 24, 40)
+    for encoder in (plain, normed):
+        encoder.first.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, :15]))
+        encoder(images)
+    positions = plain.positions((3, 5))
+    assert_close(seen[0], plain.stem(images).flatten(2).mT + positions)
+    assert_close(seen[1], F.layer_norm(seen[0] - positions, (12,)) + positions, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_features_of_a_stem_may_be_widened_through_visual_words():
+    config = replace(STEM, widen=ProjectionConfig(kind="words", num_words=7))
+    encoder = config.build().eval()
+    assert isinstance(encoder.widen, VisualWords) and encoder.widen.words.weight.shape == (12, 7, 1, 1)
+    seen, images = [], torch.rand(2, 3, 48, 80)
+    encoder.first.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, :15]))
+    encoder(images)
+    assert_close(seen[0], encoder.widen(encoder.stem(images)).flatten(2).mT + encoder.positions((3, 5)))
+    config.without_pretrained().build().load_state_dict(encoder.state_dict())
 
 
 def test_later_layers_are_skipped_more_often():

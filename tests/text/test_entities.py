@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,11 @@ NEVER_MASKED = (  # by the original, which strips the letter s and looks for the
     *("surfboard", "sandwich"),
 )
 IRREGULAR = {
-    **{"people": "people", "man": "men", "men": "men", "woman": "women", "women": "women", "child": "children"},
-    **{"children": "children", "knife": "knives", "mouse": "mice", "sheep": "sheep", "skis": "skis"},
+    **dict.fromkeys(("man", "men"), "men"),
+    **dict.fromkeys(("woman", "women"), "women"),
+    **dict.fromkeys(("child", "children"), "children"),
+    **{same: same for same in ("people", "sheep", "skis")},
+    **dict(knife="knives", mouse="mice"),
 }
 
 
@@ -147,7 +151,7 @@ def test_what_the_original_never_masks():
 def test_what_is_a_mention(caption: str, expected: tuple[str, ...]):
     mentions = OVSEGMENTOR.mentions(caption)
     assert tuple(mention.entity for mention in mentions) == expected
-    assert all(a.end <= b.start for a, b in zip(mentions, mentions[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(mentions))
 
 
 @needs_grammar
@@ -217,7 +221,9 @@ def test_all_nouns_with_their_places():
 def test_templates_are_the_eighty_of_clip():
     assert len(IMAGENET_TEMPLATES) == len(set(IMAGENET_TEMPLATES)) == 80
     assert all(template.count("{}") == 1 and template.strip() == template for template in IMAGENET_TEMPLATES)
-    assert {"a bad photo of a {}.", "itap of my {}.", "a {} in a video game.", "a tattoo of the {}."} <= {*IMAGENET_TEMPLATES}
+    assert {"a bad photo of a {}.", "itap of my {}.", "a {} in a video game.", "a tattoo of the {}."} <= {
+        *IMAGENET_TEMPLATES
+    }
 
 
 def test_nothing_of_a_template_is_lost():

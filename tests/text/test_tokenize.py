@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import pytest
@@ -60,6 +61,21 @@ def test_absent_file_is_named(tmp_path):
         Tokenizer.from_source(str(tmp_path))
 
 
+@pytest.mark.parametrize("family", ["bert", "clip", "roberta", "vit"])
+def test_a_model_without_tokenizer_files_is_refused(tmp_path, family):
+    """For some of them transformers makes a tokenizer of special tokens alone, to which every text is the same."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    with pytest.raises(FileNotFoundError, match="no tokenizer in") as caught:
+        Tokenizer.from_source(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_of_words_is_a_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "sky"]))
+    assert Tokenizer.from_source(str(tmp_path))(["dog sky"]).ids.tolist() == [[2, 5, 6, 3]]
+
+
 def test_mask_token_in_a_text_is_one_token(tmp_path):
     shapes.write(tmp_path / "data", 4)
     first = Tokenizer.from_source(str(tmp_path / "data"))
@@ -77,10 +93,11 @@ def test_mask_token_may_be_spelt_as_robertas():
     assert (Tokenizer(model).mask_token, Tokenizer(model).mask_id) == ("<mask>", 1)
 
 
-def test_a_tokenizer_that_has_no_mask_token_says_so(tiny_tokenizer):
+def test_a_tokenizer_that_has_no_mask_token_says_so():
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"dog": 0}, unk_token="dog"))
     model = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 0, "[MASK]": 1, "[": 2}, unk_token="[UNK]"))
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    for tokenizer in (tiny_tokenizer, Tokenizer(model)):  # the second's is no special token, so texts split it
+    for tokenizer in (Tokenizer(words), Tokenizer(model)):  # the second's is no special token, so texts split it
         with pytest.raises(ValueError, match="no mask token") as caught:
             _ = tokenizer.mask_id
         assert "\n" not in str(caught.value)

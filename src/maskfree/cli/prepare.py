@@ -93,7 +93,9 @@ def entities(
     found = find_shards(shards)
     for name in found:
         if name.startswith(("http://", "https://")):
-            raise ValueError(f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again")
+            raise ValueError(
+                f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again"
+            )
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if resume and (summary := entity_preparation.finished(out)):
         console.print(f"{out} is finished")

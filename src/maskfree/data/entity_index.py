@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from maskfree.data.examples import Example
 from maskfree.data.tar_members import member_at
 
 FORMAT = "maskfree entity index 1"
-PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = "pairs.parquet", "rows.arrow", "entities.arrow", "entities.txt", "index.json"
+PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = (
+    "pairs.parquet",
+    "rows.arrow",
+    "entities.arrow",
+    "entities.txt",
+    "index.json",
+)
 _WHOLE = 2**24  # bytes up to which a shard's fingerprint covers all of it
 _SAMPLES, _SAMPLE = 64, 2**12  # of a larger one: so many pieces of so many bytes
 
@@ -127,7 +134,7 @@ class EntityIndex:
     def _postings(self) -> list[np.ndarray]:
         lists = _map(self.folder / ENTITIES).column("rows")
         starts, rows = lists.offsets.to_numpy(), lists.values.to_numpy()
-        return [rows[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)]
+        return [rows[start:end] for start, end in pairwise(starts)]
 
 
 def key_hash(key: str) -> int:

@@ -62,7 +62,7 @@ def merge(
     from pyarrow import parquet
 
     told = [Part.read(part) for part in parts]
-    counts: Counter[str] = Counter({name: 0 for name in _COUNTS})
+    counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
     for part in told:
         assert part is not None, "all parts are finished"
         counts.update(part.counts)

@@ -75,7 +75,9 @@ class Preparation:
         if self.unfinished.exists() and not resume:
             raise FileExistsError(f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it")
         if record.exists() and record.read_text(encoding="utf-8") != wanted:
-            raise ValueError(f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew")
+            raise ValueError(
+                f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
+            )
         self.unfinished.mkdir(parents=True, exist_ok=True)
         _finish(record, partial(_write_text, text=wanted))
 
@@ -193,7 +195,9 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
         }
     )
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    table = pa.Table.from_arrays([pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema)
+    table = pa.Table.from_arrays(
+        [pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
+    )
     _finish(out, partial(parquet.write_table, table, compression="zstd"))
     part = Part(shard.name, *size_and_hash, dict(counts))
     _finish(Part.path(out), partial(_write_text, text=json.dumps(asdict(part))))

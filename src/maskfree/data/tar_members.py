@@ -1,4 +1,4 @@
-"""Where the files of a tar archive lie: its headers are read one after the other, and what is between is passed over."""
+"""Where the files of a tar archive lie: its headers are read one after the other, what is between is passed over."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Unusual(Exception):  # noqa: N818 - no error: tarfile reads it
 def tar_members(path: Path) -> Iterator[Member]:
     """List the regular files of an archive on disk, in order.
 
-    The headers that shards are made of are read here, which is some ten times as fast as `tarfile`; at the first one of
+    The headers that shards are made of are read here, which is some eight times as fast as `tarfile`; at the first one of
     another kind (long names, sparse files, damage) `tarfile` takes over.
 
     Raises:
@@ -55,6 +55,9 @@ def tar_members(path: Path) -> Iterator[Member]:
         for info in archive:
             if info.isreg() and info.offset_data >= position + BLOCK:
                 yield Member(info.name, info.offset_data, info.size)
+        with path.open("rb", buffering=0) as file:  # it stops at a damage as at the end
+            if os.pread(file.fileno(), BLOCK, archive.offset).strip(b"\0"):
+                raise tarfile.ReadError("what follows is no header")
 
 
 def member_at(descriptor: int, offset: int) -> tuple[str, int]:

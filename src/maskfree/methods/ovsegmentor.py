@@ -6,9 +6,7 @@ of the config.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,19 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.data.transforms import ViewConfig
-from maskfree.losses.mask_consistency import PAPER, MaskArithmetic
 from maskfree.method import Method, MethodConfig
-from maskfree.methods.ovsegmentor_terms import (
-    Comparison,
-    CompletionTerm,
-    EntityTerm,
-    LabelsTerm,
-    MaskTerm,
-    WordsTerm,
-)
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
+from maskfree.methods.ovsegmentor_terms import EntityTerm, MaskTerm
 from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
 from maskfree.nn.embedders import TextEmbedder
-from maskfree.nn.entity_decoder import EntityDecoder
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder, GroupingEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
@@ -51,7 +41,6 @@ class OVSegmentor(Method):
         cross: CrossTerm,
         entity: EntityTerm | None = None,
         masks: MaskTerm | None = None,
-        group_words: Sequence[str] = (),
         observe_tokens: bool = False,
     ):
         super().__init__()
@@ -62,7 +51,6 @@ class OVSegmentor(Method):
         self.entity = entity
         self.masks = masks
         self._observe_tokens = observe_tokens
-        self.register_load_state_dict_post_hook(_start_target)
 
     def forward(self, batch: Batch) -> Losses:
         """Return the terms `cross`, `entity` and, in the last part of the training, `masks`. Source: eq. 13.
@@ -140,105 +128,16 @@ class OVSegmentor(Method):
         """Pixels a patch spans on each side."""
         return self.image.stride_px
 
+    def begin(self) -> None:
+        """Let the target encoder be the trained one's copy, and a new training start without L_mask."""
+        if self.masks is not None:
+            self.masks.begin(self.image)
+
     def after_step(self, step: int, steps: int) -> None:
         """Move the target encoder; keep the temperature in its bounds."""
         self.cross.after_step()
         if self.masks is not None:
             self.masks.after_step(self.image, (step + 1) / steps)
-
-
-def _start_target(method: OVSegmentor, loaded: Any) -> None:
-    """Let the target encoder begin as the encoder that was just loaded, where the weights came without one."""
-    if method.masks is not None and any("masks.teacher." in name for name in loaded.missing_keys):
-        method.masks.teacher.load_state_dict(method.image.state_dict())
-
-
-@dataclass(frozen=True)
-class EntityConfig:
-    """L_entity, eq. 8 and 9, and what Table 4 compares it with."""
-
-    weight: float = 1.0
-    objective: Literal["completion", "labels", "words", "words_without_groups"] = "completion"
-    """Complete the masked caption; contrast the photo with each entity's prompt, as GroupViT; or guess each masked word
-    among all entities (MLM), with the groups or from the text alone."""
-    masking: Literal["entities", "one", "nouns"] = "entities"
-    """What is masked: all entities, one of them, or all nouns."""
-    templates: str = "imagenet"
-    """Prompts of the sentences that name the entities: a name in `maskfree.text.prompts.TEMPLATES`."""
-    num_heads: int = 8
-    bridge: ProjectionConfig = field(default_factory=ProjectionConfig)
-    num_labels: int = 3
-    """Prompted entities of a photo, for the objective "labels"."""
-    all_questions: bool = False
-    """Contrast also captions in which nothing was masked, as the released code does."""
-    see_padding: bool = False
-    """Let the decoder attend to the padding of shorter captions, as the released code does."""
-
-    def build(self, channels: int, text_channels: int, embed_dim: int, num_entities: int) -> EntityTerm:
-        """Make the term.
-
-        Raises:
-            ValueError: words that are not entities cannot be guessed among the entities.
-        """
-        if self.objective == "labels":
-            return LabelsTerm(weight=self.weight)
-        if self.objective == "words_without_groups":
-            return WordsTerm(weight=self.weight, decoder=None, classifier=nn.Linear(text_channels, num_entities))
-        decoder = EntityDecoder(dim=channels, text_channels=text_channels, num_heads=self.num_heads)
-        if self.objective == "words":
-            return WordsTerm(weight=self.weight, decoder=decoder, classifier=nn.Linear(channels, num_entities))
-        bridge = self.bridge.build_for_vectors(channels, embed_dim)
-        return CompletionTerm(
-            weight=self.weight,
-            decoder=decoder,
-            bridge=bridge,
-            all_questions=self.all_questions,
-            see_padding=self.see_padding,
-        )
-
-
-@dataclass(frozen=True)
-class MaskConfig:
-    """L_mask, eq. 10 to 12, with the momentum model that makes its targets; Tables 5 and 6 vary it."""
-
-    weight: float = 0.1
-    start: float = 0.75
-    """Share of the training without it: 30 of 40 epochs."""
-    ratio: float = 0.5
-    """Share of the groups that take part: those closest to the shared entity."""
-    momentum: float = 0.99
-    objective: Literal["masks", "groups"] = "masks"
-    symmetric: bool = True
-    """Also the partner's masks. The released code grounds the partner's masks only."""
-    keys: Literal["online", "target"] = "online"
-    """Whose patches the predicted masks are read from; the released code takes the momentum model's."""
-    others: Literal["left out", "without gradient"] = "left out"
-    """What becomes of the other groups; the released code compares them as well, and only holds back their gradient."""
-    arithmetic: MaskArithmetic = PAPER
-
-    def build(self, image: GroupingEncoder) -> MaskTerm:
-        """Make the term; the target encoder starts as a copy of IMAGE.
-
-        Raises:
-            ValueError: the ratio lets no group, or more than all, take part.
-        """
-        count = round(self.ratio * image.num_groups)
-        if not 1 <= count <= image.num_groups:
-            raise ValueError(f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: it must be 1 or more")
-        return MaskTerm(
-            weight=self.weight,
-            start=self.start,
-            image=image,
-            momentum=self.momentum,
-            comparison=Comparison(
-                count=count,
-                contrast_groups=self.objective == "groups",
-                symmetric=self.symmetric,
-                online_keys=self.keys == "online",
-                leave_out=self.others == "left out",
-                arithmetic=self.arithmetic,
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -252,7 +151,6 @@ class OVSegmentorConfig(MethodConfig):
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     cross: CrossConfig = field(default_factory=CrossConfig)
-    group_words: tuple[str, ...] = ()  # texts whose embeddings the group tokens start as; () is at random, as published
     entities: str = "ovsegmentor"  # the entity set: a shipped list, or a file with a `word: entity` a line
     entity: EntityConfig | None = field(default_factory=EntityConfig)
     masks: MaskConfig | None = field(default_factory=MaskConfig)
@@ -263,16 +161,11 @@ class OVSegmentorConfig(MethodConfig):
         """Make the method; pretrained weights are read if the config names them.
 
         Raises:
-            ValueError: a view does not divide into patches, or there are more or fewer group words than tokens.
+            ValueError: a view does not divide into patches.
         """
         image, text_encoder = self.image.build(), self.text.build()
         if self.views.side_px % image.stride_px:
             raise ValueError(f"a view of {self.views.side_px} px does not divide into patches of {image.stride_px} px")
-        if self.group_words and (len(self.group_words), self.embed_dim) != (self.image.num_tokens, self.image.dim):
-            raise ValueError(
-                f"{len(self.group_words)} group words of {self.embed_dim} dimensions do not make "
-                f"{self.image.num_tokens} group tokens of {self.image.dim}"
-            )
         text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
         entity = None
         if self.entity is not None:
@@ -285,7 +178,6 @@ class OVSegmentorConfig(MethodConfig):
             cross=self.cross.build(),
             entity=entity,
             masks=self.masks.build(image) if self.masks else None,
-            group_words=self.group_words,
             observe_tokens=self.observe_tokens,
         )
 
@@ -324,7 +216,7 @@ class OVSegmentorConfig(MethodConfig):
     def without_pretrained(self) -> OVSegmentorConfig:
         """The same architecture with every value spelled out and no outside weights."""
         image, text = self.image.without_pretrained(), self.text.without_pretrained()
-        return replace(self, image=image, text=text, tokenizer=None, group_words=())
+        return replace(self, image=image, text=text, tokenizer=None)
 
     def for_inference(self) -> OVSegmentorConfig:
         """`without_pretrained`, without the terms that only training has."""

@@ -163,6 +163,11 @@ class MaskTerm(nn.Module):
         self.register_buffer("progress", torch.zeros(()))  # of the training; saved, so that a resumed run knows
         self._weight, self._start, self._momentum, self._comparison = weight, start, momentum, comparison
 
+    def begin(self, image: GroupingEncoder) -> None:
+        """Start from IMAGE, the trained encoder with its first weights."""
+        self.teacher.load_state_dict(image.state_dict())
+        self.progress.zero_()
+
     @property
     def begun(self) -> bool:
         """Whether the part of the training has begun that has this term."""

@@ -114,7 +114,7 @@ class ViLSeg(Method):
         """Pixels a patch spans on each side."""
         return self.image.encoder.stride_px
 
-    def begin(self, tokenizer: Tokenizer) -> None:
+    def begin(self) -> None:
         """Start the teacher of L_vision from the image encoder's weights."""
         if self.vision is not None:
             self.vision.begin(self.image)

@@ -9,7 +9,8 @@ from maskfree.data.transforms import ViewConfig
 from maskfree.inference import Inference
 from maskfree.learner import TrainConfig
 from maskfree.losses.mask_consistency import RELEASED
-from maskfree.methods.ovsegmentor import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
@@ -21,10 +22,6 @@ from maskfree.train import Recipe
 
 PAIRS = 4_300_000  # of CC12M, with an entity: CC4M
 HEAD = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)
-GROUP_WORDS = (
-    *("people", "animal", "vehicle", "furniture", "plant", "building", "sky", "water"),
-    *("food", "clothing", "road", "wall", "grass", "snow", "ball", "device"),
-)
 PRODUCT = Inference(score="product", max_whole_px=447, window_px=448, stride_px=224)  # always through windows
 
 
@@ -148,7 +145,6 @@ def ovsegmentor_pocket() -> Recipe:
             embed_dim=384,
             image_projection=ProjectionConfig(kind="near"),
             text_projection=ProjectionConfig(kind="near"),
-            group_words=GROUP_WORDS[:8],
             entity=EntityConfig(weight=2.0, templates="photo", num_heads=6),
             masks=MaskConfig(weight=0.3, start=0.3, symmetric=False, keys="target"),
             views=ViewConfig(side_px=224, scale=(0.3, 1.0)),

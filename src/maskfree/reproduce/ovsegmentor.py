@@ -24,14 +24,12 @@ from maskfree.reproduce.ledger import Ledger, Variant, read
 from maskfree.reproduce.options import StudyOptions
 from maskfree.reproduce.ovsegmentor_variants import (
     ABLATIONS,
-    AUTHORS,
     CAMVID,
     COCO,
     COUNT,
     COUNTS,
     DIRECTIONS,
     GROUPVIT,
-    LONG,
     MEASURES,
     RATIO,
     RATIOS,
@@ -128,7 +126,7 @@ def _variants(recipe: Recipe, options: Options, seed: int, first: bool) -> Itera
             yield Variant(ablation.name, made, ablation.measures)
     if first and options.groupvit:
         name = options.groupvit
-        yield Variant(GROUPVIT, lambda: name, (*LONG, *AUTHORS))
+        yield Variant(GROUPVIT, lambda: name, MEASURES)
 
 
 def _seeds(options: Options, table: int) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from typing import Any
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate.protocol import DEFAULT_THRESHOLD, groupvit
 from maskfree.methods.ovsegmentor import OVSegmentorConfig
-from maskfree.recipes.ovsegmentor import GROUP_WORDS
 from maskfree.reproduce.directions import Direction
 from maskfree.reproduce.ledger import Measure, bare
 
@@ -33,9 +32,9 @@ COCO_80_BACKGROUND = Measure("coco-mini-80 with background", "coco-mini-80", bar
 AUTHORS = tuple(
     Measure(f"{name}, the authors' inference", name, groupvit(benchmark(name))[0]) for name in ("coco-mini",)
 )
-SHORT = (COCO, COCO_BACKGROUND, CAMVID)
-LONG = (*SHORT, COCO_80, COCO_80_BACKGROUND)
-MEASURES = (*LONG, *AUTHORS)
+SHORT = (COCO, CAMVID)
+LONG = (*SHORT, COCO_BACKGROUND, COCO_80)
+MEASURES = (*LONG, COCO_80_BACKGROUND, *AUTHORS)
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ def _masks(method: OVSegmentorConfig, **changes: Any) -> OVSegmentorConfig:
 def _grid(method: OVSegmentorConfig, count: int, ratio: float) -> OVSegmentorConfig:
     """Tokens that are the groups are as many; others are mixed into the groups, and stay."""
     tokens = count if method.image.num_tokens == method.image.num_groups else method.image.num_tokens
-    image = replace(method.image, num_groups=count, num_tokens=tokens)
-    words = GROUP_WORDS[:tokens] if method.group_words else ()
-    return _masks(replace(method, image=image, group_words=words), ratio=ratio)
+    return _masks(replace(method, image=replace(method.image, num_groups=count, num_tokens=tokens)), ratio=ratio)
 
 
 ABLATIONS = (

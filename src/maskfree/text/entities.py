@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,8 +110,9 @@ class EntitySet:
         """Find the words in CAPTION, in the order of the text: in any case, as singular or plural, in any hyphens.
 
         A word within another one is none ("carpet" is no car), but the last part of a compound is ("school-bus"). Words
-        count whatever they mean ("glass" in "a glass door", "glasses" that are worn), except for the two that are mostly
-        something else: "orange" before what has that colour, "light" before a colour. Differs: the original counts them.
+        count whatever they mean ("glass" in "a glass door", "glasses" that are worn), except for two that are mostly
+        something else: "orange" before what has that colour, and "light" before a colour. Differs: the original counts
+        those too.
 
         Raises:
             ValueError: the packages of the extra `entities` are missing.
@@ -146,7 +148,7 @@ class EntitySet:
         words = list(_first(_WORD.finditer(text, start), max(openings[_WORD.match(text, start)[0]])))  # pyright: ignore[reportOptionalSubscript] - a word starts there
         for number in range(len(words), 1, -1):
             spelled = " ".join(_HYPHEN.sub("-", match[0]) for match in words[:number])
-            gaps = (text[a.end() : b.start()] for a, b in zip(words, words[1:number], strict=False))
+            gaps = (text[a.end() : b.start()] for a, b in pairwise(words[:number]))
             if spelled in forms and not any(gap.strip() for gap in gaps):
                 return Mention(start, words[number - 1].end(), forms[spelled])
         return None

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from maskfree.text.entities import ABSTRACT, EntitySet, word_tag
+from maskfree.text.entities import ABSTRACT, EntitySet
 
 MIN_NOUN_SHARE = 0.45  # of the pairs with a word, those where it stands as a noun
 MOST_ENTITIES = 65_535  # an index numbers them with 16 bits
-# What captions of photos say often and no region of a photo shows.
-_UNSEEN = frozenset(
-    """
-afternoon age autumn century christmas date decade evening fall hour minute moment month morning night noon season second
-spring summer sunday time today tomorrow week weekend winter year yesterday april january october december
-arrangement assortment bunch collection dozen group half hundred lot majority number pair percent piece row series set
-size ten thousand total type variety
-angle corner destination direction edge interior location middle outside place position spot surface top world
-appearance artist backdrop backdrops clip close closeup composition concept copy copyright cover design detail display
-draw edit element film footage format graphic graphics icon illustration image logo media model movie pattern poster
-premiere render resolution set show sketch stock style symbol template text texture theme vector video wallpaper
-account action activity attention attitude background beauty birth business career celebration center ceremony chance
-change choice class climate color colour comfort competition condition conference contrast control cost course culture
-dance danger death development difference education effect effort emotion energy event example exercise expression fact
-fashion favorite fight fishing form freedom fun future game goal habit happiness health height help history holiday hope
-idea industry information inspiration job journey kick knowledge leap length level life lifestyle look love luck luxury
-match meeting memory method mind mood move movement music name nature need news noise pace party performance picnic plan
-play pose power practice presence price problem process project purpose quality race reason reflection relationship
-research rest result return risk role round rule sale service shape shopping silhouette skill smile sound speed
-sport standing step story stunt success support surprise system talk tour tourism tradition training travel trick trip
-use value vacation view visit walk war way wedding weather weight work workout
-asian american british chinese english european french german indian italian japanese
-beige black blue brown gold golden gray green grey pink purple red silver tan teal turquoise violet white yellow
-athletics badminton baseball basketball bmx cricket football golf gymnastics hockey lacrosse motocross parkour rugby
-soccer softball surfing tennis volleyball wakeboarding wrestling
-bathing dancing drinking parking reading running skateboarding skiing sledding snowboarding swimming
-celebrity character politician
-content display focus freestyle line plastic metal material mid other plain plaid same single someone various
-""".split()
-)
+# What captions of photos say often and no region of a photo shows: times, amounts, colours, sports, media, ideas.
+_UNSEEN = """
+account action activity afternoon age american angle appearance april arrangement artist asian assortment athletics
+attention attitude autumn backdrop background badminton baseball basketball bathing beauty beige birth black blue bmx
+british brown bunch business career celebration celebrity center century ceremony chance change character chinese
+choice christmas class climate clip close closeup collection color colour comfort competition composition concept
+condition conference content contrast control copy copyright corner cost course cover cricket culture dance dancing
+danger date death decade december design destination detail development difference direction display dozen drinking
+edge edit education effect effort element emotion energy english european evening event example exercise expression
+fact fall fashion favorite fight film fishing focus footage football form format freedom freestyle french fun future
+game german goal gold golden golf graphic graphics gray green grey group gymnastics habit half happiness health height
+help history hockey holiday hope hour hundred icon idea illustration image indian industry information inspiration
+interior italian january japanese job journey kick knowledge lacrosse leap length level life lifestyle line location
+logo look lot love luck luxury majority match material media meeting memory metal method middle mind minute model
+moment month mood morning motocross move movement movie music name nature need news night noise noon number october
+outside pace pair parking parkour party pattern percent performance picnic piece pink place plan plastic play
+politician pose position poster power practice premiere presence price problem process project purple purpose quality
+race reading reason red reflection relationship render research resolution rest result return risk role round row rugby
+rule running sale season second series service set shape shopping show silhouette silver size skateboarding sketch
+skiing skill sledding smile snowboarding soccer softball someone sound speed sport spot spring step stock story stunt
+style success summer sunday support surface surfing surprise swimming symbol system talk tan teal template ten tennis
+text texture theme thousand time today tomorrow top total tour tourism tradition training travel trick trip turquoise
+type use vacation value variety vector video view violet visit volleyball wakeboarding walk wallpaper war way weather
+wedding week weekend weight white winter work workout world wrestling year yellow yesterday
+"""
+_NO_THINGS = ABSTRACT.union(_UNSEEN.split())
 
 
 def select(pairs: Mapping[str, int], as_nouns: Mapping[str, int], most: int, least: int) -> EntitySet:
@@ -71,4 +67,4 @@ def check(most: int, least: int) -> None:
 
 
 def _is_thing(noun: str) -> bool:
-    return len(noun) > 1 and noun not in ABSTRACT and noun not in _UNSEEN
+    return len(noun) > 1 and noun not in _NO_THINGS

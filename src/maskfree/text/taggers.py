@@ -11,16 +11,16 @@ from maskfree.text.entities import may_be_verb, noun_lemma, word_tag, words_of
 
 Tagger = Literal["textblob", "nltk", "spacy"]
 _SPACY_MODEL = "en_core_web_sm"
-# Parts of speech after which a noun may stand: the, his, two, in, green, running; "" is the caption's beginning.
-_BEFORE_NOUNS = frozenset(("", "DT", "PRP$", "CD", "IN", "TO", "JJ", "JJR", "JJS", "VBG", "VBN"))
+# Parts of speech after which a noun may stand: the, his, two, in, green, wear; "" is the caption's beginning.
+_BEFORE_NOUNS = frozenset(("", "DT", "PRP$", "CD", "IN", "JJ", "JJR", "JJS", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ"))
 
 
 @dataclass(frozen=True)
 class Nouns:
     """Calling it gives the lemmas of a caption's nouns, each with whether it stands where a noun does. Picklable.
 
-    The default tagger knows words, not sentences: to it "jumps" is a noun in "a horse jumps" too. So it is looked at what
-    stands before. The others know sentences, and find no such nouns; their packages and models are installed apart.
+    The default tagger knows words, not sentences: to it "jumps" is a noun in "a horse jumps" too. So what stands before
+    is looked at. The others know sentences, and find no such nouns; their packages and models are installed apart.
 
     Raises:
         ValueError: the tagger's package or its model is missing.
@@ -29,6 +29,7 @@ class Nouns:
     tagger: Tagger = "textblob"
 
     def __call__(self, caption: str) -> dict[str, bool]:
+        """Return the nouns of CAPTION; one that may be a verb is sure after an article, an adjective and the like."""
         words = words_of(caption)
         tags = _tag_function(self.tagger)(words)
         found: dict[str, bool] = {}

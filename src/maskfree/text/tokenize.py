@@ -39,6 +39,8 @@ class Tokenizer:
             fast = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(f"no tokenizer in {source!r}: give a folder or a Hugging Face name") from error
+        if fast.get_vocab().keys() <= set(fast.all_special_tokens):  # what transformers makes of a model without one
+            raise FileNotFoundError(f"no tokenizer in {source!r}: there are weights, but no words that they know")
         return cls(fast.backend_tokenizer, max_length)
 
     @classmethod
