@@ -32,7 +32,8 @@ from maskfree.text.taggers import Nouns
 
 CORPUS = 12_000_000  # pairs of CC12M, with a caption each
 CORES = 2
-PHOTO_BYTES = 20_000
+PHOTO_BYTES = 4_000
+PAIRS = 10_000  # of a shard, as img2dataset writes them
 OTHER_WORDS = ("a", "the", "two", "red", "runs", "sits", "with", "near", "on", "small", "field", "grass", "water")
 
 
@@ -50,7 +51,7 @@ def main(
     Args:
         shards: Where captions come from; where these are absent, they are made of words.
         captions: Different captions, at most; none is met twice in a pass, and what is known of captions is forgotten.
-        slow_captions: So many of them go through textblob's pipeline, and into the shard.
+        slow_captions: So many of them go through textblob's pipeline.
         repeats: Passes of each.
         results: Folder for the results file.
     """
@@ -71,13 +72,13 @@ def main(
 
     whole = "all of it: archive, JSON, words, Parquet"
     with tempfile.TemporaryDirectory() as folder:
-        shard = write_shard(Path(folder) / "00000.tar", few)
+        shard = write_shard(Path(folder) / "00000.tar", texts[:PAIRS])
         candidates: dict[str, tuple[Callable[[], object], int]] = {
             "words of the entity set": (partial(each, finder.mentions, texts), len(texts)),
             "nouns for choosing a set": (partial(each, Nouns(), texts), len(texts)),
             "nouns and lemmas of ViL-Seg": (nouns, len(texts)),
             theirs: (partial(each, pipeline, few), len(few)),
-            whole: (partial(prepare, shard, finder), len(few)),
+            whole: (partial(prepare, shard, finder), min(PAIRS, len(texts))),
         }
         seconds = median_processor_seconds({name: run for name, (run, _) in candidates.items()}, repeats)
     speeds = {name: number / seconds[name] for name, (_, number) in candidates.items()}

@@ -54,6 +54,8 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "ovsegmentor-directions": ovsegmentor.claims,
     "ovsegmentor-pictures": ovsegmentor.drawn,
     "ovsegmentor-groups": ovsegmentor.shown,
+    "ovsegmentor-history": ovsegmentor.history_start,
+    "ovsegmentor-pocket": ovsegmentor.pocket,
     "published": study.publications,
     "history-inference": study.history_inference,
     "history-bootstrap": study.history_bootstrap,

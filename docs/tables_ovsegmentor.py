@@ -35,7 +35,7 @@ from maskfree.reproduce.ovsegmentor_variants import (
     WORDS,
     cell,
 )
-from tables_markup import RESULTS, ROOT, Row, markdown, missing, pictures
+from tables_markup import RESULTS, ROOT, Row, history, markdown, missing, percent, pictures
 from tables_study import cell as printed
 from tables_study import directions, list_of, verdicts
 
@@ -191,3 +191,28 @@ def _ablated(table: str, names: dict[str, str], measures: Sequence[Measure]) -> 
 
 def _printed(table: str, method: str, benchmark: str) -> str:
     return printed([n for n in published() if n.source == f"{PAPER}, {table}"], method, benchmark, "mIoU")
+
+
+def history_start(rows: Sequence[Row]) -> str:
+    """What the recipe's settings come from: history."""
+    points, source = history(rows, "ovsegmentor")
+    figures = {"mean_iou": "mIoU %", "pixel_accuracy": "pixel accuracy %"}
+    lines = [(point["tried"], *(percent(point["coco-mini"][figure]) for figure in figures)) for point in points]
+    return f"{markdown(('tried', *figures.values()), lines, 'lrr', COMMAND)}\n\n{source}"
+
+
+def pocket(rows: Sequence[Row]) -> str:
+    """What the small model scores whose recipe is `ovsegmentor_pocket`."""
+    lines = [
+        (
+            row["benchmark"],
+            row["protocol"]["names"],
+            f"`{row['protocol']['background']}`",
+            percent(row["mean_iou"]),
+            percent(row["pixel_accuracy"]),
+        )
+        for row in rows
+        if row.get("model") == "ovsegmentor-pocket"
+    ]
+    header = ("benchmark", "names", "background", "mIoU %", "pixel accuracy %")
+    return markdown(header, lines, "lllrr", "maskfree evaluate coco-mini --model runs/ovsegmentor_pocket/model")

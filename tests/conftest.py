@@ -19,9 +19,8 @@ from safetensors.torch import load_file
 
 from maskfree.methods.vilseg import ViLSeg
 from maskfree.text.tokenize import Tokenizer
+from shared_folder import SHARED
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
-
-SHARED = Path(__file__).parents[1].parent / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree import hub
 from maskfree.cli import main
 from maskfree.convert import convert_ovsegmentor, official_names, ovsegmentor_config, read_released
@@ -33,6 +32,7 @@ from maskfree.inference import Inference
 from maskfree.method import Method
 from maskfree.predict import Segmenter
 from maskfree.types import Tokens
+from shared_folder import SHARED
 
 FOLDER = SHARED / "fixtures"
 HERE = pytest.mark.skipif(not (FOLDER / "ovsegmentor_text.json").exists(), reason="../shared/fixtures is not here")

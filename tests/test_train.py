@@ -284,7 +284,7 @@ def test_a_run_starts_from_a_checkpoint(tmp_path, caplog):
     method = replace(recipe.method, vision=None)
     with caplog.at_level("INFO"):
         fit(replace(recipe, method=method), tmp_path / "second")
-    assert "new are cluster.head.convolution.bias, cluster.head.convolution.weight" in caplog.text
+    assert "new are cluster.head" in caplog.text
     old, new = (load_file(tmp_path / run / "model" / "weights.safetensors") for run in ("first", "second"))
     assert new.keys() - old.keys() == {"cluster.head.convolution.bias", "cluster.head.convolution.weight"}
     for name, weight in old.items():

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree.grouping.product import product_scores
 from maskfree.types import Groups
+from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_segmentation"
 SETTINGS = FIXTURE.with_suffix(".json")

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree.losses.contrastive import info_nce
 from maskfree.losses.entities import group_contrast, masked_language, multi_label_contrast
+from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"
 SETTINGS = FIXTURE.with_suffix(".json")

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree.grouping.matching import match
 from maskfree.losses.mask_consistency import (
     PAPER,
@@ -21,6 +20,7 @@ from maskfree.losses.mask_consistency import (
     over_photos,
     subgroups,
 )
+from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"
 SETTINGS = FIXTURE.with_suffix(".json")

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree import checkpoint, hub
 from maskfree.data.transforms import ViewConfig
 from maskfree.grouping.product import product_scores
 from maskfree.methods.groupvit import GroupViT, GroupViTConfig
 from maskfree.types import Batch, Groups, Tokens
+from shared_folder import SHARED
 from tiny import CAPTIONS, tiny_groupvit_config
 
 FOLDER = SHARED / "fixtures"

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree.convert import official_names, renamed
 from maskfree.methods.ovsegmentor import OVSegmentor, OVSegmentorConfig
 from maskfree.nn import binding
 from maskfree.nn.grouping_weights import official_image_keys
 from maskfree.recipes.ovsegmentor import ovsegmentor_released, ovsegmentor_released_masks
 from maskfree.types import Batch, EntityTexts, Partners, Tokens
+from shared_folder import SHARED
 
 FOLDER = SHARED / "fixtures"
 STAGES = {

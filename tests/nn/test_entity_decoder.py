@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree.losses.contrastive import info_nce
 from maskfree.nn.entity_decoder import EntityDecoder
+from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"
 SETTINGS = FIXTURE.with_suffix(".json")

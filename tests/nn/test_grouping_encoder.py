@@ -9,12 +9,12 @@ import transformers
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from conftest import SHARED
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys, read_vision_transformer
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.visual_words import VisualWords
+from shared_folder import SHARED
 from tiny import TINY_IMAGE
 
 PAPER = GroupingEncoderConfig(patch_px=8, side_px=24, dim=12, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4)

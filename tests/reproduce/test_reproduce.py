@@ -9,7 +9,7 @@ from maskfree.data.loader import DataConfig
 from maskfree.learner import TrainConfig
 from maskfree.methods.vilseg import ClusterConfig
 from maskfree.recipes import vilseg_debug
-from maskfree.reproduce import options, vilseg
+from maskfree.reproduce import vilseg
 from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, Options, draw
 from tiny import TINY_TEXT, tiny_vilseg_config
 
@@ -66,6 +66,6 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
 
 
 def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    monkeypatch.setattr(vilseg, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="no text weights: name them with --text-weights"):
         vilseg.reproduce(Options(data, out=tmp_path / "runs", results=tmp_path / "results"))

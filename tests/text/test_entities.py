@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from maskfree.text import entities
-from maskfree.text.entities import ABSTRACT, EntitySet, entity_sentence, is_known, masked, noun_mentions, nouns
+from maskfree.text.entities import ABSTRACT, EntitySet, entity_sentence, masked, noun_mentions, nouns
+from maskfree.text.lexicon import grammar, is_known
 from maskfree.text.templates import IMAGENET_TEMPLATES
 
 OVSEGMENTOR = EntitySet.read("ovsegmentor")
@@ -25,7 +25,8 @@ IRREGULAR = {
     **dict.fromkeys(("woman", "women"), "women"),
     **dict.fromkeys(("child", "children"), "children"),
     **{same: same for same in ("people", "sheep", "skis")},
-    **dict(knife="knives", mouse="mice"),
+    "knife": "knives",
+    "mouse": "mice",
 }
 
 
@@ -70,7 +71,7 @@ def test_nothing_else_comes_out():
 @needs_grammar
 def test_abstract_words_are_lemmas():
     """Else they would never be met: what is looked up among them is a lemma."""
-    _, lemmas_of = entities._grammar()
+    _, lemmas_of = grammar()
     assert not {word for word in ABSTRACT if lemmas_of(word, "NOUN")[:1] not in ((word,), ())}
 
 
@@ -87,7 +88,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: str)
         pytest.importorskip("lemminflect", reason="the first that is missed")
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"{package}.en", raising=False)
-    entities._grammar.cache_clear()
+    grammar.cache_clear()
     nouns.cache_clear()
     with pytest.raises(ValueError, match=r"need the package \S*: pip install maskfree\[entities\]") as caught:
         nouns("a dog that nobody asked for yet")

@@ -159,7 +159,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
 
 
 def _tell_unknown(chosen: EntitySet, console: Console) -> None:
-    from maskfree.text.entities import is_known
+    from maskfree.text.lexicon import is_known
 
     if unknown := [word for word in chosen.words if not is_known(word)]:
         console.print(f"  not in the lexicon, taken as they are: {', '.join(unknown)}")

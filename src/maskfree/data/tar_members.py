@@ -30,7 +30,7 @@ class _Unusual(Exception):  # noqa: N818 - no error: tarfile reads it
 def tar_members(path: Path) -> Iterator[Member]:
     """List the regular files of an archive on disk, in order.
 
-    The headers that shards are made of are read here, which is some eight times as fast as `tarfile`; at the first one of
+    The headers that shards are made of are read here, some eight times as fast as by `tarfile`; at the first one of
     another kind (long names, sparse files, damage) `tarfile` takes over.
 
     Raises:

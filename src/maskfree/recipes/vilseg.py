@@ -11,6 +11,7 @@ from maskfree.learner import TrainConfig
 from maskfree.methods.vilseg import ClusterConfig, ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg_words import WordsConfig
 from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.nn.pretrained import Value
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.terms import CrossConfig
@@ -84,7 +85,12 @@ def vilseg_pocket() -> Recipe:
     )
 
 
-MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+MINILM: dict[str, Value] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
 
 
 def vilseg_pocket_clusters() -> Recipe:

@@ -1,18 +1,16 @@
-"""The things that a caption names: its nouns, and the words of an entity set. Needs the extra `entities`.
-
-Nothing is downloaded: the tagger and the lemmatiser of `textblob` and `lemminflect` bring their word lists.
-"""
+"""The things that a caption names: its nouns, and the words of an entity set. Needs the extra `entities`."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from maskfree.text.lexicon import grammar, inflections, noun_lemma, word_tag
 
 _CLASSES = Path(__file__).parents[1] / "data" / "classes"
 _LIST = "_entities.txt"  # how the names of the lists end
@@ -32,8 +30,6 @@ _HYPHEN = re.compile(f"[{_HYPHENS}]")
 _NOUN, _ADJECTIVE = "NN", "JJ"
 # Words that say how something looks where one of these parts of speech follows: an orange shirt, a light blue shirt.
 _MODIFIERS = {"orange": (_NOUN, _ADJECTIVE), "light": (_ADJECTIVE,)}
-# Plurals that are no more of what their singular is, if it is a noun at all.
-_PLURALS = frozenset(("clothes", "glasses", "goggles", "jeans", "pants", "pajamas", "scissors", "shorts", "sunglasses"))
 
 
 class Mention(NamedTuple):
@@ -101,7 +97,7 @@ class EntitySet:
         """All words, as they are written in the list."""
         return tuple(word for word, _ in self.pairs)
 
-    @cached_property
+    @property
     def entities(self) -> tuple[str, ...]:
         """The names, each once, in the order of the list."""
         return tuple(dict.fromkeys(entity for _, entity in self.pairs))
@@ -159,7 +155,7 @@ class EntitySet:
         listed = {_spelling(word): entity for word, entity in self.pairs}
         forms = dict(listed)
         for word, entity in listed.items():
-            for form in _inflections(word):
+            for form in inflections(word):
                 forms.setdefault(form, entity)
         openings: dict[str, set[int]] = {}
         for form in forms:
@@ -218,56 +214,6 @@ def words_of(caption: str) -> list[str]:
 
 
 @lru_cache(maxsize=100_000)
-def word_tag(word: str) -> str:
-    """Return the part of speech, as in the Penn Treebank, that WORD, in lower case, most often is.
-
-    Raises:
-        ValueError: the packages of the extra `entities` are missing.
-    """
-    tag, _ = _grammar()
-    tagged = tag(word, tokenize=False) if word[0].isalpha() else []
-    return tagged[0][1] if tagged else ""
-
-
-@lru_cache(maxsize=100_000)
-def noun_lemma(word: str) -> str:
-    """Return the singular of the noun WORD, in lower case; "shorts" stay shorts.
-
-    Raises:
-        ValueError: the packages of the extra `entities` are missing.
-    """
-    _, lemmas_of = _grammar()
-    return word if word in _PLURALS else (*lemmas_of(word, "NOUN"), word)[0]
-
-
-@lru_cache(maxsize=100_000)
-def may_be_verb(word: str) -> bool:
-    """Whether WORD, a singular in lower case, is a verb too.
-
-    Raises:
-        ValueError: the packages of the extra `entities` are missing.
-    """
-    _grammar()
-    from lemminflect import getAllLemmas
-
-    return "VERB" in getAllLemmas(word)
-
-
-def is_known(phrase: str) -> bool:
-    """Whether the lexicons know the last word of PHRASE, in any case; of unknown ones the plural is by rule.
-
-    Raises:
-        ValueError: the packages of the extra `entities` are missing.
-    """
-    _grammar()
-    from lemminflect import getAllLemmas
-    from textblob.en import lexicon
-
-    last = re.split("[ -]", _spelling(phrase))[-1]
-    return bool(getAllLemmas(last)) or last in lexicon or last.upper() in lexicon
-
-
-@lru_cache(maxsize=100_000)
 def nouns(caption: str) -> tuple[str, ...]:
     """Return the lemmas of the nouns of CAPTION that can be seen, each once, in the order of the text.
 
@@ -279,7 +225,7 @@ def nouns(caption: str) -> tuple[str, ...]:
     >>> nouns("Two dogs play with a ball in front of the houses")
     ('dog', 'ball', 'house')
     """
-    tag, lemmas_of = _grammar()
+    tag, lemmas_of = grammar()
     found: dict[str, None] = {}
     for word, part_of_speech in tag(caption, tokenize=True):
         plain = word.lower().strip(".,!?'\"")
@@ -287,24 +233,6 @@ def nouns(caption: str) -> tuple[str, ...]:
             lemmas = lemmas_of(plain, "NOUN")
             found[lemmas[0] if lemmas else plain] = None
     return tuple(lemma for lemma in found if lemma not in ABSTRACT)
-
-
-@cache
-def _grammar() -> tuple[Callable[..., list[tuple[str, str]]], Callable[[str, str], Sequence[str]]]:
-    """Return the tagger of parts of speech and the lemmatiser, their word lists read; only training needs them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # they leave it to Python to close their files
-        try:
-            import lemminflect
-            from textblob.en import lexicon, tag
-        except ImportError as error:
-            reason = f"nouns of captions need the package {error.name}: pip install maskfree[entities]"
-            raise ValueError(reason) from error
-        for part in (lexicon, lexicon.morphology, lexicon.context, lexicon.entities):
-            len(part)  # each is read when first asked
-        lemminflect.getLemma("houses", "NOUN")
-        lemminflect.getInflection("house", "NNS")
-    return tag, lemminflect.getLemma
 
 
 def _pair(line: str) -> tuple[str, str]:
@@ -316,21 +244,6 @@ def _spelling(text: str) -> str:
     """TEXT as forms are kept: its words in lower case with plain hyphens, between single spaces; "" for no words."""
     words = text.split()
     return " ".join(_HYPHEN.sub("-", word.lower()) for word in words) if all(map(_WORD.fullmatch, words)) else ""
-
-
-def _inflections(spelling: str) -> Iterator[str]:
-    """Singular and plural of SPELLING, of a phrase that of its last word, in all the ways to part its words."""
-    _grammar()
-    from lemminflect import getInflection, getLemma
-
-    *first, last = re.split("([ -])", spelling)
-    lemmas = getLemma(last, "NOUN")
-    for singular in (last,) if last in (*lemmas, *_PLURALS) else lemmas or (last,):
-        for form in (last, singular, *getInflection(singular, "NNS")):
-            whole = "".join([*first, form.lower()])
-            yield whole
-            if first:  # T-shirt, T shirt, Tshirt
-                yield from (re.sub("[ -]", mark, whole) for mark in (" ", "-", ""))
 
 
 def _modifies(text: str, word: re.Match[str]) -> bool:

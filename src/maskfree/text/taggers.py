@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from maskfree.text.entities import may_be_verb, noun_lemma, word_tag, words_of
+from maskfree.text.entities import words_of
+from maskfree.text.lexicon import may_be_verb, noun_lemma, word_tag
 
 Tagger = Literal["textblob", "nltk", "spacy"]
 _SPACY_MODEL = "en_core_web_sm"
