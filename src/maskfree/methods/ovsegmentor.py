@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from maskfree.data.transforms import ViewConfig
 from maskfree.method import Method, MethodConfig
 from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
-from maskfree.methods.ovsegmentor_terms import EntityTerm, MaskTerm
+from maskfree.methods.ovsegmentor_terms import Asked, EntityTerm, MaskTerm
 from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
 from maskfree.nn.embedders import TextEmbedder
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder, GroupingEncoderConfig
@@ -71,9 +71,8 @@ class OVSegmentor(Method):
             if self._observing:
                 with torch.no_grad():
                     self._text(texts.questions)
-            parts.append(
-                self.entity(grouped.groups, overall, texts, self.text, self._text, self.cross.factor, self.gather)
-            )
+            asked = Asked(grouped.groups, overall, texts, self.text, self._text, self.cross.factor, self.gather)
+            parts.append(self.entity(asked))
         if masks:
             assert batch.partners is not None and groups is not None, "L_mask needs partners"
             with torch.no_grad():

@@ -34,21 +34,25 @@ Embed = Callable[[Tokens], Tensor]  # texts to unit-norm embeddings
 Project = Callable[[Grouped], Tensor]  # groups to the space of the texts, of any length
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What an entity term sees of a batch, and with what."""
+
+    groups: Float[Tensor, "b g c"]
+    overall: Float[Tensor, "b d"]  # of the photos, unit norm
+    texts: EntityTexts
+    text: TextEmbedder
+    embed: Embed
+    scale: Float[Tensor, ""]  # the inverse temperature
+    gather: Gather
+
+
 class EntityTerm(nn.Module, ABC):
     """What the entities of a caption teach."""
 
     @abstractmethod
-    def forward(
-        self,
-        groups: Float[Tensor, "b g c"],
-        overall: Float[Tensor, "b d"],
-        texts: EntityTexts,
-        text: TextEmbedder,
-        embed: Embed,
-        scale: Float[Tensor, ""],
-        gather: Gather,
-    ) -> Losses:
-        """Compare photos, as GROUPS and as OVERALL (unit norm), with TEXTS; SCALE is the inverse temperature."""
+    def forward(self, asked: Asked) -> Losses:
+        """Compare the photos with the texts."""
 
 
 class CompletionTerm(EntityTerm):
@@ -66,27 +70,19 @@ class CompletionTerm(EntityTerm):
         self.bridge = bridge
         self._weight, self._all_questions, self._see_padding = weight, all_questions, see_padding
 
-    def forward(
-        self,
-        groups: Float[Tensor, "b g c"],
-        overall: Float[Tensor, "b d"],
-        texts: EntityTexts,
-        text: TextEmbedder,
-        embed: Embed,
-        scale: Float[Tensor, ""],
-        gather: Gather,
-    ) -> Losses:
+    def forward(self, asked: Asked) -> Losses:
         """Contrast completed questions with answers, over the global batch."""
+        texts, encoder = asked.texts, asked.text.encoder
         seen = None if self._see_padding else texts.questions.mask
-        completed = self.decoder(text.encoder.each(texts.questions), groups, seen)
-        sentences = self.bridge(text.encoder.pool(completed, texts.questions))
-        questions, answers = gather(F.normalize(sentences, dim=-1)), gather(embed(texts.answers))
-        asked = gather(texts.masked | self._all_questions)
-        questions, answers = questions[asked].float(), answers[asked].float()
+        completed = self.decoder(encoder.each(texts.questions), asked.groups, seen)
+        sentences = self.bridge(encoder.pool(completed, texts.questions))
+        counted = asked.gather(texts.masked | self._all_questions)
+        questions = asked.gather(F.normalize(sentences, dim=-1))[counted].float()
+        answers = asked.gather(asked.embed(texts.answers))[counted].float()
         if not len(questions):
             return Losses({"entity": sentences.sum() * 0}, {})
         health = {"completion_accuracy": retrieval_accuracy(questions, answers).detach()}
-        return Losses({"entity": self._weight * info_nce(questions, answers, scale)}, health)
+        return Losses({"entity": self._weight * info_nce(questions, answers, asked.scale)}, health)
 
 
 class LabelsTerm(EntityTerm):
@@ -96,20 +92,13 @@ class LabelsTerm(EntityTerm):
         super().__init__()
         self._weight = weight
 
-    def forward(
-        self,
-        groups: Float[Tensor, "b g c"],
-        overall: Float[Tensor, "b d"],
-        texts: EntityTexts,
-        text: TextEmbedder,
-        embed: Embed,
-        scale: Float[Tensor, ""],
-        gather: Gather,
-    ) -> Losses:
+    def forward(self, asked: Asked) -> Losses:
         """Contrast photos with labels, over the global batch."""
+        texts = asked.texts
         assert texts.labels is not None and texts.labelled is not None, "the multi-label contrast needs labels"
-        labels = gather(embed(texts.labels).unflatten(0, texts.labelled.shape)).float()
-        loss = multi_label_contrast(gather(overall).float(), labels, gather(texts.labelled), scale)
+        labels = asked.gather(asked.embed(texts.labels).unflatten(0, texts.labelled.shape)).float()
+        photos = asked.gather(asked.overall).float()
+        loss = multi_label_contrast(photos, labels, asked.gather(texts.labelled), asked.scale)
         return Losses({"entity": self._weight * loss}, {})
 
 
@@ -122,20 +111,13 @@ class WordsTerm(EntityTerm):
         self.classifier = classifier
         self._weight = weight
 
-    def forward(
-        self,
-        groups: Float[Tensor, "b g c"],
-        overall: Float[Tensor, "b d"],
-        texts: EntityTexts,
-        text: TextEmbedder,
-        embed: Embed,
-        scale: Float[Tensor, ""],
-        gather: Gather,
-    ) -> Losses:
+    def forward(self, asked: Asked) -> Losses:
         """Guess the masked words of this process's captions."""
-        hidden = text.encoder.each(texts.questions)
-        guesses = self.classifier(self.decoder(hidden, groups, texts.questions.mask) if self.decoder else hidden)
-        return Losses({"entity": self._weight * masked_language(guesses, texts.targets)}, {})
+        questions = asked.texts.questions
+        hidden = asked.text.encoder.each(questions)
+        if self.decoder is not None:
+            hidden = self.decoder(hidden, asked.groups, questions.mask)
+        return Losses({"entity": self._weight * masked_language(self.classifier(hidden), asked.texts.targets)}, {})
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
 from maskfree.terms import CrossConfig
 from maskfree.text.prompts import TEMPLATES
@@ -177,17 +178,7 @@ def ovsegmentor_debug() -> Recipe:
             image=GroupingEncoderConfig(
                 patch_px=8, side_px=64, dim=48, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4, drop_path=0.0
             ),
-            text=TextEncoderConfig(
-                family="bert",
-                architecture={
-                    "vocab_size": 256,
-                    "hidden_size": 32,
-                    "num_hidden_layers": 1,
-                    "num_attention_heads": 2,
-                    "intermediate_size": 64,
-                    "max_position_embeddings": 80,
-                },
-            ),
+            text=TOY_TEXT,
             tokenizer=None,
             embed_dim=32,
             cross=CrossConfig(),
@@ -196,13 +187,5 @@ def ovsegmentor_debug() -> Recipe:
             views=ViewConfig(side_px=64, scale=(0.4, 1.0)),
         ),
         data=DataConfig(shapes=400, index="shapes", workers=0, shuffle_buffer=100),
-        train=TrainConfig(
-            steps=200,
-            batch_size=32,
-            learning_rate=2e-3,
-            warm_up_steps=20,
-            average_decay=0.98,
-            log_every=10,
-            save_every=50,
-        ),
+        train=TOY_TRAINING,
     )

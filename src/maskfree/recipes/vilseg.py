@@ -14,6 +14,7 @@ from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.pretrained import Value
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.terms import CrossConfig
 from maskfree.text.prompts import TEMPLATES
 from maskfree.train import Recipe
@@ -139,17 +140,7 @@ def vilseg_debug() -> Recipe:
                     "patch_size": 8,
                 },
             ),
-            text=TextEncoderConfig(
-                family="bert",
-                architecture={
-                    "vocab_size": 256,
-                    "hidden_size": 32,
-                    "num_hidden_layers": 1,
-                    "num_attention_heads": 2,
-                    "intermediate_size": 64,
-                    "max_position_embeddings": 80,
-                },
-            ),
+            text=TOY_TEXT,
             tokenizer=None,
             embed_dim=32,
             vision=VisionConfig(num_local_views=2, local_side_px=32, out_dim=64),
@@ -157,13 +148,5 @@ def vilseg_debug() -> Recipe:
             views=ViewConfig(side_px=64),
         ),
         data=DataConfig(shapes=400, workers=0, shuffle_buffer=100),
-        train=TrainConfig(
-            steps=200,
-            batch_size=32,
-            learning_rate=2e-3,
-            warm_up_steps=20,
-            average_decay=0.98,
-            log_every=10,
-            save_every=50,
-        ),
+        train=TOY_TRAINING,
     )
