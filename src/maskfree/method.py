@@ -93,6 +93,11 @@ class Transform(ABC):
         """Whether `sample` looks at the source's partner; by default it does not, and none is read."""
         return False
 
+    @property
+    def entities(self) -> tuple[str, ...] | None:
+        """The entities that an index may name; None: any."""
+        return None
+
     @abstractmethod
     def sample(self, source: Source, seed: int) -> Any:
         """Augment one photo; all randomness comes from SEED."""

@@ -191,6 +191,15 @@ def test_a_tokenizer_without_mask_token_is_refused(transform, photo):
         text_of(replace(transform, tokenizer=unable), "a dog", photo)
 
 
+def test_an_index_of_other_entities_is_refused(transform, tmp_path):
+    shapes.write(tmp_path / "data", 6, finder=EntitySet.read("shapes"))
+    data = DataConfig(shards=(str(tmp_path / "data"),), index=str(tmp_path / "data" / shapes.INDEX))
+    theirs = replace(transform, entity_set=EntitySet.read("shapes"))
+    assert Stream(data, theirs, 2, 0, Share(0, 1)).index is not None
+    with pytest.raises(ValueError, match=r"the entity '\w+', which is not in the method's list"):
+        Stream(data, replace(transform, entity_set=EntitySet.read("ovsegmentor")), 2, 0, Share(0, 1))
+
+
 def test_batches_come_from_data_workers_whose_number_changes_no_sample(transform, tmp_path):
     shapes.write(tmp_path / "data", 12, finder=EntitySet.read("shapes"))
     ours = replace(transform, entity_set=EntitySet.read("shapes"))

@@ -137,6 +137,8 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         assert self.units, "the caller draws shapes first"
         self.read: Read = read_shards if data.shards else read_photos
         self.index = EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
+        if self.index is not None and transform.entities is not None:
+            _check_entities(self.index.entities, transform.entities)
         self.data, self.transform, self.batch_size, self.seed = data, transform, batch_size, seed
         self.process = process
         self.num_streams = max(data.workers, 1)
@@ -220,6 +222,14 @@ class _Partners:
                 log.warning("no partner for sample %r: %s", key, " ".join(str(error).split()))
             self._last_complaint = turn
             return None
+
+
+def _check_entities(named: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := sorted(set(named).difference(known)):
+        raise ValueError(
+            f"the index has the entity {unknown[0]!r}, which is not in the method's list: "
+            "name the index's entities.txt with --method.entities"
+        )
 
 
 def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]:

@@ -69,6 +69,11 @@ class OVSegmentorTransform(Transform):
         """Whether `sample` looks at the source's partner."""
         return self.with_partner
 
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The entities that captions are searched for."""
+        return self.entity_set.entities
+
     def sample(self, source: Source, seed: int) -> Sample:
         """Augment one photo; all randomness comes from SEED.
 
