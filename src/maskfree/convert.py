@@ -14,18 +14,16 @@ from torch import Tensor
 
 from maskfree import checkpoint
 from maskfree.data.transforms import ViewConfig
-from maskfree.inference import Inference
+from maskfree.inference import AUTHORS_INFERENCE
 from maskfree.methods.ovsegmentor import OVSegmentorConfig
 from maskfree.methods.ovsegmentor_config import EntityConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.text.prompts import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
-# As the released code shows photos: through windows always, however small the photo is.
-RELEASED_INFERENCE = Inference(score="product", max_whole_px=1)
-RELEASED_TEMPLATES = ("a photo of a {}.",)
 RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-stuff": 0.95}
 """Of the background, by data set; ADE20K is measured without background. For the reader of run.json only."""
 
@@ -80,8 +78,8 @@ def convert_ovsegmentor(file: Path, out: Path, tokenizer: str, num_heads: int = 
     method.load_state_dict(renamed(released, method.state_dict(), config.image.depths))
     run = {
         "name": "ovsegmentor",
-        "templates": list(RELEASED_TEMPLATES),
-        "inference": asdict(RELEASED_INFERENCE),
+        "templates": list(AUTHORS_TEMPLATES),
+        "inference": asdict(AUTHORS_INFERENCE),
         "source": {"file": file.name, "thresholds": RELEASED_THRESHOLDS},
     }
     checkpoint.save(out, method, config, words, run)

@@ -13,16 +13,14 @@ from torch import nn
 
 from maskfree import checkpoint, methods
 from maskfree.bundled import PUBLISHED, model_folder
-from maskfree.inference import Inference
+from maskfree.inference import AUTHORS_INFERENCE, Inference
 from maskfree.method import MethodConfig
 from maskfree.methods.groupvit import GroupViTConfig
 from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.predict import Segmenter
+from maskfree.text.prompts import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
-# As the authors of GroupViT and OVSegmentor show photos: through windows always, however small the photo is.
-AUTHORS_INFERENCE = Inference(score="product", max_whole_px=1)
-AUTHORS_TEMPLATES = ("a photo of a {}.",)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer
 
 

@@ -52,3 +52,7 @@ class Inference:
         """Return the size at which the network sees a photo, before padding."""
         scale = min(self.side_px / min(height, width), self.max_long_px / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+AUTHORS_INFERENCE = Inference(score="product", max_whole_px=1)
+"""As the code of GroupViT and OVSegmentor shows photos: through windows always, however small the photo is."""

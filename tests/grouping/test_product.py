@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from maskfree.grouping.product import product_scores
 from maskfree.types import Groups
+from published_scores import check_scores
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_segmentation"
@@ -21,27 +22,7 @@ CASES = json.loads(SETTINGS.read_text())["hyper_parameters"]["cases"] if SETTING
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_scores_and_labels_equal_the_published_code(case):
     tensors = load_file(FIXTURE.with_suffix(".safetensors"))
-    given = {k.split(".", 2)[2]: v for k, v in tensors.items() if k.startswith(f"in.{case['name']}.")}
-    wanted = {k.split(".", 2)[2]: v for k, v in tensors.items() if k.startswith(f"out.{case['name']}.")}
-    height, width = case["H"], case["W"]
-    patches = (height // case["patch"], width // case["patch"])
-    groups = Groups(
-        embeddings=F.normalize(given["group_features"], dim=-1),
-        assignment=given["attn_soft0"][:, 0].unflatten(2, patches),
-        overall=F.normalize(given["image_feature"], dim=-1),
-        patches=patches,
-    )
-    scores = product_scores(
-        groups,
-        given["text_embedding"],
-        logit_scale=float(given["logit_scale"].exp()),
-        top_classes=5,
-        threshold=case["bg_thresh"] if case["with_bg"] else None,
-        size=(height, width),
-    )[0]
-    ours = scores.roll(1, 0) if case["with_bg"] else scores  # the published code has the background first
-    assert_close(ours, wanted["pred_logits"], atol=1e-5, rtol=1e-4)
-    assert torch.equal(ours.argmax(0), wanted["label_map"])
+    check_scores(case, tensors, lambda given: given["attn_soft0"][:, 0])
 
 
 def groups_of(embeddings, patches, assignment=None):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from maskfree.data.loader import DataConfig
 from maskfree.data.transforms import ViewConfig
-from maskfree.inference import Inference
+from maskfree.inference import AUTHORS_INFERENCE
 from maskfree.learner import TrainConfig
 from maskfree.losses.mask_consistency import RELEASED
 from maskfree.methods.ovsegmentor import OVSegmentorConfig
@@ -23,7 +23,6 @@ from maskfree.train import Recipe
 
 PAIRS = 4_300_000  # of CC12M, with an entity: CC4M
 HEAD = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)
-PRODUCT = Inference(score="product", max_whole_px=447, window_px=448, stride_px=224)  # always through windows
 
 
 def ovsegmentor() -> Recipe:
@@ -53,7 +52,7 @@ def ovsegmentor() -> Recipe:
             log_every=50,
             save_every=2000,
         ),
-        inference=PRODUCT,
+        inference=AUTHORS_INFERENCE,
     )
 
 

@@ -25,6 +25,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "imagenet": IMAGENET_TEMPLATES,
 }
 
+AUTHORS_TEMPLATES = ("a photo of a {}.",)
+"""As the code of GroupViT and OVSegmentor prompts class names."""
+
 
 def fill(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
     """Put each phrase into each template; all texts of the first phrase come first.
