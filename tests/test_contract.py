@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 import maskfree.methods
 from maskfree.method import Method, MethodConfig, Partner, Source
+from maskfree.methods.clips4 import ContrastConfig, PixelLabelsConfig
 from maskfree.methods.ovsegmentor_config import EntityConfig
 from maskfree.methods.vilseg import ClusterConfig
 from maskfree.nn.projection import ProjectionConfig
@@ -22,10 +23,14 @@ from maskfree.types import Batch
 from tiny import (
     CAPTIONS,
     TINY_GROUPING,
+    tiny_clips4_config,
     tiny_groupvit_config,
     tiny_label_maps,
+    tiny_maskclip_config,
     tiny_ovsegmentor_config,
+    tiny_siglip_config,
     tiny_student_config,
+    tiny_teacher_maps,
     tiny_vilseg_config,
 )
 
@@ -36,8 +41,19 @@ CONFIGS = {
 }
 # A method that is added says here how its smallest example is made.
 STANDARDISED = ClusterConfig(num_clusters=5, standardised=True)
+TEACHER = str(tiny_teacher_maps("01234k"))
 TINY = {
+    "CLIPS4Config": [
+        tiny_clips4_config(teacher=TEACHER),
+        tiny_clips4_config(contrast=None, embedding=None, semantic=None, labels=PixelLabelsConfig(), teacher=TEACHER),
+        tiny_clips4_config(contrast=ContrastConfig(leave_out_own=True, thin=3), embedding=None, semantic=None),
+    ],
     "GroupViTConfig": [tiny_groupvit_config()],
+    "MaskCLIPConfig": [
+        tiny_maskclip_config(),
+        tiny_maskclip_config(prompt_denoise=0.3, key_smoothing=0.8),
+        tiny_siglip_config(),
+    ],
     "OVSegmentorConfig": [
         tiny_ovsegmentor_config(),
         tiny_ovsegmentor_config(entity=EntityConfig(objective="labels"), masks=None),
@@ -58,6 +74,8 @@ TINY = {
     ],
 }
 CASES = [pytest.param(config, id=f"{name}-{i}") for name in CONFIGS for i, config in enumerate(TINY[name])]
+UNTRAINED = ("MaskCLIPConfig",)  # ready-made weights that only label
+LEARNING = [case for case in CASES if type(case.values[0]).__name__ not in UNTRAINED]
 
 
 def make_batch(config: MethodConfig, tokenizer, photo, captions: bool = True) -> Batch:
@@ -76,7 +94,7 @@ def test_every_method_has_a_tiny_example():
     assert CONFIGS and set(CONFIGS) == set(TINY)
 
 
-@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("config", LEARNING)
 def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo):
     method = config.build()
     losses = method(make_batch(config, tiny_tokenizer, photo))
@@ -88,7 +106,7 @@ def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo
     assert any(p.grad.abs().sum() > 0 for p in method.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("config", LEARNING)
 def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
     method, batch = config.build(), make_batch(config, tiny_tokenizer, photo)
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
@@ -101,7 +119,7 @@ def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
     assert method(batch).total.isfinite()
 
 
-@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("config", LEARNING)
 def test_unlabelled_photos_train_too_or_are_refused(config, tiny_tokenizer, photo):
     try:
         losses = config.build()(make_batch(config, tiny_tokenizer, photo, captions=False))
@@ -109,6 +127,15 @@ def test_unlabelled_photos_train_too_or_are_refused(config, tiny_tokenizer, phot
         assert "learns from captions" in str(error)
     else:
         assert losses.total.isfinite()
+
+
+@pytest.mark.parametrize("config", [config for name in UNTRAINED for config in TINY[name]])
+def test_method_that_does_not_learn_says_so(config, tiny_tokenizer):
+    nothing = Batch(images=torch.rand(1, 3, 8, 8), boxes=torch.zeros(1, 4), flipped=torch.tensor([False]))
+    with pytest.raises(ValueError, match="is not trained"):
+        config.build()(nothing)
+    with pytest.raises(ValueError, match="is not trained"):
+        config.build_transform(tiny_tokenizer)
 
 
 @pytest.mark.parametrize("config", CASES)
@@ -137,7 +164,7 @@ def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
         assert_close(method.segment(images[1:], classes), scores[1:], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("config", LEARNING)
 def test_sample_depends_on_its_seed_alone(config, tiny_tokenizer, photo):
     transform = pickle.loads(pickle.dumps(config.build_transform(tiny_tokenizer)))
     one, same, other = (transform.sample(Source("k", photo(), CAPTIONS), seed=seed) for seed in (1, 1, 2))

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import maskfree
 from maskfree import hub
-from maskfree.bundled import PUBLISHED, model_folder
+from maskfree.bundled import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
+from maskfree.cli import main
+from maskfree.embeddings import embed
 from maskfree.inference import Inference
+from maskfree.nn.dense_clip import MASKCLIP, NACLIP
 from maskfree.nn.pretrained import FrozenBatchNorm
-from tiny import tiny_groupvit_config
+from maskfree.text.prompts import TEMPLATES
+from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
 
 
 def test_folder_becomes_a_segmenter(tiny_checkpoint: Path, photo):
@@ -116,3 +121,67 @@ def test_groupvit_folder_without_a_tokenizer_or_weights(groupvit_folder: Path):
     (groupvit_folder / "config.json").write_text("[]")
     with pytest.raises(FileNotFoundError, match="is no checkpoint"):
         hub.load(groupvit_folder)
+
+
+@pytest.fixture
+def clip_folder(tmp_path: Path, tiny_tokenizer) -> Path:
+    """A CLIP as transformers saves it, with random weights."""
+    folder = tmp_path / "a-clip"
+    config = transformers.CLIPConfig(projection_dim=18, text_config=TINY_CLIP_TEXT, vision_config=TINY_CLIP_VISION)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    tiny_tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+def test_clip_of_transformers_is_read_as_maskclip(clip_folder: Path, photo):
+    segmenter = hub.load(clip_folder)
+    assert segmenter.name == "a-clip" and segmenter.templates == TEMPLATES["maskclip"]
+    assert segmenter.method.image.last_block == MASKCLIP
+    result = segmenter.with_words(["dog", "grass"])(photo((83, 57)))
+    assert result.labels.shape == (57, 83) and set(result.words) == {"dog", "grass"}
+    assert hub.load(clip_folder).weights_hash == segmenter.weights_hash
+    embeddings = embed(segmenter, photo((83, 57)))
+    assert embeddings.values.shape[0] == 18 and embeddings.at(4, 6).shape == (18, 4, 6)
+
+
+def test_siglip_of_transformers_is_read(tmp_path: Path, tiny_tokenizer, photo):
+    text = {**TINY_CLIP_TEXT, "projection_size": 24}
+    config = transformers.SiglipConfig(text_config=text, vision_config=TINY_CLIP_VISION)
+    transformers.SiglipModel(config).save_pretrained(tmp_path)
+    tiny_tokenizer.save(tmp_path / "tokenizer.json")
+    segmenter = hub.load(tmp_path)
+    assert segmenter.templates == ("this is a photo of {}.",)
+    assert segmenter.with_words(["dog", "grass"])(photo((83, 57))).labels.shape == (57, 83)
+
+
+def test_clip_on_the_command_line(clip_folder: Path, photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    photo((83, 57)).save(tmp_path / "photo.png")
+    words = ["--words", "dog", "grass", "--templates", "photo"]
+    places = ["--model", str(clip_folder), "--out", str(tmp_path / "out")]
+    for arguments in (["segment", str(tmp_path / "photo.png"), *words, *places], ["models"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert not stopped.value.code
+    assert (tmp_path / "out" / "photo.png").is_file()
+    listed = capsys.readouterr().out
+    assert all(f"{name}: {DESCRIPTIONS[name]}" in listed for name in PUBLISHED)
+
+
+def test_published_clips_have_their_last_block(clip_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PUBLISHED, "naclip", str(clip_folder))
+    segmenter = hub.load("naclip")
+    assert segmenter.name == "naclip" and segmenter.method.image.last_block == NACLIP
+    assert segmenter.inference.window_px == 224 and segmenter.templates == TEMPLATES["imagenet"]
+    assert set(CLIPS) < set(PUBLISHED) == set(DESCRIPTIONS)
+
+
+def test_published_clip_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PUBLISHED, "maskclip", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"'maskclip' is not in the cache.*: try again with a network"):
+        hub.load("maskclip")
+
+
+def test_clip_folder_that_lacks_something(clip_folder: Path):
+    (clip_folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no tokenizer in"):
+        hub.load(clip_folder)

@@ -12,15 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
+from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.data.transforms import ViewConfig
+from maskfree.methods.clips4 import CLIPS4Config, SemanticConfig
+from maskfree.methods.clips4_views import PairConfig
 from maskfree.methods.groupvit import GroupViTConfig
+from maskfree.methods.maskclip import MaskCLIPConfig
 from maskfree.methods.ovsegmentor import OVSegmentorConfig
 from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
 from maskfree.methods.student import StudentConfig, StudentViews
 from maskfree.methods.vilseg import ClusterConfig, ViLSeg, ViLSegConfig, VisionConfig
+from maskfree.nn.dense_clip import TRAINED, DenseClipConfig
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.grouping_encoder import GroupingEncoderConfig
+from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
 
 TINY_IMAGE = ImageEncoderConfig(
@@ -127,6 +134,74 @@ def tiny_student_config(**changes: Any) -> StudentConfig:
         "views": StudentViews(crop_px=64, side_px=64),
     }
     return StudentConfig(**(settings | changes))
+
+
+def tiny_clips4_config(**changes: Any) -> CLIPS4Config:
+    """A CLIP-S4 of a few thousand weights, all terms on, with 18 dimensions, 4 segments and patches of 16 px."""
+    settings: dict[str, Any] = {
+        "image": TINY_IMAGE,
+        "image_projection": ProjectionConfig("pyramid", hidden=12),
+        "text": replace(TINY_TEXT, frozen=True),
+        "embed_dim": 18,
+        "known": ("a", "b", "c"),
+        "semantic": SemanticConfig(num_unknown=5),
+        "num_segments": 4,
+        "grid": 8,
+        "views": PairConfig(side_px=64),
+    }
+    return CLIPS4Config(**(settings | changes))
+
+
+def tiny_teacher_maps(keys: Iterable[str], dim: int = 18) -> Path:
+    """A folder of what a teacher may see, noise, one map for each of KEYS; it goes when Python ends."""
+    folder = tempfile.TemporaryDirectory(prefix="maskfree-teacher-")
+    atexit.register(folder.cleanup)
+    numbers = torch.Generator().manual_seed(0)
+    for key in keys:
+        seen = torch.randn(dim, 3, 4, generator=numbers)
+        TeacherMaps(Path(folder.name)).write(key, F.normalize(seen, dim=0))
+    return Path(folder.name)
+
+
+TINY_CLIP_VISION = {
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TINY_CLIP_TEXT = {
+    "hidden_size": 20,
+    "intermediate_size": 30,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+    "vocab_size": 400,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
+
+
+def tiny_maskclip_config(**changes: Any) -> MaskCLIPConfig:
+    """A CLIP of a few thousand weights, with 18 dimensions and patches of 8 px."""
+    settings: dict[str, Any] = {
+        "image": DenseClipConfig(architecture=TINY_CLIP_VISION | {"projection_dim": 18}),
+        "text": TextEncoderConfig("clip", TINY_CLIP_TEXT, frozen=True),
+        "embed_dim": 18,
+    }
+    return MaskCLIPConfig(**(settings | changes))
+
+
+def tiny_siglip_config(**changes: Any) -> MaskCLIPConfig:
+    """The same of SigLIP's kind, with 24 dimensions."""
+    settings: dict[str, Any] = {
+        "image": DenseClipConfig("siglip", TINY_CLIP_VISION, last_block=TRAINED),
+        "text": TextEncoderConfig("siglip", TINY_CLIP_TEXT | {"pad_token_id": 0}, frozen=True),
+        "text_projection": ProjectionConfig(),
+        "embed_dim": 24,
+    }
+    return MaskCLIPConfig(**(settings | changes))
 
 
 def tiny_label_maps(keys: Iterable[str]) -> Path:

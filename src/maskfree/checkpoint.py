@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -131,10 +131,12 @@ def load(
     return method.to(device).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
 
 
-def start_from(folder: Path, method: Method, renamed: Mapping[str, str] | None = None) -> list[str]:
+def start_from(
+    folder: Path, method: Method, renamed: Mapping[str, str] | None = None, without: Sequence[str] = ()
+) -> list[str]:
     """Load the weights of a checkpoint into METHOD, which may have more; return the names of those that stay as built.
 
-    RENAMED maps prefixes of the checkpoint's names to those of METHOD.
+    RENAMED maps prefixes of the checkpoint's names to those of METHOD; weights with a prefix in WITHOUT are not loaded.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -145,9 +147,11 @@ def start_from(folder: Path, method: Method, renamed: Mapping[str, str] | None =
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
     state = method.state_dict()
     with safe_open(path, "pt") as file:
-        names = {name: _renamed(name, renamed or {}) for name in file.keys()}  # noqa: SIM118 - no dict
+        stored = set(file.keys())
+    left_out = {name for name in stored if any(has_prefix(name, prefix) for prefix in without)}
+    names = {name: _renamed(name, renamed or {}) for name in stored - left_out}
     shared = {name: state[here] for name, here in names.items() if here in state}
-    loaded = {names[name]: tensor for name, tensor in _unpack(path, shared).items()}
+    loaded = {names[name]: tensor for name, tensor in _unpack(path, shared, left_out).items()}
     method.load_state_dict(loaded, strict=False)
     return sorted(state.keys() - loaded.keys())
 
@@ -242,11 +246,11 @@ def _to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / steps).round().to(torch.int8).view(values.shape), scales
 
 
-def _unpack(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read all tensors as float, having checked that names, shapes and kinds are those EXPECTED."""
+def _unpack(path: Path, expected: Mapping[str, Tensor], without: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read all tensors but those WITHOUT as float, having checked that names, shapes and kinds are those EXPECTED."""
     try:
         with safe_open(path, "pt") as file:
-            stored = set(file.keys())
+            stored = set(file.keys()).difference(without)
             names = {name for name in stored if name.removesuffix(_SCALE) not in stored - {name}}
             if names != expected.keys():
                 raise ValueError(_difference(expected.keys() - names, names - expected.keys()))

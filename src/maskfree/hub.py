@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dacite
 import torch
 from torch import nn
 
 from maskfree import checkpoint, methods
-from maskfree.bundled import PUBLISHED, model_folder
+from maskfree.bundled import CLIPS, GROUPVITS, PUBLISHED, model_folder
 from maskfree.inference import AUTHORS_INFERENCE, Inference
-from maskfree.method import MethodConfig
+from maskfree.method import Method, MethodConfig
 from maskfree.methods.groupvit import GroupViTConfig
+from maskfree.methods.maskclip import published_clip, usual_view
 from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.predict import Segmenter
 from maskfree.text.prompts import AUTHORS_TEMPLATES
@@ -27,14 +29,15 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers
 def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
     """Return the Segmenter of a model by name or of a folder; it has no words yet.
 
-    The folder is a checkpoint's, or that of a GroupViT which transformers saved.
+    The folder is a checkpoint's, or that of a GroupViT, a CLIP or a SigLIP which transformers saved.
 
     Raises:
         OSError: there is no such model, or its files cannot be read.
         ValueError: the checkpoint is damaged, or there is no such device.
     """
-    if model in PUBLISHED or _is_groupvit(Path(model)):
-        return _load_groupvit(str(model), _check(device))
+    kind = _kind_of_transformers(model)
+    if kind is not None:
+        return _load_published(str(model), _check(device), _read_groupvit if kind == "groupvit" else _read_clip)
     method, tokenizer, run, weights_hash = checkpoint.load(model_folder(model), _configs(), _check(device))
     fold_batch_norms(method)
     return Segmenter(
@@ -47,15 +50,19 @@ def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
     )
 
 
-def _load_groupvit(model: str, device: str) -> Segmenter:
+class _Ready(NamedTuple):
+    """Published weights, and how they are shown words and photos."""
+
+    method: Method
+    tokenizer: Tokenizer
+    templates: tuple[str, ...]
+    inference: Inference
+
+
+def _load_published(model: str, device: str, read: Callable[[str, str], _Ready]) -> Segmenter:
     source = PUBLISHED.get(model, model)
     try:
-        config = GroupViTConfig(weights=source)
-        method = config.build().to(device).eval()
-        if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
-            raise FileNotFoundError(f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}")
-        tokenizer = Tokenizer.from_source(source, method.tower.config.text_config.max_position_embeddings)
-        config.build_transform(tokenizer)  # which sees that they belong together
+        ready = read(model, source)
     except FileNotFoundError as error:
         if model not in PUBLISHED:
             raise
@@ -63,23 +70,42 @@ def _load_groupvit(model: str, device: str) -> Segmenter:
             f"the model {model!r} is not in the cache, and {source} cannot be downloaded from Hugging Face: try again "
             "with a network, or give the folder of a copy (config.json, model.safetensors, tokenizer.json)"
         ) from error
+    method = ready.method.to(device).eval()
     return Segmenter(
         method=method,
-        tokenizer=tokenizer,
+        tokenizer=ready.tokenizer,
         name=Path(model).name,
         weights_hash=_hash(method),
-        templates=AUTHORS_TEMPLATES,
-        inference=AUTHORS_INFERENCE,
+        templates=ready.templates,
+        inference=ready.inference,
     )
 
 
-def _is_groupvit(folder: Path) -> bool:
-    """Whether transformers saved a GroupViT to FOLDER."""
+def _read_groupvit(model: str, source: str) -> _Ready:
+    config = GroupViTConfig(weights=source)
+    method = config.build()
+    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
+        raise FileNotFoundError(f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}")
+    tokenizer = Tokenizer.from_source(source, method.tower.config.text_config.max_position_embeddings)
+    config.build_transform(tokenizer)  # which sees that they belong together
+    return _Ready(method, tokenizer, AUTHORS_TEMPLATES, AUTHORS_INFERENCE)
+
+
+def _read_clip(model: str, source: str) -> _Ready:
+    config, tokenizer = published_clip(source, CLIPS[model][1] if model in CLIPS else None)
+    return _Ready(config.build(), tokenizer, *usual_view(config.image.last_block, config.image.family))
+
+
+def _kind_of_transformers(model: str | Path) -> str | None:
+    """What of which transformers saved weights MODEL is: "groupvit", "clip" or "siglip"; None of anything else."""
+    if model in PUBLISHED:
+        return "groupvit" if model in GROUPVITS else "clip"
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(settings, dict) and settings.get("model_type") == "groupvit"
+        return None
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    return kind if kind in ("groupvit", "clip", "siglip") else None
 
 
 def _hash(module: nn.Module) -> str:

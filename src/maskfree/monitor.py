@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from maskfree.resume import replace_text
+from maskfree.files import replace_text
 
 log = logging.getLogger(__name__)
 

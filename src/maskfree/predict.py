@@ -180,6 +180,11 @@ class Segmenter:
         """Factor on the cosines before a softmax."""
         return self.inference.logit_scale or self.method.logit_scale
 
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes with the numbers that the inference names."""
+        low = self.inference.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
+
     @property
     def _cell_px(self) -> int:
         """Pixels of the resized photo that a cell of the score map spans."""
@@ -198,10 +203,6 @@ class Segmenter:
         if self.vocabulary is None:
             raise ValueError("no words were chosen: call with_words([...]) first")
         return self.vocabulary
-
-    def _autocast(self) -> torch.autocast:
-        low = self.inference.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
 
     @torch.inference_mode()
     def _embed(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -286,7 +287,7 @@ class Segmenter:
         # h w 3 in memory is what torch calls channels last, which is also what convolutions like best
         images = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         assert self.embeddings is not None  # they come with the vocabulary
-        with self._autocast():
+        with self.autocast():
             if self.inference.score == "product":
                 scores = product_scores(
                     self.method.group(images),

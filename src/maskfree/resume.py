@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from maskfree.files import replace_text
+
 _FORMAT = 1
 _KEPT = 2
 _PACKAGES = ("maskfree", "torch", "transformers", "tokenizers", "numpy", "Pillow", "lightning-fabric", "webdataset")
@@ -102,18 +104,6 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
         record = {"format": _FORMAT, "name": name, **circumstances, "machine": machine, "settings": dict(settings)}
     replace_text(out / "run.json", json.dumps(record, indent=2) + "\n")
     return record
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write TEXT to PATH as `replace_bytes` does."""
-    replace_bytes(path, text.encode())
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write CONTENT to PATH so that a reader finds the old content or the new one, never a part."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 def save_state(out: Path, step: int, tensors: Mapping[str, torch.Tensor]) -> None:

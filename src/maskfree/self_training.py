@@ -24,6 +24,7 @@ from PIL import Image
 from maskfree import checkpoint, hub
 from maskfree.bundled import model_folder
 from maskfree.data.loader import DataConfig, seed_of
+from maskfree.files import replace_bytes, replace_text
 from maskfree.inference import Inference
 from maskfree.learner import TrainConfig
 from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
@@ -34,7 +35,7 @@ from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.predict import PhotoError, Segmenter
-from maskfree.resume import differences, replace_bytes, replace_text
+from maskfree.resume import differences
 from maskfree.train import Recipe, fit
 
 log = logging.getLogger(__name__)

@@ -55,6 +55,8 @@ class Recipe:
     its weights and tokenizer."""
     init_names: tuple[tuple[str, str], ...] = ()
     """Prefixes of the names of those weights, each with what it is here."""
+    init_without: tuple[str, ...] = ()
+    """Prefixes of the names of those weights that are not taken."""
 
 
 def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
@@ -133,7 +135,7 @@ def _tokenizer_source(recipe: Recipe, start: _Start | None, out: Path) -> str:
 def _built(recipe: Recipe, start: _Start | None) -> Method:
     method = recipe.method.build()
     if start is not None:
-        fresh = checkpoint.start_from(start.model, method, dict(recipe.init_names))
+        fresh = checkpoint.start_from(start.model, method, dict(recipe.init_names), recipe.init_without)
         if start.run is not None:
             fresh = _with_training_parts(start.run, method, fresh)
         parts = sorted({_part(name) for name in fresh})

@@ -67,6 +67,19 @@ class Partners:
 
 
 @dataclass(frozen=True)
+class PairedViews:
+    """Two views of each photo, and on a coarser grid what is known of the photo where each of them lies."""
+
+    images: Float[Tensor, "b 2 3 h w"]
+    regions: UInt8[Tensor, "b 2 hg wg"]  # coherent region of the photo; the same number in both views; 255 is none
+    teacher: Float16[Tensor, "b 2 d hg wg"] | None = None  # another model's embeddings, unit norm
+
+    def to(self, device: torch.device) -> PairedViews:
+        """Return the same views on DEVICE."""
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a method trains on. Fields that its transform does not fill are None.
 
@@ -88,6 +101,7 @@ class Batch:
     labels: UInt8[Tensor, "b h w"] | None = None  # class of each pixel of the global view; 255 does not count
     entities: EntityTexts | None = None
     partners: Partners | None = None
+    pairs: PairedViews | None = None
     keys: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
@@ -95,8 +109,8 @@ class Batch:
         return _moved(self, device)
 
 
-Movable = TypeVar("Movable", EntityTexts, Partners, Batch)
-_ON_DEVICES = (Tensor, Tokens, EntityTexts, Partners)
+Movable = TypeVar("Movable", EntityTexts, Partners, PairedViews, Batch)
+_ON_DEVICES = (Tensor, Tokens, EntityTexts, Partners, PairedViews)
 
 
 def _moved(record: Movable, device: torch.device) -> Movable:

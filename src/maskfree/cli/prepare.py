@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from maskfree.data.entity_preparation import Preparation, Watch
     from maskfree.text.entities import EntitySet
 
-WHAT = ("entities",)
+WHAT = ("entities", "segments", "teacher", "prototypes")
 _SKIPPED = (
     "no photo",
     "empty photo",
@@ -47,10 +47,11 @@ class Choice:
 
 
 def prepare(what: Positional[str]) -> int:
-    """Make what training needs beside the shards; `maskfree prepare entities --help` lists the settings.
+    """Make what training needs beside the photos; `maskfree prepare entities --help` lists the settings of one of them.
 
     Args:
-        what: entities, which makes an index of image-caption pairs by the things that their captions name.
+        what: entities, an index of image-caption pairs by the things that their captions name; segments, the regions
+            of photos without labels; teacher, what a model sees in photos; prototypes, its idea of each word.
     """
     return prepare_what([what])
 
@@ -59,7 +60,20 @@ def prepare_what(arguments: Sequence[str]) -> int:
     """Parse what follows `prepare`: the options depend on it."""
     if not arguments or arguments[0] not in WHAT:
         raise ValueError(f"say what to prepare: {', '.join(WHAT)}" + (f"; not {arguments[0]!r}" if arguments else ""))
-    return tyro.cli(entities, prog="maskfree prepare entities", args=list(arguments[1:]))
+    return tyro.cli(_command(arguments[0]), prog=f"maskfree prepare {arguments[0]}", args=list(arguments[1:]))
+
+
+def _command(what: str) -> Callable[..., int]:
+    """Import WHAT is asked for only, so that help is quick."""
+    if what == "segments":
+        from maskfree.cli.prepare_segments import segments
+
+        return segments
+    if what == "entities":
+        return entities
+    from maskfree.cli.prepare_teacher import prototypes, teacher
+
+    return teacher if what == "teacher" else prototypes
 
 
 def entities(

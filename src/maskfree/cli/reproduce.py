@@ -10,14 +10,14 @@ from tyro.conf import Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
 
-STUDIES = ("vilseg", "ovsegmentor")
+STUDIES = ("vilseg", "ovsegmentor", "clips4")
 
 
 def reproduce(study: Positional[str]) -> int:
     """Run a paper's tables and figures on the data at hand; `maskfree reproduce vilseg --help` lists the settings.
 
     Args:
-        study: vilseg or ovsegmentor.
+        study: vilseg, ovsegmentor or clips4.
     """
     return reproduce_study([study])
 

@@ -67,13 +67,13 @@ def segment(
 
 def models() -> int:
     """List the models that `--model` knows by name."""
-    from maskfree.bundled import BUNDLED, PUBLISHED
+    from maskfree.bundled import BUNDLED, DESCRIPTIONS, PUBLISHED
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for name, description in BUNDLED.items():
         console.print(f"{name}: {description}")
     for name, source in PUBLISHED.items():
-        console.print(f"{name}: GroupViT, its authors' weights; {source}, from Hugging Face when first used")
+        console.print(f"{name}: {DESCRIPTIONS[name]}; {source}, from Hugging Face when first used")
     return 0
 
 

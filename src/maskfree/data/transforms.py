@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 Box = tuple[float, float, float, float]
 
@@ -87,3 +88,19 @@ def recolour(
     luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype) @ image.mean(dim=(1, 2))
     flat = torch.addmm(light * (1 - spread) * luma, matrix, image.flatten(1))
     return flat.clamp_(0, 1).view_as(image)
+
+
+def greyed(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    """Replace each colour by its luma."""
+    luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype)
+    return torch.einsum("c,chw->hw", luma, image).expand(3, -1, -1).contiguous()
+
+
+def blurred(image: Float[Tensor, "3 h w"], deviation_px: float) -> Float[Tensor, "3 h w"]:
+    """Blur by a Gaussian of this standard deviation, cut off at three of them."""
+    reach = max(1, round(3 * deviation_px))
+    distances = torch.arange(-reach, reach + 1, dtype=image.dtype)
+    weights = torch.exp(-0.5 * (distances / deviation_px) ** 2)
+    weights = (weights / weights.sum()).expand(3, 1, 1, -1)
+    padded = F.pad(image[None], (reach,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, weights, groups=3), weights.mT, groups=3)[0]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskfree.evaluate.results import Row, write_bytes
+from maskfree.evaluate.results import Row
 from maskfree.evaluate.tables import threshold_of
+from maskfree.files import replace_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -271,4 +272,5 @@ def _save(figure: Figure, path: Path) -> Path:
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     drawn = io.BytesIO()
     figure.savefig(drawn, format=kind, metadata=metadata)
-    return write_bytes(drawn.getvalue(), path)
+    replace_bytes(path, drawn.getvalue())
+    return path

@@ -19,9 +19,10 @@ from PIL import Image
 from maskfree.data.benchmarks import IGNORE, Benchmark, Sample
 from maskfree.data.photo import read_photo
 from maskfree.evaluate.protocol import Protocol
-from maskfree.evaluate.results import Row, write_bytes
+from maskfree.evaluate.results import Row
 from maskfree.evaluate.tally import truth_lookup
 from maskfree.evaluate.zero_shot import Measured
+from maskfree.files import replace_text
 from maskfree.predict import Segmenter
 from maskfree.types import Segmentation
 
@@ -78,7 +79,8 @@ def write_report(
         worst=shown(worst),
         protocol=_provenance(row),
     )
-    return write_bytes(page.encode(), path)
+    replace_text(path, page)
+    return path
 
 
 def extremes(means: Float64[np.ndarray, " n"], count: int) -> tuple[list[int], list[int]]:

@@ -8,12 +8,13 @@ import math
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from maskfree.files import replace_text
 
 FORMAT = 2
 PACKAGES = ("maskfree", "torch", "transformers", "numpy", "Pillow")
@@ -86,21 +87,7 @@ def read_row(path: Path) -> Row:
 
 def write_json(content: Any, path: Path) -> Path:
     """Write CONTENT to PATH in one step."""
-    return write_bytes((json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), path)
-
-
-def write_bytes(content: bytes, path: Path) -> Path:
-    """Write CONTENT to PATH in one step: readers see the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 

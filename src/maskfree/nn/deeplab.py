@@ -22,10 +22,10 @@ class AtrousPyramid(nn.Module):
 
     def __init__(self, *, channels: int, width: int, dim: int, dilations: Sequence[int]):
         super().__init__()
-        self.reduce = _layer(channels, width)
-        self.atrous = nn.ModuleList(_layer(width, width, dilation) for dilation in dilations)
-        self.whole = _layer(width, width)
-        self.merge = _layer(width * (2 + len(dilations)), width)
+        self.reduce = normed_layer(channels, width)
+        self.atrous = nn.ModuleList(normed_layer(width, width, dilation) for dilation in dilations)
+        self.whole = normed_layer(width, width)
+        self.merge = normed_layer(width * (2 + len(dilations)), width)
         self.out = nn.Conv2d(width, dim, 1)
 
     def forward(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
@@ -50,7 +50,7 @@ class Corrected(nn.Module):
         return self.known(features) + self.pyramid(features)
 
 
-def _layer(channels: int, width: int, dilation: int = 0) -> nn.Sequential:
+def normed_layer(channels: int, width: int, dilation: int = 0) -> nn.Sequential:
     """Convolution, 3x3 where there is a DILATION and pointwise elsewhere, group norm and ReLU."""
     kernel = 3 if dilation else 1
     convolution = nn.Conv2d(channels, width, kernel, padding=dilation, dilation=max(dilation, 1), bias=False)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from maskfree.nn.pretrained import Value, make_tower, plain_fields, read_configuration
 from maskfree.types import Tokens
@@ -17,18 +18,28 @@ from maskfree.types import Tokens
 class TextEncoder(nn.Module):
     """A text tower with its pooling: one feature per text.
 
-    A frozen one keeps the feature of every text that it has seen (on the CPU, by token ids), since captions come back
-    each epoch; it has no dropout, and no gradient reaches it.
+    FILLED are the length that texts are filled up to and the id of the token that fills them, for a tower that reads
+    these as text, too. A frozen encoder keeps the feature of every text that it has seen (on the CPU, by token ids),
+    since captions come back each epoch; it has no dropout, and no gradient reaches it.
     """
 
     _MOST_KEPT = 500_000
 
-    def __init__(self, *, tower: nn.Module, pool: Callable[[Tensor, Tokens], Tensor], channels: int, frozen: bool):
+    def __init__(
+        self,
+        *,
+        tower: nn.Module,
+        pool: Callable[[Tensor, Tokens], Tensor],
+        channels: int,
+        frozen: bool,
+        filled: tuple[int, int] | None = None,
+    ):
         super().__init__()
         self.tower = tower.requires_grad_(not frozen)
         self.channels = channels
         self.frozen = frozen
         self.pool = pool
+        self._filled = filled
         self._kept: dict[bytes, Tensor] = {}
         self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
 
@@ -50,7 +61,11 @@ class TextEncoder(nn.Module):
         return torch.stack([features[key] for key in keys]).to(tokens.ids.device)
 
     def each(self, tokens: Tokens) -> Float[Tensor, "b l c"]:
-        """Return a feature per token, padding included."""
+        """Return a feature per token, padding included; of a tower whose texts are filled, at its full length."""
+        if self._filled is not None:
+            length, token = self._filled
+            ids = tokens.ids.masked_fill(~tokens.mask, token)
+            return self.tower(input_ids=F.pad(ids, (0, length - ids.shape[1]), value=token)).last_hidden_state
         return self.tower(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
 
     def _encode(self, tokens: Tokens) -> Tensor:
@@ -61,11 +76,11 @@ class TextEncoder(nn.Module):
 class TextEncoderConfig:
     """Which text encoder, and which of its tokens stands for the text.
 
-    `pooling` "usual" is the last token of CLIP's transformer, [EOT], and the mean over a BERT's; a BERT's "first" is
-    [CLS], its "last" is [SEP].
+    `pooling` "usual" is the last token of CLIP's transformer, [EOT], the mean over a BERT's, and the last place of a
+    SigLIP's, whose texts are filled up with `pad_token_id`; a BERT's "first" is [CLS], its "last" is [SEP].
     """
 
-    family: Literal["clip", "bert"] = "clip"
+    family: Literal["clip", "bert", "siglip"] = "clip"
     architecture: dict[str, Value] = field(default_factory=dict)  # overrides fields of transformers' configuration
     weights: str | None = None  # folder or Hugging Face name; None is random
     frozen: bool = False  # not trained; its features are kept per text
@@ -76,11 +91,19 @@ class TextEncoderConfig:
         configuration = self._configuration()
         if self.family == "bert":
             tower = make_tower("BertModel", configuration, self.weights, add_pooling_layer=False)
+        elif self.family == "siglip":
+            tower = make_tower("SiglipTextModel", configuration, self.weights)
+            tower.head = nn.Identity()  # it is the projection, which is not this module's
         else:
             tower = make_tower("CLIPTextModel", configuration, self.weights)
-        usual = "mean" if self.family == "bert" else "last"
-        pool = _POOLS[usual if self.pooling == "usual" else self.pooling]
-        return TextEncoder(tower=tower, pool=pool, channels=configuration.hidden_size, frozen=self.frozen)
+        filled = (configuration.max_position_embeddings, configuration.pad_token_id)
+        return TextEncoder(
+            tower=tower,
+            pool=_POOLS[_USUAL[self.family] if self.pooling == "usual" else self.pooling],
+            channels=configuration.hidden_size,
+            frozen=self.frozen,
+            filled=filled if self.family == "siglip" else None,
+        )
 
     def check(self, vocabulary_size: int, max_length: int) -> None:
         """See that the encoder takes a tokenizer's output.
@@ -100,9 +123,9 @@ class TextEncoderConfig:
         return replace(self, architecture=plain_fields(self._configuration()), weights=None)
 
     def _configuration(self) -> Any:
-        name = "BertConfig" if self.family == "bert" else "CLIPTextConfig"
         still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         without_dropout = still if self.family == "bert" else {"attention_dropout": 0.0}
+        name = _CONFIGURATIONS[self.family]
         return read_configuration(name, self.weights, self.architecture | (without_dropout if self.frozen else {}))
 
 
@@ -120,4 +143,10 @@ def _first_token(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor
     return hidden[:, 0]
 
 
-_POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token}
+def _last_place(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    return hidden[:, -1]
+
+
+_POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token, "place": _last_place}
+_USUAL = {"bert": "mean", "clip": "last", "siglip": "place"}
+_CONFIGURATIONS = {"bert": "BertConfig", "clip": "CLIPTextConfig", "siglip": "SiglipTextConfig"}

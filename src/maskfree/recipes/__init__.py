@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from maskfree.recipes.clips4 import clips4, clips4_debug, clips4_pocket, maskclip_plus_pocket
 from maskfree.recipes.ovsegmentor import (
     ovsegmentor,
     ovsegmentor_debug,
@@ -67,5 +68,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         ovsegmentor_released_masks,
         ovsegmentor_pocket,
         ovsegmentor_debug,
+        clips4,
+        clips4_pocket,
+        maskclip_plus_pocket,
+        clips4_debug,
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from functools import partial
@@ -13,14 +14,31 @@ from rich.progress import track
 
 from maskfree import hub
 from maskfree.data.benchmarks import Sample, benchmark
+from maskfree.evaluate.class_free import with_unknown
 from maskfree.evaluate.protocol import Protocol
 from maskfree.evaluate.results import FORMAT, write_json
+from maskfree.evaluate.tally import Watch
 from maskfree.evaluate.zero_shot import Work, measure
+from maskfree.predict import Segmenter
 from maskfree.resume import differences, settings_of
 from maskfree.train import Recipe
 
 Samples = Mapping[str, Sequence[Sample]]
-_PLACES = ("weights", "shards", "index")  # settings that are folders or files; their names are enough
+_PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "prototypes")
+"""Settings that are folders or files; their names are enough."""
+
+
+class Figure(typing.Protocol):
+    """Something that is measured of a model."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
+
+    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+        """Measure it; SAMPLES are by benchmark."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,15 @@ class Measure:
     name: str
     benchmark: str
     protocol: Protocol
+    unknown: tuple[str, ...] = ()
+    """Classes whose mean, and that of all others, are in the row's parts; the benchmark's own if empty."""
+
+    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+        """Label the benchmark's photos, and compare."""
+        chosen = benchmark(self.benchmark)
+        chosen = with_unknown(chosen, self.unknown) if self.unknown else chosen
+        work = Work(chosen, samples[self.benchmark], command, watch=watch)
+        return asdict(measure(segmenter, self.protocol, work).row)
 
 
 def bare(**settings: Any) -> Protocol:
@@ -44,7 +71,7 @@ class Variant:
     name: str
     model: Callable[[], Path | str]
     """Makes the model if need be; returns its folder, or its name in the hub."""
-    measures: tuple[Measure, ...]
+    measures: tuple[Figure, ...]
 
 
 class Ledger:
@@ -79,8 +106,7 @@ class Ledger:
                 if (variant.name, chosen.name) not in self.rows:
                     segmenter = hub.load(variant.model(), device)
                     watch = partial(track, description=f"{variant.name}, {chosen.name}", transient=True)
-                    work = Work(benchmark(chosen.benchmark), samples[chosen.benchmark], command, watch=watch)
-                    row = asdict(measure(segmenter, chosen.protocol, work).row)
+                    row = chosen.row(segmenter, samples, command, watch)
                     parameters = sum(p.numel() for p in segmenter.method.parameters())
                     self._add(variant.name, chosen.name, {"parameters": parameters} | row)
 

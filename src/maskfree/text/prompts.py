@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.text.templates import IMAGENET_TEMPLATES
+from maskfree.text.templates import IMAGENET_TEMPLATES, SCENE_TEMPLATES
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
@@ -23,6 +23,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "someone next to a {}",
     ),
     "imagenet": IMAGENET_TEMPLATES,
+    "maskclip": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES),
+    "siglip": ("this is a photo of {}.",),
 }
 
 AUTHORS_TEMPLATES = ("a photo of a {}.",)

@@ -1,4 +1,4 @@
-"""The 80 prompt templates of CLIP's ImageNet evaluation, which also make the prompted entities of OVSegmentor."""
+"""The 80 prompt templates of CLIP's ImageNet evaluation, and the five about scenes that MaskCLIP adds."""
 
 from __future__ import annotations
 
@@ -7,4 +7,16 @@ from pathlib import Path
 IMAGENET_TEMPLATES: tuple[str, ...] = tuple(
     Path(__file__).with_name("imagenet_templates.txt").read_text(encoding="utf-8").splitlines()
 )
-"""Each holds `{}` once. Source: arXiv:2103.00020, 3.1.4, as released with its notebook on prompts."""
+"""Each holds `{}` once; they also make the prompted entities of OVSegmentor.
+
+Source: arXiv:2103.00020, 3.1.4, as released with its notebook on prompts.
+"""
+
+SCENE_TEMPLATES = (
+    "there is a {} in the scene.",
+    "there is the {} in the scene.",
+    "this is a {} in the scene.",
+    "this is the {} in the scene.",
+    "this is one {} in the scene.",
+)
+"""Source: arXiv:2104.13921, as released; MaskCLIP (arXiv:2112.01071) takes them over."""

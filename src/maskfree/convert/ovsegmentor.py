@@ -1,4 +1,4 @@
-"""Released checkpoints of others, read without trust and written as checkpoints of ours."""
+"""OVSegmentor as its authors released it, read without trust and written as a checkpoint of ours."""
 
 from __future__ import annotations
 

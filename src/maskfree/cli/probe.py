@@ -1,0 +1,117 @@
+"""`maskfree probe`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
+
+from maskfree.cli.common import keep_freed_memory
+from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
+
+if TYPE_CHECKING:
+    from maskfree.data.benchmarks import Benchmark
+    from maskfree.evaluate.probes import ProbeRow, Split
+    from maskfree.predict import Segmenter
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How the network sees photos."""
+
+    side_px: int = 448
+    """Shorter side of the photo."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+
+
+def probe(
+    benchmark: Positional[str],
+    data: Path,
+    by: Literal["knn", "linear"],
+    model: str = "pocket",
+    results: Path = Path("results"),
+    sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
+    knn: Annotated[KnnConfig, OmitArgPrefixes] = KnnConfig(),  # noqa: B008 - frozen
+    linear: Annotated[LinearConfig, OmitArgPrefixes] = LinearConfig(),  # noqa: B008 - frozen
+) -> int:
+    """Tell what a model's embeddings hold, whatever its words: masks of training photos name what is near, or a line.
+
+    The network stays as it is. BENCHMARK's training photos teach where there are such; otherwise each half of its
+    photos teaches the other.
+
+    Args:
+        benchmark: Name of a benchmark; `maskfree datasets` lists them.
+        data: Folder that holds the benchmarks' files, or their folders.
+        by: knn: a segment takes the class of the nearest training segments. linear: a linear classifier of pixels.
+        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        results: Folder for the row of results.
+        sight: How the network sees the photos.
+        knn: For --by knn.
+        linear: For --by linear.
+    """
+    from maskfree.data import benchmarks as known
+
+    # What is wrong in the arguments or the folders is said before torch is imported and a model loaded.
+    config, other = (knn, linear) if by == "knn" else (linear, knn)
+    if stray := _options(other):
+        raise ValueError(f"{stray[0]} does nothing for --by {by}")
+    if results.exists() and not results.is_dir():
+        raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
+    chosen = known.benchmark(benchmark, data)
+    chosen.samples(data)
+
+    keep_freed_memory()
+    from maskfree import hub
+    from maskfree.evaluate import probes, tables
+    from maskfree.evaluate.results import write_row
+
+    parts, taught_by = probes.splits(chosen, data)
+    loaded = hub.load(model, sight.device)
+    segmenter = loaded.with_inference(replace(loaded.inference, side_px=sight.side_px))
+    command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
+    command += ["--side-px", str(sight.side_px), *_options(config)]
+    found = _probe(segmenter, chosen, parts, config)
+    row = probes.results_row(found, chosen, parts, taught_by, segmenter, config, shlex.join(command))
+    path = write_row(row, results)
+    console = Console()
+    console.print(tables.summary([row]), tables.by_class([row]))
+    console.print(f"taught by masks of {taught_by}: {path}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _probe(
+    segmenter: Segmenter, benchmark: Benchmark, parts: Sequence[Split], config: KnnConfig | LinearConfig
+) -> ProbeRow:
+    """Run each part, and add up."""
+    from rich.progress import track
+
+    from maskfree.evaluate.linear_probe import linear_probe
+    from maskfree.evaluate.nearest_neighbours import knn_probe
+    from maskfree.evaluate.probes import classes_of
+
+    console = Console(stderr=True)
+    watch = partial(track, description=benchmark.name, console=console, transient=True, disable=not console.is_terminal)
+    rows = []
+    for part in parts:
+        if isinstance(config, KnnConfig):
+            rows.append(knn_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch))
+        else:
+            rows.append(linear_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch))
+    return sum(rows[1:], start=rows[0])
+
+
+def _options(config: KnnConfig | LinearConfig) -> list[str]:
+    """Return the options that make CONFIG out of the default one."""
+    changed: list[Any] = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            changed += [f"--{field.name.replace('_', '-')}", str(value)]
+    return changed

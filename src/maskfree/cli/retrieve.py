@@ -1,0 +1,126 @@
+"""`maskfree retrieve`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
+
+from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory
+
+if TYPE_CHECKING:
+    from maskfree.predict import Segmenter
+    from maskfree.retrieval import RetrievalConfig, Retrieved
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which segments are looked at, and how many are kept."""
+
+    top: int = 16
+    """Segments that are shown, the closest ones."""
+    per_photo: int = 1
+    """Segments of one photo that are shown at most; 0: any number."""
+    segments: str = "kmeans"
+    """kmeans: pixels grouped by embedding and place; or a folder of region PNGs, as `maskfree prepare segments` makes
+    them."""
+    num_segments: int = 36
+    """For kmeans: segments of a photo."""
+    least_area: float = 0.005
+    """Share of the photo that a segment covers at least."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How the network sees photos."""
+
+    side_px: int = 448
+    """Shorter side of the photo."""
+    templates: str = ""
+    """Prompt set: plain, photo or ensemble; the model's own if empty."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+
+
+def retrieve(
+    word: Positional[str],
+    photos: Positional[tuple[Path, ...]] = (),
+    model: str = "pocket",
+    out: Path = Path("maskfree-out"),
+    search: Annotated[Search, OmitArgPrefixes] = Search(),
+    sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
+) -> int:
+    """Find the segments of PHOTOS that look most like WORD: a ranked list, a contact sheet and a JSON file.
+
+    Args:
+        word: What to look for, which the model need not know; "/" separates synonyms (sofa/couch).
+        photos: Photos and folders of photos, however many.
+        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        out: Folder for WORD.retrieved.png and WORD.retrieved.json; made if need be.
+        search: Which segments are looked at, and how many are kept.
+        sight: How the network sees the photos.
+    """
+    # What is wrong in the arguments is said before a model is loaded.
+    if not word.strip():
+        raise ValueError("the word is empty: name what to look for")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+
+    keep_freed_memory()
+    from rich.progress import track
+
+    from maskfree import hub, retrieval
+
+    synonyms = retrieval.parse_word(word)
+    config = retrieval.RetrievalConfig(**asdict(search))
+    found = retrieval.photos_of(photos)
+    loaded = hub.load(model, sight.device)
+    segmenter = loaded.with_inference(replace(loaded.inference, side_px=sight.side_px))
+    if sight.templates:
+        segmenter = segmenter.with_words([word], "none", sight.templates)
+    errors = Console(stderr=True)
+    watch = partial(track, description=synonyms[0], console=errors, transient=True, disable=not errors.is_terminal)
+    retrieved = retrieval.retrieve(segmenter, word, found, config, watch)
+    for photo in retrieved.skipped:
+        complain(photo.reason)
+    _write(retrieved, synonyms, segmenter, config, out)
+    return BAD_INPUT if retrieved.skipped else 0
+
+
+def _write(
+    retrieved: Retrieved, synonyms: tuple[str, ...], segmenter: Segmenter, config: RetrievalConfig, out: Path
+) -> None:
+    """Print the list, and write it beside the contact sheet."""
+    from maskfree.contact_sheet import draw_contact_sheet
+    from maskfree.files import replace_text
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for rank, hit in enumerate(retrieved.hits, 1):
+        box = " ".join(map(str, hit.box))
+        console.print(f"{rank:3}  {hit.score:.3f}  {hit.area:6.1%}  {hit.photo}  box {box}")
+    stem = re.sub(r"[^\w.-]+", "-", synonyms[0]).strip("-.") or "word"
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "word": list(synonyms),
+        "model": {"name": segmenter.name, "weights_sha256": segmenter.weights_hash},
+        "templates": list(segmenter.templates),
+        "side_px": segmenter.inference.side_px,
+        "search": asdict(config),
+        "photos": retrieved.num_photos,
+        "skipped": [asdict(photo) for photo in retrieved.skipped],
+        "hits": [hit.record() for hit in retrieved.hits],
+    }
+    path = out / f"{stem}.retrieved.json"
+    replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    pictures = [draw_contact_sheet(retrieved.hits, path.with_suffix(".png"))] if retrieved.hits else []
+    console.print(
+        f"{len(retrieved.hits)} segments of {retrieved.num_photos} photos -> {', '.join(map(str, [*pictures, path]))}"
+    )

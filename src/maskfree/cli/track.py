@@ -1,0 +1,191 @@
+"""`maskfree track` and `maskfree evaluate-tracking`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional
+
+from maskfree.cli.common import keep_freed_memory
+
+if TYPE_CHECKING:
+    from maskfree.evaluate.tracking import TrackRow
+    from maskfree.track import TrackConfig
+
+
+@dataclass(frozen=True)
+class Following:
+    """How labels are carried from frame to frame, and where."""
+
+    side_px: int = 480
+    """Shorter side of a frame as the network sees it."""
+    finer: int = 1
+    """Cells a side that each patch of the network is divided into."""
+    top_k: int = 5
+    """Most similar places that a label is taken from."""
+    context: int = 7
+    """Frames before this one that are looked at, beside the first."""
+    radius: int = 12
+    """Cells, up, down and to the sides, within which they are looked for."""
+    temperature: float = 0.1
+    """Of the weights: the lower, the more the most similar place counts."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+
+    def config(self) -> TrackConfig:
+        """Return the settings as the API takes them."""
+        from maskfree.grouping.propagation import PropagationConfig
+        from maskfree.track import TrackConfig
+
+        propagation = PropagationConfig(self.top_k, self.context, self.radius, self.temperature)
+        return TrackConfig(propagation, self.side_px, self.finer)
+
+    def options(self) -> list[str]:
+        """Return the options that give these settings."""
+        return [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What is looked for, if it is words."""
+
+    words: tuple[str, ...] = ()
+    """As for `segment`; the first frame is labelled by them."""
+    background: str = "none"
+    """As for `segment`."""
+    every: int = 0
+    """Look for the words again in each so many frames; 0: in the first only."""
+
+
+def track(
+    clip: Positional[Path],
+    first: Path | None = None,
+    naming: Annotated[Naming, OmitArgPrefixes] = Naming(),
+    model: str = "pocket",
+    out: Path = Path("maskfree-track"),
+    animate: Literal["none", "webp", "gif", "mp4"] = "none",
+    frames: int = 0,
+    following: Annotated[Following, OmitArgPrefixes] = Following(),
+) -> int:
+    """Follow a first mask, or words, through CLIP: an index PNG for each frame, on request one moving overlay.
+
+    Args:
+        clip: A video file, or a folder whose photos are the frames.
+        first: Mask of the first frame: a PNG of object numbers, or of 0 and 255.
+        naming: What is looked for, if it is words.
+        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        out: Folder for the results; made if need be.
+        animate: Also write overlay.webp, .gif or .mp4.
+        frames: Only so many frames from the first one; 0: all.
+        following: How labels are carried from frame to frame.
+    """
+    from maskfree.data.davis import read_objects
+    from maskfree.data.video import check_length, need_video_files, open_clip, write_clip
+
+    # What is wrong in the arguments is said before the seconds that torch takes to be imported.
+    if (first is None) == (not naming.words):
+        raise ValueError("give either --first MASK.png or --words WORD...: what is to be followed")
+    if frames < 0 or naming.every < 0:
+        raise ValueError(f"--frames {frames} and --every {naming.every} must not be negative")
+    if naming.every and first is not None:
+        raise ValueError("--every looks for words again: a first mask has none")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+    if animate == "mp4":
+        need_video_files()
+    opened = open_clip(clip)
+    total = min((count for count in (frames, opened.num_frames) if count), default=None)
+    moving = out / f"overlay.{animate}"
+    check_length(total or 1, moving)
+    mask = None if first is None else read_objects(first)
+
+    keep_freed_memory()
+    from maskfree import hub
+    from maskfree.track import follow_mask, follow_words, plain_overlay, save_clip
+
+    config = following.config()
+    segmenter = hub.load(model, following.device)
+    shown = islice(opened.frames(), frames or None)
+    if mask is None:
+        results = follow_words(segmenter.with_words(naming.words, naming.background), shown, config, naming.every)
+    else:
+        results = follow_mask(segmenter, shown, mask, config)
+    saved = save_clip(_watch(results, clip.name, total), out)
+    if animate == "none":
+        count = sum(1 for _ in saved)
+    else:
+        count = write_clip(map(plain_overlay, saved), moving, opened.rate)
+    Console(highlight=False, markup=False, soft_wrap=True).print(f"{clip}: {count} frames -> {out}")
+    return 0
+
+
+def evaluate_tracking(
+    davis: Positional[Path],
+    model: str = "pocket",
+    sequences: tuple[str, ...] = (),
+    results: Path = Path("results"),
+    following: Annotated[Following, OmitArgPrefixes] = Following(),
+) -> int:
+    """Follow the first masks of DAVIS's sequences and measure J and F, as its own evaluation does.
+
+    Args:
+        davis: Folder of DAVIS 2016 or 2017, which holds JPEGImages and Annotations.
+        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
+        results: Folder for the row, tracking-MODEL.json.
+        following: How labels are carried from frame to frame.
+    """
+    from maskfree.data.davis import find_sequences
+
+    if results.exists() and not results.is_dir():
+        raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
+    find_sequences(davis, sequences)
+
+    keep_freed_memory()
+    from maskfree import hub
+    from maskfree.evaluate.tracking import track_benchmark, write_rows
+
+    config = following.config()
+    segmenter = hub.load(model, following.device)
+    rows = track_benchmark(
+        segmenter,
+        davis,
+        config.propagation,
+        config.side_px,
+        finer=config.finer,
+        sequences=sequences,
+        watch=_watch,
+    )
+    command = ["maskfree", "evaluate-tracking", str(davis), "--model", model]
+    command += ["--sequences", *sequences] if sequences else []
+    about = {"command": shlex.join([*command, *following.options()]), "protocol": asdict(config)}
+    path = write_rows(rows, segmenter, about, results)
+    Console().print(_table(rows), str(path))
+    return 0
+
+
+def _watch(items: Iterable[Any], name: str, total: int | None) -> Iterable[Any]:
+    from rich.progress import track as bar
+
+    console = Console(stderr=True)
+    return bar(items, description=name, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _table(rows: Sequence[TrackRow]) -> Table:
+    """J and F of each object, in percent."""
+    table = Table()
+    measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
+    for title in ("sequence", "object", "frames", *(name.replace("_", " ").capitalize() for name in measures)):
+        table.add_column(title, justify="left" if title == "sequence" else "right")
+    for row in rows:
+        values = (getattr(row, name) for name in measures)
+        cells = ("-" if value is None else f"{value:.1%}" for value in values)
+        table.add_row(row.sequence, "all" if row.object is None else str(row.object), str(row.frames), *cells)
+    return table

@@ -1,0 +1,55 @@
+"""Photos of folders or shards as one stream, and the names of files that hold what was prepared of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from maskfree.data.examples import PHOTO_SUFFIXES, Example
+from maskfree.data.images import find_photos, read_photos
+from maskfree.data.shards import find_shards, read_shards
+
+_SHARD = ".tar"
+
+
+def file_stem(key: str) -> str:
+    """Return the name, without a suffix, of files about the photo with this KEY: a path, or a key within a shard.
+
+    >>> file_stem("photos/kitchen.v2.jpg"), file_stem("000017")
+    ('kitchen.v2', '000017')
+    """
+    name = key.rsplit("/", 1)[-1]
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and suffix.lower() in PHOTO_SUFFIXES else name
+
+
+def read_sources(sources: Sequence[str]) -> Iterator[Example]:
+    """Read the photos of SOURCES, folders of photos or shards as `find_shards` takes them, in order.
+
+    A photo that cannot be read comes out as an example with a problem. Sources are looked for at once, photos are read
+    as they are asked for.
+
+    Raises:
+        FileNotFoundError: a source does not exist or holds no photo.
+        ValueError: folders and shards are mixed, or there is no source.
+    """
+    return read_shards(find_shards(sources)) if are_shards(sources) else read_photos(find_photos(sources))
+
+
+def are_shards(sources: Sequence[str]) -> bool:
+    """Say whether SOURCES are shards, not folders of photos.
+
+    Raises:
+        ValueError: folders and shards are mixed, or there is no source.
+    """
+    if not sources:
+        raise ValueError("no photos were given: name folders of photos, or shards")
+    shards = [_is_shards(source) for source in sources]
+    if any(shards) and not all(shards):
+        raise ValueError(f"{sources[shards.index(False)]!r} is a folder of photos, others are shards: take one kind")
+    return all(shards)
+
+
+def _is_shards(source: str) -> bool:
+    folder = Path(source).expanduser()
+    return not folder.is_dir() or any(folder.glob(f"*{_SHARD}"))

@@ -1,0 +1,74 @@
+"""What a teacher sees in photos, kept in a folder: a file for each photo with the embeddings of its patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from maskfree.data.photo_sources import file_stem
+from maskfree.files import replace_bytes
+
+RECORD = "teacher.json"
+_NAME = "embeddings"
+_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class TeacherMaps:
+    """A folder of a teacher's patch embeddings, in half precision, unit norm; files are named by the photos' keys."""
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """Return where the map of the photo with this KEY is, or would be."""
+        return self.folder / (file_stem(key) + _SUFFIX)
+
+    def write(self, key: str, embeddings: Float[Tensor, "d hp wp"]) -> None:
+        """Write a photo's map, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        tensor = embeddings.to("cpu", torch.float16).movedim(0, -1).contiguous()
+        replace_bytes(self.path(key), save({_NAME: tensor}))
+
+    def of(self, key: str) -> Float[Tensor, "d hp wp"]:
+        """Read the map of the photo with this KEY.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file holds no such map.
+        """
+        path = self.path(key)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: `maskfree prepare teacher` makes one of each photo")
+        return _read(path)
+
+    def all(self) -> Iterator[Float[Tensor, "d hp wp"]]:
+        """Read all maps, in the order of their names.
+
+        Raises:
+            FileNotFoundError: the folder holds none.
+            ValueError: a file holds no map.
+        """
+        paths = sorted(self.folder.glob(f"*{_SUFFIX}"))
+        if not paths:
+            raise FileNotFoundError(f"the folder {self.folder} holds no teacher's maps (*{_SUFFIX})")
+        yield from map(_read, paths)
+
+
+def _read(path: Path) -> Float[Tensor, "d hp wp"]:
+    try:
+        embeddings = load_file(path).get(_NAME)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if embeddings is None or embeddings.dim() != 3 or not embeddings.numel():
+        raise ValueError(f"{path} holds no teacher's map: a tensor {_NAME!r} of rows, columns and channels")
+    return embeddings.movedim(-1, 0)

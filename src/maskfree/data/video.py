@@ -1,0 +1,182 @@
+"""The frames of a clip, from a video file or a folder of photos, one after the other; and clips written to a file."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from maskfree.data.examples import PHOTO_SUFFIXES
+from maskfree.data.photo import MAX_PIXELS, read_photo
+
+MAX_FRAMES = 100_000  # an hour of most videos: more is a mistake that would fill a disk
+PHOTOS_PER_SECOND = 10.0  # of a folder of photos, which does not say
+PICTURES = (".webp", ".gif")
+VIDEO = ".mp4"
+MAX_PICTURES = 1000  # in an animated picture, which Pillow holds in memory as a whole; a video has no such limit
+_PICTURE_PX = 640  # longer side of an animated picture, at most
+_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip; each call of `frames` reads it anew, as pairs of a name and an upright RGB photo.
+
+    Reading raises a ValueError in one line where the file is damaged, has no frame or more than `MAX_FRAMES`.
+    """
+
+    source: Path
+    rate: float  # frames per second
+    num_frames: int | None  # None: the file does not say
+    frames: Callable[[], Iterator[tuple[str, Image.Image]]]
+
+
+def open_clip(source: Path) -> Clip:
+    """Open a video file, or a folder whose photos are the frames: by name, where 10 comes after 9.
+
+    Raises:
+        FileNotFoundError: there is no SOURCE, or no photo in it.
+        ValueError: it is no video, two photos have one name, or PyAV is missing.
+    """
+    if source.is_dir():
+        photos = sorted((path for path in source.iterdir() if _is_photo(path)), key=_in_numbers)
+        if not photos:
+            raise FileNotFoundError(f"the folder {source} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+        if len({path.stem for path in photos}) < len(photos):
+            raise ValueError(f"two photos in {source} have the same name but for the suffix: frames need their own")
+        return Clip(source, PHOTOS_PER_SECOND, len(photos), partial(_photos, photos))
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no video or folder {source}")
+    with _opened(source) as (_, stream):
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        return Clip(source, rate, stream.frames or None, partial(_video, source))
+
+
+def write_clip(pictures: Iterable[Image.Image], path: Path, rate: float) -> int:
+    """Write RGB pictures of one size as an animated picture (.webp, .gif) or a video (.mp4); return how many.
+
+    They are taken one by one. PATH, whose folder is made if need be, appears when it is whole. An animated picture is
+    at most 640 pixels wide or high; a video of odd sides loses its last row or column.
+
+    Raises:
+        ValueError: the suffix is another one, there is no picture or too many, or PyAV is missing.
+        OSError: it cannot be written.
+    """
+    if path.suffix not in (*PICTURES, VIDEO):
+        raise ValueError(f"a clip cannot be written as {path.name}: {', '.join((*PICTURES, VIDEO))} can")
+    count = 0
+
+    def counted() -> Iterator[Image.Image]:
+        nonlocal count
+        for picture in pictures:
+            count += 1
+            check_length(count, path)
+            yield picture
+
+    others = counted()
+    first = next(others, None)
+    if first is None:
+        raise ValueError(f"there is no picture to write into {path}")
+    write = _write_video if path.suffix == VIDEO else _write_pictures
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".maskfree-", dir=path.parent) as unfinished:
+        written = Path(unfinished) / path.name
+        write(first, others, written, rate)
+        written.replace(path)
+    return count
+
+
+def check_length(count: int, path: Path) -> None:
+    """Raise a ValueError, in one line, if COUNT frames are too many for a clip at PATH."""
+    if path.suffix in PICTURES and count > MAX_PICTURES:
+        raise ValueError(f"an animated picture has {MAX_PICTURES} frames at most, {path.name} would have more: use mp4")
+
+
+def need_video_files() -> None:
+    """Raise a ValueError, in one line, if PyAV is missing."""
+    if not find_spec("av"):
+        raise ValueError("a video file needs PyAV: pip install 'maskfree[video]'; a folder of photos does not")
+
+
+def _photos(photos: list[Path]) -> Iterator[tuple[str, Image.Image]]:
+    if len(photos) > MAX_FRAMES:
+        raise ValueError(f"{photos[0].parent} has {len(photos)} photos: {MAX_FRAMES} frames are the most")
+    for path in photos:
+        yield path.stem, read_photo(path)
+
+
+def _video(source: Path) -> Iterator[tuple[str, Image.Image]]:
+    index = -1
+    with _opened(source) as (container, stream):
+        for index, frame in enumerate(container.decode(stream)):
+            if index == MAX_FRAMES:
+                raise ValueError(f"{source} has more than {MAX_FRAMES} frames: so many are the most")
+            image = frame.to_image()
+            turn = round(frame.rotation) % 360  # anticlockwise, as Pillow's
+            yield f"{index:05d}", image.transpose(_TURNS[turn]) if turn in _TURNS else image
+    if index < 0:
+        raise ValueError(f"{source} holds no frame that can be read")
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[tuple[Any, Any]]:
+    """A video file and its first stream of pictures; what PyAV raises becomes one line."""
+    need_video_files()
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(source)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{source} holds no video")
+            stream = container.streams.video[0]
+            if not 0 < stream.width * stream.height <= MAX_PIXELS:
+                raise ValueError(f"{source} has {stream.width}x{stream.height} pixels: 1 to {MAX_PIXELS} are allowed")
+            yield container, stream
+    except FFmpegError as error:
+        raise ValueError(f"{source} is no video that can be read, or a damaged one: {error.strerror}") from error
+
+
+def _write_pictures(first: Image.Image, others: Iterator[Image.Image], path: Path, rate: float) -> None:
+    shrink = min(1.0, _PICTURE_PX / max(first.size))
+    size = max(1, round(first.width * shrink)), max(1, round(first.height * shrink))
+    small, *rest = (picture.resize(size, Image.Resampling.BILINEAR) for picture in chain([first], others))
+    duration = max(20, round(1000 / rate))  # ms; of shorter ones browsers make a tenth of a second
+    settings = {"quality": 80, "method": 2} if path.suffix == ".webp" else {"optimize": False}
+    small.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **settings)
+
+
+def _write_video(first: Image.Image, others: Iterator[Image.Image], path: Path, rate: float) -> None:
+    need_video_files()
+    import av
+
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    width, height = (max(2, side - side % 2) for side in first.size)  # colours are stored at half the size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in chain([first], others):
+            frame = av.VideoFrame.from_image(picture.crop((0, 0, width, height)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES and path.is_file()
+
+
+def _in_numbers(path: Path) -> list[tuple[int, str]]:
+    """Sort key by which frame10 comes after frame9."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.stem)] + [
+        (0, path.suffix)
+    ]

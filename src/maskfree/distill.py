@@ -1,0 +1,254 @@
+"""Distillation: from photos without labels and any vision-language model to a sharper segmenter of any words.
+
+Source: CLIP-S4 (CVPR 2023), all of its steps in a row. Differs: the student starts as its teacher where it can; the
+paper's is a ResNet-50, whose teacher is CLIP.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import dacite
+import torch
+
+from maskfree import hub
+from maskfree.bundled import CLIPS, GROUPVITS, model_folder
+from maskfree.convert import convert_clip
+from maskfree.data.images import find_photos
+from maskfree.data.loader import DataConfig
+from maskfree.data.photo_sources import are_shards
+from maskfree.data.segment_preparation import SegmentPreparation
+from maskfree.data.teacher_maps import TeacherMaps
+from maskfree.files import replace_text
+from maskfree.grouping.region_maps import SegmentConfig, check_installed, region_map
+from maskfree.inference import Inference
+from maskfree.learner import TrainConfig
+from maskfree.methods.clips4 import CLIPS4Config
+from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.nn.projection import ProjectionConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.predict import Segmenter
+from maskfree.prototypes import PrototypeConfig, prepare_prototypes
+from maskfree.recipes.clips4 import clips4_pocket
+from maskfree.resume import differences, settings_of
+from maskfree.self_training import link
+from maskfree.teaching import prepare_teacher
+from maskfree.train import FREE_SETTINGS, Recipe, fit
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
+RECORD = "distill.json"
+_IMAGE_SIDES: dict[str, tuple[str, ...]] = {
+    "ViLSegConfig": (),
+    "CLIPS4Config": (),
+    "StudentConfig": ("image.projection",),  # DeepLab's head, which is no projection
+    "MaskCLIPConfig": ("image",),
+    "OVSegmentorConfig": ("image",),
+}
+"""Methods that can teach, each with the weights of its image side that a student cannot take."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a student is made."""
+
+    side_px: int | None = None
+    """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
+    segments: SegmentConfig = field(default_factory=SegmentConfig)
+    """How photos are cut into regions."""
+    top: int = 32
+    """Segments of the teacher, those likest to a class, whose mean is its prototype."""
+    num_unknown: int = 64
+    """Classes beside the words, which are found among the teacher's segments."""
+    weights: str | None = None
+    """Folder or Hugging Face name of the student's image encoder; None: the teacher's own encoder."""
+    family: Literal["mobilenet_v2", "resnet"] = "mobilenet_v2"
+    """Of those weights."""
+    width: int = 256
+    """Channels inside the pyramid head that goes on another encoder than the teacher's."""
+    output_stride: int = 16
+    """Pixels that a patch of such an encoder spans."""
+    crop_px: int = 224
+    """Side of the views that the student learns from; whole patches."""
+    grid: int = 28
+    """Embeddings along each side of a view that the losses see."""
+    workers: int = 2
+    """Processes that cut photos, and those that load them for training; 0: all in one process."""
+    train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
+    """How the student is trained."""
+
+    def check(self) -> None:
+        """Make sure that the values make sense.
+
+        Raises:
+            ValueError: one of them does not.
+        """
+        self.train.check()
+        for name, least in (("top", 1), ("num_unknown", 0), ("width", 1), ("crop_px", 1), ("grid", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
+
+
+def distill(
+    model: str | Path,
+    words: Sequence[str],
+    photos: Sequence[str],
+    out: Path,
+    settings: Distillation | None = None,
+    watch: Callable[[str], Watch] = lambda name: iter,
+) -> Path | None:
+    """Train a student of MODEL on PHOTOS, and return the folder of its checkpoint, OUT/model; it takes any words.
+
+    WORDS are the known classes of its training. PHOTOS are folders or shards. The same call goes on after a stop; None
+    if SIGINT or SIGTERM stopped the training. WATCH, given a step's name, wraps its photos to show progress.
+
+    Raises:
+        ValueError: OUT holds a run with other settings, the model cannot teach, or settings do not fit each other.
+        OSError: photos or weights cannot be read, or OUT not written.
+    """
+    settings = settings or Distillation()
+    settings.check()
+    check_installed(settings.segments)
+    shards = are_shards(photos)
+    found = () if shards else tuple(Path(photo) for photo in find_photos(photos))
+    cuda = settings.train.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    teacher_model = _checkpoint(model, out)
+    teacher = hub.load(teacher_model, "cuda" if cuda else "cpu")
+    if settings.side_px is not None:
+        teacher = teacher.with_inference(replace(teacher.inference, side_px=settings.side_px))
+    recipe = _recipe(teacher, teacher_model, settings)
+    _check_record(out / RECORD, teacher, words, photos, settings)
+    if not shards:
+        link(found, out / "photos")
+    sources = tuple(photos) if shards else (str(out / "photos"),)
+    data = DataConfig(shards=sources if shards else (), images=() if shards else sources, workers=settings.workers)
+    method = _prepare(teacher.with_words(words, "none"), sources, out, settings, watch)
+    assert isinstance(recipe.method, CLIPS4Config)
+    recipe = replace(recipe, method=replace(recipe.method, **method), data=data)
+    done = fit(recipe, out, resume_run=(out / "run.json").exists())
+    return out / "model" if done == settings.train.steps else None
+
+
+def _prepare(
+    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Callable[[str], Watch]
+) -> dict[str, str]:
+    """Make what training reads, as far as it is not there; return where, by the names of the method's settings."""
+    places = {name: out / name for name in ("segments", "teacher")} | {"prototypes": out / "prototypes.safetensors"}
+    cutting = SegmentPreparation(sources, places["segments"], asdict(settings.segments), settings.workers)
+    cutting.run(partial(region_map, config=settings.segments), lambda photos, _: watch("cutting")(photos))
+    prepare_teacher(teacher, sources, places["teacher"], watch("looking"))
+    if not places["prototypes"].exists():
+        config = PrototypeConfig(top=settings.top)
+        found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch("clustering"))
+        for name in lost:
+            log.warning("no segment of the photos resembles %r most: its prototype is of something else", name)
+        found.write(places["prototypes"])
+    return {name: str(place) for name, place in places.items()}
+
+
+def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
+    """Return the run, but for what is yet to be prepared.
+
+    Raises:
+        ValueError: the teacher's method has no text or image side to take over, or the weights do not fit the family.
+        OSError: the weights cannot be read.
+    """
+    run = json.loads((model / "run.json").read_text(encoding="utf-8"))
+    if run["method"] not in _IMAGE_SIDES:
+        raise ValueError(f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}")
+    left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
+    if left_out == ("image",) and settings.weights is None:
+        raise ValueError(
+            f"a student cannot have the image side of {teacher.name}: name the weights of another encoder (--weights)"
+        )
+    base = clips4_pocket()
+    assert isinstance(base.method, CLIPS4Config) and base.method.semantic
+    config = run["config"]
+    image = ImageEncoderConfig(settings.family, weights=settings.weights, output_stride=settings.output_stride)
+    own = "image" not in left_out
+    method = replace(
+        base.method,
+        image=_part(ImageEncoderConfig, config, "image") if own else image,
+        image_projection=ProjectionConfig("pyramid", hidden=settings.width)
+        if left_out
+        else _part(ProjectionConfig, config, "image_projection"),
+        text=replace(_part(TextEncoderConfig, config, "text"), frozen=True),
+        text_projection=_part(ProjectionConfig, config, "text_projection"),
+        embed_dim=config["embed_dim"],
+        semantic=replace(base.method.semantic, num_unknown=settings.num_unknown),
+        views=replace(base.method.views, side_px=settings.crop_px),
+        grid=settings.grid,
+    )
+    stride_px = method.image.build().stride_px  # which says what is wrong with the weights before hours of work
+    if settings.crop_px % stride_px:
+        raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {stride_px} px")
+    others = {name.split(".")[0] for name in teacher.method.state_dict()} - {"image", "text"}
+    inference = teacher.inference
+    return replace(
+        base,
+        name=f"{teacher.name}-student",
+        method=method,
+        train=settings.train,
+        templates=teacher.templates,
+        # a student has patches, not groups
+        inference=Inference(side_px=inference.side_px) if inference.score == "product" else inference,
+        init=str(model),
+        init_without=tuple(sorted({*others, *left_out})),
+    )
+
+
+def _checkpoint(model: str | Path, out: Path) -> Path:
+    """Return the folder of MODEL's checkpoint: of a CLIP that transformers reads, one that is made within OUT.
+
+    Raises:
+        ValueError: the model has no text side that a student can take.
+        OSError: there is no such model.
+    """
+    if model in GROUPVITS:
+        raise ValueError(f"{model} cannot teach: a student cannot take the text side of a GroupViT")
+    if model not in CLIPS and not (Path(model) / "config.json").is_file():
+        return model_folder(model)
+    source, last_block = CLIPS[str(model)] if model in CLIPS else (str(model), None)
+    folder = out / "clip" / Path(model).name
+    if not folder.exists():
+        convert_clip(source, folder, last_block=last_block)
+    return folder
+
+
+def _part(kind: Any, config: dict[str, Any], name: str) -> Any:
+    """Read one part of a checkpoint's config."""
+    try:
+        return dacite.from_dict(kind, config[name], dacite.Config(cast=[tuple], strict=True))
+    except dacite.DaciteError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: Sequence[str], settings: Any) -> None:
+    """Write down what the run follows from, or compare with what is written.
+
+    Raises:
+        ValueError: it is a run with other settings, or the record is damaged.
+    """
+    record = {
+        "model": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
+        "words": list(words),
+        "photos": list(photos),
+        "settings": settings_of(settings),
+    }
+    if not path.exists():
+        replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    free = [f"settings.{name}" for name in FREE_SETTINGS]
+    if changed := [name for name in differences(written, record) if name not in free]:
+        raise ValueError(f"{path.parent} was started with another {', '.join(changed)}: give another --out")

@@ -1,0 +1,269 @@
+"""Dense features of CLIP's and SigLIP's image towers: an embedding per patch, in the space of the texts.
+
+CLIP is trained for one embedding a photo, and its last block mixes patches for that. What the block does for patches
+is chosen by `LastBlock`; the presets are the published ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.nn.clip_resnet import DenseClipResNet, make_resnet
+from maskfree.nn.dense_patches import DensePatches
+from maskfree.nn.encoders import _STATISTICS as STATISTICS
+from maskfree.nn.pretrained import Value, make_tower, plain_fields, read_configuration
+from maskfree.nn.self_attention import gaussian_windows, pair_attention, window_attention
+
+Attention = Literal["value", "qk", "qq", "kk", "vv", "qq+kk", "qq+kk+vv", "window"]
+
+
+@dataclass(frozen=True)
+class LastBlock:
+    """What the last block does.
+
+    A token reads from others where the named pairs of queries, keys and values agree: "qk" is the trained attention,
+    "value" reads from the token itself only, and sums such as "qq+kk" add the softmaxes of both. "window" looks at
+    distance alone.
+    """
+
+    attention: Attention = "value"
+    residual: bool = True  # add the attention to the token, as trained; False: it takes the token's place
+    feed_forward: bool = True  # the block's second half
+    neighbours: float | None = None  # standard deviation in patches of a Gaussian window that is added to the logits
+
+    def __post_init__(self) -> None:
+        if self.neighbours is not None and self.neighbours <= 0:
+            raise ValueError(f"neighbours is {self.neighbours}: a standard deviation in patches, above 0")
+        if self.attention == "window" and self.neighbours is None:
+            raise ValueError("attention 'window' needs the width of its window: set neighbours")
+        if self.attention == "value" and self.neighbours is not None:
+            raise ValueError("attention 'value' reads from the patch itself: neighbours has no effect, leave it out")
+
+
+TRAINED = LastBlock("qk")
+"""The block as it was trained."""
+MASKCLIP = LastBlock("value")
+"""Source: arXiv:2112.01071, section 3.2, as published: residual and feed-forward are kept."""
+VALUE_ONLY = LastBlock("value", residual=False, feed_forward=False)
+"""MaskCLIP as later work compares with it: nothing but value and output projection."""
+CLIP_SURGERY = LastBlock("vv", residual=False, feed_forward=False)
+"""Value-value attention in the last block only. Source: arXiv:2304.05653, section 3.3, which has it in more blocks."""
+SCLIP = LastBlock("qq+kk")
+"""Correlative self-attention. Source: arXiv:2312.01597, eq. 4."""
+CLEARCLIP = LastBlock("qq", residual=False, feed_forward=False)
+"""Source: arXiv:2407.12442, eq. 8."""
+NACLIP = LastBlock("kk", residual=False, feed_forward=False, neighbours=5.0)
+"""Key-key attention with a Gaussian window. Source: arXiv:2404.08181, section 3.2."""
+
+PRESETS = {
+    "trained": TRAINED,
+    "maskclip": MASKCLIP,
+    "value_only": VALUE_ONLY,
+    "clip_surgery": CLIP_SURGERY,
+    "sclip": SCLIP,
+    "clearclip": CLEARCLIP,
+    "naclip": NACLIP,
+}
+
+
+class DenseClip(nn.Module):
+    """A CLIP's image tower read densely: RGB in [0, 1] in, one embedding per patch out, at any size.
+
+    TOWER is a `transformers.CLIPVisionModelWithProjection` or a `transformers.SiglipVisionModel`. SigLIP has no class
+    token and pools by attention; there a patch is embedded as if the photo had no other: by the value path of the
+    pooling, on the features of its `last_block`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tower: nn.Module,
+        last_block: LastBlock,
+        positions: Literal["size", "factor"],
+        statistics: str,
+        siglip: bool,
+    ):
+        super().__init__()
+        self.tower: Any = tower
+        self.last_block = last_block
+        self.siglip = siglip
+        self._positions_by = positions
+        self.mean: Tensor
+        self.deviation: Tensor
+        mean, deviation = STATISTICS[statistics]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
+        """Return the embedding of each patch, not normalised.
+
+        Raises:
+            ValueError: a side is no multiple of `stride_px`.
+        """
+        return self.project(self.read(images).features)
+
+    def read(self, images: Float[Tensor, "b 3 h w"], proxy: Float[Tensor, "b n n"] | None = None) -> DensePatches:
+        """Return features after the last normalisation, and keys, for each patch.
+
+        PROXY is an attention over patches that another encoder saw, n = rows x columns of its grid, which has the
+        photo's aspect ratio (`self_attention.proxy_attention`); it takes the place of the last block's, values are
+        brought to its grid, and features come on that. Source: arXiv:2408.04883, section 3.3.
+
+        Raises:
+            ValueError: a side is no multiple of `stride_px`, or PROXY's grid does not fit the photo.
+        """
+        height, width = images.shape[-2:]
+        if height % self.stride_px or width % self.stride_px:
+            raise ValueError(f"an image of {height}x{width} px does not divide into patches of {self.stride_px} px")
+        grid = (height // self.stride_px, width // self.stride_px)
+        vision = self._vision
+        hidden = self._embed_patches((images - self.mean) / self.deviation, grid)
+        for layer in vision.encoder.layers[:-1]:
+            hidden = layer(hidden, None)
+        last = vision.encoder.layers[-1]
+        normalised = last.layer_norm1(hidden)
+        keys = last.self_attn.k_proj(normalised)[:, self._skipped :].mT.unflatten(2, grid)
+        if proxy is not None:
+            grid, hidden = self._by_proxy(last, normalised, grid, proxy)
+        else:
+            hidden = self._finish(last, hidden, normalised, grid)[:, self._skipped :]
+        return DensePatches(vision.post_layernorm(hidden).mT.unflatten(2, grid), keys)
+
+    def project(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
+        """Map features into the space of the texts, each patch for itself."""
+        tokens = features.movedim(1, -1)
+        if not self.siglip:
+            return self.tower.visual_projection(tokens).movedim(-1, 1)
+        head = self.tower.head
+        width = tokens.shape[-1]
+        values = F.linear(tokens, head.attention.in_proj_weight[2 * width :], head.attention.in_proj_bias[2 * width :])
+        pooled = head.attention.out_proj(values)
+        return (pooled + head.mlp(head.layernorm(pooled))).movedim(-1, 1)
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels a patch spans on each side."""
+        return self.tower.config.patch_size
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.tower.config.hidden_size if self.siglip else self.tower.config.projection_dim
+
+    @property
+    def _vision(self) -> Any:
+        return self.tower if self.siglip else self.tower.vision_model
+
+    @property
+    def _skipped(self) -> int:
+        """Tokens before those of the patches."""
+        return 0 if self.siglip else 1
+
+    def _embed_patches(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The tokens that the first block sees: transformers' own embedding resizes positions in one way only."""
+        vision = self._vision
+        patches = vision.embeddings.patch_embedding(images).flatten(2).mT
+        positions = self._positions(vision.embeddings.position_embedding.weight, grid)
+        if self.siglip:
+            return patches + positions
+        first = vision.embeddings.class_embedding.expand(len(patches), 1, -1)
+        return vision.pre_layrnorm(torch.cat([first, patches], dim=1) + positions)
+
+    def _positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Bring the learned positions to GRID; that of a class token stays."""
+        first, rest = table[: self._skipped], table[self._skipped :]
+        side = round(len(rest) ** 0.5)
+        if grid == (side, side):
+            return table
+        square = rest.T.reshape(1, -1, side, side)
+        if self._positions_by == "size":
+            resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+        else:
+            factor = [(length + 0.1) / side for length in grid]  # the 0.1 keeps rounding from losing a row
+            resized = F.interpolate(square, scale_factor=factor, mode="bicubic", align_corners=False)
+        return torch.cat([first, resized[0].flatten(1).T])
+
+    def _finish(self, layer: Any, hidden: Tensor, normalised: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The last block as `last_block` has it."""
+        block, attention = self.last_block, layer.self_attn
+        heads = attention.num_heads
+        parts = {
+            "q": attention.q_proj(normalised),
+            "k": attention.k_proj(normalised),
+            "v": attention.v_proj(normalised),
+        }
+        if block.attention == "value":
+            mixed = parts["v"]
+        else:
+            split = {name: part.unflatten(2, (heads, -1)).transpose(1, 2) for name, part in parts.items()}
+            windows = None
+            if block.neighbours is not None:
+                windows = gaussian_windows(grid, block.neighbours).to(hidden)
+                windows = F.pad(windows, (self._skipped, 0, self._skipped, 0))
+            if block.attention == "window":
+                assert windows is not None
+                weights = window_attention(split["q"], split["k"], windows)
+            else:
+                weights = pair_attention(split, block.attention.split("+"), windows)
+            mixed = (weights @ split["v"]).transpose(1, 2).flatten(2)
+        mixed = attention.out_proj(mixed)
+        hidden = hidden + mixed if block.residual else mixed
+        return hidden + layer.mlp(layer.layer_norm2(hidden)) if block.feed_forward else hidden
+
+    def _by_proxy(
+        self, layer: Any, normalised: Tensor, grid: tuple[int, int], proxy: Tensor
+    ) -> tuple[tuple[int, int], Tensor]:
+        rows = round((proxy.shape[1] * grid[0] / grid[1]) ** 0.5)
+        if rows < 1 or proxy.shape[1] % rows or rows * grid[1] * rows != proxy.shape[1] * grid[0]:
+            raise ValueError(f"a proxy of {proxy.shape[1]} patches has not the shape of a photo of {grid} patches")
+        theirs = (rows, proxy.shape[1] // rows)
+        values = layer.self_attn.v_proj(normalised)[:, self._skipped :].mT.unflatten(2, grid)
+        values = F.interpolate(values, size=theirs, mode="bilinear", align_corners=False)
+        return theirs, layer.self_attn.out_proj(proxy @ values.flatten(2).mT)
+
+
+@dataclass(frozen=True)
+class DenseClipConfig:
+    """Which image tower, and how it is read.
+
+    `architecture` overrides fields of transformers' CLIPVisionConfig or SiglipVisionConfig; for a CLIP's ResNet, which
+    has no `last_block` to choose, it holds the arguments of open_clip's ModifiedResNet. The published MaskCLIP has
+    `hidden_act` "gelu", `layer_norm_eps` 1e-6 and `statistics` "imagenet", which are not CLIP's.
+    """
+
+    family: Literal["clip", "siglip", "clip_resnet"] = "clip"
+    architecture: dict[str, Value] = field(default_factory=dict)
+    weights: str | None = None  # folder or Hugging Face name; None is random
+    last_block: LastBlock = MASKCLIP
+    positions: Literal["size", "factor"] = "size"  # how positions are resized: "factor" is (n + 0.1) / side, as SCLIP
+    statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
+
+    def build(self) -> DenseClip | DenseClipResNet:
+        """Make the tower; weights are read if named."""
+        if self.family == "clip_resnet":
+            return DenseClipResNet(tower=make_resnet(self.architecture), statistics=self.statistics or "clip")
+        siglip = self.family == "siglip"
+        name = "SiglipVisionModel" if siglip else "CLIPVisionModelWithProjection"
+        return DenseClip(
+            tower=make_tower(name, self._configuration(), self.weights),
+            last_block=self.last_block,
+            positions=self.positions,
+            statistics=self.statistics or ("half" if siglip else "clip"),
+            siglip=siglip,
+        )
+
+    def without_pretrained(self) -> DenseClipConfig:
+        """The same network with every value spelled out and no outside weights."""
+        if self.family == "clip_resnet":
+            return self
+        return replace(self, architecture=plain_fields(self._configuration()), weights=None)
+
+    def _configuration(self) -> Any:
+        name = "SiglipVisionConfig" if self.family == "siglip" else "CLIPVisionConfig"
+        return read_configuration(name, self.weights, self.architecture)

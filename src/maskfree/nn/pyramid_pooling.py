@@ -1,0 +1,33 @@
+"""PSPNet's head: what a pixel is, from its neighbours and from pools of the photo at several scales."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.nn.deeplab import normed_layer
+
+BINS = (1, 2, 3, 6)
+
+
+class PyramidPooling(nn.Module):
+    """Pyramid pooling and a linear map to DIM channels, which are not normalised.
+
+    Source: Zhao et al. 2017, section 3.2 (arXiv:1612.01105). Differs: group norms (arXiv:1803.08494) in the place of
+    batch norms, since the pool of one bin has one pixel a photo.
+    """
+
+    def __init__(self, *, channels: int, width: int, dim: int):
+        super().__init__()
+        self.pools = nn.ModuleList(normed_layer(channels, width) for _ in BINS)
+        self.merge = normed_layer(channels + len(BINS) * width, width, 1)
+        self.out = nn.Conv2d(width, dim, 1)
+
+    def forward(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
+        """Return one vector per patch."""
+        size = features.shape[2:]
+        pooled = [pool(F.adaptive_avg_pool2d(features, bins)) for bins, pool in zip(BINS, self.pools, strict=True)]
+        spread = [F.interpolate(each, size, mode="bilinear", align_corners=False) for each in pooled]
+        return self.out(self.merge(torch.cat([features, *spread], dim=1)))

@@ -1,0 +1,138 @@
+"""Runs of CLIP-S4, and of MaskCLIP+, its baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from maskfree.data.loader import DataConfig
+from maskfree.inference import Inference
+from maskfree.learner import TrainConfig
+from maskfree.methods.clips4 import (
+    CLIPS4Config,
+    ContrastConfig,
+    PixelLabelsConfig,
+)
+from maskfree.methods.clips4_views import PairConfig
+from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.nn.projection import ProjectionConfig
+from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
+from maskfree.recipes.vilseg import MINILM
+from maskfree.text.prompts import TEMPLATES
+from maskfree.train import Recipe
+
+
+def clips4() -> Recipe:
+    """The paper's: PSPNet on a dilated ResNet-50, 20,000 steps of 8 photos (80,000 on COCO-Stuff), CLIP as teacher.
+
+    Source: CLIP-S4, section 4.2. Give the teacher's checkpoint with --init, photos with --data.images and what was
+    prepared of them with --method.segments, --method.teacher and --method.prototypes.
+    """
+    return Recipe(
+        name="clips4",
+        method=CLIPS4Config(
+            text_projection=ProjectionConfig("linear"),
+            segments="segments",
+            teacher="teacher",
+            prototypes="prototypes.safetensors",
+            grid=56,
+        ),
+        data=DataConfig(images=("photos",), workers=8),
+        train=TrainConfig(
+            steps=20_000,
+            batch_size=8,
+            learning_rate=1e-3,
+            weight_decay=5e-4,
+            warm_up_steps=100,
+            schedule="polynomial",
+            rates=(("image.encoder", 0.1), ("semantic.classes.unknown", 1.0)),
+            precision="bf16-mixed",
+            log_every=50,
+            save_every=1000,
+        ),
+        templates=TEMPLATES["imagenet"],
+    )
+
+
+def clips4_pocket() -> Recipe:
+    """A student of the bundled model's size and speed: it starts as its teacher, and learns from unlabelled photos.
+
+    Prepare segments, teacher and prototypes of your photos, and name them with --method.segments and so on.
+    """
+    return Recipe(
+        name="clips4-pocket",
+        method=CLIPS4Config(
+            image=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
+            image_projection=ProjectionConfig(kind="words"),
+            text=TextEncoderConfig(family="bert", architecture=MINILM, frozen=True),
+            text_projection=ProjectionConfig(kind="near"),
+            embed_dim=384,
+            segments="flickr8k-segments",
+            teacher="flickr8k-teacher",
+            prototypes="prototypes.safetensors",
+            contrast=ContrastConfig(thin=2),
+            views=PairConfig(side_px=224, scale=(0.3, 1.0)),
+        ),
+        data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), workers=1),
+        train=TrainConfig(
+            steps=200,
+            batch_size=16,
+            learning_rate=3e-4,
+            weight_decay=1e-3,
+            warm_up_steps=20,
+            schedule="polynomial",
+            rates=(("image.encoder", 0.3),),
+            average_decay=0.98,
+            precision="bf16-mixed",
+            log_every=10,
+            save_every=100,
+            storage="int8",
+        ),
+        templates=TEMPLATES["ensemble"],
+        inference=Inference(smooth=5, presence=1.0),
+        init="pocket",
+        init_without=("cross",),
+    )
+
+
+def maskclip_plus_pocket() -> Recipe:
+    """The baseline of `clips4_pocket`: the same student learns what the teacher calls each pixel, of the known classes.
+
+    Source: arXiv:2112.01071, section 3.3.
+    """
+    whole = clips4_pocket()
+    method = whole.method
+    assert isinstance(method, CLIPS4Config)
+    alone = replace(method, contrast=None, embedding=None, semantic=None, labels=PixelLabelsConfig(), segments=None)
+    return replace(whole, name="maskclip-plus-pocket", method=alone)
+
+
+def clips4_debug() -> Recipe:
+    """Seconds, and nothing from outside: pixel-segment contrast of coloured shapes, a photo being one region."""
+    return Recipe(
+        name="clips4-debug",
+        method=CLIPS4Config(
+            image=ImageEncoderConfig(
+                family="vit",
+                architecture={
+                    "hidden_size": 48,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 3,
+                    "intermediate_size": 96,
+                    "image_size": 64,
+                    "patch_size": 8,
+                },
+            ),
+            image_projection=ProjectionConfig("pyramid", hidden=32),
+            text=replace(TOY_TEXT, frozen=True),
+            embed_dim=32,
+            contrast=ContrastConfig(memory=256),
+            embedding=None,
+            semantic=None,
+            num_segments=9,
+            grid=16,
+            views=PairConfig(side_px=64),
+        ),
+        data=DataConfig(shapes=400, workers=0, shuffle_buffer=100),
+        train=replace(TOY_TRAINING, steps=60),
+    )

@@ -1,0 +1,232 @@
+"""CLIP-S4's Tables 2 to 8 at small scale, seed by seed, with the bundled model as teacher, and what they show."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from maskfree import hub
+from maskfree.data.benchmarks import benchmark
+from maskfree.data.segment_preparation import SegmentPreparation
+from maskfree.data.teacher_maps import TeacherMaps
+from maskfree.evaluate import charts
+from maskfree.evaluate.class_free import unknown_classes
+from maskfree.grouping.propagation import PropagationConfig
+from maskfree.grouping.region_maps import SegmentConfig, region_map
+from maskfree.methods.clips4 import CLIPS4Config
+from maskfree.predict import Segmenter
+from maskfree.prototypes import prepare_prototypes
+from maskfree.recipes.clips4 import clips4_pocket
+from maskfree.reproduce.clips4_figures import SimilarityFigure, TopFigure, TrackingFigure
+from maskfree.reproduce.clips4_variants import (
+    ABLATIONS,
+    CAMVID,
+    CAMVID_OWN,
+    COUNTS,
+    DIRECTIONS,
+    FULL,
+    KNN,
+    LINEAR,
+    MEASURES,
+    NAMED,
+    NUM_FOLDS,
+    TEACHER,
+    TOP,
+    TOPS,
+    Ablation,
+    count_name,
+    fold_measure,
+)
+from maskfree.reproduce.directions import found, tables
+from maskfree.reproduce.ledger import Figure, Ledger, Variant, read
+from maskfree.reproduce.options import StudyOptions
+from maskfree.reproduce.training import trained
+from maskfree.teaching import prepare_teacher
+from maskfree.train import Recipe
+
+KIND = "reproduce-clips4"
+COMMAND = "maskfree reproduce clips4 --data ../shared/data"
+TABLES = (2, 3, 4, 5, 6, 7, 8)
+_TEACHER_SIDE_PX = 352  # of photos that have 224
+_TRACKING_SIDE_PX = 448
+
+
+@dataclass(frozen=True)
+class Options(StudyOptions):
+    """What is run, and where things lie."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the runs of Table 2; each has a file of results of its own."""
+    out: Path = Path("runs/reproduce/clips4")
+    """Folder for the runs and what is prepared of the photos; what lies there is used."""
+    steps: int = 60
+    """Of each training, but for those of Table 3."""
+    fold_steps: int = 30
+    """Of each training of Table 3."""
+    fold_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds of the unknown classes of Table 3."""
+    batch_size: int = 16
+    """Photos of each step."""
+    tables: tuple[int, ...] = TABLES
+    """Whose variants are run; Table 2 comes with the others of its models."""
+    model: str = "pocket"
+    """The teacher."""
+    segments: SegmentConfig = field(default_factory=SegmentConfig)
+    """How photos are cut into regions."""
+    workers: int = 1
+    """Processes that cut photos."""
+
+
+def reproduce(options: Options, recipe: Recipe | None = None) -> None:
+    """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figures.
+
+    Raises:
+        ValueError, OSError: data or weights are missing, a table is none of the study's, or the results hold rows of
+            other settings.
+    """
+    if surplus := set(options.tables) - set(TABLES):
+        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, TABLES))}")
+    study = Study(options, recipe or _recipe(options))
+    samples = {name: benchmark(name).samples(options.data) for name in ("coco-mini", "camvid")}
+    for seed in sorted({*options.seeds, *(options.fold_seeds if 3 in options.tables else ())}):
+        head = {"kind": KIND, "seed": seed, "model": None, "command": COMMAND}
+        settings = {"fold_steps": options.fold_steps, "segments": asdict(options.segments)}
+        ledger = Ledger(options.results / f"{KIND}-seed{seed}.json", head, study.recipe, settings)
+        ledger.fill(study.variants(seed), samples, options.only, options.device)
+    rows = read(options.results, KIND)
+    folds = tuple(map(fold_measure, range(NUM_FOLDS)))
+    Console().print(*tables(rows, (*MEASURES, *folds), DIRECTIONS))
+    draw(rows, options.results / KIND)
+
+
+def _recipe(options: Options) -> Recipe:
+    """The small recipe, cut down so that one training takes minutes of a core."""
+    whole = clips4_pocket()
+    train = replace(whole.train, steps=options.steps, batch_size=options.batch_size)
+    data = replace(whole.data, shards=options.shards(), workers=0)
+    return replace(whole, name="study", init=options.model, data=data, train=train)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Unlabelled photos that students learn from, and the classes that are asked for afterwards."""
+
+    name: str
+    benchmark: str
+    sources: tuple[str, ...]
+    shards: bool
+
+
+class Study:
+    """The trainings of the study, and what they need of the photos, made when it is first asked for."""
+
+    def __init__(self, options: Options, recipe: Recipe):
+        self.recipe = recipe
+        self._options = options
+        street = options.data / "camvid" / "train" / "images"
+        self._many = Photos("flickr8k", "coco-mini", tuple(recipe.data.shards), True)
+        self._street = Photos("camvid", "camvid", (str(street),), False)
+
+    def variants(self, seed: int) -> Iterator[Variant]:
+        """Yield what is measured with SEED; the teacher, which has none, and single runs with the first one."""
+        options, wanted = self._options, set(self._options.tables)
+        first, folds = seed == min(options.seeds), tuple(map(fold_measure, range(NUM_FOLDS)))
+        deep: list[Figure] = [KNN, LINEAR] if 4 in wanted else []
+        if 5 in wanted:
+            folder = options.data / "davis2016"
+            deep.append(TrackingFigure("tracking", folder, _TRACKING_SIDE_PX, PropagationConfig()))
+        if first:
+            yield Variant(TEACHER, lambda: options.model, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep))
+        if first and 8 in wanted:
+            words = tuple(benchmark("coco-mini").words())
+            tops = TopFigure("prototypes", lambda: TeacherMaps(self._prepared(self._many) / "teacher"), words, TOPS)
+            yield Variant(TOP, lambda: options.model, (tops,))
+        similarity = SimilarityFigure("similarity", "coco-mini", options.model)
+        for ablation in ABLATIONS:
+            tables = wanted.intersection(ablation.tables)
+            seeded = 2 in tables and seed in options.seeds
+            if seeded or (first and tables - {2, 3}):
+                extra: list[Figure] = list(deep) if first and tables & {4, 5} else []
+                extra += [KNN] if first and 7 in tables and KNN not in extra else []
+                extra += [similarity] if first and 6 in tables else []
+                yield Variant(ablation.name, partial(self._student, ablation, self._many, seed), (*NAMED, *extra))
+            if seeded:
+                yield Variant(ablation.name, partial(self._student, ablation, self._street, seed), (CAMVID, CAMVID_OWN))
+            if 3 in tables and (first or (ablation.name == FULL and seed in options.fold_seeds)):
+                for fold, measure in enumerate(folds):
+                    yield Variant(ablation.name, partial(self._student, ablation, self._many, seed, fold), (measure,))
+
+    def _student(self, ablation: Ablation, photos: Photos, seed: int, fold: int | None = None) -> Path:
+        """Train the method of ABLATION on PHOTOS, without the unknown classes of FOLD if there is one."""
+        method = self.recipe.method
+        assert isinstance(method, CLIPS4Config) and method.semantic
+        folder = self._prepared(photos)
+        method = replace(
+            method,
+            semantic=replace(method.semantic, seed=seed),
+            segments=str(folder / "segments"),
+            teacher=str(folder / "teacher"),
+            prototypes=str(self._prototypes(photos, fold)),
+        )
+        name = re.sub(r"[^a-z0-9]+", "-", ablation.name.lower()).strip("-")
+        name += f"-{photos.name}" + (f"-fold{fold}" if fold is not None else "")
+        steps = self.recipe.train.steps if fold is None else self._options.fold_steps
+        data = self.recipe.data
+        run = replace(
+            self.recipe,
+            name=f"{self.recipe.name}-{name}",
+            method=ablation.change(method),
+            data=data if photos.shards else replace(data, shards=(), images=photos.sources),
+            train=replace(self.recipe.train, steps=steps, seed=seed),
+        )
+        return trained(run, self._options.out / f"seed{seed}" / name)
+
+    def _prepared(self, photos: Photos) -> Path:
+        """Cut PHOTOS into regions and let the teacher see them; what is there is kept."""
+        folder, config = self._options.out / photos.name, self._options.segments
+        done = folder / "done"
+        if not done.exists():
+            cutting = SegmentPreparation(photos.sources, folder / "segments", asdict(config), self._options.workers)
+            cutting.run(partial(region_map, config=config), lambda items, _: _watch(items, "cutting"))
+            prepare_teacher(self._teacher(), photos.sources, folder / "teacher", partial(_watch, name="looking"))
+            done.touch()
+        return folder
+
+    def _prototypes(self, photos: Photos, fold: int | None) -> Path:
+        """Find the known classes among what the teacher saw: all of the benchmark's but those unknown in FOLD."""
+        folder = self._prepared(photos)
+        path = folder / ("prototypes.safetensors" if fold is None else f"prototypes-fold{fold}.safetensors")
+        if not path.exists():
+            chosen = benchmark(photos.benchmark)
+            names = "synonyms" if "synonyms" in chosen.names else "plain"
+            unknown = unknown_classes(chosen, fold, NUM_FOLDS) if fold is not None else ()
+            lines = zip(chosen.words(), chosen.words(names), strict=True)
+            teacher = self._teacher().with_words([line for plain, line in lines if plain not in unknown])
+            maps = TeacherMaps(folder / "teacher")
+            prepare_prototypes(teacher, maps, watch=partial(_watch, name="clustering"))[0].write(path)
+        return path
+
+    def _teacher(self) -> Segmenter:
+        teacher = hub.load(self._options.model, self._options.device)
+        return teacher.with_inference(replace(teacher.inference, side_px=_TEACHER_SIDE_PX))
+
+
+def _watch(items: Iterable[Any], name: str) -> Iterable[Any]:
+    return track(items, name, transient=True)
+
+
+def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
+    """Draw Table 7, mIoU by nearest neighbours by number of unknown classes, into a file that begins with STEM."""
+    values = [list(found(rows, count_name(count), KNN.name).values()) for count in COUNTS]
+    if all(values):
+        curve = charts.Series("coco-mini, k-NN", COUNTS, list(map(statistics.mean, values)))
+        path = stem.with_name(f"{stem.name}-unknown.svg")
+        charts.curve([curve], "unknown classes u", "mIoU", "CLIP-S4 by number of unknown classes", path)
