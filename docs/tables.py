@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import tables_clips4 as clips4
 import tables_ovsegmentor as ovsegmentor
 import tables_rest as rest
 import tables_scores as scores
@@ -56,6 +57,16 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "ovsegmentor-groups": ovsegmentor.shown,
     "ovsegmentor-history": ovsegmentor.history_start,
     "ovsegmentor-pocket": ovsegmentor.pocket,
+    "clips-verdicts": clips4.claims_by_verdict,
+    "clips-second": clips4.second,
+    "clips-third": clips4.third,
+    "clips-fourth": clips4.fourth,
+    "clips-fifth": clips4.fifth,
+    "clips-sixth": clips4.sixth,
+    "clips-seventh": clips4.seventh,
+    "clips-eighth": clips4.eighth,
+    "clips-directions": clips4.claims,
+    "clips-pictures": clips4.drawn,
     "published": study.publications,
     "history-inference": study.history_inference,
     "history-bootstrap": study.history_bootstrap,

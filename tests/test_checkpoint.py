@@ -406,3 +406,26 @@ def test_a_start_of_another_shape_is_refused(tmp_path: Path, tiny_tokenizer: Tok
         checkpoint.start_from(folder, Renamed(config.width), {"wide": "part.widened"})
     with pytest.raises(FileNotFoundError, match="is no checkpoint"):
         checkpoint.start_from(tmp_path, Renamed(config.width))
+
+
+def test_a_start_leaves_parts_out(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    """Also in 8 bits, where a part has its scales beside it; what is left out may have any shape or place."""
+    config, folder = LayersConfig(), tmp_path / "c"
+    given = config.build()
+    checkpoint.save(folder, given, config, tiny_tokenizer, RUN, "int8")
+    method = Renamed(config.width)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    fresh = checkpoint.start_from(folder, method, without=("wide", "convolution.weight"))
+    assert {"convolution.weight", "part.inner.weight", "part.inner.bias"} <= set(fresh)
+    assert "narrow.weight" not in fresh and torch.equal(method.narrow.weight, given.narrow.weight)
+    for name in fresh:
+        assert torch.equal(method.state_dict()[name], before[name]), name
+
+
+def test_parts_that_are_left_out_are_whole(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    """`wide.weight` does not lie below `wid`, and the names are those of the checkpoint."""
+    config, folder = LayersConfig(), tmp_path / "c"
+    checkpoint.save(folder, config.build(), config, tiny_tokenizer, RUN)
+    for without in ("wid", "part.inner"):
+        with pytest.raises(ValueError, match=r"left over: wide\.bias, wide\.weight$"):
+            checkpoint.start_from(folder, Renamed(config.width), without=(without,))

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from maskfree import hub
 from maskfree.cli import main
+from maskfree.data.prototype_file import Prototypes
+from maskfree.data.teacher_maps import TeacherMaps
 
 CAPTIONS = ["Two dogs run", "a dog and a cat", "a zebra", "trees", "a flurbel"] * 3
 
@@ -25,6 +32,16 @@ def shard(tmp_path: Path) -> Path:
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: Callable[..., Image.Image]) -> Path:
+    """A folder of two photos."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, size in (("a.png", (83, 57)), ("b.png", (40, 90))):
+        photo(size).save(folder / name)
+    return folder
 
 
 def run(*arguments: object) -> int | str | None:
@@ -43,7 +60,7 @@ def test_help(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nouns"], "say what to prepare: entities; not 'nouns'"),
+        (["nouns"], "say what to prepare: entities, segments, teacher, prototypes; not 'nouns'"),
         (["entities", "none.tar", "--out", "index"], "no shard 'none.tar'"),
         (["entities", "--out", "index"], "no shards were given"),
         (["entities", "https://a.org/a.tar", "--out", "index"], "is at a URL: an index is made of files on disk"),
@@ -96,3 +113,78 @@ def test_entities_chosen_from_the_captions(shard: Path, tmp_path: Path):
     summary = json.loads((out / "index.json").read_text())
     assert summary["entities"] == {"dog": 6, "cat": 3}
     assert summary["settings"] == {"entities": "auto", "max_words": 1000, "most": 2, "least": 3, "tagger": "textblob"}
+
+
+@pytest.mark.parametrize(
+    ("what", "option"),
+    [("segments", "--kind"), ("teacher", "--side-px"), ("prototypes", "--num-segments")],
+)
+def test_help_of_each(capsys: pytest.CaptureFixture[str], what: str, option: str):
+    assert run(what, "--help") == 0
+    assert option in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["entities", "segments", "teacher", "prototypes"])
+def test_help_imports_nothing_heavy(what: str):
+    code = f"""
+import sys
+from maskfree.cli import main
+try:
+    main(["prepare", "{what}", "--help"])
+finally:
+    sys.stderr.write(" ".join(name for name in ("torch", "transformers") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "" and f"maskfree prepare {what}" in done.stdout
+
+
+def test_from_photos_to_prototypes(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    maps, out = tmp_path / "teacher", tmp_path / "prototypes.safetensors"
+    look = ("teacher", photos, "--model", tiny_checkpoint, "--side-px", 48, "--out", maps)
+    assert run(*look) == 0
+    assert f"{maps}: 2 photos written, 0 were there, 0 skipped" in capsys.readouterr().out
+    assert TeacherMaps(maps).of("b.png").shape == (18, 6, 3)
+    assert run(*look) == 0
+    assert "0 photos written, 2 were there" in capsys.readouterr().out
+
+    find = ("prototypes", maps, "--words", "grass,sea/water", "sofa", "--model", tiny_checkpoint, "--out", out)
+    assert run(*find, "--top", 2, "--num-segments", 4) == 0
+    assert f"{out}: prototypes of 3 words, " in capsys.readouterr().out
+    assert Prototypes.read(out).names == ("grass", "sea/water", "sofa")
+    assert run(*find, "--top", 500) == 2
+    assert "a prototype is the mean of 500 segments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["teacher", "--out", "maps"], "no photos were given"),
+        (["teacher", "empty", "--out", "maps"], "folder 'empty' holds no photo"),
+        (["teacher", "nowhere", "--out", "maps"], "no shard 'nowhere'"),
+        (["teacher", "photos", "--out", "maps", "--model", "nobody"], "the model 'nobody' is unknown"),
+        (["teacher", "photos", "--out", "maps", "--side-px", "0"], "side_px is 0"),
+        (["prototypes", "empty", "--words", "dog", "--out", "file"], "teacher.json is missing"),
+        (["prototypes", "empty", "--words", "dog", "dog", "--out", "file"], "the word 'dog' is repeated"),
+    ],
+)
+def test_bad_photos_and_words(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments, line
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "photos"]
+
+
+def test_maps_of_another_model_are_refused(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run("teacher", photos, "--model", tiny_checkpoint, "--side-px", 48, "--out", tmp_path / "maps") == 0
+    record = json.loads((tmp_path / "maps" / "teacher.json").read_text())
+    assert record["weights_sha256"] == hub.load(tiny_checkpoint).weights_hash
+    assert run("teacher", photos, "--model", tiny_checkpoint, "--side-px", 64, "--out", tmp_path / "maps") == 2
+    assert "maps of another teacher, with another inference.side_px" in capsys.readouterr().err

@@ -137,7 +137,8 @@ def test_clip_of_transformers_is_read_as_maskclip(clip_folder: Path, photo):
     segmenter = hub.load(clip_folder)
     assert segmenter.name == "a-clip" and segmenter.templates == TEMPLATES["maskclip"]
     assert segmenter.method.image.last_block == MASKCLIP
-    result = segmenter.with_words(["dog", "grass"])(photo((83, 57)))
+    segmenter = segmenter.with_inference(Inference(side_px=64))
+    result = segmenter.with_words(["dog", "grass"], templates="plain")(photo((83, 57)))
     assert result.labels.shape == (57, 83) and set(result.words) == {"dog", "grass"}
     assert hub.load(clip_folder).weights_hash == segmenter.weights_hash
     embeddings = embed(segmenter, photo((83, 57)))
@@ -151,12 +152,13 @@ def test_siglip_of_transformers_is_read(tmp_path: Path, tiny_tokenizer, photo):
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
     segmenter = hub.load(tmp_path)
     assert segmenter.templates == ("this is a photo of {}.",)
-    assert segmenter.with_words(["dog", "grass"])(photo((83, 57))).labels.shape == (57, 83)
+    small = segmenter.with_inference(Inference(side_px=64)).with_words(["dog", "grass"])
+    assert small(photo((83, 57))).labels.shape == (57, 83)
 
 
 def test_clip_on_the_command_line(clip_folder: Path, photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     photo((83, 57)).save(tmp_path / "photo.png")
-    words = ["--words", "dog", "grass", "--templates", "photo"]
+    words = ["--words", "dog", "grass", "--templates", "photo", "--side-px", "64"]
     places = ["--model", str(clip_folder), "--out", str(tmp_path / "out")]
     for arguments in (["segment", str(tmp_path / "photo.png"), *words, *places], ["models"]):
         with pytest.raises(SystemExit) as stopped:

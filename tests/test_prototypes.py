@@ -42,11 +42,11 @@ def maps(tmp_path: Path, teacher: Segmenter) -> TeacherMaps:
 
 def test_prototypes_are_means_of_the_segments_likest_to_a_word(teacher: Segmenter, maps: TeacherMaps):
     found, lost = prepare_prototypes(teacher, maps, FOUR)
-    assert found.names == ("dog", "sea/water", "sky") and lost == ("sky",)
+    assert found.names == ("dog", "sea/water", "sky") and found.synonyms == (1, 2, 1) and lost == ("sky",)
     axes = torch.eye(18)
     for row in (0, 1):
         assert_close(found.known[row], F.normalize(axes[row] + 0.1 * axes[5], dim=0), atol=1e-3, rtol=0)
-    assert_close(found.texts, axes[[0, 1, 1, 2]])  # of all phrases
+    assert_close(found.phrases, axes[[0, 1, 1, 2]])
     assert found.known[2].norm().item() == pytest.approx(1)  # of a word that nothing resembles most: defined, too
     assert_close(found.pool.norm(dim=1), torch.ones(len(found.pool)))
 

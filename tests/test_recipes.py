@@ -66,7 +66,7 @@ def test_command_takes_every_setting(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["vilseg2"], "ovsegmentor_pocket, ovsegmentor_debug; not 'vilseg2'"),
+        (["vilseg2"], "maskclip_plus_pocket, clips4_debug; not 'vilseg2'"),
         (["vilseg_debug", "--leave-out", "method.text"], "'method.text' cannot be left out"),
         (["vilseg_debug", "--train.steps", "0"], "train.steps is 0"),
         (["vilseg_debug", "--data.shapes", "0"], "exactly one of shards, images and shapes"),
@@ -106,3 +106,21 @@ def test_the_released_stages_fit_each_other():
     assert first.method.masks is None and second.method.masks.start == 0.0
     assert (first.method.image, first.method.entity) == (second.method.image, second.method.entity)
     assert second.method.text == replace(first.method.text, frozen=True)
+
+
+def test_clips4_is_the_papers():
+    recipe = RECIPES["clips4"]()
+    train, method = recipe.train, recipe.method
+    assert (train.steps, train.batch_size, train.learning_rate, train.schedule) == (20_000, 8, 1e-3, "polynomial")
+    assert (method.image.family, method.image.output_stride) == ("resnet", 8)
+    assert (method.image_projection.kind, method.embed_dim) == ("pyramid", 512)
+    assert len(recipe.templates) == 85
+
+
+def test_maskclip_plus_is_the_same_student_with_another_loss():
+    whole, baseline = (RECIPES[name]() for name in ("clips4_pocket", "maskclip_plus_pocket"))
+    method = baseline.method
+    assert (method.contrast, method.embedding, method.semantic) == (None, None, None) and method.labels is not None
+    for part in ("image", "image_projection", "text", "views", "teacher", "prototypes"):
+        assert getattr(method, part) == getattr(whole.method, part)
+    assert (baseline.train, baseline.data, baseline.inference) == (whole.train, whole.data, whole.inference)

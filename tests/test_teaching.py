@@ -50,7 +50,7 @@ def test_maps_are_what_the_teacher_sees_of_each_photo(tmp_path: Path, teacher: S
         assert read.shape == (18, *patches)
         expected = embed(teacher, Image.open(photos / f"{name}.png").convert("RGB")).at(*patches)
         assert_close(read, expected, atol=2e-3, rtol=0)  # half precision
-    assert read.var(dim=(1, 2)).sum() > 1e-6
+    assert maps.of("a").float().var(dim=(1, 2)).sum() > 0.01  # or any map would do
 
 
 def test_a_stopped_run_goes_on_and_leaves_what_is_there(tmp_path: Path, teacher: Segmenter, photos: Path):

@@ -24,7 +24,7 @@ from maskfree.learner import Learner, TrainConfig
 from maskfree.methods.ovsegmentor_config import MaskConfig
 from maskfree.monitor import Monitor
 from maskfree.processes import launch
-from maskfree.recipes import ovsegmentor_debug, vilseg_debug
+from maskfree.recipes import clips4_debug, ovsegmentor_debug, vilseg_debug
 from maskfree.text.tokenize import Tokenizer
 from maskfree.train import Recipe, fit
 
@@ -321,6 +321,21 @@ def test_a_run_with_entities_goes_on_as_if_nothing_had_been(tmp_path):
     shutil.copytree(whole, stopped)
     for lost in ("model", "state/step-00000006"):
         shutil.rmtree(stopped / lost)
+    assert fit(recipe, stopped, resume_run=True) == 6
+    assert losses(stopped) == losses(whole)
+    weights = [load_file(run / "model" / "weights.safetensors") for run in (stopped, whole)]
+    assert_close(*weights, atol=0, rtol=0)
+
+
+def test_a_run_with_a_memory_goes_on_as_if_nothing_had_been(tmp_path):
+    recipe = clips4_debug()
+    recipe = replace(recipe, data=replace(recipe.data, shapes=16), train=replace(recipe.train, **SMALL))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert fit(recipe, whole) == 6
+    shutil.copytree(whole, stopped)
+    for lost in ("model", "state/step-00000006"):
+        shutil.rmtree(stopped / lost)
+    assert int(resume.load_state(stopped)[1]["model/contrast.filled"]) > 0
     assert fit(recipe, stopped, resume_run=True) == 6
     assert losses(stopped) == losses(whole)
     weights = [load_file(run / "model" / "weights.safetensors") for run in (stopped, whole)]

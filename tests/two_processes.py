@@ -9,17 +9,19 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from maskfree.learner import Learner, _Sealed
 from maskfree.losses.mask_consistency import MaskArithmetic
 from maskfree.method import Method, MethodConfig
+from maskfree.methods.clips4 import PixelLabelsConfig
 from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
 from maskfree.nn import binding
 from maskfree.processes import launch
 from maskfree.recipes import vilseg_debug
 from maskfree.train import Recipe, fit
-from maskfree.types import Batch, EntityTexts, Partners, Tokens
-from tiny import tiny_ovsegmentor_config
+from maskfree.types import Batch, EntityTexts, PairedViews, Partners, Tokens
+from tiny import tiny_clips4_config, tiny_ovsegmentor_config
 
 
 def recipe() -> Recipe:
@@ -37,6 +39,8 @@ def methods() -> dict[str, MethodConfig]:
         "vilseg": recipe().method,
         "ovsegmentor": tiny_ovsegmentor_config(masks=masks),
         "ovsegmentor with labels": tiny_ovsegmentor_config(entity=labels, masks=None),
+        "clips4": tiny_clips4_config(),
+        "maskclip+": tiny_clips4_config(contrast=None, embedding=None, semantic=None, labels=PixelLabelsConfig()),
     }
 
 
@@ -66,6 +70,11 @@ def global_batch(size: int = 6) -> Batch:
             labelled=torch.stack([torch.ones_like(few), few], dim=1),
         ),
         partners=Partners(torch.rand(size, 3, 64, 64, generator=numbers), texts(size), few),
+        pairs=PairedViews(
+            images=torch.rand(size, 2, 3, 64, 64, generator=numbers),
+            regions=torch.randint(0, 3, (size, 2, 8, 8), generator=numbers, dtype=torch.uint8),
+            teacher=F.normalize(torch.randn(size, 2, 18, 8, 8, generator=numbers), dim=2).half(),
+        ),
     )
 
 
@@ -80,7 +89,7 @@ def part_of(batch: Batch, rank: int, world: int) -> Batch:
 
 def gradient(config: MethodConfig) -> dict[str, Tensor]:
     """Gradient of each weight of a method after one forward and backward of this process's part of the global batch."""
-    settings = replace(recipe().train, frozen_steps=0)
+    settings = replace(recipe().train, frozen=(), frozen_steps=0)
     fabric = launch("cpu")
     torch.manual_seed(1)
     learner = Learner(fabric, without_chance(config.build()), settings, num_streams=1)

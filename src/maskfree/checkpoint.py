@@ -148,7 +148,7 @@ def start_from(
     state = method.state_dict()
     with safe_open(path, "pt") as file:
         stored = set(file.keys())
-    left_out = {name for name in stored if any(has_prefix(name, prefix) for prefix in without)}
+    left_out = {name for name in stored if any(has_prefix(name.removesuffix(_SCALE), prefix) for prefix in without)}
     names = {name: _renamed(name, renamed or {}) for name in stored - left_out}
     shared = {name: state[here] for name, here in names.items() if here in state}
     loaded = {names[name]: tensor for name, tensor in _unpack(path, shared, left_out).items()}

@@ -22,7 +22,7 @@ from maskfree.bundled import CLIPS, GROUPVITS, model_folder
 from maskfree.convert import convert_clip
 from maskfree.data.images import find_photos
 from maskfree.data.loader import DataConfig
-from maskfree.data.photo_sources import are_shards
+from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.data.segment_preparation import SegmentPreparation
 from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.files import replace_text
@@ -116,22 +116,26 @@ def distill(
     settings = settings or Distillation()
     settings.check()
     check_installed(settings.segments)
+    read_sources(photos)  # what is wrong with them is said before any work
     shards = are_shards(photos)
-    found = () if shards else tuple(Path(photo) for photo in find_photos(photos))
+    folder = out / "photos"
+    sources = tuple(photos) if shards else (str(folder),)
     cuda = settings.train.accelerator in ("auto", "cuda") and torch.cuda.is_available()
     teacher_model = _checkpoint(model, out)
-    teacher = hub.load(teacher_model, "cuda" if cuda else "cpu")
+    teacher = hub.load(teacher_model, "cuda" if cuda else "cpu").with_words(words, "none")
     if settings.side_px is not None:
         teacher = teacher.with_inference(replace(teacher.inference, side_px=settings.side_px))
     recipe = _recipe(teacher, teacher_model, settings)
     _check_record(out / RECORD, teacher, words, photos, settings)
-    if not shards:
-        link(found, out / "photos")
-    sources = tuple(photos) if shards else (str(out / "photos"),)
-    data = DataConfig(shards=sources if shards else (), images=() if shards else sources, workers=settings.workers)
-    method = _prepare(teacher.with_words(words, "none"), sources, out, settings, watch)
+    if not shards:  # under names that differ, and never others
+        link([Path(photo) for photo in find_photos(photos)], folder)
+    made = _prepare(teacher, sources, out, settings, watch)
     assert isinstance(recipe.method, CLIPS4Config)
-    recipe = replace(recipe, method=replace(recipe.method, **method), data=data)
+    recipe = replace(
+        recipe,
+        method=replace(recipe.method, **made),
+        data=DataConfig(shards=sources if shards else (), images=() if shards else sources, workers=settings.workers),
+    )
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
     return out / "model" if done == settings.train.steps else None
 

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from maskfree.data.images import find_photos
 from maskfree.data.photo import read_photo
-from maskfree.data.photo_sources import file_stem
+from maskfree.data.segment_maps import VOID, SegmentMaps
 from maskfree.embeddings import PatchEmbeddings, embed
-from maskfree.grouping.segments import VOID, segment_sums, spherical_kmeans
+from maskfree.grouping.segments import segment_sums, spherical_kmeans
 from maskfree.predict import PhotoError, Segmenter
 from maskfree.text.vocabulary import Vocabulary
 
@@ -182,16 +182,10 @@ def _segments(
     values = seen.at(height, width)
     if config.segments == KMEANS:
         return spherical_kmeans(values[None], config.num_segments)[0], values
-    png = Path(config.segments) / f"{file_stem(path.as_posix())}.png"
-    if not png.is_file():
-        raise FileNotFoundError(f"there is no {png}: the regions of {path}")
-    with Image.open(png) as regions:
-        if regions.mode not in ("L", "P"):
-            raise ValueError(f"{png} has mode {regions.mode}: a region PNG has one 8-bit channel")
-        if (regions.height, regions.width) != size:
-            raise ValueError(f"{png} is {regions.width}x{regions.height} but {path} is {size[1]}x{size[0]}")
-        small = np.asarray(regions.resize((width, height), Image.Resampling.NEAREST), np.int64)
-    return torch.from_numpy(np.where(small == VOID, -1, small)).to(values.device), values
+    regions = SegmentMaps(Path(config.segments)).of(path.as_posix(), size)
+    small = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
+    ids = np.where(np.asarray(small) == VOID, -1, np.asarray(small, np.int64))
+    return torch.from_numpy(ids).to(values.device), values
 
 
 def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[int, int]) -> Hit:

@@ -33,7 +33,7 @@ class TrackConfig:
     """How a clip is shown to the network, and how labels are carried through it."""
 
     propagation: PropagationConfig = field(default_factory=PropagationConfig)
-    side_px: int = 480  # shorter side of a frame as the network sees it
+    side_px: int = 720  # shorter side of a frame as the network sees it
     finer: int = 1  # cells a side that a patch of the network is divided into, bilinearly
 
     def __post_init__(self) -> None:

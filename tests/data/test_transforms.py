@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.testing import assert_close
 
-from maskfree.data.transforms import crop, random_box, recolour
+from maskfree.data.transforms import blurred, crop, greyed, random_box, recolour
 
 
 def ramp(width: int, height: int) -> Image.Image:
@@ -94,3 +94,37 @@ def test_hue_turns_red_by_about_the_same_angle_as_hsv():
         shifts.append(colorsys.rgb_to_hsv(*turned.tolist())[0])
     assert min(0.5 - abs(0.5 - s) for s in shifts) < 0.03
     assert 0.05 < max(0.5 - abs(0.5 - s) for s in shifts) < 0.16
+
+
+def test_grey_is_the_luma_of_each_pixel():
+    image = torch.rand(3, 5, 7)
+    expected = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    grey = greyed(image)
+    assert_close(grey, expected.expand(3, 5, 7), atol=1e-5, rtol=0)
+    assert_close(greyed(grey), grey, atol=1e-5, rtol=0)
+    grey[0] = 0  # the channels are apart in memory
+    assert grey[1].any()
+
+
+@pytest.mark.parametrize("deviation", [0.5, 1.0, 2.0])
+def test_blur_spreads_a_point_as_a_gaussian(deviation):
+    image = torch.zeros(3, 31, 41)
+    image[1, 15, 20] = 1
+    spread = blurred(image, deviation)
+    assert not spread[0].any() and not spread[2].any()
+    assert_close(spread.sum(), torch.tensor(1.0))
+    for down, across in [(0, 0), (1, 0), (0, 1), (1, 1)]:
+        share = spread[1, 15 + down, 20 + across] / spread[1, 15, 20]
+        assert_close(share, torch.tensor(np.exp(-(down**2 + across**2) / (2 * deviation**2)), dtype=torch.float32))
+    distances = torch.arange(41.0) - 20
+    if deviation >= 1:  # below, a pixel is too coarse for the deviation to show
+        assert (spread[1].sum(0) * distances**2).sum().sqrt().item() == pytest.approx(deviation, rel=0.03)
+
+
+def test_blur_keeps_what_is_even_and_the_range():
+    even = torch.tensor([0.2, 0.5, 0.9])[:, None, None].expand(3, 16, 23)
+    assert_close(blurred(even, 2.0), even)
+    noise = torch.rand(3, 16, 23)
+    soft = blurred(noise, 2.0)
+    assert soft.min() > noise.min() and soft.max() < noise.max() and soft.std() < noise.std() / 3
+    assert_close(blurred(noise, 0.1), noise)

@@ -49,7 +49,7 @@ def named(colours: np.ndarray) -> np.ndarray:
 
 
 def write_tree(root: Path) -> Path:
-    """Three photos that teach colours 1 to 4, two that are labelled; of one the right side is void in its lower half."""
+    """Three photos that teach colours 1 to 4, and two that are labelled; a part of the second one's labels is void."""
     for number, colours in enumerate((halves(1, 2), halves(3, 4), halves(2, 3))):
         write_photo(root, "train", f"t{number}", colours, named(colours))
     for number, colours in enumerate((halves(2, 1), halves(4, 3))):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from painted import HEIGHT, NUM_CLASSES, VOID, WIDTH, colour_segmenter, halves, named, write_photo, write_tree
+from painted import HEIGHT, NUM_CLASSES, STEP, VOID, WIDTH, colour_segmenter, halves, named, write_photo, write_tree
+from PIL import Image
 from torch.nn import functional as F
 
 from maskfree.data.benchmarks import benchmark
@@ -96,9 +97,6 @@ def test_segments_follow_colours_and_their_mean_is_the_colour():
 
 
 def named_photo(colours):
-    from painted import STEP
-    from PIL import Image
-
     pixels = np.zeros((*colours.shape, 3), np.uint8)
     pixels[..., 0] = colours * STEP
     return Image.fromarray(pixels)
@@ -161,9 +159,7 @@ def test_without_training_photos_each_half_teaches_the_other(tmp_path):
         ["1"],
         ["0", "2"],
     ]
-    first, second = (
-        knn_probe(colour_segmenter(), p.train, p.test, classes_of(other), CONFIG) for p in parts
-    )
+    first, second = (knn_probe(colour_segmenter(), p.train, p.test, classes_of(other), CONFIG) for p in parts)
     together = first + second
     assert together.num_test == 3
     assert together.confusion.sum() == 3 * HEIGHT * WIDTH
@@ -198,4 +194,4 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
 )
 def test_settings_that_make_no_sense_are_refused(change, line):
     with pytest.raises(ValueError, match=line):
-        KnnConfig(**change)
+        KnnConfig(**change).check()

@@ -84,19 +84,14 @@ def test_frames_of_one_colour_take_the_mean_of_the_neighbourhood():
     assert_close(soft[:, 2, 3], labels[:, 1:4, 2:5].mean((1, 2)))
 
 
-def test_only_the_first_and_the_last_frames_are_seen():
-    config = PropagationConfig(top_k=1, context=2, radius=0)
-    frames = torch.eye(6)[:, :, None, None].expand(6, 6, 2, 3)
-    labels = LabelPropagation(config, frames[0], torch.ones(1, 2, 3))
-    labels.correct(torch.full((1, 2, 3), 5.0))
-    assert_close(labels(frames[0]), torch.full((1, 2, 3), 5.0))
-    labels.correct(torch.full((1, 2, 3), 7.0))  # of the frame just seen, in place of both
-    assert_close(labels(frames[0]), torch.full((1, 2, 3), 7.0))
-    labels(-frames[0])
-    labels.correct(torch.full((1, 2, 3), 9.0))
-    for _ in range(2):  # push what was like frame 0 out of the queue
-        labels(-frames[0])
-    assert_close(labels(frames[0]), torch.full((1, 2, 3), 9.0))
+def test_a_corrected_frame_is_where_it_begins_anew():
+    frame = unit(6, 2, 3)
+    labels = LabelPropagation(PropagationConfig(top_k=9, context=3, radius=0), frame, torch.full((1, 2, 3), 5.0))
+    assert_close(labels(frame), torch.full((1, 2, 3), 5.0))
+    labels(frame)
+    labels.correct(torch.full((1, 2, 3), 7.0))
+    assert_close(labels(frame), torch.full((1, 2, 3), 7.0))
+    assert_close(labels(-frame), torch.full((1, 2, 3), 7.0))
 
 
 def test_without_context_only_the_known_frame_counts():

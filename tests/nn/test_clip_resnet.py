@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from maskfree.nn.clip_resnet import DenseClipResNet, make_resnet
 
-SIZES = {"layers": [1, 1, 1, 1], "output_dim": 18, "heads": 4, "image_size": 64, "width": 8}
+SIZES = {"layers": [1, 1, 1, 1], "output_dim": 18, "heads": 4, "image_size": 32, "width": 8}
 
 
 class Pool(nn.Module):

@@ -14,7 +14,9 @@ from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain
 from maskfree.cli.convert import convert
 from maskfree.cli.evaluate import compare, datasets, evaluate
 from maskfree.cli.prepare import prepare, prepare_what
+from maskfree.cli.probe import probe
 from maskfree.cli.reproduce import reproduce, reproduce_study
+from maskfree.cli.retrieve import retrieve
 from maskfree.cli.segment import models, segment
 from maskfree.cli.self_train import self_train, self_train_with
 from maskfree.cli.train import train, train_recipe
@@ -22,7 +24,20 @@ from maskfree.cli.train import train, train_recipe
 DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__.replace("_", "-"): command
-    for command in (segment, prepare, train, self_train, evaluate, compare, datasets, reproduce, convert, models)
+    for command in (
+        segment,
+        retrieve,
+        prepare,
+        train,
+        self_train,
+        evaluate,
+        probe,
+        compare,
+        datasets,
+        reproduce,
+        convert,
+        models,
+    )
 }
 
 NESTED: dict[str, Callable[[Sequence[str]], int]] = {

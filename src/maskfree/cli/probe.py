@@ -60,6 +60,7 @@ def probe(
 
     # What is wrong in the arguments or the folders is said before torch is imported and a model loaded.
     config, other = (knn, linear) if by == "knn" else (linear, knn)
+    config.check()
     if stray := _options(other):
         raise ValueError(f"{stray[0]} does nothing for --by {by}")
     if results.exists() and not results.is_dir():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Following:
     """How labels are carried from frame to frame, and where."""
 
-    side_px: int = 480
+    side_px: int = 720
     """Shorter side of a frame as the network sees it."""
     finer: int = 1
     """Cells a side that each patch of the network is divided into."""
@@ -118,10 +118,8 @@ def track(
     else:
         results = follow_mask(segmenter, shown, mask, config)
     saved = save_clip(_watch(results, clip.name, total), out)
-    if animate == "none":
-        count = sum(1 for _ in saved)
-    else:
-        count = write_clip(map(plain_overlay, saved), moving, opened.rate)
+    animated = animate != "none"
+    count = write_clip(map(plain_overlay, saved), moving, opened.rate) if animated else sum(1 for _ in saved)
     Console(highlight=False, markup=False, soft_wrap=True).print(f"{clip}: {count} frames -> {out}")
     return 0
 
@@ -183,7 +181,8 @@ def _table(rows: Sequence[TrackRow]) -> Table:
     table = Table()
     measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
     for title in ("sequence", "object", "frames", *(name.replace("_", " ").capitalize() for name in measures)):
-        table.add_column(title, justify="left" if title == "sequence" else "right")
+        named = title == "sequence"
+        table.add_column(title, justify="left" if named else "right", no_wrap=named)
     for row in rows:
         values = (getattr(row, name) for name in measures)
         cells = ("-" if value is None else f"{value:.1%}" for value in values)

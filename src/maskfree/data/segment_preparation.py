@@ -22,7 +22,7 @@ import numpy as np
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.segment_maps import SegmentMaps, encode_map
-from maskfree.resume import differences, replace_bytes, replace_text
+from maskfree.files import replace_bytes, replace_text
 
 SUMMARY = "segments.json"
 MapOf: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -82,7 +82,8 @@ class SegmentPreparation:
                 before = json.loads(record.read_text(encoding="utf-8"))["settings"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{record} is damaged: remove {self.out} to start anew") from error
-            if changed := differences(before, dict(self.settings)):
+            now = json.loads(json.dumps(dict(self.settings)))
+            if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
                 raise ValueError(f"{self.out} holds maps made with another {', '.join(changed)}: give another --out")
             return
         self.out.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,7 @@ def _write_pictures(first: Image.Image, others: Iterator[Image.Image], path: Pat
     size = max(1, round(first.width * shrink)), max(1, round(first.height * shrink))
     small, *rest = (picture.resize(size, Image.Resampling.BILINEAR) for picture in chain([first], others))
     duration = max(20, round(1000 / rate))  # ms; of shorter ones browsers make a tenth of a second
-    settings = {"quality": 80, "method": 2} if path.suffix == ".webp" else {"optimize": False}
+    settings: dict[str, Any] = {"quality": 80, "method": 2} if path.suffix == ".webp" else {"optimize": False}
     small.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **settings)
 
 

@@ -129,14 +129,14 @@ def match_boundaries(
 
 def cover(regions: Integer[np.ndarray, "h w"], humans: Humans) -> tuple[float, float]:
     """Return the area of people's regions, each times its best IoU with one of REGIONS, and their area in all."""
-    machine = np.unique(regions, return_inverse=True)[1].ravel()
+    machine = regions.ravel().astype(np.int64)
     size = int(machine.max()) + 1
     covered = 0.0
     for drawn in humans.segmentations:
-        person = np.unique(drawn, return_inverse=True)[1].ravel()
+        person = drawn.ravel().astype(np.int64)
         both = np.bincount(person * size + machine, minlength=(int(person.max()) + 1) * size).reshape(-1, size)
         own = both.sum(1)
-        iou = both / (own[:, None] + both.sum(0) - both)
+        iou = both / np.maximum(own[:, None] + both.sum(0) - both, 1)
         covered += float((own * iou.max(1)).sum())
     return covered, float(sum(drawn.size for drawn in humans.segmentations))
 

@@ -90,7 +90,7 @@ def class_bars(
     bars = known if in_order else sorted(known, key=lambda bar: -bar[1])
     names, values = [name for name, _ in bars], [value for _, value in bars]
     upright = len(bars) <= MOST_UPRIGHT
-    with _style():
+    with style():
         size = (max(3.5, 1.2 + 0.27 * len(bars)), 3.2) if upright else (5.5, 1 + 0.17 * len(bars))
         figure, (axes,) = _figure(size)
         label = f"mIoU {level:.1f}"
@@ -110,7 +110,7 @@ def class_bars(
             axes.grid(visible=False, axis="y")
         _title(figure, axes, title)
         axes.legend(loc="upper right" if upright else "lower right")
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def threshold_curve(rows: Sequence[Row], path: Path, fixed: float | None = None) -> Path:
@@ -128,7 +128,7 @@ def threshold_curve(rows: Sequence[Row], path: Path, fixed: float | None = None)
     runs: dict[str, list[Row]] = {}
     for row in sorted(rows, key=threshold_of):
         runs.setdefault(_run_label(row), []).append(row)
-    with _style():
+    with style():
         figure, (axes,) = _figure((5.2, 3.4 if len(runs) == 1 else 3 + 0.36 * len(runs)))
         for number, (label, run) in enumerate(runs.items()):
             thresholds = [threshold_of(row) for row in run]
@@ -149,7 +149,7 @@ def threshold_curve(rows: Sequence[Row], path: Path, fixed: float | None = None)
             axes.legend()
         else:
             figure.legend(loc="outside lower left")
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def curve(
@@ -170,7 +170,7 @@ def curve(
     check_suffix(path)
     if not series:
         raise ValueError(f"{title}: no series to draw")
-    with _style():
+    with style():
         figure, (axes,) = _figure((4.6, 3.2))
         for number, each in enumerate(series):
             axes.errorbar(
@@ -190,7 +190,7 @@ def curve(
         _title(figure, axes, title)
         if len(series) > 1:
             axes.legend()
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def ranking_bars(panels: Sequence[Panel], path: Path) -> Path:
@@ -205,7 +205,7 @@ def ranking_bars(panels: Sequence[Panel], path: Path) -> Path:
     titles = [textwrap.fill(panel.title, 56) for panel in panels]
     bars = [len(panel.labels) + 0.1 for panel in panels]
     lines = sum(title.count("\n") + 1 for title in titles)
-    with _style():
+    with style():
         figure, all_axes = _figure((6.4, 0.26 * sum(bars) + 0.17 * lines + 0.25 * len(panels) + 0.3), bars)
         top = max((100 * score for panel in panels for score in panel.scores if score is not None), default=1.0)
         for axes, panel, title in zip(all_axes, panels, titles, strict=True):
@@ -223,7 +223,7 @@ def ranking_bars(panels: Sequence[Panel], path: Path) -> Path:
         for axes in all_axes[:-1]:
             axes.tick_params("x", labelbottom=False)
         all_axes[-1].set_xlabel("mIoU [%]")
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def check_suffix(path: Path) -> None:
@@ -236,7 +236,7 @@ def check_suffix(path: Path) -> None:
         raise ValueError(f"the picture {path} must end in {' or '.join(SUFFIXES)}")
 
 
-def _style() -> AbstractContextManager[Any]:
+def style() -> AbstractContextManager[Any]:
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -266,7 +266,7 @@ def _percents(fractions: Sequence[float | None]) -> list[float]:
     return [float("nan") if fraction is None else 100 * fraction for fraction in fractions]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Draw to memory, then put the file in place in one step; it says neither when nor with what it was made."""
     kind = path.suffix.lower().removeprefix(".")
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}

@@ -45,8 +45,9 @@ def linear_probe(
     image goes through the network once; the embeddings wait in a temporary folder.
 
     Raises:
-        ValueError, OSError: a photo cannot be read, or no training pixel is labelled.
+        ValueError, OSError: a setting makes no sense, a photo cannot be read, or no training pixel is labelled.
     """
+    config.check()
     with tempfile.TemporaryDirectory(prefix="maskfree-probe-") as folder:
         cache = _Cache(Path(folder))
         for photo, truth in opened(train, watch):

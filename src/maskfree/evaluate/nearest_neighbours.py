@@ -59,9 +59,10 @@ def knn_probe(
     CLASSES name the ids of the truth maps. WATCH wraps the photos to show progress.
 
     Raises:
-        ValueError, OSError: a photo cannot be read, there are fewer training segments than neighbours, or faiss is
-            asked for and not there.
+        ValueError, OSError: a setting makes no sense, a photo cannot be read, there are fewer training segments than
+            neighbours, or faiss is asked for and not there.
     """
+    config.check()
     bank = segment_bank(segmenter, train, len(classes), config, watch)
     matrix, seconds = np.zeros((len(classes), len(classes)), np.int64), 0.0
     for photo, truth in opened(test, watch):

@@ -25,7 +25,12 @@ class KnnConfig:
     search: Literal["torch", "faiss"] = "torch"
     """What finds the neighbours; faiss needs faiss-cpu or faiss-gpu. Both find the same ones."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See that the settings make sense.
+
+        Raises:
+            ValueError: one does not.
+        """
         for name in ("neighbours", "segments", "iterations", "enlarge"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: at least 1 is needed")
@@ -60,7 +65,12 @@ class LinearConfig:
     seed: int = 0
     """Of the order of the photos and of who is mirrored."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See that the settings make sense.
+
+        Raises:
+            ValueError: one does not.
+        """
         for name in ("epochs", "photos_per_step", "pixels_per_patch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: at least 1 is needed")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskfree.evaluate.charts import COLOURS, MARKERS, _save, _style, check_suffix
+from maskfree.evaluate.charts import COLOURS, MARKERS, save, style, check_suffix
 
 Labelled = tuple[Tensor, Tensor]
 """Embeddings (n d) and the class of each (n), an index into the class names."""
@@ -69,7 +69,7 @@ def _draw(
     title: str,
 ) -> Path:
     occurring = sorted({int(number) for each in labels.values() for number in each.unique()})
-    with _style():
+    with style():
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
 
@@ -84,7 +84,7 @@ def _draw(
                 axes.scatter(*points.T, s=9, c=colour, marker=marker, linewidths=0, alpha=0.7, rasterized=True)
             axes.set_title(name, loc="left")
             axes.tick_params(labelbottom=False, labelleft=False, length=0)
-            axes.set_aspect("equal", adjustable="datalim")
+            axes.set_aspect("equal", adjustable="box" if shared else "datalim")
         handles = [
             Line2D([], [], linestyle="none", color=colour, marker=marker, label=class_names[number])
             for number, (colour, marker) in looks.items()
@@ -92,7 +92,7 @@ def _draw(
         figure.legend(handles=handles, loc="outside right upper", ncols=columns, fontsize=8, handletextpad=0.2)
         if title:
             figure.suptitle(title, fontsize=10)
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def _marker(place: int) -> str:

@@ -71,10 +71,9 @@ class LabelPropagation:
         return labels
 
     def correct(self, labels: Float[Tensor, "c h w"]) -> None:
-        """Put LABELS in place of those of the last frame, which later ones then look at in place of the first."""
+        """Put LABELS in place of those of the last frame, and begin anew with it: frames before it are forgotten."""
         self._known = (self._frame, labels)
-        if self._last:
-            self._last.pop()
+        self._last.clear()  # or they would outvote what was corrected
 
 
 def propagate(

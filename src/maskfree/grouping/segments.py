@@ -35,7 +35,7 @@ def spherical_kmeans(
         for _ in range(iterations):
             members = (labels[:, None] == ids).to(points.dtype)  # b g n
             centres = F.normalize(members @ points.mT, dim=2)
-            labels = (centres @ points).argmax(1)
+            labels = (centres @ points).max(1).indices  # the same as argmax(1), and quicker
     return labels.unflatten(1, (height, width)).contiguous()
 
 
@@ -95,7 +95,8 @@ def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Flo
     number, _, height, width = embeddings.shape
     rows, columns = (torch.linspace(-0.5, 0.5, side, device=embeddings.device) for side in (height, width))
     places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    return F.normalize(torch.cat([embeddings, places.expand(number, -1, -1, -1)], 1), dim=1)
+    together = torch.cat([embeddings, places.expand(number, -1, -1, -1)], 1)
+    return together.div_((1 + places.square().sum(0)).sqrt())  # the length, as embeddings have unit norm
 
 
 def _cells(count: int, side: int) -> Int[Tensor, " side"]:

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from maskfree.losses.precision import full_precision
 
-NO_LABEL = -1
-
 
 @full_precision
 def embedding_consistency(segments: Float[Tensor, "m d"], teacher: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
@@ -22,14 +20,14 @@ def embedding_consistency(segments: Float[Tensor, "m d"], teacher: Float[Tensor,
 
 @full_precision
 def semantic_consistency(
-    cosines: Float[Tensor, "m k"], labels: Int[Tensor, " m"], scale: float
+    cosines: Float[Tensor, "m k"], targets: Float[Tensor, "m k"], scale: float
 ) -> Float[Tensor, " m"]:
-    """Cross-entropy in nats of each segment's class by its COSINES to the prototypes; 0 where the label is `NO_LABEL`.
+    """Cross-entropy in nats of each segment's class by its COSINES to the prototypes, under the TARGETS' probabilities.
 
-    Source: CLIP-S4, eq. 3. Differs: the cosines are multiplied by SCALE; the paper prints none, and raw cosines
-    (SCALE 1) are an almost even distribution over a hundred classes.
+    Source: CLIP-S4, eq. 3, whose targets are certain. Differs: the cosines are multiplied by SCALE; the paper prints
+    none, and raw cosines (SCALE 1) are an almost even distribution over a hundred classes.
     """
-    return F.cross_entropy(scale * cosines, labels.long(), ignore_index=NO_LABEL, reduction="none")
+    return F.cross_entropy(scale * cosines, targets, reduction="none")
 
 
 @full_precision

@@ -92,4 +92,4 @@ class _Contrast(torch.autograd.Function):
 
 def _block_elements(device: torch.device) -> int:
     """Similarities to hold at once: a cache full on a CPU, and enough to keep a GPU busy."""
-    return 2**18 if device.type == "cpu" else 2**24
+    return 2**19 if device.type == "cpu" else 2**24

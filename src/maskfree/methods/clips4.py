@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.data.prototype_file import Prototypes
@@ -30,6 +30,7 @@ from maskfree.methods.clips4_terms import (
     embedding_term,
 )
 from maskfree.methods.clips4_views import PairConfig, PairTransform
+from maskfree.nn.deeplab import AtrousPyramid, Corrected
 from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
@@ -114,6 +115,21 @@ def _together(parts: Iterable[Losses]) -> Losses:
 
 
 @dataclass(frozen=True)
+class CorrectionConfig:
+    """DeepLab's head beside a projection that is known already: the student starts as its teacher. Not in the paper."""
+
+    width: int = 128
+    """Channels inside the head."""
+    dilations: tuple[int, ...] = (1, 3, 6)
+    """Distances, in patches, at which it looks around."""
+
+    def build(self, known: nn.Module, channels: int, embed_dim: int) -> Corrected:
+        """Make the head, with KNOWN in it."""
+        pyramid = AtrousPyramid(channels=channels, width=self.width, dim=embed_dim, dilations=self.dilations)
+        return Corrected(known, pyramid)
+
+
+@dataclass(frozen=True)
 class ContrastConfig:
     """L_t, eq. 1."""
 
@@ -166,9 +182,15 @@ class SemanticConfig:
     known: Literal["segments", "names"] = "segments"
     """What stands for a known class: the mean of the teacher's segments that are likest to its name; or the name with
     its synonyms, for a teacher whose texts and pixels lie together."""
+    unknown_share: float = 0.5
+    """For "names": the share of the teacher's segments that unknown classes have at the start, in (0, 1)."""
+    soft: bool = False
+    """Learn the teacher's probabilities of all classes, at the same temperature, instead of its best class; not in the
+    paper."""
     presence: float = 0.0
     """Weight, beside a segment's cosine, of how clearly the teacher sees the class anywhere in the photo; not in the
-    paper."""
+    paper. Each class keeps its share of all segments, as in distribution alignment (arXiv:1911.09785): otherwise the
+    student unlearns what its photos seldom show."""
 
     def build(self, found: Prototypes, scale: float) -> SemanticTerm:
         """Make the term; its known classes are FOUND, its unknown ones start from segments of the same file.
@@ -179,9 +201,11 @@ class SemanticConfig:
         unknown = found.unknown(self.num_unknown, self.seed)
         if self.known == "names":
             classes = TargetClasses(found.phrases, found.synonyms, unknown)
+            if self.num_unknown:  # segments are likelier to be near segments than near texts
+                classes.share_out(found.pool, self.unknown_share)
         else:
             classes = TargetClasses(found.known, [1] * len(found.known), unknown)
-        return SemanticTerm(weight=self.weight, scale=scale, presence=self.presence, classes=classes)
+        return SemanticTerm(weight=self.weight, scale=scale, presence=self.presence, soft=self.soft, classes=classes)
 
 
 @dataclass(frozen=True)
@@ -203,6 +227,8 @@ class CLIPS4Config(MethodConfig):
         default_factory=lambda: ImageEncoderConfig("resnet", weights="microsoft/resnet-50", output_stride=8)
     )
     image_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig("pyramid", hidden=512))
+    correction: CorrectionConfig | None = None
+    """Add to the projection a head that sees a pixel's neighbours and the photo, and that starts as zero."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
     """The teacher's."""
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
@@ -244,7 +270,10 @@ class CLIPS4Config(MethodConfig):
             raise ValueError(
                 f"a view of {self.views.side_px} px does not divide into patches of {encoder.stride_px} px"
             )
-        image = PixelEmbedder(encoder, self.image_projection.build_for_pixels(encoder.channels, self.embed_dim))
+        projection = self.image_projection.build_for_pixels(encoder.channels, self.embed_dim)
+        if self.correction is not None:
+            projection = self.correction.build(projection, encoder.channels, self.embed_dim)
+        image = PixelEmbedder(encoder, projection)
         text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
         found = self._prototypes() if self.semantic or self.labels else None
         return CLIPS4(

@@ -19,6 +19,7 @@ from maskfree.types import Losses
 
 _REGIONS = 256  # numbers that a photo's regions can have
 _SHARE, _MOST = 0.1, 0.1  # of `presence`, as inference has them by default
+_MOMENTUM = 0.98  # of the classes' shares
 _REMEMBERED = -2  # the region of segments of other batches, which no pixel is in
 
 
@@ -123,32 +124,52 @@ class TargetClasses(nn.Module):
     def __init__(self, known: Float[Tensor, "p d"], sizes: Sequence[int], unknown: Float[Tensor, "u d"]):
         super().__init__()
         self.known: Tensor
+        self.lead: Tensor
         self.register_buffer("known", known.clone())
+        self.register_buffer("lead", torch.zeros(()))  # what unknown classes must win by
         self.unknown = nn.Parameter(unknown.clone(), requires_grad=len(unknown) > 0)
         self._sizes = (*sizes, *[1] * len(unknown))
         self.num_known = len(sizes)
 
+    def share_out(self, segments: Float[Tensor, "m d"], share: float) -> None:
+        """Set what unknown classes must win by so that this SHARE of a teacher's SEGMENTS, unit norm, is theirs."""
+        cosines = self.cosines(segments.T[None, :, :, None])[0, :, :, 0]
+        margins = cosines[self.num_known :].amax(0) - cosines[: self.num_known].amax(0)
+        self.lead.copy_(margins.quantile(1 - share))
+
     def cosines(self, embeddings: Float[Tensor, "b d h w"]) -> Float[Tensor, "b l h w"]:
-        """Return the cosine of unit embeddings to each class, known ones first; prototypes are constants here."""
+        """Return the cosine of unit embeddings to each class, known ones first, of unknown ones less their lead.
+
+        Prototypes are constants here.
+        """
         prototypes = F.normalize(torch.cat([self.known, self.unknown.detach()]), dim=1)
-        return best_of_synonyms(torch.einsum("bdhw,pd->bphw", embeddings, prototypes), self._sizes)
+        cosines = best_of_synonyms(torch.einsum("bdhw,pd->bphw", embeddings, prototypes), self._sizes)
+        return torch.cat([cosines[:, : self.num_known], cosines[:, self.num_known :] - self.lead], dim=1)
 
 
 class SemanticTerm(nn.Module):
     """L_s and, for the unknown classes, L_u: the student names segments as the teacher does. Source: eq. 3 and 4."""
 
-    def __init__(self, *, weight: float, scale: float, presence: float, classes: TargetClasses):
+    def __init__(self, *, weight: float, scale: float, presence: float, soft: bool, classes: TargetClasses):
         super().__init__()
         self.classes = classes
-        self._weight, self._scale, self._presence = weight, scale, presence
+        self._weight, self._scale, self._presence, self._soft = weight, scale, presence, soft
+        self.shares: Tensor
+        self.seen: Tensor
+        count = classes.num_known + len(classes.unknown)
+        self.register_buffer("shares", torch.full((2, count), 1 / count))  # of classes, before and after holding back
+        self.register_buffer("seen", torch.zeros(()))  # batches
 
     def forward(self, segments: Segments, teacher: Float[Tensor, "b d h w"]) -> Losses:
         """Compare what student and TEACHER, its pixels of all views, say of each segment."""
         assert segments.teacher is not None, "semantic consistency needs a teacher"
         theirs = F.normalize(segments.teacher, dim=1)
-        labels = self._labels(theirs, segments, teacher)
+        scores = self._scores(theirs, segments, teacher)
+        labels = scores.argmax(1)
+        certain = F.one_hot(labels, scores.shape[1]).to(scores.dtype)
+        targets = (self._scale * scores).softmax(1) if self._soft else certain
         cosines = self.classes.cosines(segments.embeddings[..., None, None])[..., 0, 0]
-        terms = {"semantic": self._weight * _mean(semantic_consistency(cosines, labels, self._scale), segments)}
+        terms = {"semantic": self._weight * _mean(semantic_consistency(cosines, targets, self._scale), segments)}
         if len(self.classes.unknown):
             terms["unknown"] = prototype_loss(theirs, labels - self.classes.num_known, self.classes.unknown)
         with torch.no_grad():
@@ -157,15 +178,24 @@ class SemanticTerm(nn.Module):
         return Losses(terms, {"same_class": same, "known_share": share})
 
     @torch.no_grad()
-    def _labels(
+    def _scores(
         self, theirs: Float[Tensor, "m d"], segments: Segments, teacher: Float[Tensor, "b d h w"]
-    ) -> Int[Tensor, " m"]:
-        """The class that the teacher gives each segment, among those that it sees anywhere in the photo's two views."""
+    ) -> Float[Tensor, "m l"]:
+        """What the teacher says of each segment; classes that it sees nowhere in either view are held back."""
         scores = self.classes.cosines(theirs[..., None, None])[..., 0, 0]
-        if self._presence:
-            shown = presence(self.classes.cosines(teacher), _SHARE, _MOST)[:, :, 0, 0]
-            scores = scores + self._presence * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
-        return scores.argmax(1)
+        if not self._presence or not len(scores):
+            return scores.float()
+        shown = presence(self.classes.cosines(teacher), _SHARE, _MOST)[:, :, 0, 0]
+        held = scores + self._presence * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
+        if self.training:
+            self._count(torch.stack([scores, held]))
+        return held.float() + (self.shares[0] / self.shares[1]).log() / self._scale
+
+    def _count(self, scores: Float[Tensor, "2 m l"]) -> None:
+        """Note which share of the segments each class has, so that a rare one is held back here and not everywhere."""
+        self.seen += 1
+        weight = max(1 / self.seen.item(), 1 - _MOMENTUM)
+        self.shares.lerp_((self._scale * scores.float()).softmax(2).mean(1), weight)
 
 
 class PixelLabelsTerm(nn.Module):

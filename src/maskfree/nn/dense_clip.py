@@ -208,10 +208,10 @@ class DenseClip(nn.Module):
                 windows = F.pad(windows, (self._skipped, 0, self._skipped, 0))
             if block.attention == "window":
                 assert windows is not None
-                weights = window_attention(split["q"], split["k"], windows)
+                mixed = window_attention(split["q"], split["k"], windows) @ split["v"]
             else:
-                weights = pair_attention(split, block.attention.split("+"), windows)
-            mixed = (weights @ split["v"]).transpose(1, 2).flatten(2)
+                mixed = pair_attention(split, block.attention.split("+"), windows)
+            mixed = mixed.transpose(1, 2).flatten(2)
         mixed = attention.out_proj(mixed)
         hidden = hidden + mixed if block.residual else mixed
         return hidden + layer.mlp(layer.layer_norm2(hidden)) if block.feed_forward else hidden

@@ -14,16 +14,15 @@ def pair_attention(
     parts: Mapping[str, Float[Tensor, "b heads n c"]],
     pairs: Sequence[str],
     windows: Float[Tensor, "n n"] | None = None,
-) -> Float[Tensor, "b heads n n"]:
-    """Sum the softmaxes over PAIRS such as "qk" or "qq" of PARTS; rows sum to their number. WINDOWS add to the logits.
+) -> Float[Tensor, "b heads n c"]:
+    """Read the values "v" by the softmax over each of PAIRS such as "qk" or "qq" of PARTS, and sum what was read.
 
-    Source: arXiv:2312.01597, eq. 4, for several pairs; arXiv:2404.08181 for windows.
+    WINDOWS add to the logits. Source: arXiv:2312.01597, eq. 4, for several pairs; arXiv:2404.08181 for windows.
     """
-    maps = []
-    for first, second in pairs:
-        logits = parts[first] @ parts[second].mT * parts[first].shape[-1] ** -0.5
-        maps.append((logits if windows is None else logits + windows).softmax(-1))
-    return torch.stack(maps).sum(0)
+    read = [
+        F.scaled_dot_product_attention(parts[one], parts[other], parts["v"], attn_mask=windows) for one, other in pairs
+    ]
+    return torch.stack(read).sum(0)
 
 
 def window_attention(

@@ -31,7 +31,7 @@ def clips4() -> Recipe:
     return Recipe(
         name="clips4",
         method=CLIPS4Config(
-            text_projection=ProjectionConfig("linear"),
+            text_projection=ProjectionConfig("linear", bias=False),
             segments="segments",
             teacher="teacher",
             prototypes="prototypes.safetensors",
@@ -50,7 +50,8 @@ def clips4() -> Recipe:
             log_every=50,
             save_every=1000,
         ),
-        templates=TEMPLATES["imagenet"],
+        templates=TEMPLATES["maskclip"],
+        init_without=("image", "log_scale"),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from maskfree.reproduce.ledger import Figure
+from maskfree.reproduce.ledger import Named
 
 VERDICTS = ("holds", "holds not", "mixed", "one seed, agrees", "one seed, does not agree")
 
@@ -22,7 +22,7 @@ class Direction:
     better: str
     worse: str
     source: str
-    measures: tuple[Figure, Figure] | tuple[()] = ()  # of either side, where they differ
+    measures: tuple[Named, Named] | tuple[()] = ()  # of either side, where they differ
     figure: str = "mean_iou"  # of a row, or of its parts
 
 
@@ -43,7 +43,7 @@ def together(
 
 
 def compared(
-    rows: Sequence[dict[str, Any]], direction: Direction, measures: Sequence[Figure]
+    rows: Sequence[dict[str, Any]], direction: Direction, measures: Sequence[Named]
 ) -> list[tuple[str, list[float]]]:
     """Return, for each of MEASURES that both sides have, by how much the better one is better, seed by seed."""
     pairs = [direction.measures] if direction.measures else [(m, m) for m in measures]
@@ -77,7 +77,7 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-def tables(rows: Sequence[dict[str, Any]], measures: Sequence[Figure], directions: Sequence[Direction]) -> list[Table]:
+def tables(rows: Sequence[dict[str, Any]], measures: Sequence[Named], directions: Sequence[Direction]) -> list[Table]:
     """Variants by measure, and the directions."""
     scores = Table("variant", *(m.name for m in measures), title="mIoU %, mean ± standard deviation over seeds")
     for variant in dict.fromkeys(row["variant"] for row in rows):

@@ -28,13 +28,17 @@ _PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "proto
 """Settings that are folders or files; their names are enough."""
 
 
-class Figure(typing.Protocol):
-    """Something that is measured of a model."""
+class Named(typing.Protocol):
+    """A column of a table."""
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
         ...
+
+
+class Figure(Named, typing.Protocol):
+    """Something that is measured of a model."""
 
     def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
         """Measure it; SAMPLES are by benchmark."""

@@ -1,0 +1,67 @@
+"""A teacher's maps in a folder."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from maskfree.data.teacher_maps import TeacherMaps
+
+
+def embeddings(rows: int = 4, columns: int = 7) -> torch.Tensor:
+    return F.normalize(torch.randn(5, rows, columns), dim=0)
+
+
+def test_a_map_comes_back_in_half_precision_by_its_photos_key(tmp_path):
+    maps, seen = TeacherMaps(tmp_path / "new"), embeddings()
+    maps.write("train/000.jpg", seen)
+    assert maps.path("elsewhere/000.png") == tmp_path / "new" / "000.safetensors"
+    assert maps.of("000").dtype == torch.float16
+    assert_close(maps.of("000").float(), seen, atol=1e-3, rtol=0)
+    assert maps.of("000").shape == (5, 4, 7)
+
+
+def test_a_map_is_replaced(tmp_path):
+    maps = TeacherMaps(tmp_path)
+    for seen in (embeddings(), embeddings(2, 3)):
+        maps.write("k", seen)
+        assert_close(maps.of("k").float(), seen, atol=1e-3, rtol=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["k.safetensors"]
+
+
+def test_all_maps_come_in_the_order_of_their_names(tmp_path):
+    maps = TeacherMaps(tmp_path)
+    for index, key in enumerate(("b", "a", "c")):
+        maps.write(key, embeddings(1 + index, 2))
+    (tmp_path / "teacher.json").write_text("{}")
+    assert [each.shape[1] for each in maps.all()] == [2, 1, 3]
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"k\.safetensors is missing: `maskfree prepare teacher`"):
+        TeacherMaps(tmp_path).of("k")
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match="holds no teacher's maps"):
+            list(TeacherMaps(folder).all())
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 50, "cut"])
+def test_damaged_maps_are_named(tmp_path, content):
+    maps = TeacherMaps(tmp_path)
+    maps.write("k", embeddings())
+    path = maps.path("k")
+    path.write_bytes(path.read_bytes()[:-9] if content == "cut" else content)
+    for read in (lambda: maps.of("k"), lambda: list(maps.all())):
+        with pytest.raises(ValueError, match=r"k\.safetensors is damaged") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tensors", [{"other": torch.rand(2, 3, 4)}, {"embeddings": torch.rand(3, 4)}, {"embeddings": torch.rand(0, 3, 4)}]
+)
+def test_files_that_hold_something_else_are_refused(tmp_path, tensors):
+    save_file(tensors, tmp_path / "k.safetensors")
+    with pytest.raises(ValueError, match="holds no teacher's map"):
+        TeacherMaps(tmp_path).of("k")
