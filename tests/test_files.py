@@ -48,6 +48,6 @@ def test_readers_never_find_a_part(tmp_path, monkeypatch):
 
 def test_a_name_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):  # noqa: PT011 - the system's own words
+    with pytest.raises(OSError):
         replace_bytes(tmp_path / "folder", b"x")
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]

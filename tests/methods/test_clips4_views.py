@@ -77,7 +77,9 @@ def test_seeds_show_mirrored_views_and_others():
     for sample in samples:
         x, _ = shown(sample)
         assert torch.equal(x[:, 0, 0] > x[:, 0, -1], sample.flipped)
-        assert_close(x.amin((1, 2)), sample.boxes[:, 0] + (sample.boxes[:, 2] - sample.boxes[:, 0]) / 16, atol=0.02, rtol=0)
+        assert_close(
+            x.amin((1, 2)), sample.boxes[:, 0] + (sample.boxes[:, 2] - sample.boxes[:, 0]) / 16, atol=0.02, rtol=0
+        )
     boxes = torch.stack([sample.boxes for sample in samples])
     assert (boxes[:, 0] != boxes[:, 1]).any(1).all()
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain
 from maskfree.cli.convert import convert
+from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.probe import probe
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         prepare,
         train,
         self_train,
+        distill,
         evaluate,
         probe,
         compare,
@@ -44,6 +46,7 @@ NESTED: dict[str, Callable[[Sequence[str]], int]] = {
     "prepare": prepare_what,
     "train": train_recipe,
     "self-train": self_train_with,
+    "distill": distill_with,
     "reproduce": reproduce_study,
 }
 """Commands whose options depend on the first argument."""
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     try:
         general = arguments[1:2] in ([], ["-h"], ["--help"])  # help that needs no recipe or study
-        if arguments[:1] == ["self-train"] or (arguments[:1] and arguments[0] in NESTED and not general):
+        if arguments[:1] in (["self-train"], ["distill"]) or (arguments[:1] and arguments[0] in NESTED and not general):
             sys.exit(NESTED[arguments[0]](arguments[1:]))
         status = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments

@@ -237,6 +237,11 @@ def check_suffix(path: Path) -> None:
 
 
 def style() -> AbstractContextManager[Any]:
+    """Return the context in which all figures are drawn alike.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
     except ImportError as error:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskfree.evaluate.charts import COLOURS, MARKERS, save, style, check_suffix
+from maskfree.evaluate.charts import COLOURS, MARKERS, check_suffix, save, style
 
 Labelled = tuple[Tensor, Tensor]
 """Embeddings (n d) and the class of each (n), an index into the class names."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskfree.nn.dense_patches import DensePatches
-from maskfree.nn.encoders import _STATISTICS as STATISTICS
+from maskfree.nn.encoders import STATISTICS
 from maskfree.nn.pretrained import Value, freeze_batch_norms
 
 _PX_A_PATCH = 32

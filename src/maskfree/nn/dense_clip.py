@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from maskfree.nn.clip_resnet import DenseClipResNet, make_resnet
 from maskfree.nn.dense_patches import DensePatches
-from maskfree.nn.encoders import _STATISTICS as STATISTICS
+from maskfree.nn.encoders import STATISTICS
 from maskfree.nn.pretrained import Value, make_tower, plain_fields, read_configuration
 from maskfree.nn.self_attention import gaussian_windows, pair_attention, window_attention
 

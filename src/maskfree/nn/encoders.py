@@ -20,7 +20,7 @@ from maskfree.nn.pretrained import (
     read_configuration,
 )
 
-_STATISTICS = {
+STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
@@ -47,7 +47,7 @@ class ImageEncoder(nn.Module):
         self._read = read
         self.mean: Tensor
         self.deviation: Tensor
-        mean, deviation = _STATISTICS[statistics]
+        mean, deviation = STATISTICS[statistics]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
 

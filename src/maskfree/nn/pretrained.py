@@ -31,14 +31,16 @@ def read_configuration(name: str, weights: str | None, changes: Mapping[str, Val
     unknown = sorted(set(changes) - known)
     if unknown:
         raise ValueError(f"{name} has no field {', '.join(unknown)}: it has {', '.join(sorted(known))}")
-    if weights is None:
-        return kind(**changes)
-    with _quiet(), _readable(weights):
-        return kind.from_pretrained(weights, **changes)
+    with _quiet():  # also of a default's remarks on token ids
+        if weights is None:
+            return kind(**changes)
+        with _readable(weights):
+            return kind.from_pretrained(weights, **changes)
 
 
 def _fields(kind: type[transformers.PreTrainedConfig]) -> set[str]:
-    return set(kind().to_dict()) - _BASE_FIELDS
+    with _quiet():
+        return set(kind().to_dict()) - _BASE_FIELDS
 
 
 def plain_fields(configuration: transformers.PreTrainedConfig) -> dict[str, Value]:

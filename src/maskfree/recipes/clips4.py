@@ -45,7 +45,7 @@ def clips4() -> Recipe:
             weight_decay=5e-4,
             warm_up_steps=100,
             schedule="polynomial",
-            rates=(("image.encoder", 0.1), ("semantic.classes.unknown", 1.0)),
+            rates=(("image.encoder", 0.1),),
             precision="bf16-mixed",
             log_every=50,
             save_every=1000,
