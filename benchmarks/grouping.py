@@ -19,6 +19,7 @@ import tyro
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,6 +51,9 @@ class Work:
     """Segments of batches before, all of them negatives."""
 
 
+USUAL = Work()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """What the loss compares: pixels view by view, and the segments of all views and of batches before."""
@@ -61,7 +65,7 @@ class Pairs:
 
 
 def main(
-    work: Work | None = None,
+    work: Work = USUAL,
     repeats: int = 7,
     threads: int = 1,
     peak_of: str | None = None,
@@ -76,8 +80,8 @@ def main(
         peak_of: Only print the peak memory of one way, in bytes: what the script asks of its own processes.
         results: Folder for the results file.
     """
+    threadpool_limits(threads)
     torch.set_num_threads(threads)
-    work = work or Work()
     if peak_of is not None:
         sys.stdout.write(json.dumps(peak_memory(peak_of, work)))
         return
@@ -164,7 +168,7 @@ def _scikit_learn(work: Work) -> Callable[[], Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             for view, first in zip(points.numpy(), centres, strict=True):
-                fitted = KMeans(work.segments, init=first, n_init=1, max_iter=work.iterations, tol=0.0).fit(view)
+                fitted = KMeans(work.segments, init=first, n_init="auto", max_iter=work.iterations, tol=0.0).fit(view)
                 labels.append(fitted.labels_)
         return torch.from_numpy(np.stack(labels)).view(work.views, work.side, work.side).long()
 
@@ -205,7 +209,8 @@ def peak_memory(name: str, work: Work) -> int:
     run = make(name, work)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew, at the present size
     before = _resident("VmRSS")
-    run(), run()
+    for _ in range(2):
+        run()
     return _resident("VmHWM") - before
 
 

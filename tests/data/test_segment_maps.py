@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import tarfile
-from functools import partial
 
 import numpy as np
 import pytest
@@ -146,12 +145,14 @@ def test_folders_without_photos_are_refused(tmp_path):
         prepare([str(tmp_path / "empty")], tmp_path / "file")
 
 
-def test_photos_of_shards_need_no_caption(tmp_path):
+def test_photos_of_shards(tmp_path):
     photo = io.BytesIO()
     Image.new("RGB", (9, 7), "red").save(photo, "PNG")
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
-        info = tarfile.TarInfo("000017.png")
-        info.size = len(photo.getvalue())
-        tar.addfile(info, io.BytesIO(photo.getvalue()))
-    assert prepare([str(tmp_path / "s.tar")], tmp_path / "out", partial(halves))["counts"]["made"] == 1
+        for name, content in (("000017.png", photo.getvalue()), ("000017.txt", b"red"), ("18.png", b"broken")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    counts = prepare([str(tmp_path / "s.tar")], tmp_path / "out")["counts"]
+    assert counts == {"photos": 2, "made": 1, "kept": 0, "broken": 1}
     assert SegmentMaps(tmp_path / "out").of("000017", (7, 9)).shape == (7, 9)

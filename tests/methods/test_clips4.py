@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree import checkpoint
 from maskfree.data.prototype_file import Prototypes
 from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.method import Source
@@ -19,8 +20,9 @@ from maskfree.methods.clips4_terms import Segments
 from maskfree.methods.clips4_views import PairConfig
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
+from maskfree.recipes import clips4
 from maskfree.types import Batch, PairedViews
-from tiny import tiny_clips4_config
+from tiny import tiny_clips4_config, tiny_maskclip_config
 
 DIM, GRID, NAMES = 18, 8, ("dog", "sofa/couch", "sky")
 
@@ -175,6 +177,20 @@ def test_the_papers_settings_are_the_papers():
     weights = (config.contrast.weight, config.embedding.weight, config.semantic.weight)
     assert weights == (1.0, 1.0, 1.0) and config.labels is None and not config.contrast.leave_out_own
     assert config.semantic.presence == 0 and config.semantic.known == "segments"
+
+
+def test_a_student_of_a_clip_starts_with_its_texts(tmp_path, tiny_tokenizer):
+    """The recipe names what is not taken: the image side and the scale; nothing else of the text side stays random."""
+    theirs = tiny_maskclip_config()
+    teacher = theirs.build()
+    checkpoint.save(tmp_path / "clip", teacher, theirs, tiny_tokenizer, {"name": "clip", "templates": ["{}"]})
+    recipe = clips4()
+    config = tiny_clips4_config(text=theirs.text, text_projection=recipe.method.text_projection)
+    method = config.build()
+    fresh = checkpoint.start_from(tmp_path / "clip", method, without=recipe.init_without)
+    assert {name.split(".")[0] for name in fresh} == {"image", "contrast", "semantic"}
+    tokens = tiny_tokenizer(["a dog", "the sky"])
+    assert_close(method.encode_text(tokens), teacher.encode_text(tokens))
 
 
 def test_photos_of_one_colour_and_of_all_sizes_train(tmp_path):

@@ -20,6 +20,7 @@ from maskfree.cli.reproduce import reproduce, reproduce_study
 from maskfree.cli.retrieve import retrieve
 from maskfree.cli.segment import models, segment
 from maskfree.cli.self_train import self_train, self_train_with
+from maskfree.cli.track import evaluate_tracking, track
 from maskfree.cli.train import train, train_recipe
 
 DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__.replace("_", "-"): command
     for command in (
         segment,
+        track,
         retrieve,
         prepare,
         train,
@@ -34,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         distill,
         evaluate,
         probe,
+        evaluate_tracking,
         compare,
         datasets,
         reproduce,

@@ -39,7 +39,9 @@ class SegmentMaps:
         try:
             with Image.open(path) as image:
                 if image.format != "PNG" or image.mode not in ("L", "P"):
-                    raise ValueError(f"{path} is {image.format} {image.mode}: a region map is a PNG of one 8-bit channel")
+                    raise ValueError(
+                        f"{path} is {image.format} {image.mode}: a region map is a PNG of one 8-bit channel"
+                    )
                 image.load()
                 if size is not None:
                     _check_shape(path, (image.height, image.width), size)

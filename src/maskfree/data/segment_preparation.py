@@ -116,11 +116,9 @@ class SegmentPreparation:
 def _make(example: Example, map_of: MapOf, maps: SegmentMaps) -> tuple[str, int]:
     """Write the map of a photo, unless it is there; return what came of it, and its number of regions."""
     path = maps.path(example.key)
-    if path.exists():
+    if example.key and path.exists():
         return "kept", 0
     try:
-        if not example.key or (example.problem and not example.photo):
-            raise ValueError(example.problem)
         photo = np.asarray(decode(example, 0))
     except Exception:  # decoders of damaged files raise nearly anything
         return "broken", 0

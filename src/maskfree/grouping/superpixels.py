@@ -48,9 +48,7 @@ def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], most: int) -> Int64[np.ndarr
     return regions
 
 
-def at_most_felzenszwalb(
-    photo: UInt8[np.ndarray, "h w 3"], most: int, scale: float = 200
-) -> Int64[np.ndarray, "h w"]:
+def at_most_felzenszwalb(photo: UInt8[np.ndarray, "h w 3"], most: int, scale: float = 200) -> Int64[np.ndarray, "h w"]:
     """Return regions of SCALE, raised by halves until there are at most MOST."""
     while (regions := felzenszwalb_regions(photo, scale)).max() >= most:
         scale *= _GROWTH

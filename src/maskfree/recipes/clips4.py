@@ -10,7 +10,9 @@ from maskfree.learner import TrainConfig
 from maskfree.methods.clips4 import (
     CLIPS4Config,
     ContrastConfig,
+    CorrectionConfig,
     PixelLabelsConfig,
+    SemanticConfig,
 )
 from maskfree.methods.clips4_views import PairConfig
 from maskfree.nn.encoders import ImageEncoderConfig
@@ -56,33 +58,39 @@ def clips4() -> Recipe:
 
 
 def clips4_pocket() -> Recipe:
-    """A student of the bundled model's size and speed: it starts as its teacher, and learns from unlabelled photos.
+    """A student of nearly the bundled model's size and speed: it starts as its teacher and learns from photos alone.
 
-    Prepare segments, teacher and prototypes of your photos, and name them with --method.segments and so on.
+    Prepare segments, teacher and prototypes of your photos, and name them with --method.segments and so on. It differs
+    from the paper in what suits a teacher whose texts and pixels lie together, and few steps (docs/methods/clips4.md).
     """
     return Recipe(
         name="clips4-pocket",
         method=CLIPS4Config(
             image=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
             image_projection=ProjectionConfig(kind="words"),
+            correction=CorrectionConfig(),
             text=TextEncoderConfig(family="bert", architecture=MINILM, frozen=True),
             text_projection=ProjectionConfig(kind="near"),
             embed_dim=384,
             segments="flickr8k-segments",
             teacher="flickr8k-teacher",
             prototypes="prototypes.safetensors",
-            contrast=ContrastConfig(thin=2),
-            views=PairConfig(side_px=224, scale=(0.3, 1.0)),
+            contrast=ContrastConfig(weight=0.3, thin=4),
+            semantic=SemanticConfig(known="names", soft=True, presence=1.0),
+            # at the scale at which the teacher sees photos, and with their colours
+            views=PairConfig(scale=(0.25, 0.8), jitter=(0.2, 0.2, 0.2, 0.05), recolour=0.5, grey=0.0, blur=0.0),
         ),
         data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), workers=1),
         train=TrainConfig(
             steps=200,
             batch_size=16,
-            learning_rate=3e-4,
+            learning_rate=1e-3,
             weight_decay=1e-3,
             warm_up_steps=20,
             schedule="polynomial",
-            rates=(("image.encoder", 0.3),),
+            rates=(("image.projection.known", 0.05),),
+            frozen=("image.encoder",),
+            frozen_steps=200,
             average_decay=0.98,
             precision="bf16-mixed",
             log_every=10,
@@ -90,8 +98,9 @@ def clips4_pocket() -> Recipe:
             storage="int8",
         ),
         templates=TEMPLATES["ensemble"],
-        inference=Inference(smooth=5, presence=1.0),
+        inference=Inference(smooth=5),
         init="pocket",
+        init_names=(("image.projection", "image.projection.known"),),
         init_without=("cross",),
     )
 
