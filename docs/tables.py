@@ -67,6 +67,8 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "clips-eighth": clips4.eighth,
     "clips-directions": clips4.claims,
     "clips-pictures": clips4.drawn,
+    "clips-students": clips4.history_students,
+    "clips-labels": clips4.history_labels,
     "published": study.publications,
     "history-inference": study.history_inference,
     "history-bootstrap": study.history_bootstrap,

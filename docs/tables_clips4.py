@@ -30,7 +30,7 @@ from maskfree.reproduce.clips4_variants import (
 )
 from maskfree.reproduce.directions import found, spread
 from maskfree.reproduce.ledger import Named, read
-from tables_markup import RESULTS, Row, markdown, missing, percent, pictures
+from tables_markup import RESULTS, Row, history, markdown, missing, percent, pictures
 from tables_study import cell as printed
 from tables_study import directions, verdicts
 
@@ -171,3 +171,25 @@ def _first(rows: Sequence[Row], variant: str, measure: Named | str, figure: str)
 
 def _read() -> list[Row]:
     return read(RESULTS, KIND)
+
+
+def history_students(rows: Sequence[Row]) -> str:
+    """What students were tried before the recipe stood: history."""
+    return _history(rows, "students", ("coco-mini", "coco-mini, smoothed", "camvid"))
+
+
+def history_labels(rows: Sequence[Row]) -> str:
+    """What the teacher's labels are worth, made in several ways: history."""
+    return _history(rows, "labels", ("coco-mini",))
+
+
+def _history(rows: Sequence[Row], part: str, columns: Sequence[str]) -> str:
+    points, source = history(rows, "clips4")
+    figures = ("mean_iou", "pixel_accuracy")
+    lines = [
+        (point["tried"], *(percent(point.get(name, {}).get(figure)) for name in columns for figure in figures))
+        for point in points
+        if point["part"] == part
+    ]
+    header = ("tried", *(f"{name}: {what}" for name in columns for what in ("mIoU %", "accuracy %")))
+    return f"{markdown(header, lines, 'l' + 'r' * (len(header) - 1), COMMAND)}\n\n{source}"

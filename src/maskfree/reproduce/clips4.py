@@ -14,11 +14,15 @@ from rich.console import Console
 from rich.progress import track
 
 from maskfree import hub
-from maskfree.data.benchmarks import benchmark
+from maskfree.data.benchmarks import Sample, benchmark
 from maskfree.data.segment_preparation import SegmentPreparation
 from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.evaluate import charts
 from maskfree.evaluate.class_free import unknown_classes
+from maskfree.evaluate.nearest_neighbours import segment_bank
+from maskfree.evaluate.probe_settings import KnnConfig
+from maskfree.evaluate.probes import classes_of
+from maskfree.evaluate.projection import draw_projection
 from maskfree.grouping.propagation import PropagationConfig
 from maskfree.grouping.region_maps import SegmentConfig, region_map
 from maskfree.methods.clips4 import CLIPS4Config
@@ -39,6 +43,7 @@ from maskfree.reproduce.clips4_variants import (
     MEASURES,
     NAMED,
     NUM_FOLDS,
+    PLUS,
     TEACHER,
     TOP,
     TOPS,
@@ -106,6 +111,7 @@ def reproduce(options: Options, recipe: Recipe | None = None) -> None:
     folds = tuple(map(fold_measure, range(NUM_FOLDS)))
     Console().print(*tables(rows, (*MEASURES, *folds), DIRECTIONS))
     draw(rows, options.results / KIND)
+    study.draw(samples["coco-mini"], options.results / f"{KIND}-embeddings.svg")
 
 
 def _recipe(options: Options) -> Recipe:
@@ -181,8 +187,7 @@ class Study:
             teacher=str(folder / "teacher"),
             prototypes=str(self._prototypes(photos, fold)),
         )
-        name = re.sub(r"[^a-z0-9]+", "-", ablation.name.lower()).strip("-")
-        name += f"-{photos.name}" + (f"-fold{fold}" if fold is not None else "")
+        name = _folder_name(ablation.name, photos) + (f"-fold{fold}" if fold is not None else "")
         steps = self.recipe.train.steps if fold is None else self._options.fold_steps
         data = self.recipe.data
         run = replace(
@@ -193,6 +198,21 @@ class Study:
             train=replace(self.recipe.train, steps=steps, frozen_steps=steps, warm_up_steps=steps // 10, seed=seed),
         )
         return trained(run, self._options.out / f"seed{seed}" / name)
+
+    def draw(self, samples: Sequence[Sample], path: Path) -> None:
+        """Draw Fig. 4a: the segments of coco-mini's classes as the teacher and the students of seed 0 embed them."""
+        trainings = {name: self._options.out / "seed0" / _folder_name(name, self._many) for name in (PLUS, FULL)}
+        models = {TEACHER: self._options.model}
+        models |= {name: str(out / "model") for name, out in trainings.items() if (out / "model").is_dir()}
+        if path.exists() or len(models) <= len(trainings):
+            return
+        classes = classes_of(replace(benchmark(self._many.benchmark), background=False))
+        banks = {}
+        for name, model in models.items():
+            bank = segment_bank(hub.load(model, self._options.device), samples, len(classes) + 1, KnnConfig())
+            named = bank.labels < len(classes)  # the last one is the background
+            banks[name] = (bank.embeddings[named], bank.labels[named])
+        draw_projection(banks, classes, path, fit="union", title="segments of coco-mini, principal components")
 
     def _prepared(self, photos: Photos) -> Path:
         """Cut PHOTOS into regions and let the teacher see them; what is there is kept."""
@@ -222,6 +242,10 @@ class Study:
     def _teacher(self) -> Segmenter:
         teacher = hub.load(self._options.model, self._options.device)
         return teacher.with_inference(replace(teacher.inference, side_px=_TEACHER_SIDE_PX))
+
+
+def _folder_name(variant: str, photos: Photos) -> str:
+    return f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{photos.name}"
 
 
 def _watch(items: Iterable[Any], name: str) -> Iterable[Any]:
