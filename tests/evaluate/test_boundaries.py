@@ -53,7 +53,7 @@ def test_a_pixel_counts_that_matches_anybody_and_everybody_is_to_be_found():
 
 
 def test_the_matching_is_the_largest_there_is():
-    # A greedy match of each pixel with its nearest leaves one alone: 10-11 first, then 12 finds only 11 taken.
+    # Were 10 to take 11, 12 would find nobody: it has no other within reach.
     machine, person = np.zeros((1, 40), bool), np.zeros((1, 40), bool)
     machine[0, [10, 12]], person[0, [11, 9]] = True, True
     assert match_boundaries(machine, [person], 1.5 / np.hypot(1, 40)) == (2, 2, 2, 2)

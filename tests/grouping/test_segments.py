@@ -51,10 +51,10 @@ def test_places_are_appended_as_the_published_code_appends_them(case):
     from maskfree.grouping.segments import _with_location
 
     tensors, name = load_file(FIXTURE.with_suffix(".safetensors")), case["name"]
-    places = _with_location(torch.zeros(1, 1, *case["shape"][2:]), 1.0)[0, 1:]
-    given = tensors[f"mid.{name}.location"].movedim(-1, 0)
-    assert_close(places, given / (1 + given.square().sum(0)).sqrt(), atol=1e-6, rtol=0)
-    points = _with_location(F.normalize(tensors[f"in.{name}.embedding"], dim=1), 1.0).movedim(1, -1).flatten(0, 2)
+    places = _with_location(torch.zeros(1, 1, *case["shape"][2:]), 1.0)[0, :, 1:]
+    given = tensors[f"mid.{name}.location"].flatten(0, 1)
+    assert_close(places, given / (1 + given.square().sum(1, keepdim=True)).sqrt(), atol=1e-6, rtol=0)
+    points = _with_location(F.normalize(tensors[f"in.{name}.embedding"], dim=1), 1.0).flatten(0, 1)
     assert_close(points, tensors[f"out.{name}.pixel_embedding_with_loc"], atol=1e-6, rtol=0)
 
 

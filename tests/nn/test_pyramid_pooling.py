@@ -16,6 +16,14 @@ def test_there_is_a_vector_for_every_patch(patches):
     assert head()(torch.randn(2, 7, *patches)).shape == (2, 5, *patches)
 
 
+@pytest.mark.parametrize("width", [2, 16, 32, 48])
+def test_the_pool_of_one_bin_says_something_of_a_single_photo(width):
+    """A norm over a single value would refuse it, or make it 0."""
+    pyramid = PyramidPooling(channels=7, width=width, dim=5)
+    whole = [pyramid.pools[0](torch.randn(1, 7, 1, 1)) for _ in range(3)]
+    assert not torch.allclose(whole[0], whole[1]) or not torch.allclose(whole[0], whole[2])
+
+
 def test_photos_of_a_batch_do_not_meet():
     pyramid, features = head(), torch.randn(3, 7, 6, 5)
     together = pyramid(features)

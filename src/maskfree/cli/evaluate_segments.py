@@ -16,7 +16,7 @@ from maskfree.grouping.region_maps import SegmentConfig
 
 def evaluate_segments(
     folder: Positional[Path],
-    config: Annotated[SegmentConfig, OmitArgPrefixes] = SegmentConfig(),
+    config: Annotated[SegmentConfig, OmitArgPrefixes] = SegmentConfig(),  # noqa: B008 - frozen
     photos: int | None = None,
     every_kind: bool = False,
     results: Path = Path("results"),

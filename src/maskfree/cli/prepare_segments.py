@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
@@ -16,7 +17,7 @@ from maskfree.grouping.region_maps import SegmentConfig
 def segments(
     photos: Positional[tuple[str, ...]],
     out: Path,
-    config: Annotated[SegmentConfig, OmitArgPrefixes] = SegmentConfig(),
+    config: Annotated[SegmentConfig, OmitArgPrefixes] = SegmentConfig(),  # noqa: B008 - frozen
     workers: int = 2,
 ) -> int:
     """Cut each of PHOTOS into regions, and write them to OUT as one PNG a photo; no labels are needed.
@@ -47,7 +48,8 @@ def segments(
     return 0
 
 
-def _show(units, name):
+def _show(units: Iterable[Any], name: str) -> Iterable[Any]:
+    """A bar on a terminal; how many photos there are is not known beforehand."""
     from rich.progress import track
 
     console = Console(stderr=True)

@@ -28,8 +28,8 @@ class SegmentMaps:
     def of(self, key: str, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
         """Return the region of each pixel of the photo with this KEY, from 0 on; 255 is none.
 
-        SIZE is the height and width of the photo, perhaps decoded smaller than the one that the map was made of: the map
-        is brought to that size by its nearest pixels. Without it the map comes as it was written.
+        SIZE is the height and width of the photo, perhaps decoded smaller than the one that the map was made of: the
+        map is brought to that size by its nearest pixels. Without it the map comes as it was written.
 
         Raises:
             FileNotFoundError: there is no map of the photo.

@@ -50,7 +50,7 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
     if not photos:
         raise FileNotFoundError(f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat")
     if most is not None and most < len(photos):
-        photos = [photos[number * len(photos) // most] for number in range(most)]
+        photos = [photos[(2 * number + 1) * len(photos) // (2 * most)] for number in range(most)]
     pairs = [(p, folder / "groundTruth" / p.relative_to(folder / "images").with_suffix(".mat")) for p in photos]
     for _, drawn in pairs:
         if not drawn.is_file():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,7 @@ class ContourHierarchy:
         Raises:
             ValueError: higra is not installed.
         """
-        try:
-            import higra
-        except ImportError as error:
-            raise ValueError("a hierarchy of contours needs higra: pip install 'maskfree[regions]'") from error
+        higra = _higra()
         graph = higra.get_4_adjacency_graph(strength.shape)
         weights = higra.weight_graph(graph, strength.astype(np.float64), higra.WeightFunction.mean)
         pieces = higra.labelisation_watershed(graph, weights)
@@ -81,8 +79,7 @@ class ContourHierarchy:
 
         Pixels lie at even rows and columns; between two lies the threshold at which they fall into one region.
         """
-        import higra
-
+        higra = _higra()
         if self.tree is None:
             return np.zeros((2 * self.size[0] - 1, 2 * self.size[1] - 1))
         saliency = higra.saliency(self.tree, self.altitudes)
@@ -90,13 +87,19 @@ class ContourHierarchy:
         return higra.graph_4_adjacency_2_khalimsky(graph, saliency, self.size)
 
     def _explorer(self) -> Any:
-        import higra
-
-        return higra.HorizontalCutExplorer(self.tree, self.altitudes)
+        return _higra().HorizontalCutExplorer(self.tree, self.altitudes)
 
     def _labels(self, cut: Any) -> Int64[np.ndarray, "h w"]:
         labels = np.asarray(cut.labelisation_leaves(self.tree))
         return np.unique(labels, return_inverse=True)[1].reshape(self.size).astype(np.int64)
+
+
+def _higra() -> Any:
+    """The library, most of whose names its stubs do not know."""
+    try:
+        return import_module("higra")
+    except ImportError as error:
+        raise ValueError("a hierarchy of contours needs higra: pip install 'maskfree[regions]'") from error
 
 
 def _oriented(

@@ -45,11 +45,9 @@ def contour_strength(
     if np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
         return np.zeros(photo.shape[:2], np.float32), np.zeros(photo.shape[:2], np.float32)
     fine, coarse = contour_distances(photo)
-    evidence = sum(_WEIGHTS[name] * distance for name, distance in fine.items()) + np.float32(_OFFSET)
-    evidence += _double(sum(_WEIGHTS[name] * distance for name, distance in coarse.items()), photo.shape[:2])
-    best = evidence.argmax(0)
-    strength = 1 / (1 + np.exp(-evidence.max(0)))
-    return strength.astype(np.float32), (best * (np.pi / NUM_DIRECTIONS)).astype(np.float32)
+    evidence = _weighted(fine) + _double(_weighted(coarse), (photo.shape[0], photo.shape[1])) + np.float32(_OFFSET)
+    most = evidence.max(0)
+    return (1 / (1 + np.exp(-most))).astype(np.float32), _direction(np.exp(evidence - most))
 
 
 def contour_distances(
@@ -68,6 +66,17 @@ def contour_distances(
     fine = {f"{name} fine": _sides(_soft_bins(lab[..., i]), 2, 1.5) for i, name in enumerate(_CHANNELS)}
     coarse = {f"{name} coarse": _sides(_soft_bins(half[..., i]), 4, 3) for i, name in enumerate(_CHANNELS)}
     return fine, coarse | {"texture coarse": _sides(textons, 3, 2.5), "texture coarsest": _sides(textons, 7, 5)}
+
+
+def _weighted(distances: dict[str, Float32[np.ndarray, "o h w"]]) -> Float32[np.ndarray, "o h w"]:
+    return np.sum([np.float32(_WEIGHTS[name]) * distance for name, distance in distances.items()], axis=0)
+
+
+def _direction(weights: Float32[np.ndarray, "o h w"]) -> Float32[np.ndarray, "h w"]:
+    """Mean of the directions, in [0, pi), by WEIGHTS; those half a turn apart are the same."""
+    double = np.arange(NUM_DIRECTIONS) * (2 * np.pi / NUM_DIRECTIONS)
+    sine, cosine = (np.tensordot(part.astype(np.float32), weights, 1) for part in (np.sin(double), np.cos(double)))
+    return np.minimum(np.arctan2(sine, cosine) / 2 % np.pi, np.nextafter(np.float32(np.pi), 0)).astype(np.float32)
 
 
 def _lab(photo: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
@@ -118,13 +127,13 @@ def _soft_bins(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "n h w
 def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
     """Number of the texton of each pixel: a cluster of the derivatives around it, found in this photo."""
     from scipy.cluster.vq import kmeans2, vq
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import gaussian_filter1d
 
     orders = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 1))
     responses = [
-        gaussian_filter(brightness, scale, order=order, mode="nearest", truncate=3) * scale ** sum(order)
+        gaussian_filter1d(gaussian_filter1d(brightness, scale, 0, y), scale, 1, x) * scale ** (y + x)
         for scale in (0.7, 1.5)
-        for order in orders
+        for y, x in orders
     ]
     features = np.stack(responses, axis=-1).reshape(-1, len(responses))
     length = np.linalg.norm(features, axis=1, keepdims=True)

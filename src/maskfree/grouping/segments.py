@@ -29,13 +29,11 @@ def spherical_kmeans(
     number, _, height, width = embeddings.shape
     device = embeddings.device
     with torch.autocast(device.type, enabled=False):
-        points = _with_location(embeddings.float(), location).flatten(2)  # b d n
-        ids = torch.arange(num_segments, device=device)[:, None]
+        points = _with_location(embeddings.float(), location)
         labels = grid(num_segments, height, width).to(device).flatten().expand(number, -1)
         for _ in range(iterations):
-            members = (labels[:, None] == ids).to(points.dtype)  # b g n
-            centres = F.normalize(members @ points.mT, dim=2)
-            labels = (centres @ points).max(1).indices  # the same as argmax(1), and quicker
+            centres = F.normalize(_sums(points, labels, num_segments), dim=2)
+            labels = (centres @ points.mT).max(1).indices  # the same as argmax(1), and quicker
     return labels.unflatten(1, (height, width)).contiguous()
 
 
@@ -91,12 +89,24 @@ def segment_values(values: Int[Tensor, "b h w"], segments: Int[Tensor, "b h w"],
     return found.scatter_(1, index, values.flatten(1).long())[:, :most]
 
 
-def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Float[Tensor, "b e h w"]:
-    number, _, height, width = embeddings.shape
+def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Float[Tensor, "b n e"]:
+    number, dim, height, width = embeddings.shape
     rows, columns = (torch.linspace(-0.5, 0.5, side, device=embeddings.device) for side in (height, width))
-    places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    together = torch.cat([embeddings, places.expand(number, -1, -1, -1)], 1)
-    return together.div_((1 + places.square().sum(0)).sqrt())  # the length, as embeddings have unit norm
+    places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)  # n 2
+    lengths = (1 + places.square().sum(1, keepdim=True)).sqrt()  # as embeddings have unit norm
+    points = embeddings.new_empty(number, height * width, dim + 2)
+    points[..., :dim] = embeddings.flatten(2).mT / lengths
+    points[..., dim:] = places / lengths
+    return points
+
+
+def _sums(points: Float[Tensor, "b n e"], labels: Int[Tensor, "b n"], most: int) -> Float[Tensor, "b most e"]:
+    """Sum the points of each label: half the time of a product with the 0-1 matrix, and always in the same order."""
+    number, _, dim = points.shape
+    firsts = most * torch.arange(number, device=labels.device)[:, None]
+    ordered, order = (labels + firsts).flatten().sort(stable=True)
+    begins = torch.searchsorted(ordered, torch.arange(number * most, device=labels.device))
+    return F.embedding_bag(order, points.view(-1, dim), begins, mode="sum").view(number, most, dim)
 
 
 def _cells(count: int, side: int) -> Int[Tensor, " side"]:

@@ -55,4 +55,5 @@ def normed_layer(channels: int, width: int, dilation: int = 0) -> nn.Sequential:
     kernel = 3 if dilation else 1
     convolution = nn.Conv2d(channels, width, kernel, padding=dilation, dilation=max(dilation, 1), bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(_MOST_GROUPS, width), width), nn.ReLU())
+    groups = min(math.gcd(_MOST_GROUPS, width), max(1, width // 2))  # a pooled pixel's channel alone would become 0
+    return nn.Sequential(convolution, nn.GroupNorm(groups, width), nn.ReLU())

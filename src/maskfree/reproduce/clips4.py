@@ -25,7 +25,7 @@ from maskfree.evaluate.probes import classes_of
 from maskfree.evaluate.projection import draw_projection
 from maskfree.grouping.propagation import PropagationConfig
 from maskfree.grouping.region_maps import SegmentConfig, region_map
-from maskfree.methods.clips4 import CLIPS4Config
+from maskfree.methods.clips4 import CLIPS4Config, SemanticConfig
 from maskfree.predict import Segmenter
 from maskfree.prototypes import prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
@@ -61,6 +61,7 @@ from maskfree.train import Recipe
 KIND = "reproduce-clips4"
 COMMAND = "maskfree reproduce clips4 --data ../shared/data"
 TABLES = (2, 3, 4, 5, 6, 7, 8)
+_PAPER = SemanticConfig()
 _TEACHER_SIDE_PX = 352  # of photos that have 224
 _TRACKING_SIDE_PX = 448
 
@@ -131,8 +132,10 @@ class Photos:
 
     name: str
     benchmark: str
+    names: str  # of these classes, as they are asked for
     sources: tuple[str, ...]
     shards: bool
+    shown: bool  # the photos show the classes, so that these have prototypes of segments, as in the paper
 
 
 class Study:
@@ -142,8 +145,8 @@ class Study:
         self.recipe = recipe
         self._options = options
         street = options.data / "camvid" / "train" / "images"
-        self._many = Photos("flickr8k", "coco-mini", tuple(recipe.data.shards), True)
-        self._street = Photos("camvid", "camvid", (str(street),), False)
+        self._many = Photos("flickr8k", "coco-mini", "synonyms", tuple(recipe.data.shards), True, False)
+        self._street = Photos("camvid", "camvid", "plain", (str(street),), False, True)
 
     def variants(self, seed: int) -> Iterator[Variant]:
         """Yield what is measured with SEED; the teacher, which has none, and single runs with seed 0."""
@@ -182,7 +185,7 @@ class Study:
         folder = self._prepared(photos)
         method = replace(
             method,
-            semantic=replace(method.semantic, seed=seed),
+            semantic=replace(_PAPER if photos.shown else method.semantic, seed=seed),
             segments=str(folder / "segments"),
             teacher=str(folder / "teacher"),
             prototypes=str(self._prototypes(photos, fold)),
@@ -231,9 +234,8 @@ class Study:
         path = folder / ("prototypes.safetensors" if fold is None else f"prototypes-fold{fold}.safetensors")
         if not path.exists():
             chosen = benchmark(photos.benchmark)
-            names = "synonyms" if "synonyms" in chosen.names else "plain"
             unknown = unknown_classes(chosen, fold, NUM_FOLDS) if fold is not None else ()
-            lines = zip(chosen.words(), chosen.words(names), strict=True)
+            lines = zip(chosen.words(), chosen.words(photos.names), strict=True)
             teacher = self._teacher().with_words([line for plain, line in lines if plain not in unknown])
             maps = TeacherMaps(folder / "teacher")
             prepare_prototypes(teacher, maps, watch=partial(_watch, name="clustering"))[0].write(path)
@@ -256,6 +258,6 @@ def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
     """Draw Table 7, mIoU by nearest neighbours by number of unknown classes, into a file that begins with STEM."""
     values = [list(found(rows, count_name(count), KNN.name).values()) for count in COUNTS]
     if all(values):
-        curve = charts.Series("coco-mini, k-NN", COUNTS, list(map(statistics.mean, values)))
+        curve = charts.Series(KNN.name, COUNTS, list(map(statistics.mean, values)))
         path = stem.with_name(f"{stem.name}-unknown.svg")
         charts.curve([curve], "unknown classes u", "mIoU", "CLIP-S4 by number of unknown classes", path)
