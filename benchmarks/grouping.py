@@ -37,7 +37,7 @@ CONCENTRATION = 10.0
 class Work:
     """What every way does."""
 
-    views: int = 32
+    views: int = 16
     """Views of a step, two a photo."""
     side: int = 28
     """Pixel embeddings on each side of a view."""

@@ -62,3 +62,10 @@ def test_nothing_to_read_is_said_before_anything_is_read(tmp_path):
         read_sources([])
     with pytest.raises(ValueError, match="photos' is a folder of photos, others are shards"):
         read_sources([str(tmp_path / "shards"), str(tmp_path / "photos")])
+
+
+def test_photos_of_shards_need_no_captions(tmp_path):
+    write_tar(tmp_path / "s.tar", [("0.jpg", jpeg()), ("1.jpg", jpeg()), ("1.txt", b"a dog")])
+    examples = list(read_sources([str(tmp_path / "s.tar")]))
+    assert [(example.key, example.problem, example.captions) for example in examples] == [("0", "", ()), ("1", "", ())]
+    assert all(decode(example, 0).size == (40, 30) for example in examples)

@@ -65,3 +65,11 @@ def test_files_that_hold_something_else_are_refused(tmp_path, tensors):
     save_file(tensors, tmp_path / "k.safetensors")
     with pytest.raises(ValueError, match="holds no teacher's map"):
         TeacherMaps(tmp_path).of("k")
+
+
+def test_a_map_of_another_photos_shape_is_refused(tmp_path):
+    maps = TeacherMaps(tmp_path)
+    maps.write("wide", torch.ones(3, 20, 40))
+    assert maps.of("wide", (227, 450)).shape == (3, 20, 40)
+    with pytest.raises(ValueError, match="40x20 patches, its photo 450x300 px: it is another photo's"):
+        maps.of("wide", (300, 450))

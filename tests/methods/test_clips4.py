@@ -196,8 +196,8 @@ def test_a_student_of_a_clip_starts_with_its_texts(tmp_path, tiny_tokenizer):
 def test_photos_of_one_colour_and_of_all_sizes_train(tmp_path):
     sizes = [(1, 1), (3, 400), (500, 20), (64, 64), (90, 60)]
     maps = TeacherMaps(tmp_path / "teacher")
-    for index in range(len(sizes)):
-        maps.write(str(index), unit(DIM, 1 + index, 2, dim=0))
+    for index, (width, height) in enumerate(sizes):
+        maps.write(str(index), unit(DIM, max(1, height // 16), max(1, width // 16), dim=0))
     method = tiny_clips4_config(teacher=str(maps.folder)).build()
     transform = tiny_clips4_config(teacher=str(maps.folder)).build_transform(None)
     photos = [Image.new("RGB", size, (40 * index, 90, 200)) for index, size in enumerate(sizes)]

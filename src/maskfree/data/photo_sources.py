@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maskfree.data.examples import PHOTO_SUFFIXES, Example
 from maskfree.data.images import find_photos, read_photos
-from maskfree.data.shards import find_shards, read_shards
+from maskfree.data.shards import NO_CAPTION, find_shards, read_shards
 
 _SHARD = ".tar"
 
@@ -26,14 +27,21 @@ def file_stem(key: str) -> str:
 def read_sources(sources: Sequence[str]) -> Iterator[Example]:
     """Read the photos of SOURCES, folders of photos or shards as `find_shards` takes them, in order.
 
-    A photo that cannot be read comes out as an example with a problem. Sources are looked for at once, photos are read
-    as they are asked for.
+    A photo that cannot be read comes out as an example with a problem; captions need not be there. Sources are looked
+    for at once, photos are read as they are asked for.
 
     Raises:
         FileNotFoundError: a source does not exist or holds no photo.
         ValueError: folders and shards are mixed, or there is no source.
     """
-    return read_shards(find_shards(sources)) if are_shards(sources) else read_photos(find_photos(sources))
+    if are_shards(sources):
+        return map(_without_captions, read_shards(find_shards(sources)))
+    return read_photos(find_photos(sources))
+
+
+def _without_captions(example: Example) -> Example:
+    """Leave out captions, and that there are none."""
+    return replace(example, captions=(), problem="" if example.problem == NO_CAPTION else example.problem)
 
 
 def are_shards(sources: Sequence[str]) -> bool:

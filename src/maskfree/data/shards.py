@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from maskfree.data.examples import PHOTO_SUFFIXES, Example
 
+NO_CAPTION = "no caption"
 _TIMEOUT_SECONDS = 60
 
 
@@ -89,7 +90,7 @@ def _example(shard: str, fields: Mapping[str, Any]) -> Example:
     except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or JSON of another shape
         return Example(key, shard, problem=f"unreadable captions: {error}")
     if not captions:
-        return Example(key, shard, problem="no caption")
+        return Example(key, shard, photo, problem=NO_CAPTION)
     return Example(key, shard, photo, captions)
 
 

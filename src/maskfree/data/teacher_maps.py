@@ -18,6 +18,7 @@ from maskfree.files import replace_bytes
 RECORD = "teacher.json"
 _NAME = "embeddings"
 _SUFFIX = ".safetensors"
+_WHOLE_PATCHES = 2  # by which a map may differ from its photo, since it leaves out patches that the photo fills in part
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,25 @@ class TeacherMaps:
         tensor = embeddings.to("cpu", torch.float16).movedim(0, -1).contiguous()
         replace_bytes(self.path(key), save({_NAME: tensor}))
 
-    def of(self, key: str) -> Float[Tensor, "d hp wp"]:
-        """Read the map of the photo with this KEY.
+    def of(self, key: str, size: tuple[int, int] | None = None) -> Float[Tensor, "d hp wp"]:
+        """Read the map of the photo with this KEY, whose height and width are SIZE, perhaps decoded smaller.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: the file holds no such map.
+            ValueError: the file holds no such map, or that of a photo of another shape.
         """
         path = self.path(key)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: `maskfree prepare teacher` makes one of each photo")
-        return _read(path)
+        embeddings = _read(path)
+        if size is not None:
+            rows, columns = embeddings.shape[1:]
+            scale = max(rows, columns) / max(size)
+            if max(abs(size[0] * scale - rows), abs(size[1] * scale - columns)) > _WHOLE_PATCHES:
+                raise ValueError(
+                    f"{path} has {columns}x{rows} patches, its photo {size[1]}x{size[0]} px: it is another photo's"
+                )
+        return embeddings
 
     def all(self) -> Iterator[Float[Tensor, "d hp wp"]]:
         """Read all maps, in the order of their names.

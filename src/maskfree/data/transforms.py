@@ -102,5 +102,5 @@ def blurred(image: Float[Tensor, "3 h w"], deviation_px: float) -> Float[Tensor,
     distances = torch.arange(-reach, reach + 1, dtype=image.dtype)
     weights = torch.exp(-0.5 * (distances / deviation_px) ** 2)
     weights = (weights / weights.sum()).expand(3, 1, 1, -1)
-    padded = F.pad(image[None], (reach,) * 4, mode="reflect")
+    padded = F.pad(image[None], (reach,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, weights, groups=3), weights.mT, groups=3)[0]

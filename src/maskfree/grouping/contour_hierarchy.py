@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
-_SQUARE_PX = 8
+_SQUARE_PX = 16
 _FEWEST_EDGES = 3
 
 

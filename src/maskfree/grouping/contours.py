@@ -19,16 +19,16 @@ _NUM_BINS = 16
 _NUM_TEXTONS = 16
 _TEXTON_SAMPLES = 3000
 _WEIGHTS = {  # of the distances, fitted to 25 of the validation photos of BSDS500 by logistic regression
-    "brightness fine": 4.9,
-    "red-green fine": 1.25,
-    "blue-yellow fine": 2.25,
+    "brightness fine": 4.65,
+    "red-green fine": 1.55,
+    "blue-yellow fine": 1.85,
     "brightness coarse": 0.7,
-    "red-green coarse": 2.6,
-    "blue-yellow coarse": 1.4,
-    "texture coarse": 1.35,
-    "texture coarsest": 2.75,
+    "red-green coarse": 2.5,
+    "blue-yellow coarse": 1.3,
+    "texture coarse": 1.8,
+    "texture coarsest": 2.4,
 }
-_OFFSET = -7.85
+_OFFSET = -7.7  # fitted to -7.9, then raised so that .25 is about the best threshold for those photos
 _CHANNELS = ("brightness", "red-green", "blue-yellow")
 
 

@@ -231,8 +231,8 @@ class CLIPS4Config(MethodConfig):
     """Add to the projection a head that sees a pixel's neighbours and the photo, and that starts as zero."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
     """The teacher's."""
-    text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    """The teacher's."""
+    text_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig("linear", bias=False))
+    """The teacher's; the default is CLIP's."""
     embed_dim: int = 512
     """The teacher's."""
     segments: str | None = None

@@ -69,10 +69,11 @@ class PairTransform(Transform):
         """
         rng = np.random.default_rng(seed)
         photo = source.photo
+        size = (photo.height, photo.width)
         regions = np.zeros((1, 1), np.uint8)
         if self.segments is not None:
-            regions = SegmentMaps(self.segments).of(source.key, (photo.height, photo.width))
-        seen = TeacherMaps(self.teacher).of(source.key).float() if self.teacher is not None else None
+            regions = SegmentMaps(self.segments).of(source.key, size)
+        seen = TeacherMaps(self.teacher).of(source.key, size).float() if self.teacher is not None else None
         images, boxes, flips, parts, taught = [], [], [], [], []
         for _ in range(2):
             box = random_box(rng, photo.size, self.views.scale)

@@ -33,7 +33,6 @@ def clips4() -> Recipe:
     return Recipe(
         name="clips4",
         method=CLIPS4Config(
-            text_projection=ProjectionConfig("linear", bias=False),
             segments="segments",
             teacher="teacher",
             prototypes="prototypes.safetensors",
