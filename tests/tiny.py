@@ -158,7 +158,7 @@ def tiny_teacher_maps(keys: Iterable[str], dim: int = 18) -> Path:
     atexit.register(folder.cleanup)
     numbers = torch.Generator().manual_seed(0)
     for key in keys:
-        seen = torch.randn(dim, 3, 4, generator=numbers)
+        seen = torch.randn(dim, 2, 3, generator=numbers)
         TeacherMaps(Path(folder.name)).write(key, F.normalize(seen, dim=0))
     return Path(folder.name)
 

@@ -31,7 +31,9 @@ def top_prototypes(
     Source: CLIP-S4, section 3.2, "Target Class Prototypes". Differs: the paper prints no SCALE.
     """
     if not 1 <= top <= len(segments):
-        raise ValueError(f"a prototype is the mean of {top} segments: there are {len(segments)}, and at least 1 counts")
+        raise ValueError(
+            f"a prototype is the mean of {top} segments: there are {len(segments)}, and it takes 1 or more"
+        )
     probabilities = (scale * cosines).softmax(1)
     best = probabilities.topk(top, dim=0).indices  # top k
     won = torch.bincount(probabilities.argmax(1), minlength=cosines.shape[1])
