@@ -15,7 +15,14 @@ from maskfree import checkpoint
 from maskfree.data.prototype_file import Prototypes
 from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.method import Source
-from maskfree.methods.clips4 import CLIPS4Config, ContrastConfig, EmbeddingConfig, PixelLabelsConfig, SemanticConfig
+from maskfree.methods.clips4 import (
+    CLIPS4Config,
+    ContrastConfig,
+    CorrectionConfig,
+    EmbeddingConfig,
+    PixelLabelsConfig,
+    SemanticConfig,
+)
 from maskfree.methods.clips4_terms import Segments
 from maskfree.methods.clips4_views import PairConfig
 from maskfree.nn.encoders import ImageEncoderConfig
@@ -243,3 +250,11 @@ def test_a_student_learns_what_its_teacher_sees(tmp_path):
     assert np.mean(similar[-5:]) > 0.85 > 0.5 > similar[0]
     stripes = colours[[2, 0, 1]].T[:, None].repeat_interleave(16, 2).expand(-1, 24, -1)
     assert method.eval().segment(stripes[None], meanings)[0, :, 1].argmax(0).tolist() == [2, 2, 0, 0, 1, 1]
+
+
+def test_a_corrected_projection_starts_as_it_is():
+    config = tiny_clips4_config(image_projection=ProjectionConfig("linear"), correction=CorrectionConfig(12, (1, 2)))
+    method = config.build().eval()
+    images = torch.rand(2, 3, 48, 64)
+    features = method.image.encoder(images)
+    assert_close(method.image(images), method.image.projection.known(features))

@@ -14,6 +14,7 @@ from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain
 from maskfree.cli.convert import convert
 from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
+from maskfree.cli.evaluate_segments import evaluate_segments
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.probe import probe
 from maskfree.cli.reproduce import reproduce, reproduce_study
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         evaluate,
         probe,
         evaluate_tracking,
+        evaluate_segments,
         compare,
         datasets,
         reproduce,

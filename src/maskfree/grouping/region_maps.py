@@ -11,7 +11,6 @@ from PIL import Image
 
 from maskfree.grouping.contour_hierarchy import ContourHierarchy
 from maskfree.grouping.contours import contour_strength
-from maskfree.grouping.learned_contours import dexined_strength
 from maskfree.grouping.superpixels import at_most_felzenszwalb, at_most_slic
 
 MOST_REGIONS = 255  # ids fit into a byte, and 255 stays free for pixels without a region
@@ -90,6 +89,8 @@ def contour_hierarchy(photo: UInt8[np.ndarray, "h w 3"], detector: str = "classi
     """
     if detector == "classical":
         return ContourHierarchy.build(*contour_strength(photo))
+    from maskfree.grouping.learned_contours import dexined_strength  # brings torch
+
     return ContourHierarchy.build(*dexined_strength(photo, detector.partition("dexined:")[2]))
 
 
