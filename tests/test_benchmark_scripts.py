@@ -124,3 +124,18 @@ def test_the_peak_of_a_fresh_process_does_not_begin_at_this_one(script):
     work = train_step.Work(batch_size=2, side_px=32, device="cpu", precision="float32")
     peak = train_step._in_fresh_process("caption, released form", work, threads=1)
     assert 0 < peak["own"] < peak["whole"] < here.nbytes
+
+
+def test_the_grouping_script_compares_speed_and_memory_of_ways_that_agree(script, monkeypatch, tmp_path):
+    grouping = script("grouping")
+    monkeypatch.setattr(grouping, "_in_fresh_process", lambda name, *_: {grouping.TABLE: 30}.get(name, 10))
+    work = grouping.Work(views=4, side=9, dim=7, segments=4, iterations=3, remembered=5)
+    grouping.main(work, repeats=1, results=tmp_path)
+    content = json.loads((tmp_path / "benchmark-grouping.json").read_text())
+    seconds, ratios = content["seconds"], {ratio["name"]: ratio["value"] for ratio in content["ratios"]}
+    assert list(seconds) == [grouping.OURS, grouping.PEER, grouping.BLOCKS, grouping.LOOP, grouping.TABLE]
+    assert ratios[f"time over ours, {grouping.PEER}"] == seconds[grouping.PEER] / seconds[grouping.OURS]
+    assert ratios[f"peak memory over ours, {grouping.TABLE}"] == 3
+    assert content["settings"]["pixels"] == 4 * 81
+    ours, theirs = content["settings"]["mean_cosine_to_centre"].values()
+    assert abs(ours - theirs) < 0.05

@@ -141,7 +141,7 @@ class ContrastConfig:
     leave_out_own: bool = False
     """A pixel's own segment is no positive, as in SegSort; eq. 1 as printed has it among the positives."""
     thin: int = 1
-    """Contrast every so manieth pixel only, on diagonals: the loss is large in memory."""
+    """Contrast every so manieth pixel only, on diagonals, which takes less time."""
 
     def build(self, embed_dim: int) -> ContrastTerm:
         """Make the term with its memory bank.
