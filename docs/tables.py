@@ -76,6 +76,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "history-limits": study.history_limits,
     "history-pocket": study.history_pocket,
     "kinds": rest.kinds,
+    "segments": rest.segments,
     "tried": rest.tried,
     "allocator": rest.allocator,
     "collapse": rest.collapse,

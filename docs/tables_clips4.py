@@ -27,6 +27,7 @@ from maskfree.reproduce.clips4_variants import (
     TOP,
     count_name,
     fold_measure,
+    for_every_seed,
 )
 from maskfree.reproduce.directions import found, spread
 from maskfree.reproduce.ledger import Named, read
@@ -149,12 +150,12 @@ def eighth(_: Sequence[Row]) -> str:
 
 def claims(_: Sequence[Row]) -> str:
     """Each claim on each measure: what the better side gains, and whether the seeds agree."""
-    return directions(_read(), DIRECTIONS, MEASURES, COMMAND)
+    return directions(for_every_seed(_read()), DIRECTIONS, MEASURES, COMMAND)
 
 
 def claims_by_verdict(_: Sequence[Row]) -> str:
     """Which claims hold, on which measures."""
-    return verdicts(_read(), DIRECTIONS, MEASURES, COMMAND)
+    return verdicts(for_every_seed(_read()), DIRECTIONS, MEASURES, COMMAND)
 
 
 def drawn(_: Sequence[Row]) -> str:

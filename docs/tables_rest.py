@@ -146,3 +146,18 @@ def collapse(rows: Sequence[Row]) -> str:
 def _schedule(steps: int, train: Row) -> str:
     frozen = f"; `{', '.join(train['frozen'])}` frozen for the first {train['frozen_steps']:,}"
     return f"{steps:,} steps of {train['batch_size']} photos{frozen if train['frozen'] else ''}"
+
+
+def segments(rows: Sequence[Row]) -> str:
+    """Regions without labels against what people drew."""
+    lines = []
+    for row in rows:
+        for name, kind in (("swept", "best of a sweep"), ("maps", "maps by the rule")):
+            if name in row and "boundary_ods" in row[name]:
+                values = [row[name][key] for key in ("boundary_ods", "boundary_ois", "covering_ods", "covering_ois")]
+                seconds = f"{row['seconds_per_photo']:.2f}" if name == "maps" else "–"
+                lines.append(
+                    (row["kind"], kind, str(row["num_photos"]), *(f"{value:.3f}" for value in values), seconds)
+                )
+    header = ("kind", "", "photos", "F (ODS)", "F (OIS)", "covering (ODS)", "covering (OIS)", "seconds a photo")
+    return markdown(header, lines, "llrrrrrr", "maskfree evaluate-segments ../shared/data/bsds500")

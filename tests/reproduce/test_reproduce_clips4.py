@@ -36,6 +36,7 @@ from maskfree.reproduce.clips4_variants import (
     TOP,
     count_name,
     fold_measure,
+    for_every_seed,
 )
 from maskfree.train import Recipe
 from tiny import tiny_clips4_config, tiny_vilseg_config
@@ -151,3 +152,9 @@ def test_a_table_that_is_none_of_the_studys_is_refused(data, recipe, tmp_path):
 
 def test_claims_are_about_variants_that_are_measured():
     assert {name for each in DIRECTIONS for name in (each.better, each.worse)} <= {*CHANGES, TEACHER}
+
+
+def test_the_teacher_compares_with_every_seed():
+    rows = [{"variant": TEACHER, "seed": 0, "x": 5}, *({"variant": FULL, "seed": seed} for seed in (0, 1, 4))]
+    assert [row["seed"] for row in for_every_seed(rows) if row["variant"] == TEACHER] == [0, 1, 4]
+    assert for_every_seed(rows)[:4] == rows

@@ -50,6 +50,7 @@ from maskfree.reproduce.clips4_variants import (
     Ablation,
     count_name,
     fold_measure,
+    for_every_seed,
 )
 from maskfree.reproduce.directions import found, tables
 from maskfree.reproduce.ledger import Figure, Ledger, Variant, read
@@ -110,7 +111,7 @@ def reproduce(options: Options, recipe: Recipe | None = None) -> None:
         ledger.fill(study.variants(seed), samples, options.only, options.device)
     rows = read(options.results, KIND)
     folds = tuple(map(fold_measure, range(NUM_FOLDS)))
-    Console().print(*tables(rows, (*MEASURES, *folds), DIRECTIONS))
+    Console().print(*tables(for_every_seed(rows), (*MEASURES, *folds), DIRECTIONS))
     draw(rows, options.results / KIND)
     study.draw(samples["coco-mini"], options.results / f"{KIND}-embeddings.svg")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate.class_free import unknown_classes
@@ -96,7 +97,7 @@ DIRECTIONS = (
     Direction("the student is better than MaskCLIP+", FULL, PLUS, "Table 2: 33.6 over 32.2"),
     Direction("MaskCLIP+ is better than the teacher", PLUS, TEACHER, "Table 2: 32.2 over 25.2"),
     *(
-        Direction(f"{claim} {worse}, {measure.name}", FULL, worse, "Table 3", (measure, measure), figure)
+        Direction(f"{claim} {worse}", FULL, worse, "Table 3", (measure, measure), figure)
         for claim, figure in (
             ("on unknown classes, better than", _UNKNOWN),
             ("on known classes, better than", _KNOWN),
@@ -114,3 +115,9 @@ DIRECTIONS = (
         "L_e keeps the teacher's space", FULL, CONTRAST_SEMANTIC, "Table 6: .66 over .33", _SIMILAR, "similarity"
     ),
 )
+
+
+def for_every_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return ROWS with those of the teacher, which has no seed, for each seed that there is, so that it compares."""
+    others = sorted({row["seed"] for row in rows} - {row["seed"] for row in rows if row["variant"] == TEACHER})
+    return [*rows, *(row | {"seed": seed} for seed in others for row in rows if row["variant"] == TEACHER)]
