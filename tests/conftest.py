@@ -10,6 +10,8 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+import maskfree.inference  # before the checks, since it names bad values itself
+
 with install_import_hook("maskfree", "beartype.beartype"):
     import maskfree.methods  # noqa: F401 - everything that it imports is checked too
 

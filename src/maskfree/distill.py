@@ -29,7 +29,7 @@ from maskfree.files import replace_text
 from maskfree.grouping.region_maps import SegmentConfig, check_installed, region_map
 from maskfree.inference import Inference
 from maskfree.learner import TrainConfig
-from maskfree.methods.clips4 import CLIPS4Config
+from maskfree.methods.clips4 import CLIPS4Config, CorrectionConfig, SemanticConfig
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.projection import ProjectionConfig
 from maskfree.nn.text_encoders import TextEncoderConfig
@@ -82,7 +82,7 @@ class Distillation:
     workers: int = 2
     """Processes that cut photos, and those that load them for training; 0: all in one process."""
     train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
-    """How the student is trained."""
+    """How the student is trained; with an encoder or a head of its own all of it learns, the encoder at a tenth."""
 
     def check(self) -> None:
         """Make sure that the values make sense.
@@ -177,16 +177,23 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
     config = run["config"]
     image = ImageEncoderConfig(settings.family, weights=settings.weights, output_stride=settings.output_stride)
     own = "image" not in left_out
+    correction = None if left_out else base.method.correction
+    corrected = not left_out and config.get("correction") is not None  # a student of such a student has its head
+    if corrected:
+        correction = _part(CorrectionConfig, config, "correction")
+    # a CLIP's texts lie apart from its pixels: known classes are segments, as in the paper
+    semantic = SemanticConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
     method = replace(
         base.method,
         image=_part(ImageEncoderConfig, config, "image") if own else image,
         image_projection=ProjectionConfig("pyramid", hidden=settings.width)
         if left_out
         else _part(ProjectionConfig, config, "image_projection"),
+        correction=correction,
         text=replace(_part(TextEncoderConfig, config, "text"), frozen=True),
         text_projection=_part(ProjectionConfig, config, "text_projection"),
         embed_dim=config["embed_dim"],
-        semantic=replace(base.method.semantic, num_unknown=settings.num_unknown),
+        semantic=replace(semantic, num_unknown=settings.num_unknown),
         views=replace(base.method.views, side_px=settings.crop_px),
         grid=settings.grid,
     )
@@ -199,13 +206,21 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
         base,
         name=f"{teacher.name}-student",
         method=method,
-        train=settings.train,
+        train=settings.train if not left_out else _whole(settings.train),
         templates=teacher.templates,
-        # a student has patches, not groups
-        inference=Inference(side_px=inference.side_px) if inference.score == "product" else inference,
+        # a student has patches, not groups; and no margins that presence could go by
+        inference=Inference(side_px=inference.side_px)
+        if inference.score == "product"
+        else replace(inference, presence=0.0),
         init=str(model),
+        init_names=base.init_names if correction and not corrected else (),
         init_without=tuple(sorted({*others, *left_out})),
     )
+
+
+def _whole(train: TrainConfig) -> TrainConfig:
+    """Let the encoder learn with a new head, at a tenth of its rate."""
+    return replace(train, rates=(("image.encoder", 0.1),), frozen=(), frozen_steps=0)
 
 
 def _checkpoint(model: str | Path, out: Path) -> Path:

@@ -45,13 +45,13 @@ def comments(path):
 @pytest.fixture
 def drawn(monkeypatch):
     """Figures as they are saved, to look at their axes."""
-    figures, save = [], charts._save
+    figures, save = [], charts.save
 
     def keep(figure, path):
         figures.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(charts, "_save", keep)
+    monkeypatch.setattr(charts, "save", keep)
     return figures
 
 

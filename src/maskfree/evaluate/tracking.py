@@ -64,7 +64,7 @@ def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
     The four parts overlap in one frame each. Differs: theirs count frames in 8 bits, and err beyond 256.
 
     >>> statistics(np.array([1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]))
-    Statistics(mean=0.625, recall=0.5, decay=0.6666666666666667)
+    Statistics(mean=0.625, recall=0.5, decay=0.5833333333333333)
     """
     if not len(values):
         return Statistics(math.nan, math.nan, math.nan)
