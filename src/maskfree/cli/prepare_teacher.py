@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import Hardware, keep_freed_memory
+from maskfree.cli.common import keep_freed_memory
 
 
 def teacher(
@@ -19,7 +19,7 @@ def teacher(
     out: Path,
     model: str = "pocket",
     side_px: int = 448,
-    hardware: Annotated[Hardware, OmitArgPrefixes] = Hardware(),  # noqa: B008 - frozen
+    device: str = "cpu",
 ) -> int:
     """Write a model's embeddings of PHOTOS to OUT, from which a student learns; the same command goes on after a stop.
 
@@ -28,7 +28,7 @@ def teacher(
         out: Folder for the maps, one file a photo.
         model: Name of the teacher (see `maskfree models`) or folder of a checkpoint.
         side_px: Shorter side of the photos as the teacher sees them.
-        hardware: Where the network runs.
+        device: cpu, cuda or cuda:N.
     """
     from maskfree.data.photo_sources import read_sources
 
@@ -38,7 +38,7 @@ def teacher(
     from maskfree import hub
     from maskfree.teaching import prepare_teacher
 
-    segmenter = hub.load(model, hardware.device)
+    segmenter = hub.load(model, device)
     segmenter = segmenter.with_inference(replace(segmenter.inference, side_px=side_px))
     began = perf_counter()
     seen = prepare_teacher(segmenter, photos, out, watch("looking"))
