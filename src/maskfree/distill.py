@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import dacite
 import torch
 
 from maskfree import hub
@@ -37,7 +36,7 @@ from maskfree.predict import Segmenter
 from maskfree.prototypes import PrototypeConfig, prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.resume import differences, settings_of
-from maskfree.self_training import link
+from maskfree.self_training import link, part_of
 from maskfree.teaching import prepare_teacher
 from maskfree.train import FREE_SETTINGS, Recipe, fit
 
@@ -180,18 +179,18 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
     correction = None if left_out else base.method.correction
     corrected = not left_out and config.get("correction") is not None  # a student of such a student has its head
     if corrected:
-        correction = _part(CorrectionConfig, config, "correction")
+        correction = part_of(config, "correction", CorrectionConfig)
     # a CLIP's texts lie apart from its pixels: known classes are segments, as in the paper
     semantic = SemanticConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
     method = replace(
         base.method,
-        image=_part(ImageEncoderConfig, config, "image") if own else image,
+        image=part_of(config, "image", ImageEncoderConfig) if own else image,
         image_projection=ProjectionConfig("pyramid", hidden=settings.width)
         if left_out
-        else _part(ProjectionConfig, config, "image_projection"),
+        else part_of(config, "image_projection", ProjectionConfig),
         correction=correction,
-        text=replace(_part(TextEncoderConfig, config, "text"), frozen=True),
-        text_projection=_part(ProjectionConfig, config, "text_projection"),
+        text=replace(part_of(config, "text", TextEncoderConfig), frozen=True),
+        text_projection=part_of(config, "text_projection", ProjectionConfig),
         embed_dim=config["embed_dim"],
         semantic=replace(semantic, num_unknown=settings.num_unknown),
         views=replace(base.method.views, side_px=settings.crop_px),
@@ -239,14 +238,6 @@ def _checkpoint(model: str | Path, out: Path) -> Path:
     if not folder.exists():
         convert_clip(source, folder, last_block=last_block)
     return folder
-
-
-def _part(kind: Any, config: dict[str, Any], name: str) -> Any:
-    """Read one part of a checkpoint's config."""
-    try:
-        return dacite.from_dict(kind, config[name], dacite.Config(cast=[tuple], strict=True))
-    except dacite.DaciteError as error:
-        raise ValueError(f"{name}: {error}") from error
 
 
 def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: Sequence[str], settings: Any) -> None:

@@ -255,18 +255,18 @@ def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder:
     assert teacher.vocabulary is not None and teacher.embeddings is not None
     method, tokenizer, run, _ = checkpoint.load(model_folder(model), TEACHERS)
     method = cast(ViLSeg | Student, method)
-    image = _part(ImageEncoderConfig, run, "image")
+    image = part_of(run["config"], "image", ImageEncoderConfig)
     if settings.weights is not None:
-        image = _part(ImageEncoderConfig, {"config": {"image": {"family": settings.family}}}, "image")
+        image = part_of({"image": {"family": settings.family}}, "image", ImageEncoderConfig)
         image = replace(image, weights=settings.weights)
     if image.family not in ("vit", "dinov2", "clip"):  # whose patches are what they are
         image = replace(image, output_stride=settings.output_stride)
     known = settings.correct and settings.weights is None and run["config"].get("image_projection")
     config = StudentConfig(
         image=image,
-        known=_part(ProjectionConfig, run, "image_projection") if known else None,
-        text=replace(_part(TextEncoderConfig, run, "text"), frozen=True),
-        text_projection=_part(ProjectionConfig, run, "text_projection"),
+        known=part_of(run["config"], "image_projection", ProjectionConfig) if known else None,
+        text=replace(part_of(run["config"], "text", TextEncoderConfig), frozen=True),
+        text_projection=part_of(run["config"], "text_projection", ProjectionConfig),
         embed_dim=run["config"]["embed_dim"],
         synonyms=tuple(map(len, teacher.vocabulary.classes)),
         views=StudentViews(crop_px=settings.crop_px, side_px=settings.side_px),
@@ -285,9 +285,13 @@ def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder:
     return config.without_pretrained()
 
 
-def _part(kind: Any, run: dict[str, Any], name: str) -> Any:
-    """Read one part of a checkpoint's config."""
+def part_of(config: dict[str, Any], name: str, kind: Any) -> Any:
+    """Read one part of a checkpoint's config, settings of KIND.
+
+    Raises:
+        ValueError: they are none.
+    """
     try:
-        return dacite.from_dict(kind, run["config"][name], dacite.Config(cast=[tuple], strict=True))
+        return dacite.from_dict(kind, config[name], dacite.Config(cast=[tuple], strict=True))
     except dacite.DaciteError as error:
         raise ValueError(f"{name}: {error}") from error

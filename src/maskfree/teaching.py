@@ -24,7 +24,6 @@ from maskfree.resume import differences
 log = logging.getLogger(__name__)
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
-_POOL = 8192  # segments kept for unknown classes to be drawn from
 
 
 @dataclass(frozen=True)
