@@ -64,3 +64,13 @@ def test_commands_have_the_options_that_pages_use(path: Path):
         first = ("" if rest[0].startswith("-") else rest[0],) if subcommand in NESTED else ()
         for option in re.findall(r"--[a-z][a-z.-]*", called[1]):
             assert option in help_of((subcommand, *first)), f"{line}: {subcommand} has no {option}"
+
+
+def test_tests_that_the_reliability_page_names_exist():
+    rows = re.findall(r"^\| .+ \| (.+) \|$", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(tests/\S+?::\w+)`", row)]
+    assert all(re.search(r"`tests/\S+?::\w+`", row) for row in rows if row not in ("test", "---")), "a row without a test"
+    for name in named:
+        file, _, function = name.partition("::")
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*def {function}\(", source, re.MULTILINE), f"{name} does not exist"
