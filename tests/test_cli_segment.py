@@ -240,6 +240,7 @@ def test_large_blocks_stay_with_the_process():
     assert done.stdout.split() == ["1", "0", "0", "1"]
 
 
-def test_the_version_is_that_of_the_package(run):
-    status, out, _ = run("--version")
+@pytest.mark.parametrize("arguments", [["--version"], ["-V"], ["-V", "segment"]])
+def test_the_version_is_that_of_the_package(run, arguments: list[str]):
+    status, out, _ = run(*arguments)
     assert (status, out.strip()) == (0, f"maskfree {version('maskfree')}")

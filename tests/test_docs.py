@@ -67,9 +67,13 @@ def test_commands_have_the_options_that_pages_use(path: Path):
 
 
 def test_tests_that_the_reliability_page_names_exist():
-    rows = re.findall(r"^\| .+ \| (.+) \|$", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| .+ \| (.+) \|$", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     named = [name for row in rows for name in re.findall(r"`(tests/\S+?::\w+)`", row)]
-    assert all(re.search(r"`tests/\S+?::\w+`", row) for row in rows if row not in ("test", "---")), "a row without a test"
+    assert all(re.search(r"`tests/\S+?::\w+`", row) for row in rows if row not in ("test", "---")), (
+        "a row without a test"
+    )
     for name in named:
         file, _, function = name.partition("::")
         source = (ROOT / file).read_text(encoding="utf-8")

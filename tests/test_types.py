@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from maskfree import types
 from maskfree.types import Segmentation
 
 
@@ -137,3 +139,20 @@ def test_folder_that_is_a_file(tmp_path: Path):
     with pytest.raises(OSError, match="cannot write"):
         segmentation(LABELS).save(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("height", [1, 6, 7, 8, 20, 23])
+def test_an_overlay_painted_in_strips_is_the_one_painted_at_once(height: int, monkeypatch: pytest.MonkeyPatch):
+    numbers = np.random.default_rng(0)
+    labels = numbers.integers(0, 3, (height, 10)).astype(np.uint8)
+    photo = numbers.integers(0, 256, (height, 10, 3)).astype(np.uint8)
+    result = replace(segmentation(labels), image=photo)
+    at_once = np.asarray(result.overlay())
+    monkeypatch.setattr(types, "_STRIP_PIXELS", 70)  # seven rows
+    assert np.array_equal(np.asarray(result.overlay()), at_once)
+
+
+def test_each_line_between_rows_of_other_labels_is_white():
+    labels = np.repeat(np.arange(3000) % 2, 2)[:, None].repeat(1000, 1).astype(np.uint8)
+    painted = np.asarray(segmentation(labels).overlay(alpha=0.5))
+    assert (painted[1:5999:2, :1000] == 255).all()

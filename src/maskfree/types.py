@@ -23,6 +23,7 @@ from torch.nn import functional
 
 BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
 _FIRST_COLOUR = (255, 60, 60)
+_STRIP_PIXELS = 2**20  # an overlay is painted in strips of so many
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,13 @@ class Segmentation:
         strength[len(self.words) :] = 0
         tint = self.palette * strength[:, None]
         painted = np.empty_like(self.image)
-        rows = max(1, 2**20 // self.image.shape[1])  # in strips: a large photo at 16 bits would be large indeed
+        rows = max(1, _STRIP_PIXELS // self.image.shape[1])  # a large photo at 16 bits would be large indeed
         for top in range(0, len(painted), rows):
             labels = self.labels[top : top + rows]
             photo = self.image[top : top + rows] * (256 - strength)[labels][..., None]
             painted[top : top + rows] = (photo + tint[labels]) >> 8
-            painted[top : top + rows][_borders(labels)] = 255
+            with_row_below = self.labels[top : top + rows + 1]  # its last row borders on the next strip
+            painted[top : top + rows][_borders(with_row_below)[: len(labels)]] = 255
         areas = sorted(self.areas().items(), key=lambda item: -item[1])
         colours = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
         return _with_legend(Image.fromarray(painted), [(n, area, colours[n]) for n, area in areas if area > 0])

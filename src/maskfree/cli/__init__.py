@@ -60,7 +60,7 @@ NESTED: dict[str, Callable[[Sequence[str]], int]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that ARGUMENTS (by default the process's own) name, and exit with its status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments == ["--version"]:
+    if arguments[:1] in (["--version"], ["-V"]):
         Console(highlight=False).print(f"maskfree {version('maskfree')}")
         sys.exit(0)
     try:
