@@ -249,7 +249,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, tiny_checkpoi
     with pytest.raises(ValueError, match=r"not among the photos|link to another photo"):
         run(tiny_checkpoint, photos, out, STILL)
     (out / "distill.json").write_text("{")
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="is no JSON"):
         run(tiny_checkpoint, photos, out, STILL)
 
 

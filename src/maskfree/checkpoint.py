@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from maskfree.files import read_json
 from maskfree.method import Method, MethodConfig
 from maskfree.optim import has_prefix
 from maskfree.text.tokenize import Tokenizer
@@ -190,7 +191,7 @@ def _swap(unfinished: Path, folder: Path) -> None:
 
 def _read_run(path: Path) -> dict[str, Any]:
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = read_json(path)
         if not isinstance(run, dict):
             raise ValueError("not an object")
         if run.get("format") != FORMAT:

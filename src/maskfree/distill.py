@@ -24,7 +24,7 @@ from maskfree.data.loader import DataConfig
 from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.data.segment_preparation import SegmentPreparation
 from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.files import replace_text
+from maskfree.files import read_json, replace_text
 from maskfree.grouping.region_maps import SegmentConfig, check_installed, region_map
 from maskfree.inference import Inference
 from maskfree.learner import TrainConfig
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
 RECORD = "distill.json"
+_MAX_RECORD_BYTES = 2**28  # the record names all photos
 _IMAGE_SIDES: dict[str, tuple[str, ...]] = {
     "ViLSegConfig": (),
     "CLIPS4Config": (),
@@ -163,7 +164,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
         ValueError: the teacher's method has no text or image side to take over, or the weights do not fit the family.
         OSError: the weights cannot be read.
     """
-    run = json.loads((model / "run.json").read_text(encoding="utf-8"))
+    run = read_json(model / "run.json")
     if run["method"] not in _IMAGE_SIDES:
         raise ValueError(f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}")
     left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
@@ -255,10 +256,7 @@ def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: 
     if not path.exists():
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    written = read_json(path, _MAX_RECORD_BYTES)
     free = [f"settings.{name}" for name in FREE_SETTINGS]
     if changed := [name for name in differences(written, record) if name not in free]:
         raise ValueError(f"{path.parent} was started with another {', '.join(changed)}: give another --out")

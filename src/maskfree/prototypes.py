@@ -5,7 +5,6 @@ Source: CLIP-S4 (CVPR 2023), section 3.2, "Target Class Prototypes".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from maskfree.data.prototype_file import Prototypes
 from maskfree.data.teacher_maps import RECORD, TeacherMaps
+from maskfree.files import read_json
 from maskfree.grouping.prototypes import segments_of, top_prototypes
 from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.predict import Segmenter
@@ -97,7 +97,7 @@ def _check_teacher(segmenter: Segmenter, maps: TeacherMaps) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `maskfree prepare teacher` makes it")
     try:
-        made_by = json.loads(path.read_text(encoding="utf-8"))["weights_sha256"]
+        made_by = read_json(path)["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if made_by != segmenter.weights_hash:

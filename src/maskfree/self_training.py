@@ -24,7 +24,7 @@ from PIL import Image
 from maskfree import checkpoint, hub
 from maskfree.bundled import model_folder
 from maskfree.data.loader import DataConfig, seed_of
-from maskfree.files import replace_bytes, replace_text
+from maskfree.files import read_json, replace_bytes, replace_text
 from maskfree.inference import Inference
 from maskfree.learner import TrainConfig
 from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
@@ -228,11 +228,7 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
-    try:
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), record)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if changed:
+    if changed := differences(read_json(path), record):
         raise ValueError(f"{folder} was made with another {', '.join(changed)}: give another folder")
 
 

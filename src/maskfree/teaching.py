@@ -17,7 +17,7 @@ from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.teacher_maps import RECORD, TeacherMaps
 from maskfree.embeddings import embed
-from maskfree.files import replace_text
+from maskfree.files import read_json, replace_text
 from maskfree.predict import Segmenter
 from maskfree.resume import differences
 
@@ -85,9 +85,5 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     if not path.exists():
         replace_text(path, json.dumps(record, indent=2) + "\n")
         return
-    try:
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), record)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if changed:
+    if changed := differences(read_json(path), record):
         raise ValueError(f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}")
