@@ -19,13 +19,14 @@ from PIL import Image
 from torch.testing import assert_close
 
 from maskfree import checkpoint, hub
-from maskfree.distill import Distillation, distill
+from maskfree.distill import distill
+from maskfree.distill_config import Distillation
 from maskfree.grouping.region_maps import SegmentConfig
-from maskfree.learner import TrainConfig
 from maskfree.method import Method
-from maskfree.methods.clips4 import CLIPS4Config
+from maskfree.methods.clips4_config import CLIPS4Config
 from maskfree.nn.pyramid_pooling import PyramidPooling
 from maskfree.recipes.clips4 import clips4_pocket
+from maskfree.run_settings import TrainConfig
 from maskfree.text.tokenize import Tokenizer
 from tiny import TINY_IMAGE, tiny_groupvit_config, tiny_ovsegmentor_config, tiny_student_config
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dacite
 import torch
@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from maskfree.files import read_json
-from maskfree.method import Method, MethodConfig
+from maskfree.method import Method
+from maskfree.method_config import MethodConfig
 from maskfree.optim import has_prefix
+from maskfree.run_settings import Storage
 from maskfree.text.tokenize import Tokenizer
 
 FORMAT = 1
@@ -40,8 +42,6 @@ _RANDOM_FILLS = {
     "kaiming_normal_",
     "orthogonal_",
 }
-
-Storage = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)

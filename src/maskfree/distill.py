@@ -9,36 +9,36 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from maskfree import hub
 from maskfree.bundled import CLIPS, GROUPVITS, model_folder
 from maskfree.convert import convert_clip
+from maskfree.data.config import DataConfig
 from maskfree.data.images import find_photos
-from maskfree.data.loader import DataConfig
 from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.data.segment_preparation import SegmentPreparation
 from maskfree.data.teacher_maps import TeacherMaps
+from maskfree.distill_config import Distillation
 from maskfree.files import read_json, replace_text
-from maskfree.grouping.region_maps import SegmentConfig, check_installed, region_map
+from maskfree.grouping.region_maps import check_installed, region_map
 from maskfree.inference import Inference
-from maskfree.learner import TrainConfig
-from maskfree.methods.clips4 import CLIPS4Config, CorrectionConfig, SemanticConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.methods.clips4_config import CLIPS4Config, CorrectionConfig, SemanticConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.predict import Segmenter
 from maskfree.prototypes import PrototypeConfig, prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.resume import differences, settings_of
+from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.self_training import link, part_of
 from maskfree.teaching import prepare_teacher
-from maskfree.train import FREE_SETTINGS, Recipe, fit
+from maskfree.train import FREE_SETTINGS, fit
 
 log = logging.getLogger(__name__)
 
@@ -53,47 +53,6 @@ _IMAGE_SIDES: dict[str, tuple[str, ...]] = {
     "OVSegmentorConfig": ("image",),
 }
 """Methods that can teach, each with the weights of its image side that a student cannot take."""
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """How a student is made."""
-
-    side_px: int | None = None
-    """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
-    segments: SegmentConfig = field(default_factory=SegmentConfig)
-    """How photos are cut into regions."""
-    top: int = 32
-    """Segments of the teacher, those likest to a class, whose mean is its prototype."""
-    num_unknown: int = 64
-    """Classes beside the words, which are found among the teacher's segments."""
-    weights: str | None = None
-    """Folder or Hugging Face name of the student's image encoder; None: the teacher's own encoder."""
-    family: Literal["mobilenet_v2", "resnet"] = "mobilenet_v2"
-    """Of those weights."""
-    width: int = 256
-    """Channels inside the pyramid head that goes on another encoder than the teacher's."""
-    output_stride: int = 16
-    """Pixels that a patch of such an encoder spans."""
-    crop_px: int = 224
-    """Side of the views that the student learns from; whole patches."""
-    grid: int = 28
-    """Embeddings along each side of a view that the losses see."""
-    workers: int = 2
-    """Processes that cut photos, and those that load them for training; 0: all in one process."""
-    train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
-    """How the student is trained; with an encoder or a head of its own all of it learns, the encoder at a tenth."""
-
-    def check(self) -> None:
-        """Make sure that the values make sense.
-
-        Raises:
-            ValueError: one of them does not.
-        """
-        self.train.check()
-        for name, least in (("top", 1), ("num_unknown", 0), ("width", 1), ("crop_px", 1), ("grid", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
 
 
 def distill(

@@ -15,12 +15,13 @@ from maskfree import checkpoint, methods
 from maskfree.bundled import CLIPS, GROUPVITS, PUBLISHED, model_folder
 from maskfree.files import read_json
 from maskfree.inference import AUTHORS_INFERENCE, Inference
-from maskfree.method import Method, MethodConfig
-from maskfree.methods.groupvit import GroupViTConfig
+from maskfree.method import Method
+from maskfree.method_config import MethodConfig
+from maskfree.methods.groupvit_config import GroupViTConfig
 from maskfree.methods.maskclip import published_clip, usual_view
 from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.predict import Segmenter
-from maskfree.text.prompts import AUTHORS_TEMPLATES
+from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer

@@ -25,8 +25,8 @@ def distill_with(arguments: Sequence[str]) -> int:
     """Parse what follows `distill`: the settings are those of a training, whose import takes seconds."""
     from maskfree.cli.prepare_teacher import watch
     from maskfree.data.photo_sources import read_sources
-    from maskfree.distill import Distillation
     from maskfree.distill import distill as run
+    from maskfree.distill_config import Distillation
     from maskfree.text.vocabulary import Vocabulary
 
     def teach(

@@ -27,8 +27,8 @@ def self_train_with(arguments: Sequence[str]) -> int:
 
     from maskfree.data.benchmarks import benchmark as known
     from maskfree.data.images import find_photos
-    from maskfree.self_training import SelfTraining
     from maskfree.self_training import self_train as run
+    from maskfree.self_training_config import SelfTraining
 
     def teach(
         benchmark: Positional[str] = "",

@@ -25,7 +25,7 @@ from maskfree.evaluate.probes import classes_of
 from maskfree.evaluate.projection import draw_projection
 from maskfree.grouping.propagation import PropagationConfig
 from maskfree.grouping.region_maps import SegmentConfig, region_map
-from maskfree.methods.clips4 import CLIPS4Config, SemanticConfig
+from maskfree.methods.clips4_config import CLIPS4Config, SemanticConfig
 from maskfree.predict import Segmenter
 from maskfree.prototypes import prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
@@ -56,8 +56,8 @@ from maskfree.reproduce.directions import found, tables
 from maskfree.reproduce.ledger import Figure, Ledger, Variant, read
 from maskfree.reproduce.options import StudyOptions
 from maskfree.reproduce.training import trained
+from maskfree.run_settings import Recipe
 from maskfree.teaching import prepare_teacher
-from maskfree.train import Recipe
 
 KIND = "reproduce-clips4"
 COMMAND = "maskfree reproduce clips4 --data ../shared/data"

@@ -21,7 +21,7 @@ from maskfree.evaluate.zero_shot import Work, measure
 from maskfree.files import read_json
 from maskfree.predict import Segmenter
 from maskfree.resume import differences, settings_of
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe
 
 Samples = Mapping[str, Sequence[Sample]]
 _PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "prototypes")

@@ -17,7 +17,7 @@ from maskfree.data.benchmarks import benchmark
 from maskfree.data.entity_preparation import Preparation, finished
 from maskfree.data.shards import find_shards
 from maskfree.evaluate import charts
-from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.methods.ovsegmentor_config import OVSegmentorConfig
 from maskfree.recipes import ovsegmentor_pocket
 from maskfree.reproduce.directions import tables, together
 from maskfree.reproduce.ledger import Ledger, Variant, read
@@ -37,8 +37,8 @@ from maskfree.reproduce.ovsegmentor_variants import (
     cell,
 )
 from maskfree.reproduce.training import trained
+from maskfree.run_settings import Recipe
 from maskfree.text.entities import EntitySet
-from maskfree.train import Recipe
 
 KIND = "reproduce-ovsegmentor"
 COMMAND = "maskfree reproduce ovsegmentor --data ../shared/data"

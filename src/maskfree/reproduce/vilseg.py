@@ -18,15 +18,16 @@ from maskfree.bundled import model_folder
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate import charts
 from maskfree.evaluate.protocol import DEFAULT_THRESHOLD, Protocol
-from maskfree.methods.vilseg import ViLSegConfig
+from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.recipes import vilseg_pocket
 from maskfree.reproduce.directions import Direction, found, tables
 from maskfree.reproduce.ledger import Ledger, Measure, Variant, bare, read
 from maskfree.reproduce.options import StudyOptions
 from maskfree.reproduce.training import Stopped
 from maskfree.reproduce.vilseg_study import Heads, Study
-from maskfree.self_training import SelfTraining, self_train
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe
+from maskfree.self_training import self_train
+from maskfree.self_training_config import SelfTraining
 
 KIND = "reproduce-vilseg"
 CLUSTERS = (5, 10, 15, 20, 25, 35)
