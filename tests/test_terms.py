@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.losses.contrastive import image_to_text, info_nce
-from maskfree.terms import follow
-from maskfree.terms_config import CrossConfig
+from maskfree.terms import CrossConfig, follow
 
 
 def unit(*shape: int) -> torch.Tensor:

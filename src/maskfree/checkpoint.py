@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dacite
 import torch
@@ -18,11 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from maskfree.files import read_json
-from maskfree.method import Method
-from maskfree.method_config import MethodConfig
+from maskfree.method import Method, MethodConfig
 from maskfree.optim import has_prefix
-from maskfree.run_settings import Storage
 from maskfree.text.tokenize import Tokenizer
 
 FORMAT = 1
@@ -42,6 +39,8 @@ _RANDOM_FILLS = {
     "kaiming_normal_",
     "orthogonal_",
 }
+
+Storage = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def _swap(unfinished: Path, folder: Path) -> None:
 
 def _read_run(path: Path) -> dict[str, Any]:
     try:
-        run = read_json(path)
+        run = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(run, dict):
             raise ValueError("not an object")
         if run.get("format") != FORMAT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Refinement = Literal["none", "pamr", "crf"]
+from maskfree.refine import Refinement
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from maskfree.nn.clip_weights import renamed_clip
-from maskfree.nn.dense_clip import DenseClip
-from maskfree.nn.dense_clip_config import (
+from maskfree.nn.dense_clip import (
     CLEARCLIP,
     MASKCLIP,
     NACLIP,
@@ -16,6 +15,7 @@ from maskfree.nn.dense_clip_config import (
     SCLIP,
     TRAINED,
     VALUE_ONLY,
+    DenseClip,
     DenseClipConfig,
     LastBlock,
 )

@@ -5,8 +5,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.nn.cluster_head import ClusterHead
-from maskfree.nn.projection import DinoHead
-from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.nn.projection import DinoHead, ProjectionConfig
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

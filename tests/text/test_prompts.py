@@ -3,8 +3,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.text.prompts import fill, mean_over_templates
-from maskfree.text.templates import TEMPLATES
+from maskfree.text.prompts import TEMPLATES, fill, mean_over_templates
 
 
 def test_every_set_of_templates_can_be_filled():

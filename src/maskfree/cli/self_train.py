@@ -1,7 +1,6 @@
 """`maskfree self-train`."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.progress import Progress
 
 
 def self_train(benchmark: Positional[str]) -> int:
@@ -23,12 +23,10 @@ def self_train(benchmark: Positional[str]) -> int:
 
 def self_train_with(arguments: Sequence[str]) -> int:
     """Parse what follows `self-train`: the settings are those of a training, whose import takes seconds."""
-    from rich.progress import track
-
     from maskfree.data.benchmarks import benchmark as known
     from maskfree.data.images import find_photos
+    from maskfree.self_training import SelfTraining
     from maskfree.self_training import self_train as run
-    from maskfree.self_training_config import SelfTraining
 
     def teach(
         benchmark: Positional[str] = "",
@@ -38,6 +36,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
         model: str = "pocket",
         out: Path = Path("runs/self-training"),
         settings: Annotated[SelfTraining, OmitArgPrefixes] = SelfTraining(),  # noqa: B008 - frozen
+        quiet: bool = False,
     ) -> int:
         """Train a student on what a model says of unlabelled photos: those of BENCHMARK, or of a folder.
 
@@ -49,6 +48,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
             model: Name of the teacher, or folder of its checkpoint.
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
+            quiet: Do not show how far the labelling has come.
         """
         if bool(benchmark) == bool(photos):
             raise ValueError("give a benchmark, or --photos and --words")
@@ -63,8 +63,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
             found = [Path(photo) for photo in find_photos([str(photos)])]
         log_to_stderr()
         keep_freed_memory()
-        watch = partial(track, description="labelling", console=Console(stderr=True))
-        trained = run(model, words, found, out, settings, watch)
+        trained = run(model, words, found, out, settings, Progress(quiet))
         if trained is None:
             return INTERRUPTED
         console = Console(highlight=False, markup=False, soft_wrap=True)

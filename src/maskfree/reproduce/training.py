@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maskfree.run_settings import Recipe
-from maskfree.train import fit
+from maskfree.train import Recipe, fit
 
 
 class Stopped(KeyboardInterrupt):
