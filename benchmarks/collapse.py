@@ -16,9 +16,9 @@ from rich.progress import track
 from harness import RESULTS, report
 from maskfree.data.shards import read_shards
 from maskfree.method import Source
-from maskfree.methods.vilseg import ViewConfig, ViLSegConfig, VisionConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.methods.vilseg import ViewConfig
+from maskfree.methods.vilseg_config import ViLSegConfig, VisionConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
 

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from transformers import GroupViTConfig, GroupViTModel
 
 from harness import RESULTS, Ratio, median_seconds, report
-from maskfree.losses.mask_consistency import RELEASED
-from maskfree.methods.ovsegmentor import OVSegmentorConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
-from maskfree.nn.grouping_encoder import GroupingEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.losses.mask_arithmetic import RELEASED
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.grouping_config import GroupingEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.types import Batch, EntityTexts, Partners, Tokens
 
 Precision = Literal["float32", "bfloat16"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
-import maskfree.inference  # before the checks, since it names bad values itself
+import maskfree.methods  # settings come before the checks, since they name bad values themselves
 
 with install_import_hook("maskfree", "beartype.beartype"):
-    import maskfree.methods  # noqa: F401 - everything that it imports is checked too
+    for _module in iter_modules(maskfree.methods.__path__):  # everything that they import is checked too
+        import_module(f"maskfree.methods.{_module.name}")
 
 import tokenizers
 from PIL import Image

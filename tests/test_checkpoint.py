@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maskfree import checkpoint
-from maskfree.method import Method, MethodConfig, Transform
-from maskfree.methods.vilseg import ViLSegConfig
-from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.method import Method, Transform
+from maskfree.method_config import MethodConfig
+from maskfree.methods.vilseg_config import ViLSegConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 from tiny import tiny_vilseg_config

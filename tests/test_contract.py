@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import maskfree.methods
-from maskfree.method import Method, MethodConfig, Partner, Source
-from maskfree.methods.clips4 import ContrastConfig, PixelLabelsConfig
+from maskfree.method import Method, Partner, Source
+from maskfree.method_config import MethodConfig
+from maskfree.methods.clips4_config import ContrastConfig, PixelLabelsConfig
 from maskfree.methods.ovsegmentor_config import EntityConfig
-from maskfree.methods.vilseg import ClusterConfig
-from maskfree.nn.projection import ProjectionConfig
+from maskfree.methods.vilseg_config import ClusterConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
 from tiny import (

@@ -27,7 +27,7 @@ from torch.testing import assert_close
 from maskfree import hub
 from maskfree.cli import main
 from maskfree.convert import convert_ovsegmentor, official_names, ovsegmentor_config, read_released
-from maskfree.data.transforms import ViewConfig
+from maskfree.data.config import ViewConfig
 from maskfree.inference import Inference
 from maskfree.method import Method
 from maskfree.predict import Segmenter

@@ -12,7 +12,7 @@ from maskfree import hub
 from maskfree.cli import main
 from maskfree.convert import convert_clip
 from maskfree.inference import Inference
-from maskfree.nn.dense_clip import MASKCLIP, NACLIP
+from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
 from maskfree.types import Tokens
 from published_clip import clip_model, published
 

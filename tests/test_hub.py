@@ -14,9 +14,9 @@ from maskfree.bundled import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
 from maskfree.cli import main
 from maskfree.embeddings import embed
 from maskfree.inference import Inference
-from maskfree.nn.dense_clip import MASKCLIP, NACLIP
+from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
 from maskfree.nn.pretrained import FrozenBatchNorm
-from maskfree.text.prompts import TEMPLATES
+from maskfree.text.templates import TEMPLATES
 from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
 
 

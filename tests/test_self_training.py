@@ -11,10 +11,12 @@ from PIL import Image
 from torch.testing import assert_close
 
 from maskfree import checkpoint, hub
-from maskfree.learner import TrainConfig
 from maskfree.losses.pseudo_labels import confidence
-from maskfree.methods.student import Student, StudentConfig
-from maskfree.self_training import SelfTraining, link, pseudo_label, self_train, start
+from maskfree.methods.student import Student
+from maskfree.methods.student_config import StudentConfig
+from maskfree.run_settings import TrainConfig
+from maskfree.self_training import link, pseudo_label, self_train, start
+from maskfree.self_training_config import SelfTraining
 
 WORDS = ("grass", "sea/water", "red sofa")
 TRAIN = TrainConfig(steps=3, batch_size=2, warm_up_steps=1, log_every=1, save_every=2, accelerator="cpu", devices="1")
@@ -41,7 +43,7 @@ class Watched:
     def __init__(self):
         self.photos = []
 
-    def __call__(self, photos, name="", total=None):
+    def __call__(self, photos):
         self.photos = list(photos)
         return photos
 

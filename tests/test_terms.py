@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.losses.contrastive import image_to_text, info_nce
-from maskfree.terms import CrossConfig, follow
+from maskfree.terms import follow
+from maskfree.terms_config import CrossConfig
 
 
 def unit(*shape: int) -> torch.Tensor:

@@ -18,15 +18,17 @@ from torch.testing import assert_close
 from maskfree import resume
 from maskfree.cli import main
 from maskfree.data import shapes
-from maskfree.data.loader import DataConfig, Share, Stream, build_loader
+from maskfree.data.config import DataConfig
+from maskfree.data.loader import Share, Stream, build_loader
 from maskfree.hub import load
-from maskfree.learner import Learner, TrainConfig
+from maskfree.learner import Learner
 from maskfree.methods.ovsegmentor_config import MaskConfig
 from maskfree.monitor import Monitor
 from maskfree.processes import launch
 from maskfree.recipes import clips4_debug, ovsegmentor_debug, vilseg_debug
+from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.text.tokenize import Tokenizer
-from maskfree.train import Recipe, fit
+from maskfree.train import fit
 
 SMALL = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "save_every": 2, "log_every": 1, "accelerator": "cpu"}
 

@@ -14,21 +14,19 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from maskfree.data.config import ViewConfig
 from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.data.transforms import ViewConfig
-from maskfree.methods.clips4 import CLIPS4Config, SemanticConfig
-from maskfree.methods.clips4_views import PairConfig
-from maskfree.methods.groupvit import GroupViTConfig
-from maskfree.methods.maskclip import MaskCLIPConfig
-from maskfree.methods.ovsegmentor import OVSegmentorConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
-from maskfree.methods.student import StudentConfig, StudentViews
-from maskfree.methods.vilseg import ClusterConfig, ViLSeg, ViLSegConfig, VisionConfig
-from maskfree.nn.dense_clip import TRAINED, DenseClipConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.grouping_encoder import GroupingEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.methods.clips4_config import CLIPS4Config, PairConfig, SemanticConfig
+from maskfree.methods.groupvit_config import GroupViTConfig
+from maskfree.methods.maskclip_config import MaskCLIPConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.student_config import StudentConfig, StudentViews
+from maskfree.methods.vilseg import ViLSeg
+from maskfree.methods.vilseg_config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.nn.dense_clip_config import TRAINED, DenseClipConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.grouping_config import GroupingEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 
 TINY_IMAGE = ImageEncoderConfig(
     family="mobilenet_v2",

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dacite
 import torch
@@ -18,8 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from maskfree.method import Method, MethodConfig
+from maskfree.files import read_json
+from maskfree.method import Method
+from maskfree.method_config import MethodConfig
 from maskfree.optim import has_prefix
+from maskfree.run_settings import Storage
 from maskfree.text.tokenize import Tokenizer
 
 FORMAT = 1
@@ -39,8 +42,6 @@ _RANDOM_FILLS = {
     "kaiming_normal_",
     "orthogonal_",
 }
-
-Storage = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _swap(unfinished: Path, folder: Path) -> None:
 
 def _read_run(path: Path) -> dict[str, Any]:
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = read_json(path)
         if not isinstance(run, dict):
             raise ValueError("not an object")
         if run.get("format") != FORMAT:

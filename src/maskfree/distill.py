@@ -8,42 +8,43 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from maskfree import hub
 from maskfree.bundled import CLIPS, GROUPVITS, model_folder
 from maskfree.convert import convert_clip
+from maskfree.data.config import DataConfig
 from maskfree.data.images import find_photos
-from maskfree.data.loader import DataConfig
 from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.data.segment_preparation import SegmentPreparation
 from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.files import replace_text
-from maskfree.grouping.region_maps import SegmentConfig, check_installed, region_map
+from maskfree.distill_config import Distillation
+from maskfree.files import read_json, replace_text
+from maskfree.grouping.region_maps import check_installed, region_map
 from maskfree.inference import Inference
-from maskfree.learner import TrainConfig
-from maskfree.methods.clips4 import CLIPS4Config, CorrectionConfig, SemanticConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.methods.clips4_config import CLIPS4Config, CorrectionConfig, SemanticConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.predict import Segmenter
-from maskfree.progress import Watch, unwatched
 from maskfree.prototypes import PrototypeConfig, prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.resume import differences, settings_of
+from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.self_training import link, part_of
 from maskfree.teaching import prepare_teacher
-from maskfree.train import FREE_SETTINGS, Recipe, fit
+from maskfree.train import FREE_SETTINGS, fit
 
 log = logging.getLogger(__name__)
 
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
 RECORD = "distill.json"
+_MAX_RECORD_BYTES = 2**28  # the record names all photos
 _IMAGE_SIDES: dict[str, tuple[str, ...]] = {
     "ViLSegConfig": (),
     "CLIPS4Config": (),
@@ -54,59 +55,18 @@ _IMAGE_SIDES: dict[str, tuple[str, ...]] = {
 """Methods that can teach, each with the weights of its image side that a student cannot take."""
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """How a student is made."""
-
-    side_px: int | None = None
-    """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
-    segments: SegmentConfig = field(default_factory=SegmentConfig)
-    """How photos are cut into regions."""
-    top: int = 32
-    """Segments of the teacher, those likest to a class, whose mean is its prototype."""
-    num_unknown: int = 64
-    """Classes beside the words, which are found among the teacher's segments."""
-    weights: str | None = None
-    """Folder or Hugging Face name of the student's image encoder; None: the teacher's own encoder."""
-    family: Literal["mobilenet_v2", "resnet"] = "mobilenet_v2"
-    """Of those weights."""
-    width: int = 256
-    """Channels inside the pyramid head that goes on another encoder than the teacher's."""
-    output_stride: int = 16
-    """Pixels that a patch of such an encoder spans."""
-    crop_px: int = 224
-    """Side of the views that the student learns from; whole patches."""
-    grid: int = 28
-    """Embeddings along each side of a view that the losses see."""
-    workers: int = 2
-    """Processes that cut photos, and those that load them for training; 0: all in one process."""
-    train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
-    """How the student is trained; with an encoder or a head of its own all of it learns, the encoder at a tenth."""
-
-    def check(self) -> None:
-        """Make sure that the values make sense.
-
-        Raises:
-            ValueError: one of them does not.
-        """
-        self.train.check()
-        for name, least in (("top", 1), ("num_unknown", 0), ("width", 1), ("crop_px", 1), ("grid", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
-
-
 def distill(
     model: str | Path,
     words: Sequence[str],
     photos: Sequence[str],
     out: Path,
     settings: Distillation | None = None,
-    watch: Watch = unwatched,
+    watch: Callable[[str], Watch] = lambda name: iter,
 ) -> Path | None:
     """Train a student of MODEL on PHOTOS, and return the folder of its checkpoint, OUT/model; it takes any words.
 
     WORDS are the known classes of its training. PHOTOS are folders or shards. The same call goes on after a stop; None
-    if SIGINT or SIGTERM stopped the training. WATCH wraps the photos of each step to show progress.
+    if SIGINT or SIGTERM stopped the training. WATCH, given a step's name, wraps its photos to show progress.
 
     Raises:
         ValueError: OUT holds a run with other settings, the model cannot teach, or settings do not fit each other.
@@ -140,16 +100,16 @@ def distill(
 
 
 def _prepare(
-    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Watch
+    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Callable[[str], Watch]
 ) -> dict[str, str]:
     """Make what training reads, as far as it is not there; return where, by the names of the method's settings."""
     places = {name: out / name for name in ("segments", "teacher")} | {"prototypes": out / "prototypes.safetensors"}
     cutting = SegmentPreparation(sources, places["segments"], asdict(settings.segments), settings.workers)
-    cutting.run(partial(region_map, config=settings.segments), watch)
-    prepare_teacher(teacher, sources, places["teacher"], watch)
+    cutting.run(partial(region_map, config=settings.segments), lambda photos, _: watch("cutting")(photos))
+    prepare_teacher(teacher, sources, places["teacher"], watch("looking"))
     if not places["prototypes"].exists():
         config = PrototypeConfig(top=settings.top)
-        found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch)
+        found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch("clustering"))
         for name in lost:
             log.warning("no segment of the photos resembles %r most: its prototype is of something else", name)
         found.write(places["prototypes"])
@@ -163,7 +123,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
         ValueError: the teacher's method has no text or image side to take over, or the weights do not fit the family.
         OSError: the weights cannot be read.
     """
-    run = json.loads((model / "run.json").read_text(encoding="utf-8"))
+    run = read_json(model / "run.json")
     if run["method"] not in _IMAGE_SIDES:
         raise ValueError(f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}")
     left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
@@ -255,10 +215,7 @@ def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: 
     if not path.exists():
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    written = read_json(path, _MAX_RECORD_BYTES)
     free = [f"settings.{name}" for name in FREE_SETTINGS]
     if changed := [name for name in differences(written, record) if name not in free]:
         raise ValueError(f"{path.parent} was started with another {', '.join(changed)}: give another --out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +13,15 @@ from torch import nn
 
 from maskfree import checkpoint, methods
 from maskfree.bundled import CLIPS, GROUPVITS, PUBLISHED, model_folder
+from maskfree.files import read_json
 from maskfree.inference import AUTHORS_INFERENCE, Inference
-from maskfree.method import Method, MethodConfig
-from maskfree.methods.groupvit import GroupViTConfig
+from maskfree.method import Method
+from maskfree.method_config import MethodConfig
+from maskfree.methods.groupvit_config import GroupViTConfig
 from maskfree.methods.maskclip import published_clip, usual_view
 from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.predict import Segmenter
-from maskfree.text.prompts import AUTHORS_TEMPLATES
+from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer
@@ -101,7 +102,7 @@ def _kind_of_transformers(model: str | Path) -> str | None:
     if model in PUBLISHED:
         return "groupvit" if model in GROUPVITS else "clip"
     try:
-        settings = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        settings = read_json(Path(model) / "config.json")
     except (OSError, ValueError):
         return None
     kind = settings.get("model_type") if isinstance(settings, dict) else None

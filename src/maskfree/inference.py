@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from maskfree.refine import Refinement
+Refinement = Literal["none", "pamr", "crf"]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -12,82 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.distributed import all_gather, all_reduce, get_rank, get_world_size
 
-from maskfree import checkpoint
 from maskfree.data.loader import Loaded, Position, seed_of
 from maskfree.method import Method
 from maskfree.optim import check_prefixes, cosine, has_prefix, parameter_groups, polynomial
+from maskfree.run_settings import TrainConfig
 from maskfree.types import Batch
 
 SCHEDULES = {"cosine": cosine, "polynomial": polynomial}
 Report = dict[str, dict[str, Tensor]]  # losses and health, each by name
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a method is trained, whatever it is."""
-
-    steps: int = 1000
-    """Updates of the weights."""
-    batch_size: int = 64
-    """Photos per step, over all processes and accumulated parts."""
-    accumulate: int = 1
-    """Parts that a step's batch goes through in; each part is contrasted within itself only."""
-    learning_rate: float = 5e-4
-    """AdamW's rate after the warm-up."""
-    weight_decay: float = 0.04
-    """AdamW's decay of parameters with two axes or more; others do not decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's averaging of gradients and of their squares."""
-    warm_up_steps: int = 100
-    """Steps over which the rate rises."""
-    schedule: Literal["cosine", "polynomial"] = "cosine"
-    """How the rate falls afterwards, until the last step."""
-    final_rate: float = 0.0
-    """Share of the rate that is left at the last step."""
-    rates: tuple[tuple[str, float], ...] = ()
-    """Prefixes of parameters' names with a factor on the learning rate; the longest prefix wins."""
-    frozen: tuple[str, ...] = ()
-    """Prefixes of parameters that stay as they are for the first `frozen_steps` steps."""
-    frozen_steps: int = 0
-    """Steps for which `frozen` holds."""
-    clip_norm: float = 1.0
-    """Longest gradient, over all parameters; 0: any."""
-    average_decay: float = 0.0
-    """The shipped weights are an exponential moving average with this decay; 0: the last ones."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Numbers that the network computes with."""
-    accelerator: str = "auto"
-    """auto, cpu, cuda or mps."""
-    devices: str = "auto"
-    """Processes per machine; under torchrun, its own number counts."""
-    num_nodes: int = 1
-    """Machines; under torchrun, its own number counts."""
-    unused_parameters: bool = False
-    """Allow parameters that a loss does not reach when there are several processes (slower)."""
-    seed: int = 0
-    """All randomness follows from it."""
-    log_every: int = 20
-    """Steps between reports."""
-    save_every: int = 500
-    """Steps between saved states."""
-    storage: checkpoint.Storage = "float32"
-    """Numbers that the finished model is stored as."""
-
-    def check(self) -> None:
-        """Make sure that the values make sense.
-
-        Raises:
-            ValueError: one of them does not.
-        """
-        for name in ("steps", "batch_size", "accumulate", "num_nodes", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}, must be at least 1")
-        if not 0 <= self.final_rate <= 1:
-            raise ValueError(f"train.final_rate is {self.final_rate}, must be in [0, 1]")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"train.average_decay is {self.average_decay}, must be in [0, 1)")
-        if self.devices != "auto" and not self.devices.isdecimal():
-            raise ValueError(f"train.devices is {self.devices!r}, must be a number or auto")
 
 
 class Learner:

@@ -105,28 +105,3 @@ class Transform(ABC):
     @abstractmethod
     def collate(self, samples: Sequence[Any]) -> Batch:
         """Stack samples into a batch."""
-
-
-@dataclass(frozen=True)
-class MethodConfig(ABC):
-    """Plain values that describe a method; only `build` and `build_transform` read them."""
-
-    @abstractmethod
-    def build(self) -> Method:
-        """Make the method; pretrained weights are read if the config names them."""
-
-    @abstractmethod
-    def build_transform(self, tokenizer: Any) -> Transform:
-        """Make the per-sample transform; TOKENIZER is a `maskfree.text.tokenize.Tokenizer`."""
-
-    @abstractmethod
-    def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
-
-    @abstractmethod
-    def without_pretrained(self) -> MethodConfig:
-        """The same architecture with every value spelled out and no outside weights, as a checkpoint stores it."""
-
-    @abstractmethod
-    def for_inference(self) -> MethodConfig:
-        """`without_pretrained`, without the parts that only training uses; its tensors are a subset of the method's."""

@@ -24,7 +24,8 @@ from maskfree.inference import Inference
 from maskfree.method import Method
 from maskfree.refine import refine
 from maskfree.text.background import Background
-from maskfree.text.prompts import TEMPLATES, fill, mean_over_templates
+from maskfree.text.prompts import fill, mean_over_templates
+from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
 from maskfree.types import BACKGROUND, Segmentation, Tokens
 

@@ -5,8 +5,9 @@ Source: CLIP-S4 (CVPR 2023), section 3.2, "Target Class Prototypes".
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from maskfree.data.prototype_file import Prototypes
 from maskfree.data.teacher_maps import RECORD, TeacherMaps
+from maskfree.files import read_json
 from maskfree.grouping.prototypes import segments_of, top_prototypes
 from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.predict import Segmenter
-from maskfree.progress import Watch, unwatched
 
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
 _POOL = 8192  # segments kept for unknown classes to be drawn from
 
 
@@ -37,7 +39,7 @@ class PrototypeConfig:
 
 
 def prepare_prototypes(
-    segmenter: Segmenter, maps: TeacherMaps, config: PrototypeConfig | None = None, watch: Watch = unwatched
+    segmenter: Segmenter, maps: TeacherMaps, config: PrototypeConfig | None = None, watch: Watch = iter
 ) -> tuple[Prototypes, tuple[str, ...]]:
     """Find prototypes of SEGMENTER's words among the segments of the photos that MAPS, which it made, are of.
 
@@ -62,13 +64,13 @@ def prepare_prototypes(
     return Prototypes(names, phrases, known, pool), lost
 
 
-def segments(maps: TeacherMaps, num_segments: int, watch: Watch = unwatched) -> Float[Tensor, "m d"]:
+def segments(maps: TeacherMaps, num_segments: int, watch: Watch = iter) -> Float[Tensor, "m d"]:
     """Return the mean embeddings of the segments of all photos, unit norm.
 
     Raises:
         FileNotFoundError: there are no maps.
     """
-    return torch.cat([segments_of(embeddings, num_segments) for embeddings in watch(maps.all(), "clustering")])
+    return torch.cat([segments_of(embeddings, num_segments) for embeddings in watch(maps.all())])
 
 
 def phrases_of(segmenter: Segmenter) -> tuple[Float[Tensor, "p d"], tuple[int, ...]]:
@@ -95,7 +97,7 @@ def _check_teacher(segmenter: Segmenter, maps: TeacherMaps) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `maskfree prepare teacher` makes it")
     try:
-        made_by = json.loads(path.read_text(encoding="utf-8"))["weights_sha256"]
+        made_by = read_json(path)["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if made_by != segmenter.weights_hash:

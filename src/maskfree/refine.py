@@ -7,7 +7,7 @@ take the average of the scores of neighbours of its own colour; a dense CRF weig
 from __future__ import annotations
 
 from itertools import product
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-Refinement = Literal["none", "pamr", "crf"]
+from maskfree.inference import Refinement
 
 DILATIONS = (1, 2, 4, 8, 12, 24)  # in pixels, as TCL sets them
 CELL_PX = {"none": 1, "pamr": 4, "crf": 4}  # working resolution by kind: one score per cell of so many pixels a side

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from maskfree.files import replace_text
+from maskfree.files import read_json, replace_text
 
 _FORMAT = 1
 _KEPT = 2
@@ -75,10 +75,7 @@ def read_record(out: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged.
     """
-    try:
-        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{out / 'run.json'} is damaged: {error}") from error
+    record = read_json(out / "run.json")
     if not isinstance(record, dict) or "settings" not in record:
         raise ValueError(f"{out / 'run.json'} is not the record of a run: it has no settings")
     return record
@@ -136,7 +133,7 @@ def load_state(out: Path) -> tuple[int, dict[str, torch.Tensor]] | None:
     states = _states(out)
     if not states:
         return None
-    state = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
+    state = read_json(states[-1] / "state.json")
     if state["format"] != _FORMAT:
         raise ValueError(f"{states[-1]} has format {state['format']}; this version reads {_FORMAT}")
     return state["step"], load_file(states[-1] / "tensors.safetensors")

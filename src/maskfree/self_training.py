@@ -10,8 +10,8 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,74 +23,30 @@ from PIL import Image
 
 from maskfree import checkpoint, hub
 from maskfree.bundled import model_folder
-from maskfree.data.loader import DataConfig, seed_of
-from maskfree.files import replace_bytes, replace_text
+from maskfree.data.config import DataConfig
+from maskfree.data.loader import seed_of
+from maskfree.files import read_json, replace_bytes, replace_text
 from maskfree.inference import Inference
-from maskfree.learner import TrainConfig
 from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
-from maskfree.methods.student import Student, StudentConfig, StudentViews
-from maskfree.methods.vilseg import ViLSeg, ViLSegConfig
+from maskfree.methods.student import Student
+from maskfree.methods.student_config import StudentConfig, StudentViews
+from maskfree.methods.vilseg import ViLSeg
+from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.nn.deeplab import Corrected
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.predict import PhotoError, Segmenter
-from maskfree.progress import Watch, unwatched
 from maskfree.resume import differences
-from maskfree.train import Recipe, fit
+from maskfree.run_settings import Recipe
+from maskfree.self_training_config import SelfTraining
+from maskfree.train import fit
 
 log = logging.getLogger(__name__)
 
+Watch = Callable[[Sequence[Path]], Iterable[Path]]
 TEACHERS = {"ViLSegConfig": ViLSegConfig, "StudentConfig": StudentConfig}
 """Methods that can teach: they have an image encoder in `image.encoder` and a text embedder in `text`."""
 KNOWN_RATE = 0.1  # factor on the learning rate of the teacher's projection
-
-
-@dataclass(frozen=True)
-class SelfTraining:
-    """How a student is made."""
-
-    side_px: int = 448
-    """Shorter side of the photos as teacher and student see them."""
-    smooth: int | None = None
-    """Width in patches over which the teacher's scores are averaged; None: the model's own."""
-    presence: float | None = None
-    """Weight of how strongly a class shows to the teacher in the whole photo; None: the model's own."""
-    keep: float = 0.2
-    """Share of the teacher's labels to learn, those with the highest confidence."""
-    balance: float = 0.5
-    """1: keep that share of each class, 0: of all pixels together; between: thresholds between."""
-    weights: str | None = None
-    """Folder or Hugging Face name of the student's image encoder; None: the teacher's own."""
-    family: str = "mobilenet_v2"
-    """Of those weights, for example resnet."""
-    correct: bool = True
-    """Learn a correction of what the teacher says, with the teacher's own encoder; otherwise the head starts anew."""
-    output_stride: int = 16
-    """Pixels a patch of the student spans."""
-    crop_px: int = 224
-    """Side of the crops that the student learns from."""
-    workers: int = 1
-    """Data processes; 0 loads in the training process itself."""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=250,
-            batch_size=8,
-            learning_rate=1e-3,
-            weight_decay=1e-3,
-            warm_up_steps=20,
-            schedule="polynomial",
-            rates=(("image.encoder", 0.1),),
-            frozen=("image.encoder",),  # until the head makes sense; several times faster, too
-            frozen_steps=170,
-            average_decay=0.98,
-            devices="1",
-            precision="bf16-mixed",
-            save_every=100,
-            storage="int8",
-        )
-    )
-    """How the student is trained."""
 
 
 def self_train(
@@ -99,7 +55,7 @@ def self_train(
     photos: Sequence[Path],
     out: Path,
     settings: SelfTraining | None = None,
-    watch: Watch = unwatched,
+    watch: Watch = iter,
 ) -> Path | None:
     """Train a student of MODEL for WORDS on PHOTOS, and return the folder of its checkpoint, OUT/model.
 
@@ -175,7 +131,7 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
 
 
 def pseudo_label(
-    segmenter: Segmenter, photos: Sequence[Path], folder: Path, watch: Watch = unwatched
+    segmenter: Segmenter, photos: Sequence[Path], folder: Path, watch: Watch = iter
 ) -> Int64[np.ndarray, "k v"]:
     """Write SEGMENTER's labels with their confidence to FOLDER, a PNG for each photo; count pixels by both.
 
@@ -198,7 +154,7 @@ def pseudo_label(
     places = {photo: folder / f"{photo.stem}.png" for photo in photos}
     missing = [photo for photo in photos if not places[photo].is_file()]
     results = segmenter.segment_many(missing)
-    for photo in watch(missing, "labelling"):
+    for photo in watch(missing):
         result = next(results)
         if isinstance(result, PhotoError):
             log.warning("skipped %s: %s", photo, result.reason)
@@ -228,11 +184,7 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
-    try:
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), record)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if changed:
+    if changed := differences(read_json(path), record):
         raise ValueError(f"{folder} was made with another {', '.join(changed)}: give another folder")
 
 

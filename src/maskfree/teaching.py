@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.teacher_maps import RECORD, TeacherMaps
 from maskfree.embeddings import embed
-from maskfree.files import replace_text
+from maskfree.files import read_json, replace_text
 from maskfree.predict import Segmenter
-from maskfree.progress import Watch, unwatched
 from maskfree.resume import differences
 
 log = logging.getLogger(__name__)
+
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Seen:
     skipped: int  # could not be read
 
 
-def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched) -> Seen:
+def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = iter) -> Seen:
     """Write SEGMENTER's embeddings of each photo of SOURCES, whole, to OUT; what is there is kept.
 
     OUT/teacher.json records the model and how it saw the photos. Photos that cannot be read are left out.
@@ -49,7 +50,7 @@ def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, wat
     record |= {"inference": {name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")}}
     _check_record(out / RECORD, record)
     maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
-    for example in watch(examples, "looking"):
+    for example in watch(examples):
         counts[_see(segmenter, example, maps, seen)] += 1
     if not seen:
         raise ValueError(f"no photo of {', '.join(map(str, sources))} can be read")
@@ -84,9 +85,5 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     if not path.exists():
         replace_text(path, json.dumps(record, indent=2) + "\n")
         return
-    try:
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), record)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if changed:
+    if changed := differences(read_json(path), record):
         raise ValueError(f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskfree.losses.contrastive import image_to_text, info_nce, retrieval_accuracy
+from maskfree.losses.contrastive import retrieval_accuracy
 from maskfree.types import Losses
 
 Gather = Callable[[Tensor], Tensor]
@@ -53,22 +52,3 @@ class CrossTerm(nn.Module):
         """Keep the scale where its gradient still lives."""
         with torch.no_grad():
             self.log_scale.clamp_(max=self._max_log_scale)
-
-
-@dataclass(frozen=True)
-class CrossConfig:
-    """The contrast and its temperature. ViL-Seg prints `symmetric` False and names no temperature."""
-
-    weight: float = 1.0
-    symmetric: bool = True  # also text to image
-    initial_scale: float = 1 / 0.07  # 1 / temperature
-    max_scale: float = 100.0
-
-    def build(self) -> CrossTerm:
-        """Make the term."""
-        return CrossTerm(
-            weight=self.weight,
-            contrast=info_nce if self.symmetric else image_to_text,
-            initial_scale=self.initial_scale,
-            max_scale=self.max_scale,
-        )

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,43 +20,19 @@ from torch import Tensor
 from maskfree import checkpoint, resume
 from maskfree.bundled import model_folder
 from maskfree.data import shapes
-from maskfree.data.loader import DataConfig, Loaded, NoSamples, Position, Share, Stream, build_loader, seed_of
-from maskfree.inference import Inference
-from maskfree.learner import Learner, TrainConfig
-from maskfree.method import Method, MethodConfig, Transform
+from maskfree.data.config import DataConfig
+from maskfree.data.loader import Loaded, NoSamples, Position, Share, Stream, build_loader, seed_of
+from maskfree.learner import Learner
+from maskfree.method import Method, Transform
 from maskfree.monitor import Monitor
 from maskfree.processes import launch
+from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
 
 FREE_SETTINGS = ("train.log_every", "train.save_every")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Every setting of a run."""
-
-    name: str
-    """What the trained model calls itself."""
-    method: MethodConfig
-    """What is trained."""
-    data: DataConfig
-    """What it learns from."""
-    train: TrainConfig
-    """How."""
-    templates: tuple[str, ...] = ("a photo of a {}",)
-    """Prompts that the trained model puts class names into."""
-    inference: Inference = field(default_factory=Inference)
-    """How the trained model sees photos where nothing else is asked."""
-    init: str | None = None
-    """A model by name, a checkpoint's folder, or a finished run's with all that only training has: the run starts from
-    its weights and tokenizer."""
-    init_names: tuple[tuple[str, str], ...] = ()
-    """Prefixes of the names of those weights, each with what it is here."""
-    init_without: tuple[str, ...] = ()
-    """Prefixes of the names of those weights that are not taken."""
 
 
 def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:

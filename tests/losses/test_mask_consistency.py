@@ -10,16 +10,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.grouping.matching import match
-from maskfree.losses.mask_consistency import (
-    PAPER,
-    RELEASED,
-    chosen,
-    consistency,
-    learning_only,
-    mask_logits,
-    over_photos,
-    subgroups,
-)
+from maskfree.losses.mask_arithmetic import PAPER, RELEASED
+from maskfree.losses.mask_consistency import chosen, consistency, learning_only, mask_logits, over_photos, subgroups
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"

@@ -15,18 +15,18 @@ from maskfree import checkpoint
 from maskfree.data.prototype_file import Prototypes
 from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.method import Source
-from maskfree.methods.clips4 import (
+from maskfree.methods.clips4_config import (
     CLIPS4Config,
     ContrastConfig,
     CorrectionConfig,
     EmbeddingConfig,
+    PairConfig,
     PixelLabelsConfig,
     SemanticConfig,
 )
 from maskfree.methods.clips4_terms import Segments
-from maskfree.methods.clips4_views import PairConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes import clips4
 from maskfree.types import Batch, PairedViews
 from tiny import tiny_clips4_config, tiny_maskclip_config

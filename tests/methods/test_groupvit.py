@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree import checkpoint, hub
-from maskfree.data.transforms import ViewConfig
-from maskfree.methods.groupvit import GroupViT, GroupViTConfig
+from maskfree.data.config import ViewConfig
+from maskfree.methods.groupvit import GroupViT
+from maskfree.methods.groupvit_config import GroupViTConfig
 from maskfree.types import Batch, Tokens
 from published_scores import check_scores
 from shared_folder import SHARED

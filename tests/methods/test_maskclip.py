@@ -6,11 +6,13 @@ import transformers
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.maskclip import MaskCLIPConfig, maskclip_config, named_block, published_clip, usual_view
-from maskfree.methods.student import StudentConfig
-from maskfree.nn.dense_clip import MASKCLIP, NACLIP, PRESETS, TRAINED, VALUE_ONLY
-from maskfree.nn.text_encoders import TextEncoderConfig
-from maskfree.text.prompts import TEMPLATES, mean_over_templates
+from maskfree.methods.maskclip import maskclip_config, named_block, published_clip, usual_view
+from maskfree.methods.maskclip_config import MaskCLIPConfig
+from maskfree.methods.student_config import StudentConfig
+from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS, TRAINED, VALUE_ONLY
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.text.prompts import mean_over_templates
+from maskfree.text.templates import TEMPLATES
 from tiny import CAPTIONS, TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_maskclip_config, tiny_siglip_config
 
 

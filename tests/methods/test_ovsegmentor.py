@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.data.transforms import ViewConfig
-from maskfree.losses.mask_consistency import RELEASED
+from maskfree.data.config import ViewConfig
+from maskfree.losses.mask_arithmetic import RELEASED
 from maskfree.method import Partner, Source
 from maskfree.methods.ovsegmentor import OVSegmentor
 from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig

@@ -11,7 +11,8 @@ import torch
 from torch.testing import assert_close
 
 from maskfree.data import shapes
-from maskfree.data.loader import DataConfig, Share, Stream, build_loader
+from maskfree.data.config import DataConfig
+from maskfree.data.loader import Share, Stream, build_loader
 from maskfree.method import Partner, Source
 from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
 from maskfree.text.entities import EntitySet

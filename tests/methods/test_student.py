@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from maskfree.losses.pseudo_labels import IGNORE
 from maskfree.method import Source
-from maskfree.methods.student import Student, StudentViews, confident
+from maskfree.methods.student import Student, confident
+from maskfree.methods.student_config import StudentViews
 from maskfree.types import Batch
 from tiny import tiny_student_config
 

@@ -15,17 +15,18 @@ from torch.testing import assert_close
 
 from data.shard_files import jpeg, write_tar
 from maskfree import checkpoint
-from maskfree.data.loader import DataConfig
-from maskfree.learner import TrainConfig
+from maskfree.data.config import DataConfig
 from maskfree.method import Source
 from maskfree.methods import vilseg_views
-from maskfree.methods.vilseg import ViLSegConfig, VisionConfig
-from maskfree.methods.vilseg_words import WordsConfig, as_convolution, embed_tags, start_from_tags
+from maskfree.methods.vilseg_config import ViLSegConfig, VisionConfig, WordsConfig
+from maskfree.methods.vilseg_words import as_convolution, embed_tags, start_from_tags
 from maskfree.nn.pretrained import initialise_convolutions, read_classifier
-from maskfree.nn.projection import NearIdentity, ProjectionConfig
+from maskfree.nn.projection import NearIdentity
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.visual_words import VisualWords
+from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.text.tags import Tag
-from maskfree.train import Recipe, fit
+from maskfree.train import fit
 from maskfree.types import Batch
 from tiny import TINY_IMAGE, TINY_TEXT, tiny_vilseg_config
 

@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from maskfree.nn.clip_weights import renamed_clip
-from maskfree.nn.dense_clip import (
+from maskfree.nn.dense_clip import DenseClip
+from maskfree.nn.dense_clip_config import (
     CLEARCLIP,
     MASKCLIP,
     NACLIP,
@@ -15,7 +16,6 @@ from maskfree.nn.dense_clip import (
     SCLIP,
     TRAINED,
     VALUE_ONLY,
-    DenseClip,
     DenseClipConfig,
     LastBlock,
 )

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from maskfree.nn.encoders import ImageEncoderConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.pretrained import FrozenBatchNorm, fold_batch_norms
-from maskfree.nn.text_encoders import TextEncoderConfig
 from tiny import CAPTIONS, TINY_IMAGE, TINY_TEXT
 
 TRANSFORMER = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 32, "patch_size": 8}

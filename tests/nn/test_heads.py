@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.nn.cluster_head import ClusterHead
-from maskfree.nn.projection import DinoHead, ProjectionConfig
+from maskfree.nn.projection import DinoHead
+from maskfree.nn.projection_config import ProjectionConfig
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from maskfree.data.loader import DataConfig
-from maskfree.learner import TrainConfig
-from maskfree.methods.vilseg import ClusterConfig
+from maskfree.data.config import DataConfig
+from maskfree.methods.vilseg_config import ClusterConfig
 from maskfree.recipes import vilseg_debug
 from maskfree.reproduce import vilseg
 from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, Options, draw
+from maskfree.run_settings import TrainConfig
 from tiny import TINY_TEXT, tiny_vilseg_config
 
 

@@ -11,11 +11,10 @@ from PIL import Image
 
 from maskfree import checkpoint
 from maskfree.data.benchmarks import benchmark
-from maskfree.data.loader import DataConfig
+from maskfree.data.config import DataConfig
 from maskfree.evaluate.class_free import unknown_classes, with_unknown
 from maskfree.grouping.region_maps import SegmentConfig
-from maskfree.learner import TrainConfig
-from maskfree.methods.clips4 import PixelLabelsConfig, SemanticConfig
+from maskfree.methods.clips4_config import PixelLabelsConfig, SemanticConfig
 from maskfree.recipes import clips4_pocket
 from maskfree.reproduce import clips4
 from maskfree.reproduce.clips4 import Options, Study
@@ -38,7 +37,7 @@ from maskfree.reproduce.clips4_variants import (
     fold_measure,
     for_every_seed,
 )
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe, TrainConfig
 from tiny import tiny_clips4_config, tiny_vilseg_config
 
 CHANGES = {ablation.name: ablation.change for ablation in ABLATIONS}

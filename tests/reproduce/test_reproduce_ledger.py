@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from maskfree.learner import TrainConfig
 from maskfree.recipes import vilseg_debug
 from maskfree.reproduce.ledger import Ledger, read
+from maskfree.run_settings import TrainConfig
 
 HEAD = {"kind": "reproduce-x", "seed": 3, "model": None, "command": "maskfree reproduce x --data D"}
 

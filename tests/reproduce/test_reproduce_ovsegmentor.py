@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from maskfree.data import shapes
+from maskfree.data.config import DataConfig
 from maskfree.data.entity_index import EntityIndex
-from maskfree.data.loader import DataConfig
-from maskfree.learner import TrainConfig
 from maskfree.recipes import ovsegmentor_debug, ovsegmentor_released, vilseg_debug
 from maskfree.reproduce import ovsegmentor
 from maskfree.reproduce.ovsegmentor import Options, draw
@@ -33,6 +32,7 @@ from maskfree.reproduce.ovsegmentor_variants import (
     WORDS,
     cell,
 )
+from maskfree.run_settings import TrainConfig
 from tiny import tiny_groupvit_config
 
 CHANGES = {ablation.name: ablation.change for ablation in ABLATIONS}

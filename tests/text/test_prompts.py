@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.text.prompts import TEMPLATES, fill, mean_over_templates
+from maskfree.text.prompts import fill, mean_over_templates
+from maskfree.text.templates import TEMPLATES
 
 
 def test_every_set_of_templates_can_be_filled():

@@ -10,7 +10,6 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
-from maskfree.progress import Progress
 
 
 def distill(photos: Positional[tuple[str, ...]]) -> int:
@@ -24,9 +23,10 @@ def distill(photos: Positional[tuple[str, ...]]) -> int:
 
 def distill_with(arguments: Sequence[str]) -> int:
     """Parse what follows `distill`: the settings are those of a training, whose import takes seconds."""
+    from maskfree.cli.prepare_teacher import watch
     from maskfree.data.photo_sources import read_sources
-    from maskfree.distill import Distillation
     from maskfree.distill import distill as run
+    from maskfree.distill_config import Distillation
     from maskfree.text.vocabulary import Vocabulary
 
     def teach(
@@ -35,7 +35,6 @@ def distill_with(arguments: Sequence[str]) -> int:
         model: str = "pocket",
         out: Path = Path("runs/distilled"),
         settings: Annotated[Distillation, tyro.conf.arg(name="")] = Distillation(),  # noqa: B008 - frozen
-        quiet: bool = False,
     ) -> int:
         """Train a sharper student of a model on PHOTOS without labels; it takes any words, these and others.
 
@@ -45,13 +44,12 @@ def distill_with(arguments: Sequence[str]) -> int:
             model: The teacher: a model's name (see `maskfree models`), a checkpoint's folder, or that of a CLIP.
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
-            quiet: Do not show how far the preparation has come.
         """
         read_sources(photos)
         Vocabulary.parse(words)
         log_to_stderr()
         keep_freed_memory()
-        trained = run(model, words, photos, out, settings, Progress(quiet))
+        trained = run(model, words, photos, out, settings, watch)
         if trained is None:
             return INTERRUPTED
         told = ["--words", *words, "--model", str(trained)]

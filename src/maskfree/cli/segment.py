@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory
-from maskfree.progress import Progress
 
 
 def segment(
@@ -23,7 +21,6 @@ def segment(
     background: str = "none",
     templates: str = "",
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
-    quiet: bool = False,
 ) -> int:
     """Label every pixel of PHOTOS with one of WORDS: an index PNG, an overlay and a JSON sidecar for each photo.
 
@@ -35,7 +32,6 @@ def segment(
         background: none, threshold:T (pixels whose best cosine is below T) or words:wall,sky (words that compete).
         templates: Prompt set: plain, photo or ensemble; the model's own if empty.
         runtime: How the network is run.
-        quiet: Say nothing of photos that went well, nor how far it has come.
     """
     from maskfree.text.background import Background
     from maskfree.text.vocabulary import Vocabulary
@@ -55,9 +51,9 @@ def segment(
     loaded = hub.load(model, runtime.device)
     inference = replace(loaded.inference, side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
-    results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     num_bad = 0
-    for photo, stem, result in zip(photos, _stems(photos), results, strict=True):
+    for photo, stem, result in zip(photos, _stems(photos), segmenter.segment_many(photos), strict=True):
         if isinstance(result, PhotoError):
             complain(result.reason)
             num_bad += 1
@@ -65,8 +61,7 @@ def segment(
         files = result.save(out, stem)
         largest_first = sorted(result.areas().items(), key=lambda item: -item[1])
         areas = ", ".join(f"{name} {area:.1%}" for name, area in largest_first if area > 0)
-        if not quiet:  # not by a console of its own, which would write over the bar
-            sys.stdout.write(f"{photo}: {areas} -> {', '.join(map(str, files))}\n")
+        console.print(f"{photo}: {areas} -> {', '.join(map(str, files))}")
     return BAD_INPUT if num_bad else 0
 
 

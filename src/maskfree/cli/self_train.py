@@ -1,6 +1,7 @@
 """`maskfree self-train`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,6 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
-from maskfree.progress import Progress
 
 
 def self_train(benchmark: Positional[str]) -> int:
@@ -23,10 +23,12 @@ def self_train(benchmark: Positional[str]) -> int:
 
 def self_train_with(arguments: Sequence[str]) -> int:
     """Parse what follows `self-train`: the settings are those of a training, whose import takes seconds."""
+    from rich.progress import track
+
     from maskfree.data.benchmarks import benchmark as known
     from maskfree.data.images import find_photos
-    from maskfree.self_training import SelfTraining
     from maskfree.self_training import self_train as run
+    from maskfree.self_training_config import SelfTraining
 
     def teach(
         benchmark: Positional[str] = "",
@@ -36,7 +38,6 @@ def self_train_with(arguments: Sequence[str]) -> int:
         model: str = "pocket",
         out: Path = Path("runs/self-training"),
         settings: Annotated[SelfTraining, OmitArgPrefixes] = SelfTraining(),  # noqa: B008 - frozen
-        quiet: bool = False,
     ) -> int:
         """Train a student on what a model says of unlabelled photos: those of BENCHMARK, or of a folder.
 
@@ -48,7 +49,6 @@ def self_train_with(arguments: Sequence[str]) -> int:
             model: Name of the teacher, or folder of its checkpoint.
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
-            quiet: Do not show how far the labelling has come.
         """
         if bool(benchmark) == bool(photos):
             raise ValueError("give a benchmark, or --photos and --words")
@@ -63,7 +63,8 @@ def self_train_with(arguments: Sequence[str]) -> int:
             found = [Path(photo) for photo in find_photos([str(photos)])]
         log_to_stderr()
         keep_freed_memory()
-        trained = run(model, words, found, out, settings, Progress(quiet))
+        watch = partial(track, description="labelling", console=Console(stderr=True))
+        trained = run(model, words, found, out, settings, watch)
         if trained is None:
             return INTERRUPTED
         console = Console(highlight=False, markup=False, soft_wrap=True)

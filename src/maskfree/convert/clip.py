@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maskfree import checkpoint
-from maskfree.methods.maskclip import MaskCLIP, MaskCLIPConfig, named_block, published_clip, usual_view
+from maskfree.methods.maskclip import MaskCLIP, named_block, published_clip, usual_view
+from maskfree.methods.maskclip_config import MaskCLIPConfig
 from maskfree.nn.clip_weights import clip_architectures, is_resnet, renamed_clip
-from maskfree.nn.dense_clip import DenseClipConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.nn.dense_clip_config import DenseClipConfig
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 
 TOKENIZER = "openai/clip-vit-base-patch16"

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from maskfree import checkpoint
-from maskfree.data.transforms import ViewConfig
+from maskfree.data.config import ViewConfig
 from maskfree.inference import AUTHORS_INFERENCE
-from maskfree.methods.ovsegmentor import OVSegmentorConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig
-from maskfree.nn.grouping_encoder import GroupingEncoderConfig
+from maskfree.methods.ovsegmentor_config import EntityConfig, OVSegmentorConfig
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
-from maskfree.text.prompts import AUTHORS_TEMPLATES
+from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
 RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-stuff": 0.95}

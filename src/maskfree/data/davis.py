@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from maskfree.data.examples import PHOTO_SUFFIXES
+from maskfree.files import read_text
 
 VOID = 255  # in a mask of several objects: unknown
 _PHOTOS, _MASKS = "JPEGImages", "Annotations"
@@ -103,7 +104,7 @@ def _expand(root: Path, name: str) -> list[str]:
     listed = root / "ImageSets" / f"{name}.txt"
     if not listed.is_file():
         return [name]
-    firsts = [line.split()[0] for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    firsts = [line.split()[0] for line in read_text(listed).splitlines() if line.strip()]
     return [Path(first).parent.name if "/" in first else first for first in firsts]
 
 

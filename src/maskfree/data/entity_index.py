@@ -7,7 +7,6 @@ pair, and entities.arrow, the rows of each entity. pairs.parquet holds the same 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 
 from maskfree.data.examples import Example
 from maskfree.data.tar_members import member_at
+from maskfree.files import read_json
 
 FORMAT = "maskfree entity index 1"
 PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = (
@@ -28,6 +28,7 @@ PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = (
     "entities.txt",
     "index.json",
 )
+_MAX_SUMMARY_BYTES = 2**28  # it names all shards and entities
 _WHOLE = 2**24  # bytes up to which a shard's fingerprint covers all of it
 _SAMPLES, _SAMPLE = 64, 2**12  # of a larger one: so many pieces of so many bytes
 
@@ -170,7 +171,7 @@ def _summary(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no entity index in {str(folder)!r}: `maskfree prepare entities` makes one")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path, _MAX_SUMMARY_BYTES)
         if summary["format"] == FORMAT:
             return summary
     except (ValueError, KeyError, TypeError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from maskfree.data.entity_index import ENTITIES, ENTITY_LIST, FORMAT, PAIRS, ROWS, SUMMARY
+from maskfree.files import read_json
 
 _COUNTS = (
     "read",
@@ -45,7 +46,7 @@ class Part:
     def read(cls, part: Path) -> Part | None:
         """Return it, or None where PART is not finished."""
         path = cls.path(part)
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return cls(**read_json(path)) if path.exists() else None
 
 
 def merge(

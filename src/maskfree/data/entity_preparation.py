@@ -20,8 +20,11 @@ from typing import Any, Protocol
 from maskfree.data.caption_pairs import read_pairs
 from maskfree.data.entity_index import SUMMARY, fingerprint, key_hash
 from maskfree.data.entity_merging import Part, merge
-from maskfree.progress import Watch
+from maskfree.files import read_json, read_text
 
+_MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
+Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Passes an iterable on and shows how far it has come, under a name, of a number."""
 NounsOf = Callable[[str], Mapping[str, bool]]
 """Nouns of a caption, each with whether its place in the sentence is that of a noun."""
 
@@ -73,7 +76,7 @@ class Preparation:
         wanted = json.dumps({"shards": sorted(names), **settings}, indent=1)
         if self.unfinished.exists() and not resume:
             raise FileExistsError(f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it")
-        if record.exists() and record.read_text(encoding="utf-8") != wanted:
+        if record.exists() and read_text(record) != wanted:
             raise ValueError(
                 f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
             )
@@ -86,7 +89,7 @@ class Preparation:
         self._run(partial(_count_nouns, nouns_of=nouns_of), jobs, watch, "nouns")
         pairs, as_nouns = Counter(), Counter()
         for _, path in jobs:
-            for noun, (number, firm) in json.loads(path.read_text(encoding="utf-8")).items():
+            for noun, (number, firm) in read_json(path, _MAX_COUNTS_BYTES).items():
                 pairs[noun] += number
                 as_nouns[noun] += firm
         return pairs, as_nouns
@@ -123,7 +126,7 @@ class Preparation:
 def finished(out: Path) -> dict[str, Any] | None:
     """Return the summary of the index in OUT, if there is one."""
     path = out / SUMMARY
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path, _MAX_COUNTS_BYTES) if path.is_file() else None
 
 
 @contextmanager

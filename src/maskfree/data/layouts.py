@@ -20,6 +20,7 @@ from jaxtyping import Int16, Int32, UInt8
 from PIL import Image
 
 from maskfree.data.label_ids import IGNORE, NOTHING, identity
+from maskfree.files import read_text
 
 _GAP = re.compile(r"{(\w+)}")
 _MAT_NAME = "LabelMap"
@@ -131,7 +132,7 @@ class IndexMaps(Layout):
         """What fills the gaps of the paths, photo by photo."""
         if self.lists:
             path = next(root / name for name in self.lists if (root / name).exists())
-            names = path.read_text(encoding="utf-8").split()
+            names = read_text(path).split()
             if not names:
                 raise ValueError(f"{path} names no photo")
             return [{"name": name} for name in names]
@@ -147,7 +148,7 @@ class IndexMaps(Layout):
         """Compare the data set's own file of names with the values that are used here."""
         if self.legend is None or self.legend_names is None or not (root / self.legend).exists():
             return
-        lines = (root / self.legend).read_text(encoding="utf-8").splitlines()
+        lines = read_text(root / self.legend).splitlines()
         theirs = {value.strip(): name for value, _, name in (line.partition(":") for line in lines)}
         for value, name in self.legend_names.items():
             if "".join(theirs.get(value, "nothing").split()) != "".join(name.split()):

@@ -22,12 +22,13 @@ import numpy as np
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.segment_maps import SegmentMaps, encode_map
-from maskfree.files import replace_bytes, replace_text
-from maskfree.progress import Watch
+from maskfree.files import read_json, replace_bytes, replace_text
 
 SUMMARY = "segments.json"
 MapOf: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Makes the region map, 8 bits, of an RGB photo."""
+Watch: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
+"""Passes an iterable on and shows how far it has come, under a name."""
 _WAITING = 8  # photos read ahead for each process
 _FORMAT = 1
 
@@ -78,7 +79,7 @@ class SegmentPreparation:
         record = self.out / SUMMARY
         if record.exists():
             try:
-                before = json.loads(record.read_text(encoding="utf-8"))["settings"]
+                before = read_json(record)["settings"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{record} is damaged: remove {self.out} to start anew") from error
             now = json.loads(json.dumps(dict(self.settings)))

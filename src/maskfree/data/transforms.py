@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,16 +16,6 @@ Box = tuple[float, float, float, float]
 # Rec. 601 luma, and the chroma plane that a hue shift turns: rows are Y, I, Q.
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """The global view and the augmentations."""
-
-    side_px: int = 224
-    scale: tuple[float, float] = (0.4, 1.0)  # share of the photo's area
-    mirror: float = 0.5  # probability, of each view by itself
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
 
 
 def random_box(

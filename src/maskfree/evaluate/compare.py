@@ -20,6 +20,7 @@ from maskfree.evaluate.published import published_for
 from maskfree.evaluate.published import tables as published_tables
 from maskfree.evaluate.results import FORMAT, Row, read_row
 from maskfree.evaluate.tables import by_class, headings_of, score_cells, short_rule
+from maskfree.files import read_json
 from maskfree.text.background import Background
 
 NOT_RANKED = "as published, each by its own protocol; not ranked with the rows above"
@@ -108,12 +109,7 @@ def read_rows(files: Sequence[Path]) -> tuple[list[Row], dict[str, list[str]]]:
     """
     rows, skipped = [], {}
     for path in dict.fromkeys(files):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
-        except OSError as error:
-            raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+        content = read_json(path)
         reason = _no_row(content)
         if reason:
             skipped.setdefault(reason, []).append(path.name)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from maskfree.data.benchmarks import Benchmark
-from maskfree.inference import Inference
+from maskfree.inference import Inference, Refinement
 from maskfree.predict import Segmenter
-from maskfree.refine import Refinement
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
 from maskfree.types import BACKGROUND

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from maskfree.files import replace_text
+from maskfree.files import read_json, replace_text
 
 FORMAT = 2
 PACKAGES = ("maskfree", "torch", "transformers", "numpy", "Pillow")
@@ -77,7 +77,7 @@ def read_row(path: Path) -> Row:
         ValueError: the file is no row of this format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content.pop("format") != FORMAT or set(content) != {f.name for f in fields(Row)}:
             raise ValueError("other fields than this version's")
         return Row(**content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +23,8 @@ from maskfree.data.photo import read_photo
 from maskfree.evaluate.protocol import Protocol, candidates
 from maskfree.metrics import boundary_counts, confusion, scores, sweep_confusions
 from maskfree.predict import Segmenter
-from maskfree.progress import Watch, unwatched
+
+Watch = Callable[[Sequence[Sample]], Iterable[Sample]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     thresholds: Sequence[float] = (),
     boundaries: bool = False,
     team: Team = Team(),
-    watch: Watch = unwatched,
+    watch: Watch = iter,
 ) -> Tally:
     """Label SAMPLES with a SEGMENTER that is prepared for PROTOCOL, and compare at each photo's full size.
 

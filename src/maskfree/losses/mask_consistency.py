@@ -7,7 +7,6 @@ photo's groups, both on the patches of the first (`mask_logits`). Source: arXiv:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,39 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.losses.mask_arithmetic import PAPER, MaskArithmetic
 from maskfree.losses.precision import full_precision
 
 Match = Callable[[Tensor], Tensor]  # similarity (b k k) to the column of each row (b k)
 _LEAST = 1e-6  # of a mask's area or range, below which it is nothing
-
-
-@dataclass(frozen=True)
-class MaskArithmetic:
-    """How logits become masks, which masks belong together, and how their losses are averaged."""
-
-    side_px: int | None = None  # masks are enlarged bilinearly (corners aligned) to this square; None: patches
-    squash: Literal["sigmoid", "range"] = "sigmoid"  # how a prediction comes into [0, 1]; "range": least 0, largest 1
-    threshold: float = 0.65  # a target's sigmoid counts as 1 from here on
-    relative: bool = False  # the threshold is a share of the largest sigmoid of each mask
-    matched_by: Literal["cosine", "distance"] = "cosine"  # "distance": Euclidean, of maps of unit norm
-    matched_on: Literal["sigmoid", "logits"] = "sigmoid"  # the maps that are compared for that
-    joint: bool = False  # one Dice of all masks of a photo together, not the mean of one for each
-    smoothing: float = 0.0  # added to the numerator and the denominator of Dice, in patches (or pixels)
-    divide_by: Literal["photos", "masks"] = "photos"  # what the sum over photos is divided by
-
-
-PAPER = MaskArithmetic()
-RELEASED = MaskArithmetic(
-    side_px=224,
-    squash="range",
-    threshold=0.6,
-    relative=True,
-    matched_by="distance",
-    matched_on="logits",
-    joint=True,
-    smoothing=1.0,
-    divide_by="masks",
-)
 
 
 def subgroups(similarity: Float[Tensor, "b g"], count: int) -> Int[Tensor, "b k"]:

@@ -21,23 +21,10 @@ from maskfree.data.segment_maps import SegmentMaps
 from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.data.transforms import Box, blurred, crop, greyed, random_box, recolour
 from maskfree.method import Source, Transform
+from maskfree.methods.clips4_config import PairConfig
 from maskfree.types import Batch, PairedViews
 
 NO_REGION = 255
-
-
-@dataclass(frozen=True)
-class PairConfig:
-    """Two views of a photo and SimCLR's augmentations (arXiv:2002.05709, appendix A)."""
-
-    side_px: int = 224
-    scale: tuple[float, float] = (0.25, 1.0)  # share of the photo's area
-    mirror: float = 0.5  # probability, of each view by itself
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
-    recolour: float = 0.8  # probability
-    grey: float = 0.2  # probability
-    blur: float = 0.5  # probability
-    blur_px: tuple[float, float] = (0.1, 2.0)  # standard deviation
 
 
 class Sample(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.data.transforms import ViewConfig, crop, random_box, recolour
+from maskfree.data.config import ViewConfig
+from maskfree.data.transforms import crop, random_box, recolour
 from maskfree.losses.contrastive import info_nce, retrieval_accuracy
-from maskfree.method import Method, MethodConfig, Source, Transform
-from maskfree.nn.pretrained import Value, make_tower, plain_fields, read_configuration
+from maskfree.method import Method, Source, Transform
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 
@@ -111,77 +111,6 @@ class GroupViT(Method):
 
     def _embed_pooled(self, tokens: Tensor) -> Tensor:
         return F.normalize(self.tower.visual_projection(tokens.mean(1)), dim=-1)
-
-
-@dataclass(frozen=True)
-class GroupViTConfig(MethodConfig):
-    """Which GroupViT: the published ViT-S by default."""
-
-    weights: str | None = "nvidia/groupvit-gcc-yfcc"
-    """Folder or Hugging Face name; None is random."""
-    vision: dict[str, Value] = field(default_factory=dict)
-    """Overrides fields of transformers' GroupViTVisionConfig."""
-    text: dict[str, Value] = field(default_factory=dict)
-    """Overrides fields of transformers' GroupViTTextConfig."""
-    projections: dict[str, Value] = field(default_factory=dict)
-    """Overrides the other fields of transformers' GroupViTConfig."""
-    views: ViewConfig = field(default_factory=ViewConfig)
-    """What of a photo a training step sees."""
-
-    def build(self) -> GroupViT:
-        """Make the method; weights are read if named.
-
-        Raises:
-            FileNotFoundError: there are no such weights.
-            ValueError: a value or tensor does not fit, or the view does not divide into patches.
-        """
-        configuration = self._configuration()
-        side_px, patch_px = self.views.side_px, configuration.vision_config.patch_size
-        if side_px % patch_px:
-            raise ValueError(f"a view of {side_px} px does not divide into patches of {patch_px} px")
-        return GroupViT(make_tower("GroupViTModel", configuration, self.weights))
-
-    def build_transform(self, tokenizer: Tokenizer | None) -> GroupViTTransform:
-        """Make the view of a photo and draw a caption; photos without captions need no TOKENIZER.
-
-        Raises:
-            ValueError: TOKENIZER gives longer texts or more different tokens than the text encoder takes.
-        """
-        if tokenizer is not None:
-            text, given = self._configuration().text_config, (tokenizer.vocabulary_size, tokenizer.max_length)
-            if given[0] > text.vocab_size or given[1] > text.max_position_embeddings:
-                raise ValueError(
-                    f"the tokenizer has {given[0]} tokens and cuts texts at {given[1]}: the text encoder takes "
-                    f"{text.vocab_size} and {text.max_position_embeddings}"
-                )
-        return GroupViTTransform(tokenizer, self.views)
-
-    def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
-        if self.weights is None:
-            raise ValueError("no tokenizer: start from a checkpoint, or set weights")
-        return self.weights
-
-    def without_pretrained(self) -> GroupViTConfig:
-        """The same architecture with every value spelled out and no outside weights."""
-        configuration = self._configuration()
-        return replace(
-            self,
-            weights=None,
-            vision=plain_fields(configuration.vision_config),
-            text=plain_fields(configuration.text_config),
-            projections=plain_fields(configuration),
-        )
-
-    def for_inference(self) -> GroupViTConfig:
-        """`without_pretrained`: nothing of it is for training only."""
-        return self.without_pretrained()
-
-    def _configuration(self) -> Any:
-        whole: Any = read_configuration("GroupViTConfig", self.weights, self.projections)
-        whole.vision_config = read_configuration("GroupViTVisionConfig", self.weights, self.vision)
-        whole.text_config = read_configuration("GroupViTTextConfig", self.weights, self.text)
-        return whole
 
 
 class Sample(NamedTuple):

@@ -7,9 +7,8 @@ which this is also SCLIP, ClearCLIP, NACLIP and others. Differs: see the method'
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,20 +17,21 @@ from torch.nn import functional as F
 
 from maskfree.grouping.denoise import key_weights, smooth_by_keys, unlikely_classes
 from maskfree.inference import Inference
-from maskfree.method import Method, MethodConfig
+from maskfree.method import Method
+from maskfree.methods.maskclip_config import UNTRAINED, MaskCLIPConfig
 from maskfree.nn.clip_resnet import DenseClipResNet
-from maskfree.nn.clip_weights import model_type, read_text_end
-from maskfree.nn.dense_clip import MASKCLIP, PRESETS, TRAINED, DenseClip, DenseClipConfig, LastBlock
+from maskfree.nn.clip_weights import model_type
+from maskfree.nn.dense_clip import DenseClip
+from maskfree.nn.dense_clip_config import MASKCLIP, PRESETS, TRAINED, DenseClipConfig, LastBlock
 from maskfree.nn.embedders import TextEmbedder
-from maskfree.nn.pretrained import Value, read_configuration
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
-from maskfree.text.prompts import TEMPLATES
+from maskfree.nn.encoder_config import TextEncoderConfig, Value
+from maskfree.nn.pretrained import read_configuration
+from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer
-_UNTRAINED = "MaskCLIP is not trained: it labels with the weights of a CLIP; train a student of it (clips4)"
 
 
 class MaskCLIP(Method):
@@ -59,7 +59,7 @@ class MaskCLIP(Method):
         Raises:
             ValueError: always; there is nothing to train.
         """
-        raise ValueError(_UNTRAINED)
+        raise ValueError(UNTRAINED)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         """Embed texts; unit norm."""
@@ -98,74 +98,6 @@ class MaskCLIP(Method):
     def stride_px(self) -> int:
         """Pixels a patch spans on each side."""
         return self.image.stride_px
-
-
-@dataclass(frozen=True)
-class MaskCLIPConfig(MethodConfig):
-    """Which CLIP, and how it is read. `maskclip_config` makes one of published weights."""
-
-    image: DenseClipConfig = field(default_factory=DenseClipConfig)
-    """The image tower and its last block."""
-    text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
-    """The text tower, of the same family."""
-    text_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig(bias=False))
-    """CLIP's has no bias, SigLIP's has one."""
-    embed_dim: int = 512
-    """Of the space that both towers share."""
-    prompt_denoise: float | None = None
-    """Classes go that no patch is so sure of, in a softmax over the words; the published value is 0.5."""
-    key_smoothing: float | None = None
-    """Patches less sure than this take the mean of patches with like keys; the published value is 1, all patches."""
-
-    def build(self) -> MaskCLIP:
-        """Make the method; weights are read if named, those of the text projection where the text tower's are.
-
-        Raises:
-            FileNotFoundError: there are no such weights.
-            ValueError: a value or tensor does not fit, or the towers do not belong together.
-        """
-        for name, value in (("prompt_denoise", self.prompt_denoise), ("key_smoothing", self.key_smoothing)):
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}: it is a probability in (0, 1], or None")
-        if self.image.family.removesuffix("_resnet") != self.text.family:
-            raise ValueError(f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s")
-        image, encoder = self.image.build(), self.text.build()
-        if image.dim != self.embed_dim:
-            raise ValueError(f"embed_dim is {self.embed_dim}: the image tower's embeddings have {image.dim}")
-        projection = self.text_projection.build_for_vectors(encoder.channels, self.embed_dim)
-        method = MaskCLIP(
-            image=image,
-            text=TextEmbedder(encoder, projection),
-            prompt_denoise=self.prompt_denoise,
-            key_smoothing=self.key_smoothing,
-        )
-        if self.text.weights is not None:
-            weights, log_scale = read_text_end(self.text.weights, self.text.family)
-            projection.load_state_dict(weights)
-            method.log_scale.copy_(log_scale)
-        return method
-
-    def build_transform(self, tokenizer: Tokenizer | None) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            ValueError: always; there is nothing to train.
-        """
-        raise ValueError(_UNTRAINED)
-
-    def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name of the tokenizer that belongs to the text weights."""
-        if self.text.weights is None:
-            raise ValueError("no tokenizer: set weights of the text encoder that come with one")
-        return self.text.weights
-
-    def without_pretrained(self) -> MaskCLIPConfig:
-        """The same networks with every value spelled out and no outside weights."""
-        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained())
-
-    def for_inference(self) -> MaskCLIPConfig:
-        """`without_pretrained`: nothing of it is for training."""
-        return self.without_pretrained()
 
 
 def maskclip_config(source: str, last_block: str | None = None, padding: int | None = None) -> MaskCLIPConfig:

@@ -6,26 +6,16 @@ of the config.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.data.transforms import ViewConfig
-from maskfree.method import Method, MethodConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
+from maskfree.method import Method
 from maskfree.methods.ovsegmentor_terms import Asked, EntityTerm, MaskTerm
-from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
 from maskfree.nn.embedders import TextEmbedder
-from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder, GroupingEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
-from maskfree.terms import CrossConfig, CrossTerm
-from maskfree.text.entities import EntitySet
-from maskfree.text.prompts import TEMPLATES
-from maskfree.text.tokenize import Tokenizer
+from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
+from maskfree.terms import CrossTerm
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 
@@ -137,86 +127,3 @@ class OVSegmentor(Method):
         self.cross.after_step()
         if self.masks is not None:
             self.masks.after_step(self.image, (step + 1) / steps)
-
-
-@dataclass(frozen=True)
-class OVSegmentorConfig(MethodConfig):
-    """Everything that describes an OVSegmentor; the defaults are the paper's where it says something."""
-
-    image: GroupingEncoderConfig = field(default_factory=GroupingEncoderConfig)
-    text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(family="bert", pooling="last"))
-    tokenizer: str | None = "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
-    embed_dim: int = 256
-    image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    cross: CrossConfig = field(default_factory=CrossConfig)
-    entities: str = "ovsegmentor"  # the entity set: a shipped list, or a file with a `word: entity` a line
-    entity: EntityConfig | None = field(default_factory=EntityConfig)
-    masks: MaskConfig | None = field(default_factory=MaskConfig)
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(scale=(0.08, 1.0)))
-    observe_tokens: bool = False  # the projections' running statistics see all tokens, too: the released code's
-
-    def build(self) -> OVSegmentor:
-        """Make the method; pretrained weights are read if the config names them.
-
-        Raises:
-            ValueError: a view does not divide into patches.
-        """
-        image, text_encoder = self.image.build(), self.text.build()
-        if self.views.side_px % image.stride_px:
-            raise ValueError(f"a view of {self.views.side_px} px does not divide into patches of {image.stride_px} px")
-        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
-        entity = None
-        if self.entity is not None:
-            num_entities = len(EntitySet.read(self.entities).entities)
-            entity = self.entity.build(image.channels, text_encoder.channels, self.embed_dim, num_entities)
-        return OVSegmentor(
-            image=image,
-            image_projection=self.image_projection.build_for_vectors(image.channels, self.embed_dim),
-            text=text,
-            cross=self.cross.build(),
-            entity=entity,
-            masks=self.masks.build(image) if self.masks else None,
-            observe_tokens=self.observe_tokens,
-        )
-
-    def build_transform(self, tokenizer: Tokenizer | None) -> OVSegmentorTransform:
-        """Make the views and texts that the terms which are on need.
-
-        Raises:
-            ValueError: there is no TOKENIZER, or it gives longer texts or more different tokens than the text encoder
-                takes.
-        """
-        if tokenizer is None:
-            raise ValueError("OVSegmentor learns from captions, and the photos have none")
-        self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
-        entity = self.entity or EntityConfig()
-        return OVSegmentorTransform(
-            tokenizer=tokenizer,
-            entity_set=EntitySet.read(self.entities),
-            side_px=self.views.side_px,
-            scale=self.views.scale,
-            mirror=self.views.mirror,
-            jitter=self.views.jitter,
-            masking=entity.masking,
-            templates=TEMPLATES[entity.templates],
-            label_count=entity.num_labels if self.entity and self.entity.objective == "labels" else 0,
-            with_questions=self.entity is not None,
-            with_partner=self.masks is not None,
-        )
-
-    def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
-        source = self.tokenizer or self.text.weights
-        if source is None:
-            raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
-        return source
-
-    def without_pretrained(self) -> OVSegmentorConfig:
-        """The same architecture with every value spelled out and no outside weights."""
-        image, text = self.image.without_pretrained(), self.text.without_pretrained()
-        return replace(self, image=image, text=text, tokenizer=None)
-
-    def for_inference(self) -> OVSegmentorConfig:
-        """`without_pretrained`, without the terms that only training has."""
-        return replace(self.without_pretrained(), entity=None, masks=None)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+from maskfree.data.config import ViewConfig
+from maskfree.losses.mask_arithmetic import PAPER, MaskArithmetic
+from maskfree.method_config import MethodConfig
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.grouping_config import GroupingEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.terms_config import CrossConfig
+from maskfree.text.templates import TEMPLATES
 
-from maskfree.losses.mask_consistency import PAPER, MaskArithmetic
-from maskfree.methods.ovsegmentor_terms import (
-    Comparison,
-    CompletionTerm,
-    EntityTerm,
-    LabelsTerm,
-    MaskTerm,
-    WordsTerm,
-)
-from maskfree.nn.entity_decoder import EntityDecoder
-from maskfree.nn.grouping_encoder import GroupingEncoder
-from maskfree.nn.projection import ProjectionConfig
+if TYPE_CHECKING:
+    from maskfree.methods.ovsegmentor import OVSegmentor
+    from maskfree.methods.ovsegmentor_terms import EntityTerm, MaskTerm
+    from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
+    from maskfree.nn.grouping_encoder import GroupingEncoder
+    from maskfree.text.tokenize import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class EntityConfig:
         Raises:
             ValueError: words that are not entities cannot be guessed among the entities.
         """
+        from torch import nn
+
+        from maskfree.methods.ovsegmentor_terms import CompletionTerm, LabelsTerm, WordsTerm
+        from maskfree.nn.entity_decoder import EntityDecoder
+
         if self.objective == "labels":
             return LabelsTerm(weight=self.weight)
         if self.objective == "words_without_groups":
@@ -90,6 +96,8 @@ class MaskConfig:
         Raises:
             ValueError: the ratio lets no group, or more than all, take part.
         """
+        from maskfree.methods.ovsegmentor_terms import Comparison, MaskTerm
+
         count = round(self.ratio * image.num_groups)
         if not 1 <= count <= image.num_groups:
             raise ValueError(f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: it must be 1 or more")
@@ -107,3 +115,93 @@ class MaskConfig:
                 arithmetic=self.arithmetic,
             ),
         )
+
+
+@dataclass(frozen=True)
+class OVSegmentorConfig(MethodConfig):
+    """Everything that describes an OVSegmentor; the defaults are the paper's where it says something."""
+
+    image: GroupingEncoderConfig = field(default_factory=GroupingEncoderConfig)
+    text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(family="bert", pooling="last"))
+    tokenizer: str | None = "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
+    embed_dim: int = 256
+    image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    cross: CrossConfig = field(default_factory=CrossConfig)
+    entities: str = "ovsegmentor"  # the entity set: a shipped list, or a file with a `word: entity` a line
+    entity: EntityConfig | None = field(default_factory=EntityConfig)
+    masks: MaskConfig | None = field(default_factory=MaskConfig)
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(scale=(0.08, 1.0)))
+    observe_tokens: bool = False  # the projections' running statistics see all tokens, too: the released code's
+
+    def build(self) -> OVSegmentor:
+        """Make the method; pretrained weights are read if the config names them.
+
+        Raises:
+            ValueError: a view does not divide into patches.
+        """
+        from maskfree.methods.ovsegmentor import OVSegmentor
+        from maskfree.nn.embedders import TextEmbedder
+        from maskfree.text.entities import EntitySet
+
+        image, text_encoder = self.image.build(), self.text.build()
+        if self.views.side_px % image.stride_px:
+            raise ValueError(f"a view of {self.views.side_px} px does not divide into patches of {image.stride_px} px")
+        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
+        entity = None
+        if self.entity is not None:
+            num_entities = len(EntitySet.read(self.entities).entities)
+            entity = self.entity.build(image.channels, text_encoder.channels, self.embed_dim, num_entities)
+        return OVSegmentor(
+            image=image,
+            image_projection=self.image_projection.build_for_vectors(image.channels, self.embed_dim),
+            text=text,
+            cross=self.cross.build(),
+            entity=entity,
+            masks=self.masks.build(image) if self.masks else None,
+            observe_tokens=self.observe_tokens,
+        )
+
+    def build_transform(self, tokenizer: Tokenizer | None) -> OVSegmentorTransform:
+        """Make the views and texts that the terms which are on need.
+
+        Raises:
+            ValueError: there is no TOKENIZER, or it gives longer texts or more different tokens than the text encoder
+                takes.
+        """
+        from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
+        from maskfree.text.entities import EntitySet
+
+        if tokenizer is None:
+            raise ValueError("OVSegmentor learns from captions, and the photos have none")
+        self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
+        entity = self.entity or EntityConfig()
+        return OVSegmentorTransform(
+            tokenizer=tokenizer,
+            entity_set=EntitySet.read(self.entities),
+            side_px=self.views.side_px,
+            scale=self.views.scale,
+            mirror=self.views.mirror,
+            jitter=self.views.jitter,
+            masking=entity.masking,
+            templates=TEMPLATES[entity.templates],
+            label_count=entity.num_labels if self.entity and self.entity.objective == "labels" else 0,
+            with_questions=self.entity is not None,
+            with_partner=self.masks is not None,
+        )
+
+    def tokenizer_source(self) -> str:
+        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        source = self.tokenizer or self.text.weights
+        if source is None:
+            raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
+        return source
+
+    def without_pretrained(self) -> OVSegmentorConfig:
+        """The same architecture with every value spelled out and no outside weights."""
+        image, text = self.image.without_pretrained(), self.text.without_pretrained()
+        return replace(self, image=image, text=text, tokenizer=None)
+
+    def for_inference(self) -> OVSegmentorConfig:
+        """`without_pretrained`, without the terms that only training has."""
+        return replace(self.without_pretrained(), entity=None, masks=None)

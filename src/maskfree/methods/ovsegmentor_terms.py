@@ -15,15 +15,8 @@ from torch.nn import functional as F
 from maskfree.grouping.matching import match
 from maskfree.losses.contrastive import info_nce, retrieval_accuracy
 from maskfree.losses.entities import group_contrast, masked_language, multi_label_contrast
-from maskfree.losses.mask_consistency import (
-    MaskArithmetic,
-    chosen,
-    consistency,
-    learning_only,
-    mask_logits,
-    over_photos,
-    subgroups,
-)
+from maskfree.losses.mask_arithmetic import MaskArithmetic
+from maskfree.losses.mask_consistency import chosen, consistency, learning_only, mask_logits, over_photos, subgroups
 from maskfree.nn.embedders import TextEmbedder
 from maskfree.nn.entity_decoder import EntityDecoder
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder

@@ -7,7 +7,7 @@ teacher's embeddings of their names, which stay as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,17 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.data.transforms import recolour
 from maskfree.losses.pseudo_labels import IGNORE, best_of_synonyms, pixel_cross_entropy
-from maskfree.method import Method, MethodConfig, Source, Transform
-from maskfree.nn.deeplab import AtrousPyramid, Corrected
+from maskfree.method import Method, Source, Transform
+from maskfree.methods.student_config import StudentViews
 from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 _GREY = (128, 128, 128)
@@ -88,100 +85,6 @@ class Student(Method):
     def stride_px(self) -> int:
         """Pixels a patch spans on each side."""
         return self.image.encoder.stride_px
-
-
-@dataclass(frozen=True)
-class StudentViews:
-    """What of a photo the student sees in a step."""
-
-    crop_px: int = 224
-    """Side of the square that is cut out."""
-    side_px: int = 448
-    """Shorter side of the photo at zoom 1: what photos have at inference."""
-    zoom: tuple[float, float] = (0.5, 2.0)
-    """Least and largest; a photo smaller than the crop is padded, and the padding does not count."""
-    mirror: float = 0.5
-    """Probability."""
-    jitter: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.05)
-    """Of brightness, contrast, saturation and hue."""
-
-
-@dataclass(frozen=True)
-class StudentConfig(MethodConfig):
-    """Everything that describes a student."""
-
-    image: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig("mobilenet_v2", output_stride=16))
-    width: int = 256
-    """Channels inside DeepLab's head."""
-    dilations: tuple[int, ...] = (3, 6, 9)
-    """Distances, in patches, at which the head looks around."""
-    known: ProjectionConfig | None = None
-    """The teacher's projection of pixels, to which the head is added; None: the head is alone."""
-    text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
-    """The teacher's."""
-    text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    """The teacher's."""
-    embed_dim: int = 512
-    """The teacher's."""
-    synonyms: tuple[int, ...] = ()
-    """Number of phrases of each class that is learned."""
-    labels: str | None = None
-    """Folder of label maps, as `self_training.pseudo_label` writes them: one for each photo, by its stem."""
-    thresholds: tuple[int, ...] = ()
-    """Least confidence at which a label counts, for each class."""
-    scale: float = 20.0
-    """Inverse temperature of the softmax over the classes."""
-    views: StudentViews = field(default_factory=StudentViews)
-
-    def build(self) -> Student:
-        """Make the method; weights are read if the config names them.
-
-        Raises:
-            ValueError: the crop does not divide into patches.
-        """
-        encoder, text_encoder = self.image.build(), self.text.build()
-        if self.views.crop_px % encoder.stride_px:
-            raise ValueError(
-                f"views.crop_px {self.views.crop_px} does not divide into patches of {encoder.stride_px} px"
-            )
-        head = AtrousPyramid(channels=encoder.channels, width=self.width, dim=self.embed_dim, dilations=self.dilations)
-        projection: nn.Module = head
-        if self.known is not None:
-            projection = Corrected(self.known.build_for_pixels(encoder.channels, self.embed_dim), head)
-        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
-        return Student(
-            image=PixelEmbedder(encoder, projection),
-            text=text,
-            synonyms=self.synonyms,
-            dim=self.embed_dim,
-            scale=self.scale,
-        )
-
-    def build_transform(self, tokenizer: Any) -> StudentTransform:
-        """Make the views with their labels; the student needs no TOKENIZER for them.
-
-        Raises:
-            ValueError: there is no folder of labels, or not a threshold for each class.
-        """
-        if self.labels is None:
-            raise ValueError("the student learns from labels: name their folder in method.labels")
-        if len(self.thresholds) != len(self.synonyms):
-            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.synonyms)} classes")
-        return StudentTransform(Path(self.labels), self.thresholds, self.views)
-
-    def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
-        if self.text.weights is None:
-            raise ValueError("no tokenizer: start from a checkpoint, or set weights of the text encoder")
-        return self.text.weights
-
-    def without_pretrained(self) -> StudentConfig:
-        """The same architecture with every value spelled out and no outside weights."""
-        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), labels=None)
-
-    def for_inference(self) -> StudentConfig:
-        """`without_pretrained`, without the classes that only training compares with."""
-        return replace(self.without_pretrained(), synonyms=(), thresholds=())
 
 
 class Sample(NamedTuple):

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -22,7 +19,7 @@ from maskfree.nn.encoders import ImageEncoder
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.text_encoders import TextEncoder
 from maskfree.nn.visual_words import VisualWords
-from maskfree.text.tags import IMAGENET_TAGS, Tag, kinds_of, read_tags
+from maskfree.text.tags import Tag
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Losses, Tokens
 
@@ -94,50 +91,6 @@ class WordsTerm(nn.Module):
             "tags": for_tags * pixel_words(logs[:, :, :num_tags], tags),
         }
         return Losses(terms, {"word_scale": self.log_scale.detach().exp()})
-
-
-@dataclass(frozen=True)
-class WordsConfig:
-    """L_words. Not in the paper; needs a frozen text encoder, and image weights that come with a classifier."""
-
-    tags: str = "imagenet"
-    """The classifier's class names: "imagenet" for the 1,000 that come with the package, or a file of their format."""
-    nouns_weight: float = 0.5
-    """Of the captions' nouns."""
-    kinds_weight: float = 0.25
-    """Of the kinds of the tags."""
-    tags_weight: float = 0.25
-    """Of the tags themselves."""
-    initial_scale: float = 20.0
-    """1 / temperature of the choice among words."""
-    prior: float = 0.5
-    """How much of the words' log-frequency is added to the logits in training; 0: none, 1: all."""
-    pixels_per_photo: int = 64
-    """Pixels of each photo that are drawn per step."""
-    prompted: float = 0.5
-    """Share of the batches whose nouns are put into the prompt."""
-    prompt: str = "a photo of a {}"
-    """The prompt."""
-
-    def read(self) -> tuple[Tag, ...]:
-        """Read the tags."""
-        return read_tags(IMAGENET_TAGS if self.tags == "imagenet" else Path(self.tags))
-
-    def build(
-        self, encoder: ImageEncoder, classifier: nn.Linear, tags: Sequence[Tag], tag_features: Float[Tensor, "t c"]
-    ) -> WordsTerm:
-        """Make the term; the tagger is a copy of ENCODER with its CLASSIFIER."""
-        kinds = kinds_of(tags)
-        belongs = torch.tensor([[kind in tag.kinds for kind in kinds] for tag in tags]).float()
-        return WordsTerm(
-            tagger=Tagger(deepcopy(encoder), as_convolution(classifier)),
-            tag_features=tag_features,
-            kinds=belongs / belongs.sum(1, keepdim=True).clamp_min(1),
-            weights=(self.nouns_weight, self.kinds_weight, self.tags_weight),
-            initial_scale=self.initial_scale,
-            prior=self.prior,
-            pixels_per_photo=self.pixels_per_photo,
-        )
 
 
 def as_convolution(classifier: nn.Linear) -> nn.Conv2d:

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskfree.nn.dense_patches import DensePatches
+from maskfree.nn.encoder_config import Value
 from maskfree.nn.encoders import STATISTICS
-from maskfree.nn.pretrained import Value, freeze_batch_norms
+from maskfree.nn.pretrained import freeze_batch_norms
 
 _PX_A_PATCH = 32
 

@@ -10,7 +10,8 @@ from typing import Any
 import transformers
 from torch import Tensor
 
-from maskfree.nn.pretrained import Value, make_tower, read_configuration
+from maskfree.nn.encoder_config import Value
+from maskfree.nn.pretrained import make_tower, read_configuration
 
 _HEAD_WIDTH = 64  # of every published ViT of OpenAI; the tensors do not tell it
 _DROPPED = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}  # no weights

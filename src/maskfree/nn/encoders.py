@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskfree.nn.encoder_config import ImageEncoderConfig, Value
 from maskfree.nn.pretrained import (
-    Value,
     freeze_batch_norms,
     initialise_convolutions,
     make_tower,
@@ -132,73 +132,6 @@ _IMAGE_FAMILIES = {
 }
 
 
-@dataclass(frozen=True)
-class ImageEncoderConfig:
-    """Which image encoder: a family, changes to its defaults, and where weights come from.
-
-    `architecture` overrides fields of the family's transformers configuration; for timm it holds `name` and further
-    arguments of `timm.create_model`.
-    """
-
-    family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "timm"] = "vit"
-    architecture: dict[str, Value] = field(default_factory=dict)
-    weights: str | None = None  # folder or Hugging Face name; None is random
-    output_stride: int | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
-    statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
-
-    def build(self) -> ImageEncoder:
-        """Make the encoder; weights are read if named."""
-        if self.family == "timm":
-            return self._build_timm()
-        family = _IMAGE_FAMILIES[self.family]
-        configuration = read_configuration(family.configuration, self.weights, self._changes())
-        tower = make_tower(family.model, configuration, self.weights, **family.options)
-        freeze_batch_norms(tower)
-        if self.weights is None:
-            initialise_convolutions(tower)
-        channels, stride_px = family.measure(tower, configuration, self.output_stride)
-        return ImageEncoder(
-            tower=tower,
-            read=family.read,
-            channels=channels,
-            stride_px=stride_px,
-            statistics=self.statistics or family.statistics,
-        )
-
-    def without_pretrained(self) -> ImageEncoderConfig:
-        """The same network with every value spelled out and no outside weights."""
-        if self.family == "timm":
-            return replace(self, weights=None)
-        family = _IMAGE_FAMILIES[self.family]
-        configuration = read_configuration(family.configuration, self.weights, self._changes())
-        return replace(self, architecture=plain_fields(configuration), weights=None)
-
-    def _changes(self) -> dict[str, Value]:
-        """MobileNetV2 dilates by itself, by a field of its configuration."""
-        if self.family == "mobilenet_v2" and self.output_stride is not None:
-            return self.architecture | {"output_stride": self.output_stride}
-        return self.architecture
-
-    def _build_timm(self) -> ImageEncoder:
-        try:
-            import timm  # pyright: ignore[reportMissingImports] - an extra that drags in torchvision
-        except ImportError as error:
-            raise ValueError("the family timm needs the package timm: pip install maskfree[zoo]") from error
-        arguments: dict[str, Value] = {"features_only": True, "out_indices": [-1]} | self.architecture
-        if self.output_stride:
-            arguments["output_stride"] = self.output_stride
-        name = str(arguments.pop("name"))
-        tower = timm.create_model(name, checkpoint_path=self.weights or "", **arguments)
-        freeze_batch_norms(tower)
-        return ImageEncoder(
-            tower=tower,
-            read=_last_map,
-            channels=tower.feature_info.channels()[-1],
-            stride_px=tower.feature_info.reduction()[-1],
-            statistics=self.statistics or "imagenet",
-        )
-
-
 def _dilate_resnet(tower: Any, stride_px: int, wanted_px: int) -> int:
     """Turn strides of the last stages into dilation until a patch spans WANTED_PX; same weights, denser features.
 
@@ -221,3 +154,59 @@ def _dilate_resnet(tower: Any, stride_px: int, wanted_px: int) -> int:
                 if convolution.stride[0] > 1:
                     convolution.stride, spacing = (1, 1), dilation
     return wanted_px
+
+
+def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
+    """Make the encoder; weights are read if named."""
+    if config.family == "timm":
+        return _build_timm(config)
+    family = _IMAGE_FAMILIES[config.family]
+    configuration = read_configuration(family.configuration, config.weights, _changes(config))
+    tower = make_tower(family.model, configuration, config.weights, **family.options)
+    freeze_batch_norms(tower)
+    if config.weights is None:
+        initialise_convolutions(tower)
+    channels, stride_px = family.measure(tower, configuration, config.output_stride)
+    return ImageEncoder(
+        tower=tower,
+        read=family.read,
+        channels=channels,
+        stride_px=stride_px,
+        statistics=config.statistics or family.statistics,
+    )
+
+
+def spelled_out(config: ImageEncoderConfig) -> ImageEncoderConfig:
+    """The same network with every value spelled out and no outside weights."""
+    if config.family == "timm":
+        return replace(config, weights=None)
+    family = _IMAGE_FAMILIES[config.family]
+    configuration = read_configuration(family.configuration, config.weights, _changes(config))
+    return replace(config, architecture=plain_fields(configuration), weights=None)
+
+
+def _changes(config: ImageEncoderConfig) -> dict[str, Value]:
+    """MobileNetV2 dilates by itself, by a field of its configuration."""
+    if config.family == "mobilenet_v2" and config.output_stride is not None:
+        return config.architecture | {"output_stride": config.output_stride}
+    return config.architecture
+
+
+def _build_timm(config: ImageEncoderConfig) -> ImageEncoder:
+    try:
+        import timm  # pyright: ignore[reportMissingImports] - an extra that drags in torchvision
+    except ImportError as error:
+        raise ValueError("the family timm needs the package timm: pip install maskfree[zoo]") from error
+    arguments: dict[str, Value] = {"features_only": True, "out_indices": [-1]} | config.architecture
+    if config.output_stride:
+        arguments["output_stride"] = config.output_stride
+    name = str(arguments.pop("name"))
+    tower = timm.create_model(name, checkpoint_path=config.weights or "", **arguments)
+    freeze_batch_norms(tower)
+    return ImageEncoder(
+        tower=tower,
+        read=_last_map,
+        channels=tower.feature_info.channels()[-1],
+        stride_px=tower.feature_info.reduction()[-1],
+        statistics=config.statistics or "imagenet",
+    )

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
-Value = bool | int | float | str | list[int] | list[float] | list[str]
+from maskfree.nn.encoder_config import Value
 
 _BASE_FIELDS = frozenset(transformers.PreTrainedConfig().to_dict())
 

@@ -3,59 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.pyramid_pooling import PyramidPooling
 from maskfree.nn.visual_words import VisualWords
 
 _pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
 _VECTORS = {"near": "texts", "batchnorm_mlp": "vectors"}
-
-
-@dataclass(frozen=True)
-class ProjectionConfig:
-    """How features become embeddings.
-
-    As they are, by one linear map, by two with a GELU between or with a batch normalisation and a ReLU, by a linear map
-    of unit vectors that starts as the identity ("near"), or for pixels through visual words or with pyramid pooling.
-    """
-
-    kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words", "pyramid"] = "linear"
-    hidden: int = 2048  # width between the maps of "mlp", "batchnorm_mlp" and "pyramid"
-    num_words: int = 1000  # of "words"
-    bias: bool = True  # of "linear"; CLIP's projections have none
-
-    def build_for_pixels(self, channels: int, dim: int) -> nn.Module:
-        """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
-        if self.kind == "words":
-            return VisualWords(channels=channels, num_words=self.num_words, dim=dim)
-        if self.kind == "pyramid":
-            return PyramidPooling(channels=channels, width=self.hidden, dim=dim)
-        return self._build(_pointwise, channels, dim)
-
-    def build_for_vectors(self, channels: int, dim: int) -> nn.Module:
-        """Make the map of (*b, c) features to DIM."""
-        if self.kind == "batchnorm_mlp":
-            return BatchNormMlp(channels=channels, hidden=self.hidden, dim=dim)
-        return self._build(nn.Linear, channels, dim)
-
-    def _build(self, layer: Callable[[int, int], nn.Module], channels: int, dim: int) -> nn.Module:
-        if self.kind == "linear":
-            return layer(channels, dim) if self.bias else _without_bias(layer(channels, dim))
-        if self.kind == "mlp":
-            return nn.Sequential(layer(channels, self.hidden), nn.GELU(), layer(self.hidden, dim))
-        if self.kind in ("words", "pyramid") or (self.kind in _VECTORS and layer is not nn.Linear):
-            raise ValueError(f"the projection {self.kind!r} is for {_VECTORS.get(self.kind, 'pixels')} only")
-        if channels != dim:
-            raise ValueError(f"the projection {self.kind!r} keeps {channels} channels, but the embedding has {dim}")
-        return NearIdentity(dim) if self.kind == "near" else nn.Identity()
 
 
 def _without_bias(layer: nn.Module) -> nn.Module:
@@ -122,3 +82,31 @@ def _truncate(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+
+
+def project_pixels(config: ProjectionConfig, channels: int, dim: int) -> nn.Module:
+    """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
+    if config.kind == "words":
+        return VisualWords(channels=channels, num_words=config.num_words, dim=dim)
+    if config.kind == "pyramid":
+        return PyramidPooling(channels=channels, width=config.hidden, dim=dim)
+    return _build(config, _pointwise, channels, dim)
+
+
+def project_vectors(config: ProjectionConfig, channels: int, dim: int) -> nn.Module:
+    """Make the map of (*b, c) features to DIM."""
+    if config.kind == "batchnorm_mlp":
+        return BatchNormMlp(channels=channels, hidden=config.hidden, dim=dim)
+    return _build(config, nn.Linear, channels, dim)
+
+
+def _build(config: ProjectionConfig, layer: Callable[[int, int], nn.Module], channels: int, dim: int) -> nn.Module:
+    if config.kind == "linear":
+        return layer(channels, dim) if config.bias else _without_bias(layer(channels, dim))
+    if config.kind == "mlp":
+        return nn.Sequential(layer(channels, config.hidden), nn.GELU(), layer(config.hidden, dim))
+    if config.kind in ("words", "pyramid") or (config.kind in _VECTORS and layer is not nn.Linear):
+        raise ValueError(f"the projection {config.kind!r} is for {_VECTORS.get(config.kind, 'pixels')} only")
+    if channels != dim:
+        raise ValueError(f"the projection {config.kind!r} keeps {channels} channels, but the embedding has {dim}")
+    return NearIdentity(dim) if config.kind == "near" else nn.Identity()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.nn.pretrained import Value, make_tower, plain_fields, read_configuration
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.pretrained import make_tower, plain_fields, read_configuration
 from maskfree.types import Tokens
 
 
@@ -72,63 +73,6 @@ class TextEncoder(nn.Module):
         return self.pool(self.each(tokens), tokens)
 
 
-@dataclass(frozen=True)
-class TextEncoderConfig:
-    """Which text encoder, and which of its tokens stands for the text.
-
-    `pooling` "usual" is the last token of CLIP's transformer, [EOT], the mean over a BERT's, and the last place of a
-    SigLIP's, whose texts are filled up with `pad_token_id`; a BERT's "first" is [CLS], its "last" is [SEP].
-    """
-
-    family: Literal["clip", "bert", "siglip"] = "clip"
-    architecture: dict[str, Value] = field(default_factory=dict)  # overrides fields of transformers' configuration
-    weights: str | None = None  # folder or Hugging Face name; None is random
-    frozen: bool = False  # not trained; its features are kept per text
-    pooling: Literal["usual", "mean", "first", "last"] = "usual"
-
-    def build(self) -> TextEncoder:
-        """Make the encoder; weights are read if named."""
-        configuration = self._configuration()
-        if self.family == "bert":
-            tower = make_tower("BertModel", configuration, self.weights, add_pooling_layer=False)
-        elif self.family == "siglip":
-            tower = make_tower("SiglipTextModel", configuration, self.weights)
-            tower.head = nn.Identity()  # it is the projection, which is not this module's
-        else:
-            tower = make_tower("CLIPTextModel", configuration, self.weights)
-        filled = (configuration.max_position_embeddings, configuration.pad_token_id)
-        return TextEncoder(
-            tower=tower,
-            pool=_POOLS[_USUAL[self.family] if self.pooling == "usual" else self.pooling],
-            channels=configuration.hidden_size,
-            frozen=self.frozen,
-            filled=filled if self.family == "siglip" else None,
-        )
-
-    def check(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the encoder takes a tokenizer's output.
-
-        Raises:
-            ValueError: it knows fewer tokens, or takes shorter texts only.
-        """
-        configuration = self._configuration()
-        if vocabulary_size > configuration.vocab_size:
-            raise ValueError(f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}")
-        longest = configuration.max_position_embeddings
-        if max_length > longest:
-            raise ValueError(f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}")
-
-    def without_pretrained(self) -> TextEncoderConfig:
-        """The same network with every value spelled out and no outside weights."""
-        return replace(self, architecture=plain_fields(self._configuration()), weights=None)
-
-    def _configuration(self) -> Any:
-        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        without_dropout = still if self.family == "bert" else {"attention_dropout": 0.0}
-        name = _CONFIGURATIONS[self.family]
-        return read_configuration(name, self.weights, self.architecture | (without_dropout if self.frozen else {}))
-
-
 def _mean_of_tokens(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
     weight = tokens.mask[:, :, None].to(hidden.dtype)
     return (hidden * weight).sum(1) / weight.sum(1)
@@ -150,3 +94,49 @@ def _last_place(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor,
 _POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token, "place": _last_place}
 _USUAL = {"bert": "mean", "clip": "last", "siglip": "place"}
 _CONFIGURATIONS = {"bert": "BertConfig", "clip": "CLIPTextConfig", "siglip": "SiglipTextConfig"}
+
+
+def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
+    """Make the encoder; weights are read if named."""
+    configuration = _configuration(config)
+    if config.family == "bert":
+        tower = make_tower("BertModel", configuration, config.weights, add_pooling_layer=False)
+    elif config.family == "siglip":
+        tower = make_tower("SiglipTextModel", configuration, config.weights)
+        tower.head = nn.Identity()  # it is the projection, which is not this module's
+    else:
+        tower = make_tower("CLIPTextModel", configuration, config.weights)
+    filled = (configuration.max_position_embeddings, configuration.pad_token_id)
+    return TextEncoder(
+        tower=tower,
+        pool=_POOLS[_USUAL[config.family] if config.pooling == "usual" else config.pooling],
+        channels=configuration.hidden_size,
+        frozen=config.frozen,
+        filled=filled if config.family == "siglip" else None,
+    )
+
+
+def spelled_out(config: TextEncoderConfig) -> TextEncoderConfig:
+    """The same network with every value spelled out and no outside weights."""
+    return replace(config, architecture=plain_fields(_configuration(config)), weights=None)
+
+
+def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: int) -> None:
+    """See that the encoder takes a tokenizer's output.
+
+    Raises:
+        ValueError: it knows fewer tokens, or takes shorter texts only.
+    """
+    configuration = _configuration(config)
+    if vocabulary_size > configuration.vocab_size:
+        raise ValueError(f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}")
+    longest = configuration.max_position_embeddings
+    if max_length > longest:
+        raise ValueError(f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}")
+
+
+def _configuration(config: TextEncoderConfig) -> Any:
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    without_dropout = still if config.family == "bert" else {"attention_dropout": 0.0}
+    name = _CONFIGURATIONS[config.family]
+    return read_configuration(name, config.weights, config.architecture | (without_dropout if config.frozen else {}))

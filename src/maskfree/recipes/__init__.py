@@ -18,7 +18,7 @@ from maskfree.recipes.ovsegmentor import (
     ovsegmentor_released_masks,
 )
 from maskfree.recipes.vilseg import vilseg, vilseg_debug, vilseg_pocket, vilseg_pocket_clusters
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from maskfree.data.loader import DataConfig
+from maskfree.data.config import DataConfig
 from maskfree.inference import Inference
-from maskfree.learner import TrainConfig
-from maskfree.methods.clips4 import (
+from maskfree.methods.clips4_config import (
     CLIPS4Config,
     ContrastConfig,
     CorrectionConfig,
+    PairConfig,
     PixelLabelsConfig,
     SemanticConfig,
 )
-from maskfree.methods.clips4_views import PairConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
-from maskfree.text.prompts import TEMPLATES
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe, TrainConfig
+from maskfree.text.templates import TEMPLATES
 
 
 def clips4() -> Recipe:

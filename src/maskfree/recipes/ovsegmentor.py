@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from maskfree.data.loader import DataConfig
-from maskfree.data.transforms import ViewConfig
+from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.inference import AUTHORS_INFERENCE
-from maskfree.learner import TrainConfig
-from maskfree.losses.mask_consistency import RELEASED
-from maskfree.methods.ovsegmentor import OVSegmentorConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.grouping_encoder import GroupingEncoderConfig
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.losses.mask_arithmetic import RELEASED
+from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.grouping_config import GroupingEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
-from maskfree.terms import CrossConfig
-from maskfree.text.prompts import TEMPLATES
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe, TrainConfig
+from maskfree.terms_config import CrossConfig
+from maskfree.text.templates import TEMPLATES
 
 PAIRS = 4_300_000  # of CC12M, with an entity: CC4M
 HEAD = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from maskfree.data.loader import DataConfig
-from maskfree.data.transforms import ViewConfig
+from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.inference import Inference
-from maskfree.learner import TrainConfig
-from maskfree.methods.vilseg import ClusterConfig, ViLSegConfig, VisionConfig
-from maskfree.methods.vilseg_words import WordsConfig
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.pretrained import Value
-from maskfree.nn.projection import ProjectionConfig
-from maskfree.nn.text_encoders import TextEncoderConfig
+from maskfree.methods.vilseg_config import ClusterConfig, ViLSegConfig, VisionConfig, WordsConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig, Value
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
-from maskfree.terms import CrossConfig
-from maskfree.text.prompts import TEMPLATES
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe, TrainConfig
+from maskfree.terms_config import CrossConfig
+from maskfree.text.templates import TEMPLATES
 
 
 def vilseg() -> Recipe:

@@ -11,7 +11,7 @@ from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate.class_free import unknown_classes
 from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
 from maskfree.evaluate.protocol import Protocol
-from maskfree.methods.clips4 import CLIPS4Config, PixelLabelsConfig
+from maskfree.methods.clips4_config import CLIPS4Config, PixelLabelsConfig
 from maskfree.reproduce.clips4_figures import ProbeFigure
 from maskfree.reproduce.directions import Direction
 from maskfree.reproduce.ledger import Measure, bare

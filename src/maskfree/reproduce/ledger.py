@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rich.progress import track
 
 from maskfree import hub
 from maskfree.data.benchmarks import Sample, benchmark
 from maskfree.evaluate.class_free import with_unknown
 from maskfree.evaluate.protocol import Protocol
 from maskfree.evaluate.results import FORMAT, write_json
+from maskfree.evaluate.tally import Watch
 from maskfree.evaluate.zero_shot import Work, measure
+from maskfree.files import read_json
 from maskfree.predict import Segmenter
-from maskfree.progress import Progress, Watch
 from maskfree.resume import differences, settings_of
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe
 
 Samples = Mapping[str, Sequence[Sample]]
 _PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "prototypes")
@@ -91,7 +94,7 @@ class Ledger:
         self._settings = {"recipe": _portable(settings_of(recipe))} | dict(settings)
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}
         if path.exists():
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             old = content["settings"] | {"recipe": _portable(_completed(content["settings"]["recipe"], recipe))}
             if other := differences(old, self._settings):
                 raise ValueError(f"{path} holds rows of another {', '.join(other)}: choose another --results")
@@ -106,7 +109,7 @@ class Ledger:
             for chosen in variant.measures:
                 if (variant.name, chosen.name) not in self.rows:
                     segmenter = hub.load(variant.model(), device)
-                    watch = Progress(title=f"{variant.name}, {chosen.name}")
+                    watch = partial(track, description=f"{variant.name}, {chosen.name}", transient=True)
                     row = chosen.row(segmenter, samples, command, watch)
                     parameters = sum(p.numel() for p in segmenter.method.parameters())
                     self._add(variant.name, chosen.name, {"parameters": parameters} | row)
@@ -121,7 +124,7 @@ def read(results: Path, kind: str, model: str | None = None) -> list[dict[str, A
 
     With MODEL those of what was made from this model, not those of the study's own trainings.
     """
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob(f"{kind}-*.json"))]
+    contents = [read_json(path) for path in sorted(results.glob(f"{kind}-*.json"))]
     chosen = [content for content in contents if content.get("model") == model]
     return [row | {"seed": content["seed"]} for content in chosen for row in content["rows"]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate.protocol import DEFAULT_THRESHOLD, groupvit
-from maskfree.methods.ovsegmentor import OVSegmentorConfig
+from maskfree.methods.ovsegmentor_config import OVSegmentorConfig
 from maskfree.reproduce.directions import Direction
 from maskfree.reproduce.ledger import Measure, bare
 

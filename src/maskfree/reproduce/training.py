@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maskfree.train import Recipe, fit
+from maskfree.run_settings import Recipe
+from maskfree.train import fit
 
 
 class Stopped(KeyboardInterrupt):

@@ -12,21 +12,22 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 
 from maskfree.bundled import model_folder
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate import charts
 from maskfree.evaluate.protocol import DEFAULT_THRESHOLD, Protocol
-from maskfree.methods.vilseg import ViLSegConfig
-from maskfree.progress import Progress
+from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.recipes import vilseg_pocket
 from maskfree.reproduce.directions import Direction, found, tables
 from maskfree.reproduce.ledger import Ledger, Measure, Variant, bare, read
 from maskfree.reproduce.options import StudyOptions
 from maskfree.reproduce.training import Stopped
 from maskfree.reproduce.vilseg_study import Heads, Study
-from maskfree.self_training import SelfTraining, self_train
-from maskfree.train import Recipe
+from maskfree.run_settings import Recipe
+from maskfree.self_training import self_train
+from maskfree.self_training_config import SelfTraining
 
 KIND = "reproduce-vilseg"
 CLUSTERS = (5, 10, 15, 20, 25, 35)
@@ -208,7 +209,8 @@ def _student(teacher: Path, out: Path, options: Options, seed: int) -> Path:
         seed=seed,
     )
     photos = [sample.photo for sample in train.samples(options.data)]
-    found = self_train(teacher, train.words(), photos, out, replace(settings, train=schedule), Progress())
+    watch = partial(track, description="pseudo labels", transient=True)
+    found = self_train(teacher, train.words(), photos, out, replace(settings, train=schedule), watch)
     if found is None:
         raise Stopped
     return found

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from maskfree import checkpoint
 from maskfree.data.loader import NoSamples, Share, Stream, build_loader, seed_of
-from maskfree.methods.vilseg import ViLSeg, ViLSegConfig
+from maskfree.methods.vilseg import ViLSeg
+from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.methods.vilseg_terms import unflip
 from maskfree.optim import cosine, parameter_groups
 from maskfree.reproduce.training import trained
+from maskfree.run_settings import Recipe
 from maskfree.text.tokenize import Tokenizer
-from maskfree.train import Recipe
 
 PIXELS_PER_PHOTO = 64
 PIXELS_PER_STEP = (32, 8, 8)  # of a head's training, in the shape of a batch of maps

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from maskfree.files import read_text
 from maskfree.text.lexicon import grammar, inflections, noun_lemma, word_tag
 
 _CLASSES = Path(__file__).parents[1] / "data" / "classes"
@@ -78,10 +79,7 @@ class EntitySet:
         path = shipped.get(source) or Path(source)
         if not path.is_file():
             raise FileNotFoundError(f"no entity list {source!r}: give {', '.join(shipped)} or a file")
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"the entity list {source!r} is not UTF-8") from error
+        lines = read_text(path).splitlines()
         try:
             return cls(tuple(_pair(line) for line in lines))
         except ValueError as error:

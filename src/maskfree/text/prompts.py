@@ -8,28 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.text.templates import IMAGENET_TEMPLATES, SCENE_TEMPLATES
-
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "plain": ("{}",),
-    "photo": ("a photo of a {}",),
-    "ensemble": (
-        "a photo of a {}",
-        "a photo of the {}",
-        "there is a {} in the picture",
-        "a {} outdoors",
-        "a close view of a {}",
-        "a {} in the background",
-        "someone next to a {}",
-    ),
-    "imagenet": IMAGENET_TEMPLATES,
-    "maskclip": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES),
-    "siglip": ("this is a photo of {}.",),
-}
-
-AUTHORS_TEMPLATES = ("a photo of a {}.",)
-"""As the code of GroupViT and OVSegmentor prompts class names."""
-
 
 def fill(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
     """Put each phrase into each template; all texts of the first phrase come first.

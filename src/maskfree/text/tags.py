@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskfree.files import read_text
 from maskfree.text.vocabulary import MAX_CHARACTERS
 
 IMAGENET_TAGS = Path(__file__).parents[1] / "data" / "classes" / "imagenet_tags.txt"
@@ -29,7 +30,7 @@ def read_tags(path: Path) -> tuple[Tag, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"no tags file {path}")
     tags = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         names, _, kinds = line.partition("\t")
         tag = Tag(_split(names, ","), _split(kinds, "/"))
         if not tag.names or max(map(len, tag.names)) > MAX_CHARACTERS:

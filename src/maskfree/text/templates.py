@@ -20,3 +20,23 @@ SCENE_TEMPLATES = (
     "this is one {} in the scene.",
 )
 """Source: arXiv:2104.13921, as released; MaskCLIP (arXiv:2112.01071) takes them over."""
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "plain": ("{}",),
+    "photo": ("a photo of a {}",),
+    "ensemble": (
+        "a photo of a {}",
+        "a photo of the {}",
+        "there is a {} in the picture",
+        "a {} outdoors",
+        "a close view of a {}",
+        "a {} in the background",
+        "someone next to a {}",
+    ),
+    "imagenet": IMAGENET_TEMPLATES,
+    "maskclip": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES),
+    "siglip": ("this is a photo of {}.",),
+}
+
+AUTHORS_TEMPLATES = ("a photo of a {}.",)
+"""As the code of GroupViT and OVSegmentor prompts class names."""

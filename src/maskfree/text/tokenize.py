@@ -9,8 +9,10 @@ import tokenizers
 import torch
 import transformers
 
+from maskfree.files import read_text
 from maskfree.types import Tokens
 
+_MAX_BYTES = 2**27  # of tokenizer.json
 _MASK_NAMES = ("[MASK]", "<mask>")
 _PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 
@@ -103,8 +105,9 @@ class Tokenizer:
 def _read(path: Path) -> tokenizers.Tokenizer:
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer file {path}")
+    text = read_text(path, _MAX_BYTES)
     try:
-        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a tokenizer file: {reason}") from error
