@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from maskfree import cli, hub
-from maskfree.cli.segment import _stems
+from maskfree.cli.segment import _plan_stems
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -107,9 +109,145 @@ def test_photos_of_one_stem_do_not_overwrite_each_other(segment: Run, meadow: Pa
     assert names == {"meadow.json": "meadow.jpg", "meadow-2.json": "meadow.png"}
 
 
-def test_stems_are_never_the_same():
+def test_stems_are_never_the_same(tmp_path: Path):
     photos = [Path(name) for name in ("a/x.jpg", "b/x.jpg", "x-2.jpg", "X.png", "y.jpg", "x-2.gif")]
-    assert _stems(photos) == ["x", "x-3", "x-2", "X-4", "y", "x-2-2"]
+    assert _plan_stems(photos, tmp_path) == ["x", "x-3", "x-2", "X-4", "y", "x-2-2"]
+
+
+def test_a_photo_beside_its_results_stays(segment: Run, tmp_path: Path, photo):
+    """The map of photo.png would be photo.png: it gets another name, which is said, and again in a second run."""
+    photo((40, 30)).save(tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    for _ in range(2):
+        status, out, error = segment("photo.png", "--words", "dog", "sky", "--out", ".")
+        assert status == 0
+        assert "photo-2.png" in out
+        assert error.startswith("maskfree: note: photo.png: its results are named photo-2.*") and error.count("\n") == 1
+    assert (tmp_path / "photo.png").read_bytes() == before
+    assert {path.name for path in tmp_path.glob("photo*")} == {
+        "photo.png",
+        "photo-2.png",
+        "photo-2.overlay.png",
+        "photo-2.json",
+    }
+
+
+@pytest.mark.parametrize("make", ["other_case", "symlink", "hard_link", "link_to_folder", "dots"])
+def test_a_photo_is_known_under_every_name(segment: Run, tmp_path: Path, photo, make: str):
+    """The results of one photo would be written where the run's other photo is, by another spelling of its path."""
+    (tmp_path / "album").mkdir()
+    photo((40, 30)).save(tmp_path / "meadow.jpg")
+    album = tmp_path / "album" / "meadow.png"
+    photo((30, 40)).save(album)
+    before = album.read_bytes()
+    given, out = album, "album"
+    if make == "other_case":
+        given = given.rename(given.with_name("MEADOW.PNG"))
+    elif make == "symlink":
+        given = tmp_path / "elsewhere.png"
+        given.symlink_to(album)
+    elif make == "hard_link":
+        given = tmp_path / "elsewhere.png"
+        given.hardlink_to(album)
+    elif make == "link_to_folder":
+        (tmp_path / "also").symlink_to(tmp_path / "album")
+        out = "also"
+    else:
+        given = tmp_path / "album" / ".." / "album" / "meadow.png"
+    status, out_text, _ = segment("meadow.jpg", given, "--words", "dog", "sky", "--out", out)
+    assert status == 0
+    assert given.read_bytes() == before
+    assert make == "other_case" or album.read_bytes() == before
+    assert "meadow-2.png" in out_text
+
+
+def test_a_result_is_not_another_photos_overlay(segment: Run, tmp_path: Path, photo):
+    (tmp_path / "in").mkdir()
+    for name in ("a.overlay.png", "a.png", "b.png", "b.overlay.png"):
+        photo((40, 30)).save(tmp_path / "in" / name)
+    names = ["in/a.overlay.png", "in/a.png", "in/b.png", "in/b.overlay.png"]
+    status, _, _ = segment(*names, "--words", "dog", "sky", "--out", "out")
+    assert status == 0
+    found = {path.name: json.loads(path.read_text())["photo"]["name"] for path in (tmp_path / "out").glob("*.json")}
+    assert found == {
+        "a.overlay.json": "a.overlay.png",
+        "a-2.json": "a.png",
+        "b.json": "b.png",
+        "b.overlay-2.json": "b.overlay.png",
+    }
+    assert len(list((tmp_path / "out").iterdir())) == 12
+
+
+@pytest.mark.real
+def test_the_reported_clashes(segment: Run, tmp_path: Path, shared: Path):
+    before = {}
+    for path in [*(shared / "faults").glob("overwrites_photo/*"), *(shared / "faults").glob("overlay_name_clash/*")]:
+        before[path.name] = path.read_bytes()
+        (tmp_path / path.name).write_bytes(before[path.name])
+    assert set(before) == {"photo.png", "a.jpg", "a.overlay.jpg"}
+    assert segment(*before, "--words", "sky", "tree", "--out", ".")[0] == 0
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert {record["photo"]["name"] for record in records} == set(before)
+    assert len(list(tmp_path.glob("*.png"))) == 1 + 2 * len(before)
+
+
+@pytest.mark.parametrize("name", ["meadow.png", "meadow.json", "meadow.overlay.png"])
+def test_a_file_of_somebody_else_is_not_overwritten(segment: Run, meadow: Path, tmp_path: Path, photo, name: str):
+    """A photo stored twice, or labelme's polygons beside it: no input of the run, but not its result either."""
+    if name.endswith("json"):
+        (tmp_path / name).write_text('{"shapes": [], "imagePath": "meadow.jpg"}')
+    else:
+        photo((83, 57)).save(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    assert segment(meadow, "--words", "dog", "sky", "--out", ".")[0] == 0
+    assert (tmp_path / name).read_bytes() == before
+    assert (tmp_path / "meadow-2.json").is_file()
+
+
+def test_earlier_results_are_replaced(segment: Run, meadow: Path, tmp_path: Path):
+    for word in ("dog", "cat"):
+        assert segment(meadow, "--words", word)[0] == 0
+    assert len(list((tmp_path / "maskfree-out").iterdir())) == 3
+    assert json.loads((tmp_path / "maskfree-out" / "meadow.json").read_text())["words"] == [["cat"]]
+
+
+def test_save_does_not_overwrite_a_photo(tiny_checkpoint: Path, tmp_path: Path, photo):
+    photo((40, 30)).save(tmp_path / "photo.png")
+    result = hub.load(tiny_checkpoint).with_words(["dog", "sky"])(tmp_path / "photo.png")
+    with pytest.raises(FileExistsError, match=r"photo\.png exists and is no result of maskfree"):
+        result.save(tmp_path)
+    result.save(tmp_path / "out")
+    result.save(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["é" * 125 + ".jpg", os.fsdecode(b"caf\xe9.jpg")], ids=["long", "no UTF-8"])
+def test_a_photo_whose_results_cannot_be_named(segment: Run, meadow: Path, tmp_path: Path, name: str):
+    """The odd one, whose name is shown in letters that can be printed, is reported; the other is done."""
+    (tmp_path / name).write_bytes(meadow.read_bytes())
+    status, out, error = segment(name, meadow, "--words", "dog", "sky")
+    assert status == 2
+    assert out.count("\n") == 1 and "meadow.overlay.png" in out
+    assert name.encode("utf-8", "backslashreplace").decode() in one_line(error)
+    assert {path.stem.partition(".")[0] for path in (tmp_path / "maskfree-out").iterdir()} == {"meadow"}
+
+
+def test_a_name_that_the_terminal_cannot_show(meadow: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "草地.jpg").write_bytes(meadow.read_bytes())
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), "cp1252") for _ in range(2))
+    monkeypatch.setattr("sys.stdout", stdout)
+    monkeypatch.setattr("sys.stderr", stderr)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["segment", "草地.jpg", "地.jpg", "meadow.jpg", "--words", "dog", "--model", str(tiny_checkpoint)])
+    assert left.value.code == 2  # of the photo that is not there
+    printed = []
+    for stream in (stdout, stderr):
+        stream.seek(0)
+        printed.append(stream.read())
+    assert [line.partition(": ")[0] for line in printed[0].splitlines()] == [r"\u8349\u5730.jpg", "meadow.jpg"]
+    assert r"there is no file \u5730.jpg" in printed[1]
+    assert len(list((tmp_path / "maskfree-out").iterdir())) == 6
 
 
 @pytest.mark.parametrize(
@@ -170,19 +308,22 @@ def test_output_below_a_file(segment: Run, meadow: Path, tmp_path: Path):
 
 
 def test_full_disk(segment: Run, meadow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The photo that no room is left for is reported, and leaves nothing; one that there is room for is done."""
     real = Image.Image.save
 
     def full(self, path, *arguments, **options):
-        if str(path).endswith("overlay.png"):
+        if Path(path).name == "meadow.overlay.png":
             Path(path).write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(self, path, *arguments, **options)
 
     monkeypatch.setattr(Image.Image, "save", full)
     status, out, error = segment(meadow, meadow, "--words", "dog")
-    assert (status, out) == (2, "")
-    assert "cannot write maskfree-out/meadow.*: No space left on device" in one_line(error)
-    assert not list((tmp_path / "maskfree-out").iterdir())
+    assert status == 2
+    reported = f"{meadow}: cannot write maskfree-out/meadow.*: No space left on device"
+    assert reported in one_line(error.splitlines(True)[-1])
+    assert out.count("\n") == 1
+    assert {path.name.partition(".")[0] for path in (tmp_path / "maskfree-out").iterdir()} == {"meadow-2"}
 
 
 def test_unknown_option_and_command(run: Run):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from maskfree.unfinished import replacing
 
 MAX_TEXT_BYTES = 2**24  # of a file of text; those that may be larger have a bound of their own
 MAX_DEPTH = 100  # of JSON: objects and lists within each other
@@ -87,26 +87,30 @@ def parse_json(text: str, name: str, allow_nan: bool = False) -> Any:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Write CONTENT to PATH in one step; its folder is made if need be.
+    """Write a file in one step: who reads it finds the old content or the new.
+
+    Args:
+        path: The file; its folder is made if need be.
+        content: All of it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: It cannot be written; the message names it, and the old content is still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write TEXT to PATH in one step."""
-    replace_bytes(path, text.encode())
+    r"""Write a file of UTF-8 text in one step, as `replace_bytes` does.
+
+    Args:
+        path: The file; its folder is made if need be.
+        text: All of it. Bytes of file names that are no UTF-8 are escaped: \udce9, which JSON reads back.
+
+    Raises:
+        OSError: It cannot be written; the message names it, and the old content is still there.
+    """
+    replace_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _read_bounded(path: Path, max_bytes: int) -> bytes:

@@ -7,7 +7,6 @@ Images are RGB in [0, 1]; an encoder normalises for itself.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -20,6 +19,9 @@ from jaxtyping import Bool, Float, Float16, Int, UInt, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
+
+from maskfree.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
+from maskfree.unfinished import unfinished_folder, writing
 
 BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
 _FIRST_COLOUR = (255, 60, 60)
@@ -226,29 +228,36 @@ class Segmentation:
         return _with_legend(Image.fromarray(painted), [(n, area, colours[n]) for n, area in areas if area > 0])
 
     def save(self, folder: str | Path, stem: str | None = None) -> tuple[Path, Path, Path]:
-        """Write STEM.png (ids, with a palette), STEM.overlay.png and STEM.json into FOLDER: all of them or none.
+        """Write STEM.png (ids, with a palette), STEM.overlay.png and STEM.json: all of them or none.
 
-        STEM is by default the photo's name without its suffix; FOLDER is made if need be.
+        Args:
+            folder: Where they go; made if need be.
+            stem: By default the photo's name without its suffix.
+
+        Returns:
+            The three files.
 
         Raises:
-            OSError: they cannot be written.
+            FileExistsError: One of them is there, and no run of maskfree wrote it.
+            OSError: They cannot be written.
+            ValueError: The photo's name is not UTF-8.
         """
         folder = Path(folder)
         stem = stem or Path(self.record["photo"]["name"]).stem
-        targets = (folder / f"{stem}.png", folder / f"{stem}.overlay.png", folder / f"{stem}.json")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".maskfree-", dir=folder) as unfinished:
-                written = [Path(unfinished) / target.name for target in targets]
-                self._index_image().save(written[0])
-                self.overlay().save(written[1], compress_level=1)
-                sidecar = self.record | {"areas": self.areas()}
-                written[2].write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-                for source, target in zip(written, targets, strict=True):
-                    source.replace(target)
-        except OSError as error:
-            raise OSError(f"cannot write {folder / stem}.*: {error.strerror or error}") from error
-        return targets
+        index, overlay, sidecar = targets = tuple(folder / f"{stem}{suffix}" for suffix in RESULT_SUFFIXES)
+        check_replaceable(*targets)
+        if not _is_utf8(self.record["photo"]["name"], stem):
+            raise ValueError(f"the name of {folder / stem}.* is not UTF-8: rename the photo")
+
+        record = self.record | {"areas": self.areas()}
+        with writing(folder / f"{stem}.*"), unfinished_folder(folder) as unfinished:
+            self._index_image().save(unfinished / index.name, pnginfo=png_mark())
+            self.overlay().save(unfinished / overlay.name, compress_level=1, pnginfo=png_mark())
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            (unfinished / sidecar.name).write_text(text, encoding="utf-8")
+            for target in targets:
+                (unfinished / target.name).replace(target)
+        return index, overlay, sidecar
 
     def _index_image(self) -> Image.Image:
         image = Image.fromarray(self.labels)
@@ -256,6 +265,11 @@ class Segmentation:
             image = Image.fromarray(self.labels.astype(np.uint8))
             image.putpalette(self.palette.tobytes())
         return image
+
+
+def _is_utf8(*names: str) -> bool:
+    """Whether no name has bytes that are no UTF-8, which Python holds as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for name in names for letter in name)
 
 
 def _borders(labels: UInt[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain
+from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain, print_safely
 from maskfree.cli.convert import convert
 from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
@@ -59,6 +59,7 @@ NESTED: dict[str, Callable[[Sequence[str]], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that ARGUMENTS (by default the process's own) name, and exit with its status."""
+    print_safely()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] in (["--version"], ["-V"]):
         Console(highlight=False).print(f"maskfree {version('maskfree')}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import platform
 import sys
 from dataclasses import dataclass
@@ -65,5 +66,21 @@ def log_to_stderr() -> None:
 
 def complain(message: str) -> None:
     """Say in one line what is wrong."""
+    _say("error", message)
+
+
+def note(message: str) -> None:
+    """Say in one line what was done otherwise than the user may expect; nothing is wrong."""
+    _say("note", message)
+
+
+def print_safely() -> None:
+    """Escape letters that stdout and stderr cannot encode, such as those of a file's name; they raise by default."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(kind: str, message: str) -> None:
     line = " ".join(message.split())
-    sys.stderr.write(f"maskfree: error: {line}\n")
+    sys.stderr.write(f"maskfree: {kind}: {line}\n")

@@ -10,7 +10,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory
+from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory, note
 
 
 def segment(
@@ -43,6 +43,7 @@ def segment(
     Background.parse(background)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+    stems = _plan_stems(photos, out)
 
     keep_freed_memory()
     from maskfree import hub
@@ -53,12 +54,17 @@ def segment(
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     num_bad = 0
-    for photo, stem, result in zip(photos, _stems(photos), segmenter.segment_many(photos), strict=True):
+    for photo, stem, result in zip(photos, stems, segmenter.segment_many(photos), strict=True):
         if isinstance(result, PhotoError):
             complain(result.reason)
             num_bad += 1
             continue
-        files = result.save(out, stem)
+        try:
+            files = result.save(out, stem)
+        except (OSError, ValueError) as error:
+            complain(f"{photo}: {error}")
+            num_bad += 1
+            continue
         largest_first = sorted(result.areas().items(), key=lambda item: -item[1])
         areas = ", ".join(f"{name} {area:.1%}" for name, area in largest_first if area > 0)
         console.print(f"{photo}: {areas} -> {', '.join(map(str, files))}")
@@ -77,15 +83,18 @@ def models() -> int:
     return 0
 
 
-def _stems(photos: Sequence[Path]) -> list[str]:
-    """Names for the results, none twice: a second photo of the same stem gets "-2", unless another photo has that."""
-    taken: set[str] = set()
-    own = {photo.stem.casefold() for photo in photos}
-    stems = []
-    for photo in photos:
-        stem, number = photo.stem, 2
-        while stem.casefold() in taken or (number > 2 and stem.casefold() in own):
-            stem, number = f"{photo.stem}-{number}", number + 1
-        taken.add(stem.casefold())
-        stems.append(stem)
+def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:
+    """Names for the results: none is another's, a photo's, or that of a file that no run of maskfree wrote."""
+    from maskfree.outputs import RESULT_SUFFIXES, Outputs
+    from maskfree.unfinished import remove_leftovers
+
+    remove_leftovers(out)
+    outputs = Outputs(photos)
+    wanted = [photo.stem for photo in photos]
+    own = {stem.casefold() for stem in wanted}
+    stems = [outputs.add_stem(out, stem, RESULT_SUFFIXES, own) for stem in wanted]
+
+    for photo, stem in zip(photos, stems, strict=True):
+        if stem != photo.stem:
+            note(f"{photo}: its results are named {stem}.*, since {out / photo.stem}.* would overwrite other files")
     return stems
