@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import warnings
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from maskfree.data.coco_file import Instances, read_instances
+from maskfree.data.coco_masks import ObjectMask
+from maskfree.data.examples import PHOTO_SUFFIXES
 from maskfree.data.label_ids import read_renaming
-from maskfree.data.layouts import Layout, Sample, check_size, existing, need
+from maskfree.data.layouts import Layout, Sample, check_size, existing, need, photo_size
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,27 @@ class CocoInstances(Layout):
     def photos(self, root: Path) -> tuple[str, ...]:
         """List the photos that the annotation file names, by their file name."""
         folder = self._folder(root)
-        paths = tuple(f"{folder}/{image['file_name']}" for image in self._read(root)[1])
+        paths = tuple(f"{folder}/{photo.file_name}" for photo in read_instances(root / self.annotations).photos)
         for path in paths:
             existing(root / path)
         return paths
 
     def samples(self, root: Path, classes: tuple[str, ...], nothing: int) -> tuple[Sample, ...]:
-        """List the photos that the annotation file names, by their file name."""
+        """List the photos that the annotation file names, by their file name; what it does not name is counted."""
         need("pycocotools", "COCO masks")
-        folder, path = self._folder(root), root / self.annotations
-        names, photos, painted = self._read(root)
-        ids = self._class_ids(names, classes, path)
+        folder, instances = self._folder(root), read_instances(root / self.annotations)
+        ids = self._class_ids(instances, classes)
+        _tell_left_out(root / folder, instances)
+
         samples = []
-        for image in photos:
-            key = f"{folder}/{image['file_name']}"
-            size = (image["width"], image["height"])
-            check_size(existing(root / key), size, f"{path.name} says")
-            samples.append(Sample(key, root / key, partial(_paint, tuple(painted[image["id"]]), size, ids, nothing)))
+        for photo in instances.photos:
+            key = f"{folder}/{photo.file_name}"
+            path = existing(root / key)
+            if photo.size:
+                check_size(path, photo.size, f"{instances.path.name} says")
+            size = photo.size or photo_size(path)
+            masks = tuple((ids.get(i, nothing), mask) for i, mask in instances.masks(photo, size))
+            samples.append(Sample(key, path, partial(_paint, masks, size, nothing)))
         return tuple(samples)
 
     def _folder(self, root: Path) -> str:
@@ -68,49 +75,45 @@ class CocoInstances(Layout):
             raise FileNotFoundError(f"{absent} is missing")
         return next(folder for folder in self.photo_folders if (root / folder).is_dir())
 
-    def _read(self, root: Path) -> tuple[dict[int, str], list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
-        """Return category names by id, photos by file name, and each photo's masks, the largest first."""
-        path = root / self.annotations
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            names = {c["id"]: c["name"] for c in content["categories"]}
-            photos = sorted(content["images"], key=lambda image: image["file_name"])
-            painted: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in photos}
-            for annotation in sorted(content["annotations"], key=lambda a: -a["area"]):
-                painted[annotation["image_id"]].append(annotation)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no COCO instance file: {error!r}") from error
-        if not photos:
-            raise ValueError(f"{path} names no photo")
-        return names, photos, painted
-
-    def _class_ids(self, names: Mapping[int, str], classes: tuple[str, ...], path: Path) -> dict[int, int]:
+    def _class_ids(self, instances: Instances, classes: tuple[str, ...]) -> Mapping[int | str, int]:
         """Class id of each COCO category id; the categories left out are nothing."""
         renamed = read_renaming(self.renamed) if self.renamed else dict(zip(classes, classes, strict=True))
-        absent = sorted(set(renamed) - set(names.values()))
+        absent = sorted(set(renamed) - set(instances.categories.values()))
         if absent:
-            raise ValueError(f"{path} has no category {absent[0]!r}")
-        return {i: classes.index(renamed[name]) for i, name in names.items() if name in renamed}
+            raise ValueError(f"{instances.path} has no category {absent[0]!r}")
+        return {i: classes.index(renamed[name]) for i, name in instances.categories.items() if name in renamed}
 
 
-def _paint(
-    annotations: tuple[dict[str, Any], ...], size: tuple[int, int], ids: Mapping[int, int], nothing: int
-) -> UInt8[np.ndarray, "h w"]:
-    """Paint masks in the given order, later ones on top."""
-    from pycocotools import mask as coco
+def _tell_left_out(folder: Path, instances: Instances) -> None:
+    """Say how many annotations belong to no photo of the file, and how many photos the file does not name."""
+    if instances.num_unlisted:
+        log.warning(
+            "%s: %d of its annotations belong to photos that it does not list: left out",
+            instances.path,
+            instances.num_unlisted,
+        )
 
+    named = {folder / photo.file_name for photo in instances.photos}
+    others = [
+        path
+        for path in folder.iterdir()
+        if path not in named and path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES and not path.name.startswith(".")
+    ]
+    if others:
+        example = min(path.name for path in others)
+        log.warning(
+            "%s does not list %d of the photos in %s, such as %s: left out",
+            instances.path,
+            len(others),
+            folder,
+            example,
+        )
+
+
+def _paint(masks: tuple[tuple[int, ObjectMask], ...], size: tuple[int, int], nothing: int) -> UInt8[np.ndarray, "h w"]:
+    """Paint masks, each with its class id, in the given order, later ones on top."""
     width, height = size
     truth = np.full((height, width), nothing, dtype=np.uint8)
-    for annotation in annotations:
-        outline = annotation["segmentation"]
-        if isinstance(outline, list):
-            encoded = coco.merge(coco.frPyObjects(outline, height, width))
-        elif isinstance(outline["counts"], list):
-            encoded = coco.frPyObjects(outline, height, width)
-        else:
-            encoded = outline
-        with warnings.catch_warnings():  # pycocotools 2.0 still speaks numpy 1's array protocol
-            warnings.simplefilter("ignore", DeprecationWarning)
-            mask = coco.decode(encoded).astype(bool)
-        truth[mask] = ids.get(annotation["category_id"], nothing)
+    for value, mask in masks:
+        mask.paint(truth, value)
     return truth

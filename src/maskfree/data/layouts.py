@@ -173,13 +173,22 @@ def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
     Raises:
         ValueError, OSError: it has another size, or is no photo.
     """
-    try:
-        with Image.open(photo) as opened:
-            width, height = opened.size
-    except OSError as error:
-        raise OSError(f"{photo} cannot be read as a photo: {error}") from error
+    width, height = photo_size(photo)
     if (width, height) != size:
         raise ValueError(f"{photo} is {width}x{height} but {who} {size[0]}x{size[1]}")
+
+
+def photo_size(photo: Path) -> tuple[int, int]:
+    """Return width and height of PHOTO in pixels; only its header is read.
+
+    Raises:
+        OSError: it is no photo.
+    """
+    try:
+        with Image.open(photo) as opened:
+            return opened.size
+    except OSError as error:
+        raise OSError(f"{photo} cannot be read as a photo: {error}") from error
 
 
 def need(package: str, what: str) -> None:
