@@ -26,6 +26,10 @@ class MethodConfig(ABC):
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
 
+    def extras(self) -> tuple[str, ...]:
+        """Names of the package's extras that training needs beside `train`; by default none."""
+        return ()
+
     @abstractmethod
     def without_pretrained(self) -> MethodConfig:
         """The same architecture with every value spelled out and no outside weights, as a checkpoint stores it."""

@@ -103,3 +103,8 @@ class Recipe:
     """Prefixes of the names of those weights, each with what it is here."""
     init_without: tuple[str, ...] = ()
     """Prefixes of the names of those weights that are not taken."""
+
+    def extras(self) -> tuple[str, ...]:
+        """Return the names of the package's extras that the run needs beside `train`."""
+        index = ("entities",) if self.data.index else ()
+        return tuple(dict.fromkeys((*self.method.extras(), *index)))

@@ -9,7 +9,8 @@ from maskfree.data.config import DataConfig
 from maskfree.methods.vilseg_config import ClusterConfig
 from maskfree.recipes import vilseg_debug
 from maskfree.reproduce import vilseg
-from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, Options, draw
+from maskfree.reproduce.options import ViLSegOptions
+from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, draw
 from maskfree.run_settings import TrainConfig
 from tiny import TINY_TEXT, tiny_vilseg_config
 
@@ -26,7 +27,7 @@ def recipe(**settings):
 @pytest.mark.slow
 def test_the_study_trains_measures_and_goes_on(data, trained, tmp_path, capsys):
     small = {"head_photos": 8, "head_steps": 2, "student_steps": 2}
-    chosen = Options(data, (0,), tmp_path / "runs", tmp_path / "results", **small)
+    chosen = ViLSegOptions(data, (0,), tmp_path / "runs", tmp_path / "results", **small)
     vilseg.reproduce(chosen, recipe())
     assert trained == ["study-full", "study-without-vision"]
     (path,) = (tmp_path / "results").glob("*.json")
@@ -68,4 +69,4 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
 def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):
     monkeypatch.setattr(vilseg, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="no text weights: name them with --text-weights"):
-        vilseg.reproduce(Options(data, out=tmp_path / "runs", results=tmp_path / "results"))
+        vilseg.reproduce(ViLSegOptions(data, out=tmp_path / "runs", results=tmp_path / "results"))

@@ -17,7 +17,7 @@ from maskfree.grouping.region_maps import SegmentConfig
 from maskfree.methods.clips4_config import PixelLabelsConfig, SemanticConfig
 from maskfree.recipes import clips4_pocket
 from maskfree.reproduce import clips4
-from maskfree.reproduce.clips4 import Options, Study
+from maskfree.reproduce.clips4 import Study
 from maskfree.reproduce.clips4_variants import (
     ABLATIONS,
     CAMVID,
@@ -37,6 +37,7 @@ from maskfree.reproduce.clips4_variants import (
     fold_measure,
     for_every_seed,
 )
+from maskfree.reproduce.options import CLIPS4Options
 from maskfree.run_settings import Recipe, TrainConfig
 from tiny import tiny_clips4_config, tiny_vilseg_config
 
@@ -77,7 +78,7 @@ def recipe(tmp_path, shards, tiny_tokenizer):
 def options(data, tmp_path, **changes):
     settings = {"seeds": (0,), "fold_seeds": (0,), "out": tmp_path / "runs", "results": tmp_path / "results"}
     settings |= {"model": str(tmp_path / "teacher"), "fold_steps": 1, "segments": SegmentConfig("felzenszwalb", most=9)}
-    return Options(data, **(settings | changes))
+    return CLIPS4Options(data, **(settings | changes))
 
 
 def rows_of(tmp_path, seed=0):

@@ -10,7 +10,8 @@ from maskfree.data.config import DataConfig
 from maskfree.data.entity_index import EntityIndex
 from maskfree.recipes import ovsegmentor_debug, ovsegmentor_released, vilseg_debug
 from maskfree.reproduce import ovsegmentor
-from maskfree.reproduce.ovsegmentor import Options, draw
+from maskfree.reproduce.options import OVSegmentorOptions
+from maskfree.reproduce.ovsegmentor import draw
 from maskfree.reproduce.ovsegmentor_variants import (
     ABLATIONS,
     BASELINE,
@@ -48,7 +49,7 @@ def recipe(num_groups=8, **settings):
 
 def options(data, tmp_path, **changes):
     settings = {"seeds": (0,), "out": tmp_path / "runs", "results": tmp_path / "results"}
-    return Options(data, **(settings | changes))
+    return OVSegmentorOptions(data, **(settings | changes))
 
 
 def rows_of(tmp_path, seed=0):

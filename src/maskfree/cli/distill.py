@@ -10,6 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.extras import need
 
 
 def distill(photos: Positional[tuple[str, ...]]) -> int:
@@ -22,10 +23,9 @@ def distill(photos: Positional[tuple[str, ...]]) -> int:
 
 
 def distill_with(arguments: Sequence[str]) -> int:
-    """Parse what follows `distill`: the settings are those of a training, whose import takes seconds."""
+    """Parse what follows `distill`: the settings are those of a training."""
     from maskfree.cli.prepare_teacher import watch
     from maskfree.data.photo_sources import read_sources
-    from maskfree.distill import distill as run
     from maskfree.distill_config import Distillation
     from maskfree.text.vocabulary import Vocabulary
 
@@ -45,10 +45,14 @@ def distill_with(arguments: Sequence[str]) -> int:
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
         """
+        # What is missing or wrong is said before the seconds that torch takes to be imported.
+        need("maskfree distill", "train", "regions")
         read_sources(photos)
         Vocabulary.parse(words)
         log_to_stderr()
         keep_freed_memory()
+        from maskfree.distill import distill as run
+
         trained = run(model, words, photos, out, settings, watch)
         if trained is None:
             return INTERRUPTED

@@ -9,8 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
-
-STUDIES = ("vilseg", "ovsegmentor", "clips4")
+from maskfree.extras import need
 
 
 def reproduce(study: Positional[str]) -> int:
@@ -23,12 +22,16 @@ def reproduce(study: Positional[str]) -> int:
 
 
 def reproduce_study(arguments: Sequence[str]) -> int:
-    """Parse what follows `reproduce`: the options depend on the study, whose import takes seconds."""
+    """Parse what follows `reproduce`: the options depend on the study."""
+    from maskfree.reproduce.options import STUDIES
+
     if not arguments or arguments[0] not in STUDIES:
         raise ValueError(f"give a study: {', '.join(STUDIES)}" + (f"; not {arguments[0]!r}" if arguments else ""))
-    study = import_module(f"maskfree.reproduce.{arguments[0]}")
-    options = tyro.cli(study.Options, prog=f"maskfree reproduce {arguments[0]}", args=arguments[1:])
+    name = arguments[0]
+    options = tyro.cli(STUDIES[name], prog=f"maskfree reproduce {name}", args=arguments[1:])
+    need(f"maskfree reproduce {name}", *options.extras())
+
     log_to_stderr()
     keep_freed_memory()
-    study.reproduce(options)
+    import_module(f"maskfree.reproduce.{name}").reproduce(options)
     return 0

@@ -10,6 +10,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.extras import need
 
 
 def self_train(benchmark: Positional[str]) -> int:
@@ -22,12 +23,11 @@ def self_train(benchmark: Positional[str]) -> int:
 
 
 def self_train_with(arguments: Sequence[str]) -> int:
-    """Parse what follows `self-train`: the settings are those of a training, whose import takes seconds."""
+    """Parse what follows `self-train`: the settings are those of a training."""
     from rich.progress import track
 
     from maskfree.data.benchmarks import benchmark as known
     from maskfree.data.images import find_photos
-    from maskfree.self_training import self_train as run
     from maskfree.self_training_config import SelfTraining
 
     def teach(
@@ -50,6 +50,8 @@ def self_train_with(arguments: Sequence[str]) -> int:
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
         """
+        # What is missing or wrong is said before the seconds that torch takes to be imported.
+        need("maskfree self-train", "train")
         if bool(benchmark) == bool(photos):
             raise ValueError("give a benchmark, or --photos and --words")
         if photos and not words:
@@ -63,6 +65,8 @@ def self_train_with(arguments: Sequence[str]) -> int:
             found = [Path(photo) for photo in find_photos([str(photos)])]
         log_to_stderr()
         keep_freed_memory()
+        from maskfree.self_training import self_train as run
+
         watch = partial(track, description="labelling", console=Console(stderr=True))
         trained = run(model, words, found, out, settings, watch)
         if trained is None:

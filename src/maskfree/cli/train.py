@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
 from tyro.conf import Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.extras import need
 
 
 def train(recipe: Positional[str]) -> int:
@@ -22,18 +22,19 @@ def train(recipe: Positional[str]) -> int:
 
 
 def train_recipe(arguments: Sequence[str]) -> int:
-    """Parse what follows `train`: the options depend on the recipe, whose import takes seconds."""
-    if missing := [name for name in ("lightning_fabric", "webdataset", "tensorboard") if not find_spec(name)]:
-        raise ValueError(f"training needs {', '.join(missing)}: pip install 'maskfree[train]'")
+    """Parse what follows `train`: the options depend on the recipe."""
     from maskfree.recipes import RECIPES, Run
-    from maskfree.train import fit
 
     if not arguments or arguments[0] not in RECIPES:
         raise ValueError(f"give a recipe: {', '.join(RECIPES)}" + (f"; not {arguments[0]!r}" if arguments else ""))
     name = arguments[0]
     default = Run(RECIPES[name](), out=Path("runs") / name)
     run = tyro.cli(Run, prog=f"maskfree train {name}", args=arguments[1:], default=default)
+    recipe = run.whole()
+    need(f"maskfree train {name}", "train", *recipe.extras())
+
     log_to_stderr()
     keep_freed_memory()
-    recipe = run.whole()
+    from maskfree.train import fit
+
     return 0 if fit(recipe, run.out, run.resume) == recipe.train.steps else INTERRUPTED

@@ -197,6 +197,10 @@ class OVSegmentorConfig(MethodConfig):
             raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
         return source
 
+    def extras(self) -> tuple[str, ...]:
+        """Entities are found in captions."""
+        return ("entities",)
+
     def without_pretrained(self) -> OVSegmentorConfig:
         """The same architecture with every value spelled out and no outside weights."""
         image, text = self.image.without_pretrained(), self.text.without_pretrained()

@@ -219,6 +219,10 @@ class ViLSegConfig(MethodConfig):
             raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
         return source
 
+    def extras(self) -> tuple[str, ...]:
+        """L_words finds nouns in captions."""
+        return ("entities",) if self.words else ()
+
     def without_pretrained(self) -> ViLSegConfig:
         """The same architecture with every value spelled out and no outside weights."""
         return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), tokenizer=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from maskfree.evaluate.probe_settings import KnnConfig
 from maskfree.evaluate.probes import classes_of
 from maskfree.evaluate.projection import draw_projection
 from maskfree.grouping.propagation import PropagationConfig
-from maskfree.grouping.region_maps import SegmentConfig, region_map
+from maskfree.grouping.region_maps import region_map
 from maskfree.methods.clips4_config import CLIPS4Config, SemanticConfig
 from maskfree.predict import Segmenter
 from maskfree.prototypes import prepare_prototypes
@@ -54,54 +54,27 @@ from maskfree.reproduce.clips4_variants import (
 )
 from maskfree.reproduce.directions import found, tables
 from maskfree.reproduce.ledger import Figure, Ledger, Variant, read
-from maskfree.reproduce.options import StudyOptions
+from maskfree.reproduce.options import CLIPS4_TABLES, CLIPS4Options
 from maskfree.reproduce.training import trained
 from maskfree.run_settings import Recipe
 from maskfree.teaching import prepare_teacher
 
 KIND = "reproduce-clips4"
 COMMAND = "maskfree reproduce clips4 --data ../shared/data"
-TABLES = (2, 3, 4, 5, 6, 7, 8)
 _PAPER = SemanticConfig()
 _TEACHER_SIDE_PX = 352  # of photos that have 224
 _TRACKING_SIDE_PX = 448
 
 
-@dataclass(frozen=True)
-class Options(StudyOptions):
-    """What is run, and where things lie."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the runs of Table 2; each has a file of results of its own."""
-    out: Path = Path("runs/reproduce/clips4")
-    """Folder for the runs and what is prepared of the photos; what lies there is used."""
-    steps: int = 60
-    """Of each training, but for those of Table 3."""
-    fold_steps: int = 20
-    """Of each training of Table 3."""
-    fold_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Seeds of the unknown classes of Table 3."""
-    batch_size: int = 8
-    """Photos of each step."""
-    tables: tuple[int, ...] = TABLES
-    """Whose variants are run; Table 2 comes with the others of its models."""
-    model: str = "pocket"
-    """The teacher, of the bundled one's method."""
-    segments: SegmentConfig = field(default_factory=SegmentConfig)
-    """How photos are cut into regions."""
-    workers: int = 1
-    """Processes that cut photos."""
-
-
-def reproduce(options: Options, recipe: Recipe | None = None) -> None:
+def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
     """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figures.
 
     Raises:
         ValueError, OSError: data or weights are missing, a table is none of the study's, or the results hold rows of
             other settings.
     """
-    if surplus := set(options.tables) - set(TABLES):
-        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, TABLES))}")
+    if surplus := set(options.tables) - set(CLIPS4_TABLES):
+        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, CLIPS4_TABLES))}")
     study = Study(options, recipe or _recipe(options))
     samples = {name: benchmark(name).samples(options.data) for name in ("coco-mini", "camvid")}
     for seed in sorted({*options.seeds, *(options.fold_seeds if 3 in options.tables else ())}):
@@ -116,7 +89,7 @@ def reproduce(options: Options, recipe: Recipe | None = None) -> None:
     study.draw(samples["coco-mini"], options.results / f"{KIND}-embeddings.svg")
 
 
-def _recipe(options: Options) -> Recipe:
+def _recipe(options: CLIPS4Options) -> Recipe:
     """The small recipe, cut down so that one training takes minutes of a core."""
     whole = clips4_pocket()
     steps = options.steps
@@ -142,7 +115,7 @@ class Photos:
 class Study:
     """The trainings of the study, and what they need of the photos, made when it is first asked for."""
 
-    def __init__(self, options: Options, recipe: Recipe):
+    def __init__(self, options: CLIPS4Options, recipe: Recipe):
         self.recipe = recipe
         self._options = options
         street = options.data / "camvid" / "train" / "images"

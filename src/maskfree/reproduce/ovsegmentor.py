@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from maskfree.methods.ovsegmentor_config import OVSegmentorConfig
 from maskfree.recipes import ovsegmentor_pocket
 from maskfree.reproduce.directions import tables, together
 from maskfree.reproduce.ledger import Ledger, Variant, read
-from maskfree.reproduce.options import StudyOptions
+from maskfree.reproduce.options import OVSEGMENTOR_TABLES, OVSegmentorOptions
 from maskfree.reproduce.ovsegmentor_variants import (
     ABLATIONS,
     CAMVID,
@@ -33,7 +33,6 @@ from maskfree.reproduce.ovsegmentor_variants import (
     MEASURES,
     RATIO,
     RATIOS,
-    TABLES,
     cell,
 )
 from maskfree.reproduce.training import trained
@@ -44,35 +43,15 @@ KIND = "reproduce-ovsegmentor"
 COMMAND = "maskfree reproduce ovsegmentor --data ../shared/data"
 
 
-@dataclass(frozen=True)
-class Options(StudyOptions):
-    """What is run, and where things lie."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the runs of Table 3; each has a file of results of its own."""
-    out: Path = Path("runs/reproduce/ovsegmentor")
-    """Folder for the runs and the index of entities; what lies there is used."""
-    steps: int = 100
-    """Of each training."""
-    batch_size: int = 32
-    """Photos of each step."""
-    more_seeds: tuple[int, ...] = (0,)
-    """Seeds of the runs of Tables 4 to 6."""
-    tables: tuple[int, ...] = TABLES
-    """Whose variants are run; Tables 1 and 7 are other figures of those of Table 3."""
-    groupvit: str | None = None
-    """Also measure a published GroupViT: its name, as `maskfree models` says it, or the folder of a copy."""
-
-
-def reproduce(options: Options, recipe: Recipe | None = None) -> None:
+def reproduce(options: OVSegmentorOptions, recipe: Recipe | None = None) -> None:
     """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figure.
 
     Raises:
         ValueError, OSError: data or weights are missing, a table or variant is none of the study's, or the results hold
             rows of other settings.
     """
-    if surplus := set(options.tables) - set(TABLES):
-        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, TABLES))}")
+    if surplus := set(options.tables) - set(OVSEGMENTOR_TABLES):
+        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, OVSEGMENTOR_TABLES))}")
     known = [*(ablation.name for ablation in ABLATIONS), GROUPVIT]
     if surplus := set(options.only) - set(known):
         raise ValueError(f"the study has no variant {min(surplus)!r}: {', '.join(known)}")
@@ -88,7 +67,7 @@ def reproduce(options: Options, recipe: Recipe | None = None) -> None:
     draw(rows, options.results / KIND)
 
 
-def _recipe(options: Options) -> Recipe:
+def _recipe(options: OVSegmentorOptions) -> Recipe:
     """The small recipe, cut down so that one training takes minutes of two cores."""
     whole = ovsegmentor_pocket()
     return replace(
@@ -99,7 +78,7 @@ def _recipe(options: Options) -> Recipe:
     )
 
 
-def _variants(recipe: Recipe, options: Options, seed: int, first: bool) -> Iterator[Variant]:
+def _variants(recipe: Recipe, options: OVSegmentorOptions, seed: int, first: bool) -> Iterator[Variant]:
     """Yield what is measured with SEED; GroupViT, which has none, with the FIRST.
 
     Raises:
@@ -129,8 +108,8 @@ def _variants(recipe: Recipe, options: Options, seed: int, first: bool) -> Itera
         yield Variant(GROUPVIT, lambda: name, MEASURES)
 
 
-def _seeds(options: Options, table: int) -> tuple[int, ...]:
-    return options.seeds if table == TABLES[0] else options.more_seeds
+def _seeds(options: OVSegmentorOptions, table: int) -> tuple[int, ...]:
+    return options.seeds if table == OVSEGMENTOR_TABLES[0] else options.more_seeds
 
 
 def _trained(recipe: Recipe, folder: Path) -> Path:

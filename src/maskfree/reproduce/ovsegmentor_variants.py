@@ -20,7 +20,6 @@ GROUPS = "group consistency"
 GROUPVIT = "GroupViT"
 COUNTS, RATIOS = (8, 16), (0.25, 0.5, 0.75, 1.0)
 COUNT, RATIO = 8, 0.5  # the full method's
-TABLES = (3, 4, 5, 6)
 
 COCO = Measure("coco-mini", "coco-mini", bare(names="synonyms"))
 COCO_BACKGROUND = Measure(

