@@ -76,7 +76,7 @@ def test_rows_of_probes_are_compared_but_not_with_other_protocols(camvid, tiny_c
             "--neighbours does nothing for --by linear",
         ),
         (("camvid", "--by", "knn", "--data", "data", "--epochs", 3), "--epochs does nothing for --by knn"),
-        (("camvid", "--by", "knn", "--data", "data", "--neighbours", 0), "neighbours is 0: at least 1 is needed"),
+        (("camvid", "--by", "knn", "--data", "data", "--neighbours", 0), "neighbours is 0, must be at least 1"),
         (("camvid", "--by", "knn", "--data", "data", "--model", "none"), "the model 'none' is unknown"),
         (("camvid", "--by", "knn", "--data", "data", "--results", "data/f"), "is a file: --results is a folder"),
     ],

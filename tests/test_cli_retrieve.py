@@ -62,7 +62,7 @@ def test_an_unreadable_photo_is_reported_and_the_rest_is_done(folder, tiny_check
         (("dog,cat", "photos"), "'dog,cat' names 2 words: one at a time"),
         (("dog", "nowhere"), "there is no photo or folder nowhere"),
         (("dog", "empty"), "folder 'empty' holds no photo"),
-        (("dog", "photos", "--top", 0), "top is 0: at least 1 is needed"),
+        (("dog", "photos", "--top", 0), "top is 0, must be at least 1"),
         (("dog", "photos", "--segments", "nowhere"), "the segments 'nowhere' are neither kmeans nor a folder"),
         (("dog", "photos", "--out", "photos/0.png"), "is a file: --out is a folder"),
         (("dog", "photos", "--model", "no such model"), "the model 'no such model' is unknown"),

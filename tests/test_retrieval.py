@@ -195,7 +195,7 @@ def test_one_word_is_needed(segmenter, photos, word, line):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"top": 0}, "top is 0: at least 1"),
+        ({"top": 0}, "top is 0, must be at least 1"),
         ({"per_photo": -1}, "per_photo is -1: it must not be negative"),
         ({"least_area": 2}, "least_area is 2: it is a share"),
     ],

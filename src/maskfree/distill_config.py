@@ -8,33 +8,34 @@ from typing import Literal
 from maskfree.grouping.region_maps import SegmentConfig
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.run_settings import TrainConfig
+from maskfree.setting_rules import Count, CountOrZero, Side, Width, WidthOrZero, check
 
 
 @dataclass(frozen=True)
 class Distillation:
     """How a student is made."""
 
-    side_px: int | None = None
+    side_px: Side | None = None
     """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
     segments: SegmentConfig = field(default_factory=SegmentConfig)
     """How photos are cut into regions."""
-    top: int = 32
+    top: Count = 32
     """Segments of the teacher, those likest to a class, whose mean is its prototype."""
-    num_unknown: int = 64
+    num_unknown: WidthOrZero = 64
     """Classes beside the words, which are found among the teacher's segments."""
     weights: str | None = None
     """Folder or Hugging Face name of the student's image encoder; None: the teacher's own encoder."""
     family: Literal["mobilenet_v2", "resnet"] = "mobilenet_v2"
     """Of those weights."""
-    width: int = 256
+    width: Width = 256
     """Channels inside the pyramid head that goes on another encoder than the teacher's."""
-    output_stride: int = 16
+    output_stride: Side = 16
     """Pixels that a patch of such an encoder spans."""
-    crop_px: int = 224
+    crop_px: Side = 224
     """Side of the views that the student learns from; whole patches."""
-    grid: int = 28
+    grid: Side = 28
     """Embeddings along each side of a view that the losses see."""
-    workers: int = 2
+    workers: CountOrZero = 2
     """Processes that cut photos, and those that load them for training; 0: all in one process."""
     train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
     """How the student is trained; with an encoder or a head of its own all of it learns, the encoder at a tenth."""
@@ -46,6 +47,4 @@ class Distillation:
             ValueError: one of them does not.
         """
         self.train.check()
-        for name, least in (("top", 1), ("num_unknown", 0), ("width", 1), ("crop_px", 1), ("grid", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
+        check(self)

@@ -16,7 +16,12 @@ class MethodConfig(ABC):
 
     @abstractmethod
     def build(self) -> Method:
-        """Make the method; pretrained weights are read if the config names them."""
+        """Make the method; pretrained weights are read if the config names them.
+
+        Raises:
+            ValueError: A value has not the type or the range of its field, as `setting_rules.check` sees, or does not
+                fit.
+        """
 
     @abstractmethod
     def build_transform(self, tokenizer: Any) -> Transform:

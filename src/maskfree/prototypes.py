@@ -19,6 +19,7 @@ from maskfree.files import read_json
 from maskfree.grouping.prototypes import segments_of, top_prototypes
 from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.predict import Segmenter
+from maskfree.setting_rules import Count, Positive, Width, check
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
 _POOL = 8192  # segments kept for unknown classes to be drawn from
@@ -28,11 +29,11 @@ _POOL = 8192  # segments kept for unknown classes to be drawn from
 class PrototypeConfig:
     """How known classes are found among a teacher's segments; the numbers are the paper's."""
 
-    top: int = 32
+    top: Count = 32
     """Segments, those likest to a class, whose mean is its prototype (m)."""
-    num_segments: int = 36
+    num_segments: Width = 36
     """Segments of each photo."""
-    temperature: float = 0.01
+    temperature: Positive = 0.01
     """Of the softmax over the classes of a segment's cosines to their names; the paper names none."""
     seed: int = 0
     """Of the choice of segments that are kept for unknown classes."""
@@ -50,8 +51,7 @@ def prepare_prototypes(
         ValueError: SEGMENTER has no words, the maps are another model's, or there are fewer segments than `top`.
     """
     config = config or PrototypeConfig()
-    if config.temperature <= 0 or config.num_segments < 1:
-        raise ValueError(f"temperature {config.temperature} and num_segments {config.num_segments} must be positive")
+    check(config)
     phrases, synonyms = phrases_of(segmenter)
     _check_teacher(segmenter, maps)
     found = segments(maps, config.num_segments, watch)

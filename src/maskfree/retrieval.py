@@ -23,6 +23,7 @@ from maskfree.data.segment_maps import VOID, SegmentMaps
 from maskfree.embeddings import PatchEmbeddings, embed
 from maskfree.grouping.segments import segment_sums, spherical_kmeans
 from maskfree.predict import PhotoError, Segmenter
+from maskfree.setting_rules import Count, CountOrZero, Fraction, Width, check
 from maskfree.text.vocabulary import Vocabulary
 
 Watch = Callable[[Sequence[Path]], Iterable[Path]]
@@ -33,27 +34,21 @@ KMEANS = "kmeans"
 class RetrievalConfig:
     """Which segments are looked at, and how many are kept."""
 
-    top: int = 16
+    top: Count = 16
     """Segments that are kept, the closest ones."""
-    per_photo: int = 1
+    per_photo: CountOrZero = 1
     """Segments of one photo that are kept at most; 0: any number."""
     segments: str = KMEANS
     """kmeans: pixels grouped by embedding and place; or a folder of region PNGs, one for each photo's stem."""
-    num_segments: int = 36
+    num_segments: Width = 36
     """For kmeans: segments of a photo."""
-    enlarge: int = 2
+    enlarge: Count = 2
     """Pixels on each side of a patch that are grouped; embeddings between patches are interpolated."""
-    least_area: float = 0.005
+    least_area: Fraction = 0.005
     """Share of the photo that a segment covers at least."""
 
     def __post_init__(self) -> None:
-        for name in ("top", "num_segments", "enlarge"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: at least 1 is needed")
-        if self.per_photo < 0:
-            raise ValueError(f"per_photo is {self.per_photo}: it must not be negative; 0 is any number")
-        if not 0 <= self.least_area <= 1:
-            raise ValueError(f"least_area is {self.least_area:g}: it is a share of the photo, in [0, 1]")
+        check(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Literal
 from maskfree.data.config import DataConfig
 from maskfree.inference import Inference
 from maskfree.method_config import MethodConfig
+from maskfree.setting_rules import Count, CountOrZero, Fraction, Momentum, Weight, check
 
 Storage = Literal["float32", "float16", "int8"]
 
@@ -16,33 +17,33 @@ Storage = Literal["float32", "float16", "int8"]
 class TrainConfig:
     """How a method is trained, whatever it is."""
 
-    steps: int = 1000
+    steps: Count = 1000
     """Updates of the weights."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Photos per step, over all processes and accumulated parts."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts that a step's batch goes through in; each part is contrasted within itself only."""
-    learning_rate: float = 5e-4
+    learning_rate: Weight = 5e-4
     """AdamW's rate after the warm-up."""
-    weight_decay: float = 0.04
+    weight_decay: Weight = 0.04
     """AdamW's decay of parameters with two axes or more; others do not decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     """AdamW's averaging of gradients and of their squares."""
-    warm_up_steps: int = 100
+    warm_up_steps: CountOrZero = 100
     """Steps over which the rate rises."""
     schedule: Literal["cosine", "polynomial"] = "cosine"
     """How the rate falls afterwards, until the last step."""
-    final_rate: float = 0.0
+    final_rate: Fraction = 0.0
     """Share of the rate that is left at the last step."""
-    rates: tuple[tuple[str, float], ...] = ()
+    rates: tuple[tuple[str, Weight], ...] = ()
     """Prefixes of parameters' names with a factor on the learning rate; the longest prefix wins."""
     frozen: tuple[str, ...] = ()
     """Prefixes of parameters that stay as they are for the first `frozen_steps` steps."""
-    frozen_steps: int = 0
+    frozen_steps: CountOrZero = 0
     """Steps for which `frozen` holds."""
-    clip_norm: float = 1.0
+    clip_norm: Weight = 1.0
     """Longest gradient, over all parameters; 0: any."""
-    average_decay: float = 0.0
+    average_decay: Momentum = 0.0
     """The shipped weights are an exponential moving average with this decay; 0: the last ones."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Numbers that the network computes with."""
@@ -50,15 +51,15 @@ class TrainConfig:
     """auto, cpu, cuda or mps."""
     devices: str = "auto"
     """Processes per machine; under torchrun, its own number counts."""
-    num_nodes: int = 1
+    num_nodes: Count = 1
     """Machines; under torchrun, its own number counts."""
     unused_parameters: bool = False
     """Allow parameters that a loss does not reach when there are several processes (slower)."""
     seed: int = 0
     """All randomness follows from it."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between reports."""
-    save_every: int = 500
+    save_every: Count = 500
     """Steps between saved states."""
     storage: Storage = "float32"
     """Numbers that the finished model is stored as."""
@@ -69,13 +70,7 @@ class TrainConfig:
         Raises:
             ValueError: one of them does not.
         """
-        for name in ("steps", "batch_size", "accumulate", "num_nodes", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}, must be at least 1")
-        if not 0 <= self.final_rate <= 1:
-            raise ValueError(f"train.final_rate is {self.final_rate}, must be in [0, 1]")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"train.average_decay is {self.average_decay}, must be in [0, 1)")
+        check(self, "train")
         if self.devices != "auto" and not self.devices.isdecimal():
             raise ValueError(f"train.devices is {self.devices!r}, must be a number or auto")
 
@@ -103,6 +98,9 @@ class Recipe:
     """Prefixes of the names of those weights, each with what it is here."""
     init_without: tuple[str, ...] = ()
     """Prefixes of the names of those weights that are not taken."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def extras(self) -> tuple[str, ...]:
         """Return the names of the package's extras that the run needs beside `train`."""

@@ -39,6 +39,7 @@ from maskfree.predict import PhotoError, Segmenter
 from maskfree.resume import differences
 from maskfree.run_settings import Recipe
 from maskfree.self_training_config import SelfTraining
+from maskfree.setting_rules import check
 from maskfree.train import fit
 
 log = logging.getLogger(__name__)
@@ -68,12 +69,9 @@ def self_train(
     """
     settings = settings or SelfTraining()
     settings.train.check()
-    if not 0 < settings.keep <= 1:
-        raise ValueError(f"keep is {settings.keep}: it is a share in (0, 1]")
-    if settings.crop_px < 1 or settings.crop_px % settings.output_stride:
+    check(settings)
+    if settings.crop_px % settings.output_stride:
         raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px")
-    if not 0 <= settings.balance <= 1:
-        raise ValueError(f"balance is {settings.balance}: it lies in [0, 1]")
     device = "cuda" if settings.train.accelerator in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
     teacher = _prepared(hub.load(model, device), settings).with_words(words, "none")
     histogram = pseudo_label(teacher, link(photos, out / "photos"), out / "labels", watch)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from maskfree.run_settings import TrainConfig
+from maskfree.setting_rules import Count, CountOrZero, Fraction, PositiveFraction, Side, Weight
 
 
 @dataclass(frozen=True)
 class SelfTraining:
     """How a student is made."""
 
-    side_px: int = 448
+    side_px: Side = 448
     """Shorter side of the photos as teacher and student see them."""
-    smooth: int | None = None
+    smooth: Count | None = None
     """Width in patches over which the teacher's scores are averaged; None: the model's own."""
-    presence: float | None = None
+    presence: Weight | None = None
     """Weight of how strongly a class shows to the teacher in the whole photo; None: the model's own."""
-    keep: float = 0.2
+    keep: PositiveFraction = 0.2
     """Share of the teacher's labels to learn, those with the highest confidence."""
-    balance: float = 0.5
+    balance: Fraction = 0.5
     """1: keep that share of each class, 0: of all pixels together; between: thresholds between."""
     weights: str | None = None
     """Folder or Hugging Face name of the student's image encoder; None: the teacher's own."""
@@ -27,11 +28,11 @@ class SelfTraining:
     """Of those weights, for example resnet."""
     correct: bool = True
     """Learn a correction of what the teacher says, with the teacher's own encoder; otherwise the head starts anew."""
-    output_stride: int = 16
+    output_stride: Side = 16
     """Pixels a patch of the student spans."""
-    crop_px: int = 224
+    crop_px: Side = 224
     """Side of the crops that the student learns from."""
-    workers: int = 1
+    workers: CountOrZero = 1
     """Data processes; 0 loads in the training process itself."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(

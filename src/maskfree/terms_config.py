@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from maskfree.setting_rules import Positive, Weight
+
 if TYPE_CHECKING:
     from maskfree.terms import CrossTerm
 
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
 class CrossConfig:
     """The contrast and its temperature. ViL-Seg prints `symmetric` False and names no temperature."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     symmetric: bool = True  # also text to image
-    initial_scale: float = 1 / 0.07  # 1 / temperature
-    max_scale: float = 100.0
+    initial_scale: Positive = 1 / 0.07  # 1 / temperature
+    max_scale: Positive = 100.0
 
     def build(self) -> CrossTerm:
         """Make the term."""

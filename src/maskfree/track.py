@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from maskfree.files import replace_bytes, replace_text
 from maskfree.grouping.label_map import label_map
 from maskfree.grouping.propagation import LabelPropagation, PropagationConfig, stretch
 from maskfree.predict import Segmenter
+from maskfree.setting_rules import Range, check
 from maskfree.types import Segmentation
 
 _FRESH = 0.4  # weight of a frame's own labels beside those carried to it: below a half, as one frame may err
@@ -33,12 +35,11 @@ class TrackConfig:
     """How a clip is shown to the network, and how labels are carried through it."""
 
     propagation: PropagationConfig = field(default_factory=PropagationConfig)
-    side_px: int = 720  # shorter side of a frame as the network sees it
-    finer: int = 1  # cells a side that a patch of the network is divided into, bilinearly
+    side_px: Annotated[int, Range(1, 4096)] = 720  # shorter side of a frame as the network sees it
+    finer: Annotated[int, Range(1, 16)] = 1  # cells a side that a patch of the network is divided into, bilinearly
 
     def __post_init__(self) -> None:
-        if not 1 <= self.side_px <= 4096 or not 1 <= self.finer <= 16:
-            raise ValueError(f"side_px {self.side_px} lies between 1 and 4096, finer {self.finer} between 1 and 16")
+        check(self)
 
 
 def follow_mask(

@@ -114,9 +114,9 @@ def test_a_row_of_results_spells_the_settings(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"epochs": 0}, "epochs is 0: at least 1 is needed"),
+        ({"epochs": 0}, "epochs is 0, must be at least 1"),
         ({"learning_rate": 0}, "learning_rate is 0: it must be positive"),
-        ({"momentum": 1.5}, "momentum is 1.5: it lies in"),
+        ({"momentum": 1.5}, "momentum is 1.5, must be in"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, line):

@@ -186,7 +186,7 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"neighbours": 0}, "neighbours is 0: at least 1 is needed"),
+        ({"neighbours": 0}, "neighbours is 0, must be at least 1"),
         ({"segments": 5000}, "segments is 5000: 4096 is the most"),
         ({"location": -0.5}, "location is -0.5: it must not be negative"),
         ({"search": "annoy"}, "search is 'annoy': torch or faiss"),

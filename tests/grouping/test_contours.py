@@ -148,12 +148,12 @@ def test_a_contour_counts_less_across_its_direction():
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"kind": "quickshift"}, "kind 'quickshift'"),
-        ({"threshold": 1.5}, "threshold 1.5"),
-        ({"step": 0.0}, "step 0.0"),
-        ({"most": 0}, "most 0"),
-        ({"most": 256}, "most 256"),
-        ({"side_px": -1}, "side-px -1"),
+        ({"kind": "quickshift"}, "kind is 'quickshift'"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"step": 0.0}, "step is 0.0"),
+        ({"most": 0}, "most is 0"),
+        ({"most": 256}, "most is 256"),
+        ({"side_px": -1}, "side_px is -1"),
         ({"detector": "hed"}, "detector 'hed'"),
         ({"detector": "dexined:"}, "detector 'dexined:'"),
     ],

@@ -149,9 +149,9 @@ def test_known_classes_can_be_their_names_with_synonyms(prototypes):
         ({"semantic": SemanticConfig(num_unknown=10)}, "10 unknown classes start from as many segments: there are 9"),
         ({"embed_dim": 24}, "has 18 dimensions, embed_dim is 24"),
         ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"num_segments": 0}, "num_segments 0"),
-        ({"contrast": ContrastConfig(memory=-1)}, "memory -1"),
-        ({"contrast": ContrastConfig(thin=0)}, "thin 0"),
+        ({"num_segments": 0}, "num_segments is 0"),
+        ({"contrast": ContrastConfig(memory=-1)}, "memory is -1"),
+        ({"contrast": ContrastConfig(thin=0)}, "thin is 0"),
         ({"prototypes": None, "known": ()}, r"name their file in method\.prototypes"),
     ],
 )

@@ -135,7 +135,7 @@ def test_view_goes_with_the_last_block():
 
 
 def test_bad_settings(tmp_path):
-    with pytest.raises(ValueError, match=r"prompt_denoise is 1\.5: it is a probability"):
+    with pytest.raises(ValueError, match=r"prompt_denoise is 1\.5, must be in"):
         tiny_maskclip_config(prompt_denoise=1.5).build()
     with pytest.raises(ValueError, match="embed_dim is 19: the image tower's embeddings have 18"):
         tiny_maskclip_config(embed_dim=19).build()

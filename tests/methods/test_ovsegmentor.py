@@ -248,7 +248,7 @@ def test_samples_hold_what_the_terms_need_and_no_more(tiny_tokenizer, photo):
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 1.2, -0.5])
 def test_a_share_of_no_groups_or_more_than_all_is_refused(ratio):
-    with pytest.raises(ValueError, match=rf"masks\.ratio {ratio} of 4 groups is .*must be") as raised:
+    with pytest.raises(ValueError, match=rf"masks\.ratio (is )?{ratio}.* must be") as raised:
         built(masks=MaskConfig(ratio=ratio))
     assert "\n" not in str(raised.value)
 

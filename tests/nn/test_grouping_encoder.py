@@ -307,9 +307,9 @@ def test_without_pretrained_is_the_same_network(tmp_path):
     [
         ({"num_heads": 5}, "num_heads 5 does not divide the 12 dimensions"),
         ({"side_px": 20}, "side_px 20 does not divide into patches of 8 px"),
-        ({"num_groups": 0}, "num_groups 0"),
-        ({"drop_path": 1.0}, "drop_path 1.0"),
-        ({"extra_mass": -1.0}, "extra_mass -1.0"),
+        ({"num_groups": 0}, "num_groups is 0"),
+        ({"drop_path": 1.0}, "drop_path is 1.0"),
+        ({"extra_mass": -1.0}, "extra_mass is -1.0"),
         ({"stem": TINY_IMAGE, "weights": "dino"}, "weights 'dino' come with a patch embedding"),
     ],
 )

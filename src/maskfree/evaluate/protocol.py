@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from maskfree import setting_rules
 from maskfree.data.benchmarks import Benchmark
 from maskfree.inference import Inference, Refinement
 from maskfree.predict import Segmenter
+from maskfree.setting_rules import Count, PositiveFraction, Side, Weight
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
 from maskfree.types import BACKGROUND
@@ -57,34 +59,37 @@ class Protocol:
     """Classes that the model chooses among; of "unseen", pixels of other classes are left out."""
     scored: Literal["all", "unseen"] = "all"
     """Classes whose IoU is averaged, and whose pixels the accuracies count."""
-    side_px: int = Inference.side_px
+    side_px: Side = Inference.side_px
     """Shorter side of the photo as the network sees it."""
-    max_long_px: int = Inference.max_long_px
+    max_long_px: Side = Inference.max_long_px
     """Its longer side at most; the shorter one gives way."""
-    max_whole_px: int = Inference.max_whole_px
+    max_whole_px: Side = Inference.max_whole_px
     """A photo with a longer side than this is seen through sliding windows."""
-    window_px: int = Inference.window_px
+    window_px: Side = Inference.window_px
     """Side of a window."""
-    stride_px: int = Inference.stride_px
+    stride_px: Side = Inference.stride_px
     """Step from window to window."""
     templates: str | None = None
     """A prompt set, or a prompt with {} for the name."""
     score: Literal["cosine", "softmax", "product"] = "cosine"
     """What a threshold applies to; see `Inference`."""
-    logit_scale: float | None = None
+    logit_scale: Weight | None = None
     """Factor on cosines before a softmax."""
-    top_classes: int = Inference.top_classes
+    top_classes: Count = Inference.top_classes
     """For the score "product": classes of each window that may win."""
-    smooth: int | None = None
+    smooth: Count | None = None
     """Width in patches over which scores are averaged."""
-    presence: float | None = None
+    presence: Weight | None = None
     """Weight of how clearly a class wins in the whole photo."""
-    presence_share: float | None = None
+    presence_share: PositiveFraction | None = None
     """Share of the patches that say so."""
-    presence_most: float | None = None
+    presence_most: Weight | None = None
     """Margin beyond which a clearer win counts no more."""
     refine: Refinement = "none"
     """How scores are brought to pixels."""
+
+    def __post_init__(self) -> None:
+        setting_rules.check(self)
 
 
 _OF_INFERENCE = Protocol.__dataclass_fields__.keys() & Inference.__dataclass_fields__.keys()

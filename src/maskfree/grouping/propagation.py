@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.setting_rules import Count, CountOrZero, Positive, check
+
 _TILE = 16  # cells a side that are compared at once: memory is bounded by what these may look at
 
 
@@ -17,18 +19,13 @@ _TILE = 16  # cells a side that are compared at once: memory is bounded by what 
 class PropagationConfig:
     """Where a place looks for its label. The defaults are DINO's, Caron et al. 2021 (arXiv:2104.14294)."""
 
-    top_k: int = 5  # most similar places that count, of all frames together
-    context: int = 7  # frames before this one that are looked at, beside the first
-    radius: int = 12  # in cells of the grid: rows and columns apart, at most
-    temperature: float = 0.1  # of the softmax over cosines
+    top_k: Count = 5  # most similar places that count, of all frames together
+    context: CountOrZero = 7  # frames before this one that are looked at, beside the first
+    radius: CountOrZero = 12  # in cells of the grid: rows and columns apart, at most
+    temperature: Positive = 0.1  # of the softmax over cosines
 
     def __post_init__(self) -> None:
-        if self.top_k < 1 or self.context < 0 or self.radius < 0:
-            raise ValueError(
-                f"top_k {self.top_k} must be at least 1, context {self.context} and radius {self.radius} at least 0"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"the temperature {self.temperature:g} must be positive")
+        check(self)
 
 
 CRW = PropagationConfig(top_k=10, context=20, radius=12, temperature=0.05)

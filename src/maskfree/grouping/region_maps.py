@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,6 +12,7 @@ from PIL import Image
 from maskfree.grouping.contour_hierarchy import ContourHierarchy
 from maskfree.grouping.contours import contour_strength
 from maskfree.grouping.superpixels import at_most_felzenszwalb, at_most_slic
+from maskfree.setting_rules import Fraction, PositiveFraction, Range, SideOrZero, check
 
 MOST_REGIONS = 255  # ids fit into a byte, and 255 stays free for pixels without a region
 
@@ -25,13 +26,13 @@ class SegmentConfig:
     graph, whose scale is raised until there are few enough regions."""
     detector: str = "classical"
     """For contours: classical, or dexined:FILE with the weights of kornia's DexiNed."""
-    threshold: float = 0.25
+    threshold: Fraction = 0.25
     """For contours: strength in [0, 1] from which a contour parts regions."""
-    step: float = 0.01
+    step: PositiveFraction = 0.01
     """For contours: by how much the threshold is raised while there are too many regions."""
-    most: int = 48
+    most: Annotated[int, Range(1, MOST_REGIONS)] = 48
     """Regions at most."""
-    side_px: int = 512
+    side_px: SideOrZero = 512
     """Longer side that a larger photo is reduced to first; the map has that size. 0: never."""
 
     def __post_init__(self) -> None:
@@ -40,16 +41,7 @@ class SegmentConfig:
         Raises:
             ValueError: a setting lies outside its range.
         """
-        if self.kind not in ("contours", "slic", "felzenszwalb"):
-            raise ValueError(f"kind {self.kind!r}: contours, slic or felzenszwalb")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold {self.threshold}: a contour's strength lies in [0, 1]")
-        if not 0 < self.step <= 1:
-            raise ValueError(f"step {self.step}: the threshold is raised by more than 0, up to 1")
-        if not 1 <= self.most <= MOST_REGIONS:
-            raise ValueError(f"most {self.most}: a photo has 1 to {MOST_REGIONS} regions")
-        if self.side_px < 0:
-            raise ValueError(f"side-px {self.side_px}: a length, or 0 for no limit")
+        check(self)
         if self.detector != "classical" and not self.detector.partition("dexined:")[2]:
             raise ValueError(f"detector {self.detector!r}: classical, or dexined:FILE with its weights")
 

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.setting_rules import (
+    Count,
+    CountOrZero,
+    Fraction,
+    FractionRange,
+    OutsideName,
+    Positive,
+    PositiveRange,
+    Side,
+    Weight,
+    Width,
+    WidthOrZero,
+    check,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,23 +38,23 @@ if TYPE_CHECKING:
 class PairConfig:
     """Two views of a photo and SimCLR's augmentations (arXiv:2002.05709, appendix A)."""
 
-    side_px: int = 224
-    scale: tuple[float, float] = (0.25, 1.0)  # share of the photo's area
-    mirror: float = 0.5  # probability, of each view by itself
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
-    recolour: float = 0.8  # probability
-    grey: float = 0.2  # probability
-    blur: float = 0.5  # probability
-    blur_px: tuple[float, float] = (0.1, 2.0)  # standard deviation
+    side_px: Side = 224
+    scale: FractionRange = (0.25, 1.0)  # share of the photo's area
+    mirror: Fraction = 0.5  # probability, of each view by itself
+    jitter: tuple[Weight, Weight, Weight, Weight] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
+    recolour: Fraction = 0.8  # probability
+    grey: Fraction = 0.2  # probability
+    blur: Fraction = 0.5  # probability
+    blur_px: PositiveRange = (0.1, 2.0)  # standard deviation
 
 
 @dataclass(frozen=True)
 class CorrectionConfig:
     """DeepLab's head beside a projection that is known already: the student starts as its teacher. Not in the paper."""
 
-    width: int = 128
+    width: Width = 128
     """Channels inside the head."""
-    dilations: tuple[int, ...] = (1, 3, 6)
+    dilations: tuple[Count, ...] = (1, 3, 6)
     """Distances, in patches, at which it looks around."""
 
     def build(self, known: nn.Module, channels: int, embed_dim: int) -> Corrected:
@@ -55,14 +69,14 @@ class CorrectionConfig:
 class ContrastConfig:
     """L_t, eq. 1."""
 
-    weight: float = 1.0
-    concentration: float = 10.0
+    weight: Weight = 1.0
+    concentration: Positive = 10.0
     """Kappa."""
-    memory: int = 1152
+    memory: CountOrZero = 1152
     """Segments of earlier batches that are negatives, too: two batches of 8 photos with 36 segments in each view."""
     leave_out_own: bool = False
     """A pixel's own segment is no positive, as in SegSort; eq. 1 as printed has it among the positives."""
-    thin: int = 1
+    thin: Count = 1
     """Contrast every so manieth pixel only, on diagonals, which takes less time."""
 
     def build(self, embed_dim: int) -> ContrastTerm:
@@ -73,10 +87,6 @@ class ContrastConfig:
         """
         from maskfree.methods.clips4_terms import ContrastTerm
 
-        if self.thin < 1 or self.memory < 0:
-            raise ValueError(
-                f"contrast.thin {self.thin} must be at least 1, contrast.memory {self.memory} not negative"
-            )
         return ContrastTerm(
             weight=self.weight,
             concentration=self.concentration,
@@ -91,27 +101,27 @@ class ContrastConfig:
 class EmbeddingConfig:
     """L_e, eq. 2."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
 
 
 @dataclass(frozen=True)
 class SemanticConfig:
     """L_s, eq. 3, with the unknown classes of eq. 4."""
 
-    weight: float = 1.0
-    num_unknown: int = 64
+    weight: Weight = 1.0
+    num_unknown: WidthOrZero = 64
     """Classes beside the known ones, which start from random segments of the teacher (u)."""
     seed: int = 0
     """Of their choice."""
     known: Literal["segments", "names"] = "segments"
     """What stands for a known class: the mean of the teacher's segments that are likest to its name; or the name with
     its synonyms, for a teacher whose texts and pixels lie together."""
-    unknown_share: float = 0.5
+    unknown_share: Fraction = 0.5
     """For "names": the share of the teacher's segments that unknown classes have at the start, in (0, 1)."""
     soft: bool = False
     """Learn the teacher's probabilities of all classes, at the same temperature, instead of its best class; not in the
     paper."""
-    presence: float = 0.0
+    presence: Weight = 0.0
     """Weight, beside a segment's cosine, of how clearly the teacher sees the class anywhere in the photo; not in the
     paper. Each class keeps its share of all segments, as in distribution alignment (arXiv:1911.09785): otherwise the
     student unlearns what its photos seldom show."""
@@ -138,7 +148,7 @@ class SemanticConfig:
 class PixelLabelsConfig:
     """MaskCLIP+'s loss, which takes the place of all others in that baseline."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
 
     def build(self, found: Prototypes, scale: float) -> PixelLabelsTerm:
         """Make the term, whose classes are the names of those FOUND."""
@@ -161,13 +171,13 @@ class CLIPS4Config(MethodConfig):
     """The teacher's."""
     text_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig("linear", bias=False))
     """The teacher's; the default is CLIP's."""
-    embed_dim: int = 512
+    embed_dim: Width = 512
     """The teacher's."""
-    segments: str | None = None
+    segments: OutsideName | None = None
     """Folder of regions, as `maskfree prepare segments` writes it; None: a photo is one region."""
-    teacher: str | None = None
+    teacher: OutsideName | None = None
     """Folder of a teacher's maps, as `maskfree prepare teacher` writes it."""
-    prototypes: str | None = None
+    prototypes: OutsideName | None = None
     """File of known classes, as `maskfree prepare prototypes` writes it."""
     known: tuple[str, ...] = ()
     """Names of the known classes with their synonyms (sofa/couch); those of the file, if one is named."""
@@ -175,13 +185,13 @@ class CLIPS4Config(MethodConfig):
     embedding: EmbeddingConfig | None = field(default_factory=EmbeddingConfig)
     semantic: SemanticConfig | None = field(default_factory=SemanticConfig)
     labels: PixelLabelsConfig | None = None
-    num_segments: int = 36
+    num_segments: Width = 36
     """Clusters of each view's pixels, before they are cut along regions."""
-    location: float = 1.0
+    location: Weight = 1.0
     """How much a pixel's place counts in these, beside its embedding."""
-    temperature: float = 0.05
+    temperature: Positive = 0.05
     """Of the softmax over target classes; the paper prints none."""
-    grid: int = 28
+    grid: Side = 28
     """Embeddings along each side of a view that the losses see, by bilinear interpolation of the patches."""
     views: PairConfig = field(default_factory=PairConfig)
 
@@ -195,7 +205,7 @@ class CLIPS4Config(MethodConfig):
         from maskfree.methods.clips4 import CLIPS4
         from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
 
-        self._check()
+        check(self)
         encoder, text_encoder = self.image.build(), self.text.build()
         if self.views.side_px % encoder.stride_px:
             raise ValueError(
@@ -250,12 +260,6 @@ class CLIPS4Config(MethodConfig):
     def for_inference(self) -> CLIPS4Config:
         """`without_pretrained`, without the terms, which only training uses."""
         return replace(self.without_pretrained(), contrast=None, embedding=None, semantic=None, labels=None)
-
-    def _check(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}: it must be positive")
-        if self.num_segments < 1 or self.grid < 1:
-            raise ValueError(f"num_segments {self.num_segments} and grid {self.grid} must be at least 1")
 
     def _prototypes(self) -> Prototypes:
         """Read them, or make up as many as there are known classes: those of a checkpoint come with its weights."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from maskfree.data.config import ViewConfig
 from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import Value
+from maskfree.setting_rules import OutsideName, check
 
 if TYPE_CHECKING:
     from maskfree.methods.groupvit import GroupViT, GroupViTTransform
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class GroupViTConfig(MethodConfig):
     """Which GroupViT: the published ViT-S by default."""
 
-    weights: str | None = "nvidia/groupvit-gcc-yfcc"
+    weights: OutsideName | None = "nvidia/groupvit-gcc-yfcc"
     """Folder or Hugging Face name; None is random."""
     vision: dict[str, Value] = field(default_factory=dict)
     """Overrides fields of transformers' GroupViTVisionConfig."""
@@ -39,6 +40,7 @@ class GroupViTConfig(MethodConfig):
         from maskfree.methods.groupvit import GroupViT
         from maskfree.nn.pretrained import make_tower
 
+        check(self)
         configuration = self._configuration()
         side_px, patch_px = self.views.side_px, configuration.vision_config.patch_size
         if side_px % patch_px:

@@ -9,6 +9,7 @@ from maskfree.method_config import MethodConfig
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.setting_rules import PositiveFraction, Width, check
 
 if TYPE_CHECKING:
     from maskfree.methods.maskclip import MaskCLIP
@@ -28,11 +29,11 @@ class MaskCLIPConfig(MethodConfig):
     """The text tower, of the same family."""
     text_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig(bias=False))
     """CLIP's has no bias, SigLIP's has one."""
-    embed_dim: int = 512
+    embed_dim: Width = 512
     """Of the space that both towers share."""
-    prompt_denoise: float | None = None
+    prompt_denoise: PositiveFraction | None = None
     """Classes go that no patch is so sure of, in a softmax over the words; the published value is 0.5."""
-    key_smoothing: float | None = None
+    key_smoothing: PositiveFraction | None = None
     """Patches less sure than this take the mean of patches with like keys; the published value is 1, all patches."""
 
     def build(self) -> MaskCLIP:
@@ -46,9 +47,7 @@ class MaskCLIPConfig(MethodConfig):
         from maskfree.nn.clip_weights import read_text_end
         from maskfree.nn.embedders import TextEmbedder
 
-        for name, value in (("prompt_denoise", self.prompt_denoise), ("key_smoothing", self.key_smoothing)):
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}: it is a probability in (0, 1], or None")
+        check(self)
         if self.image.family.removesuffix("_resnet") != self.text.family:
             raise ValueError(f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s")
         image, encoder = self.image.build(), self.text.build()

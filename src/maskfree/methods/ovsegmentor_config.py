@@ -11,6 +11,7 @@ from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.setting_rules import Count, Fraction, OutsideName, PositiveFraction, Weight, Width, check
 from maskfree.terms_config import CrossConfig
 from maskfree.text.templates import TEMPLATES
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class EntityConfig:
     """L_entity, eq. 8 and 9, and what Table 4 compares it with."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     objective: Literal["completion", "labels", "words", "words_without_groups"] = "completion"
     """Complete the masked caption; contrast the photo with each entity's prompt, as GroupViT; or guess each masked word
     among all entities (MLM), with the groups or from the text alone."""
@@ -34,9 +35,9 @@ class EntityConfig:
     """What is masked: all entities, one of them, or all nouns."""
     templates: str = "imagenet"
     """Prompts of the sentences that name the entities: a name in `maskfree.text.prompts.TEMPLATES`."""
-    num_heads: int = 8
+    num_heads: Width = 8
     bridge: ProjectionConfig = field(default_factory=ProjectionConfig)
-    num_labels: int = 3
+    num_labels: Count = 3
     """Prompted entities of a photo, for the objective "labels"."""
     all_questions: bool = False
     """Contrast also captions in which nothing was masked, as the released code does."""
@@ -75,12 +76,12 @@ class EntityConfig:
 class MaskConfig:
     """L_mask, eq. 10 to 12, with the momentum model that makes its targets; Tables 5 and 6 vary it."""
 
-    weight: float = 0.1
-    start: float = 0.75
+    weight: Weight = 0.1
+    start: Fraction = 0.75
     """Share of the training without it: 30 of 40 epochs."""
-    ratio: float = 0.5
+    ratio: PositiveFraction = 0.5
     """Share of the groups that take part: those closest to the shared entity."""
-    momentum: float = 0.99
+    momentum: Fraction = 0.99
     objective: Literal["masks", "groups"] = "masks"
     symmetric: bool = True
     """Also the partner's masks. The released code grounds the partner's masks only."""
@@ -123,8 +124,8 @@ class OVSegmentorConfig(MethodConfig):
 
     image: GroupingEncoderConfig = field(default_factory=GroupingEncoderConfig)
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(family="bert", pooling="last"))
-    tokenizer: str | None = "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
-    embed_dim: int = 256
+    tokenizer: OutsideName | None = "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
+    embed_dim: Width = 256
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     cross: CrossConfig = field(default_factory=CrossConfig)
@@ -144,6 +145,7 @@ class OVSegmentorConfig(MethodConfig):
         from maskfree.nn.embedders import TextEmbedder
         from maskfree.text.entities import EntitySet
 
+        check(self)
         image, text_encoder = self.image.build(), self.text.build()
         if self.views.side_px % image.stride_px:
             raise ValueError(f"a view of {self.views.side_px} px does not divide into patches of {image.stride_px} px")

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.setting_rules import (
+    Count,
+    Fraction,
+    OutsideName,
+    Positive,
+    PositiveRange,
+    Range,
+    Side,
+    Weight,
+    Width,
+    check,
+)
 
 if TYPE_CHECKING:
     from maskfree.methods.student import Student, StudentTransform
+
+Confidence = Annotated[int, Range(0, 255)]
+"""As a byte of a label map says it."""
 
 
 @dataclass(frozen=True)
 class StudentViews:
     """What of a photo the student sees in a step."""
 
-    crop_px: int = 224
+    crop_px: Side = 224
     """Side of the square that is cut out."""
-    side_px: int = 448
+    side_px: Side = 448
     """Shorter side of the photo at zoom 1: what photos have at inference."""
-    zoom: tuple[float, float] = (0.5, 2.0)
+    zoom: PositiveRange = (0.5, 2.0)
     """Least and largest; a photo smaller than the crop is padded, and the padding does not count."""
-    mirror: float = 0.5
+    mirror: Fraction = 0.5
     """Probability."""
-    jitter: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.05)
+    jitter: tuple[Weight, Weight, Weight, Weight] = (0.2, 0.2, 0.2, 0.05)
     """Of brightness, contrast, saturation and hue."""
 
 
@@ -35,9 +50,9 @@ class StudentConfig(MethodConfig):
     """Everything that describes a student."""
 
     image: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig("mobilenet_v2", output_stride=16))
-    width: int = 256
+    width: Width = 256
     """Channels inside DeepLab's head."""
-    dilations: tuple[int, ...] = (3, 6, 9)
+    dilations: tuple[Count, ...] = (3, 6, 9)
     """Distances, in patches, at which the head looks around."""
     known: ProjectionConfig | None = None
     """The teacher's projection of pixels, to which the head is added; None: the head is alone."""
@@ -45,15 +60,15 @@ class StudentConfig(MethodConfig):
     """The teacher's."""
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     """The teacher's."""
-    embed_dim: int = 512
+    embed_dim: Width = 512
     """The teacher's."""
-    synonyms: tuple[int, ...] = ()
+    synonyms: tuple[Width, ...] = ()
     """Number of phrases of each class that is learned."""
-    labels: str | None = None
+    labels: OutsideName | None = None
     """Folder of label maps, as `self_training.pseudo_label` writes them: one for each photo, by its stem."""
-    thresholds: tuple[int, ...] = ()
+    thresholds: tuple[Confidence, ...] = ()
     """Least confidence at which a label counts, for each class."""
-    scale: float = 20.0
+    scale: Positive = 20.0
     """Inverse temperature of the softmax over the classes."""
     views: StudentViews = field(default_factory=StudentViews)
 
@@ -69,6 +84,7 @@ class StudentConfig(MethodConfig):
         from maskfree.nn.deeplab import AtrousPyramid, Corrected
         from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
 
+        check(self)
         encoder, text_encoder = self.image.build(), self.text.build()
         if self.views.crop_px % encoder.stride_px:
             raise ValueError(

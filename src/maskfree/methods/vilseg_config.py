@@ -12,6 +12,18 @@ from maskfree.data.config import ViewConfig
 from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.setting_rules import (
+    Count,
+    CountOrZero,
+    Fraction,
+    FractionRange,
+    OutsideName,
+    Positive,
+    Side,
+    Weight,
+    Width,
+    check,
+)
 from maskfree.terms_config import CrossConfig
 
 if TYPE_CHECKING:
@@ -34,19 +46,19 @@ class WordsConfig:
 
     tags: str = "imagenet"
     """The classifier's class names: "imagenet" for the 1,000 that come with the package, or a file of their format."""
-    nouns_weight: float = 0.5
+    nouns_weight: Weight = 0.5
     """Of the captions' nouns."""
-    kinds_weight: float = 0.25
+    kinds_weight: Weight = 0.25
     """Of the kinds of the tags."""
-    tags_weight: float = 0.25
+    tags_weight: Weight = 0.25
     """Of the tags themselves."""
-    initial_scale: float = 20.0
+    initial_scale: Positive = 20.0
     """1 / temperature of the choice among words."""
-    prior: float = 0.5
+    prior: Weight = 0.5
     """How much of the words' log-frequency is added to the logits in training; 0: none, 1: all."""
-    pixels_per_photo: int = 64
+    pixels_per_photo: Count = 64
     """Pixels of each photo that are drawn per step."""
-    prompted: float = 0.5
+    prompted: Fraction = 0.5
     """Share of the batches whose nouns are put into the prompt."""
     prompt: str = "a photo of a {}"
     """The prompt."""
@@ -83,17 +95,17 @@ class WordsConfig:
 class VisionConfig:
     """L_vision. Differs: `mode` "literal" is eq. 2 as printed, which collapses; the default adds what DINO has."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     mode: Literal["literal", "distillation"] = "distillation"
     head: Literal["linear", "dino"] = "linear"  # the paper's linear layer, or DINO's MLP
-    out_dim: int = 2048
-    num_local_views: int = 6
-    local_side_px: int = 96
-    local_scale: tuple[float, float] = (0.05, 0.4)  # share of the photo's area
-    teacher_momentum: float = 0.996  # rises to 1 as a cosine
-    teacher_temperature: float = 0.04
-    student_temperature: float = 0.1
-    centre_momentum: float = 0.9
+    out_dim: Width = 2048
+    num_local_views: CountOrZero = 6
+    local_side_px: Side = 96
+    local_scale: FractionRange = (0.05, 0.4)  # share of the photo's area
+    teacher_momentum: Fraction = 0.996  # rises to 1 as a cosine
+    teacher_temperature: Positive = 0.04
+    student_temperature: Positive = 0.1
+    centre_momentum: Fraction = 0.9
 
     def build(self, image: PixelEmbedder, embed_dim: int) -> VisionTerm:
         """Make the term; a teacher starts as a copy of IMAGE."""
@@ -121,14 +133,14 @@ class VisionConfig:
 class ClusterConfig:
     """L_cluster and its head. The paper says 25 clusters in section 4.1 and 20 in 4.3."""
 
-    weight: float = 1.0
-    num_clusters: int = 20
+    weight: Weight = 1.0
+    num_clusters: Width = 20
     detach: bool = True  # no gradient to the encoder, as in the paper
-    displacement: int = 0  # also pair patches up to so many apart
-    kernel: int = 1  # of the head's convolution; odd
-    lamb: float = 1.0  # weight of the entropy of the assignments; 1 is mutual information
+    displacement: CountOrZero = 0  # also pair patches up to so many apart
+    kernel: Side = 1  # of the head's convolution; odd
+    lamb: Weight = 1.0  # weight of the entropy of the assignments; 1 is mutual information
     standardised: bool = False  # show the head pixels of unit norm with standardised channels; not in the paper
-    sharpness: float = 0.5  # standard deviation of those channels
+    sharpness: Positive = 0.5  # standard deviation of those channels
 
     def build(self, embed_dim: int) -> ClusterTerm:
         """Make the term and its head.
@@ -162,8 +174,8 @@ class ViLSegConfig(MethodConfig):
 
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    tokenizer: str | None = "openai/clip-vit-base-patch16"  # folder or Hugging Face name; None is the text weights'
-    embed_dim: int = 512
+    tokenizer: OutsideName | None = "openai/clip-vit-base-patch16"  # None is the text weights'
+    embed_dim: Width = 512
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     cross: CrossConfig = field(default_factory=CrossConfig)
@@ -173,7 +185,7 @@ class ViLSegConfig(MethodConfig):
     views: ViewConfig = field(default_factory=ViewConfig)
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
     assignment: Literal["hard", "soft"] = "hard"  # of pixels to clusters: to the likeliest, as in the paper, or to all
-    kmeans_clusters: int = 20  # of each photo, for the grouping "kmeans"
+    kmeans_clusters: Width = 20  # of each photo, for the grouping "kmeans"
 
     def build(self) -> ViLSeg:
         """Make the method; pretrained weights are read if the config names them.
@@ -183,6 +195,7 @@ class ViLSegConfig(MethodConfig):
         """
         from maskfree.methods.vilseg import build_vilseg
 
+        check(self)
         return build_vilseg(self)
 
     def build_transform(self, tokenizer: Tokenizer | None) -> ViLSegTransform:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from maskfree.nn.encoder_config import Value
+from maskfree.setting_rules import OutsideName, Positive, check
 
 if TYPE_CHECKING:
     from maskfree.nn.clip_resnet import DenseClipResNet
@@ -27,11 +28,10 @@ class LastBlock:
     attention: Attention = "value"
     residual: bool = True  # add the attention to the token, as trained; False: it takes the token's place
     feed_forward: bool = True  # the block's second half
-    neighbours: float | None = None  # standard deviation in patches of a Gaussian window that is added to the logits
+    neighbours: Positive | None = None  # standard deviation in patches of a Gaussian window that is added to the logits
 
     def __post_init__(self) -> None:
-        if self.neighbours is not None and self.neighbours <= 0:
-            raise ValueError(f"neighbours is {self.neighbours}: a standard deviation in patches, above 0")
+        check(self)
         if self.attention == "window" and self.neighbours is None:
             raise ValueError("attention 'window' needs the width of its window: set neighbours")
         if self.attention == "value" and self.neighbours is not None:
@@ -74,7 +74,7 @@ class DenseClipConfig:
 
     family: Literal["clip", "siglip", "clip_resnet"] = "clip"
     architecture: dict[str, Value] = field(default_factory=dict)
-    weights: str | None = None  # folder or Hugging Face name; None is random
+    weights: OutsideName | None = None  # folder or Hugging Face name; None is random
     last_block: LastBlock = MASKCLIP
     positions: Literal["size", "factor"] = "size"  # how positions are resized: "factor" is (n + 0.1) / side, as SCLIP
     statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual

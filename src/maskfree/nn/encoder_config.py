@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from maskfree.setting_rules import OutsideName, Side
+
 if TYPE_CHECKING:
     from maskfree.nn.encoders import ImageEncoder
     from maskfree.nn.text_encoders import TextEncoder
@@ -23,8 +25,8 @@ class ImageEncoderConfig:
 
     family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "timm"] = "vit"
     architecture: dict[str, Value] = field(default_factory=dict)
-    weights: str | None = None  # folder or Hugging Face name; None is random
-    output_stride: int | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
+    weights: OutsideName | None = None  # folder or Hugging Face name; None is random
+    output_stride: Side | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
     statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
 
     def build(self) -> ImageEncoder:
@@ -50,7 +52,7 @@ class TextEncoderConfig:
 
     family: Literal["clip", "bert", "siglip"] = "clip"
     architecture: dict[str, Value] = field(default_factory=dict)  # overrides fields of transformers' configuration
-    weights: str | None = None  # folder or Hugging Face name; None is random
+    weights: OutsideName | None = None  # folder or Hugging Face name; None is random
     frozen: bool = False  # not trained; its features are kept per text
     pooling: Literal["usual", "mean", "first", "last"] = "usual"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.setting_rules import Count, Momentum, OutsideName, Side, Weight, Width, check
 
 if TYPE_CHECKING:
     from maskfree.nn.grouping_encoder import GroupingEncoder
@@ -22,23 +23,23 @@ class GroupingEncoderConfig:
     """How the stem's features come to `dim` channels, if they are not of so many."""
     patch_norm: bool = False
     """Normalise the embedded patches before their positions are added."""
-    patch_px: int = 16
+    patch_px: Side = 16
     """Side of a patch, without a stem."""
-    side_px: int = 224
+    side_px: Side = 224
     """Side of the square images that the position embedding is made for; others resize it."""
-    dim: int = 768
-    num_heads: int = 12
+    dim: Width = 768
+    num_heads: Width = 12
     """Of the transformer and of the binding's cross-attention; the released models have 8."""
-    depths: tuple[int, int] = (6, 6)
+    depths: tuple[Count, Count] = (6, 6)
     """Layers before and after the binding."""
-    num_groups: int = 8
-    num_tokens: int = 8
+    num_groups: Width = 8
+    num_tokens: Width = 8
     """Learned group tokens of the first stage; if it is not `num_groups`, the binding mixes them to that number."""
     cross_attention: bool = False
     """Group tokens look at the patches once more before these are bound to them."""
     channel_mlp: bool = False
     """An MLP after the binding."""
-    extra_mass: float = 0.0
+    extra_mass: Weight = 0.0
     """Added to the number of patches that divides the sum over a group; the released models have 1."""
     hard: bool = True
     """Each patch goes to one group, drawn with Gumbel noise in training."""
@@ -47,9 +48,9 @@ class GroupingEncoderConfig:
     start: Literal["random", "likeness"] = "random"
     """The binding's first weights. "likeness", which is not in the paper: patches belong to the group tokens that they
     are like from the first step on; random maps take many epochs to sort them by anything."""
-    drop_path: float = 0.1
+    drop_path: Momentum = 0.1
     """Share of samples that skip the last layer in training; it grows from 0 at the first."""
-    weights: str | None = None
+    weights: OutsideName | None = None
     """Folder or Hugging Face name of a ViT, such as DINO's, which fills all but tokens and binding; None is random."""
     statistics: Literal["imagenet", "half", "clip"] = "imagenet"
     """Colour normalisation, without a stem."""
@@ -63,6 +64,7 @@ class GroupingEncoderConfig:
         """
         from maskfree.nn.grouping_encoder import build_grouping_encoder
 
+        check(self)
         return build_grouping_encoder(self)
 
     def without_pretrained(self) -> GroupingEncoderConfig:

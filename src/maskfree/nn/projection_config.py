@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from maskfree.setting_rules import Width
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -18,8 +20,8 @@ class ProjectionConfig:
     """
 
     kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words", "pyramid"] = "linear"
-    hidden: int = 2048  # width between the maps of "mlp", "batchnorm_mlp" and "pyramid"
-    num_words: int = 1000  # of "words"
+    hidden: Width = 2048  # width between the maps of "mlp", "batchnorm_mlp" and "pyramid"
+    num_words: Width = 1000  # of "words"
     bias: bool = True  # of "linear"; CLIP's projections have none
 
     def build_for_pixels(self, channels: int, dim: int) -> nn.Module:
