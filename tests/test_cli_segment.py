@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree import cli, hub
+from maskfree import cli, hub, progress
 from maskfree.cli.segment import _plan_stems
 
 Run = Callable[..., tuple[int, str, str]]
@@ -385,3 +386,23 @@ def test_large_blocks_stay_with_the_process():
 def test_the_version_is_that_of_the_package(run, arguments: list[str]):
     status, out, _ = run(*arguments)
     assert (status, out.strip()) == (0, f"maskfree {version('maskfree')}")
+
+
+def test_quiet_says_nothing_of_photos_that_went_well(segment: Run, meadow: Path, tmp_path: Path):
+    (tmp_path / "broken.png").write_bytes(b"none")
+    status, out, error = segment(meadow, "broken.png", "--words", "dog", "--quiet")
+    assert (status, out) == (2, "")
+    assert "broken.png" in one_line(error)
+    assert (tmp_path / "maskfree-out/meadow.png").is_file()
+
+
+def test_long_runs_show_how_far_they_have_come(
+    segment: Run, meadow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    photos = [meadow, *(tmp_path / f"{name}.jpg" for name in "abc")]
+    for other in photos[1:]:
+        other.write_bytes(meadow.read_bytes())
+    _, _, error = segment(*photos, "--words", "dog")
+    assert re.fullmatch(r"(maskfree: photos: \d of 4, \d:\d\d:\d\d left\n){4}", error)
+    assert segment(*photos, "--words", "dog", "--quiet")[1:] == ("", "")

@@ -25,6 +25,7 @@ from maskfree.grouping.region_maps import SegmentConfig
 from maskfree.method import Method
 from maskfree.methods.clips4_config import CLIPS4Config
 from maskfree.nn.pyramid_pooling import PyramidPooling
+from maskfree.progress import Watch, unwatched
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.run_settings import TrainConfig
 from maskfree.text.tokenize import Tokenizer
@@ -209,23 +210,20 @@ def test_broken_photos_are_left_out(tmp_path: Path, tiny_checkpoint: Path, photo
 def test_a_run_that_was_stopped_at_every_step_goes_on(
     tmp_path: Path, tiny_checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def train(name: str, watch: Any = lambda name: iter) -> Path | None:
+    def train(name: str, watch: Watch = unwatched) -> Path | None:
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / name)  # the photos' paths are their keys, from which the augmentation follows
         return distill(tiny_checkpoint, WORDS, [str(photos)], Path("run"), SMALL, watch)
 
-    def interrupting(wanted: str, step: str) -> Callable[[Iterable], Iterable]:
-        def pass_on(items: Iterable) -> Iterable:
-            for number, item in enumerate(items):
-                if step == wanted and number == 2:
-                    raise KeyboardInterrupt
-                yield item
+    def interrupting(items: Iterable, name: str = "", total: int | None = None, *, wanted: str) -> Iterable:
+        for number, item in enumerate(items):
+            if name == wanted and number == 2:
+                raise KeyboardInterrupt
+            yield item
 
-        return pass_on
-
-    for step in ("cutting", "looking", "clustering"):
+    for step in ("segments", "looking", "clustering"):
         with pytest.raises(KeyboardInterrupt):
-            train("stopped", partial(interrupting, step))
+            train("stopped", partial(interrupting, wanted=step))
         assert not (Path("run") / "prototypes.safetensors").exists()
     with monkeypatch.context() as patched:
         patched.setattr("maskfree.train._Stop.__enter__", lambda self: setattr(self, "asked", True) or self)

@@ -43,7 +43,7 @@ class Watched:
     def __init__(self):
         self.photos = []
 
-    def __call__(self, photos):
+    def __call__(self, photos, name="", total=None):
         self.photos = list(photos)
         return photos
 

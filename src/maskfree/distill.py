@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from maskfree.methods.clips4_config import CLIPS4Config, CorrectionConfig, Seman
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.prototypes import PrototypeConfig, prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.resume import differences, settings_of
@@ -42,7 +43,6 @@ from maskfree.train import FREE_SETTINGS, fit
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Iterable[Any]], Iterable[Any]]
 RECORD = "distill.json"
 _MAX_RECORD_BYTES = 2**28  # the record names all photos
 _IMAGE_SIDES: dict[str, tuple[str, ...]] = {
@@ -61,12 +61,12 @@ def distill(
     photos: Sequence[str],
     out: Path,
     settings: Distillation | None = None,
-    watch: Callable[[str], Watch] = lambda name: iter,
+    watch: Watch = unwatched,
 ) -> Path | None:
     """Train a student of MODEL on PHOTOS, and return the folder of its checkpoint, OUT/model; it takes any words.
 
     WORDS are the known classes of its training. PHOTOS are folders or shards. The same call goes on after a stop; None
-    if SIGINT or SIGTERM stopped the training. WATCH, given a step's name, wraps its photos to show progress.
+    if SIGINT or SIGTERM stopped the training. WATCH wraps the photos of each step to show progress.
 
     Raises:
         ValueError: OUT holds a run with other settings, the model cannot teach, or settings do not fit each other.
@@ -100,16 +100,16 @@ def distill(
 
 
 def _prepare(
-    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Callable[[str], Watch]
+    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Watch
 ) -> dict[str, str]:
     """Make what training reads, as far as it is not there; return where, by the names of the method's settings."""
     places = {name: out / name for name in ("segments", "teacher")} | {"prototypes": out / "prototypes.safetensors"}
     cutting = SegmentPreparation(sources, places["segments"], asdict(settings.segments), settings.workers)
-    cutting.run(partial(region_map, config=settings.segments), lambda photos, _: watch("cutting")(photos))
-    prepare_teacher(teacher, sources, places["teacher"], watch("looking"))
+    cutting.run(partial(region_map, config=settings.segments), watch)
+    prepare_teacher(teacher, sources, places["teacher"], watch)
     if not places["prototypes"].exists():
         config = PrototypeConfig(top=settings.top)
-        found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch("clustering"))
+        found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch)
         for name in lost:
             log.warning("no segment of the photos resembles %r most: its prototype is of something else", name)
         found.write(places["prototypes"])

@@ -5,9 +5,7 @@ Source: CLIP-S4 (CVPR 2023), section 3.2, "Target Class Prototypes".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,9 +17,9 @@ from maskfree.files import read_json
 from maskfree.grouping.prototypes import segments_of, top_prototypes
 from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.setting_rules import Count, Positive, Width, check
 
-Watch = Callable[[Iterable[Any]], Iterable[Any]]
 _POOL = 8192  # segments kept for unknown classes to be drawn from
 
 
@@ -40,7 +38,7 @@ class PrototypeConfig:
 
 
 def prepare_prototypes(
-    segmenter: Segmenter, maps: TeacherMaps, config: PrototypeConfig | None = None, watch: Watch = iter
+    segmenter: Segmenter, maps: TeacherMaps, config: PrototypeConfig | None = None, watch: Watch = unwatched
 ) -> tuple[Prototypes, tuple[str, ...]]:
     """Find prototypes of SEGMENTER's words among the segments of the photos that MAPS, which it made, are of.
 
@@ -64,13 +62,13 @@ def prepare_prototypes(
     return Prototypes(names, phrases, known, pool), lost
 
 
-def segments(maps: TeacherMaps, num_segments: int, watch: Watch = iter) -> Float[Tensor, "m d"]:
+def segments(maps: TeacherMaps, num_segments: int, watch: Watch = unwatched) -> Float[Tensor, "m d"]:
     """Return the mean embeddings of the segments of all photos, unit norm.
 
     Raises:
         FileNotFoundError: there are no maps.
     """
-    return torch.cat([segments_of(embeddings, num_segments) for embeddings in watch(maps.all())])
+    return torch.cat([segments_of(embeddings, num_segments) for embeddings in watch(maps.all(), "clustering")])
 
 
 def phrases_of(segmenter: Segmenter) -> tuple[Float[Tensor, "p d"], tuple[int, ...]]:

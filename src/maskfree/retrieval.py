@@ -5,7 +5,7 @@ Source: CLIP-S4 (CVPR 2023), section 4.2 and Fig. 4b.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from maskfree.data.segment_maps import VOID, SegmentMaps
 from maskfree.embeddings import PatchEmbeddings, embed
 from maskfree.grouping.segments import segment_sums, spherical_kmeans
 from maskfree.predict import PhotoError, Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.setting_rules import Count, CountOrZero, Fraction, Width, check
 from maskfree.text.vocabulary import Vocabulary
 
-Watch = Callable[[Sequence[Path]], Iterable[Path]]
 KMEANS = "kmeans"
 
 
@@ -116,7 +116,7 @@ def parse_word(word: str) -> tuple[str, ...]:
 
 
 def retrieve(
-    segmenter: Segmenter, word: str, photos: Sequence[Path], config: RetrievalConfig, watch: Watch = iter
+    segmenter: Segmenter, word: str, photos: Sequence[Path], config: RetrievalConfig, watch: Watch = unwatched
 ) -> Retrieved:
     """Find the segments of PHOTOS whose mean embedding is the closest to that of WORD.
 

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,7 @@ from maskfree.nn.deeplab import Corrected
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.predict import PhotoError, Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.resume import differences
 from maskfree.run_settings import Recipe
 from maskfree.self_training_config import SelfTraining
@@ -44,7 +45,6 @@ from maskfree.train import fit
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Sequence[Path]], Iterable[Path]]
 TEACHERS = {"ViLSegConfig": ViLSegConfig, "StudentConfig": StudentConfig}
 """Methods that can teach: they have an image encoder in `image.encoder` and a text embedder in `text`."""
 KNOWN_RATE = 0.1  # factor on the learning rate of the teacher's projection
@@ -56,7 +56,7 @@ def self_train(
     photos: Sequence[Path],
     out: Path,
     settings: SelfTraining | None = None,
-    watch: Watch = iter,
+    watch: Watch = unwatched,
 ) -> Path | None:
     """Train a student of MODEL for WORDS on PHOTOS, and return the folder of its checkpoint, OUT/model.
 
@@ -129,7 +129,7 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
 
 
 def pseudo_label(
-    segmenter: Segmenter, photos: Sequence[Path], folder: Path, watch: Watch = iter
+    segmenter: Segmenter, photos: Sequence[Path], folder: Path, watch: Watch = unwatched
 ) -> Int64[np.ndarray, "k v"]:
     """Write SEGMENTER's labels with their confidence to FOLDER, a PNG for each photo; count pixels by both.
 
@@ -152,7 +152,7 @@ def pseudo_label(
     places = {photo: folder / f"{photo.stem}.png" for photo in photos}
     missing = [photo for photo in photos if not places[photo].is_file()]
     results = segmenter.segment_many(missing)
-    for photo in watch(missing):
+    for photo in watch(missing, "labelling"):
         result = next(results)
         if isinstance(result, PhotoError):
             log.warning("skipped %s: %s", photo, result.reason)

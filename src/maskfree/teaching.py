@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from maskfree.data.teacher_maps import RECORD, TeacherMaps
 from maskfree.embeddings import embed
 from maskfree.files import read_json, replace_text
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.resume import differences
 
 log = logging.getLogger(__name__)
-
-Watch = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Seen:
     skipped: int  # could not be read
 
 
-def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = iter) -> Seen:
+def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched) -> Seen:
     """Write SEGMENTER's embeddings of each photo of SOURCES, whole, to OUT; what is there is kept.
 
     OUT/teacher.json records the model and how it saw the photos. Photos that cannot be read are left out.
@@ -50,7 +49,7 @@ def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, wat
     record |= {"inference": {name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")}}
     _check_record(out / RECORD, record)
     maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
-    for example in watch(examples):
+    for example in watch(examples, "looking"):
         counts[_see(segmenter, example, maps, seen)] += 1
     if not seen:
         raise ValueError(f"no photo of {', '.join(map(str, sources))} can be read")

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
 from maskfree.extras import need
+from maskfree.progress import Progress
 
 
 def distill(photos: Positional[tuple[str, ...]]) -> int:
@@ -24,7 +25,6 @@ def distill(photos: Positional[tuple[str, ...]]) -> int:
 
 def distill_with(arguments: Sequence[str]) -> int:
     """Parse what follows `distill`: the settings are those of a training."""
-    from maskfree.cli.prepare_teacher import watch
     from maskfree.data.photo_sources import read_sources
     from maskfree.distill_config import Distillation
     from maskfree.text.vocabulary import Vocabulary
@@ -35,6 +35,7 @@ def distill_with(arguments: Sequence[str]) -> int:
         model: str = "pocket",
         out: Path = Path("runs/distilled"),
         settings: Annotated[Distillation, tyro.conf.arg(name="")] = Distillation(),  # noqa: B008 - frozen
+        quiet: bool = False,
     ) -> int:
         """Train a sharper student of a model on PHOTOS without labels; it takes any words, these and others.
 
@@ -44,6 +45,7 @@ def distill_with(arguments: Sequence[str]) -> int:
             model: The teacher: a model's name (see `maskfree models`), a checkpoint's folder, or that of a CLIP.
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
+            quiet: Do not show how far the preparation has come.
         """
         # What is missing or wrong is said before the seconds that torch takes to be imported.
         need("maskfree distill", "train", "regions")
@@ -53,7 +55,7 @@ def distill_with(arguments: Sequence[str]) -> int:
         keep_freed_memory()
         from maskfree.distill import distill as run
 
-        trained = run(model, words, photos, out, settings, watch)
+        trained = run(model, words, photos, out, settings, Progress(quiet))
         if trained is None:
             return INTERRUPTED
         told = ["--words", *words, "--model", str(trained)]

@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -15,6 +14,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import Hardware, keep_freed_memory
+from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,8 @@ class Output:
     """Also draw the IoU of each class as an SVG picture."""
     boundaries: bool = False
     """Also measure the boundary F-score."""
+    quiet: bool = False
+    """Do not show how far it has come."""
 
 
 def evaluate(
@@ -245,7 +247,7 @@ def _measure(segmenter: Segmenter, planned: Sequence[Planned], work: Work, outpu
     rows = []
     for one in planned:
         protocol = one.protocol
-        measured = measure(segmenter, protocol, _watched(work, one, console), one.name)
+        measured = measure(segmenter, protocol, _watched(work, one, output), one.name)
         rows.append(measured.row)
         if work.team.index:
             continue
@@ -279,21 +281,19 @@ def _sweep(
         if once in swept:
             continue
         swept.add(once)
-        rows = sweep(segmenter, once, thresholds, _watched(work, one, console), one.name)
+        rows = sweep(segmenter, once, thresholds, _watched(work, one, output), one.name)
         if not work.team.index:
             path = write_sweep(rows, output.results)
             charts.threshold_curve(rows, path.with_suffix(".svg"))
             console.print(tables.curve(rows), f"{path}, {path.with_suffix('.svg')}")
 
 
-def _watched(work: Work, planned: Planned, console: Console) -> Work:
-    """Add a progress bar, and the options to the command."""
-    from rich.progress import track
-
+def _watched(work: Work, planned: Planned, output: Output) -> Work:
+    """Add what shows progress, and the options to the command."""
     options = planned.options
     if " --sweep " in work.command:
         place = options.index("--background")
         options = (*options[:place], *options[place + 2 :])
     label = f"{work.benchmark.name}, {planned.name}, {planned.protocol.names} names"
-    watch = partial(track, description=label, console=console, transient=True, disable=console.quiet)
+    watch = Progress(quiet=output.quiet or work.team.index > 0, title=label)
     return replace(work, command=f"{work.command} {shlex.join(options)}", watch=watch)

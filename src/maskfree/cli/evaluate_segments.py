@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +12,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.grouping.region_maps import SegmentConfig
+from maskfree.progress import Progress
 
 
 def evaluate_segments(
@@ -20,6 +21,7 @@ def evaluate_segments(
     photos: int | None = None,
     every_kind: bool = False,
     results: Path = Path("results"),
+    quiet: bool = False,
 ) -> int:
     """Measure regions on BSDS500: boundary F and covering against human segmentations, over a sweep of one setting.
 
@@ -29,6 +31,7 @@ def evaluate_segments(
         photos: So many photos, spread evenly over the folder; all if not given.
         every_kind: Measure contours, slic and felzenszwalb, each with the same settings.
         results: Folder for segments-KIND.json.
+        quiet: Do not show how far it has come.
     """
     from maskfree.evaluate import segments
     from maskfree.grouping.region_maps import check_installed
@@ -39,7 +42,7 @@ def evaluate_segments(
     rows = []
     for kind in kinds if every_kind else (config.kind,):
         settings = replace(config, kind=kind)
-        measured = segments.measure(pairs, settings, _show)
+        measured = segments.measure(pairs, settings, Progress(quiet))
         rows.append((settings, measured))
         _write(segments.content_of(measured, settings, len(pairs)), _command(settings, photos), results)
     _print(rows, len(pairs))
@@ -88,10 +91,3 @@ def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
             f"{config.kind}: {num_photos} photos, {measured.mean_regions:.1f} regions each by the rule, "
             f"{measured.seconds_per_photo:.2f} s a photo"
         )
-
-
-def _show(items: Sequence[Any], name: str) -> Iterable[Any]:
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, name, console=console, transient=True, disable=not console.is_terminal)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,8 +12,10 @@ import tyro
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
+from maskfree.progress import Progress, Watch
+
 if TYPE_CHECKING:
-    from maskfree.data.entity_preparation import Preparation, Watch
+    from maskfree.data.entity_preparation import Preparation
     from maskfree.text.entities import EntitySet
 
 WHAT = ("entities", "segments", "teacher", "prototypes")
@@ -82,6 +83,7 @@ def entities(
     choice: Annotated[Choice, OmitArgPrefixes] = Choice(),
     workers: int = 2,
     resume: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Make an index of the pairs of SHARDS by the entities that their captions name; others are left out.
 
@@ -94,6 +96,7 @@ def entities(
         choice: Which words are entities.
         workers: Processes; each reads one shard at a time.
         resume: Go on with a run that was stopped; of one that ended nothing is left to do.
+        quiet: Do not show how far it has come.
     """
     from maskfree.data import entity_preparation
     from maskfree.data.shards import find_shards
@@ -118,7 +121,7 @@ def entities(
     work = entity_preparation.Preparation(tuple(Path(name) for name in found), out, workers)
     settings, chosen = _settings(choice)
     work.start(settings, resume)
-    watch = _bars()
+    watch = Progress(quiet)
     chosen = chosen or _choose(work, choice, watch)
     work.find(chosen, watch)
     _tell(work.finish(chosen, settings), console)
@@ -148,14 +151,6 @@ def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
     from maskfree.text.taggers import Nouns
 
     return select(*work.count_nouns(Nouns(choice.tagger), watch), choice.most, choice.least)
-
-
-def _bars() -> Watch:
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    show = partial(track, console=console, transient=True, disable=not console.is_terminal)
-    return lambda units, name, number: show(units, description=name, total=number)
 
 
 def _tell(summary: dict[str, Any], console: Console) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.grouping.region_maps import SegmentConfig
+from maskfree.progress import Progress
 
 
 def segments(
@@ -19,6 +19,7 @@ def segments(
     out: Path,
     config: Annotated[SegmentConfig, OmitArgPrefixes] = SegmentConfig(),  # noqa: B008 - frozen
     workers: int = 2,
+    quiet: bool = False,
 ) -> int:
     """Cut each of PHOTOS into regions, and write them to OUT as one PNG a photo; no labels are needed.
 
@@ -29,6 +30,7 @@ def segments(
         out: Folder of the region maps, NAME.png for the photo NAME.jpg; made if need be.
         config: How photos are cut.
         workers: Processes; each cuts one photo at a time.
+        quiet: Do not show how far it has come.
     """
     from maskfree.data.segment_preparation import SegmentPreparation
     from maskfree.grouping.region_maps import check_installed, region_map
@@ -37,7 +39,7 @@ def segments(
         raise ValueError(f"--workers {workers}: at least 1 process is needed")
     check_installed(config)
     work = SegmentPreparation(photos, out, asdict(config), workers)
-    summary = work.run(partial(region_map, config=config), _show)
+    summary = work.run(partial(region_map, config=config), Progress(quiet))
     counts, speed = summary["counts"], summary["photos_per_second"]
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"{counts['photos']} photos: {counts['made']} maps made, {counts['kept']} were there -> {out}")
@@ -46,11 +48,3 @@ def segments(
     if speed:
         console.print(f"  {speed} photos per second with {workers} processes, {summary['mean_regions']} regions each")
     return 0
-
-
-def _show(units: Iterable[Any], name: str) -> Iterable[Any]:
-    """A bar on a terminal; how many photos there are is not known beforehand."""
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(units, name, console=console, transient=True, disable=not console.is_terminal)

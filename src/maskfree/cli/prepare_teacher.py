@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
+from maskfree.progress import Progress
 
 
 def teacher(
@@ -20,6 +20,7 @@ def teacher(
     model: str = "pocket",
     side_px: int = 448,
     device: str = "cpu",
+    quiet: bool = False,
 ) -> int:
     """Write a model's embeddings of PHOTOS to OUT, from which a student learns; the same command goes on after a stop.
 
@@ -29,6 +30,7 @@ def teacher(
         model: Name of the teacher (see `maskfree models`) or folder of a checkpoint.
         side_px: Shorter side of the photos as the teacher sees them.
         device: cpu, cuda or cuda:N.
+        quiet: Do not show how far it has come.
     """
     from maskfree.data.photo_sources import read_sources
 
@@ -41,7 +43,7 @@ def teacher(
     segmenter = hub.load(model, device)
     segmenter = segmenter.with_inference(replace(segmenter.inference, side_px=side_px))
     began = perf_counter()
-    seen = prepare_teacher(segmenter, photos, out, watch("looking"))
+    seen = prepare_teacher(segmenter, photos, out, Progress(quiet))
     rate = seen.written / (perf_counter() - began)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(
@@ -71,6 +73,7 @@ def prototypes(
     model: str = "pocket",
     templates: str = "",
     search: Annotated[Search, OmitArgPrefixes] = Search(),
+    quiet: bool = False,
 ) -> int:
     """Find the prototypes of WORDS among what a model saw in photos: the known classes of a student's training.
 
@@ -81,6 +84,7 @@ def prototypes(
         model: The model that wrote the folder.
         templates: Prompt set: plain, photo or ensemble; the model's own if empty.
         search: How they are found.
+        quiet: Do not show how far it has come.
     """
     from maskfree import hub
     from maskfree.data.teacher_maps import TeacherMaps
@@ -88,24 +92,10 @@ def prototypes(
 
     segmenter = hub.load(model).with_words(words, "none", templates or None)
     config = PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
-    found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, watch("clustering"))
+    found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, Progress(quiet))
     found.write(out)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out}: prototypes of {len(found.names)} words, {len(found.pool)} segments for unknown classes")
     if lost:
         console.print(f"  no segment resembles these most, so theirs are of something else: {', '.join(lost)}")
     return 0
-
-
-def watch(name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """Return what passes an iterable on and shows, under NAME, how many items went by."""
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-
-    def shown(items: Iterable[Any]) -> Iterable[Any]:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            yield from progress.track(items, description=name)
-
-    return shown

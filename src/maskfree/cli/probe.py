@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
 from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
+from maskfree.progress import Progress, Watch
 
 if TYPE_CHECKING:
     from maskfree.data.benchmarks import Benchmark
@@ -31,12 +31,22 @@ class Sight:
     """cpu, cuda or cuda:N."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is written and shown."""
+
+    results: Path = Path("results")
+    """Folder for the row of results."""
+    quiet: bool = False
+    """Do not show how far it has come."""
+
+
 def probe(
     benchmark: Positional[str],
     data: Path,
     by: Literal["knn", "linear"],
     model: str = "pocket",
-    results: Path = Path("results"),
+    output: Annotated[Output, OmitArgPrefixes] = Output(),
     sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
     knn: Annotated[KnnConfig, OmitArgPrefixes] = KnnConfig(),  # noqa: B008 - frozen
     linear: Annotated[LinearConfig, OmitArgPrefixes] = LinearConfig(),  # noqa: B008 - frozen
@@ -51,7 +61,7 @@ def probe(
         data: Folder that holds the benchmarks' files, or their folders.
         by: knn: a segment takes the class of the nearest training segments. linear: a linear classifier of pixels.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        results: Folder for the row of results.
+        output: What is written and shown.
         sight: How the network sees the photos.
         knn: For --by knn.
         linear: For --by linear.
@@ -63,8 +73,8 @@ def probe(
     config.check()
     if stray := _options(other):
         raise ValueError(f"{stray[0]} does nothing for --by {by}")
-    if results.exists() and not results.is_dir():
-        raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
+    if output.results.exists() and not output.results.is_dir():
+        raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
     chosen = known.benchmark(benchmark, data)
     chosen.samples(data)
 
@@ -78,9 +88,9 @@ def probe(
     segmenter = loaded.with_inference(replace(loaded.inference, side_px=sight.side_px))
     command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
     command += ["--side-px", str(sight.side_px), *_options(config)]
-    found = _probe(segmenter, chosen, parts, config)
+    found = _probe(segmenter, chosen, parts, config, Progress(output.quiet, chosen.name))
     row = probes.results_row(found, chosen, parts, taught_by, segmenter, config, shlex.join(command))
-    path = write_row(row, results)
+    path = write_row(row, output.results)
     console = Console()
     console.print(tables.summary([row]), tables.by_class([row]))
     console.print(f"taught by masks of {taught_by}: {path}", highlight=False, markup=False, soft_wrap=True)
@@ -88,17 +98,17 @@ def probe(
 
 
 def _probe(
-    segmenter: Segmenter, benchmark: Benchmark, parts: Sequence[Split], config: KnnConfig | LinearConfig
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    parts: Sequence[Split],
+    config: KnnConfig | LinearConfig,
+    watch: Watch,
 ) -> ProbeRow:
     """Run each part, and add up."""
-    from rich.progress import track
-
     from maskfree.evaluate.linear_probe import linear_probe
     from maskfree.evaluate.nearest_neighbours import knn_probe
     from maskfree.evaluate.probes import classes_of
 
-    console = Console(stderr=True)
-    watch = partial(track, description=benchmark.name, console=console, transient=True, disable=not console.is_terminal)
     rows = []
     for part in parts:
         if isinstance(config, KnnConfig):

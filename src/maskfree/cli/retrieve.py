@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory
+from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.predict import Segmenter
@@ -57,6 +57,7 @@ def retrieve(
     out: Path = Path("maskfree-out"),
     search: Annotated[Search, OmitArgPrefixes] = Search(),
     sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
+    quiet: bool = False,
 ) -> int:
     """Find the segments of PHOTOS that look most like WORD: a ranked list, a contact sheet and a JSON file.
 
@@ -67,6 +68,7 @@ def retrieve(
         out: Folder for WORD.retrieved.png and WORD.retrieved.json; made if need be.
         search: Which segments are looked at, and how many are kept.
         sight: How the network sees the photos.
+        quiet: Do not show how far it has come.
     """
     # What is wrong in the arguments is said before a model is loaded.
     if not word.strip():
@@ -75,8 +77,6 @@ def retrieve(
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
     keep_freed_memory()
-    from rich.progress import track
-
     from maskfree import hub, retrieval
 
     synonyms = retrieval.parse_word(word)
@@ -86,8 +86,7 @@ def retrieve(
     segmenter = loaded.with_inference(replace(loaded.inference, side_px=sight.side_px))
     if sight.templates:
         segmenter = segmenter.with_words([word], "none", sight.templates)
-    errors = Console(stderr=True)
-    watch = partial(track, description=synonyms[0], console=errors, transient=True, disable=not errors.is_terminal)
+    watch = Progress(quiet, synonyms[0])
     retrieved = retrieval.retrieve(segmenter, word, found, config, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory, note
+from maskfree.progress import Progress
 
 
 def segment(
@@ -21,6 +23,7 @@ def segment(
     background: str = "none",
     templates: str = "",
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
+    quiet: bool = False,
 ) -> int:
     """Label every pixel of PHOTOS with one of WORDS: an index PNG, an overlay and a JSON sidecar for each photo.
 
@@ -32,6 +35,7 @@ def segment(
         background: none, threshold:T (pixels whose best cosine is below T) or words:wall,sky (words that compete).
         templates: Prompt set: plain, photo or ensemble; the model's own if empty.
         runtime: How the network is run.
+        quiet: Say nothing of photos that went well, nor how far it has come.
     """
     from maskfree.text.background import Background
     from maskfree.text.vocabulary import Vocabulary
@@ -52,9 +56,9 @@ def segment(
     loaded = hub.load(model, runtime.device)
     inference = replace(loaded.inference, side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
     num_bad = 0
-    for photo, stem, result in zip(photos, stems, segmenter.segment_many(photos), strict=True):
+    for photo, stem, result in zip(photos, stems, results, strict=True):
         if isinstance(result, PhotoError):
             complain(result.reason)
             num_bad += 1
@@ -67,7 +71,8 @@ def segment(
             continue
         largest_first = sorted(result.areas().items(), key=lambda item: -item[1])
         areas = ", ".join(f"{name} {area:.1%}" for name, area in largest_first if area > 0)
-        console.print(f"{photo}: {areas} -> {', '.join(map(str, files))}")
+        if not quiet:  # not by a console of its own, which would write over the bar
+            sys.stdout.write(f"{photo}: {areas} -> {', '.join(map(str, files))}\n")
     return BAD_INPUT if num_bad else 0
 
 

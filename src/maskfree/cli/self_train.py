@@ -1,7 +1,6 @@
 """`maskfree self-train`."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
 from maskfree.extras import need
+from maskfree.progress import Progress
 
 
 def self_train(benchmark: Positional[str]) -> int:
@@ -24,8 +24,6 @@ def self_train(benchmark: Positional[str]) -> int:
 
 def self_train_with(arguments: Sequence[str]) -> int:
     """Parse what follows `self-train`: the settings are those of a training."""
-    from rich.progress import track
-
     from maskfree.data.benchmarks import benchmark as known
     from maskfree.data.images import find_photos
     from maskfree.self_training_config import SelfTraining
@@ -38,6 +36,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
         model: str = "pocket",
         out: Path = Path("runs/self-training"),
         settings: Annotated[SelfTraining, OmitArgPrefixes] = SelfTraining(),  # noqa: B008 - frozen
+        quiet: bool = False,
     ) -> int:
         """Train a student on what a model says of unlabelled photos: those of BENCHMARK, or of a folder.
 
@@ -49,6 +48,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
             model: Name of the teacher, or folder of its checkpoint.
             out: Folder of the run; the same command goes on after a stop.
             settings: How the student is made.
+            quiet: Do not show how far the labelling has come.
         """
         # What is missing or wrong is said before the seconds that torch takes to be imported.
         need("maskfree self-train", "train")
@@ -67,8 +67,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
         keep_freed_memory()
         from maskfree.self_training import self_train as run
 
-        watch = partial(track, description="labelling", console=Console(stderr=True))
-        trained = run(model, words, found, out, settings, watch)
+        trained = run(model, words, found, out, settings, Progress(quiet))
         if trained is None:
             return INTERRUPTED
         console = Console(highlight=False, markup=False, soft_wrap=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
+from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.evaluate.tracking import TrackRow
@@ -64,13 +65,24 @@ class Naming:
     """Look for the words again in each so many frames; 0: in the first only."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is written and shown."""
+
+    out: Path = Path("maskfree-track")
+    """Folder for the results; made if need be."""
+    animate: Literal["none", "webp", "gif", "mp4"] = "none"
+    """Also write overlay.webp, .gif or .mp4."""
+    quiet: bool = False
+    """Do not show how far it has come."""
+
+
 def track(
     clip: Positional[Path],
     first: Path | None = None,
     naming: Annotated[Naming, OmitArgPrefixes] = Naming(),
     model: str = "pocket",
-    out: Path = Path("maskfree-track"),
-    animate: Literal["none", "webp", "gif", "mp4"] = "none",
+    output: Annotated[Output, OmitArgPrefixes] = Output(),
     frames: int = 0,
     following: Annotated[Following, OmitArgPrefixes] = Following(),
 ) -> int:
@@ -81,13 +93,14 @@ def track(
         first: Mask of the first frame: a PNG of object numbers, or of 0 and 255.
         naming: What is looked for, if it is words.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        out: Folder for the results; made if need be.
-        animate: Also write overlay.webp, .gif or .mp4.
+        output: What is written and shown.
         frames: Only so many frames from the first one; 0: all.
         following: How labels are carried from frame to frame.
     """
     from maskfree.data.davis import read_objects
     from maskfree.data.video import check_length, need_video_files, open_clip, write_clip
+
+    out, animate = output.out, output.animate
 
     # What is wrong in the arguments is said before the seconds that torch takes to be imported.
     if (first is None) == (not naming.words):
@@ -117,7 +130,7 @@ def track(
         results = follow_words(segmenter.with_words(naming.words, naming.background), shown, config, naming.every)
     else:
         results = follow_mask(segmenter, shown, mask, config)
-    saved = save_clip(_watch(results, clip.name, total), out)
+    saved = save_clip(Progress(output.quiet)(results, clip.name, total), out)
     animated = animate != "none"
     count = write_clip(map(plain_overlay, saved), moving, opened.rate) if animated else sum(1 for _ in saved)
     Console(highlight=False, markup=False, soft_wrap=True).print(f"{clip}: {count} frames -> {out}")
@@ -130,6 +143,7 @@ def evaluate_tracking(
     sequences: tuple[str, ...] = (),
     results: Path = Path("results"),
     following: Annotated[Following, OmitArgPrefixes] = Following(),
+    quiet: bool = False,
 ) -> int:
     """Follow the first masks of DAVIS's sequences and measure J and F, as its own evaluation does.
 
@@ -139,6 +153,7 @@ def evaluate_tracking(
         sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
         results: Folder for the row, tracking-MODEL.json.
         following: How labels are carried from frame to frame.
+        quiet: Do not show how far it has come.
     """
     from maskfree.data.davis import find_sequences
 
@@ -159,7 +174,7 @@ def evaluate_tracking(
         config.side_px,
         finer=config.finer,
         sequences=sequences,
-        watch=_watch,
+        watch=Progress(quiet),
     )
     command = ["maskfree", "evaluate-tracking", str(davis), "--model", model]
     command += ["--sequences", *sequences] if sequences else []
@@ -167,13 +182,6 @@ def evaluate_tracking(
     path = write_rows(rows, segmenter, about, results)
     Console().print(_table(rows), str(path))
     return 0
-
-
-def _watch(items: Iterable[Any], name: str, total: int | None) -> Iterable[Any]:
-    from rich.progress import track as bar
-
-    console = Console(stderr=True)
-    return bar(items, description=name, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _table(rows: Sequence[TrackRow]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from maskfree.data.benchmarks import BENCHMARKS, Benchmark
 from maskfree.data.layouts import Sample
+from maskfree.progress import Watch, unwatched
 
 _NUM_IDS = 256
 
@@ -80,9 +81,7 @@ def overview(root: Path | None = None) -> tuple[Listing, ...]:
     return tuple(rows)
 
 
-def verify(
-    samples: Sequence[Sample], watch: Callable[[Sequence[Sample]], Iterable[Sample]] = iter
-) -> Int64[np.ndarray, " v"]:
+def verify(samples: Sequence[Sample], watch: Watch = unwatched) -> Int64[np.ndarray, " v"]:
     """Decode all truth maps and return how many pixels each truth id has; WATCH wraps the samples to show progress.
 
     Raises:

@@ -21,10 +21,10 @@ from maskfree.data.caption_pairs import read_pairs
 from maskfree.data.entity_index import SUMMARY, fingerprint, key_hash
 from maskfree.data.entity_merging import Part, merge
 from maskfree.files import read_json, read_text
+from maskfree.progress import Watch
 
 _MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
-Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]
-"""Passes an iterable on and shows how far it has come, under a name, of a number."""
+
 NounsOf = Callable[[str], Mapping[str, bool]]
 """Nouns of a caption, each with whether its place in the sentence is that of a noun."""
 

@@ -23,12 +23,11 @@ from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.segment_maps import SegmentMaps, encode_map
 from maskfree.files import read_json, replace_bytes, replace_text
+from maskfree.progress import Watch
 
 SUMMARY = "segments.json"
 MapOf: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Makes the region map, 8 bits, of an RGB photo."""
-Watch: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Passes an iterable on and shows how far it has come, under a name."""
 _WAITING = 8  # photos read ahead for each process
 _FORMAT = 1
 

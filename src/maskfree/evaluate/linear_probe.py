@@ -24,8 +24,8 @@ from maskfree.data.benchmarks import IGNORE, Sample
 from maskfree.embeddings import embed
 from maskfree.evaluate.probe_settings import LinearConfig
 from maskfree.evaluate.probes import ProbeRow, count, opened, spread
-from maskfree.evaluate.tally import Watch
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 
 _LEAST_VARIANCE = 1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
 _TINY = 1e-12  # all embeddings may be one
@@ -37,7 +37,7 @@ def linear_probe(
     test: Sequence[Sample],
     classes: Sequence[str],
     config: LinearConfig,
-    watch: Watch = iter,
+    watch: Watch = unwatched,
 ) -> ProbeRow:
     """Teach a linear classifier by TRAIN's masks, label TEST's photos with it, and count pixels.
 

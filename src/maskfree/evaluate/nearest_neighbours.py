@@ -20,9 +20,9 @@ from maskfree.data.benchmarks import IGNORE, Sample
 from maskfree.embeddings import embed
 from maskfree.evaluate.probe_settings import KnnConfig
 from maskfree.evaluate.probes import ProbeRow, count, opened, spread
-from maskfree.evaluate.tally import Watch
 from maskfree.grouping.segments import segment_sums, spherical_kmeans
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 
 _QUERIES_AT_ONCE = 1024
 _BANK_AT_ONCE = 65536
@@ -52,7 +52,7 @@ def knn_probe(
     test: Sequence[Sample],
     classes: Sequence[str],
     config: KnnConfig,
-    watch: Watch = iter,
+    watch: Watch = unwatched,
 ) -> ProbeRow:
     """Label the segments of TEST's photos by their nearest neighbours among those of TRAIN, and count pixels.
 
@@ -76,7 +76,7 @@ def knn_probe(
 
 
 def segment_bank(
-    segmenter: Segmenter, samples: Sequence[Sample], num_classes: int, config: KnnConfig, watch: Watch = iter
+    segmenter: Segmenter, samples: Sequence[Sample], num_classes: int, config: KnnConfig, watch: Watch = unwatched
 ) -> Bank:
     """Embed the segments of labelled photos; the label of each is the class of most of its pixels.
 

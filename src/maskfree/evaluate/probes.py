@@ -21,9 +21,9 @@ from maskfree.data.benchmarks import BENCHMARKS, IGNORE, Benchmark, Sample, file
 from maskfree.data.photo import read_photo
 from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
 from maskfree.evaluate.results import Row, machine, number, versions
-from maskfree.evaluate.tally import Watch
 from maskfree.metrics import Scores, confusion, scores
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch
 from maskfree.types import BACKGROUND
 
 TRAINING = {"camvid": "camvid-train", "voc20": "voc-train", "voc21": "voc-train"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from maskfree.data.photo import read_photo
 from maskfree.evaluate.boundaries import TOLERANCE, Humans, Scores, count_photo, scores
 from maskfree.grouping.region_maps import SegmentConfig, contour_hierarchy, region_map
 from maskfree.grouping.superpixels import felzenszwalb_regions, slic_regions
+from maskfree.progress import Watch
 
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "contours": ("threshold", tuple(round(0.04 * step, 2) for step in range(1, 21))),
@@ -61,7 +62,7 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
 def measure(
     pairs: Sequence[tuple[Path, Path]],
     config: SegmentConfig,
-    watch: Callable[[Sequence[Any], str], Iterable[Any]],
+    watch: Watch,
 ) -> Measured:
     """Cut the photos of PAIRS by CONFIG's kind and score the regions; WATCH shows how far it has come.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -23,8 +23,7 @@ from maskfree.data.photo import read_photo
 from maskfree.evaluate.protocol import Protocol, candidates
 from maskfree.metrics import boundary_counts, confusion, scores, sweep_confusions
 from maskfree.predict import Segmenter
-
-Watch = Callable[[Sequence[Sample]], Iterable[Sample]]
+from maskfree.progress import Watch, unwatched
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     thresholds: Sequence[float] = (),
     boundaries: bool = False,
     team: Team = Team(),
-    watch: Watch = iter,
+    watch: Watch = unwatched,
 ) -> Tally:
     """Label SAMPLES with a SEGMENTER that is prepared for PROTOCOL, and compare at each photo's full size.
 

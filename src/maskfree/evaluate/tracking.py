@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +23,11 @@ from maskfree.evaluate.results import machine, number, versions, write_json
 from maskfree.grouping.propagation import PropagationConfig
 from maskfree.metrics import boundary_f, region_similarity
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.track import TrackConfig, follow_mask, index_map
 
 FORMAT = 1
 OVERALL = "overall"
-
-Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]  # shows how far it is: items, what they are, their number
 
 
 class Statistics(NamedTuple):
@@ -52,10 +51,6 @@ class TrackRow:
     f_mean: float | None
     f_recall: float | None
     f_decay: float | None
-
-
-def _unwatched(items: Iterable[Any], name: str, count: int) -> Iterable[Any]:
-    return items
 
 
 def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
@@ -103,7 +98,7 @@ def track_benchmark(
     *,
     finer: int = 1,
     sequences: Sequence[str] = (),
-    watch: Watch = _unwatched,
+    watch: Watch = unwatched,
 ) -> list[TrackRow]:
     """Follow the first masks of the sequences in FOLDER, a DAVIS folder, and score each object; the last row is of all.
 

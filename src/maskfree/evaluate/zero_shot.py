@@ -17,9 +17,10 @@ from maskfree.data.benchmarks import Benchmark, Sample, files_sha256
 from maskfree.data.label_ids import read_renaming
 from maskfree.evaluate.protocol import Protocol, candidates, check, prepare, spelled
 from maskfree.evaluate.results import Row, machine, number, versions
-from maskfree.evaluate.tally import Ledger, Tally, Team, Watch, tally
+from maskfree.evaluate.tally import Ledger, Tally, Team, tally
 from maskfree.metrics import boundary_scores, harmonic_mean, scores
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch, unwatched
 from maskfree.types import BACKGROUND
 
 NUM_CONFUSIONS = 10
@@ -37,7 +38,7 @@ class Work:
     unfinished: Path | None = None
     """Folder for the counts of a run that may be stopped; None: it starts anew."""
     team: Team = field(default_factory=Team)
-    watch: Watch = iter
+    watch: Watch = unwatched
     """Wraps the photos to show progress."""
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from maskfree import hub
 from maskfree.data.benchmarks import Sample, benchmark
@@ -27,6 +26,7 @@ from maskfree.grouping.propagation import PropagationConfig
 from maskfree.grouping.region_maps import region_map
 from maskfree.methods.clips4_config import CLIPS4Config, SemanticConfig
 from maskfree.predict import Segmenter
+from maskfree.progress import Progress
 from maskfree.prototypes import prepare_prototypes
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.reproduce.clips4_figures import SimilarityFigure, TopFigure, TrackingFigure
@@ -197,8 +197,8 @@ class Study:
         done = folder / "done"
         if not done.exists():
             cutting = SegmentPreparation(photos.sources, folder / "segments", asdict(config), self._options.workers)
-            cutting.run(partial(region_map, config=config), lambda items, _: _watch(items, "cutting"))
-            prepare_teacher(self._teacher(), photos.sources, folder / "teacher", partial(_watch, name="looking"))
+            cutting.run(partial(region_map, config=config), Progress())
+            prepare_teacher(self._teacher(), photos.sources, folder / "teacher", Progress())
             done.touch()
         return folder
 
@@ -212,7 +212,7 @@ class Study:
             lines = zip(chosen.words(), chosen.words(photos.names), strict=True)
             teacher = self._teacher().with_words([line for plain, line in lines if plain not in unknown])
             maps = TeacherMaps(folder / "teacher")
-            prepare_prototypes(teacher, maps, watch=partial(_watch, name="clustering"))[0].write(path)
+            prepare_prototypes(teacher, maps, watch=Progress())[0].write(path)
         return path
 
     def _teacher(self) -> Segmenter:
@@ -222,10 +222,6 @@ class Study:
 
 def _folder_name(variant: str, photos: Photos) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{photos.name}"
-
-
-def _watch(items: Iterable[Any], name: str) -> Iterable[Any]:
-    return track(items, name, transient=True)
 
 
 def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:

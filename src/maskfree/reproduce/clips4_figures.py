@@ -22,12 +22,12 @@ from maskfree.evaluate.linear_probe import linear_probe
 from maskfree.evaluate.nearest_neighbours import knn_probe
 from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
 from maskfree.evaluate.probes import HALVES, Split, classes_of, results_row
-from maskfree.evaluate.tally import Watch
 from maskfree.evaluate.tracking import track_benchmark
 from maskfree.grouping.propagation import PropagationConfig
 from maskfree.grouping.prototypes import top_prototypes
 from maskfree.grouping.segments import segment_sums, spherical_kmeans
 from maskfree.predict import Segmenter
+from maskfree.progress import Watch
 from maskfree.prototypes import PrototypeConfig, class_cosines, phrases_of, segments
 from maskfree.reproduce.ledger import Samples
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from rich.progress import track
 
 from maskfree import hub
 from maskfree.data.benchmarks import Sample, benchmark
 from maskfree.evaluate.class_free import with_unknown
 from maskfree.evaluate.protocol import Protocol
 from maskfree.evaluate.results import FORMAT, write_json
-from maskfree.evaluate.tally import Watch
 from maskfree.evaluate.zero_shot import Work, measure
 from maskfree.files import read_json
 from maskfree.predict import Segmenter
+from maskfree.progress import Progress, Watch
 from maskfree.resume import differences, settings_of
 from maskfree.run_settings import Recipe
 
@@ -109,7 +106,7 @@ class Ledger:
             for chosen in variant.measures:
                 if (variant.name, chosen.name) not in self.rows:
                     segmenter = hub.load(variant.model(), device)
-                    watch = partial(track, description=f"{variant.name}, {chosen.name}", transient=True)
+                    watch = Progress(title=f"{variant.name}, {chosen.name}")
                     row = chosen.row(segmenter, samples, command, watch)
                     parameters = sum(p.numel() for p in segmenter.method.parameters())
                     self._add(variant.name, chosen.name, {"parameters": parameters} | row)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from maskfree.data.benchmarks import benchmark
 from maskfree.data.entity_preparation import Preparation, finished
 from maskfree.data.shards import find_shards
 from maskfree.evaluate import charts
 from maskfree.methods.ovsegmentor_config import OVSegmentorConfig
+from maskfree.progress import Progress
 from maskfree.recipes import ovsegmentor_pocket
 from maskfree.reproduce.directions import tables, together
 from maskfree.reproduce.ledger import Ledger, Variant, read
@@ -127,12 +127,8 @@ def _prepare(recipe: Recipe) -> None:
     work, settings = Preparation(tuple(map(Path, find_shards(recipe.data.shards))), out), {"entities": entities}
     work.start(settings, resume=True)
     finder = EntitySet.read(entities)
-    work.find(finder, _watch)
+    work.find(finder, Progress())
     work.finish(finder, settings)
-
-
-def _watch(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    return track(items, name, total, transient=True)
 
 
 def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 
 from maskfree.bundled import model_folder
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate import charts
 from maskfree.evaluate.protocol import DEFAULT_THRESHOLD, Protocol
 from maskfree.methods.vilseg_config import ViLSegConfig
+from maskfree.progress import Progress
 from maskfree.recipes import vilseg_pocket
 from maskfree.reproduce.directions import Direction, found, tables
 from maskfree.reproduce.ledger import Ledger, Measure, Variant, bare, read
@@ -171,8 +171,7 @@ def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Pat
         seed=seed,
     )
     photos = [sample.photo for sample in train.samples(options.data)]
-    watch = partial(track, description="pseudo labels", transient=True)
-    found = self_train(teacher, train.words(), photos, out, replace(settings, train=schedule), watch)
+    found = self_train(teacher, train.words(), photos, out, replace(settings, train=schedule), Progress())
     if found is None:
         raise Stopped
     return found
