@@ -12,6 +12,7 @@ import maskfree
 from maskfree import hub
 from maskfree.bundled import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
 from maskfree.cli import main
+from maskfree.devices import available
 from maskfree.embeddings import embed
 from maskfree.inference import Inference
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
@@ -48,9 +49,10 @@ def test_folder_without_a_checkpoint(tmp_path: Path):
         hub.load(tmp_path)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", ""])
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu", "", "hpu", "cpu:1", "nonsense:3"])
 def test_unknown_device(tiny_checkpoint: Path, device: str):
-    with pytest.raises(ValueError, match="is not there: cpu, cuda or cuda:N"):
+    there = ", ".join(("auto", *available()))
+    with pytest.raises(ValueError, match=f"^the device {device!r} is not there: choose from {there}$"):
         hub.load(tiny_checkpoint, device)
 
 

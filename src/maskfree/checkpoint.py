@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from maskfree.devices import resolve
 from maskfree.files import read_json
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
@@ -105,16 +106,17 @@ def save(
 
 
 def load(
-    folder: Path, configs: Mapping[str, type[MethodConfig]], device: str = "cpu"
+    folder: Path, configs: Mapping[str, type[MethodConfig]], device: str | torch.device = "auto"
 ) -> tuple[Method, Tokenizer, dict[str, Any], str]:
     """Read a checkpoint: the method in eval mode, its tokenizer, run.json, and the SHA-256 of the weights file.
 
-    CONFIGS are the methods that may be built, by the name of their config class.
+    CONFIGS are the methods that may be built, by the name of their config class. DEVICE is as for `devices.resolve`.
 
     Raises:
         OSError: a file is missing or cannot be read.
-        ValueError: run.json has wrong types, or tensors are missing, left over or misshapen.
+        ValueError: the device is not there, run.json has wrong types, or tensors are missing, left over or misshapen.
     """
+    place = resolve(device)
     for name, most in _MOST_BYTES.items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}")
@@ -129,7 +131,7 @@ def load(
     method.load_state_dict(_unpack(folder / _WEIGHTS, method.state_dict()))
     with (folder / _WEIGHTS).open("rb") as file:
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
-    return method.to(device).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
+    return method.to(place).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
 
 
 def start_from(

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from maskfree import hub
 from maskfree.bundled import CLIPS, GROUPVITS, model_folder
 from maskfree.convert import convert_clip
@@ -79,9 +77,8 @@ def distill(
     shards = are_shards(photos)
     folder = out / "photos"
     sources = tuple(photos) if shards else (str(folder),)
-    cuda = settings.train.accelerator in ("auto", "cuda") and torch.cuda.is_available()
     teacher_model = _checkpoint(model, out)
-    teacher = hub.load(teacher_model, "cuda" if cuda else "cpu").with_words(words, "none")
+    teacher = hub.load(teacher_model, settings.train.accelerator).with_words(words, "none")
     if settings.side_px is not None:
         teacher = teacher.with_inference(replace(teacher.inference, side_px=settings.side_px))
     recipe = _recipe(teacher, teacher_model, settings)

@@ -13,6 +13,7 @@ from torch import nn
 
 from maskfree import checkpoint, methods
 from maskfree.bundled import CLIPS, GROUPVITS, PUBLISHED, model_folder
+from maskfree.devices import resolve
 from maskfree.files import read_json
 from maskfree.inference import AUTHORS_INFERENCE, Inference
 from maskfree.method import Method
@@ -27,10 +28,11 @@ from maskfree.text.tokenize import Tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer
 
 
-def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
+def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> Segmenter:
     """Return the Segmenter of a model by name or of a folder; it has no words yet.
 
-    The folder is a checkpoint's, or that of a GroupViT, a CLIP or a SigLIP which transformers saved.
+    The folder is a checkpoint's, or that of a GroupViT, a CLIP or a SigLIP which transformers saved. DEVICE is "auto"
+    (cuda, mps or cpu, the first that is there), "cpu", "mps", "cuda" or "cuda:N".
 
     Raises:
         OSError: there is no such model, or its files cannot be read.
@@ -38,8 +40,8 @@ def load(model: str | Path = "pocket", device: str = "cpu") -> Segmenter:
     """
     kind = _kind_of_transformers(model)
     if kind is not None:
-        return _load_published(str(model), _check(device), _read_groupvit if kind == "groupvit" else _read_clip)
-    method, tokenizer, run, weights_hash = checkpoint.load(model_folder(model), _configs(), _check(device))
+        return _load_published(str(model), resolve(device), _read_groupvit if kind == "groupvit" else _read_clip)
+    method, tokenizer, run, weights_hash = checkpoint.load(model_folder(model), _configs(), resolve(device))
     fold_batch_norms(method)
     return Segmenter(
         method=method,
@@ -128,11 +130,3 @@ def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
 def _configs() -> dict[str, type[MethodConfig]]:
     exported = vars(methods).values()
     return {c.__name__: c for c in exported if isinstance(c, type) and issubclass(c, MethodConfig)}
-
-
-def _check(device: str) -> str:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {device!r} is not there: cpu, cuda or cuda:N") from error
-    return device

@@ -9,6 +9,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
+from maskfree.devices import resolve
+
 
 def launch(
     accelerator: str = "auto",
@@ -17,13 +19,21 @@ def launch(
     precision: Any = "32-true",
     unused_parameters: bool = False,
 ) -> Fabric:
-    """Start or join the processes; DEVICES are per machine, and torchrun's own numbers count."""
+    """Start or join the processes; DEVICES are per machine, and torchrun's own numbers count.
+
+    Raises:
+        ValueError: the accelerator is not there, or there are fewer GPUs than processes.
+    """
+    accelerator = resolve(accelerator).partition(":")[0]
     if "LOCAL_WORLD_SIZE" in os.environ:
         devices = os.environ["LOCAL_WORLD_SIZE"]
         num_nodes = int(os.environ["WORLD_SIZE"]) // int(devices)
-    elif devices == "auto" and (accelerator == "cpu" or not torch.cuda.is_available()):
-        devices = "1"
-    number = torch.cuda.device_count() if devices == "auto" else int(devices)
+
+    most = torch.cuda.device_count() if accelerator == "cuda" else 1
+    number = most if devices == "auto" else int(devices)
+    if accelerator == "cuda" and number > most:
+        raise ValueError(f"{number} processes on a machine need as many GPUs, there are {most}: or choose the CPU")
+
     several = DDPStrategy(find_unused_parameters=unused_parameters) if number * num_nodes > 1 else "auto"
     fabric = Fabric(accelerator=accelerator, devices=number, num_nodes=num_nodes, strategy=several, precision=precision)
     fabric.launch()

@@ -72,8 +72,7 @@ def self_train(
     check(settings)
     if settings.crop_px % settings.output_stride:
         raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px")
-    device = "cuda" if settings.train.accelerator in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
-    teacher = _prepared(hub.load(model, device), settings).with_words(words, "none")
+    teacher = _prepared(hub.load(model, settings.train.accelerator), settings).with_words(words, "none")
     histogram = pseudo_label(teacher, link(photos, out / "photos"), out / "labels", watch)
     chosen = thresholds(histogram, settings.keep, settings.balance)
     config = start(model, teacher, settings, out / "start")
@@ -203,7 +202,7 @@ def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder:
         OSError: weights cannot be read, or FOLDER not written.
     """
     assert teacher.vocabulary is not None and teacher.embeddings is not None
-    method, tokenizer, run, _ = checkpoint.load(model_folder(model), TEACHERS)
+    method, tokenizer, run, _ = checkpoint.load(model_folder(model), TEACHERS, "cpu")
     method = cast(ViLSeg | Student, method)
     image = part_of(run["config"], "image", ImageEncoderConfig)
     if settings.weights is not None:

@@ -24,8 +24,8 @@ class Hardware:
 
     batch_size: int = 4
     """Photos or windows that go through the network together."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:N."""
+    device: str = "auto"
+    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)

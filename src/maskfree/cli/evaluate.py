@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import Hardware, keep_freed_memory
+from maskfree.extras import need
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
@@ -225,11 +225,10 @@ def _team(device: str) -> tuple[Team, str]:
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team(), device
-    if not find_spec("lightning_fabric"):
-        raise ValueError("several processes need lightning-fabric: pip install 'maskfree[evaluate]'")
+    need("a run of several processes", "evaluate", modules=("lightning_fabric",))
     from maskfree.processes import launch
 
-    fabric = launch("cuda" if device.startswith("cuda") else "cpu")
+    fabric = launch(device)
 
     def total(tensor: Tensor) -> Tensor:
         return cast("Tensor", fabric.all_reduce(tensor.to(fabric.device), reduce_op="sum")).cpu()

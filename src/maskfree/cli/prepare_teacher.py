@@ -19,8 +19,8 @@ def teacher(
     out: Path,
     model: str = "pocket",
     side_px: int = 448,
-    device: str = "cpu",
     quiet: bool = False,
+    device: str = "auto",
 ) -> int:
     """Write a model's embeddings of PHOTOS to OUT, from which a student learns; the same command goes on after a stop.
 
@@ -29,8 +29,8 @@ def teacher(
         out: Folder for the maps, one file a photo.
         model: Name of the teacher (see `maskfree models`) or folder of a checkpoint.
         side_px: Shorter side of the photos as the teacher sees them.
-        device: cpu, cuda or cuda:N.
         quiet: Do not show how far it has come.
+        device: auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N.
     """
     from maskfree.data.photo_sources import read_sources
 

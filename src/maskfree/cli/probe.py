@@ -27,8 +27,8 @@ class Sight:
 
     side_px: int = 448
     """Shorter side of the photo."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:N."""
+    device: str = "auto"
+    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Sight:
     """Shorter side of the photo."""
     templates: str = ""
     """Prompt set: plain, photo or ensemble; the model's own if empty."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:N."""
+    device: str = "auto"
+    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
 
 
 def retrieve(

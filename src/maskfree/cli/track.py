@@ -37,8 +37,8 @@ class Following:
     """Cells, up, down and to the sides, within which they are looked for."""
     temperature: float = 0.1
     """Of the weights: the lower, the more the most similar place counts."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:N."""
+    device: str = "auto"
+    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
 
     def config(self) -> TrackConfig:
         """Return the settings as the API takes them."""

@@ -90,7 +90,7 @@ class SimilarityFigure:
 
     def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
         """Cut each photo into segments by the model's embeddings, and compare."""
-        teacher = hub.load(self.teacher, segmenter.device.type)
+        teacher = hub.load(self.teacher, segmenter.device)
         cosines = [_similarity(segmenter, teacher, sample) for sample in watch(samples[self.benchmark])]
         return {
             "benchmark": self.benchmark,

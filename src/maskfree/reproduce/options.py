@@ -29,8 +29,9 @@ class StudyOptions:
     """Of each training."""
     only: tuple[str, ...] = ()
     """Variants to run, by the names that the tables give them; all if empty."""
-    device: str = "cpu"
-    """Where models are measured: cpu, cuda or cuda:N. Training takes what is there."""
+    device: str = "auto"
+    """Where models are measured: auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N. Training
+    takes what is there."""
 
     def extras(self) -> tuple[str, ...]:
         """Return the names of the package's extras that the study needs."""

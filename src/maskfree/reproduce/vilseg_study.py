@@ -133,6 +133,6 @@ class Study:
 
 
 def _read(folder: Path) -> tuple[ViLSeg, Tokenizer, dict[str, Any]]:
-    method, tokenizer, run, _ = checkpoint.load(folder, {ViLSegConfig.__name__: ViLSegConfig})
+    method, tokenizer, run, _ = checkpoint.load(folder, {ViLSegConfig.__name__: ViLSegConfig}, "cpu")
     assert isinstance(method, ViLSeg)
     return method, tokenizer, run
