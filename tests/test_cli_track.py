@@ -81,7 +81,7 @@ def test_only_so_many_frames(run, frames: Path, mask: Path, tmp_path: Path, tiny
         (["frames", "--first", "mask.png", "--words", "dog"], "either --first MASK.png or --words"),
         (["frames", "--first", "mask.png", "--every", "2"], "--every looks for words"),
         (["frames", "--first", "absent.png"], "there is no mask absent.png"),
-        (["frames", "--first", "colours.png"], "is in colours"),
+        (["frames", "--first", "colours.png"], "is in colors"),
         (["frames", "--first", "many.png"], "holds object 300"),
         (["frames", "--first", "empty.png"], "holds no object"),
         (["frames", "--first", "small.png"], "the first mask is 5x4, the frame 0 80x64"),

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float16, UInt, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.photo import PhotoLike, photo_name, read_photo
+from maskfree.data.photo import PhotoLike, photo_name, pixels_of, read_photo
 from maskfree.grouping.label_map import label_map, softmax_map
 from maskfree.grouping.presence import presence, smooth
 from maskfree.grouping.product import product_scores
@@ -237,7 +237,7 @@ class Segmenter:
         small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
         unit = self.method.stride_px
         padding = ((0, -height % unit), (0, -width % unit), (0, 0))
-        return _Photo(name, np.asarray(photo), np.pad(np.asarray(small), padding, mode="edge"))
+        return _Photo(name, pixels_of(photo), np.pad(np.asarray(small), padding, mode="edge"))
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[_Photo]) -> list[Float[Tensor, "k hp wp"]]:
@@ -327,7 +327,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple((package, version(package)) for package in ("maskfree", "torch", "transformers"))
 
 
-def _open(photo: PhotoLike) -> tuple[Image.Image, str] | PhotoError:
+def _open(photo: PhotoLike | object) -> tuple[Image.Image, str] | PhotoError:
     try:
         return read_photo(photo), photo_name(photo)
     except (ValueError, OSError) as error:

@@ -62,7 +62,7 @@ def test_what_is_no_mask(tmp_path: Path):
     Image.fromarray(np.full((3, 4), 300, np.uint16)).save(tmp_path / "many.png")
     Image.new("RGB", (4, 3), (250, 10, 10)).save(tmp_path / "colours.png")
     (tmp_path / "text.png").write_text("no picture")
-    for name, reason in (("many", "object 300"), ("colours", "in colours"), ("text", "cannot be read")):
+    for name, reason in (("many", "object 300"), ("colours", "in colors"), ("text", "is not an image")):
         with pytest.raises(ValueError, match=reason) as raised:
             read_objects(tmp_path / f"{name}.png")
         assert "\n" not in str(raised.value)

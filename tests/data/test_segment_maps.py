@@ -80,7 +80,15 @@ def test_a_missing_map_names_file_and_command(tmp_path):
         SegmentMaps(tmp_path).of("x/b.jpg")
 
 
-@pytest.mark.parametrize("kind", ["RGB", "I;16", "JPEG", "text", "cut"])
+def test_a_map_of_16_bits_is_read_as_far_as_there_are_regions(tmp_path):
+    Image.fromarray(np.array([[0, 254, 255]], np.uint16)).save(tmp_path / "a.png")
+    assert SegmentMaps(tmp_path).of("a").tolist() == [[0, 254, 255]]
+    Image.fromarray(np.array([[0, 256]], np.uint16)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png holds region 256: 254 is the last"):
+        SegmentMaps(tmp_path).of("b")
+
+
+@pytest.mark.parametrize("kind", ["RGB", "JPEG", "text", "cut"])
 def test_what_is_no_map_is_refused_in_one_line(tmp_path, kind):
     path = tmp_path / "a.png"
     if kind == "text":

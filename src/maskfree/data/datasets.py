@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image
 
 from maskfree.data.benchmarks import BENCHMARKS, Benchmark
+from maskfree.data.decoding import picture_size
 from maskfree.data.layouts import Sample
 from maskfree.progress import Watch, unwatched
 
@@ -90,8 +90,7 @@ def verify(samples: Sequence[Sample], watch: Watch = unwatched) -> Int64[np.ndar
     pixels = np.zeros(_NUM_IDS, dtype=np.int64)
     for sample in watch(samples):
         truth = sample.read_truth()
-        with Image.open(sample.photo) as photo:
-            width, height = photo.size
+        width, height = picture_size(sample.photo)
         if truth.shape != (height, width):
             raise ValueError(f"{sample.photo} is {width}x{height} but its truth map {truth.shape[1]}x{truth.shape[0]}")
         pixels += np.bincount(truth.ravel(), minlength=_NUM_IDS)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from maskfree.data.examples import PHOTO_SUFFIXES
+from maskfree.data.id_maps import read_ids
 from maskfree.files import read_text
 
 VOID = 255  # in a mask of several objects: unknown
@@ -59,7 +59,7 @@ def read_objects(path: Path) -> UInt8[np.ndarray, "h w"]:
         FileNotFoundError: there is no such file.
         ValueError: it is no such picture.
     """
-    ids = _read_ids(path)
+    ids = _read_mask(path)
     return np.minimum(ids, 1) if set(np.unique(ids)) <= {0, VOID} else ids
 
 
@@ -69,7 +69,7 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
     Raises:
         ValueError: a mask is damaged, or of another size than the first.
     """
-    masks = [_read_ids(path) for path in sequence.masks]
+    masks = [_read_mask(path) for path in sequence.masks]
     binary = set(np.unique(masks[0])) <= {0, VOID}
     for path, mask in zip(sequence.masks, masks, strict=True):
         if mask.shape != masks[0].shape:
@@ -77,26 +77,12 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
     return [np.minimum(mask, 1) if binary else mask for mask in masks]
 
 
-def _read_ids(path: Path) -> UInt8[np.ndarray, "h w"]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no mask {path}")
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the mask {path} cannot be read: {error}") from error
-    if picture.mode == "1":
-        return np.asarray(picture).astype(np.uint8)
-    values = np.asarray(picture)
-    if picture.mode in ("RGB", "RGBA"):  # greys saved as colours
-        if not (values[..., :3] == values[..., :1]).all():
-            raise ValueError(f"the mask {path} is in colours: give a picture of object numbers, or of 0 and 255")
-        values = values[..., 0]
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"the mask {path} has mode {picture.mode}: give a picture of object numbers, or of 0 and 255")
-    if values.max() > VOID or values.min() < 0:
-        raise ValueError(f"the mask {path} holds object {values.max()}: numbers run to 255, and so many are the most")
-    return values.astype(np.uint8)
+def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """The numbers in a mask's file, at most 255."""
+    ids = read_ids(path, "mask", greys_as_colors=True)
+    if ids.max() > VOID:
+        raise ValueError(f"the mask {path} holds object {ids.max()}: numbers run to 255, and so many are the most")
+    return ids.astype(np.uint8)
 
 
 def _expand(root: Path, name: str) -> list[str]:

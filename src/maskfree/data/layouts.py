@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int16, Int32, UInt8
-from PIL import Image
 
+from maskfree.data.decoding import picture_size
+from maskfree.data.id_maps import read_ids
 from maskfree.data.label_ids import IGNORE, NOTHING, identity
 from maskfree.files import read_text
 
@@ -168,26 +169,34 @@ def existing(path: Path) -> Path:
 
 
 def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
-    """See that PHOTO has the SIZE, width and height in pixels, that WHO says it has; only its header is read.
+    """See that PHOTO, upright as it is shown, has the size that its truth has; as a rule only its header is read.
+
+    Args:
+        photo: The photo's path.
+        size: Width and height in pixels that it should have.
+        who: Who says so, as "a.png is".
 
     Raises:
         ValueError, OSError: it has another size, or is no photo.
     """
-    width, height = photo_size(photo)
-    if (width, height) != size:
-        raise ValueError(f"{photo} is {width}x{height} but {who} {size[0]}x{size[1]}")
+    shown = photo_size(photo)
+    if shown == size:
+        return
+    found = f"{photo} is {shown[0]}x{shown[1]} but {who} {size[0]}x{size[1]}"
+    if shown == size[::-1]:
+        found += ": a photo is shown upright, as its EXIF orientation says, and so must its truth be"
+    raise ValueError(found)
 
 
 def photo_size(photo: Path) -> tuple[int, int]:
-    """Return width and height of PHOTO in pixels; only its header is read.
+    """Return width and height in pixels of PHOTO as it is shown, upright; as a rule only its header is read.
 
     Raises:
         OSError: it is no photo.
     """
     try:
-        with Image.open(photo) as opened:
-            return opened.size
-    except OSError as error:
+        return picture_size(photo)
+    except (ValueError, OSError) as error:
         raise OSError(f"{photo} cannot be read as a photo: {error}") from error
 
 
@@ -222,27 +231,19 @@ def _read_size(path: Path) -> tuple[int, int]:
     if path.suffix == ".mat":
         return _read_mat_size(path)
     try:
-        with Image.open(path) as png:
-            return png.size
-    except OSError as error:
+        return picture_size(path)
+    except (ValueError, OSError) as error:
         raise OSError(f"{path} cannot be read as an index PNG: {error}") from error
 
 
 def _read(path: Path, table: Int16[np.ndarray, " v"]) -> UInt8[np.ndarray, "h w"]:
     """Read a truth map: an index PNG or a .mat file."""
-    values = _read_mat(path) if path.suffix == ".mat" else _read_png(path)
+    values = _read_mat(path) if path.suffix == ".mat" else read_ids(path)
     truth = np.take(table, values, mode="clip")
     if wrong := values[truth == _WRONG].tolist():
         last = max(value for value in np.flatnonzero(table != _WRONG).tolist() if value != IGNORE)
         raise ValueError(f"{path} holds id {wrong[0]}, which stands for no class: ids run to {last}, and 255 is void")
     return truth.astype(np.uint8)
-
-
-def _read_png(path: Path) -> UInt8[np.ndarray, "h w"]:
-    with Image.open(path) as png:
-        if png.mode not in ("P", "L", "1"):
-            raise ValueError(f"{path} has mode {png.mode}: an index PNG has one 8-bit channel")
-        return np.array(png, dtype=np.uint8)
 
 
 def _read_mat_size(path: Path) -> tuple[int, int]:

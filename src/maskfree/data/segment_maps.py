@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from maskfree.data.id_maps import read_ids
 from maskfree.data.photo_sources import file_stem
 
 VOID = 255  # a pixel without a region
@@ -33,27 +34,25 @@ class SegmentMaps:
 
         Raises:
             FileNotFoundError: there is no map of the photo.
-            ValueError: its file is no PNG of one channel of 8 bits, or it is of a photo of another shape.
+            ValueError: its file is no map of ids up to 255, or it is of a photo of another shape.
         """
         path = self.path(key)
-        try:
-            with Image.open(path) as image:
-                if image.format != "PNG" or image.mode not in ("L", "P"):
-                    raise ValueError(
-                        f"{path} is {image.format} {image.mode}: a region map is a PNG of one 8-bit channel"
-                    )
-                image.load()
-                if size is not None:
-                    _check_shape(path, (image.height, image.width), size)
-                    if size != (image.height, image.width):
-                        image = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
-                return np.array(image)
-        except FileNotFoundError as error:
+        if not path.is_file():
             raise FileNotFoundError(
                 f"no region map {path} for the photo {key!r}: make it by `maskfree prepare segments`"
-            ) from error
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{path} cannot be read: a region map is a PNG of one 8-bit channel") from error
+            )
+        try:
+            ids = read_ids(path, "region map")
+        except ValueError as error:
+            raise ValueError(f"{error}; a region map is a PNG of one 8-bit channel") from error
+        if ids.max() > VOID:
+            raise ValueError(f"the region map {path} holds region {ids.max()}: {VOID - 1} is the last")
+        regions = ids.astype(np.uint8)
+        if size is None or size == regions.shape:
+            return regions
+        _check_shape(path, (regions.shape[0], regions.shape[1]), size)
+        nearest = Image.fromarray(regions).resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return np.array(nearest)
 
 
 def encode_map(regions: UInt8[np.ndarray, "h w"]) -> bytes:

@@ -1,0 +1,76 @@
+"""Maps of ids: pictures whose pixels are numbers of classes, objects or regions, not brightness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt16
+from PIL import Image
+
+from maskfree.data.decoding import PictureError, check_size, open_picture, orientation, raw_mode, told_in_one_line
+from maskfree.data.pixel_modes import LOW_BITS, upright
+from maskfree.data.tiff_variants import check_tiff, is_white_zero
+
+_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP", "AVIF")
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
+_MOST = 65535
+
+
+def read_ids(path: Path, what: str = "index map", greys_as_colors: bool = False) -> UInt16[np.ndarray, "h w"]:
+    """Read the ids of a map as they are stored: palette indices, or greys of 1, 2, 4, 8 or 16 bits, never scaled.
+
+    Args:
+        path: A PNG, TIFF, BMP or GIF.
+        what: What the map is called in messages.
+        greys_as_colors: Whether RGB of three equal channels is taken as greys.
+
+    Returns:
+        The id of each pixel, upright.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such picture, a damaged one, or larger than a photo may be.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {what} {path}")
+    name = f"the {what} {path}"
+    try:
+        with path.open("rb") as file, told_in_one_line(name), open_picture(file, name, _FORMATS) as image:
+            return _ids_of(image, name, greys_as_colors)
+    except PermissionError as error:
+        raise PermissionError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.ndarray, "h w"]:
+    check_size(image.width, image.height, name)
+    check_tiff(image, name)
+    if image.format in _LOSSY:
+        raise PictureError(f"{name} is {image.format}, which does not keep ids: save it as PNG")
+    if is_white_zero(image):
+        raise PictureError(f"{name} is a TIFF in which 0 is white, so that its ids are unclear: save it as PNG")
+    stored = raw_mode(image)
+    image.load()
+    turned = upright(image, orientation(image))
+
+    if turned.mode in ("RGB", "RGBA", "LA") and greys_as_colors:
+        values = _greys(turned, name)
+    elif turned.mode in ("1", "L", "P", "I") or turned.mode.startswith("I;16"):
+        values = np.asarray(turned)
+    else:
+        raise PictureError(f"{name} has mode {turned.mode}: it needs one channel of ids, grey or with a palette")
+    if values.size and (values.max() > _MOST or values.min() < 0):
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise PictureError(f"{name} holds {wrong}: ids run from 0 to {_MOST}")
+    return values.astype(np.uint16) // LOW_BITS.get(stored, 1)
+
+
+def _greys(image: Image.Image, name: str) -> np.ndarray:
+    """The one value that all channels of a picture share; what is transparent is 0."""
+    layers = np.asarray(image)
+    colors = layers[..., :1] if image.mode == "LA" else layers[..., :3]
+    if not (colors == colors[..., :1]).all():
+        raise PictureError(f"{name} is in colors: give a picture of ids, grey or with a palette")
+    if image.mode != "RGB" and ((layers[..., -1] != 255) & (colors[..., 0] != 0)).any():
+        raise PictureError(f"{name} is transparent in places: give a picture of ids, grey or with a palette")
+    return colors[..., 0]

@@ -1,0 +1,126 @@
+"""Pixels as files store them, of every mode that Pillow has, as upright RGB in sRGB on white."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Num, UInt8
+from PIL import Image, ImageChops
+
+from maskfree.data.color_profiles import to_srgb
+from maskfree.data.decoding import PictureError, orientation, raw_mode
+from maskfree.data.tiff_variants import bits_of, check_tiff, is_white_zero
+
+LOW_BITS = {"L;2": 85, "L;4": 17}
+"""Of greys stored in 2 and 4 bits: what Pillow multiplies them by, so that the highest becomes 255."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ROWS_AT_ONCE = 256  # of wide numbers, whose floats would cost several times the photo
+
+
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """Return a loaded picture turned as the EXIF orientation TURN says; itself where that is 1."""
+    return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Decode a picture and bring it to upright RGB: sRGB by its color profile, transparency on white.
+
+    Args:
+        image: A picture of any mode, loaded or not.
+        name: What it is called in messages.
+
+    Returns:
+        A picture without metadata: nothing is left to be applied to it.
+
+    Raises:
+        ValueError: it is of a kind that would be read wrongly.
+        Exception: whatever Pillow's decoders raise on a damaged file.
+    """
+    if type(image) is Image.Image and image.mode == "RGB" and not image.info:
+        return image
+    check_tiff(image, name)
+    stored = raw_mode(image)
+    image.load()
+    turn = orientation(image)  # after loading, which turns a TIFF
+
+    colors, alpha = _split(image, stored, name)
+    rgb = to_srgb(colors, image.info.get("icc_profile"), name)
+    if alpha is not None:
+        rgb.paste("white", mask=ImageChops.invert(alpha))
+    turned = upright(rgb, turn)
+    plain = turned.copy() if turned is image else turned
+    plain.info = {}
+    return plain
+
+
+def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """The colors of a picture as L, RGB, CMYK or LAB, and its opacity if it has one; STORED is its raw mode."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _wide_grey(image, name)
+    if image.mode in ("1", "L"):
+        return image.convert("L"), _opaque_grey(image, LOW_BITS.get(stored, 1))
+    if image.mode == "RGB" and "transparency" in image.info and "16" in stored:
+        raise PictureError(f"{name} has 16 bits and a transparent color: save it with an alpha channel")
+    if image.mode in ("LA", "La"):
+        pairs = image.convert("LA")
+        return pairs.getchannel("L"), pairs.getchannel("A")
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        return layers.convert("RGB"), layers.getchannel("A")
+    return (image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")), None
+
+
+def _opaque_grey(image: Image.Image, scale: int) -> Image.Image | None:
+    """Opacity of a picture of 8-bit greys, of which one may be transparent."""
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return None
+    return image.convert("L").point([0 if grey == key * scale else 255 for grey in range(256)])
+
+
+def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """Greys of 16 or 32 bits as 8, and their opacity."""
+    values = np.asarray(image)
+    most = _most(image, values, name)
+    inverted = is_white_zero(image)
+
+    def grey(rows: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+        share = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0).clip(0, most) / np.float32(most)
+        return np.rint((1 - share if inverted else share) * 255).astype(np.uint8)
+
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return _by_rows(values, grey), None
+    return _by_rows(values, grey), _by_rows(values, lambda rows: np.where(rows == key, 0, 255).astype(np.uint8))
+
+
+def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> float:
+    """The value that stands for white (or black, where 0 is white)."""
+    if image.mode.startswith("I;16"):
+        return 4095.0 if bits_of(image) == 12 else 65535.0
+    if image.format == "PPM" and image.mode == "I":
+        return 65535.0
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if finite.min(initial=0) < 0:
+        raise PictureError(f"{name} holds negative numbers, which are no brightness: save it as PNG")
+    highest = float(finite.max(initial=0))
+    return next((scale for scale in (1.0, 255.0, 65535.0) if highest <= scale), highest)
+
+
+def _by_rows(
+    values: Num[np.ndarray, "h w"], change: Callable[[Num[np.ndarray, "h w"]], UInt8[np.ndarray, "h w"]]
+) -> Image.Image:
+    """CHANGE applied to some rows at a time."""
+    changed = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _ROWS_AT_ONCE):
+        changed[top : top + _ROWS_AT_ONCE] = change(values[top : top + _ROWS_AT_ONCE])
+    return Image.fromarray(changed)
