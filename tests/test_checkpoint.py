@@ -15,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kills import killed_at_each_step
 from maskfree import checkpoint
+from maskfree.bundled import model_folder
 from maskfree.method import Method, Transform
 from maskfree.method_config import MethodConfig
 from maskfree.methods.vilseg_config import ViLSegConfig
@@ -367,6 +369,47 @@ def test_full_disk_keeps_the_older_one(
         checkpoint.save(tiny_checkpoint, config.build(), config, tiny_tokenizer, RUN)
     checkpoint.load(tiny_checkpoint, CONFIGS)
     assert [path.name for path in tiny_checkpoint.parent.iterdir()] == [tiny_checkpoint.name]
+
+
+def test_a_full_disk_is_said_in_one_line(tiny_checkpoint: Path, tiny_tokenizer: Tokenizer, largest_file):
+    """As the libraries meet it, each with an error of its own."""
+    config = LayersConfig()
+    with largest_file(1000), pytest.raises(OSError, match=rf"^cannot write {tiny_checkpoint}: File too large$"):
+        checkpoint.save(tiny_checkpoint, config.build(), config, tiny_tokenizer, RUN)
+    checkpoint.load(tiny_checkpoint, CONFIGS)
+
+
+def test_a_checkpoint_can_be_loaded_whenever_a_save_is_killed(tmp_path: Path, tiny_tokenizer: Tokenizer):
+    """The older one or the new one; and the next save leaves nothing else behind."""
+    folder = tmp_path / "model"
+
+    def save(value: float) -> None:
+        config = LayersConfig()
+        method = config.build()
+        nn.init.constant_(method.narrow.bias, value)
+        checkpoint.save(folder, method, config, tiny_tokenizer, RUN | {"name": f"{value:g}"})
+
+    save(1)
+    seen = []
+    for _ in killed_at_each_step(lambda: save(2)):
+        place = model_folder(folder)
+        method, _, run, _ = checkpoint.load(place, {"LayersConfig": LayersConfig})
+        assert isinstance(method, Layers)
+        values = method.narrow.bias.tolist()
+        assert values == [float(run["name"])] * 2
+        seen += values
+        save(1)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert seen == sorted(seen) and set(seen) == {1, 2}
+
+
+def test_a_link_to_a_checkpoint_stays_one(tmp_path: Path, tiny_checkpoint: Path, tiny_tokenizer: Tokenizer):
+    (tmp_path / "link").symlink_to(tiny_checkpoint)
+    config = LayersConfig()
+    checkpoint.save(tmp_path / "link", config.build(), config, tiny_tokenizer, RUN)
+    assert (tmp_path / "link").is_symlink()
+    checkpoint.load(tiny_checkpoint, {"LayersConfig": LayersConfig})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", tiny_checkpoint.name]
 
 
 class Renamed(Layers):

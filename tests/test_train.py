@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from kills import killed_at_each_step
 from maskfree import resume
 from maskfree.cli import main
 from maskfree.data import shapes
@@ -116,8 +117,38 @@ def test_run_learns_and_its_model_segments(tmp_path):
 def test_only_the_last_two_states_stay_and_nothing_unfinished(tmp_path):
     fit(small_recipe(), tmp_path)
     assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["step-00000004", "step-00000006"]
-    assert not list(tmp_path.rglob("*unfinished*"))
+    assert not list(tmp_path.rglob(".maskfree-*"))
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_state_can_be_read_whenever_saving_one_is_killed(tmp_path):
+    def save(step: int) -> None:
+        resume.save_state(tmp_path, step, {"weights": torch.full((3,), float(step))})
+
+    save(1)
+    save(2)
+    seen = []
+    for _ in killed_at_each_step(lambda: save(3)):
+        step, tensors = resume.load_state(tmp_path)
+        assert tensors["weights"].tolist() == [float(step)] * 3
+        seen.append(step)
+        save(4)
+        assert not list((tmp_path / "state").glob(".*")), "leftovers"
+        shutil.rmtree(tmp_path / "state")
+        save(1)
+        save(2)
+    assert seen == sorted(seen) and set(seen) == {2, 3}
+
+
+def test_a_full_disk_is_one_line_with_the_path(tmp_path, largest_file, capsys):
+    arguments = "train vilseg_debug --data.shapes 16 --train.batch-size 4 --train.steps 2 --train.accelerator cpu"
+    arguments += " --train.save-every 1 --data.workers 0"
+    out = tmp_path / "run"
+    with largest_file(200_000):  # what is drawn fits, a state does not
+        assert run_command(*arguments.split(), "--out", str(out)) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert errors == [f"maskfree: error: cannot write {out / 'state' / 'step-00000001'}: File too large"]
+    assert not list(out.rglob(".maskfree-*"))
 
 
 def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kills import killed_at_each_step
 from maskfree.files import replace_text
-from maskfree.unfinished import remove_leftovers, replacing, unfinished_folder, writing
+from maskfree.unfinished import remove_leftovers, replace_folder, replacing, unfinished_folder, whole, writing
 
 _WRITER = """
 import sys
@@ -123,3 +124,40 @@ def test_text_that_is_no_unicode_is_escaped(tmp_path: Path):
     """As in the name of a file that is not UTF-8; JSON reads it back."""
     replace_text(tmp_path / "x.json", '"caf\udce9"')
     assert (tmp_path / "x.json").read_bytes() == rb'"caf\udce9"'
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_old_or_new_whenever_the_process_is_killed(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    seen = set()
+    for _ in killed_at_each_step(lambda: replace_text(path, "new")):
+        seen.add(path.read_text() if path.exists() else "nothing")
+        path.write_text("old")
+        remove_leftovers(tmp_path)
+        assert _names(tmp_path) == ["file.txt"]
+    assert seen == {"nothing", "old", "new"}
+
+
+def test_a_folder_is_old_or_new_whenever_the_process_is_killed(tmp_path: Path):
+    """`whole` finds it, and the next one that is written leaves nothing else behind."""
+    place = tmp_path / "place"
+
+    def write(text: str) -> None:
+        with unfinished_folder(tmp_path) as folder:
+            (folder / "first.txt").write_text(text)
+            (folder / "second.txt").write_text(text)
+            replace_folder(folder, place)
+
+    write("old")
+    seen = []
+    for number in killed_at_each_step(lambda: write("new")):
+        found = {path.read_text() for path in (whole(place) / name for name in ("first.txt", "second.txt"))}
+        assert len(found) == 1, f"a mixture after {number} steps"
+        seen += found
+        remove_leftovers(tmp_path)
+        write("old")
+        assert _names(tmp_path) == ["place"]
+    assert seen == sorted(seen, reverse=True) and set(seen) == {"old", "new"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from maskfree.unfinished import whole
+
 BUNDLED = {"pocket": "ViL-Seg, MobileNetV2 and a small BERT, trained on Flickr8k; in the package"}
 GROUPVITS = {"groupvit": "nvidia/groupvit-gcc-yfcc", "groupvit-redcaps": "nvidia/groupvit-gcc-redcaps"}
 _CLIP, _LARGE, _SIGLIP = (
@@ -50,7 +52,8 @@ def model_folder(model: str | Path) -> Path:
         return Path(str(files("maskfree") / str(model)))
     if model in PUBLISHED:
         raise FileNotFoundError(f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated")
-    if not Path(model).is_dir():
+    folder = whole(Path(model))
+    if not folder.is_dir():
         known = ", ".join((*BUNDLED, *PUBLISHED))
         raise FileNotFoundError(f"the model {str(model)!r} is unknown: {known}, or a checkpoint's folder")
-    return Path(model)
+    return folder

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +23,7 @@ from maskfree.method_config import MethodConfig
 from maskfree.optim import has_prefix
 from maskfree.run_settings import Storage
 from maskfree.text.tokenize import Tokenizer
+from maskfree.unfinished import remove_leftovers, replace_folder, unfinished_folder, whole, writing
 
 FORMAT = 1
 _WEIGHTS, _RUN, _TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"
@@ -67,7 +66,8 @@ def save(
     run: Mapping[str, Any],
     storage: Storage = "float32",
 ) -> None:
-    """Write METHOD so that `load` needs nothing else; FOLDER appears whole or not at all, and replaces an older one.
+    """Write METHOD so that `load` needs nothing else; FOLDER appears whole or not at all, and replaces an older one,
+    which can be loaded until the new one is in place.
 
     RUN goes into run.json and has at least "name" and "templates", and "inference" where a model wants its own. STORAGE
     int8 keeps large matrices as rows of 8 bits with a scale each (smaller tensors stay float32); float16 halves every
@@ -87,22 +87,16 @@ def save(
     }
     dacite.from_dict(_Header, {**run, **header})
     text = json.dumps(header | {**run, **header}, indent=2, ensure_ascii=False, allow_nan=False)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    if folder.is_symlink():  # it stays, and what it leads to is replaced
+        folder = folder.resolve()
+    remove_leftovers(folder.parent)
+    with writing(folder), unfinished_folder(folder.parent) as unfinished:
         (unfinished / _RUN).write_text(text + "\n", encoding="utf-8")
         tokenizer.save(unfinished / _TOKENIZER)
         save_file(_pack(method.state_dict(), storage), unfinished / _WEIGHTS)
-        usual = (unfinished / _RUN).stat().st_mode & 0o666  # safetensors makes its file private, mkdtemp the folder
+        usual = (unfinished / _RUN).stat().st_mode & 0o666  # safetensors makes its file private
         (unfinished / _WEIGHTS).chmod(usual)
-        unfinished.chmod(usual | (usual & 0o444) >> 2)  # who may read it may enter
-        _swap(unfinished, folder)
-    except SafetensorError as error:  # its word for errors of the disk
-        raise OSError(f"cannot write {folder}: {error}") from error
-    except OSError as error:
-        raise OSError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        replace_folder(unfinished, folder)
 
 
 def load(
@@ -117,6 +111,7 @@ def load(
         ValueError: the device is not there, run.json has wrong types, or tensors are missing, left over or misshapen.
     """
     place = resolve(device)
+    folder = whole(folder)
     for name, most in _MOST_BYTES.items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}")
@@ -145,7 +140,7 @@ def start_from(
         OSError: a file is missing or cannot be read.
         ValueError: the checkpoint has weights that the method has not, or has in another shape.
     """
-    path = folder / _WEIGHTS
+    path = whole(folder) / _WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
     state = method.state_dict()
@@ -178,17 +173,6 @@ class _NoRandomFill(TorchFunctionMode):
             tensor.detach().zero_()  # not what lay in memory: torch's trunc_normal_ draws until all is in its bounds
             return tensor
         return func(*args, **(kwargs or {}))
-
-
-def _swap(unfinished: Path, folder: Path) -> None:
-    """Put the finished folder in its place; an older one is there until the new one can take over."""
-    if not folder.exists():
-        unfinished.rename(folder)
-        return
-    older = unfinished.with_name(unfinished.name + "-old")
-    folder.rename(older)
-    unfinished.rename(folder)
-    shutil.rmtree(older)
 
 
 def _read_run(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from maskfree.files import read_json, replace_text
+from maskfree.unfinished import remove_leftovers, replace_folder, unfinished_folder, writing
 
 _FORMAT = 1
 _KEPT = 2
@@ -106,20 +107,17 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
 def save_state(out: Path, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write the state after STEP steps, then remove all but the last two."""
     folder = out / "state" / f"step-{step:08d}"
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     # Copies, because safetensors refuses tensors that share memory and those in channels-last order.
     order = torch.contiguous_format
     copies = {name: tensor.detach().cpu().clone(memory_format=order) for name, tensor in tensors.items()}
-    save_file(copies, unfinished / "tensors.safetensors")
-    (unfinished / "state.json").write_text(json.dumps({"format": _FORMAT, "step": step}), encoding="utf-8")
-    for file in unfinished.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
+    remove_leftovers(folder.parent)
+    with writing(folder), unfinished_folder(folder.parent) as unfinished:
+        save_file(copies, unfinished / "tensors.safetensors")
+        (unfinished / "state.json").write_text(json.dumps({"format": _FORMAT, "step": step}), encoding="utf-8")
+        for file in unfinished.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        replace_folder(unfinished, folder)
     for old in _states(out)[:-_KEPT]:
         shutil.rmtree(old)
 

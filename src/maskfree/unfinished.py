@@ -5,6 +5,7 @@ What a killed process leaves is told by its name and by its lock, which went wit
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -19,7 +20,10 @@ if sys.platform != "win32":
 
 _PREFIX = ".maskfree-"
 _NAME = re.compile(re.escape(_PREFIX) + "[0-9a-z_]{8}")
-_RUST_CODE = re.compile(r"\(os error (\d+)\)")  # in what safetensors and tokenizers raise
+_OLDER = ".maskfree-older"  # behind the name of a folder that is being replaced
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in what safetensors and tokenizers raise
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 _swept: set[Path] = set()
 
@@ -68,6 +72,37 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def replace_folder(finished: Path, folder: Path) -> None:
+    """Put a finished folder in its place; at every moment the older or the new content can be found by `whole`.
+
+    Args:
+        finished: The new content, in the same parent folder.
+        folder: Its place, where an older one may be.
+
+    Raises:
+        OSError: A folder cannot be renamed.
+    """
+    older = _older(folder)
+    if folder.exists():
+        _discard(older)  # a run was killed when it had been replaced
+        folder.rename(older)
+    finished.rename(folder)
+    _discard(older)
+
+
+def whole(folder: Path) -> Path:
+    """Return where the content of a folder that `replace_folder` writes is.
+
+    Args:
+        folder: Its place.
+
+    Returns:
+        The same, or where the older content waits if a run was killed before the new one was in place.
+    """
+    older = _older(folder)
+    return older if older.is_dir() and not folder.exists() else folder
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn errors of the disk within the block into one line that names `path`, whatever library they come from.
@@ -86,10 +121,10 @@ def writing(path: Path) -> Iterator[None]:
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
     except Exception as error:
-        code = _RUST_CODE.search(str(error))
-        if code is None:
+        reason = _disk_reason(str(error))
+        if reason is None:
             raise
-        raise OSError(f"cannot write {path}: {os.strerror(int(code[1]))}") from error
+        raise OSError(f"cannot write {path}: {reason}") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -105,6 +140,25 @@ def remove_leftovers(folder: Path) -> None:
         for path in list(folder.iterdir()):
             if _NAME.fullmatch(path.name):
                 _remove_if_left(path)
+
+
+def _disk_reason(message: str) -> str | None:
+    """What is wrong with the disk, if that is what an error of a library says that has a class of its own."""
+    if code := _OS_ERROR.search(message):
+        return os.strerror(int(code[1]))
+    return next((reason for reason in map(os.strerror, _DISK_ERRORS) if reason in message), None)
+
+
+def _older(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{_OLDER}")
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder; what a kill leaves of it is a leftover, and no content any more."""
+    if folder.is_dir():
+        left = folder.with_name(f"{_PREFIX}{secrets.token_hex(4)}")
+        folder.rename(left)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _remove_if_left(path: Path) -> None:
