@@ -67,7 +67,7 @@ def test_a_stop_has_its_own_status(
     pytest.importorskip("skimage")
     arguments = (photos, "--words", "grass", "--model", tiny_checkpoint, "--out", tmp_path / "run", *SMALL)
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.train._Stop.__enter__", lambda self: setattr(self, "asked", True) or self)
+        patched.setattr("maskfree.train.any_process", lambda fabric: lambda here: True)
         assert run(*arguments) == 130
     assert not (tmp_path / "run" / "model").exists()
     with monkeypatch.context() as patched:

@@ -226,7 +226,7 @@ def test_a_run_that_was_stopped_at_every_step_goes_on(
             train("stopped", partial(interrupting, wanted=step))
         assert not (Path("run") / "prototypes.safetensors").exists()
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.train._Stop.__enter__", lambda self: setattr(self, "asked", True) or self)
+        patched.setattr("maskfree.train.any_process", lambda fabric: lambda here: True)
         assert train("stopped") is None
     assert len(losses(Path("run"))) == 1
     assert train("stopped") == Path("run/model")

@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):
 
     train("whole")
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.train._Stop.__enter__", lambda self: setattr(self, "asked", True) or self)
+        patched.setattr("maskfree.train.any_process", lambda fabric: lambda here: True)
         assert train("stopped") is None
     assert len(losses("stopped")) == 1
     assert train("stopped") == Path("run/model")

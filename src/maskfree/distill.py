@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maskfree import hub
+from maskfree import hub, run_dir
 from maskfree.bundled import CLIPS, GROUPVITS, model_folder
 from maskfree.convert import convert_clip
 from maskfree.data.config import DataConfig
@@ -74,6 +74,14 @@ def distill(
     settings.check()
     check_installed(settings.segments)
     read_sources(photos)  # what is wrong with them is said before any work
+    with run_dir.held(out):
+        return _distilled(model, words, photos, out, settings, watch)
+
+
+def _distilled(
+    model: str | Path, words: Sequence[str], photos: Sequence[str], out: Path, settings: Distillation, watch: Watch
+) -> Path | None:
+    """Do what `distill` does, in a folder that this process holds."""
     shards = are_shards(photos)
     folder = out / "photos"
     sources = tuple(photos) if shards else (str(folder),)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch.distributed import ReduceOp, all_reduce, new_group
+
+from maskfree import run_dir
 
 from maskfree.devices import resolve
 
@@ -38,3 +44,40 @@ def launch(
     fabric = Fabric(accelerator=accelerator, devices=number, num_nodes=num_nodes, strategy=several, precision=precision)
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def only_run(fabric: Fabric, out: Path) -> Iterator[None]:
+    """Hold the folder OUT for the processes of one run; every process must enter.
+
+    Raises:
+        OSError: Another run holds it, or it cannot be written; in all processes alike.
+    """
+    with ExitStack() as stack:
+        refusal = ""
+        if fabric.is_global_zero:
+            try:
+                stack.enter_context(run_dir.held(out))
+            except OSError as error:
+                refusal = str(error)
+        if refusal := fabric.broadcast(refusal):
+            raise OSError(refusal)
+        yield
+
+
+def any_process(fabric: Fabric) -> Callable[[bool], bool]:
+    """Return a function that tells whether it is given True in any process; each must call it.
+
+    The processes meet on the CPU, which waits for no accelerator: on one machine it takes less than
+    a millisecond.
+    """
+    if fabric.world_size == 1:
+        return lambda here: here
+    group = new_group(backend="gloo")
+
+    def anywhere(here: bool) -> bool:
+        flag = torch.tensor(int(here))
+        all_reduce(flag, ReduceOp.MAX, group)
+        return bool(flag)
+
+    return anywhere

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from maskfree import checkpoint, hub
+from maskfree import checkpoint, hub, run_dir
 from maskfree.bundled import model_folder
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import seed_of
@@ -73,6 +73,14 @@ def self_train(
     if settings.crop_px % settings.output_stride:
         raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px")
     teacher = _prepared(hub.load(model, settings.train.accelerator), settings).with_words(words, "none")
+    with run_dir.held(out):
+        return _taught(model, teacher, photos, out, settings, watch)
+
+
+def _taught(
+    model: str | Path, teacher: Segmenter, photos: Sequence[Path], out: Path, settings: SelfTraining, watch: Watch
+) -> Path | None:
+    """Label PHOTOS and train a student in OUT, which this process holds."""
     histogram = pseudo_label(teacher, link(photos, out / "photos"), out / "labels", watch)
     chosen = thresholds(histogram, settings.keep, settings.balance)
     config = start(model, teacher, settings, out / "start")

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from maskfree import run_dir
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.teacher_maps import RECORD, TeacherMaps
@@ -45,6 +46,14 @@ def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, wat
         OSError: a file cannot be written.
     """
     examples = read_sources(sources)
+    with run_dir.held(out):
+        return _prepare(segmenter, sources, examples, out, watch)
+
+
+def _prepare(
+    segmenter: Segmenter, sources: Sequence[str], examples: Iterable[Example], out: Path, watch: Watch
+) -> Seen:
+    """Do what `prepare_teacher` does, in a folder that this process holds."""
     record = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
     record |= {"inference": {name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")}}
     _check_record(out / RECORD, record)

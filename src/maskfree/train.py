@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,12 +19,13 @@ from maskfree import checkpoint, resume
 from maskfree.bundled import model_folder
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import Loaded, NoSamples, Position, Share, Stream, build_loader, seed_of
+from maskfree.data.loader import Loaded, NoSamples, Share, Stream, build_loader, seed_of
 from maskfree.learner import Learner
 from maskfree.method import Method, Transform
 from maskfree.monitor import Monitor
-from maskfree.processes import launch
+from maskfree.processes import any_process, launch, only_run
 from maskfree.run_settings import Recipe, TrainConfig
+from maskfree.signals import StopSignals, held_back
 from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
 
@@ -49,6 +48,13 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     config.check()
     data.check()
     fabric = launch(config.accelerator, config.devices, config.num_nodes, config.precision, config.unused_parameters)
+    with only_run(fabric, out):
+        return _fit(fabric, recipe, out, settings, resume_run)
+
+
+def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], resume_run: bool) -> int:
+    """Do what `fit` does, in one of the processes that hold OUT."""
+    config, data = recipe.train, recipe.data
     resume.check_run(out, settings, FREE_SETTINGS, resume_run)
     start = _Start.find(recipe.init) if recipe.init else None
     if data.shapes:
@@ -70,10 +76,11 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     if fabric.is_global_zero:
         resume.write_record(out, recipe.name, settings, fabric.world_size)
     if step < config.steps:
-        batches = _batches(stream, data.workers, learner.positions, step * config.accumulate)
+        stream.go_to(learner.positions, step * config.accumulate)
         monitor = Monitor(out, config.steps, step, config.batch_size) if fabric.is_global_zero else None
         try:
-            _loop(fabric, config, learner, batches, monitor, out)
+            with StopSignals(finish=True) as signals, closing(_batches(stream, data.workers)) as batches:
+                _loop(fabric, config, learner, batches, monitor, out, signals)
         finally:
             if monitor:
                 monitor.close()
@@ -81,7 +88,7 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
         _export(recipe, learner, tokenizer, out)
         log.info("finished: %s", out / "model")
     elif fabric.is_global_zero:
-        log.warning("stopped after step %d of %d; --resume goes on from there", learner.step, config.steps)
+        log.info("stopped after step %d of %d", learner.step, config.steps)
     fabric.barrier()
     return learner.step
 
@@ -147,29 +154,29 @@ def _loop(
     batches: Iterator[Loaded],
     monitor: Monitor | None,
     out: Path,
+    signals: StopSignals,
 ) -> None:
-    """Take the remaining steps, or those up to a signal; report and save in between."""
-    with _Stop() as stop:
-        last = False
-        while learner.step < config.steps and not last:
-            report = learner.learn(batches)
-            step = learner.step
-            save = step % config.save_every == 0 or step == config.steps
-            if step % config.log_every == 0 or save or step == 1:
-                loss, health = (_shared_mean(fabric, report[kind]) for kind in ("loss", "health"))
-                if monitor:
-                    monitor.record(step, loss, health, learner.rate, sum(p.broken for p in learner.positions))
-                if not math.isfinite(loss["total"]):
-                    raise ValueError(f"the loss is {loss} at step {step}: try a smaller train.learning_rate")
-                # Several processes must take the same last step; they agree on it where they meet anyway.
-                last = fabric.strategy.reduce_boolean_decision(stop.asked, all=False)
-            else:
-                last = stop.asked and fabric.world_size == 1
-            if save or last:
-                tensors = learner.tensors()
-                if fabric.is_global_zero:
-                    resume.save_state(out, step, tensors)
-                fabric.barrier()
+    """Take the remaining steps, or those up to a signal in any process; report and save in between."""
+    asked = any_process(fabric)
+    last = False
+    while learner.step < config.steps and not last:
+        report = learner.learn(batches)
+        step = learner.step
+        save = step % config.save_every == 0 or step == config.steps
+        if step % config.log_every == 0 or save or step == 1:
+            loss, health = (_shared_mean(fabric, report[kind]) for kind in ("loss", "health"))
+            if monitor:
+                monitor.record(step, loss, health, learner.rate, sum(p.broken for p in learner.positions))
+            if not math.isfinite(loss["total"]):
+                raise ValueError(f"the loss is {loss} at step {step}: try a smaller train.learning_rate")
+
+        # All processes must take the same last step, and a launcher may signal any of them.
+        last = asked(signals.number is not None)
+        if save or last:
+            tensors = learner.tensors()
+            if fabric.is_global_zero:
+                resume.save_state(out, step, tensors)
+            fabric.barrier()
 
 
 def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
@@ -194,28 +201,6 @@ def _export(recipe: Recipe, learner: Learner, tokenizer: Tokenizer, out: Path) -
     checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)
 
 
-class _Stop:
-    """Notes the first SIGINT or SIGTERM, so that the step at hand is finished and saved; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._handlers: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self.__exit__()
-        log.warning("stopping after this step")
-
-
 def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Transform) -> Stream:
     """This process's part of the data."""
     world = fabric.world_size
@@ -228,18 +213,19 @@ def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Tr
     return Stream(data, transform, batch_size, config.seed, Share(fabric.global_rank, world))
 
 
-def _batches(stream: Stream, workers: int, positions: list[Position], batches_done: int) -> Iterator[Loaded]:
-    """Start the data workers; the batches come when they are asked for."""
-    stream.go_to(positions, batches_done)
-    with warnings.catch_warnings():
+def _batches(stream: Stream, workers: int) -> Generator[Loaded]:
+    """Yield batches, from data workers that live until the generator is closed."""
+    with warnings.catch_warnings(), held_back():
         # Python 3.12 warns of every fork beside threads. The workers use none of the parent's.
         warnings.simplefilter("ignore", DeprecationWarning)
         loaded = iter(build_loader(stream, workers))
-    return _usable(loaded)
 
-
-def _usable(loaded: Iterator[Loaded | NoSamples]) -> Iterator[Loaded]:
-    for item in loaded:
-        if isinstance(item, NoSamples):
-            raise item
-        yield item
+    try:
+        for item in loaded:
+            if isinstance(item, NoSamples):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise ChildProcessError(f"a data worker ended (is memory short?): {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from maskfree.cli.common import BAD_INPUT, INTERRUPTED, complain, print_safely
+from maskfree.cli.common import BAD_INPUT, complain, print_safely
 from maskfree.cli.convert import convert
 from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
@@ -21,8 +21,10 @@ from maskfree.cli.reproduce import reproduce, reproduce_study
 from maskfree.cli.retrieve import retrieve
 from maskfree.cli.segment import models, segment
 from maskfree.cli.self_train import self_train, self_train_with
+from maskfree.cli.stopping import tell_stop
 from maskfree.cli.track import evaluate_tracking, track
 from maskfree.cli.train import train, train_recipe
+from maskfree.signals import StopSignals
 
 DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -64,16 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] in (["--version"], ["-V"]):
         Console(highlight=False).print(f"maskfree {version('maskfree')}")
         sys.exit(0)
-    try:
-        general = arguments[1:2] in ([], ["-h"], ["--help"])  # help that needs no recipe or study
-        if arguments[:1] in (["self-train"], ["distill"]) or (arguments[:1] and arguments[0] in NESTED and not general):
-            sys.exit(NESTED[arguments[0]](arguments[1:]))
-        status = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments
-        )
-    except (ValueError, OSError) as error:
-        complain(str(error) or type(error).__name__)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    sys.exit(status or 0)
+    with StopSignals() as signals:
+        try:
+            status = _run(arguments)
+        except (ValueError, OSError) as error:
+            complain(str(error) or type(error).__name__)
+            status = BAD_INPUT
+        except KeyboardInterrupt as stop:
+            status = tell_stop(arguments, str(stop), signals.number)
+    sys.exit(status)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run a command and return its status; `--help` and wrong arguments end in SystemExit."""
+    general = arguments[1:2] in ([], ["-h"], ["--help"])  # help that needs no recipe or study
+    if arguments[:1] in (["self-train"], ["distill"]) or (arguments[:1] and arguments[0] in NESTED and not general):
+        return NESTED[arguments[0]](arguments[1:])
+    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments) or 0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 BAD_INPUT = 2  # exit status of every user error, as of argument errors
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _MALLOC = {  # parameters of glibc's mallopt(3)
     -3: 2**28,  # M_MMAP_THRESHOLD: larger blocks still go back at once
     -1: 2**30,  # M_TRIM_THRESHOLD: free memory at the heap's end that is kept

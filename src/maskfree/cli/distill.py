@@ -9,9 +9,10 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
-from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.cli.common import keep_freed_memory, log_to_stderr
 from maskfree.extras import need
 from maskfree.progress import Progress
+from maskfree.signals import Stopped
 
 
 def distill(photos: Positional[tuple[str, ...]]) -> int:
@@ -57,7 +58,7 @@ def distill_with(arguments: Sequence[str]) -> int:
 
         trained = run(model, words, photos, out, settings, Progress(quiet))
         if trained is None:
-            return INTERRUPTED
+            raise Stopped("the last step of training is saved")
         told = ["--words", *words, "--model", str(trained)]
         if settings.side_px is not None:
             told += ["--side-px", str(settings.side_px)]

@@ -98,6 +98,7 @@ def entities(
         resume: Go on with a run that was stopped; of one that ended nothing is left to do.
         quiet: Do not show how far it has come.
     """
+    from maskfree import run_dir
     from maskfree.data import entity_preparation
     from maskfree.data.shards import find_shards
 
@@ -122,9 +123,10 @@ def entities(
     settings, chosen = _settings(choice)
     work.start(settings, resume)
     watch = Progress(quiet)
-    chosen = chosen or _choose(work, choice, watch)
-    work.find(chosen, watch)
-    _tell(work.finish(chosen, settings), console)
+    with run_dir.held(work.unfinished):
+        chosen = chosen or _choose(work, choice, watch)
+        work.find(chosen, watch)
+        _tell(work.finish(chosen, settings), console)
     _tell_unknown(chosen, console)
     return 0
 

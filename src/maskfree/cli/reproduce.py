@@ -8,6 +8,7 @@ from importlib import import_module
 import tyro
 from tyro.conf import Positional
 
+from maskfree import run_dir
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
 from maskfree.extras import need
 
@@ -33,5 +34,6 @@ def reproduce_study(arguments: Sequence[str]) -> int:
 
     log_to_stderr()
     keep_freed_memory()
-    import_module(f"maskfree.reproduce.{name}").reproduce(options)
+    with run_dir.held(options.out):
+        import_module(f"maskfree.reproduce.{name}").reproduce(options)
     return 0

@@ -8,9 +8,10 @@ import tyro
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.cli.common import keep_freed_memory, log_to_stderr
 from maskfree.extras import need
 from maskfree.progress import Progress
+from maskfree.signals import Stopped
 
 
 def self_train(benchmark: Positional[str]) -> int:
@@ -69,7 +70,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
 
         trained = run(model, words, found, out, settings, Progress(quiet))
         if trained is None:
-            return INTERRUPTED
+            raise Stopped("the last step of training is saved")
         console = Console(highlight=False, markup=False, soft_wrap=True)
         if benchmark:
             measured = benchmark.removesuffix("-train")

@@ -8,8 +8,10 @@ from pathlib import Path
 import tyro
 from tyro.conf import Positional
 
-from maskfree.cli.common import INTERRUPTED, keep_freed_memory, log_to_stderr
+from maskfree.cli.common import keep_freed_memory, log_to_stderr
+from maskfree.cli.stopping import NOTHING
 from maskfree.extras import need
+from maskfree.signals import Stopped
 
 
 def train(recipe: Positional[str]) -> int:
@@ -35,6 +37,13 @@ def train_recipe(arguments: Sequence[str]) -> int:
 
     log_to_stderr()
     keep_freed_memory()
-    from maskfree.train import fit
+    try:
+        from maskfree.train import fit
 
-    return 0 if fit(recipe, run.out, run.resume) == recipe.train.steps else INTERRUPTED
+        done = fit(recipe, run.out, run.resume)
+    except KeyboardInterrupt:
+        begun = (run.out / "run.json").exists()
+        raise Stopped("the last saved state is kept" if begun else NOTHING) from None
+    if done < recipe.train.steps:
+        raise Stopped(f"step {done} of {recipe.train.steps} is saved")
+    return 0

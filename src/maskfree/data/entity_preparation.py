@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from maskfree import run_dir
 from maskfree.data.caption_pairs import read_pairs
 from maskfree.data.entity_index import SUMMARY, fingerprint, key_hash
 from maskfree.data.entity_merging import Part, merge
 from maskfree.files import read_json, read_text
 from maskfree.progress import Watch
+from maskfree.signals import held_back, start_worker
 
 _MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
 
@@ -66,7 +67,9 @@ class Preparation:
         Raises:
             FileExistsError: something is there already, and RESUME is not set.
             ValueError: what is there was made with other settings or shards, or two shards have one name.
+            BlockingIOError: another process is at work there.
         """
+        run_dir.refuse_if_held(self.unfinished)
         names = Counter(shard.name for shard in self.shards)
         for name in (name for name, number in names.items() if number > 1):
             raise ValueError(f"shard {name!r} is given {names[name]} times: an index knows shards by their names")
@@ -135,13 +138,10 @@ def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if number <= 1:
         yield map
         return
-    with multiprocessing.get_context("spawn").Pool(number, initializer=_leave_interrupts) as pool:
+    with held_back():
+        pool = multiprocessing.get_context("spawn").Pool(number, start_worker, (True,))
+    with pool:
         yield pool.imap_unordered
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is the first process's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:

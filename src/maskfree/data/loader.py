@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import copy
 import hashlib
 import itertools
 import logging
-import signal
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from maskfree.data.examples import Example, decode
 from maskfree.data.images import find_photos, read_photos
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.method import Partner, Source, Transform
+from maskfree.signals import start_worker
 from maskfree.types import Batch
 
 log = logging.getLogger(__name__)
@@ -204,6 +208,7 @@ def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]
         num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
+        multiprocessing_context=_worker_context() if workers else None,
         prefetch_factor=2 if workers else None,
     )
 
@@ -213,7 +218,28 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread each; Ctrl-C is the training process's business, and what it makes of SIGTERM is not the worker's."""
+    """Give the worker one thread; a stop of the run is the training process's business."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    start_worker()
+
+
+class _Worker(multiprocessing.Process):
+    """A process that ignores SIGTERM, so that ending it takes SIGKILL; there is nothing it could lose."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+def _worker_context() -> BaseContext:
+    """Return the usual way of starting processes, for processes of that class."""
+    context = copy.copy(multiprocessing.get_context(multiprocessing.get_start_method()))
+    context.Process = _Worker  # pyright: ignore[reportAttributeAccessIssue]
+    return context
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers that an error left behind; else Python waits for them at its end, after a vain SIGTERM."""
+    for child in multiprocessing.active_children():
+        if isinstance(child, _Worker):
+            child.kill()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,11 +18,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from maskfree import run_dir
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.data.segment_maps import SegmentMaps, encode_map
 from maskfree.files import read_json, replace_bytes, replace_text
 from maskfree.progress import Watch
+from maskfree.signals import held_back, start_worker
 
 SUMMARY = "segments.json"
 MapOf: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -57,6 +58,11 @@ class SegmentPreparation:
         if self.out.exists() and not self.out.is_dir():
             raise NotADirectoryError(f"the output {self.out} is a file: --out is a folder")
         examples = read_sources(self.sources)
+        with run_dir.held(self.out):
+            return self._run(examples, map_of, watch)
+
+    def _run(self, examples: Iterable[Example], map_of: MapOf, watch: Watch) -> dict[str, Any]:
+        """Do what `run` does, in a folder that this process holds."""
         self._check_settings()
         counts: Counter[str] = Counter(photos=0, made=0, kept=0, broken=0)
         regions: Counter[int] = Counter()
@@ -132,7 +138,9 @@ def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if number <= 1:
         yield map
         return
-    with multiprocessing.get_context("spawn").Pool(number, initializer=_leave_interrupts) as pool:
+    with held_back():
+        pool = multiprocessing.get_context("spawn").Pool(number, start_worker, (True,))
+    with pool:
         yield partial(_map_ahead, pool, number * _WAITING)
 
 
@@ -145,11 +153,6 @@ def _map_ahead(pool: Any, most: int, work: Callable[[Any], Any], items: Iterable
             yield waiting.pop(0).get()
     for result in waiting:
         yield result.get()
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is the first process's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _text(content: Mapping[str, Any]) -> str:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskfree.run_settings import Recipe
+from maskfree.signals import Stopped
 from maskfree.train import fit
-
-
-class Stopped(KeyboardInterrupt):
-    """Training was interrupted; the same command goes on."""
 
 
 def trained(recipe: Recipe, folder: Path) -> Path:

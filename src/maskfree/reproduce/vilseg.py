@@ -22,11 +22,11 @@ from maskfree.recipes import vilseg_pocket
 from maskfree.reproduce.directions import Direction, found, tables
 from maskfree.reproduce.ledger import Ledger, Measure, Variant, bare, read
 from maskfree.reproduce.options import CLUSTERS, ViLSegOptions
-from maskfree.reproduce.training import Stopped
 from maskfree.reproduce.vilseg_study import Heads, Study
 from maskfree.run_settings import Recipe
 from maskfree.self_training import self_train
 from maskfree.self_training_config import SelfTraining
+from maskfree.signals import Stopped
 
 KIND = "reproduce-vilseg"
 NUM_CLUSTERS = 20

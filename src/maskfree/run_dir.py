@@ -1,0 +1,132 @@
+"""The folder of a run: one process at a time may write to it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+log = logging.getLogger(__name__)
+
+LOCK = ".maskfree.lock"
+"""File in the folder of a run while a process writes to it; what counts is its lock, not the file."""
+
+_HELD: dict[Path, tuple[int, int]] = {}  # folder: handle of the lock file, thread
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def process_rank() -> int:
+    """Number of this process among those that a launcher started together; 0 without one."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads from writing to FOLDER, which is made if need be.
+
+    The kernel takes the lock back when its owner ends, however it ends. A thread that holds the
+    folder may ask again. Of several processes of one run, the first one holds it for all.
+
+    Args:
+        folder: Of the run; removed again if it was made here and nothing was put into it.
+
+    Raises:
+        BlockingIOError: Another run holds it.
+        OSError: It cannot be made, or not written to.
+    """
+    place = folder.resolve()
+    handle, thread = _HELD.get(place, (0, 0))
+    if process_rank() or thread == threading.get_ident():
+        yield
+        return
+
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: a run needs a folder")
+    made = [path for path in (place, *place.parents) if not path.exists()]
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = _lock(place / LOCK, folder)
+        _HELD[place] = (handle, threading.get_ident())
+        try:
+            yield
+        finally:
+            (place / LOCK).unlink(missing_ok=True)  # before another process can have it
+            _HELD.pop(place, None)
+            os.close(handle)
+    finally:
+        for path in made:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+def refuse_if_held(folder: Path) -> None:
+    """Make sure that no other run holds FOLDER at the moment, without holding it.
+
+    Raises:
+        BlockingIOError: Another run holds it.
+    """
+    if (folder / LOCK).exists():
+        with held(folder):
+            pass
+
+
+def _lock(path: Path, folder: Path) -> int:
+    """Open and lock the file PATH, and note the owner in it for others to read."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock_open(handle, folder)
+            # Another owner may have removed the file between the opening and the locking.
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+    os.ftruncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return handle
+
+
+def _lock_open(handle: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+        raise BlockingIOError(
+            f"{folder} is in use by another run, {owner}: wait for its end, or give another folder"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning("%s: the file system has no locks: take care that no other run writes there", folder)
+
+
+def _forget() -> None:
+    """Leave the parent's locks to it, in a forked process, which would keep them after its death."""
+    for handle, _ in _HELD.values():
+        with suppress(OSError):
+            os.close(handle)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

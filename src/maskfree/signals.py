@@ -1,0 +1,141 @@
+"""SIGINT and SIGTERM: what a command, a training and its worker processes make of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from types import FrameType
+from typing import Any, ClassVar
+
+log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AGAIN_SECONDS = 1.0
+_POLL_SECONDS = 0.5
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work early; the text, if any, says what was done."""
+
+
+class StopSignals:
+    """Catches SIGINT and SIGTERM while it is entered: the first one asks for a stop.
+
+    A second Ctrl-C, at least a second later, ends the process at once. Repetitions before that and
+    every other SIGTERM are ignored: `timeout` and torchrun send their signal to the process and to
+    its group, so it arrives twice. Contexts may be nested; the innermost decides what the first
+    signal does. Outside the main thread, where Python allows no handlers, nothing is caught.
+
+    Args:
+        finish: Note the first signal in `number`, so that the work at hand can be finished and
+            saved. Otherwise the signal raises `Stopped`.
+    """
+
+    _current: ClassVar[StopSignals | None] = None
+
+    def __init__(self, finish: bool = False) -> None:
+        self._finish = finish
+        self._root = self
+        self._number: signal.Signals | None = None
+        self._first_seconds = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+        self._outer: StopSignals | None = None
+
+    @property
+    def number(self) -> signal.Signals | None:
+        """The first signal that arrived in this context or one around it."""
+        return self._root._number
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._outer = StopSignals._current
+            self._root = self._outer._root if self._outer else self
+            StopSignals._current = self
+            self._before = {each: signal.signal(each, self._catch) for each in _SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._before:
+            StopSignals._current = self._outer
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        root = self._root
+        if root._number is not None:
+            if number == signal.SIGINT and time.monotonic() - root._first_seconds >= _patience_seconds():
+                _end_at_once()
+            return
+
+        root._number, root._first_seconds = signal.Signals(number), time.monotonic()
+        if not self._finish:
+            raise Stopped
+        log.warning("stopping after this step")
+
+
+def _patience_seconds() -> float:
+    """For how long a second SIGINT is taken for a repetition of the first one by a launcher."""
+    return math.inf if "TORCHELASTIC_RUN_ID" in os.environ else _AGAIN_SECONDS
+
+
+def _end_at_once() -> None:
+    """Die of SIGINT as if nothing had caught it."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
+        sys.stderr.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def start_worker(obey_sigterm: bool = False) -> None:
+    """Prepare a worker process, from within: signals are its parent's business, and it ends with it.
+
+    Whoever stops a job signals all of its processes, and the parent may need its workers to finish
+    the step at hand.
+
+    Args:
+        obey_sigterm: End on SIGTERM, cleaning up, for a `multiprocessing.Pool`, which ends its
+            workers by it. Otherwise it is ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave if obey_sigterm else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the process through its `finally` clauses, which remove temporary files."""
+    sys.exit(128 + number)
+
+
+def _end_with(parent: int | None) -> None:
+    """End this process when its parent is no longer PARENT, which a kill leaves no time to say."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals wait while worker processes are started, which begin with them waiting too.
+
+    Until `start_worker` has run in a worker, a signal would end it.
+    """
+    resource_tracker.ensure_running()  # it is started with the first worker, and lets signals pass
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
