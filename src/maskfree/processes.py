@@ -14,7 +14,6 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed import ReduceOp, all_reduce, new_group
 
 from maskfree import run_dir
-
 from maskfree.devices import resolve
 
 
