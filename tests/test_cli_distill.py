@@ -54,7 +54,7 @@ def test_from_photos_to_a_model(
     out = tmp_path / "run"
     words = ("--words", "green grass", "sea/water")
     assert run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL) == 0
-    told = f"maskfree segment PHOTO --words 'green grass' sea/water --model {out / 'model'} --side-px 48"
+    told = f"maskfree segment PHOTO --words 'green grass' sea/water --model {out / 'model'}"
     assert told in capsys.readouterr().out
     assert hub.load(out / "model").name == "tiny-student"
     assert run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL, "--grid", 7) == 2

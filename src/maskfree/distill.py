@@ -87,8 +87,7 @@ def _distilled(
     sources = tuple(photos) if shards else (str(folder),)
     teacher_model = _checkpoint(model, out)
     teacher = hub.load(teacher_model, settings.train.accelerator).with_words(words, "none")
-    if settings.side_px is not None:
-        teacher = teacher.with_inference(replace(teacher.inference, side_px=settings.side_px))
+    teacher = teacher.with_inference(teacher.inference.changed(side_px=settings.side_px))
     recipe = _recipe(teacher, teacher_model, settings)
     _check_record(out / RECORD, teacher, words, photos, settings)
     if not shards:  # under names that differ, and never others

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from maskfree.setting_rules import Count, PositiveFraction, Side, Weight, check
 
@@ -38,6 +38,10 @@ class Inference:
             raise ValueError(f"smooth is {self.smooth}, must be odd")
         if self.refine != "none" and self.score != "cosine":
             raise ValueError(f"refine is {self.refine!r}, must be none unless score is cosine")
+
+    def changed(self, **settings: Any) -> Inference:
+        """Return these settings with others in their place; one that is None stays as it is."""
+        return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the size at which the network sees a photo, before padding."""

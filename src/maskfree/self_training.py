@@ -93,7 +93,7 @@ def _taught(
         data=DataConfig(images=(str(out / "photos"),), workers=settings.workers),
         train=train,
         templates=teacher.templates,
-        inference=Inference(side_px=settings.side_px),
+        inference=Inference(side_px=teacher.inference.side_px),
         init=str(out / "start"),
     )
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
@@ -101,15 +101,8 @@ def _taught(
 
 
 def _prepared(teacher: Segmenter, settings: SelfTraining) -> Segmenter:
-    own = teacher.inference
-    return teacher.with_inference(
-        replace(
-            own,
-            side_px=settings.side_px,
-            smooth=own.smooth if settings.smooth is None else settings.smooth,
-            presence=own.presence if settings.presence is None else settings.presence,
-        )
-    )
+    changes = {"side_px": settings.side_px, "smooth": settings.smooth, "presence": settings.presence}
+    return teacher.with_inference(teacher.inference.changed(**changes))
 
 
 def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
@@ -153,7 +146,7 @@ def pseudo_label(
     vocabulary = segmenter.vocabulary
     if vocabulary is None or len(vocabulary.classes) > IGNORE or segmenter.background:
         raise ValueError(f"pseudo labels need 1 to {IGNORE} words and no background rule")
-    segmenter = segmenter.with_inference(replace(segmenter.inference, score="softmax"))
+    segmenter = segmenter.with_inference(replace(segmenter.inference, score="softmax", refine="none"))
     _check_record(segmenter, photos, folder)
     folder.mkdir(parents=True, exist_ok=True)
     places = {photo: folder / f"{photo.stem}.png" for photo in photos}
@@ -226,7 +219,7 @@ def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder:
         text_projection=part_of(run["config"], "text_projection", ProjectionConfig),
         embed_dim=run["config"]["embed_dim"],
         synonyms=tuple(map(len, teacher.vocabulary.classes)),
-        views=StudentViews(crop_px=settings.crop_px, side_px=settings.side_px),
+        views=StudentViews(crop_px=settings.crop_px, side_px=teacher.inference.side_px),
     )
     if not folder.exists():
         torch.manual_seed(seed_of(settings.train.seed, "student"))

@@ -12,8 +12,8 @@ from maskfree.setting_rules import Count, CountOrZero, Fraction, PositiveFractio
 class SelfTraining:
     """How a student is made."""
 
-    side_px: Side = 448
-    """Shorter side of the photos as teacher and student see them."""
+    side_px: Side | None = None
+    """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
     smooth: Count | None = None
     """Width in patches over which the teacher's scores are averaged; None: the model's own."""
     presence: Weight | None = None

@@ -21,8 +21,8 @@ _MALLOC = {  # parameters of glibc's mallopt(3)
 class Hardware:
     """Where the network runs."""
 
-    batch_size: int = 4
-    """Photos or windows that go through the network together."""
+    batch_size: int | None = None
+    """Photos or windows that go through the network together; None: as many as the model says."""
     device: str = "auto"
     """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
 
@@ -31,10 +31,11 @@ class Hardware:
 class Runtime(Hardware):
     """How the network is run."""
 
-    side_px: int = 448
-    """Shorter side of the photo as the network sees it."""
-    refine: Literal["none", "pamr", "crf"] = "none"
-    """How scores are brought to pixels: none is bilinearly; the others follow the photo's own edges."""
+    side_px: int | None = None
+    """Shorter side of the photo as the network sees it; None: the model's own."""
+    refine: Literal["none", "pamr", "crf"] | None = None
+    """How scores are brought to pixels: none is bilinearly; the others follow the photo's own edges. None: the model's
+    own."""
 
 
 def keep_freed_memory() -> None:

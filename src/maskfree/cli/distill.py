@@ -60,8 +60,6 @@ def distill_with(arguments: Sequence[str]) -> int:
         if trained is None:
             raise Stopped("the last step of training is saved")
         told = ["--words", *words, "--model", str(trained)]
-        if settings.side_px is not None:
-            told += ["--side-px", str(settings.side_px)]
         Console(highlight=False, markup=False, soft_wrap=True).print(f"maskfree segment PHOTO {shlex.join(told)}")
         return 0
 

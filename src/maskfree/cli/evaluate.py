@@ -142,7 +142,7 @@ def evaluate(
 
     team, device = _team(hardware.device)
     segmenter = hub.load(model, device)
-    segmenter = segmenter.with_inference(replace(segmenter.inference, batch_size=hardware.batch_size))
+    segmenter = segmenter.with_inference(segmenter.inference.changed(batch_size=hardware.batch_size))
     console = Console(quiet=team.index > 0)
     from maskfree.evaluate.zero_shot import Work
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -18,7 +18,7 @@ def teacher(
     photos: Positional[tuple[str, ...]],
     out: Path,
     model: str = "pocket",
-    side_px: int = 448,
+    side_px: int | None = None,
     quiet: bool = False,
     device: str = "auto",
 ) -> int:
@@ -28,7 +28,7 @@ def teacher(
         photos: Folders of photos, or WebDataset shards: files, globs, braces as in train-{000..005}.tar.
         out: Folder for the maps, one file a photo.
         model: Name of the teacher (see `maskfree models`) or folder of a checkpoint.
-        side_px: Shorter side of the photos as the teacher sees them.
+        side_px: Shorter side of the photos as the teacher sees them; None: the model's own.
         quiet: Do not show how far it has come.
         device: auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N.
     """
@@ -41,7 +41,7 @@ def teacher(
     from maskfree.teaching import prepare_teacher
 
     segmenter = hub.load(model, device)
-    segmenter = segmenter.with_inference(replace(segmenter.inference, side_px=side_px))
+    segmenter = segmenter.with_inference(segmenter.inference.changed(side_px=side_px))
     began = perf_counter()
     seen = prepare_teacher(segmenter, photos, out, Progress(quiet))
     rate = seen.written / (perf_counter() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Sight:
     """How the network sees photos."""
 
-    side_px: int = 448
-    """Shorter side of the photo."""
+    side_px: int | None = None
+    """Shorter side of the photo; None: the model's own."""
     device: str = "auto"
     """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
 
@@ -85,9 +85,9 @@ def probe(
 
     parts, taught_by = probes.splits(chosen, data)
     loaded = hub.load(model, sight.device)
-    segmenter = loaded.with_inference(replace(loaded.inference, side_px=sight.side_px))
+    segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
     command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
-    command += ["--side-px", str(sight.side_px), *_options(config)]
+    command += ["--side-px", str(segmenter.inference.side_px), *_options(config)]
     found = _probe(segmenter, chosen, parts, config, Progress(output.quiet, chosen.name))
     row = probes.results_row(found, chosen, parts, taught_by, segmenter, config, shlex.join(command))
     path = write_row(row, output.results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,8 +42,8 @@ class Search:
 class Sight:
     """How the network sees photos."""
 
-    side_px: int = 448
-    """Shorter side of the photo."""
+    side_px: int | None = None
+    """Shorter side of the photo; None: the model's own."""
     templates: str = ""
     """Prompt set: plain, photo or ensemble; the model's own if empty."""
     device: str = "auto"
@@ -83,7 +83,7 @@ def retrieve(
     config = retrieval.RetrievalConfig(**asdict(search))
     found = retrieval.photos_of(photos)
     loaded = hub.load(model, sight.device)
-    segmenter = loaded.with_inference(replace(loaded.inference, side_px=sight.side_px))
+    segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
     if sight.templates:
         segmenter = segmenter.with_words([word], "none", sight.templates)
     watch = Progress(quiet, synonyms[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +53,7 @@ def segment(
     from maskfree.predict import PhotoError
 
     loaded = hub.load(model, runtime.device)
-    inference = replace(loaded.inference, side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
+    inference = loaded.inference.changed(side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
     num_bad = 0

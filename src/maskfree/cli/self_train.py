@@ -1,5 +1,6 @@
 """`maskfree self-train`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
 from maskfree.extras import need
+from maskfree.files import read_json
 from maskfree.progress import Progress
 from maskfree.signals import Stopped
 
@@ -74,9 +76,10 @@ def self_train_with(arguments: Sequence[str]) -> int:
         console = Console(highlight=False, markup=False, soft_wrap=True)
         if benchmark:
             measured = benchmark.removesuffix("-train")
-            console.print(f"maskfree evaluate {measured} --data {data} --model {trained} --side-px {settings.side_px}")
+            side_px = read_json(trained / "run.json")["inference"]["side_px"]
+            console.print(f"maskfree evaluate {measured} --data {data} --model {trained} --side-px {side_px}")
         else:
-            console.print(f"maskfree segment PHOTO --words {' '.join(words)} --model {trained}")
+            console.print(f"maskfree segment PHOTO {shlex.join(['--words', *words, '--model', str(trained)])}")
         return 0
 
     return tyro.cli(teach, prog="maskfree self-train", args=list(arguments))

@@ -1,0 +1,149 @@
+"""Options that are not given change nothing of the model's own settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskfree import checkpoint, distill, hub, self_training
+from maskfree.cli import COMMANDS, main
+from maskfree.cli.prepare_teacher import Search as PrototypeSearch
+from maskfree.cli.retrieve import Search as RetrievalSearch
+from maskfree.cli.track import Following
+from maskfree.distill_config import Distillation
+from maskfree.evaluate.protocol import Protocol
+from maskfree.inference import Inference
+from maskfree.methods.clips4_config import SemanticConfig
+from maskfree.predict import Segmenter
+from maskfree.prototypes import PrototypeConfig
+from maskfree.retrieval import RetrievalConfig
+from maskfree.track import TrackConfig
+from tiny import tiny_vilseg_config
+
+OWN = Inference(
+    side_px=80,
+    max_long_px=160,
+    max_whole_px=72,
+    window_px=48,
+    stride_px=40,
+    batch_size=3,
+    smooth=3,
+    presence=0.5,
+    presence_share=0.2,
+    presence_most=0.3,
+    refine="pamr",
+)
+"""Nothing of it is the default."""
+
+FEW = ("--workers", "0", "--crop-px", "32")
+RUNS = {
+    "segment": ("photos/a.png", "--words", "dog", "grass"),
+    "track": ("photos", "--words", "dog", "grass"),
+    "retrieve": ("dog", "photos"),
+    "prepare teacher": ("photos", "--out", "maps"),
+    "self-train": ("--photos", "photos", "--words", "dog", "grass", *FEW),
+    "distill": ("photos", "--words", "dog", "grass", "--segments.kind", "felzenszwalb", "--top", "2", *FEW),
+    "evaluate": ("folder", "--data", "data"),
+    "probe": ("folder", "--data", "data", "--by", "knn"),
+    "evaluate-tracking": ("davis",),
+}
+"""A call of each command that runs a model, with no setting of the model."""
+
+BY_PURPOSE = {
+    "track": {"side_px"},
+    "evaluate-tracking": {"side_px"},
+    "self-train": {"score", "refine"},
+    "evaluate": {field.name for field in dataclasses.fields(Protocol)},
+}
+"""What a command sets whatever the model says.
+
+Following needs fine frames, pseudo labels the probabilities of patches, and a protocol holds for all models.
+"""
+
+WITHOUT_A_MODEL = {
+    *("prepare", "train", "evaluate-segments", "compare", "datasets", "reproduce", "convert", "models"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Callable[..., Image.Image]) -> Path:
+    """A folder with photos, a benchmark and a clip with its first masks, in which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    ids = Image.fromarray(np.indices((57, 83)).sum(0).astype(np.uint8) // 80)
+    places = {"photos": photo(), "data/images": photo(), "data/labels": ids}
+    places |= {"davis/JPEGImages/480p/one": photo(), "davis/Annotations/480p/one": ids}
+    for place, picture in places.items():
+        (tmp_path / place).mkdir(parents=True)
+        for name in "ab":
+            picture.save(tmp_path / place / f"{name}.{'jpg' if 'JPEG' in place else 'png'}")
+    (tmp_path / "data" / "classes.txt").write_text("dog\ngrass\n")
+    return tmp_path
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_vilseg, tiny_tokenizer) -> Path:
+    """A checkpoint whose own settings are `OWN`."""
+    about = {"name": "own", "templates": ["a photo of a {}"], "inference": dataclasses.asdict(OWN)}
+    config = tiny_vilseg_config(vision=None).for_inference()
+    checkpoint.save(tmp_path / "own", tiny_vilseg, config, tiny_tokenizer, about)
+    return tmp_path / "own"
+
+
+def settings_of_segmenters(monkeypatch: pytest.MonkeyPatch) -> list[Inference]:
+    """Note the settings of every segmenter that is made from here on."""
+    made: list[Inference] = []
+    change = Segmenter.with_inference
+
+    def note(self: Segmenter, inference: Inference) -> Segmenter:
+        made.append(inference)
+        return change(self, inference)
+
+    monkeypatch.setattr(Segmenter, "with_inference", note)
+    return made
+
+
+def test_the_test_knows_every_command():
+    assert {name.split()[0] for name in RUNS} | WITHOUT_A_MODEL == set(COMMANDS)
+    defaults = Inference()
+    same = {name for name, value in vars(OWN).items() if value == getattr(defaults, name)}
+    assert same == {"precision", "score", "logit_scale", "top_classes"}  # which would not go with the others
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_options_that_are_not_given_change_nothing(
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setattr(self_training, "fit", lambda *_, **__: 0)
+    monkeypatch.setattr(distill, "fit", lambda *_, **__: 0)
+    assert hub.load(model).inference == OWN
+    made = settings_of_segmenters(monkeypatch)
+    with pytest.raises(SystemExit) as raised:
+        main([*command.split(), *RUNS[command], "--model", str(model)])
+    assert raised.value.code in (0, 130), command
+    assert made, "no segmenter was made, or not by with_inference"
+    for inference in made:
+        changed = {name for name, value in vars(inference).items() if value != getattr(OWN, name)}
+        assert changed <= BY_PURPOSE.get(command, set())
+
+
+def test_options_that_are_given_count(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch):
+    made = settings_of_segmenters(monkeypatch)
+    given = ("--side-px", "64", "--batch-size", "2", "--refine", "none")
+    with pytest.raises(SystemExit) as raised:
+        main(["segment", *RUNS["segment"], "--model", str(model), *given])
+    assert raised.value.code == 0
+    assert made[-1] == dataclasses.replace(OWN, side_px=64, batch_size=2, refine="none")
+
+
+def test_the_commands_own_defaults_are_those_of_python():
+    assert Following().config() == TrackConfig()
+    search = PrototypeSearch()
+    assert PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed) == PrototypeConfig()
+    assert RetrievalConfig(**dataclasses.asdict(RetrievalSearch())) == RetrievalConfig()
+    assert Distillation().top == PrototypeConfig().top
+    assert Distillation().num_unknown == SemanticConfig().num_unknown
