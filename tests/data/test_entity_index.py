@@ -246,10 +246,12 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path):
     ]
     files += [("bare.jpg", b"photo"), ("text.txt", b"a dog"), ("empty.jpg", b""), ("empty.txt", b"a dog")]
     files += [("good.jpg", b"other photo"), ("good.txt", b"a cat")]
+    files += [("dotted.v2.jpg", b"photo"), ("dotted.v2.txt", b"a dog")]
     summary = prepare([write_tar(tmp_path / "a.tar", files)], tmp_path / "index")
     left_out = {"no photo": 1, "empty photo": 1, "no caption": 2, "unreadable captions": 4, "no entity": 2}
+    left_out |= {"dotted name": 1, "unreadable name": 0}
     others = {"captions": 6, "captions cut": 2, "broken shard": 0, "repeated key": 1}
-    assert summary["counts"] == {"read": 14, "kept": 3} | left_out | others
+    assert summary["counts"] == {"read": 15, "kept": 3} | left_out | others
     assert summary["entities"] == {"dog": 2, "cat": 1, "bus": 0, "boat": 0}
 
 

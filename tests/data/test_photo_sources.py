@@ -69,3 +69,21 @@ def test_photos_of_shards_need_no_captions(tmp_path):
     examples = list(read_sources([str(tmp_path / "s.tar")]))
     assert [(example.key, example.problem, example.captions) for example in examples] == [("0", "", ()), ("1", "", ())]
     assert all(decode(example, 0).size == (40, 30) for example in examples)
+
+
+@pytest.mark.parametrize("letter", ["k", "é", "狗"])
+def test_a_long_key_has_a_short_stem_of_its_own(tmp_path, letter):
+    keys = [f"folder/{letter * 400}{number}" for number in range(2)]
+    stems = [file_stem(key) for key in keys]
+    assert len(set(stems)) == 2 and stems == [file_stem(key) for key in keys]
+    for stem in stems:
+        assert stem.startswith(letter * 50)
+        (tmp_path / f".{stem}.safetensors.abcdefgh").touch()
+    assert file_stem("a" * 200 + ".jpg") == "a" * 200
+
+
+def test_photos_with_unreadable_captions_are_photos(tmp_path):
+    write_tar(tmp_path / "a.tar", [("a.jpg", jpeg()), ("a.json", b"["), ("b.txt", b"a dog")])
+    photo, without = read_sources([str(tmp_path)])
+    assert (photo.problem, photo.captions, photo.photo) == ("", (), jpeg())
+    assert without.problem.startswith("no photo")

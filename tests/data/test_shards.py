@@ -9,7 +9,9 @@ import threading
 import pytest
 from shard_files import jpeg, pairs, write_tar
 
+import maskfree.data.shards as shards_module
 from maskfree.data.shards import find_shards, read_shards
+from shared_folder import SHARED
 
 
 def test_patterns_name_files_folders_globs_braces_and_urls(tmp_path):
@@ -52,6 +54,13 @@ def test_bad_patterns_are_named(tmp_path, pattern, error, words):
         ({"txt": "one\n"}, ("one",)),
         ({"json": {"captions": ["a", "b"]}, "txt": "c"}, ("a", "b")),
         ({"json": {"width": 3}, "txt": "c"}, ("c",)),
+        ({"json": {"captions": "a dog"}}, ("a dog",)),
+        ({"json": {"caption": ["a dog", "a cat"]}}, ("a dog", "a cat")),
+        ({"json": {"captions": None, "caption": "one"}}, ("one",)),
+        ({"json": {"captions": [], "caption": ""}, "txt": "c"}, ("c",)),
+        ({"json": {"caption": "one", "score": float("nan")}}, ("one",)),
+        ({"json": [1, 2], "txt": "c"}, ("c",)),
+        ({"txt": "\ufeffone\r\n"}, ("one",)),
     ],
 )
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "JPG"])
@@ -71,7 +80,27 @@ def test_captions_and_photos_of_every_form(tmp_path, caption, expected, suffix):
         ([("x.jpg", b"photo"), ("x.json", b"{")], "unreadable captions"),
         ([("x.jpg", b"photo"), ("x.json", b'{"captions": [3]}')], "unreadable captions"),
         ([("x.jpg", b"photo"), ("x.json", b'{"captions": 3}')], "unreadable captions"),
-        ([("x.jpg", b"photo"), ("x.txt", b"\xff\xfe")], "unreadable captions"),
+        ([("x.jpg", b"photo"), ("x.txt", b"\xff\xfe")], "unreadable captions: the .txt file is not UTF-8"),
+        ([("x.jpg", b"photo"), ("x.json", "{}".encode("utf-16"))], "unreadable captions: the .json file is not UTF-8"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": null}')], "no caption"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": 0}')], "unreadable captions: 'captions' in the .json file is"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": {"a": "dog"}}')], "unreadable captions: 'captions' in"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": [["a dog"]]}')], "neither a string nor a list of strings"),
+        ([("x.jpg", b"photo"), ("x.json", b'{"captions": ["a", null]}')], "neither a string nor a list of strings"),
+        ([("x.jpg", b"photo"), ("x.json", b'"a dog"')], "unreadable captions: the .json file holds no object"),
+        (
+            [("x.jpg", b"photo"), ("x.json", b'{"caption": "\\ud800"}')],
+            "unreadable captions: a caption holds half",
+        ),
+        ([("x.jpg", b"photo"), ("x.json", b"[" * 200_000)], "unreadable captions: the .json file is no JSON that is"),
+        (
+            [("x.jpg", b"photo"), ("x.txt", b"a " * 2**21 + b"dog")],
+            "unreadable captions: the .txt file is over 4,194",
+        ),
+        (
+            [("x.v2.jpg", b"photo"), ("x.v2.txt", b"a dog")],
+            "no photo: a file ends with .v2.jpg, for the key ends at the",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_sample_is_said(tmp_path, entries, problem):
@@ -117,3 +146,43 @@ def test_shards_come_by_http(tmp_path):
 def test_photo_bytes_are_those_of_the_shard(tmp_path):
     shard = write_tar(tmp_path / "a.tar", [("k.jpg", jpeg(3)), ("k.txt", b"t")])
     assert next(read_shards([str(shard)])).photo == jpeg(3)
+
+
+def test_every_problem_begins_with_a_reason_by_which_it_is_counted(tmp_path):
+    entries = [("a.txt", b"x"), ("b.jpg", b"x"), ("c.jpg", b"x"), ("c.json", b"["), ("d.jpg", b"x"), ("d.jpg", b"x")]
+    shard = write_tar(tmp_path / "a.tar", entries)
+    reasons = [example.problem.partition(":")[0] for example in read_shards([str(shard)])]
+    assert reasons == ["no photo", "no caption", "unreadable captions", "no caption", "broken shard"]
+
+
+def test_a_name_in_another_encoding_is_told(tmp_path):
+    name = b"caf\xe9.jpg".decode(errors="surrogateescape")
+    odd, good = read_shards([str(write_tar(tmp_path / "a.tar", [(name, jpeg()), *pairs(["good"])]))])
+    assert odd.problem == "unreadable name: names of files in a shard are UTF-8" and not odd.photo
+    assert (good.key, good.problem) == ("good", "")
+
+
+def test_a_file_beyond_the_bound_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "_MAX_BYTES", 2000)
+    entries = [("a.jpg", b"x" * 2001), ("a.txt", b"a dog"), ("b.jpg", b"x"), ("b.txt", b"y" * 2001), *pairs(["c"])]
+    large, wordy, good = read_shards([str(write_tar(tmp_path / "a.tar", entries))])
+    assert large.problem == "unreadable photo: it is over 2,000 bytes"
+    assert wordy.problem.startswith("unreadable captions: the .txt file is over") and wordy.photo == b"x"
+    assert (good.key, good.problem) == ("c", "")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "captions", "problem"),
+    [
+        ("captions_string/cl.tar", [("a dog on grass",)], ""),
+        ("tar_dotted_keys/dot.tar", [()], "no photo: a file ends with .v2.0001.jpg, for the key ends at the first dot"),
+    ],
+)
+def test_the_faults_that_people_reported(name, captions, problem):
+    shard = SHARED / "faults" / name
+    if not shard.exists():
+        pytest.skip(f"{shard} is absent")
+    examples = list(read_shards([str(shard)]))
+    assert [example.captions for example in examples] == captions
+    assert all(example.problem.startswith(problem) and bool(example.problem) == bool(problem) for example in examples)

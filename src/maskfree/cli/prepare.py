@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 WHAT = ("entities", "segments", "teacher", "prototypes")
 _SKIPPED = (
     "no photo",
+    "dotted name",
+    "unreadable name",
     "empty photo",
     "no caption",
     "unreadable captions",

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from maskfree.data.entity_index import sample_key
-from maskfree.data.examples import PHOTO_SUFFIXES
-from maskfree.data.shards import captions_of
+from maskfree.data.examples import (
+    BROKEN_SHARD,
+    NO_CAPTION,
+    NO_PHOTO,
+    PHOTO_SUFFIXES,
+    UNREADABLE_CAPTIONS,
+    UNREADABLE_NAME,
+)
+from maskfree.data.shards import MAX_CAPTION_BYTES, captions_of, is_dotted, is_text
 from maskfree.data.tar_members import Member, tar_members
 
 MAX_WORDS = 1000  # of a caption; what follows is cut off
 _MAX_CHARACTERS = 20 * MAX_WORDS  # for what has no spaces
-_MAX_TEXT_BYTES = 2**22  # a larger .json or .txt is no caption
 _TEXT_SUFFIXES = ("json", "txt")
+_DOTTED = "dotted"  # stands for the suffix of a photo whose name has a dot before it
 
 
 class CaptionPair(NamedTuple):
@@ -31,9 +38,9 @@ class CaptionPair(NamedTuple):
 def read_pairs(shard: Path, counts: Counter[str]) -> Iterator[CaptionPair]:
     """Read keys and captions of a shard on disk, in order, and no photo.
 
-    COUNTS gets how many pairs were "read", how many of them were left out by reason ("no photo", "empty photo", "no
-    caption", "unreadable captions"), the "captions" of the others, and the "captions cut" to 1,000 words. What is
-    behind a damage of the archive cannot be read, and counts as one "broken shard".
+    COUNTS gets how many pairs were "read", how many of them were left out by reason ("no photo", "dotted name", "empty
+    photo", "unreadable name", "no caption", "unreadable captions"), the "captions" of the others, and the "captions
+    cut" to 1,000 words. What is behind a damage of the archive cannot be read, and counts as one "broken shard".
 
     Raises:
         OSError: the shard cannot be read.
@@ -52,8 +59,10 @@ def read_pairs(shard: Path, counts: Counter[str]) -> Iterator[CaptionPair]:
                     current, group = key, {}
                 if suffix in PHOTO_SUFFIXES or suffix in _TEXT_SUFFIXES:
                     group.setdefault(suffix, member)
+                elif is_dotted(suffix):
+                    group.setdefault(_DOTTED, member)
         except tarfile.TarError:
-            counts["broken shard"] += 1
+            counts[BROKEN_SHARD] += 1
         yield from _whole(current, group, file, counts)
 
 
@@ -62,18 +71,23 @@ def _whole(key: str, group: Mapping[str, Member], file: IO[bytes], counts: Count
     if not key:
         return
     counts["read"] += 1
+    if not is_text(key):
+        counts[UNREADABLE_NAME] += 1
+        return
     photo = next((group[suffix] for suffix in PHOTO_SUFFIXES if suffix in group), None)
-    if photo is None or not photo.size:
-        counts["empty photo" if photo else "no photo"] += 1
+    if photo is None:
+        counts["dotted name" if _DOTTED in group else NO_PHOTO] += 1
+        return
+    if not photo.size:
+        counts["empty photo"] += 1
         return
     try:
         captions = captions_of({suffix: _text(file, group[suffix]) for suffix in _TEXT_SUFFIXES if suffix in group})
-        "".join((key, *captions)).encode()  # JSON can hold halves of characters
-    except (ValueError, TypeError, RecursionError):  # not JSON, not UTF-8, or JSON of another shape
-        counts["unreadable captions"] += 1
+    except (ValueError, TypeError):  # not JSON, not UTF-8, or JSON of another shape
+        counts[UNREADABLE_CAPTIONS] += 1
         return
     if not captions:
-        counts["no caption"] += 1
+        counts[NO_CAPTION] += 1
         return
     kept = tuple(map(_cut, captions))
     counts["captions"] += len(captions)
@@ -82,7 +96,7 @@ def _whole(key: str, group: Mapping[str, Member], file: IO[bytes], counts: Count
 
 
 def _text(file: IO[bytes], member: Member) -> bytes:
-    if member.size > _MAX_TEXT_BYTES:
+    if member.size > MAX_CAPTION_BYTES:
         raise ValueError(f"{member.size} bytes are no caption")
     file.seek(member.offset)
     return file.read(member.size)

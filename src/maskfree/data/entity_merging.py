@@ -15,17 +15,18 @@ import numpy as np
 from maskfree.data.entity_index import ENTITIES, ENTITY_LIST, FORMAT, PAIRS, ROWS, SUMMARY
 from maskfree.files import read_json
 
-_COUNTS = (
-    "read",
+LEFT_OUT = (
     "no photo",
+    "dotted name",
+    "unreadable name",
     "empty photo",
     "no caption",
     "unreadable captions",
-    "captions",
-    "captions cut",
     "no entity",
     "broken shard",
 )
+"""Why pairs are not in an index."""
+_COUNTS = ("read", *LEFT_OUT, "captions", "captions cut")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ def merge(
     counts["repeated key"] = sum(int((~mask).sum()) for mask in kept)
     counts["kept"] = sum(int(mask.sum()) for mask in kept)
     if not counts["kept"]:
-        raise ValueError(f"none of the {counts['read']} pairs has one of the {len(entities)} entities")
+        left_out = ", ".join(f"{reason}: {counts[reason]}" for reason in LEFT_OUT if counts[reason])
+        raise ValueError(
+            f"none of the {counts['read']} pairs has one of the {len(entities)} entities"
+            + (f" ({left_out})" if left_out else "")
+        )
 
     tables = []
     with _pairs_writer(folder / PAIRS, parquet.read_schema(parts[0])) as write:

@@ -11,11 +11,18 @@ from PIL import Image
 from maskfree.data.photo import read_photo
 
 PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+# Why a sample cannot be used; `Example.problem` begins with one of them.
+NO_PHOTO, UNREADABLE_PHOTO = "no photo", "unreadable photo"
+NO_CAPTION, UNREADABLE_CAPTIONS = "no caption", "unreadable captions"
+UNREADABLE_NAME, BROKEN_SHARD = "unreadable name", "broken shard"
 
 
 @dataclass(frozen=True)
 class Example:
-    """An encoded photo with its captions; `problem` is set, in one line, where the source could not give them."""
+    """An encoded photo with its captions; `problem` is set where the source could not give them.
+
+    It is one line: the reason, by which such samples are counted, and behind a colon what else there is to say.
+    """
 
     key: str
     source: str

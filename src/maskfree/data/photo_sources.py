@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from maskfree.data.examples import PHOTO_SUFFIXES, Example
 from maskfree.data.images import find_photos, read_photos
-from maskfree.data.shards import NO_CAPTION, find_shards, read_shards
+from maskfree.data.shards import find_shards, read_shards
 
 _SHARD = ".tar"
+_MAX_STEM_BYTES = 224  # file systems take 255 for a name; suffixes and names of temporary files need some
+_KEPT_BYTES = 160  # of a longer one
 
 
 def file_stem(key: str) -> str:
     """Return the name, without a suffix, of files about the photo with this KEY: a path, or a key within a shard.
+
+    A name that is too long for a file with a suffix is cut, and a hash of all of it put behind.
 
     >>> file_stem("photos/kitchen.v2.jpg"), file_stem("000017")
     ('kitchen.v2', '000017')
     """
     name = key.rsplit("/", 1)[-1]
     stem, _, suffix = name.rpartition(".")
-    return stem if stem and suffix.lower() in PHOTO_SUFFIXES else name
+    whole = stem if stem and suffix.lower() in PHOTO_SUFFIXES else name
+
+    encoded = os.fsencode(whole)
+    if len(encoded) <= _MAX_STEM_BYTES:
+        return whole
+    beginning = encoded[:_KEPT_BYTES].decode(errors="ignore")  # it may end within a character
+    return f"{beginning}-{hashlib.blake2b(encoded, digest_size=8).hexdigest()}"
 
 
 def read_sources(sources: Sequence[str]) -> Iterator[Example]:
@@ -40,8 +52,8 @@ def read_sources(sources: Sequence[str]) -> Iterator[Example]:
 
 
 def _without_captions(example: Example) -> Example:
-    """Leave out captions, and that there are none."""
-    return replace(example, captions=(), problem="" if example.problem == NO_CAPTION else example.problem)
+    """Leave out captions, and what is wrong with them: a sample with another problem has no photo."""
+    return replace(example, captions=(), problem="" if example.photo else example.problem)
 
 
 def are_shards(sources: Sequence[str]) -> bool:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import re
+import tarfile
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from maskfree.data.examples import PHOTO_SUFFIXES, Example
+from maskfree.data.examples import (
+    BROKEN_SHARD,
+    NO_CAPTION,
+    NO_PHOTO,
+    PHOTO_SUFFIXES,
+    UNREADABLE_CAPTIONS,
+    UNREADABLE_NAME,
+    UNREADABLE_PHOTO,
+    Example,
+)
+from maskfree.files import parse_json
 
-NO_CAPTION = "no caption"
+MAX_CAPTION_BYTES = 2**22  # a larger .json or .txt is no caption
+_MAX_BYTES = 2**28  # of a file in a shard
 _TIMEOUT_SECONDS = 60
+_META = re.compile(r"__[^/]*__($|/)")  # what WebDataset keeps beside the samples
 
 
 def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +66,7 @@ def _local_shards(name: str) -> list[str]:
 
 def read_shards(shards: Sequence[str]) -> Iterator[Example]:
     """Read every pair in order; what cannot be read comes out as an example with a problem, and reading goes on."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
+    from webdataset.tariterators import group_by_keys
 
     for shard in shards:
         broken: list[Example] = []
@@ -62,12 +74,13 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
         def note(error: Exception, shard: str = shard, broken: list[Example] = broken) -> bool:
             # WebDataset appends to the arguments, which an OSError does not show, and others would.
             reason = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
-            broken.append(Example("", shard, problem=f"{type(error).__name__}: {' '.join(reason.split())}"))
+            reason = " ".join(reason.split())
+            broken.append(Example("", shard, problem=f"{BROKEN_SHARD}: {type(error).__name__}: {reason}"))
             return True
 
         try:
             with _open(shard) as stream:
-                files = tar_file_expander([{"url": shard, "stream": stream}], handler=note)
+                files = _files(stream, shard, note)
                 yield from (_example(shard, fields) for fields in group_by_keys(files, handler=note))
         except OSError as error:
             note(error)
@@ -80,34 +93,119 @@ def _open(shard: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     return Path(shard).open("rb")
 
 
+def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
+    """The files of an archive in order, as WebDataset passes them on; of one that is too large None."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*") as archive:
+            for info in archive:
+                if info.isreg() and not _META.match(info.name):
+                    content = archive.extractfile(info) if info.size <= _MAX_BYTES else None
+                    yield {"fname": info.name, "data": content.read() if content else None, "__url__": shard}
+                archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - it would remember all of them
+    except Exception as error:  # tarfile and its decompressors raise nearly anything on damaged archives
+        note(error)
+
+
 def _example(shard: str, fields: Mapping[str, Any]) -> Example:
     key = fields["__key__"]
-    photo = next((fields[suffix] for suffix in PHOTO_SUFFIXES if suffix in fields), None)
+    if not is_text(key):
+        return Example(key, shard, problem=f"{UNREADABLE_NAME}: names of files in a shard are UTF-8")
+
+    suffix = next((suffix for suffix in PHOTO_SUFFIXES if suffix in fields), None)
+    if suffix is None:
+        return Example(key, shard, problem=f"{NO_PHOTO}: {_why_no_photo(fields)}")
+    photo = fields[suffix]
     if photo is None:
-        return Example(key, shard, problem=f"no photo ({', '.join(PHOTO_SUFFIXES)})")
+        return Example(key, shard, problem=f"{UNREADABLE_PHOTO}: it is over {_MAX_BYTES:,} bytes")
+
     try:
         captions = captions_of(fields)
     except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or JSON of another shape
-        return Example(key, shard, problem=f"unreadable captions: {error}")
+        return Example(key, shard, photo, problem=f"{UNREADABLE_CAPTIONS}: {error}")
     if not captions:
         return Example(key, shard, photo, problem=NO_CAPTION)
     return Example(key, shard, photo, captions)
 
 
+def _why_no_photo(suffixes: Iterable[str]) -> str:
+    """What may be wrong with a sample whose files have these SUFFIXES."""
+    known = ", ".join(PHOTO_SUFFIXES)
+    dotted = next((suffix for suffix in suffixes if is_dotted(suffix)), None)
+    if dotted is None:
+        return f"none of its files ends with {known}"
+    return f"a file ends with .{dotted}, for the key ends at the first dot of a name: have no other dot before {known}"
+
+
+def is_dotted(suffix: str) -> bool:
+    """Say whether what follows the key of a file is a photo's suffix after more dots, which belong to no key.
+
+    >>> is_dotted("v2.0001.jpg"), is_dotted("jpg"), is_dotted("seg.npy")
+    (True, False, False)
+    """
+    before, _, last = suffix.rpartition(".")
+    return bool(before) and last in PHOTO_SUFFIXES
+
+
 def captions_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the captions of `json` ("captions" or "caption"), else the text of `txt`; blank ones are left out.
+    """Return the captions of a sample; blank ones are left out.
+
+    Args:
+        fields: The sample's files by suffix. `json` holds "captions" or "caption", each a string or a list of strings;
+            where it has neither, the text of `txt` is the caption.
+
+    Returns:
+        The captions, each with single spaces.
 
     Raises:
-        ValueError, TypeError: they are not JSON, not UTF-8, or JSON of another shape.
+        ValueError: They are too large, not JSON or not UTF-8.
+        TypeError: They are JSON of another shape.
     """
-    texts: list[str] = []
-    record = json.loads(fields["json"]) if "json" in fields else None
-    if isinstance(record, dict) and record.get("captions"):
-        texts = list(record["captions"])
-    elif isinstance(record, dict) and record.get("caption"):
-        texts = [record["caption"]]
-    elif "txt" in fields:
-        texts = [fields["txt"].decode()]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a caption is not a string")
-    return tuple(line for line in (" ".join(text.split()) for text in texts) if line)
+    for suffix in ("json", "txt"):
+        content = fields.get(suffix, b"")
+        if content is None or len(content) > MAX_CAPTION_BYTES:
+            raise ValueError(f"the .{suffix} file is over {MAX_CAPTION_BYTES:,} bytes")
+
+    texts = _texts_of_json(fields["json"], "txt" in fields) if "json" in fields else []
+    if not texts and "txt" in fields:
+        texts = [_decoded(fields["txt"], "txt")]
+
+    lines = tuple(line for line in (" ".join(text.split()) for text in texts) if line)
+    if not all(map(is_text, lines)):
+        raise ValueError("a caption holds half of a character")
+    return lines
+
+
+def _texts_of_json(content: bytes, has_text: bool) -> list[str]:
+    """The captions in a sample's JSON, if it has any; other data are welcome if the sample HAS a TEXT beside it."""
+    record = parse_json(_decoded(content, "json"), "the .json file", allow_nan=True)
+    if not isinstance(record, dict):
+        if has_text:
+            return []
+        raise TypeError("the .json file holds no object")
+
+    for name in ("captions", "caption"):
+        value = record.get(name)
+        if value in (None, "", []):
+            continue
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, list) and all(isinstance(text, str) for text in value):
+            return value
+        raise TypeError(f"{name!r} in the .json file is neither a string nor a list of strings")
+    return []
+
+
+def _decoded(content: bytes, suffix: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the .{suffix} file is not UTF-8") from error
+
+
+def is_text(text: str) -> bool:
+    """Say whether TEXT can be written: names of other encodings, and JSON, can hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

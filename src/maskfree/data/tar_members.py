@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 BLOCK = 512  # bytes of a header; files are padded to a multiple
 _REGULAR = b"0\0"
+_MAX_RECORD_BYTES = 2**20  # of a pax record
 _PASSED_OVER = b"123456"  # links, devices, folders
 _OF_NEXT = b"x"  # pax: a record for the next header
 _MATTERS = (b" path=", b" size=", b" GNU.sparse")  # what such a record can say that is not in the header
@@ -51,13 +52,23 @@ def tar_members(path: Path) -> Iterator[Member]:
             return
         except _Unusual:
             pass
-    with tarfile.open(path) as archive:
-        for info in archive:
-            if info.isreg() and info.offset_data >= position + BLOCK:
-                yield Member(info.name, info.offset_data, info.size)
-        with path.open("rb", buffering=0) as file:  # it stops at a damage as at the end
-            if os.pread(file.fileno(), BLOCK, archive.offset).strip(b"\0"):
-                raise tarfile.ReadError("what follows is no header")
+    yield from _by_tarfile(path, position)
+
+
+def _by_tarfile(path: Path, position: int) -> Iterator[Member]:
+    """The files whose headers stand at POSITION or later, read by the library."""
+    try:
+        with tarfile.open(path, "r:") as archive:  # not compressed: nobody finds a photo in such an archive again
+            for info in archive:
+                if info.isreg() and not info.issparse() and info.offset_data >= position + BLOCK:
+                    yield Member(info.name, info.offset_data, info.size)
+            with path.open("rb", buffering=0) as file:  # it stops at a damage as at the end
+                if os.pread(file.fileno(), BLOCK, archive.offset).strip(b"\0"):
+                    raise tarfile.ReadError("what follows is no header")
+    except (OSError, tarfile.TarError):
+        raise
+    except Exception as error:  # sizes beyond all bounds, names that are no text
+        raise tarfile.ReadError(f"what follows is no header: {error}") from error
 
 
 def member_at(descriptor: int, offset: int) -> tuple[str, int]:
@@ -84,6 +95,8 @@ def _header(descriptor: int, position: int) -> tuple[Member | None, int] | None:
     if kind in _REGULAR:
         return Member(_name(header), start, size), following
     if kind == _OF_NEXT:
+        if size > _MAX_RECORD_BYTES:
+            raise _Unusual
         record = os.pread(descriptor, size, start)
         if any(word in record for word in _MATTERS):
             raise _Unusual
