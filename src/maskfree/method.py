@@ -94,6 +94,11 @@ class Transform(ABC):
         return False
 
     @property
+    def reads_maps(self) -> bool:
+        """Whether `sample` reads files named by the photo's stem, so that no two photos may share one."""
+        return False
+
+    @property
     def entities(self) -> tuple[str, ...] | None:
         """The entities that an index may name; None: any."""
         return None

@@ -149,3 +149,24 @@ def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("maskfree.data.layouts.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^\.mat files need scipy: pip install 'maskfree\[evaluate\]'$"):
         MAT.samples(tmp_path, CLASSES, 99)
+
+
+def test_files_that_are_no_photos_are_left_out_and_said(tmp_path, caplog):
+    write(tmp_path, {"images/a.jpg": (2, 1), "labels/a.png": [[0, 1]]})
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    assert list(read(IndexMaps(), tmp_path)) == ["images/a.jpg"]
+    assert "3 of 4 files are no photos and are left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+def test_truth_is_that_of_the_photo_as_it_is_shown(tmp_path, name):
+    write(tmp_path, {"images/x.jpg": (3, 2), "labels/a.png": [[0, 1, 2], [3, 4, 5]]})
+    (tmp_path / "images" / "x.jpg").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (2, 3)).save(tmp_path / "images" / name, exif=exif)
+    assert read(IndexMaps(), tmp_path) == {f"images/{name}": [[0, 1, 2], [3, 4, 5]]}
+    write(tmp_path, {"labels/a.png": [[0, 1], [2, 3], [4, 5]]})
+    with pytest.raises(ValueError, match=r"is 3x2 but a\.png is 2x3: a photo is shown upright"):
+        read(IndexMaps(), tmp_path)

@@ -188,7 +188,7 @@ def test_folder_of_photos_is_a_source(tmp_path):
     for number in range(5):
         (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
     loaded = take(make(tmp_path, shards=(), images=(str(tmp_path),), batch_size=5), 2)
-    assert [sorted(item.batch.keys) for item in loaded] == [[f"{tmp_path}/{i}.jpg:" for i in range(5)]] * 2
+    assert [sorted(item.batch.keys) for item in loaded] == [[f"{i}.jpg:" for i in range(5)]] * 2
 
 
 def test_shuffle_gives_every_example_once():
@@ -329,3 +329,31 @@ def test_the_shard_of_a_partner_is_not_read_whole(tmp_path):
 def bytes_read():
     counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(counts["rchar"])
+
+
+def test_the_same_photos_in_another_folder_give_the_same_batches(tmp_path, monkeypatch):
+    for folder in ("one", "two/deeper"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        for name in ("a.jpg", "sub/b.png", "sub/c.jpg", "d.jpg"):
+            (tmp_path / folder / name).write_bytes(jpeg())
+    monkeypatch.chdir(tmp_path / "two")
+    places = (str(tmp_path / "one"), str(tmp_path / "two/deeper"), "deeper/")
+    seen = [contents(take(make(tmp_path, shards=(), images=(place,), batch_size=2), 4)) for place in places]
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_photos_of_two_folders_with_one_name_are_told_apart_or_refused(tmp_path):
+    folders = tuple(str(tmp_path / name) for name in "xy")
+    for folder in folders:
+        Path(folder).mkdir()
+        (Path(folder) / "a.jpg").write_bytes(jpeg())
+    loaded = take(make(tmp_path, shards=(), images=folders, batch_size=2), 1)
+    assert sorted(keys_of(loaded)) == ["0/a.jpg", "1/a.jpg"]
+    assert len(set(contents(loaded)[0][1])) == 2
+
+    class MapTransform(KeyTransform):
+        reads_maps = True
+
+    with pytest.raises(ValueError, match=r"x/a\.jpg and .*y/a\.jpg have one name, a: maps of photos"):
+        Stream(DataConfig(images=folders), MapTransform(), 2, 5, Share(0, 1))
+    assert Stream(DataConfig(images=folders[:1]), MapTransform(), 2, 5, Share(0, 1)).units

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from maskfree.data.examples import PHOTO_SUFFIXES
 from maskfree.data.id_maps import read_ids
+from maskfree.data.images import only_photos
 from maskfree.files import read_text
 
 VOID = 255  # in a mask of several objects: unknown
@@ -95,7 +95,7 @@ def _expand(root: Path, name: str) -> list[str]:
 
 
 def _sequence(photos: Path, masks: Path) -> VideoSequence:
-    found = sorted(path for path in photos.iterdir() if path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES)
+    found = only_photos(photos.iterdir(), photos)
     if not found:
         raise FileNotFoundError(f"the sequence {photos} holds no photo")
     theirs = tuple(masks / f"{path.stem}.png" for path in found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,11 @@ from PIL import Image
 
 from maskfree.data.photo import read_photo
 
-PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+PHOTO_SUFFIXES = (
+    *("jpg", "jpeg", "png", "webp", "jpe", "jfif", "tif", "tiff", "bmp", "dib", "gif", "avif", "heic", "heif", "hif"),
+    *("jp2", "j2k", "jpx", "ppm", "pgm", "pnm", "tga", "qoi", "mpo"),
+)
+"""Of the files that are photos, for every command; of a shard's files for one key the first in this order is it."""
 # Why a sample cannot be used; `Example.problem` begins with one of them.
 NO_PHOTO, UNREADABLE_PHOTO = "no photo", "unreadable photo"
 NO_CAPTION, UNREADABLE_CAPTIONS = "no caption", "unreadable captions"
@@ -39,13 +42,9 @@ def decode(example: Example, decode_px: int) -> Image.Image:
     as long as that side keeps DECODE_PX; 0 keeps the full size.
 
     Raises:
-        ValueError: the example has a problem, or the photo is larger than any sane one.
-        Exception: whatever else Pillow's decoders raise on a broken file.
+        ValueError: the example has a problem, or its photo cannot be read.
+        OSError: the file cannot be read.
     """
     if example.problem:
         raise ValueError(example.problem)
-    with Image.open(io.BytesIO(example.photo) if isinstance(example.photo, bytes) else example.photo) as photo:
-        if decode_px:
-            shrink = decode_px / min(photo.size)
-            photo.draft("RGB", (round(photo.width * shrink), round(photo.height * shrink)))
-        return read_photo(photo)
+    return read_photo(example.photo, decode_px=decode_px)

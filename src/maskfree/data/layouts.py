@@ -20,6 +20,7 @@ from jaxtyping import Int16, Int32, UInt8
 
 from maskfree.data.decoding import picture_size
 from maskfree.data.id_maps import read_ids
+from maskfree.data.images import only_photos
 from maskfree.data.label_ids import IGNORE, NOTHING, identity
 from maskfree.files import read_text
 
@@ -139,7 +140,7 @@ class IndexMaps(Layout):
             return [{"name": name} for name in names]
         literal = _GAP.split(photo_path)  # text, gap, text, gap, ..., text
         pattern = re.compile("".join(f"(?P<{s}>[^/]+)" if i % 2 else re.escape(s) for i, s in enumerate(literal)))
-        found = sorted(p for p in root.glob(_GAP.sub("*", photo_path)) if p.is_file() and not p.name.startswith("."))
+        found = sorted(only_photos(root.glob(_GAP.sub("*", photo_path)), root))
         if not found:
             raise ValueError(f"{_fixed_part(root, photo_path)} holds no photo")
         matches = [pattern.fullmatch(path.relative_to(root).as_posix()) for path in found]

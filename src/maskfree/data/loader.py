@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from maskfree.data.config import DataConfig
 from maskfree.data.entity_index import EntityIndex
 from maskfree.data.examples import Example, decode
 from maskfree.data.images import find_photos, read_photos
+from maskfree.data.photo_sources import file_stem
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.method import Partner, Source, Transform
 from maskfree.signals import start_worker
@@ -103,7 +105,9 @@ class Stream(IterableDataset[Loaded | NoSamples]):
     def __init__(self, data: DataConfig, transform: Transform, batch_size: int, seed: int, process: Share):
         self.units = find_shards(data.shards) if data.shards else find_photos(data.images)
         assert self.units, "the caller draws shapes first"
-        self.read: Read = read_shards if data.shards else read_photos
+        self.read: Read = read_shards if data.shards else partial(read_photos, folders=data.images)
+        if data.images and transform.reads_maps:
+            _check_stems(self.units)
         self.index = EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
         if self.index is not None and transform.entities is not None:
             _check_entities(self.index.entities, transform.entities)
@@ -190,6 +194,16 @@ class _Partners:
                 log.warning("no partner for sample %r: %s", key, " ".join(str(error).split()))
             self._last_complaint = turn
             return None
+
+
+def _check_stems(photos: Sequence[str]) -> None:
+    """See that no two photos share a stem, by which the files about them are told apart."""
+    known: dict[str, str] = {}
+    for photo in photos:
+        stem = file_stem(photo).casefold()
+        if stem in known:
+            raise ValueError(f"{known[stem]} and {photo} have one name, {stem}: maps of photos are told apart by it")
+        known[stem] = photo
 
 
 def _check_entities(named: Sequence[str], known: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ class TensorLike(Protocol):
 PhotoLike: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | TensorLike
 
 
-def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS, decode_px: int = 0) -> Image.Image:
     """Read the first frame of a photo as RGB: upright (EXIF), in sRGB by its color profile, transparency on white.
 
     Nothing is left to be applied: reading the result again changes nothing.
@@ -43,6 +43,8 @@ def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS) -> Imag
             [0, 1]. A tensor may also have its channels first; where both fit, they are first. A file of 32-bit greys
             is read on the least of the scales 1, 255 and 65535 that holds them.
         max_pixels: Most pixels that are accepted.
+        decode_px: If not 0, a JPEG whose shorter side is at least twice as long may be decoded at a half, a quarter or
+            an eighth of its size, as long as that side keeps so many pixels.
 
     Returns:
         A picture of mode RGB without metadata.
@@ -58,7 +60,7 @@ def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS) -> Imag
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(os.fspath(source)), max_pixels)
+        return _from_path(Path(os.fspath(source)), max_pixels, decode_px)
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)
     if isinstance(source, Image.Image):
@@ -66,7 +68,7 @@ def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS) -> Imag
             return _decode(source, name, max_pixels)
     if hasattr(source, "read"):
         with told_in_one_line(name), open_picture(source, name) as image:
-            return _decode(image, name, max_pixels)
+            return _decode(image, name, max_pixels, decode_px)
     raise PictureError(
         f"a {type(source).__name__} is no photo: give a path, the bytes or the open file of one, a Pillow picture, "
         "an array or a tensor; for many photos use a list, or segment_many"
@@ -90,20 +92,23 @@ def pixels_of(photo: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     return pixels
 
 
-def _from_path(path: Path, max_pixels: int) -> Image.Image:
+def _from_path(path: Path, max_pixels: int, decode_px: int) -> Image.Image:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give a photo")
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with path.open("rb") as file, told_in_one_line(str(path)), open_picture(file, str(path)) as image:
-            return _decode(image, str(path), max_pixels)
+            return _decode(image, str(path), max_pixels, decode_px)
     except PermissionError as error:
         raise PermissionError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _decode(image: Image.Image, name: str, max_pixels: int, decode_px: int = 0) -> Image.Image:
     check_size(image.width, image.height, name, max_pixels)
+    if decode_px:
+        shrink = decode_px / min(image.size)
+        image.draft("RGB", (round(image.width * shrink), round(image.height * shrink)))
     return to_rgb(image, name)
 
 

@@ -48,7 +48,7 @@ def read_sources(sources: Sequence[str]) -> Iterator[Example]:
     """
     if are_shards(sources):
         return map(_without_captions, read_shards(find_shards(sources)))
-    return read_photos(find_photos(sources))
+    return read_photos(find_photos(sources), sources)
 
 
 def _without_captions(example: Example) -> Example:

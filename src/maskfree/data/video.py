@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from maskfree.data.examples import PHOTO_SUFFIXES
+from maskfree.data.images import only_photos
 from maskfree.data.photo import MAX_PIXELS, read_photo
 
 MAX_FRAMES = 100_000  # an hour of most videos: more is a mistake that would fill a disk
@@ -49,7 +50,7 @@ def open_clip(source: Path) -> Clip:
         ValueError: it is no video, two photos have one name, or PyAV is missing.
     """
     if source.is_dir():
-        photos = sorted((path for path in source.iterdir() if _is_photo(path)), key=_in_numbers)
+        photos = sorted(only_photos(source.iterdir(), source), key=_in_numbers)
         if not photos:
             raise FileNotFoundError(f"the folder {source} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
         if len({path.stem for path in photos}) < len(photos):
@@ -169,10 +170,6 @@ def _write_video(first: Image.Image, others: Iterator[Image.Image], path: Path, 
             frame = av.VideoFrame.from_image(picture.crop((0, 0, width, height)))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES and path.is_file()
 
 
 def _in_numbers(path: Path) -> list[tuple[int, str]]:

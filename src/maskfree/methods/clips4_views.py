@@ -47,6 +47,11 @@ class PairTransform(Transform):
     segments: Path | None  # None: a photo is one region
     teacher: Path | None  # None: nobody is followed
 
+    @property
+    def reads_maps(self) -> bool:
+        """Regions and the teacher's maps are files of each photo."""
+        return self.segments is not None or self.teacher is not None
+
     def sample(self, source: Source, seed: int) -> Sample:
         """Augment one photo; all randomness comes from SEED.
 

@@ -105,6 +105,11 @@ class StudentTransform(Transform):
     thresholds: tuple[int, ...]
     views: StudentViews
 
+    @property
+    def reads_maps(self) -> bool:
+        """Labels are a file of each photo."""
+        return True
+
     def sample(self, source: Source, seed: int) -> Sample:
         """Augment one photo; all randomness comes from SEED.
 
