@@ -8,6 +8,7 @@ from trees import coco_files, write
 
 from maskfree.data.benchmarks import BENCHMARKS, CLASSES, IGNORE, Benchmark, benchmark, files_sha256
 from maskfree.text.vocabulary import Vocabulary
+from shared_folder import SHARED
 
 PERSON = 14
 OWN_NAMES = {name for name in BENCHMARKS if name != "folder"}
@@ -150,6 +151,10 @@ def test_further_lists_of_a_folder_are_name_sets(folder_root):
         ("lamp\n\nplant", "classes.txt:2 is '': a line is one class"),
         ("lamp, desk\nplant", "classes.txt:1 is 'lamp, desk': a line is one class, without commas"),
         ("", "classes.txt:1 is ''"),
+        ("lamp\nplant\tpot", r"classes.txt:2 is 'plant\\tpot': a line is one class, without commas and tabs"),
+        ("lamp\n\ufeffplant", r"classes.txt:2 is '\\ufeffplant'"),
+        ("lamp\nplant/ Lamp", "classes.txt:2 has 'lamp', as line 1: each word names one class"),
+        ("background\nbackground", "classes.txt names no class"),
         ("\n".join(map(str, range(255))), "classes.txt has 255 lines: a truth map has room for 254 classes"),
     ],
 )
@@ -157,6 +162,36 @@ def test_a_malformed_class_list_is_refused(folder_root, lines, message):
     write(folder_root, {"classes.txt": lines})
     with pytest.raises(ValueError, match=message):
         benchmark("folder", folder_root)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfbackground\nlamp\n", b"background\r\nlamp\r\n\r\n", b" background\t\nlamp\n\n"]
+)
+def test_a_class_list_is_read_as_editors_write_it(folder_root, content):
+    (folder_root / "classes.txt").write_bytes(content)
+    chosen = benchmark("folder", folder_root)
+    assert chosen.words() == ("lamp",) and chosen.background
+
+
+def test_a_class_list_that_is_a_folder_or_in_another_encoding_is_named(folder_root):
+    (folder_root / "classes.txt").write_bytes("lamp\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"classes.txt is not UTF-8 text: save it as UTF-8"):
+        benchmark("folder", folder_root)
+    (folder_root / "classes.txt").unlink()
+    (folder_root / "classes.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"classes.txt is a folder"):
+        benchmark("folder", folder_root)
+
+
+@pytest.mark.real
+def test_the_class_list_that_people_reported():
+    root = SHARED / "faults" / "classes_bom" / "bom"
+    if not root.is_dir():
+        pytest.skip(f"{root} is absent")
+    chosen = benchmark("folder", root)
+    assert chosen.words()[0].isascii() and chosen.background == (
+        "background" in (root / "classes.txt").read_text("utf-8")
+    )
 
 
 def test_an_id_without_a_line_is_refused(folder_root):

@@ -85,3 +85,14 @@ def test_a_mask_of_another_size(tmp_path: Path):
     root = davis(tmp_path, {"dog": [np.zeros((4, 6)), np.zeros((6, 4))]})
     with pytest.raises(ValueError, match="another size"):
         read_masks(find_sequences(root)[0])
+
+
+def test_a_list_of_sequences_is_read_as_editors_write_it(tmp_path: Path):
+    root = davis(tmp_path, {"dog": [np.zeros((4, 6))], "cat": [np.zeros((4, 6))]})
+    listed = root / "ImageSets" / "2017" / "val.txt"
+    listed.parent.mkdir(parents=True)
+    listed.write_bytes(b"\xef\xbb\xbfdog\r\n\r\n/JPEGImages/480p/cat/00000.jpg /x.png\r\n")
+    assert [each.name for each in find_sequences(root, ["2017/val"])] == ["dog", "cat"]
+    listed.write_text("\n")
+    with pytest.raises(ValueError, match=r"val\.txt names no sequence"):
+        find_sequences(root, ["2017/val"])

@@ -74,6 +74,43 @@ def test_a_list_says_which_photos_and_in_which_order(tmp_path):
         read(layout, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("a\nb\na\n", "first.txt names 'a' 2 times: each photo counts once"),
+        ("../images/a\n", "first.txt names '../images/a', which leads out of the folder"),
+        ("/a\n", "first.txt names '/a', which leads out"),
+    ],
+)
+def test_a_list_names_each_photo_once_and_none_elsewhere(tmp_path, listed, message):
+    layout = IndexMaps(("images/{name}.jpg",), lists=("first.txt",))
+    for name in "ab":
+        write(tmp_path, {f"images/{name}.jpg": (1, 1), f"labels/{name}.png": [[0]]})
+    write(tmp_path, {"first.txt": listed})
+    with pytest.raises(ValueError, match=message):
+        read(layout, tmp_path)
+
+
+def test_a_list_is_read_as_editors_write_it(tmp_path):
+    layout = IndexMaps(("images/{name}.jpg",), lists=("first.txt",))
+    for name in "ab":
+        write(tmp_path, {f"images/{name}.jpg": (1, 1), f"labels/{name}.png": [[0]]})
+    (tmp_path / "first.txt").write_bytes(b"\xef\xbb\xbfb\r\n\r\na \t\r\n\n")
+    assert list(read(layout, tmp_path)) == ["images/b.jpg", "images/a.jpg"]
+
+
+@pytest.mark.parametrize("values", [[[-1, 3]], [[0.5, 3]], [[float("nan"), 3]], ["ab"]])
+def test_a_mat_file_of_anything_but_ids_is_refused(tmp_path, values):
+    from scipy.io import savemat
+
+    write(tmp_path, {"images/a.jpg": (2, 1)})
+    (tmp_path / "labels").mkdir()
+    savemat(tmp_path / "labels" / "a.mat", {"LabelMap": np.array(values)})
+    with pytest.raises(ValueError, match=r"a\.mat is no \.mat file with a LabelMap|1x1") as raised:
+        read(IndexMaps(truths=(Truth("labels/{name}.mat"),)), tmp_path)
+    assert "\n" not in str(raised.value)
+
+
 def test_the_first_kind_of_truth_that_is_there_is_read_for_all(tmp_path):
     layout = IndexMaps(truths=(Truth("a/{name}.png"), Truth("b/{name}.png", counted(11, IGNORE))))
     write(tmp_path, {"images/1.jpg": (1, 1), "images/2.jpg": (1, 1), "b/1.png": [[1]], "b/2.png": [[2]]})

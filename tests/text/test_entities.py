@@ -182,6 +182,11 @@ def test_the_shipped_list_and_what_it_writes(tmp_path: Path):
     assert EntitySet.read(str(tmp_path / "list.txt")).pairs == (("dog", "dog"), ("big cat", "cat"))
 
 
+def test_a_list_is_read_as_editors_write_it(tmp_path: Path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfdog\r\nbig\tcat : cat\r\n\r\n\n")
+    assert EntitySet.read(str(tmp_path / "list.txt")).pairs == (("dog", "dog"), ("big cat", "cat"))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

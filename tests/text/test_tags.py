@@ -29,6 +29,11 @@ def test_a_line_is_a_class(file: Path):
     )
 
 
+def test_the_file_is_read_as_editors_write_it(file: Path):
+    file.write_bytes(b"\xef\xbb\xbfsorrel\thorse\r\ntabby\t\r\n\r\n")
+    assert read_tags(file) == (Tag(("sorrel",), ("horse",)), Tag(("tabby",), ()))
+
+
 def test_kinds_are_in_the_order_of_the_alphabet_and_once(file: Path):
     file.write_text(LINES + "bay\thorse\n")
     assert kinds_of(read_tags(file)) == ("animal", "cat", "horse")

@@ -27,6 +27,7 @@ from maskfree.data.label_ids import (
     with_void,
 )
 from maskfree.data.layouts import IndexMaps, Layout, Sample, Truth
+from maskfree.files import read_text
 
 BACKGROUND = "background"  # a line of a user's class list that is no class
 
@@ -126,14 +127,23 @@ def files_sha256(samples: tuple[Sample, ...]) -> str:
 
 
 def _read_list(path: Path) -> list[str]:
-    if not path.is_file():
+    """The lines of a class list; of a word that is there twice, nobody could say which class it means."""
+    if not path.exists():
         raise FileNotFoundError(f"{path} is missing: it names the classes, one a line")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().split("\n")]
-    for number, line in enumerate(lines, 1):
-        if not line or "," in line:
-            raise ValueError(f"{path}:{number} is {line!r}: a line is one class, without commas")
+    lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if len(lines) >= IGNORE:
         raise ValueError(f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes")
+
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line or "," in line or not line.isprintable():
+            raise ValueError(f"{path}:{number} is {line!r}: a line is one class, without commas and tabs")
+        for word in {" ".join(word.split()).casefold() for word in line.split("/")} - {BACKGROUND}:
+            if (other := seen.setdefault(word, number)) != number:
+                raise ValueError(f"{path}:{number} has {word!r}, as line {other}: each word names one class")
+
+    if not seen:
+        raise ValueError(f"{path} names no class")
     return lines
 
 

@@ -91,6 +91,8 @@ def _expand(root: Path, name: str) -> list[str]:
     if not listed.is_file():
         return [name]
     firsts = [line.split()[0] for line in read_text(listed).splitlines() if line.strip()]
+    if not firsts:
+        raise ValueError(f"{listed} names no sequence")
     return [Path(first).parent.name if "/" in first else first for first in firsts]
 
 

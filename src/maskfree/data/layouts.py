@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Int16, Int32, UInt8
@@ -137,6 +138,7 @@ class IndexMaps(Layout):
             names = read_text(path).split()
             if not names:
                 raise ValueError(f"{path} names no photo")
+            _check_names(names, path)
             return [{"name": name} for name in names]
         literal = _GAP.split(photo_path)  # text, gap, text, gap, ..., text
         pattern = re.compile("".join(f"(?P<{s}>[^/]+)" if i % 2 else re.escape(s) for i, s in enumerate(literal)))
@@ -211,6 +213,16 @@ def need(package: str, what: str) -> None:
         raise ValueError(f"{what} need {package}: pip install 'maskfree[evaluate]'")
 
 
+def _check_names(names: Sequence[str], path: Path) -> None:
+    """Raises ValueError where the list in PATH names a photo twice, which would count twice, or one elsewhere."""
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{path} names {name!r} {times} times: each photo counts once")
+    for name in names:
+        if ".." in PurePosixPath(name).parts or name.startswith("/"):
+            raise ValueError(f"{path} names {name!r}, which leads out of the folder of photos")
+
+
 def _fixed_part(root: Path, path: str) -> Path:
     """Return the folder, or file, that a path with gaps names before its first gap."""
     before = _GAP.split(path)[0]
@@ -262,15 +274,19 @@ def _read_mat(path: Path) -> Int32[np.ndarray, "h w"]:
     from scipy.io import loadmat
 
     with _as_mat(path):
-        return loadmat(path)[_MAT_NAME].astype(np.int32)
+        values = loadmat(path, variable_names=[_MAT_NAME])[_MAT_NAME]
+        ids = np.asarray(values).astype(np.int32)
+        if ids.ndim != 2 or not np.array_equal(ids, values) or ids.min(initial=0) < 0:
+            raise ValueError("its values are no ids of pixels")
+    return ids
 
 
 @contextmanager
 def _as_mat(path: Path) -> Iterator[None]:
     """Say in one line why a .mat file cannot be read."""
-    from scipy.io.matlab import MatReadError
-
     try:
         yield
-    except (MatReadError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # scipy raises nearly anything on a damaged file
         raise ValueError(f"{path} is no .mat file with a {_MAT_NAME}: {error!r}") from error

@@ -79,7 +79,7 @@ class EntitySet:
         path = shipped.get(source) or Path(source)
         if not path.is_file():
             raise FileNotFoundError(f"no entity list {source!r}: give {', '.join(shipped)} or a file")
-        lines = read_text(path).splitlines()
+        lines = read_text(path).rstrip().splitlines()
         try:
             return cls(tuple(_pair(line) for line in lines))
         except ValueError as error:

@@ -30,7 +30,7 @@ def read_tags(path: Path) -> tuple[Tag, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"no tags file {path}")
     tags = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).rstrip("\n").splitlines(), 1):
         names, _, kinds = line.partition("\t")
         tag = Tag(_split(names, ","), _split(kinds, "/"))
         if not tag.names or max(map(len, tag.names)) > MAX_CHARACTERS:
