@@ -191,21 +191,6 @@ def test_folder_of_photos_is_a_source(tmp_path):
     assert [sorted(item.batch.keys) for item in loaded] == [[f"{i}.jpg:" for i in range(5)]] * 2
 
 
-@pytest.mark.parametrize("spelled", ["absolute", "relative"])
-def test_the_same_photos_in_another_folder_give_the_same_batches(tmp_path, monkeypatch, spelled):
-    monkeypatch.chdir(tmp_path)
-    streams = []
-    for folder in ("here", "elsewhere/deeper"):
-        for number in range(9):
-            path = tmp_path / folder / f"{number % 2}" / f"{number}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(jpeg(number))
-        named = str(tmp_path / folder) if spelled == "absolute" else folder
-        streams.append(take(make(tmp_path, shards=(), images=(named,)), 7))
-    batches = [[(item.batch.keys, item.batch.images.tolist()) for item in stream] for stream in streams]
-    assert batches[0] == batches[1]
-
-
 def test_shuffle_gives_every_example_once():
     for size in (1, 3, 10, 50):
         assert sorted(shuffled(iter(range(20)), size, seed=1)) == list(range(20))
