@@ -78,7 +78,7 @@ def test_files_that_are_refused(tmp_path: Path, words: str):
         convert_clip(str(file), out, tokenizer=words)
     assert "\n" not in str(refused.value)
     torch.save({"weight": Path("a")}, file)
-    with pytest.raises(ValueError, match="is no state dict that can be read safely"):
+    with pytest.raises(ValueError, match="is no file of tensors that can be read safely"):
         convert_clip(str(file), out, tokenizer=words)
     torch.save([torch.zeros(2)], file)
     with pytest.raises(ValueError, match="holds no state dict"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dacite
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -22,12 +24,15 @@ from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.optim import has_prefix
 from maskfree.run_settings import Storage
-from maskfree.text.tokenize import Tokenizer
+from maskfree.setting_rules import check, outside_names
+from maskfree.tensor_files import Contents, open_safetensors, within
+from maskfree.text.tokenize import MAX_BYTES, Tokenizer
 from maskfree.unfinished import remove_leftovers, replace_folder, unfinished_folder, whole, writing
 
 FORMAT = 1
 _WEIGHTS, _RUN, _TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"
-_MOST_BYTES = {_WEIGHTS: 2**36, _RUN: 2**24, _TOKENIZER: 2**27}
+_MOST_BYTES = {_WEIGHTS: 2**33, _RUN: 2**24, _TOKENIZER: MAX_BYTES}
+_MOST_TEMPLATES, _MOST_CHARACTERS = 1000, 1000
 _SCALE = "::scale"  # an int8 tensor NAME has the scales of its rows beside it as NAME::scale
 _INT8_FROM_ELEMENTS = 4096
 # Names, not functions: transformers puts its own in the place of torch.nn.init's while it builds a model.
@@ -121,12 +126,19 @@ def load(
     if run["method"] not in configs:
         raise ValueError(f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}")
     config = _read_config(configs[run["method"]], run["config"], folder / _RUN)
+    tokenizer = Tokenizer.from_file(folder / _TOKENIZER)
+    _check_size(config, folder)
+    try:
+        config.check_tokenizer(tokenizer.vocabulary_size, tokenizer.max_length)
+    except ValueError as error:
+        raise ValueError(f"{folder / _TOKENIZER} does not fit {_RUN}: {error}") from error
+
     with _NoRandomFill():
         method = config.build()
     method.load_state_dict(_unpack(folder / _WEIGHTS, method.state_dict()))
     with (folder / _WEIGHTS).open("rb") as file:
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
-    return method.to(place).eval(), Tokenizer.from_file(folder / _TOKENIZER), run, weights_hash
+    return method.to(place).eval(), tokenizer, run, weights_hash
 
 
 def start_from(
@@ -144,7 +156,7 @@ def start_from(
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
     state = method.state_dict()
-    with safe_open(path, "pt") as file:
+    with open_safetensors(path) as file:
         stored = set(file.keys())
     left_out = {name for name in stored if any(has_prefix(name.removesuffix(_SCALE), prefix) for prefix in without)}
     names = {name: _renamed(name, renamed or {}) for name in stored - left_out}
@@ -182,32 +194,73 @@ def _read_run(path: Path) -> dict[str, Any]:
             raise ValueError("not an object")
         if run.get("format") != FORMAT:
             raise ValueError(f"format {run.get('format')!r} is unknown: this version reads {FORMAT}")
-        dacite.from_dict(_Header, run)
-    except (ValueError, RecursionError, dacite.DaciteError) as error:
+        header = dacite.from_dict(_Header, run)
+        _check_texts(header)
+    except (ValueError, dacite.DaciteError) as error:
         raise ValueError(f"{path} is not a checkpoint's: {error}") from error
     return run
 
 
 def _read_config(config_class: type[MethodConfig], values: dict[str, Any], path: Path) -> MethodConfig:
-    """Raises ValueError where VALUES do not fit the fields, or name weights that lie elsewhere."""
-    if any(key == "weights" and value is not None for key, value in _walk(values)):
-        raise ValueError(f"{path}: the config names outside weights: a checkpoint's own are all it may need")
+    """Raises ValueError where VALUES do not fit the fields, or name what lies elsewhere."""
     rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _whole_numbers_too})
     try:
-        return dacite.from_dict(config_class, values, rules)
-    except (dacite.DaciteError, TypeError) as error:
+        config = dacite.from_dict(config_class, values, rules)
+        check(config)
+    except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the config does not fit {config_class.__name__}: {error}") from error
+    if names := outside_names(config):
+        raise ValueError(f"{path}: the config names outside weights or files, {names[0]}: its own are all it may need")
+    return config
+
+
+def _check_texts(header: _Header) -> None:
+    """The name becomes a part of file names, and is printed; the templates are filled in with every word."""
+    name = header.name
+    if not 0 < len(name) <= 200 or not name.isprintable() or set(name) & set("/\\") or name in (".", ".."):
+        raise ValueError(f"the name {name[:50]!r} is none: it has up to 200 printable characters, but no / and no \\")
+    longest = max(map(len, header.templates), default=0)
+    if len(header.templates) > _MOST_TEMPLATES or longest > _MOST_CHARACTERS:
+        raise ValueError(f"there are over {_MOST_TEMPLATES} templates, or one of over {_MOST_CHARACTERS} characters")
+
+
+def _check_size(config: MethodConfig, folder: Path) -> None:
+    """See that the weights fill the method, before it takes any memory."""
+    with open_safetensors(folder / _WEIGHTS) as file:
+        shapes = _shapes(file)
+    contents = Contents(len(shapes), sum(map(math.prod, shapes.values())))
+    try:
+        method = within(contents, config.build)
+    except ValueError as error:
+        raise ValueError(f"{folder / _RUN}: {error}") from error
+    with _unfit(folder / _WEIGHTS):
+        _check_shapes(shapes, method.state_dict())
+
+
+def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+
+
+@contextmanager
+def _unfit(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit its run.json or is damaged: {error}") from error
+
+
+def _check_shapes(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where names or shapes differ; scales of other tensors are left out."""
+    names = {name for name in stored if name.removesuffix(_SCALE) not in stored.keys() - {name}}
+    if names != expected.keys():
+        raise ValueError(_difference(expected.keys() - names, names - expected.keys()))
+    for name in sorted(names):
+        if stored[name] != tuple(expected[name].shape):
+            raise ValueError(f"tensor {name} is {stored[name]} where the method has {tuple(expected[name].shape)}")
 
 
 def _whole_numbers_too(value: Any) -> Any:
     return float(value) if type(value) is int else value
-
-
-def _walk(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        yield key, value
-        if isinstance(value, Mapping):
-            yield from _walk(value)
 
 
 def _pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -235,19 +288,10 @@ def _to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _unpack(path: Path, expected: Mapping[str, Tensor], without: Collection[str] = ()) -> dict[str, Tensor]:
     """Read all tensors but those WITHOUT as float, having checked that names, shapes and kinds are those EXPECTED."""
-    try:
-        with safe_open(path, "pt") as file:
-            stored = set(file.keys()).difference(without)
-            names = {name for name in stored if name.removesuffix(_SCALE) not in stored - {name}}
-            if names != expected.keys():
-                raise ValueError(_difference(expected.keys() - names, names - expected.keys()))
-            for name in sorted(names):
-                shape = tuple(file.get_slice(name).get_shape())
-                if shape != tuple(expected[name].shape):
-                    raise ValueError(f"tensor {name} is {shape} where the method has {tuple(expected[name].shape)}")
-            return {name: _restore(file, name, stored, expected[name]) for name in names}
-    except (ValueError, SafetensorError) as error:
-        raise ValueError(f"{path} does not fit its run.json or is damaged: {error}") from error
+    with _unfit(path), open_safetensors(path) as file:
+        shapes = {name: shape for name, shape in _shapes(file).items() if name not in without}
+        _check_shapes(shapes, expected)
+        return {name: _restore(file, name, set(shapes), tensor) for name, tensor in expected.items()}
 
 
 def _restore(file: Any, name: str, stored: set[str], expected: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def _kind_of_transformers(model: str | Path) -> str | None:
         return "groupvit" if model in GROUPVITS else "clip"
     try:
         settings = read_json(Path(model) / "config.json")
-    except (OSError, ValueError):
+    except OSError:
         return None
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     return kind if kind in ("groupvit", "clip", "siglip") else None

@@ -27,6 +27,17 @@ class MethodConfig(ABC):
     def build_transform(self, tokenizer: Any) -> Transform:
         """Make the per-sample transform; TOKENIZER is a `maskfree.text.tokenize.Tokenizer`."""
 
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:  # noqa: B027 - by default nothing
+        """See that the text encoder takes a tokenizer's output; by default it takes any.
+
+        Args:
+            vocabulary_size: One more than the largest id.
+            max_length: Tokens at which texts are cut.
+
+        Raises:
+            ValueError: It knows fewer tokens, or takes shorter texts only.
+        """
+
     @abstractmethod
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""

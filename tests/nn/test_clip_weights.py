@@ -82,5 +82,5 @@ def test_kind_of_a_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
     assert model_type(str(tmp_path)) == "clip"
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(FileNotFoundError, match=r"no readable config.json"):
+    with pytest.raises(ValueError, match=r"config.json is no JSON"):
         model_type(str(tmp_path))

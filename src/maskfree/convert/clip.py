@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from maskfree import checkpoint
+from maskfree import checkpoint, tensor_files
 from maskfree.methods.maskclip import MaskCLIP, named_block, published_clip, usual_view
 from maskfree.methods.maskclip_config import MaskCLIPConfig
 from maskfree.nn.clip_weights import clip_architectures, is_resnet, renamed_clip
@@ -146,42 +142,16 @@ def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int,
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, or of a state dict that `torch.save` wrote; nothing in it is run.
+    """Read the tensors of a file of weights, as `tensor_files.read_state` does.
 
-    What training scripts put around it goes: "state_dict" and, before names, "module." and open_clip's "text.".
+    What training scripts put before names goes: "module." and open_clip's "text.".
 
     Raises:
-        ValueError: it is neither, or is damaged.
+        ValueError: it holds no tensors with names, or is damaged.
     """
-    if file.suffix == ".safetensors":
-        try:
-            content = load_file(file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is no safetensors file, or is damaged: {error}") from error
-    else:
-        content = _load(file)
-    inner = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(inner, dict) or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise ValueError(f"{file} holds no state dict: names with tensors, or these under 'state_dict'")
-    return _plain(inner)
+    return _plain(tensor_files.read_state(file))
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors without what training scripts and open_clip's newer models put before their names."""
     return {key.removeprefix("module.").removeprefix("text."): value for key, value in state.items()}
-
-
-def _load(file: Path) -> object:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
-        if scripted:
-            raise ValueError(
-                f"{file} is a TorchScript archive, which is a program and is not run: where you trust it, save "
-                "torch.jit.load(FILE).state_dict() with safetensors.torch.save_file, and give that file"
-            )
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes lead to errors of all kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{file} is no state dict that can be read safely, or is damaged: {reason}") from error

@@ -20,6 +20,7 @@ from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.tensor_files import checked_state, read_saved, reason
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
@@ -27,8 +28,11 @@ RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-s
 """Of the background, by data set; ADE20K is measured without background. For the reader of run.json only."""
 
 # What a released file may name beside tensors: the settings of the run, and numbers of its evaluation.
-_HARMLESS_MODULES = ("omegaconf", "collections", "typing", "enum", "numpy")
+_HARMLESS_MODULES = ("omegaconf", "collections", "typing", "enum")
 _HARMLESS = {
+    "numpy.dtype",  # of a number that is read off an array
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.{kind}" for kind in ("ndarray", "bool_", "int32", "int64", "float32", "float64")),
     "_operator.getitem",  # how a type such as Optional[int] is written
     *(
         f"builtins.{kind}"
@@ -96,27 +100,19 @@ def read_released(file: Path) -> dict[str, Tensor]:
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
     except Exception as error:  # damaged bytes lead to errors of all kinds
-        raise ValueError(f"{file} is no checkpoint of torch, or is damaged: {_first_line(error)}") from error
+        raise ValueError(f"{file} is no checkpoint of torch, or is damaged: {reason(error)}") from error
     if foreign := sorted(name for name in named if not _is_harmless(name)):
         raise ValueError(f"{file} names {foreign[0]}, for which a released checkpoint has no use: it is not read")
+
     inert: list[Any] = [(_plain_dict if name == "collections.defaultdict" else _Inert, name) for name in named]
-    try:
-        with torch.serialization.safe_globals(inert):
-            content = torch.load(str(file), map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{file} is no checkpoint of torch, or is damaged: {_first_line(error)}") from error
+    with torch.serialization.safe_globals(inert):
+        content = read_saved(file, mmap=True)
     state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{file} holds no tensors under the name 'model': it is no released OVSegmentor")
-    return state
+    return checked_state(state, file, "no tensors under the name 'model': it is no released OVSegmentor")
 
 
 def _is_harmless(name: str) -> bool:
     return name in _HARMLESS or name.partition(".")[0] in _HARMLESS_MODULES
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class _Inert:

@@ -245,6 +245,10 @@ class CLIPS4Config(MethodConfig):
             teacher=Path(self.teacher) if self.teacher is not None else None,
         )
 
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the text encoder takes a tokenizer's output."""
+        self.text.check(vocabulary_size, max_length)
+
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         if self.text.weights is None:

@@ -56,13 +56,17 @@ class GroupViTConfig(MethodConfig):
         from maskfree.methods.groupvit import GroupViTTransform
 
         if tokenizer is not None:
-            text, given = self._configuration().text_config, (tokenizer.vocabulary_size, tokenizer.max_length)
-            if given[0] > text.vocab_size or given[1] > text.max_position_embeddings:
-                raise ValueError(
-                    f"the tokenizer has {given[0]} tokens and cuts texts at {given[1]}: the text encoder takes "
-                    f"{text.vocab_size} and {text.max_position_embeddings}"
-                )
+            self.check_tokenizer(tokenizer.vocabulary_size, tokenizer.max_length)
         return GroupViTTransform(tokenizer, self.views)
+
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the text encoder takes a tokenizer's output."""
+        text = self._configuration().text_config
+        if vocabulary_size > text.vocab_size or max_length > text.max_position_embeddings:
+            raise ValueError(
+                f"the tokenizer has {vocabulary_size} tokens and cuts texts at {max_length}: the text encoder takes "
+                f"{text.vocab_size} and {text.max_position_embeddings}"
+            )
 
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""

@@ -74,6 +74,10 @@ class MaskCLIPConfig(MethodConfig):
         """
         raise ValueError(UNTRAINED)
 
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the text encoder takes a tokenizer's output."""
+        self.text.check(vocabulary_size, max_length)
+
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name of the tokenizer that belongs to the text weights."""
         if self.text.weights is None:

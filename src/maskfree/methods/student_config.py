@@ -117,6 +117,10 @@ class StudentConfig(MethodConfig):
             raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.synonyms)} classes")
         return StudentTransform(Path(self.labels), self.thresholds, self.views)
 
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the text encoder takes a tokenizer's output."""
+        self.text.check(vocabulary_size, max_length)
+
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         if self.text.weights is None:

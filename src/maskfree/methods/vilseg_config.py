@@ -225,6 +225,10 @@ class ViLSegConfig(MethodConfig):
             prompted=self.words.prompted if self.words else 0.0,
         )
 
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
+        """See that the text encoder takes a tokenizer's output."""
+        self.text.check(vocabulary_size, max_length)
+
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         source = self.tokenizer or self.text.weights

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from math import isqrt
 from typing import Any
 
-import transformers
 from torch import Tensor
 
 from maskfree.nn.encoder_config import Value
-from maskfree.nn.pretrained import make_tower, read_configuration
+from maskfree.nn.pretrained import make_tower, read_configuration, read_settings
 
 _HEAD_WIDTH = 64  # of every published ViT of OpenAI; the tensors do not tell it
 _DROPPED = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}  # no weights
@@ -177,14 +176,12 @@ def model_type(source: str) -> str | None:
 
     Raises:
         FileNotFoundError: there is nothing that can be read.
+        ValueError: config.json is damaged.
     """
     try:
-        settings = transformers.PreTrainedConfig.get_config_dict(source)[0]
-    except OSError as error:
+        return read_settings(source).get("model_type")
+    except FileNotFoundError as error:
         raise FileNotFoundError(f"no readable config.json in the folder or Hugging Face name {source!r}") from error
-    if not settings:  # what transformers makes of no file
-        raise FileNotFoundError(f"no readable config.json in the folder or Hugging Face name {source!r}")
-    return settings.get("model_type")
 
 
 def read_text_end(source: str, family: str) -> tuple[dict[str, Tensor], Tensor]:

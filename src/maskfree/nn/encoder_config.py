@@ -19,13 +19,13 @@ Value = bool | int | float | str | list[int] | list[float] | list[str]
 class ImageEncoderConfig:
     """Which image encoder: a family, changes to its defaults, and where weights come from.
 
-    `architecture` overrides fields of the family's transformers configuration; for timm it holds `name` and further
-    arguments of `timm.create_model`.
+    `architecture` overrides fields of the family's transformers configuration; for timm it holds `name` and
+    arguments that shape the network: in_chans, img_size, out_indices, patch_size. Nothing is downloaded for timm.
     """
 
     family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "timm"] = "vit"
     architecture: dict[str, Value] = field(default_factory=dict)
-    weights: OutsideName | None = None  # folder or Hugging Face name; None is random
+    weights: OutsideName | None = None  # folder or Hugging Face name, for timm a file; None is random
     output_stride: Side | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
     statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,9 @@ from maskfree.nn.pretrained import (
     plain_fields,
     read_configuration,
 )
+from maskfree.tensor_files import read_state
+
+_TIMM_ARGUMENTS = ("img_size", "in_chans", "out_indices", "patch_size")
 
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -192,16 +197,50 @@ def _changes(config: ImageEncoderConfig) -> dict[str, Value]:
     return config.architecture
 
 
+def _timm_arguments(config: ImageEncoderConfig) -> tuple[str, dict[str, Value]]:
+    """The name of an architecture, and what timm may be told of it: a checkpoint of others can say nothing else.
+
+    Raises:
+        ValueError: The name is that of a repository, file or folder, or an argument has nothing to do with the shape.
+    """
+    arguments: dict[str, Value] = {"out_indices": [-1]} | config.architecture
+    name = str(arguments.pop("name", ""))
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(f"the architecture {name!r} is no name that timm itself has for one, as resnet50")
+    if unknown := sorted(arguments.keys() - _TIMM_ARGUMENTS):
+        raise ValueError(f"timm is not told {unknown[0]}: an architecture has name, {', '.join(_TIMM_ARGUMENTS)}")
+    if config.output_stride:
+        arguments["output_stride"] = config.output_stride
+    return name, arguments
+
+
+def _fill_timm(tower: nn.Module, file: Path) -> None:
+    """Read all weights of TOWER from FILE, which may have more.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is damaged, or does not fit.
+    """
+    try:
+        missing = tower.load_state_dict(read_state(file), strict=False).missing_keys
+    except RuntimeError as error:
+        raise ValueError(f"{file} does not fit the architecture: {str(error).splitlines()[-1].strip()}") from error
+    if missing:
+        raise ValueError(f"{file} does not fill the architecture: {missing[0]} and {len(missing) - 1} others")
+
+
 def _build_timm(config: ImageEncoderConfig) -> ImageEncoder:
     try:
         import timm  # pyright: ignore[reportMissingImports] - an extra that drags in torchvision
     except ImportError as error:
         raise ValueError("the family timm needs the package timm: pip install maskfree[zoo]") from error
-    arguments: dict[str, Value] = {"features_only": True, "out_indices": [-1]} | config.architecture
-    if config.output_stride:
-        arguments["output_stride"] = config.output_stride
-    name = str(arguments.pop("name"))
-    tower = timm.create_model(name, checkpoint_path=config.weights or "", **arguments)
+    name, arguments = _timm_arguments(config)
+    try:
+        tower = timm.create_model(name, pretrained=False, features_only=True, **arguments)
+    except Exception as error:  # it checks arguments in its own ways
+        raise ValueError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
+    if config.weights is not None:
+        _fill_timm(tower, Path(config.weights))
     freeze_batch_norms(tower)
     return ImageEncoder(
         tower=tower,

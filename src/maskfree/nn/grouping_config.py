@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
-from maskfree.setting_rules import Count, Momentum, OutsideName, Side, Weight, Width, check
+from maskfree.setting_rules import Momentum, OutsideName, Side, Weight, Width, check
 
 if TYPE_CHECKING:
     from maskfree.nn.grouping_encoder import GroupingEncoder
@@ -30,7 +30,7 @@ class GroupingEncoderConfig:
     dim: Width = 768
     num_heads: Width = 12
     """Of the transformer and of the binding's cross-attention; the released models have 8."""
-    depths: tuple[Count, Count] = (6, 6)
+    depths: tuple[Width, Width] = (6, 6)
     """Layers before and after the binding."""
     num_groups: Width = 8
     num_tokens: Width = 8

@@ -122,7 +122,7 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
         extra_mass=config.extra_mass,
         hard=config.hard,
     )
-    shares = torch.linspace(0, config.drop_path, sum(config.depths)).tolist()
+    shares = torch.linspace(0, config.drop_path, sum(config.depths), device="cpu").tolist()
     blocks = [Block(dim=config.dim, num_heads=config.num_heads, drop_path=share) for share in shares]
     binding.apply(initialise)
     if config.start == "likeness":

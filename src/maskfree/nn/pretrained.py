@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
+from maskfree.files import read_json
 from maskfree.nn.encoder_config import Value
+from maskfree.tensor_files import Contents, checked_state, open_safetensors, read_saved, reason, within
+
+MAX_SIZE = 2**20
+"""The largest number in a configuration: vocabularies have up to 256,000 words."""
 
 _BASE_FIELDS = frozenset(transformers.PreTrainedConfig().to_dict())
 
@@ -31,11 +36,61 @@ def read_configuration(name: str, weights: str | None, changes: Mapping[str, Val
     unknown = sorted(set(changes) - known)
     if unknown:
         raise ValueError(f"{name} has no field {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+    _check_sizes(dict(changes), name)
+    settings = {} if weights is None else _settings_of(kind, read_settings(weights))
     with _quiet():  # also of a default's remarks on token ids
-        if weights is None:
-            return kind(**changes)
-        with _readable(weights):
-            return kind.from_pretrained(weights, **changes)
+        try:
+            return kind(**(settings | changes))
+        except Exception as error:  # it checks values in its own ways
+            raise ValueError(f"transformers makes no {name} of these values: {reason(error)}") from error
+
+
+def read_settings(weights: str) -> dict[str, Any]:
+    """Read config.json of the folder or Hugging Face name WEIGHTS.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged, or a size in it is larger than any that is needed.
+    """
+    path = Path(weights) / "config.json"
+    if Path(weights).is_dir():
+        if not path.is_file():
+            raise FileNotFoundError(f"no readable weights in the folder {weights!r}: it has no config.json")
+        settings = read_json(path)
+    else:
+        with _quiet(), _readable(weights):
+            settings = transformers.PreTrainedConfig.get_config_dict(weights)[0]
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is no JSON of settings: it holds no object")
+    if not settings:  # what transformers makes of no file
+        raise FileNotFoundError(f"no readable config.json in the folder or Hugging Face name {weights!r}")
+    _check_sizes(settings, str(path))
+    return settings
+
+
+def _check_sizes(value: Any, name: str) -> None:
+    """Raise ValueError where a number in VALUE is so large that transformers would fill the memory with it."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_sizes(item, f"{name}: {key}" if isinstance(value, dict) else name)
+    elif isinstance(value, int | float) and not abs(value) <= MAX_SIZE:
+        raise ValueError(f"{name} is {value}: {MAX_SIZE:,} is the most")
+
+
+def _settings_of(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of SETTINGS that the configuration class KIND has fields for: nothing else in a file is believed.
+
+    What is left out can name programs, other repositories and ways to compute that come from there.
+    """
+    settings = settings.get(kind.base_config_key, settings) if kind.base_config_key else settings
+    if settings.get("model_type") not in (None, kind.model_type):
+        own = (part for part in settings.values() if isinstance(part, dict))
+        settings = next((part for part in own if part.get("model_type") == kind.model_type), settings)
+    known = {name: value for name, value in settings.items() if name in _fields(kind)}
+    for name, part in kind.sub_configs.items():
+        if isinstance(known.get(name), dict):
+            known[name] = _settings_of(part, known[name])
+    return known
 
 
 def _fields(kind: type[transformers.PreTrainedConfig]) -> set[str]:
@@ -64,7 +119,12 @@ def make_tower(name: str, configuration: transformers.PreTrainedConfig, weights:
     """
     kind = getattr(transformers, name)
     if weights is None:
-        return kind(configuration, **options)
+        try:
+            return kind(configuration, **options)
+        except Exception as error:  # it checks values in its own ways, and torch has others
+            raise ValueError(f"transformers cannot build {name} of these values: {reason(error)}") from error
+    if Path(weights).is_dir():
+        _check_weights(Path(weights), lambda: kind(configuration, **options))
     with _quiet(), _readable(weights):
         tower, report = kind.from_pretrained(
             weights, config=configuration, dtype=torch.float32, output_loading_info=True, **options
@@ -73,6 +133,32 @@ def make_tower(name: str, configuration: transformers.PreTrainedConfig, weights:
     if missing:
         raise ValueError(f"the weights {weights!r} do not fill {name}: {missing[0]} and {len(missing) - 1} others")
     return tower.train()
+
+
+def _check_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
+    """See that a folder has weights, and that the network that BUILD makes is no larger.
+
+    Raises:
+        FileNotFoundError: It has none.
+        ValueError: They are damaged, or the network is larger.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(f"{folder} holds an adapter, which is not read: give the folder of a whole model")
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise FileNotFoundError(f"no readable weights in the folder {str(folder)!r}: model.safetensors is missing")
+    num_tensors = 0
+    for path in files:
+        if path.suffix == ".safetensors":
+            with open_safetensors(path) as file:
+                num_tensors += len(file.keys())
+        else:
+            num_tensors += len(checked_state(read_saved(path), path, "no tensors alone"))
+    num_bytes = sum(path.stat().st_size for path in files)
+    try:
+        within(Contents(num_tensors, num_bytes), build)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} does not fit the weights beside it: {error}") from error
 
 
 class FrozenBatchNorm(nn.Module):
@@ -184,6 +270,25 @@ def _readable(weights: str) -> Iterator[None]:
     except OSError as error:
         where = "folder" if Path(weights).is_dir() else "Hugging Face name or folder"
         raise FileNotFoundError(f"no readable weights in the {where} {weights!r}") from error
+    except Exception as error:  # damaged files lead to errors of all kinds
+        raise ValueError(f"the weights {weights!r} are damaged, or do not fit: {reason(error)}") from error
+
+
+def _classifier(weights: str) -> nn.Module:
+    """The image classifier in WEIGHTS, made of known fields of its configuration alone."""
+    settings = read_settings(weights)
+    with _quiet(), _readable(weights):
+        kind = type(transformers.AutoConfig.for_model(str(settings.get("model_type"))))
+        labels = settings.get("id2label")
+        names = {"id2label": labels} if isinstance(labels, dict) else {"num_labels": settings.get("num_labels", 2)}
+        configuration = kind(**_settings_of(kind, settings), **names)
+        if Path(weights).is_dir():
+            _check_weights(
+                Path(weights), lambda: transformers.AutoModelForImageClassification.from_config(configuration)
+            )
+        return transformers.AutoModelForImageClassification.from_pretrained(
+            weights, config=configuration, dtype=torch.float32, trust_remote_code=False
+        )
 
 
 def read_classifier(weights: str, num_classes: int) -> nn.Linear:
@@ -193,8 +298,7 @@ def read_classifier(weights: str, num_classes: int) -> nn.Linear:
         FileNotFoundError: there are no such weights.
         ValueError: it has not NUM_CLASSES classes.
     """
-    with _quiet(), _readable(weights):
-        model = transformers.AutoModelForImageClassification.from_pretrained(weights, dtype=torch.float32)
+    model = _classifier(weights)
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     surplus = layers[-1].out_features - num_classes if layers else -1
     if surplus not in (0, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import tokenizers
 import torch
 import transformers
 
-from maskfree.files import read_text
+from maskfree.files import read_json, read_text
 from maskfree.types import Tokens
 
-_MAX_BYTES = 2**27  # of tokenizer.json
+MAX_BYTES = 2**26
+"""The largest tokenizer.json that is read; SigLIP 2's, of 256,000 words, has half of it."""
+_MAX_GROWTH = 64  # of a text by the replacements of a normalizer, one after the other
+_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+_CLASSES = ("CLIPTokenizer", "BertTokenizer", "GemmaTokenizer", "PreTrainedTokenizer", "Siglip2Tokenizer")
 _MASK_NAMES = ("[MASK]", "<mask>")
 _PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 
@@ -38,8 +43,10 @@ class Tokenizer:
         if path.is_file():
             return cls(_read(path), max_length)
         try:
-            fast = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
-        except (OSError, ValueError) as error:
+            _check_companions(Path(source))
+            # No program that comes with a tokenizer is run, and nobody is asked whether to.
+            fast = transformers.AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+        except Exception as error:  # damaged files lead to errors of all kinds
             raise FileNotFoundError(f"no tokenizer in {source!r}: give a folder or a Hugging Face name") from error
         if fast.get_vocab().keys() <= set(fast.all_special_tokens):  # what transformers makes of a model without one
             raise FileNotFoundError(f"no tokenizer in {source!r}: there are weights, but no words that they know")
@@ -62,8 +69,9 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of different ids, added tokens included."""
-        return self._tokenizer.get_vocab_size()
+        """One more than the largest id that a text can have, special tokens included."""
+        special = self._tokenizer.encode("").ids  # these have ids of their own, which the vocabulary need not hold
+        return 1 + max((*self._tokenizer.get_vocab().values(), *special, self._padding_id), default=-1)
 
     @property
     def mask_token(self) -> str:
@@ -105,12 +113,43 @@ class Tokenizer:
 def _read(path: Path) -> tokenizers.Tokenizer:
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer file {path}")
-    text = read_text(path, _MAX_BYTES)
+    text = read_text(path, MAX_BYTES)
     try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception
-        reason = str(error).splitlines()[0]
+        tokenizer = tokenizers.Tokenizer.from_str(text)
+        _check_growth(tokenizer)
+        tokenizer.encode("")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and what it did not foresee is not even that
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a tokenizer file: {reason}") from error
+    return tokenizer
+
+
+def _check_growth(tokenizer: tokenizers.Tokenizer) -> None:
+    """Raise ValueError where replacements make texts so long that they fill all memory."""
+    if tokenizer.normalizer is None:
+        return
+    growth = 1
+    waiting = [json.loads(tokenizer.normalizer.__getstate__())]
+    while waiting:
+        part = waiting.pop()
+        waiting += part.get("normalizers", [])
+        growth *= max(1, len(part.get("content") or ""))
+        if growth > _MAX_GROWTH:
+            raise ValueError(f"its normalizer makes texts over {_MAX_GROWTH} times as long")
+
+
+def _check_companions(folder: Path) -> None:
+    """Raise ValueError where files that describe a folder's tokenizer are damaged, or name a program."""
+    for name in _COMPANIONS:
+        if (folder / name).is_file():
+            content = read_json(folder / name, MAX_BYTES)
+            kind = content.get("tokenizer_class") if isinstance(content, dict) else None
+            if not isinstance(content, dict) or "auto_map" in content:
+                raise ValueError(f"{folder / name} is no description of a tokenizer")
+            if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
+                raise ValueError(f"{folder / name} names the tokenizer {kind!r}: {', '.join(_CLASSES)} are read")
 
 
 def _padding_id(tokenizer: tokenizers.Tokenizer) -> int:
