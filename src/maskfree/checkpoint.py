@@ -13,7 +13,6 @@ from typing import Any
 
 import dacite
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
