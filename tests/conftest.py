@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import string
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -42,13 +43,14 @@ def _same_numbers() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
-    """A word-piece tokenizer trained on `CAPTIONS`, of at most 400 tokens."""
+    """A word-piece tokenizer trained on `CAPTIONS`, of at most 400 tokens, with all letters and digits."""
     model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     model.normalizer = tokenizers.normalizers.BertNormalizer()
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    model.train_from_iterator(CAPTIONS, trainer)
+    letters = string.ascii_lowercase + string.digits
+    model.train_from_iterator([*CAPTIONS, 2 * letters, " ".join(letters)], trainer)
     model.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

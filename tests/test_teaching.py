@@ -54,7 +54,7 @@ def test_maps_are_what_the_teacher_sees_of_each_photo(tmp_path: Path, teacher: S
 
 
 def test_a_stopped_run_goes_on_and_leaves_what_is_there(tmp_path: Path, teacher: Segmenter, photos: Path):
-    def stopping(examples: Iterable) -> Iterable:
+    def stopping(examples: Iterable, name: str = "", total: int | None = None) -> Iterable:
         for number, example in enumerate(examples):
             if number == 2:
                 raise KeyboardInterrupt

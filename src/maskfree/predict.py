@@ -24,6 +24,7 @@ from maskfree.inference import Inference
 from maskfree.method import Method
 from maskfree.refine import refine
 from maskfree.text.background import Background
+from maskfree.text.known_words import check_distinct, check_known
 from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
@@ -89,7 +90,8 @@ class Segmenter:
         `{}`. Both stay as they are by default.
 
         Raises:
-            ValueError: words, background or templates break their rules.
+            ValueError: words, background or templates break their rules, or the model does not know a word or cannot
+                tell two apart.
         """
         vocabulary = Vocabulary.parse(words)
         rule = self.background if background is None else background
@@ -98,14 +100,13 @@ class Segmenter:
         if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
             raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
         chosen = _templates(self.templates if templates is None else templates)
-        texts = fill(chosen, together.flatten()[0])
-        return replace(
-            self,
-            vocabulary=vocabulary,
-            background=rule,
-            templates=chosen,
-            embeddings=mean_over_templates(self._embed(texts), len(chosen)),
-        )
+        phrases, class_of = together.flatten()
+        check_known(self.tokenizer, phrases, self.name)
+
+        texts = fill(chosen, phrases)
+        embeddings = mean_over_templates(self._embed(texts), len(chosen))
+        check_distinct(phrases, class_of, self.tokenizer(texts[:: len(chosen)]).ids, embeddings, self.name)
+        return replace(self, vocabulary=vocabulary, background=rule, templates=chosen, embeddings=embeddings)
 
     def with_inference(self, inference: Inference) -> Segmenter:
         """Return the same with other INFERENCE settings."""

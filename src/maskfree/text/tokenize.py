@@ -19,6 +19,8 @@ _MAX_GROWTH = 64  # of a text by the replacements of a normalizer, one after the
 _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 _CLASSES = ("CLIPTokenizer", "BertTokenizer", "GemmaTokenizer", "PreTrainedTokenizer", "Siglip2Tokenizer")
 _MASK_NAMES = ("[MASK]", "<mask>")
+_UNKNOWN = "[UNK]"
+_BEYOND_LATIN = 0x370  # the first letters of Greek; before it are Latin ones and their accents
 _PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
@@ -99,6 +101,44 @@ class Tokenizer:
             if number is not None and self._tokenizer.encode(name, add_special_tokens=False).ids == [number]:
                 return name, number
         raise ValueError(f"the tokenizer has no mask token, {' or '.join(_MASK_NAMES)}: take one of BERT's kind")
+
+    def unknown(self, text: str) -> tuple[str, ...]:
+        """Return the parts of TEXT that the tokenizer has no piece of; one of bytes, as CLIP's, has all."""
+        return tuple(part for part, known in self._parts(text) if not known)
+
+    def knows(self, text: str) -> bool:
+        """Return whether the tokenizer has a piece of TEXT, beside punctuation if that is not all of it."""
+        parts = self._parts(text)
+        if all(known for _, known in parts):
+            return bool(parts)
+        return any(known and any(map(str.isalnum, part)) for part, known in parts)
+
+    def _parts(self, text: str) -> list[tuple[str, bool]]:
+        """The parts that TEXT is split into, each with whether the tokenizer has a piece of it."""
+        unknown = self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or _UNKNOWN)
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        places = zip(found.ids, found.offsets, strict=True)
+        return [(text[start:end], number != unknown) for number, (start, end) in places]
+
+    def spells(self, text: str) -> bool:
+        """Return whether TEXT, of another script than Latin, has no pieces but its single letters.
+
+        A tokenizer of words has the letters of many scripts without knowing a word of them. One whose pieces are mostly
+        single letters, as those of Chinese, does not count.
+        """
+        if not isinstance(self._tokenizer.model, tokenizers.models.WordPiece) or self._is_of_letters:
+            return False
+        pieces = map(self._letters, self._tokenizer.encode(text, add_special_tokens=False).tokens)
+        foreign = [piece for piece in pieces if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN]
+        return bool(foreign) and all(len(piece) == 1 for piece in foreign)
+
+    @property
+    def _is_of_letters(self) -> bool:
+        pieces = self._tokenizer.get_vocab()
+        return sum(len(self._letters(piece)) == 1 for piece in pieces) > len(pieces) / 4
+
+    def _letters(self, piece: str) -> str:
+        return piece.removeprefix(self._tokenizer.model.continuing_subword_prefix)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize a batch, padded to its longest text."""

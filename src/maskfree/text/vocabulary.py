@@ -8,6 +8,7 @@ from itertools import chain
 
 MAX_CLASSES = 1000
 MAX_CHARACTERS = 100
+_JOINERS = {0x200C: None, 0x200D: None}  # of letters, as in Persian, and of emoji
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,6 @@ def _clean(word: str, typed: str) -> str:
         raise ValueError(
             f"the word {cleaned[:20] + '...'!r} has {len(cleaned)} characters: {MAX_CHARACTERS} is the most"
         )
-    if not cleaned.isprintable():
+    if not cleaned.translate(_JOINERS).isprintable():
         raise ValueError(f"the word {cleaned!r} has a control character: a word is printable text")
     return cleaned
