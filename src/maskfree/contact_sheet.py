@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskfree.data.photo import read_photo
 from maskfree.files import replace_bytes
+from maskfree.outputs import png_mark
 from maskfree.retrieval import Hit
 
 _TILE_PX = 240
@@ -46,7 +47,7 @@ def draw_contact_sheet(hits: Sequence[Hit], path: Path, columns: int = 4) -> Pat
             caption = caption[:-2] + "…"
         draw.text((left, top + _TILE_PX + _CAPTION_PX // 2), caption, fill=(30, 30, 30), font=font, anchor="lm")
     drawn = io.BytesIO()
-    sheet.save(drawn, format="PNG", compress_level=6)
+    sheet.save(drawn, format="PNG", compress_level=6, pnginfo=png_mark())
     replace_bytes(path, drawn.getvalue())
     return path
 

@@ -29,6 +29,7 @@ from maskfree.inference import Inference
 from maskfree.methods.clips4_config import CLIPS4Config, CorrectionConfig, SemanticConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.outputs import check_run_folders
 from maskfree.predict import Segmenter
 from maskfree.progress import Watch, unwatched
 from maskfree.prototypes import PrototypeConfig, prepare_prototypes
@@ -74,6 +75,7 @@ def distill(
     settings.check()
     check_installed(settings.segments)
     read_sources(photos)  # what is wrong with them is said before any work
+    check_run_folders(out, ("photos", "segments", "teacher", "clip", "state", "model"), [model, *photos])
     with run_dir.held(out):
         return _distilled(model, words, photos, out, settings, watch)
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from maskfree.files import replace_text
+from maskfree.unfinished import writing
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Monitor:
 
     def __init__(self, out: Path, steps: int, done: int, photos_per_step: int):
         self.steps, self.photos_per_step = steps, photos_per_step
-        rows = out / "metrics.jsonl"
+        rows = self._path = out / "metrics.jsonl"
         if rows.exists():
             kept = [row for row in rows.read_text(encoding="utf-8").splitlines(True) if _step_of(row) <= done]
             replace_text(rows, "".join(kept))
@@ -48,7 +49,8 @@ class Monitor:
         speed = self.photos_per_step / max(seconds, 1e-9)
         left = str(datetime.timedelta(seconds=round(seconds * (self.steps - step))))
         row = {"step": step, "loss": dict(loss), "health": dict(health), "rate": rate}
-        self._rows.write(json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n")
+        with writing(self._path):
+            self._rows.write(json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n")
         scalars = {f"loss/{name}": value for name, value in loss.items()}
         scalars |= {f"health/{name}": value for name, value in health.items()}
         for name, value in (scalars | {"rate": rate, "photos_per_second": speed, "broken": broken}).items():

@@ -17,9 +17,11 @@ _RECORDS = (  # keys by which the record of a result is known: of segment, track
     {"photo", "words", "tracking"},
     {"word", "search", "hits"},
 )
+CLIP_MARK = b"Software: maskfree"  # in the metadata of an animated picture or a video
 _PNG_MARK = ("Software", "maskfree")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _MARK_WITHIN = 128  # bytes: it is the first part of the PNG after the header
+_CLIP_MARK_WITHIN = 4096  # bytes of the start or the end
 
 
 class Outputs:
@@ -109,16 +111,35 @@ class Outputs:
             self._owners.setdefault(key, path)
 
 
+def check_run_folders(out: Path, names: Iterable[str], inputs: Iterable[str | Path | None]) -> None:
+    """Make sure that the folders within that of a run hold nothing that the run reads from elsewhere.
+
+    Args:
+        out: The run's folder.
+        names: Of the folders that the run writes.
+        inputs: What it is given to read: files, folders, and names of models, which are no paths; "" and None are
+            nothing.
+
+    Raises:
+        ValueError: One of the folders is an input, or holds one.
+    """
+    outputs = Outputs(each for each in inputs if each)
+    for name in names:
+        outputs.add_folder(out / name)
+
+
 def is_replaceable(path: Path) -> bool:
     """Say whether a result may be written to `path`: there is nothing, or a result of an earlier run.
 
     Args:
-        path: A PNG or a JSON file to be.
+        path: A file to be: PNG, JSON, animated picture or video.
     """
     if not os.path.lexists(path):
         return True
     try:
-        return _is_marked(path) if path.suffix == ".png" else _is_record(path)
+        if path.suffix == ".json":
+            return _is_record(path)
+        return _is_marked(path) if path.suffix == ".png" else _is_marked_clip(path)
     except (OSError, ValueError):
         return False
 
@@ -127,7 +148,7 @@ def check_replaceable(*paths: Path) -> None:
     """Make sure that results may be written.
 
     Args:
-        paths: PNG and JSON files to be.
+        paths: Files to be, as for `is_replaceable`.
 
     Raises:
         FileExistsError: One of them is there, and no run of maskfree wrote it.
@@ -148,6 +169,13 @@ def _is_marked(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(_MARK_WITHIN)
     return start.startswith(_PNG_START) and "\0".join(_PNG_MARK).encode() in start
+
+
+def _is_marked_clip(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(_CLIP_MARK_WITHIN)
+        file.seek(max(0, path.stat().st_size - _CLIP_MARK_WITHIN))
+        return CLIP_MARK in start or CLIP_MARK in file.read()
 
 
 def _is_record(path: Path) -> bool:

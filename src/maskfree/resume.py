@@ -62,6 +62,8 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
     if not record.exists():
         if resume:
             raise ValueError(f"nothing to resume in {out}: it holds no run.json")
+        if others := [name for name in ("model", "state", "metrics.jsonl") if (out / name).exists()]:
+            raise ValueError(f"{out / others[0]} exists, and is no part of a run: give another --out")
         return
     if not resume:
         raise ValueError(f"{out} holds a run already: continue it with --resume, or give another --out")

@@ -35,6 +35,7 @@ from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.nn.deeplab import Corrected
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.outputs import check_run_folders
 from maskfree.predict import PhotoError, Segmenter
 from maskfree.progress import Watch, unwatched
 from maskfree.resume import differences
@@ -72,6 +73,7 @@ def self_train(
     check(settings)
     if settings.crop_px % settings.output_stride:
         raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px")
+    check_run_folders(out, ("photos", "labels", "start", "state", "model"), [model, *photos])
     teacher = _prepared(hub.load(model, settings.train.accelerator), settings).with_words(words, "none")
     with run_dir.held(out):
         return _taught(model, teacher, photos, out, settings, watch)

@@ -88,9 +88,14 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     """Write down whose maps these are, or compare with what is written.
 
     Raises:
+        FileExistsError: there are such files, and no record.
         ValueError: they are another teacher's.
     """
     if not path.exists():
+        if stray := next(path.parent.glob("*.safetensors"), None):
+            raise FileExistsError(
+                f"{stray} is no map of an earlier run, and would be taken for one: give another --out"
+            )
         replace_text(path, json.dumps(record, indent=2) + "\n")
         return
     if changed := differences(read_json(path), record):

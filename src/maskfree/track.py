@@ -21,6 +21,7 @@ from maskfree.embeddings import embed
 from maskfree.files import replace_bytes, replace_text
 from maskfree.grouping.label_map import label_map
 from maskfree.grouping.propagation import LabelPropagation, PropagationConfig, stretch
+from maskfree.outputs import check_replaceable, png_mark
 from maskfree.predict import Segmenter
 from maskfree.setting_rules import Range, check
 from maskfree.types import Segmentation
@@ -121,12 +122,13 @@ def save_clip(results: Iterable[Segmentation], out: Path) -> Iterator[Segmentati
     overlay with a legend. OUT is made when the first frame is there; each file is whole or not there.
 
     Raises:
+        FileExistsError: track.json or first.png is there, and no run of maskfree wrote it.
         OSError: they cannot be written.
     """
     labels = out / "labels"
     for index, result in enumerate(results):
         if index == 0:
-            labels.mkdir(parents=True, exist_ok=True)
+            check_replaceable(out / "track.json", out / "first.png")
             record = json.dumps(result.record | {"names": result.names}, indent=2, ensure_ascii=False)
             replace_text(out / "track.json", record + "\n")
             _save(result.overlay(), out / "first.png")
@@ -191,5 +193,5 @@ def _named(result: Segmentation, name: str, image: Image.Image, config: TrackCon
 
 def _save(picture: Image.Image, path: Path) -> None:
     content = io.BytesIO()
-    picture.save(content, "PNG", compress_level=1)
+    picture.save(content, "PNG", compress_level=1, pnginfo=png_mark())
     replace_bytes(path, content.getvalue())

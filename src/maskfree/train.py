@@ -23,6 +23,7 @@ from maskfree.data.loader import Loaded, NoSamples, Share, Stream, build_loader,
 from maskfree.learner import Learner
 from maskfree.method import Method, Transform
 from maskfree.monitor import Monitor
+from maskfree.outputs import check_run_folders
 from maskfree.processes import any_process, launch, only_run
 from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.signals import StopSignals, held_back
@@ -44,9 +45,8 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
         ValueError: the settings do not fit each other, the data or the run in OUT; or the loss is not finite.
         OSError: the data cannot be read, or OUT not written.
     """
-    config, data, settings = recipe.train, recipe.data, resume.settings_of(recipe)
-    config.check()
-    data.check()
+    config, settings = recipe.train, resume.settings_of(recipe)
+    _check(recipe, out)
     fabric = launch(config.accelerator, config.devices, config.num_nodes, config.precision, config.unused_parameters)
     with only_run(fabric, out):
         return _fit(fabric, recipe, out, settings, resume_run)
@@ -91,6 +91,14 @@ def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], re
         log.info("stopped after step %d of %d", learner.step, config.steps)
     fabric.barrier()
     return learner.step
+
+
+def _check(recipe: Recipe, out: Path) -> None:
+    """Raise a ValueError where settings make no sense, or the run would overwrite what it reads."""
+    recipe.train.check()
+    recipe.data.check()
+    data = recipe.data
+    check_run_folders(out, ("state", "model"), [recipe.init, *data.shards, *data.images, data.index])
 
 
 @dataclass(frozen=True)

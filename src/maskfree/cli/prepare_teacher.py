@@ -90,6 +90,7 @@ def prototypes(
     from maskfree.data.teacher_maps import TeacherMaps
     from maskfree.prototypes import PrototypeConfig, prepare_prototypes
 
+    _check_file(out, teacher, Path(model))
     segmenter = hub.load(model).with_words(words, "none", templates or None)
     config = PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
     found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, Progress(quiet))
@@ -99,3 +100,15 @@ def prototypes(
     if lost:
         console.print(f"  no segment resembles these most, so theirs are of something else: {', '.join(lost)}")
     return 0
+
+
+def _check_file(out: Path, teacher: Path, model: Path) -> None:
+    """Make sure that prototypes in OUT overwrite no map, no weights and no other file."""
+    from maskfree.data.prototype_file import Prototypes
+    from maskfree.outputs import Outputs
+
+    if out.is_dir():
+        raise IsADirectoryError(f"the output {out} is a folder: --out is a file")
+    Outputs([*teacher.glob("*"), *model.glob("*")]).add(out)
+    if out.exists():
+        Prototypes.read(out)  # which says what it is, if it is no result of an earlier run

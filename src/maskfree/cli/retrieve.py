@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory
+from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory, note
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from maskfree.retrieval import RetrievalConfig, Retrieved
 
 FORMAT = 1
+_MOST_NAME_BYTES = 200  # of the word in a file's name, which has 255 at most
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def retrieve(
     synonyms = retrieval.parse_word(word)
     config = retrieval.RetrievalConfig(**asdict(search))
     found = retrieval.photos_of(photos)
+    stem = _plan_stem(synonyms[0], found, out)
     loaded = hub.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
     if sight.templates:
@@ -90,14 +93,29 @@ def retrieve(
     retrieved = retrieval.retrieve(segmenter, word, found, config, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)
-    _write(retrieved, synonyms, segmenter, config, out)
+    _write(retrieved, synonyms, segmenter, config, out / stem)
     return BAD_INPUT if retrieved.skipped else 0
 
 
+def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
+    """A name for the results that is neither a photo's nor that of a file that no run of maskfree wrote."""
+    from maskfree.outputs import Outputs
+    from maskfree.unfinished import remove_leftovers
+
+    remove_leftovers(out)
+    name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
+    name = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+    wanted = f"{name}.retrieved"
+    stem = Outputs(photos).add_stem(out, wanted, (".png", ".json"))
+    if stem != wanted:
+        note(f"the results are named {stem}.*, since {out / wanted}.* would overwrite other files")
+    return stem
+
+
 def _write(
-    retrieved: Retrieved, synonyms: tuple[str, ...], segmenter: Segmenter, config: RetrievalConfig, out: Path
+    retrieved: Retrieved, synonyms: tuple[str, ...], segmenter: Segmenter, config: RetrievalConfig, place: Path
 ) -> None:
-    """Print the list, and write it beside the contact sheet."""
+    """Print the list, and write it beside the contact sheet: PLACE.png and PLACE.json."""
     from maskfree.contact_sheet import draw_contact_sheet
     from maskfree.files import replace_text
 
@@ -105,7 +123,6 @@ def _write(
     for rank, hit in enumerate(retrieved.hits, 1):
         box = " ".join(map(str, hit.box))
         console.print(f"{rank:3}  {hit.score:.3f}  {hit.area:6.1%}  {hit.photo}  box {box}")
-    stem = re.sub(r"[^\w.-]+", "-", synonyms[0]).strip("-.") or "word"
     record: dict[str, Any] = {
         "format": FORMAT,
         "word": list(synonyms),
@@ -117,9 +134,10 @@ def _write(
         "skipped": [asdict(photo) for photo in retrieved.skipped],
         "hits": [hit.record() for hit in retrieved.hits],
     }
-    path = out / f"{stem}.retrieved.json"
+    path = place.with_name(f"{place.name}.json")
     replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    pictures = [draw_contact_sheet(retrieved.hits, path.with_suffix(".png"))] if retrieved.hits else []
+    sheet = place.with_name(f"{place.name}.png")
+    pictures = [draw_contact_sheet(retrieved.hits, sheet)] if retrieved.hits else []
     console.print(
         f"{len(retrieved.hits)} segments of {retrieved.num_photos} photos -> {', '.join(map(str, [*pictures, path]))}"
     )

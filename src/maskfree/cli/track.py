@@ -17,6 +17,7 @@ from maskfree.cli.common import keep_freed_memory
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
+    from maskfree.data.video import Clip
     from maskfree.evaluate.tracking import TrackRow
     from maskfree.track import TrackConfig
 
@@ -118,6 +119,7 @@ def track(
     moving = out / f"overlay.{animate}"
     check_length(total or 1, moving)
     mask = None if first is None else read_objects(first)
+    _check_outputs(out, opened, first, [moving] if animate != "none" else [])
 
     keep_freed_memory()
     from maskfree import hub
@@ -182,6 +184,25 @@ def evaluate_tracking(
     path = write_rows(rows, segmenter, about, results)
     Console().print(_table(rows), str(path))
     return 0
+
+
+def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence[Path]) -> None:
+    """Make sure that no result overwrites what the run reads, or what no run of maskfree wrote."""
+    from maskfree.outputs import Outputs, check_replaceable
+    from maskfree.unfinished import remove_leftovers
+
+    labels = out / "labels"
+    for folder in (out, labels):
+        remove_leftovers(folder)
+    if clip.photos and out.is_dir() and out.samefile(clip.source):
+        raise ValueError(f"{out} holds the frames, and would hold results among them: give another --out")
+
+    outputs = Outputs([clip.source, *clip.photos, *([first] if first else [])])
+    outputs.add_folder(labels)
+    outputs.add(*(labels / f"{photo.stem}.png" for photo in clip.photos))
+    single = [out / "track.json", out / "first.png", *animated]
+    outputs.add(*single)
+    check_replaceable(*single, *labels.glob("*.png"))
 
 
 def _table(rows: Sequence[TrackRow]) -> Table:

@@ -20,9 +20,10 @@ from maskfree import run_dir
 from maskfree.data.caption_pairs import read_pairs
 from maskfree.data.entity_index import SUMMARY, fingerprint, key_hash
 from maskfree.data.entity_merging import Part, merge
-from maskfree.files import read_json, read_text
+from maskfree.files import read_json, read_text, replace_text
 from maskfree.progress import Watch
 from maskfree.signals import held_back, start_worker
+from maskfree.unfinished import replacing, writing
 
 _MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
 
@@ -84,7 +85,7 @@ class Preparation:
                 f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
             )
         self.unfinished.mkdir(parents=True, exist_ok=True)
-        _finish(record, partial(_write_text, text=wanted))
+        replace_text(record, wanted)
 
     def count_nouns(self, nouns_of: NounsOf, watch: Watch) -> tuple[Counter[str], Counter[str]]:
         """Count for each noun the pairs that have it, and those where it stands as one."""
@@ -112,7 +113,8 @@ class Preparation:
         folder = self.unfinished / "index"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        summary = merge(parts, folder, finder.entities, finder.lines, settings)
+        with writing(folder):
+            summary = merge(parts, folder, finder.entities, finder.lines, settings)
         folder.rename(self.out)
         shutil.rmtree(self.unfinished)
         return summary
@@ -159,7 +161,7 @@ def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:
         pairs.update(found.keys())
         as_nouns.update(noun for noun, firm in found.items() if firm)
     counts = {noun: (number, as_nouns[noun]) for noun, number in pairs.items()}
-    _finish(out, partial(_write_text, text=json.dumps(counts)))
+    replace_text(out, json.dumps(counts))
 
 
 def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
@@ -200,17 +202,7 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
     table = pa.Table.from_arrays(
         [pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
     )
-    _finish(out, partial(parquet.write_table, table, compression="zstd"))
+    with replacing(out) as unfinished:
+        parquet.write_table(table, unfinished, compression="zstd")
     part = Part(shard.name, *size_and_hash, dict(counts))
-    _finish(Part.path(out), partial(_write_text, text=json.dumps(asdict(part))))
-
-
-def _finish(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name first, so that one under its own name is whole."""
-    half = path.with_name(path.name + ".half")
-    write(half)
-    half.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    replace_text(Part.path(out), json.dumps(asdict(part)))

@@ -51,6 +51,24 @@ def read_sources(sources: Sequence[str]) -> Iterator[Example]:
     return read_photos(find_photos(sources), sources)
 
 
+def check_apart(out: Path, sources: Sequence[str]) -> None:
+    """Make sure that what is made of photos does not lie among them, where it would be taken for photos.
+
+    Args:
+        out: Folder for what is made.
+        sources: Folders of photos, or shards, whose folders may hold other files.
+
+    Raises:
+        ValueError: `out` is one of the folders, or lies in one.
+    """
+    if are_shards(sources):
+        return
+    place = out.resolve()
+    for source in sources:
+        if place.is_relative_to(Path(source).expanduser().resolve()):
+            raise ValueError(f"--out {out} lies in the photos' folder {source}: give one outside of it")
+
+
 def _without_captions(example: Example) -> Example:
     """Leave out captions, and what is wrong with them: a sample with another problem has no photo."""
     return replace(example, captions=(), problem="" if example.photo else example.problem)

@@ -20,7 +20,7 @@ import numpy as np
 
 from maskfree import run_dir
 from maskfree.data.examples import Example, decode
-from maskfree.data.photo_sources import file_stem, read_sources
+from maskfree.data.photo_sources import check_apart, file_stem, read_sources
 from maskfree.data.segment_maps import SegmentMaps, encode_map
 from maskfree.files import read_json, replace_bytes, replace_text
 from maskfree.progress import Watch
@@ -58,6 +58,7 @@ class SegmentPreparation:
         if self.out.exists() and not self.out.is_dir():
             raise NotADirectoryError(f"the output {self.out} is a file: --out is a folder")
         examples = read_sources(self.sources)
+        check_apart(self.out, self.sources)
         with run_dir.held(self.out):
             return self._run(examples, map_of, watch)
 
@@ -91,7 +92,10 @@ class SegmentPreparation:
             if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
                 raise ValueError(f"{self.out} holds maps made with another {', '.join(changed)}: give another --out")
             return
-        self.out.mkdir(parents=True, exist_ok=True)
+        if stray := next(self.out.glob("*.png"), None):
+            raise FileExistsError(
+                f"{stray} is no map of an earlier run, and would be taken for one: give another --out"
+            )
         replace_text(record, _text({"format": _FORMAT, "settings": dict(self.settings)}))
 
     def _photos(self, examples: Iterable[Example], counts: Counter[str]) -> Iterator[Example]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from maskfree.data.entity_preparation import Finder, Preparation
+from maskfree.unfinished import remove_leftovers, unfinished_folder, writing
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -39,12 +39,16 @@ def write(folder: Path, photos: int, seed: int = 0, finder: Finder | None = None
     if folder.exists():
         return
     rng = np.random.default_rng(seed)
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    remove_leftovers(folder.parent)
+    with writing(folder), unfinished_folder(folder.parent) as unfinished:
+        _write(unfinished, photos, rng, finder)
+        unfinished.rename(folder)
+
+
+def _write(folder: Path, photos: int, rng: np.random.Generator, finder: Finder | None) -> None:
     texts: list[str] = ["a photo of a"]
     for shard in range(min(_SHARDS, photos)):
-        with tarfile.open(unfinished / f"shapes-{shard:03d}.tar", "w") as tar:
+        with tarfile.open(folder / f"shapes-{shard:03d}.tar", "w") as tar:
             for number in range(shard, photos, _SHARDS):
                 photo, captions = draw(rng)
                 texts.extend(captions)
@@ -52,10 +56,9 @@ def write(folder: Path, photos: int, seed: int = 0, finder: Finder | None = None
                 photo.save(encoded, "JPEG", quality=92)
                 _add(tar, f"shape{number:05d}.jpg", encoded.getvalue())
                 _add(tar, f"shape{number:05d}.json", json.dumps({"captions": captions}).encode())
-    _tokenizer(texts).save(str(unfinished / "tokenizer.json"))
+    _tokenizer(texts).save(str(folder / "tokenizer.json"))
     if finder is not None:
-        _index(unfinished, finder)
-    unfinished.rename(folder)
+        _index(folder, finder)
 
 
 def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:

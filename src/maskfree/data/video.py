@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from PIL import Image
 from maskfree.data.examples import PHOTO_SUFFIXES
 from maskfree.data.images import only_photos
 from maskfree.data.photo import MAX_PIXELS, read_photo
+from maskfree.outputs import CLIP_MARK
+from maskfree.unfinished import unfinished_folder, writing
 
 MAX_FRAMES = 100_000  # an hour of most videos: more is a mistake that would fill a disk
 PHOTOS_PER_SECOND = 10.0  # of a folder of photos, which does not say
@@ -40,6 +41,7 @@ class Clip:
     rate: float  # frames per second
     num_frames: int | None  # None: the file does not say
     frames: Callable[[], Iterator[tuple[str, Image.Image]]]
+    photos: tuple[Path, ...] = ()  # those of a folder, which are the frames
 
 
 def open_clip(source: Path) -> Clip:
@@ -55,7 +57,7 @@ def open_clip(source: Path) -> Clip:
             raise FileNotFoundError(f"the folder {source} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
         if len({path.stem for path in photos}) < len(photos):
             raise ValueError(f"two photos in {source} have the same name but for the suffix: frames need their own")
-        return Clip(source, PHOTOS_PER_SECOND, len(photos), partial(_photos, photos))
+        return Clip(source, PHOTOS_PER_SECOND, len(photos), partial(_photos, photos), tuple(photos))
     if not source.is_file():
         raise FileNotFoundError(f"there is no video or folder {source}")
     with _opened(source) as (_, stream):
@@ -89,9 +91,8 @@ def write_clip(pictures: Iterable[Image.Image], path: Path, rate: float) -> int:
     if first is None:
         raise ValueError(f"there is no picture to write into {path}")
     write = _write_video if path.suffix == VIDEO else _write_pictures
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".maskfree-", dir=path.parent) as unfinished:
-        written = Path(unfinished) / path.name
+    with writing(path), unfinished_folder(path.parent) as unfinished:
+        written = unfinished / path.name  # by its suffix the libraries know the format
         write(first, others, written, rate)
         written.replace(path)
     return count
@@ -153,7 +154,9 @@ def _write_pictures(first: Image.Image, others: Iterator[Image.Image], path: Pat
     size = max(1, round(first.width * shrink)), max(1, round(first.height * shrink))
     small, *rest = (picture.resize(size, Image.Resampling.BILINEAR) for picture in chain([first], others))
     duration = max(20, round(1000 / rate))  # ms; of shorter ones browsers make a tenth of a second
-    settings: dict[str, Any] = {"quality": 80, "method": 2} if path.suffix == ".webp" else {"optimize": False}
+    settings: dict[str, Any] = {"optimize": False, "comment": CLIP_MARK}
+    if path.suffix == ".webp":
+        settings = {"quality": 80, "method": 2, "xmp": CLIP_MARK}
     small.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **settings)
 
 
@@ -164,6 +167,7 @@ def _write_video(first: Image.Image, others: Iterator[Image.Image], path: Path, 
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     width, height = (max(2, side - side % 2) for side in first.size)  # colours are stored at half the size
     with av.open(str(path), "w") as container:
+        container.metadata["comment"] = CLIP_MARK.decode()
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in chain([first], others):

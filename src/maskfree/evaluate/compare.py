@@ -21,6 +21,7 @@ from maskfree.evaluate.published import tables as published_tables
 from maskfree.evaluate.results import FORMAT, Row, read_row
 from maskfree.evaluate.tables import by_class, headings_of, score_cells, short_rule
 from maskfree.files import read_json
+from maskfree.outputs import Outputs
 from maskfree.text.background import Background
 
 NOT_RANKED = "as published, each by its own protocol; not ranked with the rows above"
@@ -157,6 +158,7 @@ def run(files: Sequence[Path], out: Path | None, published: bool, console: Conso
     """
     if out:
         charts.check_suffix(out)
+        Outputs(files).add(out)
     rows, skipped = read_rows(files)
     notes = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in skipped.items())
     if not rows:

@@ -26,6 +26,7 @@ from maskfree.evaluate.probe_settings import LinearConfig
 from maskfree.evaluate.probes import ProbeRow, count, opened, spread
 from maskfree.predict import Segmenter
 from maskfree.progress import Watch, unwatched
+from maskfree.unfinished import unfinished_folder
 
 _LEAST_VARIANCE = 1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
 _TINY = 1e-12  # all embeddings may be one
@@ -48,8 +49,8 @@ def linear_probe(
         ValueError, OSError: a setting makes no sense, a photo cannot be read, or no training pixel is labelled.
     """
     config.check()
-    with tempfile.TemporaryDirectory(prefix="maskfree-probe-") as folder:
-        cache = _Cache(Path(folder))
+    with unfinished_folder(Path(tempfile.gettempdir())) as folder:
+        cache = _Cache(folder)
         for photo, truth in opened(train, watch):
             cache.add(segmenter, photo, truth, config.pixels_per_patch)
         classifier = fit(cache, len(classes), config, segmenter.device)

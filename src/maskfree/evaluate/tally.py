@@ -24,6 +24,7 @@ from maskfree.evaluate.protocol import Protocol, candidates
 from maskfree.metrics import boundary_counts, confusion, scores, sweep_confusions
 from maskfree.predict import Segmenter
 from maskfree.progress import Watch, unwatched
+from maskfree.unfinished import writing
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ class Ledger(AbstractContextManager["Ledger"]):
                 "boundaries": None if counts.boundaries is None else counts.boundaries.tolist(),
                 "seconds": counts.seconds,
             }
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            with writing(self._paths[-1]):
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
 
     def remove(self) -> None:
         """Delete this process's file, and those that no process has: the numbers are elsewhere now."""

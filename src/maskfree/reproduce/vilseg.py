@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from maskfree.bundled import model_folder
 from maskfree.data.benchmarks import benchmark
 from maskfree.evaluate import charts
 from maskfree.evaluate.protocol import DEFAULT_THRESHOLD, Protocol
+from maskfree.files import replace_bytes
 from maskfree.methods.vilseg_config import ViLSegConfig
 from maskfree.progress import Progress
 from maskfree.recipes import vilseg_pocket
@@ -153,10 +155,9 @@ def _heads(study: Study, source: Path, counts: Sequence[int], path: Path) -> Hea
     if not missing:
         return kept
     heads = kept | study.heads(source, missing)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(heads, unfinished)
-    unfinished.replace(path)
+    content = io.BytesIO()
+    torch.save(heads, content)
+    replace_bytes(path, content.getvalue())
     return heads
 
 
