@@ -1,11 +1,14 @@
 """The loop: it learns, and a run that was interrupted and killed goes on as if nothing had happened."""
 
+import io
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +225,28 @@ def test_unlabelled_photos_train_what_needs_no_captions(tmp_path, photo):
     recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(tmp_path / "first" / "data")))
     assert fit(recipe, tmp_path / "run") == 3
     assert losses(tmp_path / "run")[-1][1].keys() == {"total", "vision", "cluster"}
+
+
+def test_the_end_of_a_run_says_what_was_left_out_and_why(tmp_path, caplog):
+    fit(small_recipe(steps=1), tmp_path / "first")  # for its shards and tokenizer
+    data = tmp_path / "first" / "data"
+    entries = [("a.jpg", b"no photo"), ("a.txt", b"a dog"), ("b.txt", b"a dog"), ("c.txt", b"a dog")]
+    for number, shard in enumerate(sorted(data.glob("*.tar"))):
+        with tarfile.open(shard, "a") as tar:
+            for name, content in entries:
+                info = tarfile.TarInfo(f"odd{number}{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    recipe = small_recipe({"shapes": 0, "shards": (str(data),), "workers": 0, "shuffle_buffer": 1}, steps=4)
+    recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(data)))
+    caplog.set_level(logging.INFO)
+
+    fit(recipe, tmp_path / "run")
+    told = next(line for line in caplog.messages if line.startswith("samples left out, in all passes: "))
+    reasons = dict(part.split(" ", 1)[::-1] for part in told.partition(": ")[2].split(", "))
+    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert set(reasons) == {"no photo", "unreadable photo"}
+    assert sum(map(int, reasons.values())) == rows[-1]["broken"] > 0
 
 
 def test_half_precision_trains(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
@@ -102,8 +103,16 @@ class Learner:
         for name, weight in self._trained.items():
             moments = self.optimizer.state.get(weight, {})
             tensors |= {f"optimiser/{name}/{key}": moment for key, moment in moments.items()}
-        here = torch.tensor([[p.turn, p.taken, p.broken] for p in self.positions], device=self._fabric.device)
-        return tensors | {"positions": self.method.gather(here[None])}
+        return tensors | {"positions": self._all_positions()}
+
+    def broken(self) -> tuple[int, tuple[int, ...]]:
+        """Return how many samples could not be used, and how many for each reason. Every process must ask."""
+        total, *by_reason = self._all_positions()[..., 2:].sum(dim=(0, 1)).tolist()
+        return total, tuple(by_reason)
+
+    def _all_positions(self) -> Int[Tensor, "processes streams k"]:
+        rows = [[p.turn, p.taken, p.broken, *p.by_reason] for p in self.positions]
+        return self.method.gather(torch.tensor(rows, device=self._fabric.device)[None])
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to where `tensors` was called, after as many steps as this learner was made with.
@@ -114,7 +123,8 @@ class Learner:
         positions = tensors["positions"]
         if len(positions) != self._fabric.world_size:
             raise ValueError(f"the run had {len(positions)} processes, not {self._fabric.world_size}")
-        self.positions = [Position(*row) for row in positions[self._fabric.global_rank].tolist()]
+        rows = positions[self._fabric.global_rank].tolist()
+        self.positions = [Position(*row[:3], *((tuple(row[3:]),) if row[3:] else ())) for row in rows]
         prefix = "model/"
         self.method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         for name, average in self._average.items():

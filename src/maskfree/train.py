@@ -19,6 +19,7 @@ from maskfree import checkpoint, resume
 from maskfree.bundled import model_folder
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
+from maskfree.data.examples import counted
 from maskfree.data.loader import Loaded, NoSamples, Share, Stream, build_loader, seed_of
 from maskfree.learner import Learner
 from maskfree.method import Method, Transform
@@ -84,6 +85,7 @@ def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], re
         finally:
             if monitor:
                 monitor.close()
+    _tell_left_out(fabric, learner)
     if fabric.is_global_zero and learner.step == config.steps:
         _export(recipe, learner, tokenizer, out)
         log.info("finished: %s", out / "model")
@@ -185,6 +187,13 @@ def _loop(
             if fabric.is_global_zero:
                 resume.save_state(out, step, tensors)
             fabric.barrier()
+
+
+def _tell_left_out(fabric: Fabric, learner: Learner) -> None:
+    """Say how many samples of all processes could not be used, and why. Every process must ask."""
+    total, by_reason = learner.broken()
+    if fabric.is_global_zero and total:
+        log.warning("samples left out, in all passes: %s", counted(by_reason, total))
 
 
 def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:

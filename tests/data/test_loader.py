@@ -14,7 +14,7 @@ from shard_files import captioned, jpeg, pairs, write_index, write_tar
 
 from maskfree.data.config import DataConfig
 from maskfree.data.entity_index import EntityIndex
-from maskfree.data.examples import Example
+from maskfree.data.examples import Example, counted
 from maskfree.data.loader import Loaded, NoSamples, Position, Share, Stream, build_loader, shuffled
 from maskfree.data.shards import find_shards
 from maskfree.method import Transform
@@ -154,6 +154,23 @@ def test_broken_samples_are_counted_named_and_skipped(shards, caplog):
     assert loaded[-1].position.broken in (2, 3, 4)  # the second pass may end with one
     for key, reason in (("torn", "Truncated"), ("mute", "no caption")):
         assert any(key in line and "d.tar" in line and reason in line for line in caplog.messages)
+
+
+def test_broken_samples_are_counted_by_reason(shards):
+    odd = [("torn.jpg", b"x"), ("torn.txt", b"a"), ("mute.jpg", jpeg()), ("bare.txt", b"a"), ("deep.jpg", jpeg())]
+    write_tar(
+        shards / "d.tar", [*odd, ("deep.json", b"[" * 200_000), ("dotted.v2.jpg", jpeg()), ("dotted.v2.txt", b"a")]
+    )
+    write_tar(shards / "e.tar", [("k" * 400 + ".jpg", jpeg()), ("k" * 400 + ".txt", b"a")])
+    position = take(make(shards, batch_size=1, shuffle_buffer=1), 17)[-1].position
+    assert (position.turn, position.broken) == (0, 5)
+    assert counted(position.by_reason) == "2 no photo, 1 unreadable photo, 1 no caption, 1 unreadable captions"
+
+
+def test_shards_without_a_usable_sample_say_why(tmp_path):
+    shard = write_tar(tmp_path / "a.tar", [("dotted.v2.jpg", jpeg()), ("mute.jpg", jpeg())])
+    (end,) = make(shard)
+    assert str(end).endswith("a.tar can be used: 1 no photo, 1 no caption")
 
 
 def test_position_counts_broken_samples_once(shards):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PHOTO_SUFFIXES = (
 NO_PHOTO, UNREADABLE_PHOTO = "no photo", "unreadable photo"
 NO_CAPTION, UNREADABLE_CAPTIONS = "no caption", "unreadable captions"
 UNREADABLE_NAME, BROKEN_SHARD = "unreadable name", "broken shard"
+REASONS = (NO_PHOTO, UNREADABLE_PHOTO, NO_CAPTION, UNREADABLE_CAPTIONS, UNREADABLE_NAME, BROKEN_SHARD)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Example:
     photo: bytes | Path = b""
     captions: tuple[str, ...] = ()
     problem: str = ""
+
+
+def counted(numbers: Sequence[int], total: int | None = None) -> str:
+    """Spell out how many samples were left out for each of `REASONS`, in their order.
+
+    >>> counted((2, 0, 1, 0, 0, 0), total=4)
+    '2 no photo, 1 no caption, 1 other'
+    """
+    told = [f"{number} {reason}" for number, reason in zip(numbers, REASONS, strict=True) if number]
+    other = 0 if total is None else total - sum(numbers)
+    return ", ".join([*told, f"{other} other"] if other else told)
 
 
 def decode(example: Example, decode_px: int) -> Image.Image:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskfree.data.config import DataConfig
 from maskfree.data.entity_index import EntityIndex
-from maskfree.data.examples import Example, decode
+from maskfree.data.examples import REASONS, UNREADABLE_PHOTO, Example, counted, decode
 from maskfree.data.images import find_photos, read_photos
 from maskfree.data.photo_sources import file_stem
 from maskfree.data.shards import find_shards, read_shards
@@ -39,11 +39,19 @@ class NoSamples(ValueError):  # noqa: N818 - an answer to the user, not a defect
 
 @dataclass(frozen=True)
 class Position:
-    """How far a stream has come: the pass it is in, the samples it took of this pass, the broken ones in all passes."""
+    """How far a stream has come: the pass it is in, the samples it took of this pass, the broken ones in all passes.
+
+    Attributes:
+        turn: The pass.
+        taken: Samples taken of this pass, broken ones too.
+        broken: Samples of all passes that could not be used.
+        by_reason: How many of these for each of `REASONS`; a state of an earlier version has the sum only.
+    """
 
     turn: int = 0
     taken: int = 0
     broken: int = 0
+    by_reason: tuple[int, ...] = (0,) * len(REASONS)
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,8 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         """Augment the usable samples of this process's stream INDEX, each with the position after it."""
         share = Share(self.process.index * len(self.positions) + index, self.process.count * len(self.positions))
         start = self.positions[index]
-        broken, barren, seen = start.broken, 0, 0
+        broken, by_reason = start.broken, list(start.by_reason)
+        barren, seen = 0, 0
         partners = _Partners(self.index if self.transform.takes_partner else None, self.data.decode_px, self.seed)
         for turn in itertools.count(start.turn):
             skip = start.taken if turn == start.turn else 0
@@ -153,21 +162,26 @@ class Stream(IterableDataset[Loaded | NoSamples]):
                 try:
                     photo = decode(example, self.data.decode_px)
                 except Exception as error:  # decoders raise anything at all on broken bytes; the run must live
+                    problem = example.problem or f"{UNREADABLE_PHOTO}: {' '.join(str(error).split())}"
+                    log.warning("skipped sample %r of %s: %s", example.key, example.source, problem)
                     broken += 1
-                    reason = " ".join(str(error).split())
-                    log.warning("skipped sample %r of %s: %s", example.key, example.source, reason)
+                    by_reason[REASONS.index(problem.partition(":")[0])] += 1
                     continue
                 usable = True
                 source = Source(example.key, photo, example.captions, partners.draw(example.key, turn))
                 yield (
                     self.transform.sample(source, seed_of(self.seed, turn, example.key)),
-                    Position(turn, taken, broken),
+                    Position(turn, taken, broken, tuple(by_reason)),
                 )
             barren = 0 if usable else barren + 1
             if barren == share.count:  # parts move on with each pass, so this amounts to all of the data
                 named = ", ".join(self.units[:3]) + (", ..." if len(self.units) > 3 else "")
                 known = f" and known to the index {self.data.index}" if self.index else ""
-                raise NoSamples(f"none of the {seen} samples read from {named}{known} can be used")
+                reasons = counted(by_reason)
+                raise NoSamples(
+                    f"none of the {seen} samples read from {named}{known} can be used"
+                    + (f": {reasons}" if reasons else "")
+                )
 
     def _is_wanted(self, example: Example) -> bool:
         """Whether the index has it; what cannot be read is let through, to be counted."""
