@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from multiprocessing.pool import Pool
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -103,8 +104,8 @@ def start_worker(obey_sigterm: bool = False) -> None:
     the step at hand.
 
     Args:
-        obey_sigterm: End on SIGTERM, cleaning up, for a `multiprocessing.Pool`, which ends its
-            workers by it. Otherwise it is ignored.
+        obey_sigterm: End on SIGTERM, cleaning up: a `multiprocessing.Pool` ends its workers by it.
+            Otherwise it is ignored.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave if obey_sigterm else signal.SIG_IGN)
@@ -133,9 +134,22 @@ def held_back() -> Iterator[None]:
 
     Until `start_worker` has run in a worker, a signal would end it.
     """
-    resource_tracker.ensure_running()  # it is started with the first worker, and lets signals pass
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def worker_pool(number: int) -> Pool:
+    """Start fresh worker processes, of which a stop of this one leaves none.
+
+    Args:
+        number: Of processes.
+
+    Returns:
+        A pool, to be used in a `with` statement.
+    """
+    resource_tracker.ensure_running()  # it starts with the first worker, and would let signals pass
+    with held_back():
+        return multiprocessing.get_context("spawn").Pool(number, start_worker, (True,))

@@ -6,7 +6,6 @@ A part that is finished stays so: a run that was stopped goes on with the next s
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from maskfree.data.entity_index import SUMMARY, fingerprint, key_hash
 from maskfree.data.entity_merging import Part, merge
 from maskfree.files import read_json, read_text, replace_text
 from maskfree.progress import Watch
-from maskfree.signals import held_back, start_worker
+from maskfree.signals import worker_pool
 from maskfree.unfinished import replacing, writing
 
 _MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
@@ -140,9 +139,7 @@ def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if number <= 1:
         yield map
         return
-    with held_back():
-        pool = multiprocessing.get_context("spawn").Pool(number, start_worker, (True,))
-    with pool:
+    with worker_pool(number) as pool:
         yield pool.imap_unordered
 
 

@@ -6,7 +6,6 @@ Each map is written whole or not at all, and one that is there is kept.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +23,7 @@ from maskfree.data.photo_sources import check_apart, file_stem, read_sources
 from maskfree.data.segment_maps import SegmentMaps, encode_map
 from maskfree.files import read_json, replace_bytes, replace_text
 from maskfree.progress import Watch
-from maskfree.signals import held_back, start_worker
+from maskfree.signals import worker_pool
 
 SUMMARY = "segments.json"
 MapOf: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -142,9 +141,7 @@ def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if number <= 1:
         yield map
         return
-    with held_back():
-        pool = multiprocessing.get_context("spawn").Pool(number, start_worker, (True,))
-    with pool:
+    with worker_pool(number) as pool:
         yield partial(_map_ahead, pool, number * _WAITING)
 
 
