@@ -23,7 +23,7 @@ from maskfree import resume
 from maskfree.cli import main
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import Share, Stream, build_loader
+from maskfree.data.loader import Position, Share, Stream, build_loader
 from maskfree.hub import load
 from maskfree.learner import Learner
 from maskfree.methods.ovsegmentor_config import MaskConfig
@@ -311,6 +311,16 @@ def test_state_comes_back_whole(tmp_path):
     following = [next(batches), next(batches)]
     assert_close(learner.learn(iter(following)), other.learn(iter(following)), atol=0, rtol=0)
     assert_close(learner.tensors(), other.tensors(), atol=0, rtol=0)
+
+
+def test_the_counts_of_samples_left_out_come_back_with_a_state():
+    learner, other, older = learner_of(), learner_of(), learner_of()
+    learner.positions = [Position(1, 7, 5, (0, 2, 3, 0, 0, 0))]
+    tensors = learner.tensors()
+    other.restore(tensors)
+    assert other.positions == learner.positions and other.broken() == (5, (0, 2, 3, 0, 0, 0))
+    older.restore({name: tensor for name, tensor in tensors.items() if name != "left_out"})  # of an earlier version
+    assert older.broken() == (5, (0,) * 6)
 
 
 def test_clipping_bounds_the_gradient(tmp_path):

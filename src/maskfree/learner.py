@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int
@@ -103,16 +104,17 @@ class Learner:
         for name, weight in self._trained.items():
             moments = self.optimizer.state.get(weight, {})
             tensors |= {f"optimiser/{name}/{key}": moment for key, moment in moments.items()}
-        return tensors | {"positions": self._all_positions()}
+        here = torch.tensor([[p.turn, p.taken, p.broken] for p in self.positions], device=self._fabric.device)
+        return tensors | {"positions": self.method.gather(here[None]), "left_out": self._left_out()}
 
     def broken(self) -> tuple[int, tuple[int, ...]]:
         """Return how many samples could not be used, and how many for each reason. Every process must ask."""
-        total, *by_reason = self._all_positions()[..., 2:].sum(dim=(0, 1)).tolist()
-        return total, tuple(by_reason)
+        here = torch.tensor([sum(position.broken for position in self.positions)], device=self._fabric.device)
+        return int(self.method.gather(here).sum()), tuple(self._left_out().sum(dim=(0, 1)).tolist())
 
-    def _all_positions(self) -> Int[Tensor, "processes streams k"]:
-        rows = [[p.turn, p.taken, p.broken, *p.by_reason] for p in self.positions]
-        return self.method.gather(torch.tensor(rows, device=self._fabric.device)[None])
+    def _left_out(self) -> Int[Tensor, "processes streams reasons"]:
+        here = torch.tensor([position.by_reason for position in self.positions], device=self._fabric.device)
+        return self.method.gather(here[None])
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to where `tensors` was called, after as many steps as this learner was made with.
@@ -123,8 +125,11 @@ class Learner:
         positions = tensors["positions"]
         if len(positions) != self._fabric.world_size:
             raise ValueError(f"the run had {len(positions)} processes, not {self._fabric.world_size}")
-        rows = positions[self._fabric.global_rank].tolist()
-        self.positions = [Position(*row[:3], *((tuple(row[3:]),) if row[3:] else ())) for row in rows]
+        self.positions = [Position(*row) for row in positions[self._fabric.global_rank].tolist()]
+        if "left_out" in tensors:
+            rows = tensors["left_out"][self._fabric.global_rank].tolist()
+            pairs = zip(self.positions, rows, strict=True)
+            self.positions = [replace(position, by_reason=tuple(row)) for position, row in pairs]
         prefix = "model/"
         self.method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         for name, average in self._average.items():
