@@ -69,10 +69,7 @@ def _load_published(model: str, device: str, read: Callable[[str, str], _Ready])
     except FileNotFoundError as error:
         if model not in PUBLISHED:
             raise
-        raise FileNotFoundError(
-            f"the model {model!r} is not in the cache, and {source} cannot be downloaded from Hugging Face: try again "
-            "with a network, or give the folder of a copy (config.json, model.safetensors, tokenizer.json)"
-        ) from error
+        raise FileNotFoundError(f"the model {model!r} cannot be read: {error}") from error
     method = ready.method.to(device).eval()
     return Segmenter(
         method=method,

@@ -178,10 +178,7 @@ def model_type(source: str) -> str | None:
         FileNotFoundError: there is nothing that can be read.
         ValueError: config.json is damaged.
     """
-    try:
-        return read_settings(source).get("model_type")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no readable config.json in the folder or Hugging Face name {source!r}") from error
+    return read_settings(source).get("model_type")
 
 
 def read_text_end(source: str, family: str) -> tuple[dict[str, Tensor], Tensor]:

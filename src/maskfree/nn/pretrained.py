@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
 from maskfree.files import read_json
+from maskfree.hugging_face import reading
 from maskfree.nn.encoder_config import Value
 from maskfree.tensor_files import Contents, checked_state, open_safetensors, read_saved, reason, within
 
@@ -58,8 +59,8 @@ def read_settings(weights: str) -> dict[str, Any]:
             raise FileNotFoundError(f"no readable weights in the folder {weights!r}: it has no config.json")
         settings = read_json(path)
     else:
-        with _quiet(), _readable(weights):
-            settings = transformers.PreTrainedConfig.get_config_dict(weights)[0]
+        with _quiet(), _readable(weights) as local:
+            settings = transformers.PreTrainedConfig.get_config_dict(weights, local_files_only=local)[0]
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is no JSON of settings: it holds no object")
     if not settings:  # what transformers makes of no file
@@ -125,10 +126,9 @@ def make_tower(name: str, configuration: transformers.PreTrainedConfig, weights:
             raise ValueError(f"transformers cannot build {name} of these values: {reason(error)}") from error
     if Path(weights).is_dir():
         _check_weights(Path(weights), lambda: kind(configuration, **options))
-    with _quiet(), _readable(weights):
-        tower, report = kind.from_pretrained(
-            weights, config=configuration, dtype=torch.float32, output_loading_info=True, **options
-        )
+    options |= {"config": configuration, "dtype": torch.float32, "output_loading_info": True}
+    with _quiet(), _readable(weights) as local:
+        tower, report = kind.from_pretrained(weights, local_files_only=local, **options)
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ValueError(f"the weights {weights!r} do not fill {name}: {missing[0]} and {len(missing) - 1} others")
@@ -264,20 +264,22 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(weights: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = "folder" if Path(weights).is_dir() else "Hugging Face name or folder"
-        raise FileNotFoundError(f"no readable weights in the {where} {weights!r}") from error
-    except Exception as error:  # damaged files lead to errors of all kinds
-        raise ValueError(f"the weights {weights!r} are damaged, or do not fit: {reason(error)}") from error
+def _readable(weights: str) -> Iterator[bool]:
+    """As `hugging_face.reading`; what cannot be read is said in one line."""
+    with reading(weights) as local:
+        try:
+            yield local
+        except OSError as error:
+            where = "folder" if Path(weights).is_dir() else "Hugging Face name"
+            raise FileNotFoundError(f"no readable weights in the {where} {weights!r}") from error
+        except Exception as error:  # damaged files lead to errors of all kinds
+            raise ValueError(f"the weights {weights!r} are damaged, or do not fit: {reason(error)}") from error
 
 
 def _classifier(weights: str) -> nn.Module:
     """The image classifier in WEIGHTS, made of known fields of its configuration alone."""
     settings = read_settings(weights)
-    with _quiet(), _readable(weights):
+    with _quiet(), _readable(weights) as local:
         kind = type(transformers.AutoConfig.for_model(str(settings.get("model_type"))))
         labels = settings.get("id2label")
         names = {"id2label": labels} if isinstance(labels, dict) else {"num_labels": settings.get("num_labels", 2)}
@@ -287,7 +289,7 @@ def _classifier(weights: str) -> nn.Module:
                 Path(weights), lambda: transformers.AutoModelForImageClassification.from_config(configuration)
             )
         return transformers.AutoModelForImageClassification.from_pretrained(
-            weights, config=configuration, dtype=torch.float32, trust_remote_code=False
+            weights, config=configuration, dtype=torch.float32, trust_remote_code=False, local_files_only=local
         )
 
 

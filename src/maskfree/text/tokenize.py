@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from maskfree.files import read_json, read_text
+from maskfree.hugging_face import reading
 from maskfree.types import Tokens
 
 MAX_BYTES = 2**26
@@ -44,12 +45,14 @@ class Tokenizer:
         path = Path(source) / "tokenizer.json"
         if path.is_file():
             return cls(_read(path), max_length)
-        try:
-            _check_companions(Path(source))
-            # No program that comes with a tokenizer is run, and nobody is asked whether to.
-            fast = transformers.AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
-        except Exception as error:  # damaged files lead to errors of all kinds
-            raise FileNotFoundError(f"no tokenizer in {source!r}: give a folder or a Hugging Face name") from error
+        with reading(source) as local:
+            try:
+                _check_companions(Path(source))
+                # No program that comes with a tokenizer is run, and nobody is asked whether to.
+                options = {"use_fast": True, "trust_remote_code": False, "local_files_only": local}
+                fast = transformers.AutoTokenizer.from_pretrained(source, **options)
+            except Exception as error:  # damaged files lead to errors of all kinds
+                raise FileNotFoundError(f"no tokenizer in {source!r}: give a folder or a Hugging Face name") from error
         if fast.get_vocab().keys() <= set(fast.all_special_tokens):  # what transformers makes of a model without one
             raise FileNotFoundError(f"no tokenizer in {source!r}: there are weights, but no words that they know")
         return cls(fast.backend_tokenizer, max_length)
