@@ -98,7 +98,7 @@ def test_files_that_are_refused(tmp_path: Path, words: str):
 def test_folders_and_names_that_are_refused(tmp_path: Path, words: str):
     with pytest.raises(FileExistsError, match="name a folder that is yet to be made"):
         convert_clip(words, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no readable config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
         convert_clip(words, tmp_path / "model")
     clip_model().save_pretrained(words)
     with pytest.raises(ValueError, match="the last block 'naclipp' is unknown"):
