@@ -90,7 +90,7 @@ def track(
     """Follow a first mask, or words, through CLIP: an index PNG for each frame, on request one moving overlay.
 
     Args:
-        clip: A video file, or a folder whose photos are the frames.
+        clip: A video file, an animated picture, or a folder whose photos are the frames.
         first: Mask of the first frame: a PNG of object numbers, or of 0 and 255.
         naming: What is looked for, if it is words.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from typing import Any
 
 from PIL import Image
 
+from maskfree.data.decoding import check_size
+from maskfree.data.display_matrix import display_move
 from maskfree.data.examples import PHOTO_SUFFIXES
 from maskfree.data.images import only_photos
-from maskfree.data.photo import MAX_PIXELS, read_photo
+from maskfree.data.moving_pictures import moving_frames, moving_pictures
+from maskfree.data.photo import read_photo
 from maskfree.outputs import CLIP_MARK
 from maskfree.unfinished import unfinished_folder, writing
 
@@ -27,14 +31,17 @@ PICTURES = (".webp", ".gif")
 VIDEO = ".mp4"
 MAX_PICTURES = 1000  # in an animated picture, which Pillow holds in memory as a whole; a video has no such limit
 _PICTURE_PX = 640  # longer side of an animated picture, at most
-_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+_LISTS = ("hls", "concat", "dash", "sdp", "imf")  # formats that name other files, which are then read
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Clip:
     """A clip; each call of `frames` reads it anew, as pairs of a name and an upright RGB photo.
 
-    Reading raises a ValueError in one line where the file is damaged, has no frame or more than `MAX_FRAMES`.
+    Reading raises a ValueError in one line where the file has no frame or more than `MAX_FRAMES`. Where it is damaged
+    or cut short the frames before are read, and a warning says so.
     """
 
     source: Path
@@ -45,7 +52,7 @@ class Clip:
 
 
 def open_clip(source: Path) -> Clip:
-    """Open a video file, or a folder whose photos are the frames: by name, where 10 comes after 9.
+    """Open a video file, an animated picture, or a folder whose photos are the frames: by name, 10 after 9.
 
     Raises:
         FileNotFoundError: there is no SOURCE, or no photo in it.
@@ -60,9 +67,18 @@ def open_clip(source: Path) -> Clip:
         return Clip(source, PHOTOS_PER_SECOND, len(photos), partial(_photos, photos), tuple(photos))
     if not source.is_file():
         raise FileNotFoundError(f"there is no video or folder {source}")
+    if moving := moving_frames(source):
+        count, rate = moving
+        return Clip(source, rate, count, partial(_numbered, source, moving_pictures, count))
     with _opened(source) as (_, stream):
-        rate = float(stream.average_rate or stream.guessed_rate or 25)
-        return Clip(source, rate, stream.frames or None, partial(_video, source))
+        rate, count = float(stream.average_rate or stream.guessed_rate or 25), stream.frames or None
+        if stream.sample_aspect_ratio not in (None, 0, 1):
+            log.warning(
+                "the pixels of %s are %s times as wide as high: its frames are taken as stored",
+                source,
+                stream.sample_aspect_ratio,
+            )
+        return Clip(source, rate, count, partial(_numbered, source, _video, count))
 
 
 def write_clip(pictures: Iterable[Image.Image], path: Path, rate: float) -> int:
@@ -117,34 +133,60 @@ def _photos(photos: list[Path]) -> Iterator[tuple[str, Image.Image]]:
         yield path.stem, read_photo(path)
 
 
-def _video(source: Path) -> Iterator[tuple[str, Image.Image]]:
+def _numbered(
+    source: Path,
+    read: Callable[[Path], Iterator[Image.Image]],
+    count: int | None,
+) -> Iterator[tuple[str, Image.Image]]:
+    """Name the frames of a file, as far as they can be read; say so if that is not to the end."""
     index = -1
-    with _opened(source) as (container, stream):
-        for index, frame in enumerate(container.decode(stream)):
+    try:
+        for index, image in enumerate(read(source)):
             if index == MAX_FRAMES:
-                raise ValueError(f"{source} has more than {MAX_FRAMES} frames: so many are the most")
-            image = frame.to_image()
-            turn = round(frame.rotation) % 360  # anticlockwise, as Pillow's
-            yield f"{index:05d}", image.transpose(_TURNS[turn]) if turn in _TURNS else image
+                break
+            yield f"{index:05d}", image
+    except ValueError as error:
+        if index < 0:
+            raise
+        log.warning("%s; frames before that, which are used: %d", error, index + 1)
+        return
+
+    if index == MAX_FRAMES:
+        raise ValueError(f"{source} has more than {MAX_FRAMES} frames: so many are the most")
     if index < 0:
         raise ValueError(f"{source} holds no frame that can be read")
+    if count and index + 1 < count:
+        log.warning("%s holds %d frames, of the %d that it tells of: it is cut short", source, index + 1, count)
+
+
+def _video(source: Path) -> Iterator[Image.Image]:
+    with _opened(source) as (container, stream):
+        for frame in container.decode(stream):
+            check_size(frame.width, frame.height, str(source))
+            move = display_move(frame)
+            image = frame.to_image()
+            yield image if move is None else image.transpose(move)
 
 
 @contextmanager
 def _opened(source: Path) -> Iterator[tuple[Any, Any]]:
-    """A video file and its first stream of pictures; what PyAV raises becomes one line."""
+    """A video file and its first film; what PyAV raises becomes one line."""
     need_video_files()
     import av
     from av.error import FFmpegError
+    from av.stream import Disposition
 
     try:
-        with av.open(str(source)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{source} holds no video")
-            stream = container.streams.video[0]
-            if not 0 < stream.width * stream.height <= MAX_PIXELS:
-                raise ValueError(f"{source} has {stream.width}x{stream.height} pixels: 1 to {MAX_PIXELS} are allowed")
-            yield container, stream
+        with av.open(f"file:{source}", options={"protocol_whitelist": "file"}) as container:
+            if container.format.name in _LISTS:
+                raise ValueError(f"{source} is a list of other files: give a video")
+            films = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+            if not films:
+                cover = " but the picture of a cover" if container.streams.video else ""
+                raise ValueError(f"{source} holds no video{cover}")
+            if films[0].width * films[0].height:  # else it is known when a frame is decoded
+                check_size(films[0].width, films[0].height, str(source))
+            yield container, films[0]
     except FFmpegError as error:
         raise ValueError(f"{source} is no video that can be read, or a damaged one: {error.strerror}") from error
 
