@@ -75,7 +75,8 @@ class Monitor:
         if self._display:
             self._display.stop()
         self._board.close()
-        self._rows.close()
+        with writing(self._path):
+            self._rows.close()
 
 
 def _step_of(row: str) -> float:

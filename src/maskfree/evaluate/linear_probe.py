@@ -26,7 +26,7 @@ from maskfree.evaluate.probe_settings import LinearConfig
 from maskfree.evaluate.probes import ProbeRow, count, opened, spread
 from maskfree.predict import Segmenter
 from maskfree.progress import Watch, unwatched
-from maskfree.unfinished import unfinished_folder
+from maskfree.unfinished import unfinished_folder, writing
 
 _LEAST_VARIANCE = 1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
 _TINY = 1e-12  # all embeddings may be one
@@ -50,6 +50,7 @@ def linear_probe(
     """
     config.check()
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
+        folder.chmod(0o700)  # what photos look like is not for other users of the machine
         cache = _Cache(folder)
         for photo, truth in opened(train, watch):
             cache.add(segmenter, photo, truth, config.pixels_per_patch)
@@ -90,7 +91,9 @@ class _Cache:
             small = spread(torch.from_numpy(labels), rows * pixels_per_patch, columns * pixels_per_patch).numpy()
             self.num_labelled += np.count_nonzero(small != IGNORE)
             arrays = _View(embeddings.cpu().numpy().astype(np.float16), small)
-            np.savez(self._path(self.num_photos, bool(mirrored)), **arrays._asdict())
+            path = self._path(self.num_photos, bool(mirrored))
+            with writing(path):
+                np.savez(path, **arrays._asdict())
         self.num_photos += 1
 
     def view(self, number: int, mirrored: bool) -> _View:

@@ -105,7 +105,8 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     def __exit__(self, *error: object) -> None:
         if self._file:
-            self._file.close()
+            with writing(self._paths[-1]):  # what could not be written is tried again
+                self._file.close()
 
 
 def tally(  # noqa: PLR0913 - the runner of one measurement
