@@ -125,7 +125,7 @@ class Segmenter:
         """
         if isinstance(photo, list | tuple):
             return list(self._segment_all((read_photo(each), photo_name(each)) for each in photo))
-        return next(self._segment_all([(read_photo(photo), photo_name(photo))]))
+        return next(self._segment_all((read_photo(each), photo_name(each)) for each in [photo]))
 
     def segment_many(self, photos: Iterable[PhotoLike]) -> Iterator[Segmentation | PhotoError]:
         """Name every pixel of each photo, in order and in batches; what cannot be read gives a PhotoError in its place.
@@ -229,6 +229,7 @@ class Segmenter:
             else:
                 chunk.append(self._show(*item))
                 pixels += item[0].width * item[0].height
+                del item  # a large photo is held once only
             if len(chunk) >= _AHEAD_PHOTOS * self.inference.batch_size or pixels >= _AHEAD_PIXELS:
                 break
         return chunk

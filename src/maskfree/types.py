@@ -7,7 +7,7 @@ Images are RGB in [0, 1]; an encoder normalises for itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -199,7 +199,9 @@ class Segmentation:
 
     def areas(self) -> dict[str, float]:
         """Return the fraction of the photo that each name covers, in the order of the ids; they sum to 1."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))
+        counts = np.zeros(len(self.names), np.int64)
+        for rows in self._strips():  # bincount makes 8 bytes of each label
+            counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
         return {name: float(count / self.labels.size) for name, count in zip(self.names, counts, strict=True)}
 
     def overlay(self, alpha: float = 0.5) -> Image.Image:
@@ -215,17 +217,24 @@ class Segmentation:
         strength = np.full(len(self.names), round(alpha * 256), np.uint16)
         strength[len(self.words) :] = 0
         tint = self.palette * strength[:, None]
-        painted = np.empty_like(self.image)
-        rows = max(1, _STRIP_PIXELS // self.image.shape[1])  # a large photo at 16 bits would be large indeed
-        for top in range(0, len(painted), rows):
-            labels = self.labels[top : top + rows]
-            photo = self.image[top : top + rows] * (256 - strength)[labels][..., None]
-            painted[top : top + rows] = (photo + tint[labels]) >> 8
-            with_row_below = self.labels[top : top + rows + 1]  # its last row borders on the next strip
-            painted[top : top + rows][_borders(with_row_below)[: len(labels)]] = 255
         areas = sorted(self.areas().items(), key=lambda item: -item[1])
         colours = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
-        return _with_legend(Image.fromarray(painted), [(n, area, colours[n]) for n, area in areas if area > 0])
+        height, width = self.labels.shape
+        picture = _with_legend((width, height), [(n, area, colours[n]) for n, area in areas if area > 0])
+        for rows in self._strips():  # a large photo at 16 bits would be large indeed
+            labels = self.labels[rows]
+            photo = self.image[rows] * (256 - strength)[labels][..., None]
+            painted = ((photo + tint[labels]) >> 8).astype(np.uint8)
+            with_row_below = self.labels[rows.start : rows.stop + 1]  # its last row borders on the next strip
+            painted[_borders(with_row_below)[: len(labels)]] = 255
+            picture.paste(Image.fromarray(painted), (0, rows.start))
+        return picture
+
+    def _strips(self) -> Iterator[slice]:
+        """Ranges of rows that together are the photo, each of about `_STRIP_PIXELS`."""
+        height, width = self.labels.shape
+        step = max(1, _STRIP_PIXELS // width)
+        return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
     def save(self, folder: str | Path, stem: str | None = None) -> tuple[Path, Path, Path]:
         """Write STEM.png (ids, with a palette), STEM.overlay.png and STEM.json: all of them or none.
@@ -312,27 +321,26 @@ def _oklab(rgb: np.ndarray) -> np.ndarray:
     return np.cbrt(linear @ np.array(to_cones).T) @ np.array(to_lab).T
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
-    """Add a strip below PICTURE with colour, name and area of each entry; the least are counted only."""
-    size = int(np.clip(min(picture.size) / 24, 12, 96))
+def _with_legend(photo: tuple[int, int], entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
+    """Draw colour, name and area of each entry below room for a PHOTO of so many pixels; the least are counted only."""
+    size = int(np.clip(min(photo) / 24, 12, 96))
     font = ImageFont.load_default(size)
     shown = [(f"{name}  {_percent(area)}", colour) for name, area, colour in entries[:24]]
     if len(entries) > len(shown):
         shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
     gap, row = size // 2, size * 2
     widths = [size + gap + round(font.getlength(text)) + 2 * gap for text, _ in shown]
-    width = max(picture.width, gap + max(widths))
+    width = max(photo[0], gap + max(widths))
     places, left, top = [], gap, gap // 2
     for item_width in widths:
         if left + item_width > width and left > gap:
             left, top = gap, top + row
         places.append((left, top))
         left += item_width
-    canvas = Image.new("RGB", (width, picture.height + top + row + gap // 2), (255, 255, 255))
-    canvas.paste(picture, (0, 0))
+    canvas = Image.new("RGB", (width, photo[1] + top + row + gap // 2), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
     for (text, colour), (left, top) in zip(shown, places, strict=True):
-        middle = picture.height + top + row // 2
+        middle = photo[1] + top + row // 2
         box = (left, middle - size // 2, left + size, middle + size - size // 2)
         draw.rounded_rectangle(box, radius=max(2, size // 5), fill=colour)
         draw.text((left + size + gap, middle), text, fill=(30, 30, 30), font=font, anchor="lm")

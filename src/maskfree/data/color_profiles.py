@@ -15,20 +15,21 @@ _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of a prof
 _PROBE = 9  # values of each channel by which a profile is compared with sRGB
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+def to_srgb(image: Image.Image, profile: bytes | None, name: str, in_place: bool = False) -> Image.Image:
     """Convert a picture to sRGB by its profile; one that cannot be used is ignored, and that is logged.
 
     Args:
         image: A picture of mode L, RGB, CMYK or LAB.
         profile: The bytes of its ICC profile, if it has one.
         name: What the photo is called in the log.
+        in_place: Whether IMAGE may be changed, which saves the memory of another.
 
     Returns:
         The picture in RGB; IMAGE itself where nothing changes.
     """
     if profile:
         try:
-            return _converted(image, profile)
+            return _converted(image, profile, in_place)
         except Exception as error:  # a damaged profile makes LittleCMS raise nearly anything
             reason = " ".join(str(error).split())
             log.warning("%s: its color profile is ignored, sRGB is assumed: %s", name, reason)
@@ -38,13 +39,16 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _converted(image: Image.Image, profile: bytes) -> Image.Image:
+def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Image:
     """IMAGE in sRGB by a PROFILE that fits it."""
     mode, transform = _transform(profile)
     if (image.mode, mode) == ("L", "RGB"):  # a grey photo with the profile of the colors that it was made of
         image = image.convert("RGB")
     if image.mode != mode:
         raise ValueError(f"it is one for {mode}, the photo is {image.mode}")
+    if transform is not None and mode == "RGB" and in_place:
+        ImageCms.applyTransform(image, transform, inPlace=True)
+        return image
     return image if transform is None else _apply(image, transform)
 
 

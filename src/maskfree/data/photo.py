@@ -65,7 +65,8 @@ def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS, decode_
         source = io.BytesIO(source)
     if isinstance(source, Image.Image):
         with told_in_one_line(name):
-            return _decode(source, name, max_pixels)
+            check_size(source.width, source.height, name, max_pixels)
+            return to_rgb(source, name)
     if hasattr(source, "read"):
         with told_in_one_line(name), open_picture(source, name) as image:
             return _decode(image, name, max_pixels, decode_px)
@@ -104,12 +105,12 @@ def _from_path(path: Path, max_pixels: int, decode_px: int) -> Image.Image:
         raise PermissionError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int, decode_px: int = 0) -> Image.Image:
+def _decode(image: Image.Image, name: str, max_pixels: int, decode_px: int) -> Image.Image:
     check_size(image.width, image.height, name, max_pixels)
     if decode_px:
         shrink = decode_px / min(image.size)
         image.draft("RGB", (round(image.width * shrink), round(image.height * shrink)))
-    return to_rgb(image, name)
+    return to_rgb(image, name, owned=True)
 
 
 def _to_array(tensor: TensorLike) -> np.ndarray:

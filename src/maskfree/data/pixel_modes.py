@@ -31,12 +31,13 @@ def upright(image: Image.Image, turn: int) -> Image.Image:
     return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
 
 
-def to_rgb(image: Image.Image, name: str) -> Image.Image:
+def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
     """Decode a picture and bring it to upright RGB: sRGB by its color profile, transparency on white.
 
     Args:
         image: A picture of any mode, loaded or not.
         name: What it is called in messages.
+        owned: Whether IMAGE is not needed any more, so that its memory can be given back early.
 
     Returns:
         A picture without metadata: nothing is left to be applied to it.
@@ -53,7 +54,11 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     turn = orientation(image)  # after loading, which turns a TIFF
 
     colors, alpha = _split(image, stored, name)
-    rgb = to_srgb(colors, image.info.get("icc_profile"), name)
+    mine = owned or colors is not image
+    if owned and colors is not image:  # a large photo is not to be held three times
+        image.close()
+    rgb = to_srgb(colors, image.info.get("icc_profile"), name, in_place=mine)
+    del colors
     if alpha is not None:
         rgb.paste("white", mask=ImageChops.invert(alpha))
     turned = upright(rgb, turn)
@@ -74,7 +79,7 @@ def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Ima
         pairs = image.convert("LA")
         return pairs.getchannel("L"), pairs.getchannel("A")
     if image.has_transparency_data:
-        layers = image.convert("RGBA")
+        layers = image if image.mode == "RGBA" else image.convert("RGBA")
         return layers.convert("RGB"), layers.getchannel("A")
     return (image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")), None
 

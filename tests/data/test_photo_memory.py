@@ -1,0 +1,47 @@
+"""What a large photo costs: decoded bytes are bounded, and a photo is not held several times."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_files import png
+
+from maskfree.data.decoding import MAX_BYTES, MAX_PIXELS
+
+PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+
+
+def peak_bytes(program: str) -> int:
+    """Most memory that a process of its own held while it ran PROGRAM."""
+    ended = subprocess.run([sys.executable, "-c", f"{program}\n{PEAK}"], capture_output=True, text=True, check=True)
+    return int(ended.stdout.split()[-1])
+
+
+def blank(path: Path, side: int, bits: int, color_type: int) -> Path:
+    """A square PNG of zeros, which compress to nearly nothing."""
+    bytes_per_row = -(-side * bits * {0: 1, 2: 3, 6: 4}[color_type] // 8)
+    path.write_bytes(png((side, side), bits, color_type, bytes((1 + bytes_per_row) * side)))
+    return path
+
+
+def test_reading_costs_few_bytes_a_pixel(tmp_path: Path):
+    side = 3000
+    read = "from maskfree.data.photo import read_photo; read_photo({!r})"
+    before = peak_bytes(read.format(str(blank(tmp_path / "small.png", 1, 8, 6))))
+    for bits, color_type in ((16, 0), (8, 6)):
+        large = blank(tmp_path / "large.png", side, bits, color_type)
+        assert (peak_bytes(read.format(str(large))) - before) / side**2 < 11
+
+
+@pytest.mark.slow
+def test_the_largest_photo_is_labelled_within_two_gigabytes(tmp_path: Path):
+    side = int(np.sqrt(MAX_PIXELS))
+    photo = blank(tmp_path / "a.png", side, 1, 0)
+    arguments = ["segment", str(photo), "--words", "sky", "tree", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    program = f"from maskfree import cli\ntry: cli.main({arguments})\nexcept SystemExit as end: assert not end.code"
+    assert peak_bytes(program) < 4 * MAX_BYTES
+    assert (tmp_path / "out" / "a.png").is_file()
