@@ -156,3 +156,9 @@ def test_each_line_between_rows_of_other_labels_is_white():
     labels = np.repeat(np.arange(3000) % 2, 2)[:, None].repeat(1000, 1).astype(np.uint8)
     painted = np.asarray(segmentation(labels).overlay(alpha=0.5))
     assert (painted[1:5999:2, :1000] == 255).all()
+
+
+def test_a_legend_of_any_script_has_no_boxes_and_is_no_wider_than_need_be():
+    chinese = segmentation(LABELS, "树,天空,草").overlay()
+    assert not np.array_equal(np.asarray(chinese), np.asarray(segmentation(LABELS, "鱼,马车,鸟").overlay()))
+    assert segmentation(LABELS, ",".join("🌳" * 100 for _ in range(1)) + ",a,b").overlay().width < 1000

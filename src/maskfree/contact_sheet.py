@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from maskfree.data.photo import read_photo
 from maskfree.files import replace_bytes
+from maskfree.lettering import Lettering
 from maskfree.outputs import png_mark
 from maskfree.retrieval import Hit
 
@@ -36,16 +37,15 @@ def draw_contact_sheet(hits: Sequence[Hit], path: Path, columns: int = 4) -> Pat
     rows = -(-len(hits) // columns)
     width, height = _TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX
     sheet = Image.new("RGB", (columns * width + _GAP_PX, rows * height + _GAP_PX), (255, 255, 255))
-    font = ImageFont.load_default(13)
+    lettering = Lettering(13)
     draw = ImageDraw.Draw(sheet)
     for place, hit in enumerate(hits):
         left, top = _GAP_PX + place % columns * width, _GAP_PX + place // columns * height
         tile = _tile(hit)
         sheet.paste(tile, (left + (_TILE_PX - tile.width) // 2, top + (_TILE_PX - tile.height) // 2))
         caption = f"{place + 1}  {hit.score:.3f}  {hit.photo.name}"
-        while font.getlength(caption) > _TILE_PX:
-            caption = caption[:-2] + "…"
-        draw.text((left, top + _TILE_PX + _CAPTION_PX // 2), caption, fill=(30, 30, 30), font=font, anchor="lm")
+        caption = lettering.shortened(caption, _TILE_PX)
+        lettering.draw(draw, (left, top + _TILE_PX + _CAPTION_PX // 2), caption)
     drawn = io.BytesIO()
     sheet.save(drawn, format="PNG", compress_level=6, pnginfo=png_mark())
     replace_bytes(path, drawn.getvalue())

@@ -16,15 +16,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float16, Int, UInt, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
+from maskfree.lettering import Lettering
 from maskfree.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.unfinished import unfinished_folder, writing
 
 BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
 _FIRST_COLOUR = (255, 60, 60)
+_LEGEND_LETTERS = 40  # of the size of the legend's text: a name is no longer, unless the picture is wider
 _STRIP_PIXELS = 2**20  # an overlay is painted in strips of so many
 
 
@@ -331,6 +333,16 @@ def _with_legend(photo: tuple[int, int], entries: Sequence[tuple[str, float, tup
     gap, row = size // 2, size * 2
     widths = [size + gap + round(font.getlength(text)) + 2 * gap for text, _ in shown]
     width = max(photo[0], gap + max(widths))
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
+    """Add a strip below PICTURE with colour, name and area of each entry; the least are counted only."""
+    size = int(np.clip(min(picture.size) / 24, 12, 96))
+    lettering, widest = Lettering(size), max(picture.width, _LEGEND_LETTERS * size)
+    shown = [(f"{lettering.shortened(name, widest)}  {_percent(area)}", colour) for name, area, colour in entries[:24]]
+    if len(entries) > len(shown):
+        shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
+    gap, row = size // 2, size * 2
+    widths = [size + gap + round(lettering.length(text)) + 2 * gap for text, _ in shown]
+    width = max(picture.width, gap + max(widths))
     places, left, top = [], gap, gap // 2
     for item_width in widths:
         if left + item_width > width and left > gap:
@@ -343,7 +355,7 @@ def _with_legend(photo: tuple[int, int], entries: Sequence[tuple[str, float, tup
         middle = photo[1] + top + row // 2
         box = (left, middle - size // 2, left + size, middle + size - size // 2)
         draw.rounded_rectangle(box, radius=max(2, size // 5), fill=colour)
-        draw.text((left + size + gap, middle), text, fill=(30, 30, 30), font=font, anchor="lm")
+        lettering.draw(draw, (left + size + gap, middle), text)
     return canvas
 
 
