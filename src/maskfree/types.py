@@ -326,23 +326,13 @@ def _oklab(rgb: np.ndarray) -> np.ndarray:
 def _with_legend(photo: tuple[int, int], entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
     """Draw colour, name and area of each entry below room for a PHOTO of so many pixels; the least are counted only."""
     size = int(np.clip(min(photo) / 24, 12, 96))
-    font = ImageFont.load_default(size)
-    shown = [(f"{name}  {_percent(area)}", colour) for name, area, colour in entries[:24]]
-    if len(entries) > len(shown):
-        shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
-    gap, row = size // 2, size * 2
-    widths = [size + gap + round(font.getlength(text)) + 2 * gap for text, _ in shown]
-    width = max(photo[0], gap + max(widths))
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
-    """Add a strip below PICTURE with colour, name and area of each entry; the least are counted only."""
-    size = int(np.clip(min(picture.size) / 24, 12, 96))
-    lettering, widest = Lettering(size), max(picture.width, _LEGEND_LETTERS * size)
+    lettering, widest = Lettering(size), max(photo[0], _LEGEND_LETTERS * size)
     shown = [(f"{lettering.shortened(name, widest)}  {_percent(area)}", colour) for name, area, colour in entries[:24]]
     if len(entries) > len(shown):
         shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
     gap, row = size // 2, size * 2
     widths = [size + gap + round(lettering.length(text)) + 2 * gap for text, _ in shown]
-    width = max(picture.width, gap + max(widths))
+    width = max(photo[0], gap + max(widths))
     places, left, top = [], gap, gap // 2
     for item_width in widths:
         if left + item_width > width and left > gap:
