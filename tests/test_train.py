@@ -154,6 +154,18 @@ def test_a_full_disk_is_one_line_with_the_path(tmp_path, largest_file, capsys):
     assert not list(out.rglob(".maskfree-*"))
 
 
+def test_a_full_disk_is_no_traceback_of_the_monitor(tmp_path, largest_file, capsys):
+    """TensorBoard writes in a thread of its own."""
+    monitor = Monitor(tmp_path, 1000, 0, 4)
+    with largest_file(3000), pytest.raises(OSError, match=r"^cannot write .*/tensorboard: File too large$"):
+        for step in range(1, 1000):
+            monitor.record(step, dict.fromkeys("abcdefghijklmnopqrst", 0.5), {}, 0.1, 0)
+            time.sleep(0.01)
+    with pytest.raises(OSError, match=r"^cannot write .*/tensorboard: File too large$"):
+        monitor.close()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path):
     recipe = small_recipe(steps=2)
     fit(recipe, tmp_path)

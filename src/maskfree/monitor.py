@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,10 @@ class Monitor:
             kept = [row for row in rows.read_text(encoding="utf-8").splitlines(True) if _step_of(row) <= done]
             replace_text(rows, "".join(kept))
         self._rows = rows.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
+        self._board_folder = out / "tensorboard"
+        with writing(self._board_folder):
+            self._board = SummaryWriter(str(self._board_folder), purge_step=done + 1)
+        self._other_hook, threading.excepthook = threading.excepthook, _leave_errors_of_the_disk
         console = Console(stderr=True)
         self._bar = Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"), console=console)
         self._task = self._bar.add_task("", total=steps, completed=done, left="")
@@ -53,8 +57,10 @@ class Monitor:
             self._rows.write(json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n")
         scalars = {f"loss/{name}": value for name, value in loss.items()}
         scalars |= {f"health/{name}": value for name, value in health.items()}
-        for name, value in (scalars | {"rate": rate, "photos_per_second": speed, "broken": broken}).items():
-            self._board.add_scalar(name, value, step)
+        scalars |= {"rate": rate, "photos_per_second": speed, "broken": broken}
+        with writing(self._board_folder):
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
         text = (
             f"step {step}/{self.steps} · "
             + ", ".join(f"{name} {value:.4g}" for name, value in loss.items())
@@ -74,9 +80,19 @@ class Monitor:
         """Flush everything and give the terminal back."""
         if self._display:
             self._display.stop()
-        self._board.close()
-        with writing(self._path):
-            self._rows.close()
+        try:
+            with writing(self._board_folder):
+                self._board.close()
+        finally:
+            threading.excepthook = self._other_hook
+            with writing(self._path):
+                self._rows.close()
+
+
+def _leave_errors_of_the_disk(arguments: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread prints them as a traceback, and raises them again in the next call."""
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)
 
 
 def _step_of(row: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from maskfree.cli.common import BAD_INPUT, complain, print_safely
+from maskfree.cli.common import BAD_INPUT, complain, line_of, print_safely
 from maskfree.cli.convert import convert
 from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             status = _run(arguments)
         except (ValueError, OSError) as error:
-            complain(str(error) or type(error).__name__)
+            complain(line_of(error))
             status = BAD_INPUT
         except KeyboardInterrupt as stop:
             status = tell_stop(arguments, str(stop), signals.number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -72,6 +73,13 @@ def complain(message: str) -> None:
 def note(message: str) -> None:
     """Say in one line what was done otherwise than the user may expect; nothing is wrong."""
     _say("note", message)
+
+
+def line_of(error: Exception) -> str:
+    """Return what is wrong, for `complain`; an error of the system as it comes has no sentence of its own."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def print_safely() -> None:
