@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from kills import killed_at_each_step
 from maskfree import resume
 from maskfree.contact_sheet import draw_contact_sheet
 from maskfree.data import shapes
+from maskfree.data.benchmarks import Sample, files_sha256
+from maskfree.data.loader import seed_of
 from maskfree.data.prototype_file import Prototypes
 from maskfree.data.segment_preparation import SegmentPreparation
 from maskfree.data.teacher_maps import TeacherMaps
@@ -25,6 +28,7 @@ from maskfree.evaluate import charts
 from maskfree.evaluate.results import write_row, write_sweep
 from maskfree.progress import unwatched
 from maskfree.retrieval import Hit
+from maskfree.self_training import link
 from maskfree.track import save_clip
 from maskfree.types import Segmentation
 from maskfree.unfinished import remove_leftovers
@@ -143,6 +147,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, write: Write):
     with pytest.raises(OSError, match=f"{tmp_path}/file"):
         write(tmp_path / "file" / "out", 1)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_names_that_are_no_utf_8_can_be_learned_from(tmp_path: Path):
+    """Their bytes are spelled out in the names of what is made of them; their order is one of their own."""
+    photo = tmp_path / os.fsdecode(b"caf\xe9.png")
+    picture(0).save(photo)
+    (place,) = link([photo], tmp_path / "photos")
+    assert place.name == r"000000-caf\udce9.png" and place.resolve() == photo
+    maps = TeacherMaps(tmp_path / "maps")
+    maps.write(str(photo), unit(1)[..., None])
+    assert maps.of(str(photo)).shape == (3, 2, 1)
+    assert seed_of(1, str(photo)) != seed_of(1, str(tmp_path / "caf.png"))
+    samples = [Sample(str(path), path, lambda: np.zeros((1, 1), np.uint8)) for path in (photo, place)]
+    assert len({files_sha256((sample,)) for sample in samples}) == 2
 
 
 def test_drawn_data_are_whole_or_not_there(tmp_path: Path):

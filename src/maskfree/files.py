@@ -113,6 +113,15 @@ def replace_text(path: Path, text: str) -> None:
     replace_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def escape(name: str) -> str:
+    r"""Spell the bytes of a file's name that are no UTF-8 out, as many libraries and files of text need it.
+
+    >>> print(escape("caf\udce9.jpg"))
+    caf\udce9.jpg
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _read_bounded(path: Path, max_bytes: int) -> bytes:
     """All bytes of a file; a path that gives more than MAX_BYTES is refused before they are in memory."""
     if path.is_dir():

@@ -25,7 +25,7 @@ from maskfree import checkpoint, hub, run_dir
 from maskfree.bundled import model_folder
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import seed_of
-from maskfree.files import read_json, replace_bytes, replace_text
+from maskfree.files import escape, read_json, replace_bytes, replace_text
 from maskfree.inference import Inference
 from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
 from maskfree.methods.student import Student
@@ -117,7 +117,8 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
     if not photos:
         raise ValueError("no photos were given to learn from")
     folder.mkdir(parents=True, exist_ok=True)
-    links = tuple(folder / f"{index:06d}-{photo.name}" for index, photo in enumerate(photos))
+    names = [escape(photo.name) for photo in photos]
+    links = tuple(folder / f"{index:06d}-{name}" for index, name in enumerate(names))
     if surplus := sorted({each.name for each in folder.iterdir()} - {each.name for each in links}):
         raise ValueError(f"{folder} holds {surplus[0]}, which is not among the photos: give another folder")
     for photo, place in zip(photos, links, strict=True):

@@ -123,7 +123,7 @@ def benchmark(name: str, root: Path | None = None) -> Benchmark:
 
 def files_sha256(samples: tuple[Sample, ...]) -> str:
     """SHA-256 of the photos' paths under the root, a line each: it tells whether two runs saw the same files."""
-    return hashlib.sha256("\n".join(sample.key for sample in samples).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sample.key for sample in samples).encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_list(path: Path) -> list[str]:

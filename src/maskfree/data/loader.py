@@ -66,7 +66,7 @@ class Loaded:
 def seed_of(*parts: int | str) -> int:
     """Hash PARTS to a seed in [0, 2**63), the same on every machine and in every process."""
     text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)

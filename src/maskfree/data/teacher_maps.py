@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from maskfree.data.photo_sources import file_stem
-from maskfree.files import replace_bytes
+from maskfree.files import escape, replace_bytes
 
 RECORD = "teacher.json"
 _NAME = "embeddings"
@@ -29,7 +29,7 @@ class TeacherMaps:
 
     def path(self, key: str) -> Path:
         """Return where the map of the photo with this KEY is, or would be."""
-        return self.folder / (file_stem(key) + _SUFFIX)
+        return self.folder / (escape(file_stem(key)) + _SUFFIX)
 
     def write(self, key: str, embeddings: Float[Tensor, "d hp wp"]) -> None:
         """Write a photo's map, whole or not at all.
