@@ -97,6 +97,17 @@ def test_a_run_says_what_it_found(shard: Path, tmp_path: Path, capsys: pytest.Ca
     assert "is finished\n15 pairs read" in capsys.readouterr().out
 
 
+def test_what_a_run_left_that_was_killed_at_its_end_goes(shard: Path, tmp_path: Path):
+    out = tmp_path / "index"
+    arguments = ("entities", shard, "--out", out, "--workers", 1)
+    assert not run(*arguments)
+    left = tmp_path / "index.unfinished"
+    left.mkdir()
+    (left / "settings.json").write_text("{}")
+    assert not run(*arguments, "--resume")
+    assert not left.exists() and (out / "pairs.parquet").is_file()
+
+
 def test_a_list_of_ones_own(shard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "list.txt").write_text("dog: animal\ncat: animal\nflurbel\ntram\n")
     assert run("entities", shard, "--out", tmp_path / "index", "--entities", tmp_path / "list.txt") == 0

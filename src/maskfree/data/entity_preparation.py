@@ -59,7 +59,7 @@ class Preparation:
     @property
     def unfinished(self) -> Path:
         """Folder beside OUT that holds the parts until the index is whole."""
-        return self.out.with_name(self.out.name + ".unfinished")
+        return _unfinished(self.out)
 
     def start(self, settings: Mapping[str, Any], resume: bool) -> None:
         """Make the folder for the parts, or go on with the one that is there.
@@ -128,9 +128,16 @@ class Preparation:
 
 
 def finished(out: Path) -> dict[str, Any] | None:
-    """Return the summary of the index in OUT, if there is one."""
+    """Return the summary of the index in OUT, if there is one; what a run left that was killed at its end goes."""
     path = out / SUMMARY
-    return read_json(path, _MAX_COUNTS_BYTES) if path.is_file() else None
+    if not path.is_file():
+        return None
+    shutil.rmtree(_unfinished(out), ignore_errors=True)
+    return read_json(path, _MAX_COUNTS_BYTES)
+
+
+def _unfinished(out: Path) -> Path:
+    return out.with_name(out.name + ".unfinished")
 
 
 @contextmanager
