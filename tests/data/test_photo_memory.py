@@ -12,13 +12,16 @@ from picture_files import png
 
 from maskfree.data.decoding import MAX_BYTES, MAX_PIXELS
 
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+STATUS = Path("/proc/self/status")  # the peak of getrusage counts that of the process it was started from
+PEAK = f"print([line.split()[1] for line in open('{STATUS}') if line.startswith('VmHWM')][0])"
+
+pytestmark = pytest.mark.skipif(not STATUS.exists(), reason=f"there is no {STATUS}, which tells the peak of memory")
 
 
 def peak_bytes(program: str) -> int:
     """Most memory that a process of its own held while it ran PROGRAM."""
     ended = subprocess.run([sys.executable, "-c", f"{program}\n{PEAK}"], capture_output=True, text=True, check=True)
-    return int(ended.stdout.split()[-1])
+    return 1024 * int(ended.stdout.split()[-1])
 
 
 def blank(path: Path, side: int, bits: int, color_type: int) -> Path:
