@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import resource
 import sys
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree import hub
 from maskfree.grouping.presence import presence, smooth
 from maskfree.method import Method
 from maskfree.predict import Background, Inference, PhotoError, Segmenter
@@ -394,3 +396,23 @@ def test_refinement_follows_the_edge_of_the_photo(segmenter: Segmenter):
     assert (refined(image).labels != truth).mean() < (plain(image).labels != truth).mean()
     refused = refined.with_words(["green"], "threshold:0.5")
     assert (refused(image).labels == 1).all()
+
+
+def test_what_is_no_photo_is_refused_in_one_line(tiny_checkpoint):
+    segmenter = hub.load(tiny_checkpoint).with_words(["dog", "grass"])
+    with pytest.raises(ValueError, match=r"a generator is no photo: .* for many photos use a list, or segment_many"):
+        segmenter(path for path in ["a.jpg"])
+    [problem] = segmenter.segment_many([7])
+    assert isinstance(problem, PhotoError) and "a int is no photo" in problem.reason
+
+
+def test_tensors_and_bytes_are_labelled_as_the_photo_is(tiny_checkpoint, photo):
+    segmenter = hub.load(tiny_checkpoint).with_words(["dog", "grass"])
+    picture = photo((83, 57))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    pixels = torch.from_numpy(np.array(picture))
+    expected = segmenter(picture)
+    for source in (pixels, pixels.movedim(-1, 0), pixels.movedim(-1, 0).float() / 255, file.getvalue()):
+        assert np.array_equal(segmenter(source).labels, expected.labels)
+    assert len(segmenter([pixels, file.getvalue()])) == 2

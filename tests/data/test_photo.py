@@ -176,6 +176,18 @@ def test_a_photo_that_was_read_is_not_turned_again(tmp_path: Path, extension: st
         assert np.array_equal(np.asarray(again), np.asarray(once))
 
 
+def test_the_first_picture_of_several_is_read_and_upright():
+    first, second = Image.new("RGB", (32, 16), RED), Image.new("RGB", (20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    for kind in ("MPO", "TIFF", "WEBP"):
+        file = io.BytesIO()
+        first.save(file, kind, save_all=True, append_images=[second.resize((32, 16))], exif=exif)
+        read = read_photo(file.getvalue())
+        assert read.size == read_photo(read).size == (16, 32)
+        assert np.abs(np.asarray(read).astype(int) - RED).max() < 10
+
+
 def test_metadata_after_the_pixels_of_a_png_count_too(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6

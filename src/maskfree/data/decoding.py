@@ -19,10 +19,10 @@ MAX_PIXELS = MAX_BYTES // 4
 SWAPPING = (5, 6, 7, 8)
 """EXIF orientations that turn rows into columns."""
 
-# No format that starts another program (EPS, WMF) or is no photo (HDF5, GRIB, MPEG, fonts).
+# None that starts another program (EPS) or is no photo (HDF5, GRIB, MPEG, fonts).
 PHOTO_FORMATS = (
     *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "MPO", "JPEG2000", "PPM"),
-    *("TGA", "QOI", "PSD", "ICO", "ICNS", "PCX", "SGI", "IM", "SUN", "DDS", "XBM", "XPM"),
+    *("TGA", "QOI", "PSD", "ICO", "PCX", "SGI"),
 )
 _ORIENTATION_TAG = 0x0112
 _HEAD_BYTES = 32

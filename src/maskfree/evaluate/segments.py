@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from maskfree.data.images import only_photos
 from maskfree.data.photo import read_photo
 from maskfree.evaluate.boundaries import TOLERANCE, Humans, Scores, count_photo, scores
 from maskfree.grouping.region_maps import SegmentConfig, contour_hierarchy, region_map
@@ -47,7 +48,8 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
     """
     if most is not None and most < 1:
         raise ValueError(f"--photos {most}: at least 1 photo is needed")
-    photos = sorted((folder / "images").rglob("*.jpg"))
+    images = folder / "images"
+    photos = sorted(only_photos(images.rglob("*"), images)) if images.is_dir() else []
     if not photos:
         raise FileNotFoundError(f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat")
     if most is not None and most < len(photos):
