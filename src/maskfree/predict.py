@@ -103,9 +103,9 @@ class Segmenter:
         phrases, class_of = together.flatten()
         check_known(self.tokenizer, phrases, self.name)
 
-        texts = fill(chosen, phrases)
-        embeddings = mean_over_templates(self._embed(texts), len(chosen))
-        check_distinct(phrases, class_of, self.tokenizer(texts[:: len(chosen)]).ids, embeddings, self.name)
+        of_texts, tokens = self._embed(fill(chosen, phrases))
+        embeddings = mean_over_templates(of_texts, len(chosen))
+        check_distinct(phrases, class_of, tokens[:: len(chosen)], embeddings, self.name)
         return replace(self, vocabulary=vocabulary, background=rule, templates=chosen, embeddings=embeddings)
 
     def with_inference(self, inference: Inference) -> Segmenter:
@@ -207,9 +207,14 @@ class Segmenter:
         return self.vocabulary
 
     @torch.inference_mode()
-    def _embed(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        parts = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
-        return torch.cat([self.method.encode_text(self.tokenizer(part).to(self.device)) for part in parts])
+    def _embed(self, texts: Sequence[str]) -> tuple[Float[Tensor, "n d"], list[tuple[int, ...]]]:
+        """The embeddings of texts, and their token ids."""
+        embeddings, ids = [], []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            tokens = self.tokenizer(texts[start : start + _TEXTS_AT_ONCE])
+            embeddings.append(self.method.encode_text(tokens.to(self.device)))
+            ids += [tuple(row[known].tolist()) for row, known in zip(tokens.ids, tokens.mask, strict=True)]
+        return torch.cat(embeddings), ids
 
     def _segment_all(self, opened: Iterable[tuple[Image.Image, str] | PhotoError]) -> Iterator[Any]:
         opened = iter(opened)

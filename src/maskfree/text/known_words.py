@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from maskfree.text.tokenize import Tokenizer
@@ -50,7 +50,7 @@ def check_known(
 def check_distinct(
     phrases: Sequence[str],
     class_of: Sequence[int],
-    ids: Int[Tensor, "p l"],
+    tokens: Sequence[tuple[int, ...]],
     embeddings: Float[Tensor, "p d"],
     model: str,
 ) -> None:
@@ -59,7 +59,7 @@ def check_distinct(
     Args:
         phrases: The words, synonyms included.
         class_of: Index of the class of each; synonyms need not be told apart.
-        ids: Padded token ids of each word in a prompt.
+        tokens: Ids of the tokens of each word in a prompt.
         embeddings: Of each word, unit norm.
         model: Name of the model, for the message.
 
@@ -70,7 +70,7 @@ def check_distinct(
     classes = torch.tensor(class_of, device=gaps.device)
     close = ((gaps < ALIKE) & (classes[:, None] != classes)).triu(1).nonzero().tolist()
 
-    same = _equal_rows(ids, class_of)
+    same = _equal(tokens, class_of)
     same |= {(one, other) for one, other in close if gaps[one, other] < SAME}
     if same:
         first, second = (phrases[index] for index in min(same))
@@ -82,11 +82,11 @@ def check_distinct(
         log.warning("the model %s can hardly tell %s", model, _paired(phrases, close))
 
 
-def _equal_rows(ids: Int[Tensor, "p l"], class_of: Sequence[int]) -> set[tuple[int, int]]:
-    """Pairs of rows of different classes that are equal."""
+def _equal(tokens: Sequence[tuple[int, ...]], class_of: Sequence[int]) -> set[tuple[int, int]]:
+    """Pairs of words of different classes that have the same tokens."""
     places = defaultdict(list)
-    for index, row in enumerate(ids.tolist()):
-        places[tuple(row)].append(index)
+    for index, ids in enumerate(tokens):
+        places[ids].append(index)
     pairs = (pair for equal in places.values() for pair in combinations(equal, 2))
     return {(one, other) for one, other in pairs if class_of[one] != class_of[other]}
 
