@@ -31,7 +31,7 @@ def pausing(self: monitor.Monitor, step: int, *values: Any, **named: Any) -> Non
 def recipe() -> Recipe:
     """A run of six steps with one data worker in each process."""
     debug = vilseg_debug()
-    small = {"steps": 6, "batch_size": 8, "save_every": 50, "log_every": 1, "accelerator": "cpu"}
+    small = {"steps": 6, "batch_size": 8, "save_every": 50, "log_every": 2, "accelerator": "cpu"}
     return replace(debug, data=replace(debug.data, shapes=16, workers=1), train=replace(debug.train, **small))
 
 

@@ -96,9 +96,8 @@ def test_torchrun_stops_all_ranks_together(tmp_path):
     os.kill(int((tmp_path / "rank-1.pid").read_text()), signal.SIGTERM)
     time.sleep(0.2)
     (tmp_path / "go-2").touch()
-    wait_for(lambda: has_step(out, 4), process)
-    stopped_early = resume.load_state(out)[0]
-    assert 2 <= stopped_early <= 3
+    wait_for(lambda: has_step(out, 4), process)  # which is reported; the first stop was after any step
+    assert resume.load_state(out)[0] in (2, 3)
 
     send_to_group(process, signal.SIGTERM)
     time.sleep(0.2)
@@ -106,7 +105,7 @@ def test_torchrun_stops_all_ranks_together(tmp_path):
     began = time.monotonic()
     process.wait(timeout=60)
     assert time.monotonic() - began < 10
-    assert resume.load_state(out)[0] == 4
+    assert resume.load_state(out)[0] in (4, 5)
 
     (tmp_path / "go-6").touch()
     subprocess.run([sys.executable, *torchrun], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=240)
@@ -181,6 +180,20 @@ def test_a_run_killed_at_any_write_goes_on_as_if_nothing_had_been(tmp_path, snap
     for killed in kills[:: max(1, len(kills) // most)]:
         assert fit(recipe, killed, resume_run=(killed / "run.json").exists()) == 4, killed
         assert_same_result(killed, tmp_path / "whole")
+
+
+def test_a_damaged_state_is_named_and_the_one_before_goes_on(tmp_path):
+    recipe = small_recipe({"workers": 0}, steps=2, save_every=1)
+    assert fit(recipe, tmp_path / "whole") == 2
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    newest = tmp_path / "run" / "state" / "step-00000002"
+    tensors = newest / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf"{tensors} is damaged: .*without {newest} a run goes on from the state"):
+        fit(recipe, tmp_path / "run", resume_run=True)
+    shutil.rmtree(newest)
+    assert fit(recipe, tmp_path / "run", resume_run=True) == 2
+    assert_same_result(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.fixture

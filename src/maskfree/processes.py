@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch.distributed import ReduceOp, all_reduce, new_group
+from torch.distributed import ReduceOp, all_reduce, destroy_process_group, is_initialized, new_group
 
 from maskfree import run_dir
 from maskfree.devices import resolve
@@ -43,6 +44,13 @@ def launch(
     fabric = Fabric(accelerator=accelerator, devices=number, num_nodes=num_nodes, strategy=several, precision=precision)
     fabric.launch()
     return fabric
+
+
+@atexit.register
+def _part() -> None:
+    """Leave the other processes before Python ends: torch aborts where its threads outlive it."""
+    if is_initialized():
+        destroy_process_group()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from maskfree.files import read_json, replace_text
@@ -128,7 +129,7 @@ def load_state(out: Path) -> tuple[int, dict[str, torch.Tensor]] | None:
     """Read the newest state, if there is one: the steps done, and its tensors.
 
     Raises:
-        ValueError: it is of a later format.
+        ValueError: it is of a later format or damaged.
     """
     states = _states(out)
     if not states:
@@ -136,7 +137,13 @@ def load_state(out: Path) -> tuple[int, dict[str, torch.Tensor]] | None:
     state = read_json(states[-1] / "state.json")
     if state["format"] != _FORMAT:
         raise ValueError(f"{states[-1]} has format {state['format']}; this version reads {_FORMAT}")
-    return state["step"], load_file(states[-1] / "tensors.safetensors")
+    path = states[-1] / "tensors.safetensors"
+    try:
+        return state["step"], load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged: {error}; without {states[-1]} a run goes on from the state before"
+        ) from error
 
 
 def _states(out: Path) -> list[Path]:
