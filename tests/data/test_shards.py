@@ -1,15 +1,18 @@
 """Shards: what names them, what they may hold, and what becomes of what is broken."""
 
 import functools
+import gzip
 import http.server
 import json
 import re
 import threading
+from collections import Counter
 
 import pytest
 from shard_files import jpeg, pairs, write_tar
 
 import maskfree.data.shards as shards_module
+from maskfree.data.caption_pairs import read_pairs
 from maskfree.data.shards import find_shards, read_shards
 from shared_folder import SHARED
 
@@ -169,6 +172,38 @@ def test_a_file_beyond_the_bound_is_passed_over(tmp_path, monkeypatch):
     assert large.problem == "unreadable photo: it is over 2,000 bytes"
     assert wordy.problem.startswith("unreadable captions: the .txt file is over") and wordy.photo == b"x"
     assert (good.key, good.problem) == ("c", "")
+
+
+def hostile(path, kind, size):
+    """An archive whose second header is of KIND and says SIZE, before a whole sample."""
+    write_tar(path, [*pairs(["before"]), ("x.jpg", b"x"), *pairs(["later"])])
+    content = bytearray(path.read_bytes())
+    place = content.index(b"x.jpg\0")
+    content[place + 124 : place + 136], content[place + 156 : place + 157] = size, kind
+    check = sum(content[place : place + 148]) + 8 * 32 + sum(content[place + 156 : place + 512])
+    content[place + 148 : place + 156] = b"%06o\0 " % check
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("size", [b"77777777777\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-0000000001\0"])
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"S", b"5"])
+def test_sizes_that_no_file_has_end_nothing(tmp_path, kind, size):
+    shard = hostile(tmp_path / "a.tar", kind, size)
+    examples = list(read_shards([str(shard)]))
+    counts = Counter()
+    (pair, *_) = read_pairs(shard, counts)
+    assert (examples[0].key, examples[0].problem, pair.key) == ("before", "", "before")
+    assert any(example.problem for example in examples) or kind in b"5"
+
+
+def test_a_compressed_archive_is_trained_on_but_not_indexed(tmp_path):
+    """Where a photo lies in it cannot be said."""
+    shard = write_tar(tmp_path / "a.tar", pairs(["a"]))
+    shard.write_bytes(gzip.compress(shard.read_bytes()))
+    counts = Counter()
+    assert [example.key for example in read_shards([str(shard)])] == ["a"]
+    assert list(read_pairs(shard, counts)) == [] and counts["broken shard"] == 1
 
 
 @pytest.mark.real

@@ -9,7 +9,7 @@ import tarfile
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from maskfree.data.examples import (
     BROKEN_SHARD,
@@ -26,6 +26,7 @@ from maskfree.files import parse_json
 MAX_CAPTION_BYTES = 2**22  # a larger .json or .txt is no caption
 _MAX_BYTES = 2**28  # of a file in a shard
 _TIMEOUT_SECONDS = 60
+_MAX_READS_AT_END = 3
 _META = re.compile(r"__[^/]*__($|/)")  # what WebDataset keeps beside the samples
 
 
@@ -96,7 +97,7 @@ def _open(shard: str) -> contextlib.AbstractContextManager[IO[bytes]]:
 def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
     """The files of an archive in order, as WebDataset passes them on; of one that is too large None."""
     try:
-        with tarfile.open(fileobj=stream, mode="r|*") as archive:
+        with tarfile.open(fileobj=cast("IO[bytes]", _Ending(stream)), mode="r|*") as archive:
             for info in archive:
                 if info.isreg() and not _META.match(info.name):
                     content = archive.extractfile(info) if info.size <= _MAX_BYTES else None
@@ -104,6 +105,20 @@ def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterat
                 archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - it would remember all of them
     except Exception as error:  # tarfile and its decompressors raise nearly anything on damaged archives
         note(error)
+
+
+class _Ending:
+    """A stream that says when it has ended: tarfile would go on to read, as far as a header says."""
+
+    def __init__(self, stream: Any):
+        self._stream, self._reads_at_end = stream, 0
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._reads_at_end += not content
+        if self._reads_at_end > _MAX_READS_AT_END:
+            raise tarfile.ReadError("unexpected end of data")
+        return content
 
 
 def _example(shard: str, fields: Mapping[str, Any]) -> Example:

@@ -65,9 +65,9 @@ def _by_tarfile(path: Path, position: int) -> Iterator[Member]:
             with path.open("rb", buffering=0) as file:  # it stops at a damage as at the end
                 if os.pread(file.fileno(), BLOCK, archive.offset).strip(b"\0"):
                     raise tarfile.ReadError("what follows is no header")
-    except (OSError, tarfile.TarError):
+    except tarfile.TarError:
         raise
-    except Exception as error:  # sizes beyond all bounds, names that are no text
+    except Exception as error:  # places and sizes beyond all bounds, names that are no text
         raise tarfile.ReadError(f"what follows is no header: {error}") from error
 
 
@@ -120,9 +120,12 @@ def _size(header: bytes) -> int:
     if len(header) < BLOCK or header[257:262] != b"ustar":
         raise _Unusual
     try:
-        return int(header[124:136].strip(b" \0"), 8)
+        size = int(header[124:136].strip(b" \0"), 8)
     except ValueError as error:  # damage, or the binary form for 8 GiB and more
         raise _Unusual from error
+    if size < 0:
+        raise _Unusual
+    return size
 
 
 def _read_at_random(descriptor: int) -> None:
