@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfree.text.vocabulary import Vocabulary
+from maskfree.text.vocabulary import Vocabulary, _texts
 
 
 def test_both_ways_of_listing_mean_the_same():
@@ -64,3 +64,25 @@ def test_any_input_gives_classes_or_a_one_line_reason(words):
         assert len(str(error).splitlines()) == 1
     else:
         assert all(phrases) and list(owners) == sorted(owners)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (None, "the words are None"),
+        (7, "the words are a int"),
+        ({"cat": 1}, "the words are a dict"),
+        ({"cat"}, "the words are a set"),
+        (b"cat", "the words are a bytes"),
+        ([1], "the word 1 is no text"),
+        ([None], "the word None is no text"),
+        ([["cat", "kitten"]], r"the word \['cat', 'kitten'\] is no text: .*'cat/kitten'"),
+    ],
+)
+def test_what_is_no_list_of_texts(words, rule):
+    with pytest.raises(ValueError, match=rule):
+        _texts(words)
+
+
+def test_words_of_a_generator_are_words():
+    assert _texts(word for word in ("dog", "cat")) == ["dog", "cat"]

@@ -41,7 +41,7 @@ def read_configuration(name: str, weights: str | None, changes: Mapping[str, Val
     settings = {} if weights is None else _settings_of(kind, read_settings(weights))
     with _quiet():  # also of a default's remarks on token ids
         try:
-            return kind(**(settings | changes))
+            return kind(**{**settings, **changes})
         except Exception as error:  # it checks values in its own ways
             raise ValueError(f"transformers makes no {name} of these values: {reason(error)}") from error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
+from typing import Any
 
 MAX_CLASSES = 1000
 MAX_CHARACTERS = 100
@@ -22,13 +23,12 @@ class Vocabulary:
         """Read words as a user types them: a comma separates classes, a slash synonyms.
 
         Raises:
-            ValueError: no, too many, empty, repeated, too long or multi-line words.
+            ValueError: no, too many, empty, repeated, too long or multi-line words, or no texts at all.
 
         >>> Vocabulary.parse(["dog,grass", "sofa / couch"]).classes
         (('dog',), ('grass',), ('sofa', 'couch'))
         """
-        if isinstance(words, str):
-            words = [words]
+        words = _texts(words)
         for typed in words:
             if typed.splitlines() not in ([], [typed]):
                 raise ValueError(f"the word {typed[:MAX_CHARACTERS]!r} has a newline: a word is one line")
@@ -70,6 +70,22 @@ class Vocabulary:
             if sought in (synonym.casefold() for synonym in synonyms):
                 return index
         raise ValueError(f"the word {word!r} is not among the classes {', '.join(self.names)}")
+
+
+def _texts(words: Any) -> list[str]:
+    """WORDS as a list, or ValueError where they are no texts in an order."""
+    if isinstance(words, str):
+        return [words]
+    if words is None or isinstance(words, bytes | Mapping | Set) or not isinstance(words, Iterable):
+        kind = "None" if words is None else f"a {type(words).__name__}"
+        raise ValueError(f"the words are {kind}: give a list of texts, as ['cat', 'sofa/couch']")
+    listed = list(islice(words, MAX_CLASSES + 1))
+    for word in listed:
+        if not isinstance(word, str):
+            raise ValueError(
+                f"the word {repr(word)[:MAX_CHARACTERS]} is no text: give 'cat', and synonyms in one text, 'cat/kitten'"
+            )
+    return listed
 
 
 def _clean(word: str, typed: str) -> str:
