@@ -1,0 +1,177 @@
+"""Every option of every command that takes a file or a folder, and what it is given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from unittest import mock
+
+from maskfree.cli import COMMANDS, NESTED
+
+# What a command is called with beside the hostile path, {}; {out} is a folder of the case's own, {photo} a good photo.
+OPTIONS: dict[str, str] = {
+    "segment photos": "segment {} --words sky --out {out}",
+    "segment model": "segment {photo} --words sky --model {} --out {out}",
+    "track clip": "track {} --words sky --out {out}",
+    "track first": "track {photo} --first {} --out {out}",
+    "track model": "track {photo} --words sky --model {} --out {out}",
+    "retrieve photos": "retrieve sky {} --out {out}",
+    "retrieve model": "retrieve sky {photo} --model {} --out {out}",
+    "retrieve search.segments": "retrieve sky {photo} --segments {} --out {out}",
+    "prepare entities shards": "prepare entities {} --out {out} --workers 1",
+    "prepare entities choice.entities": "prepare entities {hostile}/outside.tar --entities {} --out {out} --workers 1",
+    "prepare segments photos": "prepare segments {} --out {out} --workers 1 --kind slic",
+    "prepare segments config.detector": "prepare segments {photo} --out {out} --detector dexined:{} --workers 1",
+    "prepare teacher photos": "prepare teacher {} --out {out}",
+    "prepare teacher model": "prepare teacher {photo} --model {} --out {out}",
+    "prepare prototypes teacher": "prepare prototypes {} --words sky --out {out}/p.safetensors",
+    "prepare prototypes model": "prepare prototypes {photo} --words sky --model {} --out {out}/p.safetensors",
+    "train recipe.init": "train vilseg_debug --init {} --out {out}",
+    "train recipe.data.shards": "train vilseg_debug --data.shapes 0 --data.shards {} --out {out}",
+    "train recipe.data.images": "train vilseg_debug --data.shapes 0 --data.images {} --method.tokenizer {} --out {out}",
+    "train recipe.data.index": "train ovsegmentor_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
+    " --data.index {} --method.tokenizer {pocket} --out {out}",
+    "train recipe.method.tokenizer": "train vilseg_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
+    " --method.tokenizer {} --out {out}",
+    "train recipe.method.image.weights": "train vilseg_debug --method.image.weights {} --out {out}",
+    "train recipe.method.text.weights": "train vilseg_debug --method.text.weights {} --out {out}",
+    "train recipe.method.weights": "",
+    "train recipe.method.entities": "train ovsegmentor_debug --method.entities {} --out {out}",
+    "train recipe.method.segments": "train clips4_debug --method.segments {} --out {out}",
+    "train recipe.method.teacher": "train clips4_debug --method.teacher {} --out {out}",
+    "train recipe.method.prototypes": "train clips4_debug --method.prototypes {} --out {out}",
+    "train recipe.method.image.stem.weights": "",
+    "train recipe.method.words.tags": "train vilseg_pocket --method.words.tags {} --data.shards {hostile}/outside.tar"
+    " --method.image.weights {} --method.text.weights {} --out {out}",
+    "train out": "train vilseg_debug --out {} --resume",
+    "self-train data": "self-train voc20 --data {} --out {out}",
+    "self-train photos": "self-train --photos {} --words sky --out {out}",
+    "self-train model": "self-train --photos {photos} --words sky --model {} --out {out}",
+    "self-train settings.weights": "self-train --photos {photos} --words sky --weights {} --out {out}",
+    "distill photos": "distill {} --words sky --out {out}",
+    "distill model": "distill {photos} --words sky --model {} --out {out}",
+    "distill settings.weights": "distill {photos} --words sky --weights {} --out {out}",
+    "distill settings.segments.detector": "distill {photos} --words sky --segments.detector dexined:{} --out {out}",
+    "evaluate data": "evaluate voc20 folder coco-mini-80 --data {} --results {out}",
+    "evaluate model": "evaluate folder --data {photos} --model {} --results {out}",
+    "probe data": "probe camvid --data {} --by knn --results {out}",
+    "probe model": "probe camvid --data {photos} --by knn --model {} --results {out}",
+    "evaluate-tracking davis": "evaluate-tracking {} --results {out}",
+    "evaluate-tracking model": "evaluate-tracking {photos} --model {} --results {out}",
+    "evaluate-segments folder": "evaluate-segments {} --results {out}",
+    "evaluate-segments config.detector": "evaluate-segments {photos} --detector dexined:{} --results {out}",
+    "compare files": "compare {} --out {out}",
+    "convert file": "convert clip {} {out} --tokenizer {pocket}",
+    "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
+    "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",
+}
+# Options whose text is no path that is read. A new option of text must come here or above.
+NO_FILES = {
+    *("words", "background", "templates", "device", "word", "benchmarks", "benchmark", "protocol", "sweep", "names"),
+    *("sequences", "recipe", "study", "what", "kind", "prompt", "known", "leave_out", "name", "init_names", "rates"),
+    *("init_without", "frozen", "accelerator", "devices", "family", "refine", "last_block", "animate", "only"),
+}
+WRITTEN = {"out", "results", "root", "data (reproduce)"}  # folders that are made, or that are only looked at
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of the command line."""
+
+    name: str
+    arguments: list[str]
+
+
+def cases(hostile: dict[str, Path], work: Path) -> Iterator[Case]:
+    """Every file and folder for every option."""
+    from PIL import Image
+
+    from maskfree.bundled import model_folder
+
+    (work / "photos").mkdir()
+    Image.new("RGB", (32, 24), (90, 120, 200)).save(work / "photos" / "sky.png")
+    places = {
+        "photos": str(work / "photos"),
+        "photo": str(work / "photos" / "sky.png"),
+        "pocket": str(model_folder("pocket")),
+        "hostile": str(next(iter(hostile.values())).parent),
+    }
+    for option, template in OPTIONS.items():
+        for name, path in hostile.items():
+            if not template or (_takes_folders(option) and not path.is_dir()):
+                continue
+            out = work / "out" / option.replace(" ", "_") / name
+            words = [word.format(path, out=out, **places) for word in template.split()]
+            yield Case(f"{option}: {name}", words)
+
+
+def _takes_folders(option: str) -> bool:
+    """Models are folders: a few files suffice, and loading them takes the longest."""
+    return option.endswith((" model", "weights", "settings.weights", "init"))
+
+
+class _Found(Exception):  # noqa: N818 - no error
+    pass
+
+
+def text_options() -> dict[str, set[str]]:
+    """All options that are a text or a path, by command: the dotted names of the parameters."""
+    found = {}
+    for name, command in COMMANDS.items():
+        if name not in NESTED:
+            found[name] = set(_texts_of(command))
+    for name, first in (
+        *(("prepare", what) for what in ("entities", "segments", "teacher", "prototypes")),
+        *(("train", recipe) for recipe in ("vilseg_pocket", "ovsegmentor_debug", "clips4_debug")),
+        ("self-train", ""),
+        ("distill", ""),
+    ):
+        key = f"{name} {first}" if name == "prepare" else name
+        found.setdefault(key, set()).update(_texts_of(*_target(name, first)))
+    return found
+
+
+def _target(name: str, first: str) -> tuple[Callable[..., Any], Any]:
+    """What tyro would be given to parse the options of a command, with its default."""
+    caught: list[tuple[Any, Any]] = []
+
+    def catch(target: Any, **named: Any) -> None:
+        caught.append((target, named.get("default")))
+        raise _Found
+
+    with mock.patch("tyro.cli", catch):
+        try:
+            NESTED[name]([first] if first else [])
+        except _Found:
+            return caught[0]
+    raise AssertionError(f"{name} {first} has no options")
+
+
+def _texts_of(target: Any, default: Any = None, start: str = "") -> Iterator[str]:
+    if is_dataclass(target):
+        hints = get_type_hints(target if isinstance(target, type) else type(target), include_extras=True)
+        names = [field.name for field in fields(target)]
+    else:
+        hints = get_type_hints(target, include_extras=True)
+        names = list(inspect.signature(target).parameters)
+    for name in names:
+        value = getattr(default, name, None) if default is not None else None
+        inner = type(value) if is_dataclass(value) else next(filter(is_dataclass, _types(hints[name])), None)
+        if inner is not None:
+            yield from _texts_of(inner, value, f"{start}{name}.")
+        elif {str, Path} & set(_types(hints[name])):
+            yield start + name
+
+
+def _types(kind: Any) -> Iterator[Any]:
+    if get_origin(kind) is Literal:
+        return
+    inner = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+    if inner and not (get_origin(kind) is dict):
+        for choice in inner:
+            yield from _types(choice)
+    else:
+        yield kind

@@ -1,0 +1,48 @@
+"""Run in a process of its own: the command line on every hostile file, one JSON line for each case."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import hostile_cases
+import hostile_files
+from maskfree.cli import main
+
+MOST_ADDRESSES = 12 * 2**30  # so that a fault does not take the machine down; what is asserted is the memory in use
+
+
+def run(arguments: list[str]) -> tuple[int, str]:
+    """The exit status and standard error of a command; a traceback is what the interpreter would print."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0), errors.getvalue()
+    except BaseException as error:
+        return 1, f"{errors.getvalue()}Traceback: {type(error).__name__}: {str(error)[:300]}"
+    return 0, errors.getvalue()
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
+    marker = root / "marker"
+    hostile = hostile_files.make(root / "hostile", marker)
+    work = root / "work"
+    work.mkdir()
+    os.chdir(work)
+    for case in hostile_cases.cases(hostile, work):
+        started = time.monotonic()
+        status, error = run(case.arguments)
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        record = {"case": case.name, "status": status, "error": error, "megabytes": used, "marker": marker.exists()}
+        print(json.dumps(record | {"seconds": round(time.monotonic() - started, 2)}), flush=True)  # noqa: T201
+        marker.unlink(missing_ok=True)
