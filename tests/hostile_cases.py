@@ -13,12 +13,12 @@ from maskfree.cli import COMMANDS, NESTED
 
 # What a command is called with beside the hostile path, {}; {out} is a folder of the case's own, {photo} a good photo.
 OPTIONS: dict[str, str] = {
-    "segment photos": "segment {} --words sky --out {out}",
+    "segment photos": "segment {} --words sky --templates photo --out {out}",
     "segment model": "segment {photo} --words sky --model {} --out {out}",
     "track clip": "track {} --words sky --out {out}",
     "track first": "track {photo} --first {} --out {out}",
     "track model": "track {photo} --words sky --model {} --out {out}",
-    "retrieve photos": "retrieve sky {} --out {out}",
+    "retrieve photos": "retrieve sky {} --templates photo --out {out}",
     "retrieve model": "retrieve sky {photo} --model {} --out {out}",
     "retrieve search.segments": "retrieve sky {photo} --segments {} --out {out}",
     "prepare entities shards": "prepare entities {} --out {out} --workers 1",
@@ -29,23 +29,23 @@ OPTIONS: dict[str, str] = {
     "prepare teacher model": "prepare teacher {photo} --model {} --out {out}",
     "prepare prototypes teacher": "prepare prototypes {} --words sky --out {out}/p.safetensors",
     "prepare prototypes model": "prepare prototypes {photo} --words sky --model {} --out {out}/p.safetensors",
-    "train recipe.init": "train vilseg_debug --init {} --out {out}",
+    "train recipe.init": "train vilseg_debug --init {} --data.shapes 12 --out {out}",
     "train recipe.data.shards": "train vilseg_debug --data.shapes 0 --data.shards {} --out {out}",
     "train recipe.data.images": "train vilseg_debug --data.shapes 0 --data.images {} --method.tokenizer {} --out {out}",
     "train recipe.data.index": "train ovsegmentor_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
     " --data.index {} --method.tokenizer {pocket} --out {out}",
     "train recipe.method.tokenizer": "train vilseg_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
     " --method.tokenizer {} --out {out}",
-    "train recipe.method.image.weights": "train vilseg_debug --method.image.weights {} --out {out}",
-    "train recipe.method.text.weights": "train vilseg_debug --method.text.weights {} --out {out}",
+    "train recipe.method.image.weights": "train vilseg_debug --method.image.weights {} --data.shapes 12 --out {out}",
+    "train recipe.method.text.weights": "train vilseg_debug --method.text.weights {} --data.shapes 12 --out {out}",
     "train recipe.method.weights": "",
-    "train recipe.method.entities": "train ovsegmentor_debug --method.entities {} --out {out}",
-    "train recipe.method.segments": "train clips4_debug --method.segments {} --out {out}",
-    "train recipe.method.teacher": "train clips4_debug --method.teacher {} --out {out}",
-    "train recipe.method.prototypes": "train clips4_debug --method.prototypes {} --out {out}",
+    "train recipe.method.entities": "train ovsegmentor_debug --method.entities {} --data.shapes 12 --out {out}",
+    "train recipe.method.segments": "train clips4_debug --method.segments {} --data.shapes 12 --out {out}",
+    "train recipe.method.teacher": "train clips4_debug --method.teacher {} --data.shapes 12 --out {out}",
+    "train recipe.method.prototypes": "train clips4_debug --method.prototypes {} --data.shapes 12 --out {out}",
     "train recipe.method.image.stem.weights": "",
     "train recipe.method.words.tags": "train vilseg_pocket --method.words.tags {} --data.shards {hostile}/outside.tar"
-    " --method.image.weights {} --method.text.weights {} --out {out}",
+    " --method.image.weights {} --method.text.weights {} --data.shapes 12 --out {out}",
     "train out": "train vilseg_debug --out {} --resume",
     "self-train data": "self-train voc20 --data {} --out {out}",
     "self-train photos": "self-train --photos {} --words sky --out {out}",
@@ -67,6 +67,29 @@ OPTIONS: dict[str, str] = {
     "convert file": "convert clip {} {out} --tokenizer {pocket}",
     "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
     "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",
+}
+# Files of every sort are given to every option, and all of its own sort to each; models are folders.
+ALWAYS = ("pickle.pkl", "saved.pt", "objects.npy", "nested.json", "bytes.txt", "empty", "everything", "loop")
+PICTURES = {".png", ".jpg", ".tif", ".gif", ".svg", ".mp4"}
+TENSORS = {".pt", ".pth", ".bin", ".safetensors"}
+TEXTS = {".json", ".txt", ".yaml", ".npy", ".npz", ".mat", ".parquet"}
+ARCHIVES = {".tar", ".zip"}
+SORTS: dict[str, set[str]] = {
+    "photos": PICTURES,
+    "clip": PICTURES,
+    "first": PICTURES,
+    "search.segments": PICTURES,
+    "shards": ARCHIVES,
+    "recipe.data.shards": ARCHIVES,
+    "file": TENSORS,
+    "file (ovsegmentor)": TENSORS,
+    "config.detector": TENSORS,
+    "recipe.method.prototypes": TENSORS,
+    "choice.entities": TEXTS,
+    "recipe.method.entities": TEXTS,
+    "recipe.method.words.tags": TEXTS,
+    "files": TEXTS,
+    "tokenizer": TEXTS,
 }
 # Options whose text is no path that is read. A new option of text must come here or above.
 NO_FILES = {
@@ -101,16 +124,21 @@ def cases(hostile: dict[str, Path], work: Path) -> Iterator[Case]:
     }
     for option, template in OPTIONS.items():
         for name, path in hostile.items():
-            if not template or (_takes_folders(option) and not path.is_dir()):
+            if not template or not _given(option, name, path):
                 continue
             out = work / "out" / option.replace(" ", "_") / name
             words = [word.format(path, out=out, **places) for word in template.split()]
             yield Case(f"{option}: {name}", words)
 
 
-def _takes_folders(option: str) -> bool:
-    """Models are folders: a few files suffice, and loading them takes the longest."""
-    return option.endswith((" model", "weights", "settings.weights", "init"))
+def _given(option: str, name: str, path: Path) -> bool:
+    """Say whether a file is one of those for an option."""
+    if name in ALWAYS:
+        return True
+    short = option.partition(" ")[2].removeprefix("entities ").removeprefix("segments ").removeprefix("teacher ")
+    if path.is_dir():
+        return short in ("model", "settings.weights", "data", "davis", "folder", "out") or "weights" in short
+    return path.suffix in SORTS.get(short, set())
 
 
 class _Found(Exception):  # noqa: N818 - no error
@@ -170,7 +198,7 @@ def _types(kind: Any) -> Iterator[Any]:
     if get_origin(kind) is Literal:
         return
     inner = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
-    if inner and not (get_origin(kind) is dict):
+    if inner and get_origin(kind) is not dict:
         for choice in inner:
             yield from _types(choice)
     else:

@@ -54,6 +54,8 @@ def read_settings(weights: str) -> dict[str, Any]:
         ValueError: It is damaged, or a size in it is larger than any that is needed.
     """
     path = Path(weights) / "config.json"
+    if Path(weights).is_file():
+        raise FileNotFoundError(f"no readable weights in {weights!r}: it is a file, and a folder is expected")
     if Path(weights).is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"no readable weights in the folder {weights!r}: it has no config.json")

@@ -17,6 +17,7 @@ from maskfree.types import Tokens
 MAX_BYTES = 2**26
 """The largest tokenizer.json that is read; SigLIP 2's, of 256,000 words, has half of it."""
 _MAX_GROWTH = 64  # of a text by the replacements of a normalizer, one after the other
+_WORD_LISTS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 _CLASSES = ("CLIPTokenizer", "BertTokenizer", "GemmaTokenizer", "PreTrainedTokenizer", "Siglip2Tokenizer")
 _MASK_NAMES = ("[MASK]", "<mask>")
@@ -45,6 +46,8 @@ class Tokenizer:
         path = Path(source) / "tokenizer.json"
         if path.is_file():
             return cls(_read(path), max_length)
+        if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _WORD_LISTS):
+            raise FileNotFoundError(f"no tokenizer in {source!r}: it has none of {', '.join(_WORD_LISTS)}")
         with reading(source) as local:
             try:
                 _check_companions(Path(source))
