@@ -31,13 +31,12 @@ PICTURES = (".webp", ".gif")
 VIDEO = ".mp4"
 MAX_PICTURES = 1000  # in an animated picture, which Pillow holds in memory as a whole; a video has no such limit
 _PICTURE_PX = 640  # longer side of an animated picture, at most
-# Of FFmpeg's readers those of videos: others draw texts and vectors. Lists are among them to be told what they are.
+# Of FFmpeg's readers those of videos: others draw texts, or follow a list to other files.
 _OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "apng,asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,"
-    "mpegts,mpegvideo,mjpeg,mxf,nut,ogg,webp_pipe,yuv4mpegpipe,mp3,flac,wav,aac,hls,concat,dash,sdp,imf",
+    "mpegts,mpegvideo,mjpeg,mxf,nut,ogg,webp_pipe,yuv4mpegpipe,mp3,flac,wav,aac",
 }
-_LISTS = ("hls", "concat", "dash", "sdp", "imf")  # formats that name other files, which are then read
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +183,6 @@ def _opened(source: Path) -> Iterator[tuple[Any, Any]]:
 
     try:
         with av.open(f"file:{source}", options=_OPTIONS) as container:
-            if container.format.name in _LISTS:
-                raise ValueError(f"{source} is a list of other files: give a video")
             films = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
             if not films:
                 cover = " but the picture of a cover" if container.streams.video else ""
