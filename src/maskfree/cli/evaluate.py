@@ -119,7 +119,9 @@ def evaluate(
     """
     from maskfree.data import benchmarks as known
 
-    # What is wrong in the arguments or the folders is said before torch is imported and a model loaded.
+    # What is missing or wrong is said before torch is imported and a model loaded.
+    if sweep or output.chart:
+        need("a chart", "evaluate", modules=("matplotlib",))
     if not benchmarks:
         raise ValueError(f"no benchmark was given: choose from {', '.join(known.BENCHMARKS)}")
     thresholds = _thresholds(sweep) if sweep else ()

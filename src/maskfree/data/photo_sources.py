@@ -11,6 +11,7 @@ from pathlib import Path
 from maskfree.data.examples import PHOTO_SUFFIXES, Example
 from maskfree.data.images import find_photos, read_photos
 from maskfree.data.shards import find_shards, read_shards
+from maskfree.extras import need
 
 _SHARD = ".tar"
 _MAX_STEM_BYTES = 224  # file systems take 255 for a name; suffixes and names of temporary files need some
@@ -44,9 +45,10 @@ def read_sources(sources: Sequence[str]) -> Iterator[Example]:
 
     Raises:
         FileNotFoundError: a source does not exist or holds no photo.
-        ValueError: folders and shards are mixed, or there is no source.
+        ValueError: folders and shards are mixed, there is no source, or what reads shards is not installed.
     """
     if are_shards(sources):
+        need("reading shards", "train", modules=("webdataset",))
         return map(_without_captions, read_shards(find_shards(sources)))
     return read_photos(find_photos(sources), sources)
 

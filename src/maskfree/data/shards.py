@@ -8,6 +8,7 @@ import re
 import tarfile
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,6 +22,7 @@ from maskfree.data.examples import (
     UNREADABLE_PHOTO,
     Example,
 )
+from maskfree.extras import need
 from maskfree.files import parse_json
 
 MAX_CAPTION_BYTES = 2**22  # a larger .json or .txt is no caption
@@ -35,13 +37,12 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: a pattern matches no file.
-        ValueError: a shard is empty, or a URL has another scheme (WebDataset's `pipe:` would run a shell command).
+        ValueError: a shard is empty, a URL has another scheme (WebDataset's `pipe:` would run a shell command), or
+            what expands braces is not installed.
     """
-    from braceexpand import braceexpand  # comes with webdataset
-
     shards: list[str] = []
     for pattern in patterns:
-        for name in braceexpand(pattern):
+        for name in _without_braces(pattern):
             scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", name)
             if scheme is None:
                 shards.extend(_local_shards(name))
@@ -52,6 +53,17 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
             else:
                 raise ValueError(f"shard {name!r}: {scheme[1]}: is not allowed; give a path or a http(s) URL")
     return tuple(shards)
+
+
+def _without_braces(pattern: str) -> Iterable[str]:
+    """Expand the braces of a pattern."""
+    if "{" not in pattern:
+        return [pattern]
+    if find_spec("braceexpand") is None:  # it comes with webdataset
+        need(f"the list of shards {pattern!r}", "train", modules=("webdataset",))
+    from braceexpand import braceexpand
+
+    return braceexpand(pattern)
 
 
 def _local_shards(name: str) -> list[str]:
