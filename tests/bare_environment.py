@@ -20,7 +20,19 @@ from typing import Any
 
 HIDDEN = {
     *("lightning_fabric", "webdataset", "tensorboard", "scipy", "pycocotools", "matplotlib", "textblob", "lemminflect"),
-    *("pyarrow", "braceexpand", "higra", "skimage", "av", "faiss", "timm", "open_clip", "kornia", "pydensecrf"),
+    *(
+        "pyarrow",
+        "braceexpand",
+        "higra",
+        "skimage",
+        "av",
+        "faiss",
+        "timm",
+        "open_clip",
+        "pillow_heif",
+        "kornia",
+        "pydensecrf",
+    ),
 }
 DAVIS = "480p/one"
 GOOD: list[tuple[str, ...]] = [

@@ -10,6 +10,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "entities": ("textblob", "lemminflect", "pyarrow", "braceexpand"),
     "regions": ("higra", "skimage", "scipy"),
     "video": ("av",),
+    "heic": ("pillow_heif",),
     "search": ("faiss",),
     "zoo": ("timm", "open_clip"),
 }
