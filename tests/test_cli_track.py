@@ -87,7 +87,7 @@ def test_only_so_many_frames(run, frames: Path, mask: Path, tmp_path: Path, tiny
         (["frames", "--first", "small.png"], "the first mask is 5x4, the frame 0 80x64"),
         (["frames", "--first", "mask.png", "--out", "mask.png"], "--out is a folder"),
         (["frames", "--first", "mask.png", "--frames", "-1"], "must not be negative"),
-        (["frames", "--first", "mask.png", "--radius", "-1"], "radius -1"),
+        (["frames", "--first", "mask.png", "--radius", "-1"], "radius is -1"),
         (["absent.mp4", "--words", "dog"], "there is no video or folder absent.mp4"),
         (["nothing", "--words", "dog"], "the folder nothing holds no photo"),
         (["frames", "--words", "dog", "--background", "sky"], "background"),

@@ -89,7 +89,7 @@ def test_labels_of_other_words_or_settings_are_refused(tmp_path, teacher, photos
     with pytest.raises(ValueError, match="another photos"):
         pseudo_label(teacher, links[:2], tmp_path / "labels")
     (tmp_path / "labels.json").write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="is no JSON"):
         pseudo_label(teacher, links, tmp_path / "labels")
 
 

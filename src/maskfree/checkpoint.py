@@ -29,8 +29,8 @@ from maskfree.text.tokenize import MAX_BYTES, Tokenizer
 from maskfree.unfinished import remove_leftovers, replace_folder, unfinished_folder, whole, writing
 
 FORMAT = 1
-_WEIGHTS, _RUN, _TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"
-_MOST_BYTES = {_WEIGHTS: 2**33, _RUN: 2**24, _TOKENIZER: MAX_BYTES}
+_WEIGHTS, _RUN, TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"
+_MOST_BYTES = {_WEIGHTS: 2**33, _RUN: 2**24, TOKENIZER: MAX_BYTES}
 _MOST_TEMPLATES, _MOST_CHARACTERS = 1000, 1000
 _SCALE = "::scale"  # an int8 tensor NAME has the scales of its rows beside it as NAME::scale
 _INT8_FROM_ELEMENTS = 4096
@@ -96,7 +96,7 @@ def save(
     remove_leftovers(folder.parent)
     with writing(folder), unfinished_folder(folder.parent) as unfinished:
         (unfinished / _RUN).write_text(text + "\n", encoding="utf-8")
-        tokenizer.save(unfinished / _TOKENIZER)
+        tokenizer.save(unfinished / TOKENIZER)
         save_file(_pack(method.state_dict(), storage), unfinished / _WEIGHTS)
         usual = (unfinished / _RUN).stat().st_mode & 0o666  # safetensors makes its file private
         (unfinished / _WEIGHTS).chmod(usual)
@@ -125,12 +125,12 @@ def load(
     if run["method"] not in configs:
         raise ValueError(f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}")
     config = _read_config(configs[run["method"]], run["config"], folder / _RUN)
-    tokenizer = Tokenizer.from_file(folder / _TOKENIZER)
+    tokenizer = Tokenizer.from_file(folder / TOKENIZER)
     _check_size(config, folder)
     try:
         config.check_tokenizer(tokenizer.vocabulary_size, tokenizer.max_length)
     except ValueError as error:
-        raise ValueError(f"{folder / _TOKENIZER} does not fit {_RUN}: {error}") from error
+        raise ValueError(f"{folder / TOKENIZER} does not fit {_RUN}: {error}") from error
 
     with _NoRandomFill():
         method = config.build()

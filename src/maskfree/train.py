@@ -65,7 +65,7 @@ def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], re
         fabric.barrier()
         index = str(out / "data" / shapes.INDEX) if data.index else ""
         data = replace(data, shapes=0, shards=(str(out / "data"),), index=index)
-    tokenizer = Tokenizer.from_source(_tokenizer_source(recipe, start, out))
+    tokenizer = _tokenizer(recipe, start, out)
     step, tensors = resume.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
     torch.manual_seed(seed_of(config.seed, "weights"))
@@ -119,10 +119,11 @@ class _Start:
         return cls(model_folder(init), None)
 
 
-def _tokenizer_source(recipe: Recipe, start: _Start | None, out: Path) -> str:
+def _tokenizer(recipe: Recipe, start: _Start | None, out: Path) -> Tokenizer:
+    """The run's tokenizer; that of a checkpoint keeps its longest text, which the text encoder goes by."""
     if start is not None:
-        return str(start.model)
-    return str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
+        return Tokenizer.from_file(start.model / checkpoint.TOKENIZER)
+    return Tokenizer.from_source(str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source())
 
 
 def _built(recipe: Recipe, start: _Start | None) -> Method:
