@@ -31,9 +31,11 @@ HIDDEN = {
         "open_clip",
         "pillow_heif",
         "kornia",
+        "sklearn",
         "pydensecrf",
     ),
 }
+"""The extras, what else commands ask for, and what cannot be imported without these."""
 DAVIS = "480p/one"
 GOOD: list[tuple[str, ...]] = [
     ("segment", "photos/a.png", "--words", "sky", "tree"),
