@@ -1,4 +1,7 @@
-"""Run in a process of its own: the command line on every hostile file, one JSON line for each case."""
+"""Run in a process of its own: the command line on every hostile file, one JSON line for each case.
+
+After the folder to work in may come parts of the names of the cases that are wanted.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,8 @@ if __name__ == "__main__":
     results = (root / "results.jsonl").open("w", buffering=1)
     hub.load = functools.cache(hub.load)  # the good model is read once; what fails is not kept
     for case in hostile_cases.cases(hostile, work):
+        if len(sys.argv) > 2 and not any(part in case.name for part in sys.argv[2:]):
+            continue
         started = time.monotonic()
         status, error = run(case.arguments)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
