@@ -288,6 +288,16 @@ def test_programs_are_refused_and_not_run(tmp_path: Path, action: Callable[..., 
     assert not done.exists()
 
 
+def test_of_numpy_only_what_numbers_need_is_read(tmp_path: Path):
+    file = tmp_path / "file.pth"
+    numbers = {"iou": np.float64(0.5), "classes": np.arange(3)}
+    torch.save({"model": {"a": torch.rand(2)}, "numbers": numbers}, file)
+    assert read_released(file).keys() == {"a"}
+    torch.save({"model": {}, "config": Harmful(np.fromfile, str(file))}, file)
+    with pytest.raises(ValueError, match=r"numpy\S*fromfile, for which a released checkpoint has no use"):
+        read_released(file)
+
+
 def test_damaged_and_foreign_files(tmp_path: Path, write):
     whole = write({"a": torch.rand(50, 40)}).read_bytes()
     bad = {

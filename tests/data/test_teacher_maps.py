@@ -53,7 +53,7 @@ def test_damaged_maps_are_named(tmp_path, content):
     path = maps.path("k")
     path.write_bytes(path.read_bytes()[:-9] if content == "cut" else content)
     for read in (lambda: maps.of("k"), lambda: list(maps.all())):
-        with pytest.raises(ValueError, match=r"k\.safetensors is damaged") as caught:
+        with pytest.raises(ValueError, match=r"k\.safetensors is .*damaged") as caught:
             read()
         assert "\n" not in str(caught.value)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from maskfree.files import replace_bytes
+from maskfree.tensor_files import open_safetensors
 
 _TENSORS = ("phrases", "known", "pool")
 
@@ -51,10 +51,10 @@ class Prototypes:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: `maskfree prepare prototypes` makes it")
         try:
-            with safe_open(path, "pt") as file:
+            with open_safetensors(path) as file:
                 names = tuple(json.loads(file.metadata()["names"]))
                 return cls(names, *(file.get_tensor(name) for name in _TENSORS))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no prototypes: {error}") from error
 
     def unknown(self, count: int, seed: int) -> Float[Tensor, "u d"]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from maskfree.data.photo_sources import file_stem
 from maskfree.files import escape, replace_bytes
+from maskfree.tensor_files import read_safetensors
 
 RECORD = "teacher.json"
 _NAME = "embeddings"
@@ -74,10 +74,7 @@ class TeacherMaps:
 
 
 def _read(path: Path) -> Float[Tensor, "d hp wp"]:
-    try:
-        embeddings = load_file(path).get(_NAME)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    embeddings = read_safetensors(path).get(_NAME)
     if embeddings is None or embeddings.dim() != 3 or not embeddings.numel():
         raise ValueError(f"{path} holds no teacher's map: a tensor {_NAME!r} of rows, columns and channels")
     return embeddings.movedim(-1, 0)

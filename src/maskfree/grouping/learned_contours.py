@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import nn
 
+from maskfree.tensor_files import read_state
+
 _BGR_MEAN = (103.939, 116.779, 123.68)  # of the photos that the published weights were trained on
 _LEAST_PX = 32  # the network halves a photo four times
 _SMOOTHING = 2.0  # pixels: curvature tells the direction of what is a few pixels wide
@@ -64,12 +66,10 @@ def _network(weights: str) -> nn.Module:
         from kornia.models.dexined import DexiNed
     except ImportError as error:
         raise ValueError("the detector dexined needs kornia: pip install kornia") from error
-    from safetensors.torch import load_file
 
     network = DexiNed(pretrained=False).eval()
     try:
-        safe = path.suffix == ".safetensors"
-        network.load_state_dict(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # unpicklers of damaged files raise nearly anything
+        network.load_state_dict(read_state(path))
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{weights!r} does not hold the weights of kornia's DexiNed") from error
     return network
