@@ -50,7 +50,7 @@ def test_bad_input_gives_one_line_and_no_run(tmp_path, monkeypatch, capsys, argu
 @pytest.mark.parametrize(
     ("option", "line"),
     [
-        (("--keep", 0), "keep is 0.0: it is a share in (0, 1]"),
+        (("--keep", 0), "keep is 0.0, must be in (0, 1]"),
         (("--balance", 2), "balance is 2.0, must be in [0, 1]"),
         (("--model", "no such model"), "the model 'no such model' is unknown"),
     ],

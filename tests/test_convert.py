@@ -8,7 +8,7 @@ import os
 import sys
 import typing
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -231,6 +231,11 @@ class Shown(Method):
         return self.method.stride_px
 
 
+def token_of_each(texts: Sequence[str]) -> Tokens:
+    """A token of its own for each text: the first is 1."""
+    return Tokens(torch.arange(1, len(texts) + 1)[:, None], torch.ones(len(texts), 1, dtype=torch.bool))
+
+
 @HERE
 @pytest.mark.parametrize("number", [0, 1])
 @torch.no_grad()
@@ -239,7 +244,8 @@ def test_whole_inference_equals_the_released_code(number: int, converted):
     name, height, width, num_classes = case["name"], case["H"], case["W"], case["K"]
     image = {"patch_px": 8, "side_px": 48}
     segmenter = converted(filled_up(weights("ovsegmentor_slide"), image=image))
-    words = [f"word {i}" for i in range(num_classes)]
+    words = [f"word {i}" for i in range(num_classes)]  # their embeddings are the fixture's
+    segmenter = replace(segmenter, tokenizer=token_of_each)
     rule = f"threshold:{case['bg_thresh']}" if case["with_bg"] else "none"
     segmenter = replace(
         segmenter.with_words(words, rule),

@@ -346,7 +346,6 @@ def test_neighbours_and_the_whole_photo_speak_for_each_patch(segmenter: Segmente
         {"presence_most": -0.1},
         {"logit_scale": -1.0},
         {"top_classes": 0},
-        {"refine": "sharp"},
         {"refine": "pamr", "score": "softmax"},
     ],
 )

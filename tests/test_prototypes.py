@@ -86,7 +86,7 @@ def test_fewer_segments_than_a_prototype_is_the_mean_of(teacher: Segmenter, maps
     count = len(segments(maps, 4))
     with pytest.raises(ValueError, match=f"mean of 50 segments: there are {count}"):
         prepare_prototypes(teacher, maps, replace(FOUR, top=50))
-    with pytest.raises(ValueError, match="mean of 0 segments"):
+    with pytest.raises(ValueError, match="top is 0, must be at least 1"):
         prepare_prototypes(teacher, maps, replace(FOUR, top=0))
 
 

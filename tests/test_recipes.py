@@ -71,7 +71,7 @@ def test_command_takes_every_setting(tmp_path, capsys):
         (["vilseg_debug", "--train.steps", "0"], "train.steps is 0"),
         (["vilseg_debug", "--data.shapes", "0"], "exactly one of shards, images and shapes"),
         (["vilseg_debug", "--resume"], "nothing to resume"),
-        (["vilseg", "--method.tokenizer", "nowhere/at/all"], "no tokenizer in 'nowhere/at/all'"),
+        (["vilseg", "--method.tokenizer", "nowhere/at/all"], "'nowhere/at/all' is no folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):

@@ -196,8 +196,8 @@ def test_one_word_is_needed(segmenter, photos, word, line):
     ("change", "line"),
     [
         ({"top": 0}, "top is 0, must be at least 1"),
-        ({"per_photo": -1}, "per_photo is -1: it must not be negative"),
-        ({"least_area": 2}, "least_area is 2: it is a share"),
+        ({"per_photo": -1}, "per_photo is -1, must be at least 0"),
+        ({"least_area": 2}, r"least_area is 2, must be in \[0, 1\]"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, line):

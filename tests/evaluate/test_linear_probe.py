@@ -115,7 +115,7 @@ def test_a_row_of_results_spells_the_settings(tmp_path):
     ("change", "line"),
     [
         ({"epochs": 0}, "epochs is 0, must be at least 1"),
-        ({"learning_rate": 0}, "learning_rate is 0: it must be positive"),
+        ({"learning_rate": 0}, "learning_rate is 0, must be above 0"),
         ({"momentum": 1.5}, "momentum is 1.5, must be in"),
     ],
 )

@@ -289,7 +289,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         replace(PAPER, weights=str(tmp_path)).build()
     with pytest.raises(ValueError, match=r"have 3 layers, not 4$"):
         read_vision_transformer(str(tmp_path), PAPER.build(), (2, 2))
-    with pytest.raises(FileNotFoundError, match="no readable weights"):
+    with pytest.raises(FileNotFoundError, match="nothing' is no folder"):
         replace(PAPER, weights=str(tmp_path / "nothing")).build()
 
 

@@ -8,7 +8,7 @@ import pytest
 from maskfree.data.config import DataConfig
 from maskfree.methods.vilseg_config import ClusterConfig
 from maskfree.recipes import vilseg_debug
-from maskfree.reproduce import vilseg
+from maskfree.reproduce import options, vilseg
 from maskfree.reproduce.options import ViLSegOptions
 from maskfree.reproduce.vilseg import COCO, FULL, NO_VISION, STUDENT, draw
 from maskfree.run_settings import TrainConfig
@@ -67,6 +67,6 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
 
 
 def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(vilseg, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="no text weights: name them with --text-weights"):
         vilseg.reproduce(ViLSegOptions(data, out=tmp_path / "runs", results=tmp_path / "results"))
