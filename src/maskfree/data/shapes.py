@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from maskfree.data.entity_preparation import Finder, Preparation
+from maskfree.progress import unwatched
 from maskfree.unfinished import remove_leftovers, unfinished_folder, writing
 
 COLOURS = {
@@ -89,7 +90,7 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
 def _index(folder: Path, finder: Finder) -> None:
     work = Preparation(tuple(sorted(folder.glob("*.tar"))), folder / INDEX, workers=1)
     work.start({}, resume=False)
-    work.find(finder, lambda steps, name, number: steps)
+    work.find(finder, unwatched)
     work.finish(finder, {})
 
 
