@@ -213,7 +213,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return noted
 
 
-def test_a_second_interrupt_ends_at_once_but_no_repetition_of_the_first(clock, ends, caplog):
+def test_a_second_interrupt_ends_at_once_but_no_repetition_of_the_first(clock, ends, capfd):
     before = signal.getsignal(signal.SIGINT)
     with StopSignals(finish=True) as stop:
         assert stop.number is None
@@ -226,7 +226,7 @@ def test_a_second_interrupt_ends_at_once_but_no_repetition_of_the_first(clock, e
         assert not ends
         signal.raise_signal(signal.SIGINT)
         assert ends == ["end"]
-    assert caplog.messages == ["stopping after this step"]
+    assert capfd.readouterr().err == "stopping after this step\n"
     assert signal.getsignal(signal.SIGINT) == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import multiprocessing
 import os
@@ -11,13 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.pool import Pool
 from types import FrameType
 from typing import Any, ClassVar
-
-log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AGAIN_SECONDS = 1.0
@@ -80,7 +77,8 @@ class StopSignals:
         root._number, root._first_seconds = signal.Signals(number), time.monotonic()
         if not self._finish:
             raise Stopped
-        log.warning("stopping after this step")
+        with suppress(OSError):  # not by logging: the signal may have come in the midst of it
+            os.write(2, b"stopping after this step\n")
 
 
 def _patience_seconds() -> float:
