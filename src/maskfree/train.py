@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,11 @@ def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], re
         stream.go_to(learner.positions, step * config.accumulate)
         monitor = Monitor(out, config.steps, step, config.batch_size) if fabric.is_global_zero else None
         try:
-            with StopSignals(finish=True) as signals, closing(_batches(stream, data.workers)) as batches:
+            with (
+                StopSignals(finish=True) as signals,
+                _one_line_for_lost_workers(),
+                closing(_batches(stream, data.workers)) as batches,
+            ):
                 _loop(fabric, config, learner, batches, monitor, out, signals)
         finally:
             if monitor:
@@ -238,11 +242,17 @@ def _batches(stream: Stream, workers: int) -> Generator[Loaded]:
         warnings.simplefilter("ignore", DeprecationWarning)
         loaded = iter(build_loader(stream, workers))
 
+    for item in loaded:
+        if isinstance(item, NoSamples):
+            raise item
+        yield item
+
+
+@contextmanager
+def _one_line_for_lost_workers() -> Iterator[None]:
+    """Say it in one line when a data worker was killed: torch raises on its signal, at whatever line that finds."""
     try:
-        for item in loaded:
-            if isinstance(item, NoSamples):
-                raise item
-            yield item
+        yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
