@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from maskfree.data.benchmarks import benchmark
 from maskfree.predict import Inference
@@ -30,6 +31,7 @@ def card(_: Sequence[Row]) -> str:
     lines = [
         ("method", f"`{run['method'].removesuffix('Config')}`, regions: {config['grouping']}"),
         ("image encoder", f"{config['image']['family']}, output stride {config['image']['output_stride']}"),
+        ("votes", _votes(config.get("votes"))),
         ("text encoder", config["text"]["family"] + (", frozen" if config["text"]["frozen"] else "")),
         (
             "projection of pixels and of texts",
@@ -44,6 +46,13 @@ def card(_: Sequence[Row]) -> str:
         ("weights, SHA-256", f"`{hashlib.sha256(weights).hexdigest()}`"),
     ]
     return markdown(("", ""), lines, "ll", "")
+
+
+def _votes(config: dict[str, Any] | None) -> str:
+    """Whose votes count beside the cosines."""
+    if config is None:
+        return "none"
+    return f"{config['tower']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
 
 
 def kinds(_: Sequence[Row]) -> str:

@@ -24,6 +24,7 @@ from maskfree.types import Batch
 from tiny import (
     CAPTIONS,
     TINY_GROUPING,
+    TINY_VOTES,
     tiny_clips4_config,
     tiny_groupvit_config,
     tiny_label_maps,
@@ -72,6 +73,8 @@ TINY = {
     "ViLSegConfig": [
         *(tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")),
         tiny_vilseg_config(assignment="soft", cluster=STANDARDISED),
+        tiny_vilseg_config(votes=TINY_VOTES, grouping="pixels"),
+        tiny_vilseg_config(votes=dataclasses.replace(TINY_VOTES, keep=1.0), grouping="pixels"),
     ],
 }
 CASES = [pytest.param(config, id=f"{name}-{i}") for name in CONFIGS for i, config in enumerate(TINY[name])]

@@ -23,6 +23,7 @@ from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegm
 from maskfree.methods.student_config import StudentConfig, StudentViews
 from maskfree.methods.vilseg import ViLSeg
 from maskfree.methods.vilseg_config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg_votes_config import VotesConfig
 from maskfree.nn.dense_clip_config import TRAINED, DenseClipConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
@@ -32,6 +33,16 @@ TINY_IMAGE = ImageEncoderConfig(
     family="mobilenet_v2",
     architecture={"depth_multiplier": 0.1, "finegrained_output": False, "min_depth": 4, "depth_divisible_by": 4},
     output_stride=16,
+)
+TINY_VOTES = VotesConfig(
+    tower=ImageEncoderConfig("efficientnet_lite", {"width": 0.1, "depth": 0.1, "stem": 8, "head": 16}),
+    num_tags=7,
+    num_tag_names=11,
+    num_tag_kinds=5,
+    num_concepts=6,
+    num_concept_names=9,
+    head_width=12,
+    head_blocks=1,
 )
 TINY_TEXT = TextEncoderConfig(
     family="bert",

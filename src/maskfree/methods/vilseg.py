@@ -20,6 +20,7 @@ from maskfree.methods.vilseg_terms import (
     ClusterTerm,
     VisionTerm,
 )
+from maskfree.methods.vilseg_votes import Votes
 from maskfree.methods.vilseg_words import WordsTerm, embed_tags, start_from_tags
 from maskfree.nn.embedders import PixelEmbedder, TextEmbedder
 from maskfree.nn.pretrained import read_classifier
@@ -45,6 +46,7 @@ class ViLSeg(Method):
         vision: VisionTerm | None = None,
         cluster: ClusterTerm | None = None,
         words: WordsTerm | None = None,
+        votes: Votes | None = None,
         assign: Assign | None = None,  # None: every pixel is its own region
     ):
         super().__init__()
@@ -54,6 +56,7 @@ class ViLSeg(Method):
         self.vision = vision
         self.cluster = cluster
         self.words = words
+        self.votes = votes
         self._assign = assign
 
     def forward(self, batch: Batch) -> Losses:
@@ -75,6 +78,8 @@ class ViLSeg(Method):
             parts.append(self.cluster(pixels, twins, batch.twins_flipped, self.gather))
         if self.words is not None and batch.words is not None and batch.word_weights is not None:
             parts.append(self.words(batch.images, pixels, self.text, batch.words, batch.word_weights))
+        if self.votes is not None and batch.words is not None and batch.word_weights is not None:
+            parts.append(self.votes(batch.images, self.text(batch.words).detach(), batch.word_weights))
         terms = {name: term for part in parts for name, term in part.terms.items()}
         if not terms:
             raise ValueError("nothing to learn: the photos have no captions, and L_vision and L_cluster are off")
@@ -95,6 +100,11 @@ class ViLSeg(Method):
         overall = F.normalize(pixels.mean((2, 3)), dim=-1)
         return Groups(regions, members, overall, (pixels.shape[2], pixels.shape[3]))
 
+    def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
+        """Cosine of each patch, through its groups, to each class, and the votes for it where there are any."""
+        cosines = super().segment(images, classes)
+        return cosines if self.votes is None else cosines + self.votes.scores(images, classes, self.stride_px)
+
     @property
     def logit_scale(self) -> float:
         """The learned inverse temperature of L_cross."""
@@ -106,9 +116,11 @@ class ViLSeg(Method):
         return self.image.encoder.stride_px
 
     def begin(self) -> None:
-        """Start the teacher of L_vision from the image encoder's weights."""
+        """Start the teachers of L_vision and of the votes from what they follow."""
         if self.vision is not None:
             self.vision.begin(self.image)
+        if self.votes is not None:
+            self.votes.begin()
 
     def after_step(self, step: int, steps: int) -> None:
         """Move the teacher and its centre; keep the temperature in its bounds."""
@@ -159,6 +171,7 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
         vision=config.vision.build(image, config.embed_dim) if config.vision else None,
         cluster=cluster,
         words=words,
+        votes=config.votes.build(config.embed_dim) if config.votes else None,
         assign=assign,
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from maskfree.data.config import ViewConfig
 from maskfree.method_config import MethodConfig
+from maskfree.methods.vilseg_votes_config import VotesConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.setting_rules import (
@@ -182,6 +183,7 @@ class ViLSegConfig(MethodConfig):
     vision: VisionConfig | None = field(default_factory=VisionConfig)
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
     words: WordsConfig | None = None  # words as training text
+    votes: VotesConfig | None = None  # of a classifier and of a head for nouns, beside the cosines
     views: ViewConfig = field(default_factory=ViewConfig)
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
     assignment: Literal["hard", "soft"] = "hard"  # of pixels to clusters: to the likeliest, as in the paper, or to all
@@ -205,7 +207,6 @@ class ViLSegConfig(MethodConfig):
             ValueError: TOKENIZER gives longer texts or more different tokens than the text encoder takes.
         """
         from maskfree.methods.vilseg_views import ViLSegTransform
-        from maskfree.text.tags import kinds_of
 
         if tokenizer is not None:
             self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
@@ -220,10 +221,16 @@ class ViLSegConfig(MethodConfig):
             local_side_px=vision.local_side_px,
             local_scale=vision.local_scale,
             with_twin=self.cluster is not None,
-            kinds=kinds_of(self.words.read()) if self.words and tokenizer else None,
+            kinds=self._kinds() if tokenizer else None,
             prompt=self.words.prompt if self.words else "{}",
             prompted=self.words.prompted if self.words else 0.0,
         )
+
+    def _kinds(self) -> tuple[str, ...] | None:
+        """Words that every batch has beside the nouns of its captions; None: no words at all."""
+        from maskfree.text.tags import kinds_of
+
+        return kinds_of(self.words.read()) if self.words else () if self.votes else None
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
         """See that the text encoder takes a tokenizer's output."""
@@ -237,14 +244,18 @@ class ViLSegConfig(MethodConfig):
         return source
 
     def extras(self) -> tuple[str, ...]:
-        """L_words finds nouns in captions."""
-        return ("entities",) if self.words else ()
+        """L_words and votes find nouns in captions."""
+        return ("entities",) if self.words or self.votes else ()
 
     def without_pretrained(self) -> ViLSegConfig:
         """The same architecture with every value spelled out and no outside weights."""
-        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), tokenizer=None)
+        votes = replace(self.votes, tower=self.votes.tower.without_pretrained()) if self.votes else None
+        image, text = self.image.without_pretrained(), self.text.without_pretrained()
+        return replace(self, image=image, text=text, tokenizer=None, votes=votes)
 
     def for_inference(self) -> ViLSegConfig:
         """`without_pretrained`, without what only training uses: L_vision, L_words, a head that gives no regions."""
+        plain = self.without_pretrained()
+        votes = replace(plain.votes, keep=0.0) if plain.votes else None
         cluster = self.cluster if self.grouping == "clusters" else None
-        return replace(self.without_pretrained(), vision=None, words=None, cluster=cluster)
+        return replace(plain, vision=None, words=None, votes=votes, cluster=cluster)

@@ -54,14 +54,17 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.stem = _convolution(3, config.stem, kernel=3, stride=2)
         channels, stride_px, spacing, blocks = config.stem, 2, 1, []
+        self._last_at: dict[int, int] = {}  # number of the last block of each stride
+        self.channels_at: dict[int, int] = {}
         for number, kernel, stride, expansion, width in (*_STAGES, _LAST_STAGE):
             scaled = width not in (_STAGES[0][4], _LAST_STAGE[4])
             for repeat in range(math.ceil(number * config.depth) if scaled else number):
                 own = stride if repeat == 0 else 1
                 step = own if stride_px * own <= output_stride else 1
                 out = _rounded(width * config.width)
-                blocks.append(_Block(channels, out, expansion, kernel, step, spacing, keeps=own == 1))
+                blocks.append(Block(channels, out, expansion, kernel, step, spacing, keeps=own == 1))
                 channels, stride_px, spacing = out, stride_px * step, spacing * (own // step)
+                self._last_at[stride_px], self.channels_at[stride_px] = len(blocks) - 1, out
         self.blocks = nn.Sequential(*blocks)
         self.head = _convolution(channels, config.head, kernel=1)
         self.stride_px = stride_px
@@ -71,8 +74,18 @@ class EfficientNetLite(nn.Module):
         """Return the head's features of normalised images."""
         return self.head(self.blocks(self.stem(images)))
 
+    def maps(self, images: Float[Tensor, "b 3 h w"]) -> tuple[dict[int, Tensor], Float[Tensor, "b c hp wp"]]:
+        """Return the last map of each stride, by the stride in pixels, and the head's features."""
+        features, maps = self.stem(images), {}
+        strides = {number: stride_px for stride_px, number in self._last_at.items()}
+        for number, block in enumerate(self.blocks):
+            features = block(features)
+            if number in strides:
+                maps[strides[number]] = features
+        return maps, self.head(features)
 
-class _Block(nn.Module):
+
+class Block(nn.Module):
     """An inverted bottleneck: widen, filter each channel, narrow; added to its input where the shapes agree."""
 
     def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int, spacing: int, *, keeps: bool):
@@ -86,7 +99,8 @@ class _Block(nn.Module):
         self.layers = nn.Sequential(parts)
         self._residual = keeps and channels == out
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o hp wp"]:
+        """Return the block's features."""
         changed = self.layers(features)
         return features + changed if self._residual else changed
 

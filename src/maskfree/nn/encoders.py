@@ -68,8 +68,11 @@ class ImageEncoder(nn.Module):
         height, width = images.shape[-2:]
         if height % self.stride_px or width % self.stride_px:
             raise ValueError(f"an image of {height}x{width} px does not divide into patches of {self.stride_px} px")
-        normalised = (images - self.mean) / self.deviation
-        return self._read(self.tower, normalised.contiguous(memory_format=torch.channels_last), self.stride_px)
+        return self._read(self.tower, self.normalised(images), self.stride_px)
+
+    def normalised(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Return IMAGES as the tower takes them."""
+        return ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
 
 
 def _patch_tokens(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:

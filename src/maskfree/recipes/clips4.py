@@ -98,7 +98,7 @@ def clips4_pocket() -> Recipe:
         inference=Inference(smooth=5),
         init="pocket",
         init_names=(("image.projection", "image.projection.known"),),
-        init_without=("cross",),
+        init_without=("cross", "votes"),
     )
 
 

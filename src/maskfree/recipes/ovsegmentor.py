@@ -162,6 +162,7 @@ def ovsegmentor_pocket() -> Recipe:
             storage="int8",
         ),
         templates=TEMPLATES["ensemble"],
+        init_without=("votes",),
     )
 
 

@@ -100,6 +100,7 @@ def vilseg_pocket_clusters() -> Recipe:
     return replace(
         whole,
         init="pocket",
+        init_without=("votes",),
         method=replace(
             method,
             image=replace(method.image, weights=None),

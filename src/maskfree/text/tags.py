@@ -10,6 +10,8 @@ from maskfree.files import read_text
 from maskfree.text.vocabulary import MAX_CHARACTERS
 
 IMAGENET_TAGS = Path(__file__).parents[1] / "data" / "classes" / "imagenet_tags.txt"
+CAPTION_CONCEPTS = IMAGENET_TAGS.with_name("caption_concepts.txt")
+"""What captions of Flickr8k name most, synonyms together: things and, above all, what surrounds them."""
 
 
 @dataclass(frozen=True)
