@@ -102,7 +102,7 @@ def test_maps_of_another_model_or_none(tmp_path: Path, teacher: Segmenter, maps:
     with pytest.raises(FileNotFoundError, match=r"teacher\.json is missing: `maskfree prepare teacher` makes it"):
         prepare_prototypes(teacher, TeacherMaps(tmp_path), FOUR)
     (maps.folder / "b.safetensors").write_bytes(b"no map")
-    with pytest.raises(ValueError, match=r"b\.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"b\.safetensors is no safetensors file, or is damaged"):
         prepare_prototypes(teacher, maps, FOUR)
     for path in maps.folder.glob("*.safetensors"):
         path.unlink()

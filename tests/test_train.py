@@ -374,7 +374,7 @@ def test_a_run_starts_from_a_checkpoint(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("init", "message"), [("nowhere", "the model 'nowhere' is unknown"), ("empty", "no tokenizer in .empty.")]
+    ("init", "message"), [("nowhere", "the model 'nowhere' is unknown"), ("empty", "no tokenizer file empty")]
 )
 def test_a_start_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch, init, message):
     monkeypatch.chdir(tmp_path)
