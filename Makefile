@@ -23,10 +23,10 @@ test-slow: ## every test that needs no accelerator
 	pytest -n 2 -m "not gpu"
 
 tables: ## write the tables of README and docs/ from results/*.json
-	python docs/tables.py
+	python -m studies.tables
 
 check-tables: ## fail if a table in README or docs/ is not what results/*.json says
-	python docs/tables.py --check
+	python -m studies.tables --check
 
 pictures: ## make the pictures of README and docs/ from examples/ with the bundled model
 	python docs/pictures.py

@@ -9,8 +9,8 @@ import tyro
 from torch.nn import functional as F
 
 from harness import RESULTS, Ratio, median_seconds, report
-from maskfree.grouping.kmeans import kmeans
 from maskfree.nn.cluster_head import ClusterHead
+from maskfree.ops.kmeans import kmeans
 
 
 def main(

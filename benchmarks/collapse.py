@@ -14,10 +14,10 @@ from PIL import Image
 from rich.progress import track
 
 from harness import RESULTS, report
+from maskfree.data.sample import Source
 from maskfree.data.shards import read_shards
-from maskfree.method import Source
-from maskfree.methods.vilseg import ViewConfig
-from maskfree.methods.vilseg_config import ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg.model import ViewConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch

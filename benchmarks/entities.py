@@ -23,8 +23,8 @@ from textblob.en.taggers import PatternTagger
 from textblob.exceptions import MissingCorpusError
 
 from harness import RESULTS, Ratio, report
-from maskfree.data.caption_pairs import read_pairs
-from maskfree.data.entity_preparation import Preparation
+from maskfree.data.entities.caption_pairs import read_pairs
+from maskfree.data.entities.preparation import Preparation
 from maskfree.data.shards import find_shards
 from maskfree.text import entities
 from maskfree.text.entities import EntitySet

@@ -16,10 +16,10 @@ from sklearn.metrics import confusion_matrix
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
 from inference import inputs_of
-from maskfree.data.benchmarks import IGNORE, Benchmark, benchmark
+from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, benchmark
 from maskfree.data.photo import read_photo
-from maskfree.evaluate.protocol import Protocol, prepare
-from maskfree.evaluate.tally import Ledger, tally
+from maskfree.evaluation.evaluator import Ledger, tally
+from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.metrics import confusion
 from maskfree.nn.encoders import ImageEncoder
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness import RESULTS, Ratio, median_seconds, report
-from maskfree.grouping.segments import grid, intersect, segment_sums, segment_values, spherical_kmeans
 from maskfree.losses.pixel_segment import pixel_segment_contrast
+from maskfree.ops.segments import grid, intersect, segment_sums, segment_values, spherical_kmeans
 
 OURS, PEER = "K-means: ours, all views", "K-means: scikit-learn, view by view"
 BLOCKS, LOOP, TABLE = "loss: ours", "loss: loop over views", "loss: one table of all pairs"

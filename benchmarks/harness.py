@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from maskfree.evaluate.results import FORMAT, machine, versions, write_json
+from maskfree.evaluation.reporting.results import FORMAT, machine, versions, write_json
 
 RESULTS = Path("results")
 

@@ -15,7 +15,7 @@ from transformers import GroupViTConfig, GroupViTModel, PreTrainedModel
 
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
-from maskfree.data.benchmarks import benchmark
+from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.nn.encoders import ImageEncoder
 
 WIDTH, HEIGHT = 640, 480

@@ -16,7 +16,7 @@ from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import Share, Stream, build_loader
 from maskfree.data.shards import find_shards, read_shards
-from maskfree.methods.vilseg_config import ViLSegConfig
+from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.text.tokenize import Tokenizer
 
 

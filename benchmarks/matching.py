@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from harness import RESULTS, Ratio, median_seconds, report
-from maskfree.grouping.matching import match
+from maskfree.ops.matching import match
 
 
 def one_by_one(similarity: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from rich.progress import track
 
 import maskfree
 from harness import RESULTS, Ratio, command_line, cpu_has_amx, median_seconds, report
-from maskfree.data.benchmarks import benchmark
-from maskfree.evaluate.protocol import Protocol, prepare
-from maskfree.evaluate.zero_shot import Work, measure
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.evaluation.protocol import Protocol, prepare
+from maskfree.evaluation.zero_shot import Work, measure
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import tyro
 
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.data.photo import read_photo
-from maskfree.grouping.contours import contour_strength
-from maskfree.grouping.region_maps import SegmentConfig, region_map
-from maskfree.grouping.superpixels import felzenszwalb_regions
+from maskfree.regions.contours import contour_strength
+from maskfree.regions.region_maps import SegmentConfig, region_map
+from maskfree.regions.superpixels import felzenszwalb_regions
 
 _PEER_SCALE = 200.0
 

@@ -18,10 +18,10 @@ import tyro
 from rich.progress import track
 
 from harness import RESULTS, Ratio, report
-from maskfree import hub
-from maskfree.data.benchmarks import benchmark
+from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.data.examples import decode
 from maskfree.data.shards import find_shards, read_shards
+from maskfree.hub import loading
 from maskfree.text.entities import nouns
 from maskfree.text.vocabulary import Vocabulary
 
@@ -37,7 +37,7 @@ def main(
     torch.set_num_threads(2)
     words = benchmark("coco-mini").words(names)
     classes = Vocabulary.parse(words).classes
-    segmenter = hub.load(model).with_words(words)
+    segmenter = loading.load(model).with_words(words)
     shown, cosines = [], []
     for example in track(islice(read_shards(find_shards(shards)), photos), total=photos):
         named = {noun for caption in example.captions for noun in nouns(caption)}

@@ -18,7 +18,7 @@ from transformers import GroupViTConfig, GroupViTModel
 
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.losses.mask_arithmetic import RELEASED
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 import maskfree
-from maskfree.data.benchmarks import benchmark
-from maskfree.reproduce.pictures import entity_in, groups_of
+from maskfree.data.benchmarks.catalog import benchmark
+from studies.pictures import entity_in, groups_of
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"

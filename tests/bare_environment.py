@@ -124,7 +124,7 @@ def make_files() -> None:
     from PIL import Image
     from transformers import CLIPConfig, CLIPModel
 
-    from maskfree.bundled import model_folder
+    from maskfree.hub.catalog import model_folder
     from maskfree.text.tokenize import Tokenizer
 
     colors = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -183,19 +183,19 @@ def check() -> list[str]:
     if loaded:
         faults.append(f"--help imports {', '.join(loaded)}")
     make_files()
-    from maskfree import hub
+    from maskfree.hub import loading
 
     for words in GOOD:
         status, _, errors = run(words)
         if status != 0:
             faults.append(f"maskfree {' '.join(words)}: {status} {errors}")
     before = sorted(Path().rglob("*"))
-    load, hub.load = hub.load, _no_work
+    load, loading.load = loading.load, _no_work
     for extras, words in LACKING:
         status, _, errors = run(words)
         if status != 2 or errors.count("\n") != 1 or f"pip install 'maskfree[{extras}]'" not in errors:
             faults.append(f"maskfree {' '.join(words)} should name [{extras}]: {status} {errors}")
-    hub.load = load
+    loading.load = load
     for words in BAD:
         status, _, errors = run(words)
         if status != 2 or not errors.startswith("maskfree: error: ") or errors.count("\n") != 1:

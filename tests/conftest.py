@@ -25,7 +25,7 @@ import tokenizers
 from PIL import Image
 from safetensors.torch import load_file
 
-from maskfree.methods.vilseg import ViLSeg
+from maskfree.methods.vilseg.model import ViLSeg
 from maskfree.text.tokenize import Tokenizer
 from shared_folder import SHARED
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
@@ -67,7 +67,7 @@ def tiny_vilseg() -> ViLSeg:
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path, tiny_vilseg: ViLSeg, tiny_tokenizer: Tokenizer) -> Path:
     """The folder of a saved `tiny_vilseg`."""
-    from maskfree import checkpoint
+    from maskfree.hub import checkpoint
 
     folder = tmp_path / "tiny"
     config = tiny_vilseg_config(vision=None).for_inference()

@@ -121,7 +121,7 @@ def cases(hostile: dict[str, Path], work: Path) -> Iterator[Case]:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    from maskfree.bundled import model_folder
+    from maskfree.hub.catalog import model_folder
 
     (work / "photos").mkdir()
     Image.new("RGB", (32, 24), (90, 120, 200)).save(work / "photos" / "sky.png")

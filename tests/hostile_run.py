@@ -17,8 +17,8 @@ from pathlib import Path
 
 import hostile_cases
 import hostile_files
-from maskfree import hub
 from maskfree.cli import main
+from maskfree.hub import loading
 
 MOST_ADDRESSES = 12 * 2**30  # so that a fault does not take the machine down; what is asserted is the memory in use
 
@@ -45,7 +45,7 @@ if __name__ == "__main__":
     work.mkdir()
     os.chdir(work)
     results = (root / "results.jsonl").open("w", buffering=1)
-    hub.load = functools.cache(hub.load)  # the good model is read once; what fails is not kept
+    loading.load = functools.cache(loading.load)  # the good model is read once; what fails is not kept
     for case in hostile_cases.cases(hostile, work):
         if len(sys.argv) > 2 and not any(part in case.name for part in sys.argv[2:]):
             continue

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.product import product_scores
+from maskfree.ops.group_scores import product_scores
 from maskfree.types import Groups
 
 

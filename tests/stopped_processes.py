@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
-from maskfree import monitor
+from maskfree.engine import logger
+from maskfree.engine.config import Recipe
+from maskfree.engine.train import fit
 from maskfree.recipes import vilseg_debug
-from maskfree.run_settings import Recipe
-from maskfree.train import fit
 
-record = monitor.Monitor.record
+record = logger.Monitor.record
 
 
-def pausing(self: monitor.Monitor, step: int, *values: Any, **named: Any) -> None:
+def pausing(self: logger.Monitor, step: int, *values: Any, **named: Any) -> None:
     """Report a step, then wait to be told to go on."""
     record(self, step, *values, **named)
     if step in (2, 4) and out.name == "run":
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     (folder / f"rank-{os.environ['RANK']}.pid").write_text(str(os.getpid()))
-    monitor.Monitor.record = pausing
+    logger.Monitor.record = pausing
     out = folder / "whole"
     if not out.exists():
         assert fit(recipe(), out) == 6

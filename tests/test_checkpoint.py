@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kills import killed_at_each_step
-from maskfree import checkpoint
-from maskfree.bundled import model_folder
-from maskfree.method import Method, Transform
+from maskfree.data.sample import Transform
+from maskfree.hub import checkpoint
+from maskfree.hub.catalog import model_folder
+from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.vilseg_config import ViLSegConfig
+from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from maskfree import hub
 from maskfree.cli import main
+from maskfree.hub import loading
 
 MOST_MEGABYTES = 150  # that a refusal may add to the memory in use
 
@@ -161,7 +161,7 @@ TOKENIZERS: dict[str, Any] = {
 def test_tokenizer_file(tiny_checkpoint: Path, name: str):
     edit(tiny_checkpoint / "tokenizer.json", TOKENIZERS[name])
     with pytest.raises(ValueError, match=r"tokenizer\.json") as caught:
-        hub.load(tiny_checkpoint)
+        loading.load(tiny_checkpoint)
     assert "\n" not in str(caught.value)
 
 
@@ -169,11 +169,11 @@ def test_tokenizer_file(tiny_checkpoint: Path, name: str):
 def test_tokenizer_file_that_is_none(tiny_checkpoint: Path, content: str):
     (tiny_checkpoint / "tokenizer.json").write_text(content)
     with pytest.raises(ValueError, match=r"tokenizer\.json") as caught:
-        hub.load(tiny_checkpoint)
+        loading.load(tiny_checkpoint)
     assert "\n" not in str(caught.value)
 
 
 def test_weights_with_a_large_header(tiny_checkpoint: Path):
     (tiny_checkpoint / "weights.safetensors").write_bytes((2**30).to_bytes(8, "little") + b"{" * 100)
     with pytest.raises(ValueError, match=r"weights\.safetensors .*header of 1,073,741,824 bytes"):
-        hub.load(tiny_checkpoint)
+        loading.load(tiny_checkpoint)

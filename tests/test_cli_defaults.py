@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree import checkpoint, distill, hub, self_training
 from maskfree.cli import COMMANDS, main
 from maskfree.cli.prepare_teacher import Search as PrototypeSearch
 from maskfree.cli.retrieve import Search as RetrievalSearch
 from maskfree.cli.track import Following
-from maskfree.distill_config import Distillation
-from maskfree.evaluate.protocol import Protocol
-from maskfree.inference import Inference
-from maskfree.methods.clips4_config import SemanticConfig
-from maskfree.predict import Segmenter
-from maskfree.prototypes import PrototypeConfig
-from maskfree.retrieval import RetrievalConfig
-from maskfree.track import TrackConfig
+from maskfree.distillation import clips4, self_training
+from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.prototypes import PrototypeConfig
+from maskfree.evaluation.protocol import Protocol
+from maskfree.hub import checkpoint, loading
+from maskfree.inference.config import Inference
+from maskfree.inference.search import RetrievalConfig
+from maskfree.inference.segmenter import Segmenter
+from maskfree.inference.tracking import TrackConfig
+from maskfree.methods.clips4.config import SemanticConfig
 from tiny import tiny_vilseg_config
 
 OWN = Inference(
@@ -119,8 +120,8 @@ def test_options_that_are_not_given_change_nothing(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ):
     monkeypatch.setattr(self_training, "fit", lambda *_, **__: 0)
-    monkeypatch.setattr(distill, "fit", lambda *_, **__: 0)
-    assert hub.load(model).inference == OWN
+    monkeypatch.setattr(clips4, "fit", lambda *_, **__: 0)
+    assert loading.load(model).inference == OWN
     made = settings_of_segmenters(monkeypatch)
     with pytest.raises(SystemExit) as raised:
         main([*command.split(), *RUNS[command], "--model", str(model)])

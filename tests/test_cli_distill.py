@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskfree import hub
 from maskfree.cli import main
+from maskfree.hub import loading
 
 SMALL = (
     *("--side-px", 48, "--top", 2, "--num-unknown", 3, "--crop-px", 32, "--grid", 6, "--workers", 0),
@@ -56,7 +56,7 @@ def test_from_photos_to_a_model(
     assert run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL) == 0
     told = f"maskfree segment PHOTO --words 'green grass' sea/water --model {out / 'model'}"
     assert told in capsys.readouterr().out
-    assert hub.load(out / "model").name == "tiny-student"
+    assert loading.load(out / "model").name == "tiny-student"
     assert run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL, "--grid", 7) == 2
     assert "was started with another settings.grid: give another --out" in capsys.readouterr().err
 
@@ -67,11 +67,11 @@ def test_a_stop_has_its_own_status(
     pytest.importorskip("skimage")
     arguments = (photos, "--words", "grass", "--model", tiny_checkpoint, "--out", tmp_path / "run", *SMALL)
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.train.any_process", lambda fabric: lambda here: True)
+        patched.setattr("maskfree.engine.train.any_process", lambda fabric: lambda here: True)
         assert run(*arguments) == 130
     assert not (tmp_path / "run" / "model").exists()
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.distill.prepare_teacher", _interrupt)
+        patched.setattr("maskfree.distillation.clips4.prepare_teacher", _interrupt)
         assert run(*arguments) == 130
     assert run(*arguments) == 0
 

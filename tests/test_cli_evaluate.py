@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import main
-from maskfree.data.benchmarks import benchmark
-from maskfree.evaluate.protocol import DEFAULT_THRESHOLD
-from maskfree.evaluate.results import read_row
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.evaluation.protocol import DEFAULT_THRESHOLD
+from maskfree.evaluation.reporting.results import read_row
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 from maskfree.cli import COMMANDS
 from maskfree.cli.prepare import WHAT
 from maskfree.recipes import RECIPES
-from maskfree.reproduce.options import STUDIES
+from studies.options import STUDIES
 
 MOST_CPU_SECONDS = 1.0
 HELPS = [

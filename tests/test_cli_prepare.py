@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskfree import hub
 from maskfree.cli import main
-from maskfree.data.prototype_file import Prototypes
-from maskfree.data.teacher_maps import TeacherMaps
+from maskfree.data.cache.prototypes import Prototypes
+from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.hub import loading
 
 CAPTIONS = ["Two dogs run", "a dog and a cat", "a zebra", "trees", "a flurbel"] * 3
 
@@ -196,6 +196,6 @@ def test_maps_of_another_model_are_refused(
 ):
     assert run("teacher", photos, "--model", tiny_checkpoint, "--side-px", 48, "--out", tmp_path / "maps") == 0
     record = json.loads((tmp_path / "maps" / "teacher.json").read_text())
-    assert record["weights_sha256"] == hub.load(tiny_checkpoint).weights_hash
+    assert record["weights_sha256"] == loading.load(tiny_checkpoint).weights_hash
     assert run("teacher", photos, "--model", tiny_checkpoint, "--side-px", 64, "--out", tmp_path / "maps") == 2
     assert "maps of another teacher, with another inference.side_px" in capsys.readouterr().err

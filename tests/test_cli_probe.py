@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import main
-from maskfree.evaluate.results import read_row
+from maskfree.evaluation.reporting.results import read_row
 
 
 def run(*arguments):

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree import cli, hub, progress
+from maskfree import cli, progress
 from maskfree.cli.segment import _plan_stems
+from maskfree.hub import loading
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -215,7 +216,7 @@ def test_earlier_results_are_replaced(segment: Run, meadow: Path, tmp_path: Path
 
 def test_save_does_not_overwrite_a_photo(tiny_checkpoint: Path, tmp_path: Path, photo):
     photo((40, 30)).save(tmp_path / "photo.png")
-    result = hub.load(tiny_checkpoint).with_words(["dog", "sky"])(tmp_path / "photo.png")
+    result = loading.load(tiny_checkpoint).with_words(["dog", "sky"])(tmp_path / "photo.png")
     with pytest.raises(FileExistsError, match=r"photo\.png exists and is no result of maskfree"):
         result.save(tmp_path)
     result.save(tmp_path / "out")
@@ -337,7 +338,7 @@ def test_interruption(segment: Run, meadow: Path, monkeypatch: pytest.MonkeyPatc
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hub, "load", interrupt)
+    monkeypatch.setattr(loading, "load", interrupt)
     assert segment(meadow, "--words", "dog")[0] == 130
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from maskfree.cli.evaluate_segments import evaluate_segments
 from maskfree.cli.prepare_segments import segments
-from maskfree.data.segment_maps import SegmentMaps
-from maskfree.grouping.region_maps import SegmentConfig
+from maskfree.data.cache.region_maps import SegmentMaps
+from maskfree.regions.region_maps import SegmentConfig
 
 
 def halves(height=40, width=62):

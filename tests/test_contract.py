@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import maskfree.methods
-from maskfree.method import Method, Partner, Source
+from maskfree.data.sample import Partner, Source
+from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.clips4_config import ContrastConfig, PixelLabelsConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig
-from maskfree.methods.vilseg_config import ClusterConfig
+from maskfree.methods.clips4.config import ContrastConfig, PixelLabelsConfig
+from maskfree.methods.ovsegmentor.config import EntityConfig
+from maskfree.methods.vilseg.config import ClusterConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch

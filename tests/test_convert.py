@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree import hub
 from maskfree.cli import main
-from maskfree.convert import convert_ovsegmentor, official_names, ovsegmentor_config, read_released
 from maskfree.data.config import ViewConfig
-from maskfree.inference import Inference
+from maskfree.hub import loading
+from maskfree.hub.convert import convert_ovsegmentor, official_names, ovsegmentor_config, read_released
+from maskfree.inference.config import Inference
+from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
-from maskfree.predict import Segmenter
 from maskfree.types import Tokens
 from shared_folder import SHARED
 
@@ -110,7 +110,7 @@ def converted(tmp_path: Path, write, tokenizer) -> Callable[..., Segmenter]:
 
     def through_the_folder(state: dict[str, Tensor], num_text_heads: int = 2) -> Segmenter:
         convert_ovsegmentor(write(state), tmp_path / "model", tokenizer, num_text_heads=num_text_heads)
-        return hub.load(tmp_path / "model")
+        return loading.load(tmp_path / "model")
 
     return through_the_folder
 
@@ -379,7 +379,7 @@ def test_command(made_up, write, tmp_path: Path, tokenizer, capsys: pytest.Captu
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == 0 and f"--model {out}" in capsys.readouterr().out
-    assert hub.load(out).name == "ovsegmentor"
+    assert loading.load(out).name == "ovsegmentor"
     with pytest.raises(SystemExit) as stop:
         main(words)
     lines = capsys.readouterr().err.splitlines()

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree import hub
 from maskfree.cli import main
-from maskfree.convert import convert_clip
-from maskfree.inference import Inference
+from maskfree.hub import loading
+from maskfree.hub.convert import convert_clip
+from maskfree.inference.config import Inference
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
 from maskfree.types import Tokens
 from published_clip import clip_model, published
@@ -43,7 +43,7 @@ def test_file_becomes_a_model_with_the_same_numbers(kind, tmp_path: Path, words:
     else:
         torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in plain(published(model)).items()}}, file)
     convert_clip(str(file), tmp_path / "model", tokenizer=words, heads=HEADS)
-    segmenter = hub.load(tmp_path / "model")
+    segmenter = loading.load(tmp_path / "model")
     loose = {"atol": 2e-3, "rtol": 2e-2} if kind == "pt" else {"atol": 1e-5, "rtol": 1e-4}
     ids = torch.cat([torch.randint(4, 399, (3, 9)), torch.full((3, 1), 399)], dim=1)  # 399 ends a text there
     theirs = model.get_text_features(input_ids=ids).pooler_output
@@ -64,7 +64,7 @@ def test_folder_of_transformers_on_the_command_line(tmp_path: Path, words: str, 
     with pytest.raises(SystemExit) as stopped:
         main(["convert", "clip", words, str(out), "--last-block", "naclip"])
     assert not stopped.value.code and f"--model {out}" in capsys.readouterr().out
-    segmenter, direct = hub.load(out), hub.load(words)
+    segmenter, direct = loading.load(out), loading.load(words)
     assert segmenter.method.image.last_block == NACLIP and segmenter.inference.window_px == 224
     assert segmenter.name == "model"
     for name, tensor in segmenter.method.state_dict().items():
@@ -118,12 +118,12 @@ def test_model_of_open_clip(tmp_path: Path, words: str, monkeypatch: pytest.Monk
     photos = torch.rand(1, 3, 32, 32)
     for name, model in made.items():
         convert_clip(f"open_clip:{name}:weights", tmp_path / name, tokenizer=words)
-        method = hub.load(tmp_path / name).method
+        method = loading.load(tmp_path / name).method
         ids = torch.cat([torch.randint(4, 399, (2, 31)), torch.full((2, 1), 399)], dim=1)
         tokens = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
         with torch.no_grad():
             assert_close(method.encode_text(tokens), model.encode_text(ids, normalize=True), atol=1e-5, rtol=1e-4)
             assert method.image(photos).shape[1] == 18
     with torch.no_grad():
-        tower = hub.load(tmp_path / "vit").method.image.tower
+        tower = loading.load(tmp_path / "vit").method.image.tower
         assert_close(tower(photos).image_embeds, made["vit"].encode_image(photos), atol=1e-5, rtol=1e-4)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from maskfree import checkpoint, devices, hub
+from maskfree import devices
 from maskfree.cli import main
+from maskfree.hub import checkpoint, loading
 
 WITH_A_DEVICE = {
     "segment": ("photo.png", "--words", "dog", "grass"),
@@ -54,7 +55,7 @@ def test_a_missing_device_is_said_with_those_that_are_there(machine):
             devices.resolve(name)
 
 
-@pytest.mark.parametrize("load", [hub.load, checkpoint.load])
+@pytest.mark.parametrize("load", [loading.load, checkpoint.load])
 def test_auto_is_the_default(load):
     assert inspect.signature(load).parameters["device"].default == "auto"
 

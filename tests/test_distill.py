@@ -18,16 +18,16 @@ import transformers
 from PIL import Image
 from torch.testing import assert_close
 
-from maskfree import checkpoint, hub
-from maskfree.distill import distill
-from maskfree.distill_config import Distillation
-from maskfree.grouping.region_maps import SegmentConfig
+from maskfree.distillation.clips4 import distill
+from maskfree.distillation.clips4_config import Distillation
+from maskfree.engine.config import TrainConfig
+from maskfree.hub import checkpoint, loading
 from maskfree.method import Method
-from maskfree.methods.clips4_config import CLIPS4Config
+from maskfree.methods.clips4.config import CLIPS4Config
 from maskfree.nn.pyramid_pooling import PyramidPooling
 from maskfree.progress import Watch, unwatched
 from maskfree.recipes.clips4 import clips4_pocket
-from maskfree.run_settings import TrainConfig
+from maskfree.regions.region_maps import SegmentConfig
 from maskfree.text.tokenize import Tokenizer
 from tiny import TINY_IMAGE, tiny_groupvit_config, tiny_ovsegmentor_config, tiny_student_config
 
@@ -110,7 +110,7 @@ def texts(method: Method, tokenizer: Any) -> torch.Tensor:
 def test_from_photos_to_a_model_that_takes_any_words(tmp_path: Path, tiny_checkpoint: Path, photos: Path):
     out = tmp_path / "run"
     assert run(tiny_checkpoint, photos, out) == out / "model"
-    teacher, student = hub.load(tiny_checkpoint), hub.load(out / "model")
+    teacher, student = loading.load(tiny_checkpoint), loading.load(out / "model")
     assert student.name == "tiny-student" and student.templates == teacher.templates
     assert student.inference == replace(teacher.inference, side_px=48)
     assert_close(texts(student.method, student.tokenizer), texts(teacher.method, teacher.tokenizer))
@@ -131,24 +131,24 @@ def test_from_photos_to_a_model_that_takes_any_words(tmp_path: Path, tiny_checkp
 
 
 def test_a_student_starts_as_its_teacher(tmp_path: Path, tiny_checkpoint: Path, photos: Path):
-    student = hub.load(run(tiny_checkpoint, photos, tmp_path / "run", STILL) or "")
+    student = loading.load(run(tiny_checkpoint, photos, tmp_path / "run", STILL) or "")
     images = torch.rand(2, 3, 48, 64)
-    assert_close(student.method.image(images), hub.load(tiny_checkpoint).method.image(images))
+    assert_close(student.method.image(images), loading.load(tiny_checkpoint).method.image(images))
 
 
 def test_a_student_of_a_student_keeps_its_encoder(tmp_path: Path, saved: Checkpoint, photos: Path):
     first = saved("first", tiny_student_config())
-    student = hub.load(run(first, photos, tmp_path / "run", STILL) or "")
+    student = loading.load(run(first, photos, tmp_path / "run", STILL) or "")
     images = torch.rand(2, 3, 48, 64)
-    assert_close(student.method.image.encoder(images), hub.load(first).method.image.encoder(images))
+    assert_close(student.method.image.encoder(images), loading.load(first).method.image.encoder(images))
     assert isinstance(student.method.image.projection, PyramidPooling)  # DeepLab's head is not taken over
 
 
 def test_another_encoder_gets_a_pyramid_and_the_teachers_texts(
     tmp_path: Path, tiny_checkpoint: Path, photos: Path, encoder: str
 ):
-    student = hub.load(run(tiny_checkpoint, photos, tmp_path / "run", STILL, weights=encoder) or "")
-    teacher = hub.load(tiny_checkpoint)
+    student = loading.load(run(tiny_checkpoint, photos, tmp_path / "run", STILL, weights=encoder) or "")
+    teacher = loading.load(tiny_checkpoint)
     assert_close(texts(student.method, student.tokenizer), texts(teacher.method, teacher.tokenizer))
     images = torch.rand(2, 3, 48, 64)
     own = replace(TINY_IMAGE, weights=encoder).build().eval()
@@ -157,8 +157,8 @@ def test_another_encoder_gets_a_pyramid_and_the_teachers_texts(
 
 
 def test_any_clip_teaches(tmp_path: Path, clip: Path, photos: Path, encoder: str):
-    student = hub.load(run(clip, photos, tmp_path / "run", weights=encoder) or "")
-    teacher = hub.load(clip)
+    student = loading.load(run(clip, photos, tmp_path / "run", weights=encoder) or "")
+    teacher = loading.load(clip)
     assert student.name == "clip-student" and student.templates == teacher.templates
     assert_close(texts(student.method, student.tokenizer), texts(teacher.method, teacher.tokenizer))
     assert student.with_words(["sky", "dog"])(photos / "b" / "z.png").labels.shape == (50, 120)
@@ -166,8 +166,8 @@ def test_any_clip_teaches(tmp_path: Path, clip: Path, photos: Path, encoder: str
 
 def test_a_teacher_with_groups_teaches_by_its_texts(tmp_path: Path, saved: Checkpoint, photos: Path, encoder: str):
     model = saved("grouping", tiny_ovsegmentor_config())
-    student = hub.load(run(model, photos, tmp_path / "run", weights=encoder) or "")
-    teacher = hub.load(model)
+    student = loading.load(run(model, photos, tmp_path / "run", weights=encoder) or "")
+    teacher = loading.load(model)
     assert_close(texts(student.method, student.tokenizer), texts(teacher.method, teacher.tokenizer))
     assert student.inference.score == "cosine" and student.inference.side_px == 48
 
@@ -226,7 +226,7 @@ def test_a_run_that_was_stopped_at_every_step_goes_on(
             train("stopped", partial(interrupting, wanted=step))
         assert not (Path("run") / "prototypes.safetensors").exists()
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.train.any_process", lambda fabric: lambda here: True)
+        patched.setattr("maskfree.engine.train.any_process", lambda fabric: lambda here: True)
         assert train("stopped") is None
     assert len(losses(Path("run"))) == 1
     assert train("stopped") == Path("run/model")

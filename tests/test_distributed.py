@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from maskfree import resume
+from maskfree.engine import run_state
 from maskfree.nn import binding
 from two_processes import gradient, methods
 
@@ -33,7 +33,7 @@ def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
     run = tmp_path / "run"
     steps = [json.loads(row)["step"] for row in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
-    assert resume.read_record(run)["machine"]["processes"] == 2
-    positions = resume.load_state(run)[1]["positions"]
+    assert run_state.read_record(run)["machine"]["processes"] == 2
+    positions = run_state.load_state(run)[1]["positions"]
     assert positions.shape == (2, 1, 3) and (positions[:, 0, :2].sum(1) > 0).all()
     assert (run / "model" / "weights.safetensors").is_file()

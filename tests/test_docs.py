@@ -18,7 +18,9 @@ page = pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(RO
 
 
 def tables(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "docs/tables.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "studies.tables", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 @cache

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from maskfree import cli
-from maskfree.bundled import BUNDLED, PUBLISHED
-from maskfree.data.benchmarks import BENCHMARKS
+from maskfree.data.benchmarks.catalog import BENCHMARKS
+from maskfree.hub.catalog import BUNDLED, PUBLISHED
 from shared_folder import SHARED
 
 ROOT = Path(__file__).parents[1]

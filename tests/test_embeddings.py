@@ -8,9 +8,9 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.embeddings import PatchEmbeddings, embed
-from maskfree.inference import Inference
-from maskfree.predict import Segmenter
+from maskfree.inference.config import Inference
+from maskfree.inference.features import PatchEmbeddings, embed
+from maskfree.inference.segmenter import Segmenter
 from tiny import spread_out, tiny_ovsegmentor_config, tiny_vilseg_config
 
 

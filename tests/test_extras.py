@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bare_environment
-from maskfree import extras
+from maskfree.config import extras
 
 ROOT = Path(__file__).parents[1]
 MODULES = {"faiss-cpu": "faiss", "open-clip-torch": "open_clip", "scikit-image": "skimage"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maskfree.files import read_json, read_text, replace_bytes, replace_text
+from maskfree.files.atomic import read_json, read_text, replace_bytes, replace_text
 
 
 def test_content_is_written_and_replaced_in_folders_that_are_made(tmp_path):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluate.result_rows import ROW
+from evaluation.result_rows import ROW
 from maskfree.cli import main
-from maskfree.data.benchmarks import benchmark
-from maskfree.evaluate.results import write_row
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.evaluation.reporting.results import write_row
 
 STUDENT = "--side-px 48 --crop-px 32 --workers 0"
 DISTILL = f"{STUDENT} --segments.kind felzenszwalb --top 2 --num-unknown 3 --grid 6"

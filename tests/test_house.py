@@ -118,7 +118,7 @@ def test_versions_agree():
 
 
 _WRITES = {"write_text", "write_bytes", "savefig", "savez", "write_table", "save_file", "ParquetWriter"}
-_UNFINISHED = {  # functions that are given a file or folder of `maskfree.unfinished`, or write a log
+_UNFINISHED = {  # functions that are given a file or folder of `maskfree.files.leftovers`, or write a log
     "files.py replace_bytes",
     "types.py save",
     "checkpoint.py save",

@@ -9,12 +9,12 @@ import torch
 import transformers
 
 import maskfree
-from maskfree import hub
-from maskfree.bundled import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
 from maskfree.cli import main
 from maskfree.devices import available
-from maskfree.embeddings import embed
-from maskfree.inference import Inference
+from maskfree.hub import loading
+from maskfree.hub.catalog import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
+from maskfree.inference.config import Inference
+from maskfree.inference.features import embed
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
 from maskfree.nn.pretrained import FrozenBatchNorm
 from maskfree.text.templates import TEMPLATES
@@ -22,17 +22,17 @@ from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
 
 
 def test_folder_becomes_a_segmenter(tiny_checkpoint: Path, photo):
-    segmenter = hub.load(tiny_checkpoint)
+    segmenter = loading.load(tiny_checkpoint)
     assert segmenter.name == "tiny"
     assert segmenter.templates == ("a photo of a {}",)
     assert len(segmenter.weights_hash) == 64
     result = segmenter.with_words(["dog", "grass"])(photo((83, 57)))
     assert result.record["model"] == {"name": "tiny", "weights_sha256": segmenter.weights_hash}
-    assert hub.load(str(tiny_checkpoint)).weights_hash == segmenter.weights_hash
+    assert loading.load(str(tiny_checkpoint)).weights_hash == segmenter.weights_hash
 
 
 def test_batch_norms_are_folded(tiny_checkpoint: Path):
-    modules = list(hub.load(tiny_checkpoint).method.modules())
+    modules = list(loading.load(tiny_checkpoint).method.modules())
     assert any(isinstance(module, torch.nn.Conv2d) for module in modules)
     assert not any(isinstance(module, FrozenBatchNorm) for module in modules)
 
@@ -41,23 +41,23 @@ def test_unknown_model():
     with pytest.raises(
         FileNotFoundError, match=r"the model 'pockett' is unknown: pocket, .*, or a checkpoint's folder"
     ):
-        hub.load("pockett")
+        loading.load("pockett")
 
 
 def test_folder_without_a_checkpoint(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"is no checkpoint: it has no"):
-        hub.load(tmp_path)
+        loading.load(tmp_path)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu", "", "hpu", "cpu:1", "nonsense:3"])
 def test_unknown_device(tiny_checkpoint: Path, device: str):
     there = ", ".join(("auto", *available()))
     with pytest.raises(ValueError, match=f"^the device {device!r} is not there: choose from {there}$"):
-        hub.load(tiny_checkpoint, device)
+        loading.load(tiny_checkpoint, device)
 
 
 def test_package_offers_the_main_names():
-    assert maskfree.load is hub.load
+    assert maskfree.load is loading.load
     assert {maskfree.Segmenter.__name__, maskfree.Segmentation.__name__} == {"Segmenter", "Segmentation"}
     assert maskfree.__version__.count(".") == 2
     assert set(maskfree.__all__) <= set(dir(maskfree))
@@ -70,11 +70,13 @@ def test_importing_the_package_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.skipif(not (Path(hub.__file__).parent / "pocket" / "run.json").is_file(), reason="no bundled model yet")
+@pytest.mark.skipif(
+    not (Path(maskfree.__file__).parent / "pocket" / "run.json").is_file(), reason="no bundled model yet"
+)
 def test_bundled_model_is_small_and_named():
-    folder = Path(hub.__file__).parent / "pocket"
+    folder = Path(maskfree.__file__).parent / "pocket"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 32e6
-    assert hub.load().name == "pocket"
+    assert loading.load().name == "pocket"
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def groupvit_folder(tmp_path: Path, tiny_tokenizer) -> Path:
 
 
 def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_folder: Path, photo):
-    segmenter = hub.load(groupvit_folder)
+    segmenter = loading.load(groupvit_folder)
     assert segmenter.name == "a-groupvit" and segmenter.templates == ("a photo of a {}.",)
     assert segmenter.inference == Inference(
         side_px=448, max_whole_px=1, window_px=448, stride_px=224, score="product", top_classes=5
@@ -95,20 +97,20 @@ def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_fol
     assert segmenter.tokenizer.max_length == 32
     result = segmenter.with_words(["dog", "grass"], "threshold:0.9")(photo((83, 57)))
     assert result.labels.shape == (57, 83) and result.record["model"]["weights_sha256"] == segmenter.weights_hash
-    assert hub.load(groupvit_folder).weights_hash == segmenter.weights_hash
+    assert loading.load(groupvit_folder).weights_hash == segmenter.weights_hash
 
 
 def test_published_model_is_read_by_its_name(groupvit_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "groupvit", str(groupvit_folder))
-    segmenter = hub.load("groupvit")
+    segmenter = loading.load("groupvit")
     assert segmenter.name == "groupvit"
-    assert segmenter.weights_hash == hub.load(groupvit_folder).weights_hash
+    assert segmenter.weights_hash == loading.load(groupvit_folder).weights_hash
 
 
 def test_published_model_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "groupvit-redcaps", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"^the model 'groupvit-redcaps' cannot be read: no readable "):
-        hub.load("groupvit-redcaps")
+        loading.load("groupvit-redcaps")
     with pytest.raises(FileNotFoundError, match="the model 'groupvit' is no checkpoint"):
         model_folder("groupvit")
 
@@ -116,13 +118,13 @@ def test_published_model_without_a_network(tmp_path: Path, monkeypatch: pytest.M
 def test_groupvit_folder_without_a_tokenizer_or_weights(groupvit_folder: Path):
     (groupvit_folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="no tokenizer in"):
-        hub.load(groupvit_folder)
+        loading.load(groupvit_folder)
     (groupvit_folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="no readable weights in the folder"):
-        hub.load(groupvit_folder)
+        loading.load(groupvit_folder)
     (groupvit_folder / "config.json").write_text("[]")
     with pytest.raises(FileNotFoundError, match="is no checkpoint"):
-        hub.load(groupvit_folder)
+        loading.load(groupvit_folder)
 
 
 @pytest.fixture
@@ -136,13 +138,13 @@ def clip_folder(tmp_path: Path, tiny_tokenizer) -> Path:
 
 
 def test_clip_of_transformers_is_read_as_maskclip(clip_folder: Path, photo):
-    segmenter = hub.load(clip_folder)
+    segmenter = loading.load(clip_folder)
     assert segmenter.name == "a-clip" and segmenter.templates == TEMPLATES["maskclip"]
     assert segmenter.method.image.last_block == MASKCLIP
     segmenter = segmenter.with_inference(Inference(side_px=64))
     result = segmenter.with_words(["dog", "grass"], templates="plain")(photo((83, 57)))
     assert result.labels.shape == (57, 83) and set(result.words) == {"dog", "grass"}
-    assert hub.load(clip_folder).weights_hash == segmenter.weights_hash
+    assert loading.load(clip_folder).weights_hash == segmenter.weights_hash
     embeddings = embed(segmenter, photo((83, 57)))
     assert embeddings.values.shape[0] == 18 and embeddings.at(4, 6).shape == (18, 4, 6)
 
@@ -152,7 +154,7 @@ def test_siglip_of_transformers_is_read(tmp_path: Path, tiny_tokenizer, photo):
     config = transformers.SiglipConfig(text_config=text, vision_config=TINY_CLIP_VISION)
     transformers.SiglipModel(config).save_pretrained(tmp_path)
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
-    segmenter = hub.load(tmp_path)
+    segmenter = loading.load(tmp_path)
     assert segmenter.templates == ("this is a photo of {}.",)
     small = segmenter.with_inference(Inference(side_px=64)).with_words(["dog", "grass"])
     assert small(photo((83, 57))).labels.shape == (57, 83)
@@ -173,7 +175,7 @@ def test_clip_on_the_command_line(clip_folder: Path, photo, tmp_path: Path, caps
 
 def test_published_clips_have_their_last_block(clip_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "naclip", str(clip_folder))
-    segmenter = hub.load("naclip")
+    segmenter = loading.load("naclip")
     assert segmenter.name == "naclip" and segmenter.method.image.last_block == NACLIP
     assert segmenter.inference.window_px == 224 and segmenter.templates == TEMPLATES["imagenet"]
     assert set(CLIPS) < set(PUBLISHED) == set(DESCRIPTIONS)
@@ -182,10 +184,10 @@ def test_published_clips_have_their_last_block(clip_folder: Path, monkeypatch: p
 def test_published_clip_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "maskclip", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"^the model 'maskclip' cannot be read: no readable "):
-        hub.load("maskclip")
+        loading.load("maskclip")
 
 
 def test_clip_folder_that_lacks_something(clip_folder: Path):
     (clip_folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="no tokenizer in"):
-        hub.load(clip_folder)
+        loading.load(clip_folder)

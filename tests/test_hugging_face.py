@@ -14,9 +14,10 @@ import pytest
 import transformers
 from huggingface_hub import constants
 
-from maskfree import hub, hugging_face
-from maskfree.bundled import PUBLISHED
 from maskfree.cli import main
+from maskfree.files import hugging_face
+from maskfree.hub import loading
+from maskfree.hub.catalog import PUBLISHED
 from maskfree.nn.clip_weights import model_type
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.pretrained import make_tower, read_classifier, read_configuration
@@ -154,7 +155,7 @@ def test_server_that_says_nothing(endpoint: Callable[[str], None], monkeypatch: 
 def test_every_published_name_without_a_network(refused: str, capfd: pytest.CaptureFixture[str]):
     began = time.monotonic()
     for name, source in PUBLISHED.items():
-        said = complaint(hub.load, name)
+        said = complaint(loading.load, name)
         assert said.startswith(f"the model {name!r} cannot be read: {source!r} is no folder and is not in the cache")
     assert time.monotonic() - began < 10
     assert capfd.readouterr().err == ""  # not a line about another try

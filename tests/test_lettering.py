@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from maskfree import lettering
-from maskfree.lettering import Lettering
+from maskfree.results import lettering
+from maskfree.results.lettering import Lettering
 
 TREE, SKY, EMOJI = "树", "空", "\U0001f333"
 

@@ -6,7 +6,8 @@ import math
 import pytest
 from torch import nn
 
-from maskfree.optim import cosine, has_prefix, parameter_groups, polynomial
+from maskfree.engine.optimizers import cosine, parameter_groups, polynomial
+from maskfree.hub.checkpoint import has_prefix
 
 
 def network() -> nn.Module:

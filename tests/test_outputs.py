@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluate.result_rows import ROW
+from evaluation.result_rows import ROW
 from maskfree import cli
 from maskfree.data.video import write_clip
-from maskfree.evaluate.results import write_row
-from maskfree.outputs import Outputs, is_replaceable
+from maskfree.distillation.self_training import self_train
+from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.engine.config import TrainConfig
+from maskfree.engine.train import fit
+from maskfree.evaluation.reporting.results import write_row
+from maskfree.files.outputs import Outputs, is_replaceable
 from maskfree.recipes import vilseg_debug
-from maskfree.run_settings import TrainConfig
-from maskfree.self_training import self_train
-from maskfree.self_training_config import SelfTraining
-from maskfree.train import fit
 
 Run = Callable[..., tuple[int, str]]
 TRACK = ("--side-px", 64, "--radius", 2)

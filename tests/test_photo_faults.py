@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from maskfree import cli
-from maskfree.data.davis import read_objects
-from maskfree.data.images import find_photos
+from maskfree.data.benchmarks.davis import read_objects
 from maskfree.data.photo import read_photo
+from maskfree.data.photo_folders import find_photos
 
 pytestmark = pytest.mark.real
 
@@ -93,7 +93,7 @@ def test_truth_of_turned_photos(
         assert "a photo is shown upright, as its EXIF orientation says, and so must its truth be" in error
         return
     assert status == 0, error
-    from maskfree.evaluate.results import read_row
+    from maskfree.evaluation.reporting.results import read_row
 
     [row] = [read_row(path) for path in results.glob("*.json")]
     assert row.pixel_accuracy > 0.999

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree import hub
-from maskfree.grouping.presence import presence, smooth
+from maskfree.hub import loading
+from maskfree.inference.segmenter import Background, Inference, PhotoError, Segmenter
 from maskfree.method import Method
-from maskfree.predict import Background, Inference, PhotoError, Segmenter
+from maskfree.ops.class_prior import presence, smooth
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "scarlet": (0.9, 0.1, 0.05)}
@@ -398,7 +398,7 @@ def test_refinement_follows_the_edge_of_the_photo(segmenter: Segmenter):
 
 
 def test_what_is_no_photo_is_refused_in_one_line(tiny_checkpoint):
-    segmenter = hub.load(tiny_checkpoint).with_words(["dog", "grass"])
+    segmenter = loading.load(tiny_checkpoint).with_words(["dog", "grass"])
     with pytest.raises(ValueError, match=r"a generator is no photo: .* for many photos use a list, or segment_many"):
         segmenter(path for path in ["a.jpg"])
     [problem] = segmenter.segment_many([7])
@@ -406,7 +406,7 @@ def test_what_is_no_photo_is_refused_in_one_line(tiny_checkpoint):
 
 
 def test_tensors_and_bytes_are_labelled_as_the_photo_is(tiny_checkpoint, photo):
-    segmenter = hub.load(tiny_checkpoint).with_words(["dog", "grass"])
+    segmenter = loading.load(tiny_checkpoint).with_words(["dog", "grass"])
     picture = photo((83, 57))
     file = io.BytesIO()
     picture.save(file, "PNG")

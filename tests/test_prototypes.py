@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree import hub
-from maskfree.data.prototype_file import Prototypes
-from maskfree.data.teacher_maps import RECORD, TeacherMaps
-from maskfree.predict import Segmenter
-from maskfree.prototypes import PrototypeConfig, class_cosines, phrases_of, prepare_prototypes, segments
+from maskfree.data.cache.prototypes import Prototypes
+from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
+from maskfree.distillation.prototypes import PrototypeConfig, class_cosines, phrases_of, prepare_prototypes, segments
+from maskfree.hub import loading
+from maskfree.inference.segmenter import Segmenter
 
 FOUR = PrototypeConfig(top=2, num_segments=4)
 
@@ -23,7 +23,7 @@ FOUR = PrototypeConfig(top=2, num_segments=4)
 @pytest.fixture
 def teacher(tiny_checkpoint: Path) -> Segmenter:
     """Texts along the first three axes of 18: "sea/water" along the second, "sky" the third; "dog" the first."""
-    segmenter = hub.load(tiny_checkpoint).with_words(["dog", "sea/water", "sky"], "none")
+    segmenter = loading.load(tiny_checkpoint).with_words(["dog", "sea/water", "sky"], "none")
     return replace(segmenter, embeddings=torch.eye(18)[[0, 1, 1, 2]])
 
 
@@ -60,7 +60,7 @@ def test_a_photo_of_one_patch_is_one_segment(tmp_path: Path):
 def test_the_pool_is_drawn_by_the_seed(teacher: Segmenter, maps: TeacherMaps, monkeypatch: pytest.MonkeyPatch):
     whole = prepare_prototypes(teacher, maps, FOUR)[0].pool
     assert len(whole) == len(segments(maps, 4))
-    monkeypatch.setattr("maskfree.prototypes._POOL", 3)
+    monkeypatch.setattr("maskfree.distillation.prototypes._POOL", 3)
     first, again = (prepare_prototypes(teacher, maps, FOUR)[0].pool for _ in range(2))
     assert torch.equal(first, whole[:3]) and torch.equal(first, again)
 
@@ -116,4 +116,4 @@ def test_maps_of_another_model_or_none(tmp_path: Path, teacher: Segmenter, maps:
 
 def test_no_words(tiny_checkpoint: Path, maps: TeacherMaps):
     with pytest.raises(ValueError, match="no words were chosen"):
-        prepare_prototypes(hub.load(tiny_checkpoint), maps, FOUR)
+        prepare_prototypes(loading.load(tiny_checkpoint), maps, FOUR)

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from maskfree import resume
 from maskfree.cli import main
+from maskfree.engine import run_state
 from maskfree.recipes import RECIPES, Run
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_whole_and_can_be_recorded(name):
     recipe = RECIPES[name]()
-    settings = resume.settings_of(recipe)
+    settings = run_state.settings_of(recipe)
     assert json.loads(json.dumps(settings)) == settings
     assert recipe == RECIPES[name]()
     assert RECIPES[name].__doc__
@@ -30,7 +30,7 @@ def test_the_paper_is_the_paper():
 def test_differences_are_named():
     recipe = RECIPES["vilseg_debug"]()
     other = replace(recipe, train=replace(recipe.train, seed=9), method=replace(recipe.method, cluster=None))
-    found = resume.differences(resume.settings_of(recipe), resume.settings_of(other))
+    found = run_state.differences(run_state.settings_of(recipe), run_state.settings_of(other))
     assert found == ["method.cluster", "train.seed"]
 
 
@@ -59,7 +59,7 @@ def test_command_takes_every_setting(tmp_path, capsys):
     settings += " --leave-out method.cluster"
     status, _, _ = run_command(capsys, "vilseg_debug", *settings.split(), "--out", str(tmp_path))
     assert status == 0 and (tmp_path / "model" / "weights.safetensors").is_file()
-    method = resume.read_record(tmp_path)["settings"]["method"]
+    method = run_state.read_record(tmp_path)["settings"]["method"]
     assert (method["grouping"], method["cluster"]) == ("pixels", None)
 
 

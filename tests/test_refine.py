@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.label_map import label_map
-from maskfree.refine import dense_crf, pamr, refine
+from maskfree.inference.refinement import dense_crf, pamr, refine
+from maskfree.ops.label_map import label_map
 
 HALVES = (44, 63)  # height, width of a photo whose left 27 columns are dark
 
@@ -76,7 +76,7 @@ def test_pamr_averages_and_adds_nothing():
 def test_pamr_does_not_depend_on_how_the_work_is_cut(monkeypatch):
     image, masks = torch.rand(2, 3, 19, 31), torch.rand(2, 4, 19, 31)
     whole = pamr(image, masks, 2, (1, 4))
-    monkeypatch.setattr("maskfree.refine._BLOCK_VALUES", 2 * 4 * 31 * 2)  # two lines at a time
+    monkeypatch.setattr("maskfree.inference.refinement._BLOCK_VALUES", 2 * 4 * 31 * 2)  # two lines at a time
     assert_close(pamr(image, masks, 2, (1, 4)), whole)
 
 

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from maskfree.contact_sheet import draw_contact_sheet
-from maskfree.inference import Inference
+from maskfree.inference.config import Inference
+from maskfree.inference.contact_sheet import draw_contact_sheet
+from maskfree.inference.search import RetrievalConfig, parse_word, photos_of, retrieve
+from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
-from maskfree.predict import Segmenter
-from maskfree.retrieval import RetrievalConfig, parse_word, photos_of, retrieve
 from maskfree.types import Groups, Losses, Tokens
 
 WORDS = ("dog", "cat", "grass", "sky")

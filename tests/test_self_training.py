@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from maskfree import checkpoint, hub
+from maskfree.distillation.self_training import link, pseudo_label, self_train, start
+from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.engine.config import TrainConfig
+from maskfree.hub import checkpoint, loading
 from maskfree.losses.pseudo_labels import confidence
-from maskfree.methods.student import Student
-from maskfree.methods.student_config import StudentConfig
-from maskfree.run_settings import TrainConfig
-from maskfree.self_training import link, pseudo_label, self_train, start
-from maskfree.self_training_config import SelfTraining
+from maskfree.methods.student.config import StudentConfig
+from maskfree.methods.student.model import Student
 
 WORDS = ("grass", "sea/water", "red sofa")
 TRAIN = TrainConfig(steps=3, batch_size=2, warm_up_steps=1, log_every=1, save_every=2, accelerator="cpu", devices="1")
@@ -34,8 +34,8 @@ def photos(tmp_path, photo) -> list[Path]:
 
 
 @pytest.fixture
-def teacher(tiny_checkpoint) -> hub.Segmenter:
-    segmenter = hub.load(tiny_checkpoint)
+def teacher(tiny_checkpoint) -> loading.Segmenter:
+    segmenter = loading.load(tiny_checkpoint)
     return segmenter.with_inference(replace(segmenter.inference, side_px=48)).with_words(WORDS)
 
 
@@ -130,7 +130,7 @@ def test_student_starts_as_its_teacher(tmp_path, tiny_checkpoint, teacher):
     assert_close(student.encode_text(teacher.tokenizer(words)), teacher.method.encode_text(teacher.tokenizer(words)))
     assert torch.equal(student.phrases, teacher.embeddings) and config.synonyms == (1, 2, 1)
     images = torch.rand(1, 3, 48, 32)
-    # hub.load has folded the teacher's batch norms into its convolutions
+    # loading.load has folded the teacher's batch norms into its convolutions
     assert_close(student.image.encoder(images), teacher.method.image.encoder(images), atol=1e-4, rtol=1e-3)
     before = (tmp_path / "start" / "weights.safetensors").stat().st_mtime_ns
     assert start(tiny_checkpoint, teacher, SMALL, tmp_path / "start") == config
@@ -149,7 +149,7 @@ def test_a_correction_starts_with_the_teachers_answers(tmp_path, tiny_checkpoint
 def test_from_photos_to_a_model_that_takes_any_words(tmp_path, tiny_checkpoint, photos):
     out = tmp_path / "run"
     assert self_train(tiny_checkpoint, WORDS, photos, out, SMALL) == out / "model"
-    student = hub.load(out / "model")
+    student = loading.load(out / "model")
     assert student.name == "tiny-student" and student.templates == ("a photo of a {}",)
     result = student.with_words(["sky", "wall", "dog", "cat"])(photos[0])
     assert result.labels.shape == (57, 83)
@@ -167,7 +167,7 @@ def test_from_photos_to_a_model_that_takes_any_words(tmp_path, tiny_checkpoint, 
 def test_a_student_can_teach_the_next(tmp_path, tiny_checkpoint, photos):
     first = self_train(tiny_checkpoint, WORDS, photos, tmp_path / "one", SMALL)
     second = self_train(first, WORDS, photos, tmp_path / "two", replace(SMALL, keep=0.3))
-    assert hub.load(second).name == "tiny-student-student"
+    assert loading.load(second).name == "tiny-student-student"
 
 
 def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):
 
     train("whole")
     with monkeypatch.context() as patched:
-        patched.setattr("maskfree.train.any_process", lambda fabric: lambda here: True)
+        patched.setattr("maskfree.engine.train.any_process", lambda fabric: lambda here: True)
         assert train("stopped") is None
     assert len(losses("stopped")) == 1
     assert train("stopped") == Path("run/model")

@@ -8,29 +8,29 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from maskfree import setting_rules
 from maskfree.cli import main
+from maskfree.config import rules
 from maskfree.data.config import DataConfig
-from maskfree.distill_config import Distillation
-from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
-from maskfree.evaluate.protocol import Protocol
-from maskfree.grouping.propagation import PropagationConfig
-from maskfree.grouping.region_maps import SegmentConfig
-from maskfree.inference import Inference
+from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.prototypes import PrototypeConfig
+from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.engine.config import TrainConfig
+from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
+from maskfree.evaluation.protocol import Protocol
+from maskfree.inference.config import Inference
+from maskfree.inference.search import RetrievalConfig
+from maskfree.inference.tracking import TrackConfig
 from maskfree.losses.mask_arithmetic import MaskArithmetic
-from maskfree.methods.clips4_config import CLIPS4Config, CorrectionConfig, PixelLabelsConfig
-from maskfree.methods.groupvit_config import GroupViTConfig
-from maskfree.methods.maskclip_config import MaskCLIPConfig
-from maskfree.methods.ovsegmentor_config import OVSegmentorConfig
-from maskfree.methods.student_config import StudentConfig
-from maskfree.methods.vilseg_config import ViLSegConfig, WordsConfig
+from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, PixelLabelsConfig
+from maskfree.methods.groupvit.config import GroupViTConfig
+from maskfree.methods.maskclip.config import MaskCLIPConfig
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
+from maskfree.methods.student.config import StudentConfig
+from maskfree.methods.vilseg.config import ViLSegConfig, WordsConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
-from maskfree.prototypes import PrototypeConfig
+from maskfree.ops.propagation import PropagationConfig
 from maskfree.recipes import RECIPES
-from maskfree.retrieval import RetrievalConfig
-from maskfree.run_settings import TrainConfig
-from maskfree.self_training_config import SelfTraining
-from maskfree.track import TrackConfig
+from maskfree.regions.region_maps import SegmentConfig
 
 ROOTS = (
     ViLSegConfig(words=WordsConfig()),
@@ -60,7 +60,7 @@ UNBOUNDED = {"seed"}  # any whole number
 
 def leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """All fields with their kinds, of parts too."""
-    for field, kind in setting_rules._kinds(type(config)):
+    for field, kind in rules._kinds(type(config)):
         value, path = getattr(config, field), f"{name}.{field}" if name else field
         if is_dataclass(value):
             yield from leaves(value, path)
@@ -93,13 +93,13 @@ def plain_kinds(kind: Any) -> set[Any]:
 
 @pytest.mark.parametrize("config", ROOTS, ids=lambda config: type(config).__name__)
 def test_every_number_has_a_range_and_every_choice_is_checked(config: Any):
-    setting_rules.check(config)
+    rules.check(config)
     for path, kind in leaves(config):
         plain = plain_kinds(kind)
         refused: list[Any] = []
         if Literal in plain:
             refused += ["nonsense", 7, True]
-        if plain & {int, float} and not setting_rules._is_mapping(kind) and path.rpartition(".")[2] not in UNBOUNDED:
+        if plain & {int, float} and not rules._is_mapping(kind) and path.rpartition(".")[2] not in UNBOUNDED:
             refused += [-1, float("nan"), float("inf"), float("-inf"), True, "1", [object()]]
         if bool in plain and Literal not in plain and len(plain) == 1:
             refused += ["yes", 1]
@@ -107,13 +107,13 @@ def test_every_number_has_a_range_and_every_choice_is_checked(config: Any):
             refused += [3, ["a"]]
         for value in refused:
             with pytest.raises(ValueError, match=rf"^{path}\b.* is .*, must be ") as caught:
-                setting_rules.check(broken(config, path, value))
+                rules.check(broken(config, path, value))
             assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_keep_the_ranges(name: str):
-    setting_rules.check(RECIPES[name]())
+    rules.check(RECIPES[name]())
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from maskfree import resume, signals
+from maskfree import signals
 from maskfree.cli import COMMANDS, main
 from maskfree.cli.prepare import WHAT
+from maskfree.engine import run_state
+from maskfree.engine.train import fit
 from maskfree.run_dir import held
 from maskfree.signals import Stopped, StopSignals
-from maskfree.train import fit
 from stopping import COMMAND, PAUSING, children, has_step, is_alive, losses, send_to_group, start, wait_for
 from test_train import small_recipe
 
@@ -79,7 +80,7 @@ def test_a_signal_to_the_whole_group_loses_no_step(tmp_path, whole, number, laun
     last = messages.splitlines()[-1]
     assert last.startswith(f"maskfree: stopped by {number.name}: step 3 of 6 is saved; to go on: maskfree train")
     assert last.endswith("--resume")
-    assert resume.load_state(out)[0] == 3
+    assert run_state.load_state(out)[0] == 3
     assert run("train", "vilseg_debug", *SETTINGS, "--out", out, "--resume") == 0
     assert_same_result(out, whole)
 
@@ -97,7 +98,7 @@ def test_torchrun_stops_all_ranks_together(tmp_path):
     time.sleep(0.2)
     (tmp_path / "go-2").touch()
     wait_for(lambda: has_step(out, 4), process)  # which is reported; the first stop was after any step
-    assert resume.load_state(out)[0] in (2, 3)
+    assert run_state.load_state(out)[0] in (2, 3)
 
     send_to_group(process, signal.SIGTERM)
     time.sleep(0.2)
@@ -105,7 +106,7 @@ def test_torchrun_stops_all_ranks_together(tmp_path):
     began = time.monotonic()
     process.wait(timeout=60)
     assert time.monotonic() - began < 10
-    assert resume.load_state(out)[0] in (4, 5)
+    assert run_state.load_state(out)[0] in (4, 5)
 
     (tmp_path / "go-6").touch()
     subprocess.run([sys.executable, *torchrun], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=240)
@@ -294,7 +295,7 @@ def test_every_command_says_in_one_line_what_was_done_and_how_to_go_on(monkeypat
 
 
 def test_a_stop_before_the_first_state_promises_none(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("maskfree.train.launch", lambda *settings: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("maskfree.engine.train.launch", lambda *settings: signal.raise_signal(signal.SIGTERM))
     assert run("train", "vilseg_debug", "--out", tmp_path / "run") == 143
     told = capsys.readouterr().err.splitlines()[-1]
     assert "nothing was written; to start anew: maskfree train" in told
@@ -303,7 +304,7 @@ def test_a_stop_before_the_first_state_promises_none(tmp_path, monkeypatch, caps
 
 
 def test_segment_leaves_whole_results_only(tmp_path, tiny_checkpoint, photo, monkeypatch, capsys):
-    from maskfree.predict import Segmentation
+    from maskfree.inference.segmenter import Segmentation
 
     for name in ("a.png", "b.png"):
         photo().save(tmp_path / name)

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from maskfree import hub
+from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo_sources import read_sources
-from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.embeddings import embed
-from maskfree.predict import Segmenter
-from maskfree.teaching import Seen, prepare_teacher
+from maskfree.distillation.teacher_features import Seen, prepare_teacher
+from maskfree.hub import loading
+from maskfree.inference.features import embed
+from maskfree.inference.segmenter import Segmenter
 
 SIZES = {"a": (83, 57), "b": (40, 90), "c": (1, 1), "d": (300, 4)}
 Photo = Callable[..., Image.Image]
@@ -37,7 +37,7 @@ def photos(tmp_path: Path, photo: Photo) -> Path:
 
 @pytest.fixture
 def teacher(tiny_checkpoint: Path) -> Segmenter:
-    segmenter = hub.load(tiny_checkpoint)
+    segmenter = loading.load(tiny_checkpoint)
     return segmenter.with_inference(replace(segmenter.inference, side_px=48, max_long_px=320))
 
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.losses.contrastive import image_to_text, info_nce
-from maskfree.terms import follow
-from maskfree.terms_config import CrossConfig
+from maskfree.nn.contrastive_config import CrossConfig
+from maskfree.nn.contrastive_objective import follow
 
 
 def unit(*shape: int) -> torch.Tensor:

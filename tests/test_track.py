@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from color_patches import ColorPatches
-from maskfree import hub
-from maskfree.grouping.propagation import PropagationConfig
+from maskfree.hub import loading
+from maskfree.inference.segmenter import Segmenter
+from maskfree.inference.tracking import TrackConfig, follow_mask, follow_words, index_map, plain_overlay, save_clip
 from maskfree.metrics import region_similarity
-from maskfree.predict import Segmenter
-from maskfree.track import TrackConfig, follow_mask, follow_words, index_map, plain_overlay, save_clip
+from maskfree.ops.propagation import PropagationConfig
 
 SIZE = (160, 96)
 CONFIG = TrackConfig(PropagationConfig(top_k=1, context=2, radius=2), side_px=96, finer=2)
@@ -21,7 +21,7 @@ CONFIG = TrackConfig(PropagationConfig(top_k=1, context=2, radius=2), side_px=96
 
 @pytest.fixture
 def segmenter(tiny_checkpoint: Path) -> Segmenter:
-    return hub.load(str(tiny_checkpoint))
+    return loading.load(str(tiny_checkpoint))
 
 
 def clip(count: int, seed: int = 0):

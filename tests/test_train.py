@@ -19,20 +19,20 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from kills import killed_at_each_step
-from maskfree import resume
 from maskfree.cli import main
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import Position, Share, Stream, build_loader
-from maskfree.hub import load
-from maskfree.learner import Learner
-from maskfree.methods.ovsegmentor_config import MaskConfig
-from maskfree.monitor import Monitor
-from maskfree.processes import launch
+from maskfree.distributed import launch
+from maskfree.engine import run_state
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.engine.logger import Monitor
+from maskfree.engine.train import fit
+from maskfree.engine.trainer import Learner
+from maskfree.hub.loading import load
+from maskfree.methods.ovsegmentor.config import MaskConfig
 from maskfree.recipes import clips4_debug, ovsegmentor_debug, vilseg_debug
-from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.text.tokenize import Tokenizer
-from maskfree.train import fit
 
 SMALL = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "save_every": 2, "log_every": 1, "accelerator": "cpu"}
 
@@ -90,7 +90,7 @@ def test_interrupted_and_killed_run_has_the_losses_of_an_undisturbed_one(tmp_pat
     assert "Traceback" not in messages
     assert messages.splitlines()[-1].endswith("--resume")
     interrupted_after = losses(out)[-1][0]
-    assert resume.load_state(out)[0] == interrupted_after >= 4
+    assert run_state.load_state(out)[0] == interrupted_after >= 4
 
     process = start_until(out, (*command, "--out", str(out), "--resume"), interrupted_after + 5, signal.SIGKILL)
     process.communicate(timeout=60)
@@ -108,7 +108,7 @@ def test_run_learns_and_its_model_segments(tmp_path):
     assert fit(recipe, tmp_path) == 60
     crosses = [loss["cross"] for _, loss in losses(tmp_path)]
     assert sum(crosses[-5:]) / 5 < 0.75 * crosses[0]
-    record = resume.read_record(tmp_path)
+    record = run_state.read_record(tmp_path)
     assert record["settings"]["train"]["steps"] == 60 and record["settings"]["method"]["class"] == "ViLSegConfig"
     assert "torch" in record["versions"] and "git" in record
     result = load(str(tmp_path / "model")).with_words(["red circle", "white wall"])(torch.zeros(70, 90, 3).numpy())
@@ -126,13 +126,13 @@ def test_only_the_last_two_states_stay_and_nothing_unfinished(tmp_path):
 
 def test_a_state_can_be_read_whenever_saving_one_is_killed(tmp_path):
     def save(step: int) -> None:
-        resume.save_state(tmp_path, step, {"weights": torch.full((3,), float(step))})
+        run_state.save_state(tmp_path, step, {"weights": torch.full((3,), float(step))})
 
     save(1)
     save(2)
     seen = []
     for _ in killed_at_each_step(lambda: save(3)):
-        step, tensors = resume.load_state(tmp_path)
+        step, tensors = run_state.load_state(tmp_path)
         assert tensors["weights"].tolist() == [float(step)] * 3
         seen.append(step)
         save(4)
@@ -184,7 +184,7 @@ def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path):
 
 def test_run_killed_before_its_first_state_starts_again(tmp_path):
     recipe = small_recipe(steps=2)
-    resume.write_record(tmp_path, recipe.name, resume.settings_of(recipe), 1)
+    run_state.write_record(tmp_path, recipe.name, run_state.settings_of(recipe), 1)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": {}}\n{"step": 2, "lo')
     assert fit(recipe, tmp_path, resume_run=True) == 2
     assert [step for step, _ in losses(tmp_path)] == [1, 2]
@@ -316,8 +316,8 @@ def test_state_comes_back_whole(tmp_path):
     learner, other = learner_of(average_decay=0.9), learner_of(average_decay=0.9)
     batches = batches_of(small_recipe(), tmp_path)
     learner.learn(batches)
-    resume.save_state(tmp_path, 1, learner.tensors())
-    step, tensors = resume.load_state(tmp_path)
+    run_state.save_state(tmp_path, 1, learner.tensors())
+    step, tensors = run_state.load_state(tmp_path)
     other.restore(tensors)
     other.step = step
     following = [next(batches), next(batches)]
@@ -415,7 +415,7 @@ def test_a_run_with_a_memory_goes_on_as_if_nothing_had_been(tmp_path):
     shutil.copytree(whole, stopped)
     for lost in ("model", "state/step-00000006"):
         shutil.rmtree(stopped / lost)
-    assert int(resume.load_state(stopped)[1]["model/contrast.filled"]) > 0
+    assert int(run_state.load_state(stopped)[1]["model/contrast.filled"]) > 0
     assert fit(recipe, stopped, resume_run=True) == 6
     assert losses(stopped) == losses(whole)
     weights = [load_file(run / "model" / "weights.safetensors") for run in (stopped, whole)]
@@ -431,7 +431,7 @@ def test_a_second_stage_starts_with_all_that_the_first_one_had(tmp_path, caplog)
         fit(second, tmp_path / "second")
     new = next(message for message in caplog.messages if message.startswith("starting from"))
     assert "masks.teacher" in new and "entity" not in new
-    (_, old), (_, now) = (resume.load_state(tmp_path / run) for run in ("first", "second"))
+    (_, old), (_, now) = (run_state.load_state(tmp_path / run) for run in ("first", "second"))
     kept = [name for name in old if name.startswith("model/")]
     assert any(name.startswith("model/entity.decoder.") for name in kept)
     for name in kept:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kills import killed_at_each_step
-from maskfree.files import replace_text
-from maskfree.unfinished import remove_leftovers, replace_folder, replacing, unfinished_folder, whole, writing
+from maskfree.files.atomic import replace_text
+from maskfree.files.leftovers import remove_leftovers, replace_folder, replacing, unfinished_folder, whole, writing
 
 _WRITER = """
 import sys

@@ -13,25 +13,25 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluate.result_rows import ROW
+from evaluation.result_rows import ROW
 from kills import killed_at_each_step
-from maskfree import resume
-from maskfree.contact_sheet import draw_contact_sheet
 from maskfree.data import shapes
-from maskfree.data.benchmarks import Sample, files_sha256
+from maskfree.data.benchmarks.catalog import Sample, files_sha256
+from maskfree.data.cache.prototypes import Prototypes
+from maskfree.data.cache.region_preparation import SegmentPreparation
+from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.loader import seed_of
-from maskfree.data.prototype_file import Prototypes
-from maskfree.data.segment_preparation import SegmentPreparation
-from maskfree.data.teacher_maps import TeacherMaps
 from maskfree.data.video import write_clip
-from maskfree.evaluate import charts
-from maskfree.evaluate.results import write_row, write_sweep
+from maskfree.distillation.self_training import link
+from maskfree.engine import run_state
+from maskfree.evaluation.reporting import charts
+from maskfree.evaluation.reporting.results import write_row, write_sweep
+from maskfree.files.leftovers import remove_leftovers
+from maskfree.inference.contact_sheet import draw_contact_sheet
+from maskfree.inference.search import Hit
+from maskfree.inference.tracking import save_clip
 from maskfree.progress import unwatched
-from maskfree.retrieval import Hit
-from maskfree.self_training import link
-from maskfree.track import save_clip
 from maskfree.types import Segmentation
-from maskfree.unfinished import remove_leftovers
 
 Write = Callable[[Path, int], object]
 SIZE = (24, 16)
@@ -86,7 +86,7 @@ WRITERS: dict[str, Write] = {
         folder / "a.safetensors"
     ),
     "teacher": lambda folder, version: TeacherMaps(folder).write("a", unit(version)[..., None]),
-    "record": lambda folder, version: resume.write_record(folder, f"{version}", {}, 1),
+    "record": lambda folder, version: run_state.write_record(folder, f"{version}", {}, 1),
 }
 
 

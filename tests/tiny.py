@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.config import ViewConfig
-from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.methods.clips4_config import CLIPS4Config, PairConfig, SemanticConfig
-from maskfree.methods.groupvit_config import GroupViTConfig
-from maskfree.methods.maskclip_config import MaskCLIPConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegmentorConfig
-from maskfree.methods.student_config import StudentConfig, StudentViews
-from maskfree.methods.vilseg import ViLSeg
-from maskfree.methods.vilseg_config import ClusterConfig, ViLSegConfig, VisionConfig
-from maskfree.methods.vilseg_votes_config import VotesConfig
+from maskfree.methods.clips4.config import CLIPS4Config, PairConfig, SemanticConfig
+from maskfree.methods.groupvit.config import GroupViTConfig
+from maskfree.methods.maskclip.config import MaskCLIPConfig
+from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.student.config import StudentConfig, StudentViews
+from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg.model import ViLSeg
+from maskfree.methods.vilseg.votes_config import VotesConfig
 from maskfree.nn.dense_clip_config import TRAINED, DenseClipConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig

@@ -11,17 +11,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.learner import Learner, _Sealed
+from maskfree.distributed import launch
+from maskfree.engine.config import Recipe
+from maskfree.engine.train import fit
+from maskfree.engine.trainer import Learner, _Sealed
 from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.clips4_config import PixelLabelsConfig
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
+from maskfree.methods.clips4.config import PixelLabelsConfig
+from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
 from maskfree.nn import binding
-from maskfree.processes import launch
 from maskfree.recipes import vilseg_debug
-from maskfree.run_settings import Recipe
-from maskfree.train import fit
 from maskfree.types import Batch, EntityTexts, PairedViews, Partners, Tokens
 from tiny import tiny_clips4_config, tiny_ovsegmentor_config
 

@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maskfree.hub import load as load
-    from maskfree.predict import Segmenter as Segmenter
+    from maskfree.hub.loading import load as load
+    from maskfree.inference.segmenter import Segmenter as Segmenter
     from maskfree.types import Segmentation as Segmentation
 
     __version__: str
 
 __all__ = ["Segmentation", "Segmenter", "__version__", "load"]
 
-_HOMES = {"load": "maskfree.hub", "Segmenter": "maskfree.predict", "Segmentation": "maskfree.types"}
+_HOMES = {"load": "maskfree.hub", "Segmenter": "maskfree.inference.segmenter", "Segmentation": "maskfree.types"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maskfree.method import Method, Transform
+    from maskfree.data.sample import Transform
+from maskfree.method import Method
 
 
 @dataclass(frozen=True)

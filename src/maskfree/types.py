@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
-from maskfree.lettering import Lettering
-from maskfree.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
-from maskfree.unfinished import unfinished_folder, writing
+from maskfree.files.leftovers import unfinished_folder, writing
+from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
+from maskfree.results.lettering import Lettering
 
 BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
 _FIRST_COLOUR = (255, 60, 60)

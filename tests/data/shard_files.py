@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskfree.data.entity_preparation import Preparation
+from maskfree.data.entities.preparation import Preparation
 from maskfree.data.shards import find_shards
 from maskfree.text.entities import EntitySet
 

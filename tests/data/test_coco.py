@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from trees import HEIGHT, WIDTH, coco_files, write
 
-from maskfree.data.benchmarks import IGNORE, benchmark
+from maskfree.data.benchmarks.catalog import IGNORE, benchmark
 from shared_folder import SHARED
 
 PERSON, DOG, LAPTOP = 14, 11, 20  # VOC ids; a laptop is no VOC class, hence background

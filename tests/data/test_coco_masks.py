@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trees import box, runs
 
-from maskfree.data.coco_masks import ObjectMask, read_mask
+from maskfree.data.benchmarks.coco_masks import ObjectMask, read_mask
 
 WIDTH, HEIGHT = 12, 8
 SQUARE = box(2, 2, 6, 6)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from trees import coco_files, write
 
-from maskfree.data.benchmarks import BENCHMARKS, IGNORE, benchmark
-from maskfree.data.datasets import check, overview, verify
-from maskfree.data.layouts import Sample
+from maskfree.data.benchmarks.catalog import BENCHMARKS, IGNORE, benchmark
+from maskfree.data.benchmarks.inventory import check, overview, verify
+from maskfree.data.benchmarks.layouts import Sample
 
 
 def camvid(root, count=2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree.data.davis import find_sequences, read_masks, read_objects
+from maskfree.data.benchmarks.davis import find_sequences, read_masks, read_objects
 
 
 def davis(root: Path, masks: dict[str, list], resolution: str = "480p") -> Path:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from shard_files import jpeg, write_tar
 
-from maskfree.data import entity_index, entity_preparation
-from maskfree.data.caption_pairs import MAX_WORDS, read_pairs
-from maskfree.data.entity_index import PAIRS, EntityIndex, fingerprint
-from maskfree.data.entity_preparation import Preparation
+from maskfree.data.entities import preparation
+from maskfree.data.entities.caption_pairs import MAX_WORDS, read_pairs
+from maskfree.data.entities.index import PAIRS, EntityIndex, fingerprint
+from maskfree.data.entities.preparation import Preparation
 from maskfree.data.shards import read_shards
 from maskfree.data.tar_members import tar_members
 from maskfree.text.entities import EntitySet
@@ -89,8 +89,8 @@ def test_pairs_with_an_entity_are_found_by_their_keys(index: EntityIndex):
 
 
 def test_two_keys_with_one_hash_are_told_apart(index: EntityIndex, monkeypatch: pytest.MonkeyPatch):
-    hashed = entity_index.key_hash("k/0")
-    monkeypatch.setattr(entity_index, "key_hash", lambda key: hashed)
+    hashed = index.key_hash("k/0")
+    monkeypatch.setattr(index, "key_hash", lambda key: hashed)
     assert index.find("k/0") == 0
     assert index.find("another") is None
 
@@ -170,9 +170,9 @@ def test_a_shard_that_changes_later_gives_a_problem(index: EntityIndex, shards: 
 
 
 def test_large_shards_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(entity_index, "_WHOLE", 1000)
-    monkeypatch.setattr(entity_index, "_SAMPLES", 3)
-    monkeypatch.setattr(entity_index, "_SAMPLE", 10)
+    monkeypatch.setattr(index, "_WHOLE", 1000)
+    monkeypatch.setattr(index, "_SAMPLES", 3)
+    monkeypatch.setattr(index, "_SAMPLE", 10)
     content = bytearray(range(256)) * 8
     (tmp_path / "x").write_bytes(content)
     before = fingerprint(tmp_path / "x")
@@ -197,7 +197,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shards, tmp_path: Path, monke
             raise KeyboardInterrupt
         return read_pairs(shard, counts)
 
-    monkeypatch.setattr(entity_preparation, "read_pairs", stops)
+    monkeypatch.setattr(preparation, "read_pairs", stops)
     with pytest.raises(KeyboardInterrupt):
         prepare(shards, tmp_path / "stopped")
     assert not (tmp_path / "stopped").exists()

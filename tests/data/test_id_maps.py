@@ -9,11 +9,11 @@ import pytest
 from picture_files import grey_png, png
 from PIL import Image
 
-from maskfree.data.davis import read_objects
+from maskfree.data.benchmarks.davis import read_objects
+from maskfree.data.benchmarks.layouts import IndexMaps, Truth
+from maskfree.data.cache.region_maps import SegmentMaps
 from maskfree.data.decoding import MAX_PIXELS
 from maskfree.data.id_maps import read_ids
-from maskfree.data.layouts import IndexMaps, Truth
-from maskfree.data.segment_maps import SegmentMaps
 
 
 @pytest.mark.parametrize("palette", [False, True])

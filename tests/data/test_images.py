@@ -7,7 +7,7 @@ from PIL import Image
 from shard_files import jpeg
 
 from maskfree.data.examples import Example, decode
-from maskfree.data.images import find_photos, read_photos
+from maskfree.data.photo_folders import find_photos, read_photos
 
 
 def test_photos_are_found_at_any_depth_by_suffix(tmp_path, caplog):

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from trees import size, write
 
-from maskfree.data.benchmarks import IGNORE
-from maskfree.data.label_ids import NOTHING, counted, with_void
-from maskfree.data.layouts import IndexMaps, Truth
+from maskfree.data.benchmarks.catalog import IGNORE
+from maskfree.data.benchmarks.label_ids import NOTHING, counted, with_void
+from maskfree.data.benchmarks.layouts import IndexMaps, Truth
 
 CLASSES = tuple("abcdefghijk")
 LABELS = np.arange(12).reshape(3, 4)
@@ -183,7 +183,7 @@ def test_what_is_wrong_with_a_mat_file_is_named(tmp_path):
 
 def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
     write(tmp_path, {"images/a.jpg": (3, 1), "maps/a.mat": [[300, 255, 0]]})
-    monkeypatch.setattr("maskfree.data.layouts.find_spec", lambda name: None)
+    monkeypatch.setattr("maskfree.data.benchmarks.layouts.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^\.mat files need scipy: pip install 'maskfree\[evaluate\]'$"):
         MAT.samples(tmp_path, CLASSES, 99)
 

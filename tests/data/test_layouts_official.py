@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from trees import size, write
 
-from maskfree.data.benchmarks import IGNORE, benchmark
-from maskfree.data.datasets import verify
+from maskfree.data.benchmarks.catalog import IGNORE, benchmark
+from maskfree.data.benchmarks.inventory import verify
 
 NOTHING = None  # in expected truth: no class
 

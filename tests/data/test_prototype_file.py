@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.data.prototype_file import Prototypes
+from maskfree.data.cache.prototypes import Prototypes
 
 NAMES = ("dog", "sofa/couch", "ciel bleu/café")
 

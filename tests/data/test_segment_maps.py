@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree.data.segment_maps import SegmentMaps, encode_map
-from maskfree.data.segment_preparation import SegmentPreparation
+from maskfree.data.cache.region_maps import SegmentMaps, encode_map
+from maskfree.data.cache.region_preparation import SegmentPreparation
 
 
 def write(folder, name, regions):

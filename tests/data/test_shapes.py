@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskfree.data import shapes
-from maskfree.data.entity_index import EntityIndex
+from maskfree.data.entities.index import EntityIndex
 from maskfree.data.examples import decode
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.text.entities import EntitySet

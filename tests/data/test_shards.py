@@ -12,7 +12,7 @@ import pytest
 from shard_files import jpeg, pairs, write_tar
 
 import maskfree.data.shards as shards_module
-from maskfree.data.caption_pairs import read_pairs
+from maskfree.data.entities.caption_pairs import read_pairs
 from maskfree.data.shards import find_shards, read_shards
 from shared_folder import SHARED
 

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.data.teacher_maps import TeacherMaps
+from maskfree.data.cache.teacher_maps import TeacherMaps
 
 
 def embeddings(rows: int = 4, columns: int = 7) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskfree.data.label_ids import CLASSES
+from maskfree.data.benchmarks.label_ids import CLASSES
 
 WIDTH, HEIGHT = 12, 8
 

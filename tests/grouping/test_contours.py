@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from maskfree.grouping.contour_hierarchy import ContourHierarchy
-from maskfree.grouping.contours import contour_strength
-from maskfree.grouping.learned_contours import dexined_strength, direction_across
-from maskfree.grouping.region_maps import SegmentConfig, region_map
+from maskfree.regions.contour_hierarchy import ContourHierarchy
+from maskfree.regions.contours import contour_strength
+from maskfree.regions.learned_contours import dexined_strength, direction_across
+from maskfree.regions.region_maps import SegmentConfig, region_map
 
 KINDS = ("contours", "slic", "felzenszwalb")
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.denoise import key_weights, published_key_weights, smooth_by_keys, unlikely_classes
+from maskfree.ops.denoise import key_weights, published_key_weights, smooth_by_keys, unlikely_classes
 
 
 @pytest.mark.parametrize("case", ["square", "wide"])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.prototypes import segments_of, top_prototypes
+from maskfree.ops.prototypes import segments_of, top_prototypes
 
 
 def unit(*shape: int, dim: int = 1) -> torch.Tensor:

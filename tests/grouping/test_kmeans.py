@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.kmeans import kmeans
+from maskfree.ops.kmeans import kmeans
 
 
 def inertia(points: torch.Tensor, labels: torch.Tensor) -> float:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskfree.grouping.label_map import label_map
+from maskfree.ops.label_map import label_map
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (28, 38), (101, 57), (640, 211)])

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from maskfree.grouping.matching import match
+from maskfree.ops.matching import match
 
 
 def total(similarity, columns):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.grouping.presence import presence, smooth
+from maskfree.ops.class_prior import presence, smooth
 
 SCORES = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).float()
 

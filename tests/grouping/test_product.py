@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.product import product_scores
+from maskfree.ops.group_scores import product_scores
 from maskfree.types import Groups
 from published_scores import check_scores
 from shared_folder import SHARED

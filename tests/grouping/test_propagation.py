@@ -9,8 +9,8 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.label_map import label_map
-from maskfree.grouping.propagation import CRW, LabelPropagation, PropagationConfig, propagate, stretch
+from maskfree.ops.label_map import label_map
+from maskfree.ops.propagation import CRW, LabelPropagation, PropagationConfig, propagate, stretch
 from shared_folder import SHARED
 
 SETTINGS = SHARED / "fixtures" / "davis_label_propagation.json"

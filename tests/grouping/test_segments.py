@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.segments import VOID, grid, intersect, segment_sums, segment_values, spherical_kmeans
+from maskfree.ops.segments import VOID, grid, intersect, segment_sums, segment_values, spherical_kmeans
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "segsort_kmeans"
@@ -48,7 +48,7 @@ def test_segments_and_prototypes_equal_the_published_code(case):
 @pytest.mark.skipif(not CASES, reason="../shared/fixtures is not here")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_places_are_appended_as_the_published_code_appends_them(case):
-    from maskfree.grouping.segments import _with_location
+    from maskfree.ops.segments import _with_location
 
     tensors, name = load_file(FIXTURE.with_suffix(".safetensors")), case["name"]
     places = _with_location(torch.zeros(1, 1, *case["shape"][2:]), 1.0)[0, :, 1:]

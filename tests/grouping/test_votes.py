@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.votes import ballots, best_cosines, log_votes, settled, with_kinds
+from maskfree.ops.votes import ballots, best_cosines, log_votes, settled, with_kinds
 
 
 def test_an_entry_is_as_near_as_its_nearest_name():

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.grouping.matching import match
 from maskfree.losses.mask_arithmetic import PAPER, RELEASED
 from maskfree.losses.mask_consistency import chosen, consistency, learning_only, mask_logits, over_photos, subgroups
+from maskfree.ops.matching import match
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"

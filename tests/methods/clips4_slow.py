@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.methods.clips4_terms import Segments, SemanticTerm, TargetClasses
+from maskfree.methods.clips4.objectives import Segments, SemanticTerm, TargetClasses
 
 PHOTOS, DIM, HEIGHT, WIDTH, NUM_SEGMENTS = 2, 5, 4, 7, 3
 VOID = 255

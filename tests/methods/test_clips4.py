@@ -11,11 +11,11 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree import checkpoint
-from maskfree.data.prototype_file import Prototypes
-from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.method import Source
-from maskfree.methods.clips4_config import (
+from maskfree.data.cache.prototypes import Prototypes
+from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.data.sample import Source
+from maskfree.hub import checkpoint
+from maskfree.methods.clips4.config import (
     CLIPS4Config,
     ContrastConfig,
     CorrectionConfig,
@@ -24,7 +24,7 @@ from maskfree.methods.clips4_config import (
     PixelLabelsConfig,
     SemanticConfig,
 )
-from maskfree.methods.clips4_terms import Segments
+from maskfree.methods.clips4.objectives import Segments
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes import clips4

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.clips4_terms import PixelLabelsTerm, Segments, TargetClasses
+from maskfree.methods.clips4.objectives import PixelLabelsTerm, Segments, TargetClasses
 
 
 @pytest.mark.parametrize("soft", [False, True])

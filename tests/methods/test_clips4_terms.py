@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.clips4_terms import ContrastTerm, Segments, embedding_term
+from maskfree.methods.clips4.objectives import ContrastTerm, Segments, embedding_term
 
 
 def contrast(**changes) -> ContrastTerm:

@@ -12,11 +12,11 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo_sources import file_stem
-from maskfree.data.teacher_maps import TeacherMaps
-from maskfree.method import Source
-from maskfree.methods.clips4_config import PairConfig
-from maskfree.methods.clips4_views import PairTransform, Sample, cut_embeddings, cut_regions
+from maskfree.data.sample import Source
+from maskfree.methods.clips4.config import PairConfig
+from maskfree.methods.clips4.transform import PairTransform, Sample, cut_embeddings, cut_regions
 
 PLAIN = PairConfig(side_px=64, scale=(0.1, 1.0), recolour=0.0, grey=0.0, blur=0.0)
 SIZE, GRID = (150, 100), 8

@@ -7,7 +7,7 @@ import torch
 from test_vilseg import ColourEncoder
 from torch import nn
 
-from maskfree.methods.vilseg_config import ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
 from maskfree.types import Batch
 from tiny import tiny_vilseg_config
 

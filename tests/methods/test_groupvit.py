@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree import checkpoint, hub
 from maskfree.data.config import ViewConfig
-from maskfree.methods.groupvit import GroupViT
-from maskfree.methods.groupvit_config import GroupViTConfig
+from maskfree.hub import checkpoint, loading
+from maskfree.methods.groupvit.config import GroupViTConfig
+from maskfree.methods.groupvit.model import GroupViT
 from maskfree.types import Batch, Tokens
 from published_scores import check_scores
 from shared_folder import SHARED
@@ -162,7 +162,7 @@ def test_checkpoint_needs_nothing_else(tmp_path: Path, tiny_tokenizer, photo):
     config = tiny_groupvit_config()
     method = config.build().eval()
     checkpoint.save(tmp_path, method, config.for_inference(), tiny_tokenizer, {"name": "gv", "templates": ["a {}"]})
-    segmenter = hub.load(tmp_path)
+    segmenter = loading.load(tmp_path)
     images = torch.rand(1, 3, 32, 48)
     assert_close(segmenter.method.group(images).assignment, method.group(images).assignment)
     assert segmenter.with_words(["dog", "cat"])(photo((50, 30))).labels.shape == (30, 50)

@@ -6,9 +6,9 @@ import transformers
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.maskclip import maskclip_config, named_block, published_clip, usual_view
-from maskfree.methods.maskclip_config import MaskCLIPConfig
-from maskfree.methods.student_config import StudentConfig
+from maskfree.methods.maskclip.config import MaskCLIPConfig
+from maskfree.methods.maskclip.model import maskclip_config, named_block, published_clip, usual_view
+from maskfree.methods.student.config import StudentConfig
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS, TRAINED, VALUE_ONLY
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.text.prompts import mean_over_templates

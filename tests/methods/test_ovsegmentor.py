@@ -10,10 +10,10 @@ import torch
 from torch.testing import assert_close
 
 from maskfree.data.config import ViewConfig
+from maskfree.data.sample import Partner, Source
 from maskfree.losses.mask_arithmetic import RELEASED
-from maskfree.method import Partner, Source
-from maskfree.methods.ovsegmentor import OVSegmentor
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig
+from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
+from maskfree.methods.ovsegmentor.model import OVSegmentor
 from maskfree.types import Batch, EntityTexts, Partners, Tokens
 from tiny import CAPTIONS, TINY_TEXT, tiny_ovsegmentor_config
 

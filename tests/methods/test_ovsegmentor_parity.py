@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from maskfree.convert import official_names, renamed
-from maskfree.methods.ovsegmentor import OVSegmentor
-from maskfree.methods.ovsegmentor_config import OVSegmentorConfig
+from maskfree.hub.convert import official_names, renamed
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
+from maskfree.methods.ovsegmentor.model import OVSegmentor
 from maskfree.nn import binding
 from maskfree.nn.grouping_weights import official_image_keys
 from maskfree.recipes.ovsegmentor import ovsegmentor_released, ovsegmentor_released_masks

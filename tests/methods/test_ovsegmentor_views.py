@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import Share, Stream, build_loader
-from maskfree.method import Partner, Source
-from maskfree.methods.ovsegmentor_views import OVSegmentorTransform
+from maskfree.data.sample import Partner, Source
+from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
 from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
 

@@ -10,10 +10,10 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.data.sample import Source
 from maskfree.losses.pseudo_labels import IGNORE
-from maskfree.method import Source
-from maskfree.methods.student import Student, confident
-from maskfree.methods.student_config import StudentViews
+from maskfree.methods.student.config import StudentViews
+from maskfree.methods.student.model import Student, confident
 from maskfree.types import Batch
 from tiny import tiny_student_config
 

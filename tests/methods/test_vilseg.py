@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.data.sample import Source
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
-from maskfree.method import Source
-from maskfree.methods.vilseg_config import ClusterConfig, ViLSegConfig, VisionConfig
-from maskfree.terms_config import CrossConfig
+from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.nn.contrastive_config import CrossConfig
 from maskfree.types import Batch, Tokens
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
 

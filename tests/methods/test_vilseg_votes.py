@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.convert.votes import add_votes
-from maskfree.methods.vilseg_votes_config import VotesConfig
+from maskfree.hub.convert.votes import add_votes
+from maskfree.methods.vilseg.votes_config import VotesConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from tiny import TINY_VOTES, tiny_vilseg_config
 

@@ -14,19 +14,19 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from data.shard_files import jpeg, write_tar
-from maskfree import checkpoint
 from maskfree.data.config import DataConfig
-from maskfree.method import Source
-from maskfree.methods import vilseg_views
-from maskfree.methods.vilseg_config import ViLSegConfig, VisionConfig, WordsConfig
-from maskfree.methods.vilseg_words import as_convolution, embed_tags, start_from_tags
+from maskfree.data.sample import Source
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.engine.train import fit
+from maskfree.hub import checkpoint
+from maskfree.methods.vilseg import transform
+from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig, WordsConfig
+from maskfree.methods.vilseg.words import as_convolution, embed_tags, start_from_tags
+from maskfree.nn.classifier_mixture import VisualWords
 from maskfree.nn.pretrained import initialise_convolutions, read_classifier
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.projection_config import ProjectionConfig
-from maskfree.nn.visual_words import VisualWords
-from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.text.tags import Tag
-from maskfree.train import fit
 from maskfree.types import Batch
 from tiny import TINY_IMAGE, TINY_TEXT, tiny_vilseg_config
 
@@ -40,7 +40,7 @@ CONTENT = {"dog", "grass", "man", "ball", "cat", "sea", "sky"}
 @pytest.fixture(autouse=True)
 def _plain_nouns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few words are nouns, so that nothing here needs the extra `entities`."""
-    monkeypatch.setattr(vilseg_views, "nouns", lambda text: tuple(w for w in text.split() if w in CONTENT))
+    monkeypatch.setattr(transform, "nouns", lambda text: tuple(w for w in text.split() if w in CONTENT))
 
 
 def save_classifier(folder: Path, num_classes: int) -> Path:

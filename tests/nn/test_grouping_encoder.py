@@ -9,11 +9,11 @@ import transformers
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.nn.classifier_mixture import VisualWords
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys, read_vision_transformer
 from maskfree.nn.projection_config import ProjectionConfig
-from maskfree.nn.visual_words import VisualWords
 from shared_folder import SHARED
 from tiny import TINY_IMAGE
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.nn.classifier_mixture import VisualWords
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.projection_config import ProjectionConfig
-from maskfree.nn.visual_words import VisualWords
 
 CHANNELS, WORDS, DIM = 7, 5, 4
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from maskfree import cli
-from maskfree.predict import Segmenter
+from maskfree.inference.segmenter import Segmenter
 from maskfree.text.known_words import check_distinct
 from maskfree.text.tokenize import Tokenizer
 from maskfree.text.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maskfree.data.benchmarks import CLASSES
+from maskfree.data.benchmarks.catalog import CLASSES
 from maskfree.text.tags import Tag, kinds_of, read_tags
 from maskfree.text.vocabulary import MAX_CHARACTERS, Vocabulary
 

@@ -17,7 +17,6 @@ from maskfree.cli.evaluate import compare, datasets, evaluate
 from maskfree.cli.evaluate_segments import evaluate_segments
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.probe import probe
-from maskfree.cli.reproduce import reproduce, reproduce_study
 from maskfree.cli.retrieve import retrieve
 from maskfree.cli.segment import models, segment
 from maskfree.cli.self_train import self_train, self_train_with
@@ -43,7 +42,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         evaluate_segments,
         compare,
         datasets,
-        reproduce,
         convert,
         models,
     )
@@ -54,7 +52,6 @@ NESTED: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train_recipe,
     "self-train": self_train_with,
     "distill": distill_with,
-    "reproduce": reproduce_study,
 }
 """Commands whose options depend on the first argument."""
 

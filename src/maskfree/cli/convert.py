@@ -34,7 +34,7 @@ def convert(
         activation: Of a clip's file: quick_gelu in OpenAI's, gelu in most of open_clip's.
         last_block: How a clip's last block is read: maskclip, value_only, sclip, clearclip, naclip and others.
     """
-    from maskfree.convert import convert_clip, convert_ovsegmentor
+    from maskfree.hub.convert import convert_clip, convert_ovsegmentor
 
     if kind == "clip":
         both = None if heads is None and text_heads is None else (heads or 0, text_heads or 0)

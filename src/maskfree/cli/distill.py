@@ -10,7 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
-from maskfree.extras import need
+from maskfree.config.extras import need
 from maskfree.progress import Progress
 from maskfree.signals import Stopped
 
@@ -27,7 +27,7 @@ def distill(photos: Positional[tuple[str, ...]]) -> int:
 def distill_with(arguments: Sequence[str]) -> int:
     """Parse what follows `distill`: the settings are those of a training."""
     from maskfree.data.photo_sources import read_sources
-    from maskfree.distill_config import Distillation
+    from maskfree.distillation.clips4_config import Distillation
     from maskfree.text.vocabulary import Vocabulary
 
     def teach(
@@ -54,7 +54,7 @@ def distill_with(arguments: Sequence[str]) -> int:
         Vocabulary.parse(words)
         log_to_stderr()
         keep_freed_memory()
-        from maskfree.distill import distill as run
+        from maskfree.distillation.clips4 import distill as run
 
         trained = run(model, words, photos, out, settings, Progress(quiet))
         if trained is None:

@@ -13,17 +13,17 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import Hardware, keep_freed_memory
-from maskfree.extras import need
+from maskfree.config.extras import need
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from maskfree.data.benchmarks import Benchmark
-    from maskfree.evaluate.protocol import Protocol
-    from maskfree.evaluate.tally import Team
-    from maskfree.evaluate.zero_shot import Work
-    from maskfree.predict import Segmenter
+    from maskfree.data.benchmarks.catalog import Benchmark
+    from maskfree.evaluation.evaluator import Team
+    from maskfree.evaluation.protocol import Protocol
+    from maskfree.evaluation.zero_shot import Work
+    from maskfree.inference.segmenter import Segmenter
 
 MOST_THRESHOLDS = 1001
 
@@ -117,7 +117,7 @@ def evaluate(
         output: What is written.
         hardware: Where the network runs.
     """
-    from maskfree.data import benchmarks as known
+    from maskfree.data.benchmarks import catalog as known
 
     # What is missing or wrong is said before torch is imported and a model loaded.
     if sweep or output.chart:
@@ -130,8 +130,8 @@ def evaluate(
     found = [(each, each.samples(data)) for each in (known.benchmark(name, data) for name in benchmarks)]
 
     keep_freed_memory()
-    from maskfree import hub
-    from maskfree.evaluate.protocol import check
+    from maskfree.evaluation.protocol import check
+    from maskfree.hub import loading
 
     plan = [(each, samples, _protocols(each, protocol, changes)) for each, samples in found]
     if sweep and changes.background:
@@ -143,10 +143,10 @@ def evaluate(
             check(each, replace(one.protocol, background="threshold:0") if sweep else one.protocol)
 
     team, device = _team(hardware.device)
-    segmenter = hub.load(model, device)
+    segmenter = loading.load(model, device)
     segmenter = segmenter.with_inference(segmenter.inference.changed(batch_size=hardware.batch_size))
     console = Console(quiet=team.index > 0)
-    from maskfree.evaluate.zero_shot import Work
+    from maskfree.evaluation.zero_shot import Work
 
     for each, samples, planned in plan:
         command = ["maskfree", "evaluate", each.name, "--data", str(data), "--model", model]
@@ -166,7 +166,7 @@ def datasets(root: Path | None = None) -> int:
     Args:
         root: Folder that holds the benchmarks' files, or their folders.
     """
-    from maskfree.data.datasets import overview
+    from maskfree.data.benchmarks.inventory import overview
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for row in overview(root):
@@ -185,7 +185,7 @@ def compare(files: Positional[tuple[Path, ...]], out: Path | None = None, publis
         out: Picture of the rankings to write, .svg or .png.
         published: Also list the papers' numbers for the same benchmarks, with their sources.
     """
-    from maskfree.evaluate.compare import run
+    from maskfree.evaluation.reporting.compare import run
 
     return run(files, out, published, Console())
 
@@ -207,7 +207,7 @@ def _thresholds(sweep: tuple[str, str]) -> tuple[float, ...]:
 
 def _protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes) -> list[Planned]:
     """Return the protocols of NAMES with the changes, each once, under its name or as "custom"."""
-    from maskfree.evaluate.protocol import PROTOCOLS
+    from maskfree.evaluation.protocol import PROTOCOLS
 
     found: dict[Protocol, Planned] = {}
     for name in names:
@@ -223,12 +223,12 @@ def _protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes) -> 
 
 def _team(device: str) -> tuple[Team, str]:
     """Join the other processes, if there are any; return how they share the work, and this one's device."""
-    from maskfree.evaluate.tally import Team
+    from maskfree.evaluation.evaluator import Team
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team(), device
     need("a run of several processes", "evaluate", modules=("lightning_fabric",))
-    from maskfree.processes import launch
+    from maskfree.distributed import launch
 
     fabric = launch(device)
 
@@ -239,11 +239,11 @@ def _team(device: str) -> tuple[Team, str]:
 
 
 def _measure(segmenter: Segmenter, planned: Sequence[Planned], work: Work, output: Output, console: Console) -> None:
-    from maskfree.evaluate import charts, tables
-    from maskfree.evaluate.protocol import prepare
-    from maskfree.evaluate.report import write_report
-    from maskfree.evaluate.results import write_row
-    from maskfree.evaluate.zero_shot import measure
+    from maskfree.evaluation.protocol import prepare
+    from maskfree.evaluation.reporting import charts, tables
+    from maskfree.evaluation.reporting.report import write_report
+    from maskfree.evaluation.reporting.results import write_row
+    from maskfree.evaluation.zero_shot import measure
 
     rows = []
     for one in planned:
@@ -272,9 +272,9 @@ def _sweep(
     output: Output,
     console: Console,
 ) -> None:
-    from maskfree.evaluate import charts, tables
-    from maskfree.evaluate.results import write_sweep
-    from maskfree.evaluate.zero_shot import sweep
+    from maskfree.evaluation.reporting import charts, tables
+    from maskfree.evaluation.reporting.results import write_sweep
+    from maskfree.evaluation.zero_shot import sweep
 
     swept = set()
     for one in planned:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.grouping.region_maps import SegmentConfig
 from maskfree.progress import Progress
+from maskfree.regions.region_maps import SegmentConfig
 
 
 def evaluate_segments(
@@ -33,18 +33,18 @@ def evaluate_segments(
         results: Folder for segments-KIND.json.
         quiet: Do not show how far it has come.
     """
-    from maskfree.evaluate import segments
-    from maskfree.grouping.region_maps import check_installed
+    from maskfree.evaluation import regions
+    from maskfree.regions.region_maps import check_installed
 
     check_installed(config)
-    pairs = segments.find_photos(folder, photos)
+    pairs = regions.find_photos(folder, photos)
     kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = ("contours", "slic", "felzenszwalb")
     rows = []
     for kind in kinds if every_kind else (config.kind,):
         settings = replace(config, kind=kind)
-        measured = segments.measure(pairs, settings, Progress(quiet))
+        measured = regions.measure(pairs, settings, Progress(quiet))
         rows.append((settings, measured))
-        _write(segments.content_of(measured, settings, len(pairs)), _command(settings, photos), results)
+        _write(regions.content_of(measured, settings, len(pairs)), _command(settings, photos), results)
     _print(rows, len(pairs))
     return 0
 
@@ -54,7 +54,7 @@ def _write(content: dict[str, Any], command: str, results: Path) -> None:
 
     import torch
 
-    from maskfree.evaluate.results import FORMAT, machine, versions, write_json
+    from maskfree.evaluation.reporting.results import FORMAT, machine, versions, write_json
 
     now = datetime.now(UTC).isoformat(timespec="seconds")
     circumstances = {"versions": versions(), "machine": machine(torch.get_num_threads())}

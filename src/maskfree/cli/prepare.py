@@ -15,7 +15,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from maskfree.progress import Progress, Watch
 
 if TYPE_CHECKING:
-    from maskfree.data.entity_preparation import Preparation
+    from maskfree.data.entities.preparation import Preparation
     from maskfree.text.entities import EntitySet
 
 WHAT = ("entities", "segments", "teacher", "prototypes")
@@ -101,7 +101,7 @@ def entities(
         quiet: Do not show how far it has come.
     """
     from maskfree import run_dir
-    from maskfree.data import entity_preparation
+    from maskfree.data.entities import preparation
     from maskfree.data.shards import find_shards
 
     if missing := [name for name in ("pyarrow", "textblob", "lemminflect", "braceexpand") if not find_spec(name)]:
@@ -117,11 +117,11 @@ def entities(
                 f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again"
             )
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    if resume and (summary := entity_preparation.finished(out)):
+    if resume and (summary := preparation.finished(out)):
         console.print(f"{out} is finished")
         _tell(summary, console)
         return 0
-    work = entity_preparation.Preparation(tuple(Path(name) for name in found), out, workers)
+    work = preparation.Preparation(tuple(Path(name) for name in found), out, workers)
     settings, chosen = _settings(choice)
     work.start(settings, resume)
     watch = Progress(quiet)
@@ -135,7 +135,7 @@ def entities(
 
 def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
     """What the result depends on, to be recorded, and the list of entities, if it is not to be chosen."""
-    from maskfree.data.caption_pairs import MAX_WORDS
+    from maskfree.data.entities.caption_pairs import MAX_WORDS
     from maskfree.text.entities import EntitySet
     from maskfree.text.selection import check
     from maskfree.text.taggers import Nouns

@@ -10,8 +10,8 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.grouping.region_maps import SegmentConfig
 from maskfree.progress import Progress
+from maskfree.regions.region_maps import SegmentConfig
 
 
 def segments(
@@ -32,8 +32,8 @@ def segments(
         workers: Processes; each cuts one photo at a time.
         quiet: Do not show how far it has come.
     """
-    from maskfree.data.segment_preparation import SegmentPreparation
-    from maskfree.grouping.region_maps import check_installed, region_map
+    from maskfree.data.cache.region_preparation import SegmentPreparation
+    from maskfree.regions.region_maps import check_installed, region_map
 
     if workers < 1:
         raise ValueError(f"--workers {workers}: at least 1 process is needed")

@@ -37,10 +37,10 @@ def teacher(
     read_sources(photos)  # what is wrong with them is said before the seconds that torch takes to be imported
 
     keep_freed_memory()
-    from maskfree import hub
-    from maskfree.teaching import prepare_teacher
+    from maskfree.distillation.teacher_features import prepare_teacher
+    from maskfree.hub import loading
 
-    segmenter = hub.load(model, device)
+    segmenter = loading.load(model, device)
     segmenter = segmenter.with_inference(segmenter.inference.changed(side_px=side_px))
     began = perf_counter()
     seen = prepare_teacher(segmenter, photos, out, Progress(quiet))
@@ -86,12 +86,12 @@ def prototypes(
         search: How they are found.
         quiet: Do not show how far it has come.
     """
-    from maskfree import hub
-    from maskfree.data.teacher_maps import TeacherMaps
-    from maskfree.prototypes import PrototypeConfig, prepare_prototypes
+    from maskfree.data.cache.teacher_maps import TeacherMaps
+    from maskfree.distillation.prototypes import PrototypeConfig, prepare_prototypes
+    from maskfree.hub import loading
 
     _check_file(out, teacher, Path(model))
-    segmenter = hub.load(model).with_words(words, "none", templates or None)
+    segmenter = loading.load(model).with_words(words, "none", templates or None)
     config = PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
     found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, Progress(quiet))
     found.write(out)
@@ -104,8 +104,8 @@ def prototypes(
 
 def _check_file(out: Path, teacher: Path, model: Path) -> None:
     """Make sure that prototypes in OUT overwrite no map, no weights and no other file."""
-    from maskfree.data.prototype_file import Prototypes
-    from maskfree.outputs import Outputs
+    from maskfree.data.cache.prototypes import Prototypes
+    from maskfree.files.outputs import Outputs
 
     if out.is_dir():
         raise IsADirectoryError(f"the output {out} is a folder: --out is a file")

@@ -12,13 +12,13 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
-from maskfree.evaluate.probe_settings import KnnConfig, LinearConfig
+from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.progress import Progress, Watch
 
 if TYPE_CHECKING:
-    from maskfree.data.benchmarks import Benchmark
-    from maskfree.evaluate.probes import ProbeRow, Split
-    from maskfree.predict import Segmenter
+    from maskfree.data.benchmarks.catalog import Benchmark
+    from maskfree.evaluation.probes.common import ProbeRow, Split
+    from maskfree.inference.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def probe(
         knn: For --by knn.
         linear: For --by linear.
     """
-    from maskfree.data import benchmarks as known
+    from maskfree.data.benchmarks import catalog as known
 
     # What is wrong in the arguments or the folders is said before torch is imported and a model loaded.
     config, other = (knn, linear) if by == "knn" else (linear, knn)
@@ -79,17 +79,18 @@ def probe(
     chosen.samples(data)
 
     keep_freed_memory()
-    from maskfree import hub
-    from maskfree.evaluate import probes, tables
-    from maskfree.evaluate.results import write_row
+    from maskfree.evaluation.probes import common
+    from maskfree.evaluation.reporting import tables
+    from maskfree.evaluation.reporting.results import write_row
+    from maskfree.hub import loading
 
-    parts, taught_by = probes.splits(chosen, data)
-    loaded = hub.load(model, sight.device)
+    parts, taught_by = common.splits(chosen, data)
+    loaded = loading.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
     command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
     command += ["--side-px", str(segmenter.inference.side_px), *_options(config)]
     found = _probe(segmenter, chosen, parts, config, Progress(output.quiet, chosen.name))
-    row = probes.results_row(found, chosen, parts, taught_by, segmenter, config, shlex.join(command))
+    row = common.results_row(found, chosen, parts, taught_by, segmenter, config, shlex.join(command))
     path = write_row(row, output.results)
     console = Console()
     console.print(tables.summary([row]), tables.by_class([row]))
@@ -105,9 +106,9 @@ def _probe(
     watch: Watch,
 ) -> ProbeRow:
     """Run each part, and add up."""
-    from maskfree.evaluate.linear_probe import linear_probe
-    from maskfree.evaluate.nearest_neighbours import knn_probe
-    from maskfree.evaluate.probes import classes_of
+    from maskfree.evaluation.probes.common import classes_of
+    from maskfree.evaluation.probes.knn import knn_probe
+    from maskfree.evaluation.probes.linear import linear_probe
 
     rows = []
     for part in parts:

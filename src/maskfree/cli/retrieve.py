@@ -16,8 +16,8 @@ from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory, note
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
-    from maskfree.predict import Segmenter
-    from maskfree.retrieval import RetrievalConfig, Retrieved
+    from maskfree.inference.search import RetrievalConfig, Retrieved
+    from maskfree.inference.segmenter import Segmenter
 
 FORMAT = 1
 _MOST_NAME_BYTES = 200  # of the word in a file's name, which has 255 at most
@@ -79,18 +79,19 @@ def retrieve(
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
     keep_freed_memory()
-    from maskfree import hub, retrieval
+    from maskfree.hub import loading
+    from maskfree.inference import search
 
-    synonyms = retrieval.parse_word(word)
-    config = retrieval.RetrievalConfig(**asdict(search))
-    found = retrieval.photos_of(photos)
+    synonyms = search.parse_word(word)
+    config = search.RetrievalConfig(**asdict(search))
+    found = search.photos_of(photos)
     stem = _plan_stem(synonyms[0], found, out)
-    loaded = hub.load(model, sight.device)
+    loaded = loading.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
     if sight.templates:
         segmenter = segmenter.with_words([word], "none", sight.templates)
     watch = Progress(quiet, synonyms[0])
-    retrieved = retrieval.retrieve(segmenter, word, found, config, watch)
+    retrieved = search.retrieve(segmenter, word, found, config, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)
     _write(retrieved, synonyms, segmenter, config, out / stem)
@@ -99,8 +100,8 @@ def retrieve(
 
 def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
     """A name for the results that is neither a photo's nor that of a file that no run of maskfree wrote."""
-    from maskfree.outputs import Outputs
-    from maskfree.unfinished import remove_leftovers
+    from maskfree.files.leftovers import remove_leftovers
+    from maskfree.files.outputs import Outputs
 
     remove_leftovers(out)
     name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
@@ -116,8 +117,8 @@ def _write(
     retrieved: Retrieved, synonyms: tuple[str, ...], segmenter: Segmenter, config: RetrievalConfig, place: Path
 ) -> None:
     """Print the list, and write it beside the contact sheet: PLACE.png and PLACE.json."""
-    from maskfree.contact_sheet import draw_contact_sheet
-    from maskfree.files import replace_text
+    from maskfree.files.atomic import replace_text
+    from maskfree.inference.contact_sheet import draw_contact_sheet
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for rank, hit in enumerate(retrieved.hits, 1):

@@ -49,10 +49,10 @@ def segment(
     stems = _plan_stems(photos, out)
 
     keep_freed_memory()
-    from maskfree import hub
-    from maskfree.predict import PhotoError
+    from maskfree.hub import loading
+    from maskfree.inference.segmenter import PhotoError
 
-    loaded = hub.load(model, runtime.device)
+    loaded = loading.load(model, runtime.device)
     inference = loaded.inference.changed(side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
@@ -77,7 +77,7 @@ def segment(
 
 def models() -> int:
     """List the models that `--model` knows by name."""
-    from maskfree.bundled import BUNDLED, DESCRIPTIONS, PUBLISHED
+    from maskfree.hub.catalog import BUNDLED, DESCRIPTIONS, PUBLISHED
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for name, description in BUNDLED.items():
@@ -89,8 +89,8 @@ def models() -> int:
 
 def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:
     """Names for the results: none is another's, a photo's, or that of a file that no run of maskfree wrote."""
-    from maskfree.outputs import RESULT_SUFFIXES, Outputs
-    from maskfree.unfinished import remove_leftovers
+    from maskfree.files.leftovers import remove_leftovers
+    from maskfree.files.outputs import RESULT_SUFFIXES, Outputs
 
     remove_leftovers(out)
     outputs = Outputs(photos)

@@ -10,8 +10,8 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
-from maskfree.extras import need
-from maskfree.files import read_json
+from maskfree.config.extras import need
+from maskfree.files.atomic import read_json
 from maskfree.progress import Progress
 from maskfree.signals import Stopped
 
@@ -27,9 +27,9 @@ def self_train(benchmark: Positional[str]) -> int:
 
 def self_train_with(arguments: Sequence[str]) -> int:
     """Parse what follows `self-train`: the settings are those of a training."""
-    from maskfree.data.benchmarks import benchmark as known
-    from maskfree.data.images import find_photos
-    from maskfree.self_training_config import SelfTraining
+    from maskfree.data.benchmarks.catalog import benchmark as known
+    from maskfree.data.photo_folders import find_photos
+    from maskfree.distillation.self_training_config import SelfTraining
 
     def teach(
         benchmark: Positional[str] = "",
@@ -68,7 +68,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
             found = [Path(photo) for photo in find_photos([str(photos)])]
         log_to_stderr()
         keep_freed_memory()
-        from maskfree.self_training import self_train as run
+        from maskfree.distillation.self_training import self_train as run
 
         trained = run(model, words, found, out, settings, Progress(quiet))
         if trained is None:

@@ -18,8 +18,8 @@ from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.data.video import Clip
-    from maskfree.evaluate.tracking import TrackRow
-    from maskfree.track import TrackConfig
+    from maskfree.evaluation.tracking import TrackRow
+    from maskfree.inference.tracking import TrackConfig
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Following:
 
     def config(self) -> TrackConfig:
         """Return the settings as the API takes them."""
-        from maskfree.grouping.propagation import PropagationConfig
-        from maskfree.track import TrackConfig
+        from maskfree.inference.tracking import TrackConfig
+        from maskfree.ops.propagation import PropagationConfig
 
         propagation = PropagationConfig(self.top_k, self.context, self.radius, self.temperature)
         return TrackConfig(propagation, self.side_px, self.finer)
@@ -98,7 +98,7 @@ def track(
         frames: Only so many frames from the first one; 0: all.
         following: How labels are carried from frame to frame.
     """
-    from maskfree.data.davis import read_objects
+    from maskfree.data.benchmarks.davis import read_objects
     from maskfree.data.video import check_length, need_video_files, open_clip, write_clip
 
     out, animate = output.out, output.animate
@@ -122,11 +122,11 @@ def track(
     _check_outputs(out, opened, first, [moving] if animate != "none" else [])
 
     keep_freed_memory()
-    from maskfree import hub
-    from maskfree.track import follow_mask, follow_words, plain_overlay, save_clip
+    from maskfree.hub import loading
+    from maskfree.inference.tracking import follow_mask, follow_words, plain_overlay, save_clip
 
     config = following.config()
-    segmenter = hub.load(model, following.device)
+    segmenter = loading.load(model, following.device)
     shown = islice(opened.frames(), frames or None)
     if mask is None:
         results = follow_words(segmenter.with_words(naming.words, naming.background), shown, config, naming.every)
@@ -157,18 +157,18 @@ def evaluate_tracking(
         following: How labels are carried from frame to frame.
         quiet: Do not show how far it has come.
     """
-    from maskfree.data.davis import find_sequences
+    from maskfree.data.benchmarks.davis import find_sequences
 
     if results.exists() and not results.is_dir():
         raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
     find_sequences(davis, sequences)
 
     keep_freed_memory()
-    from maskfree import hub
-    from maskfree.evaluate.tracking import track_benchmark, write_rows
+    from maskfree.evaluation.tracking import track_benchmark, write_rows
+    from maskfree.hub import loading
 
     config = following.config()
-    segmenter = hub.load(model, following.device)
+    segmenter = loading.load(model, following.device)
     rows = track_benchmark(
         segmenter,
         davis,
@@ -188,8 +188,8 @@ def evaluate_tracking(
 
 def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence[Path]) -> None:
     """Make sure that no result overwrites what the run reads, or what no run of maskfree wrote."""
-    from maskfree.outputs import Outputs, check_replaceable
-    from maskfree.unfinished import remove_leftovers
+    from maskfree.files.leftovers import remove_leftovers
+    from maskfree.files.outputs import Outputs, check_replaceable
 
     labels = out / "labels"
     for folder in (out, labels):

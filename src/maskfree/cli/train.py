@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
 from maskfree.cli.stopping import NOTHING
-from maskfree.extras import need
+from maskfree.config.extras import need
 from maskfree.signals import Stopped
 
 
@@ -38,7 +38,7 @@ def train_recipe(arguments: Sequence[str]) -> int:
     log_to_stderr()
     keep_freed_memory()
     try:
-        from maskfree.train import fit
+        from maskfree.engine.train import fit
 
         done = fit(recipe, run.out, run.resume)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maskfree.setting_rules import Count, CountOrZero, Fraction, FractionRange, Side, SideOrZero, Weight, check
+from maskfree.config.rules import Count, CountOrZero, Fraction, FractionRange, Side, SideOrZero, Weight, check
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskfree.data.config import DataConfig
-from maskfree.data.entity_index import EntityIndex
+from maskfree.data.entities.index import EntityIndex
 from maskfree.data.examples import REASONS, UNREADABLE_PHOTO, Example, counted, decode
-from maskfree.data.images import find_photos, read_photos
+from maskfree.data.photo_folders import find_photos, read_photos
 from maskfree.data.photo_sources import file_stem
+from maskfree.data.sample import Partner, Source, Transform
 from maskfree.data.shards import find_shards, read_shards
-from maskfree.method import Partner, Source, Transform
 from maskfree.signals import start_worker
 from maskfree.types import Batch
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from maskfree.config.extras import need
 from maskfree.data.examples import PHOTO_SUFFIXES, Example
-from maskfree.data.images import find_photos, read_photos
+from maskfree.data.photo_folders import find_photos, read_photos
 from maskfree.data.shards import find_shards, read_shards
-from maskfree.extras import need
 
 _SHARD = ".tar"
 _MAX_STEM_BYTES = 224  # file systems take 255 for a name; suffixes and names of temporary files need some

@@ -12,9 +12,9 @@ import tokenizers
 from PIL import Image, ImageDraw
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from maskfree.data.entity_preparation import Finder, Preparation
+from maskfree.data.entities.preparation import Finder, Preparation
+from maskfree.files.leftovers import remove_leftovers, unfinished_folder, writing
 from maskfree.progress import unwatched
-from maskfree.unfinished import remove_leftovers, unfinished_folder, writing
 
 COLOURS = {
     "red": (214, 40, 40),

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, cast
 
+from maskfree.config.extras import need
 from maskfree.data.examples import (
     BROKEN_SHARD,
     NO_CAPTION,
@@ -22,8 +23,7 @@ from maskfree.data.examples import (
     UNREADABLE_PHOTO,
     Example,
 )
-from maskfree.extras import need
-from maskfree.files import parse_json
+from maskfree.files.atomic import parse_json
 
 MAX_CAPTION_BYTES = 2**22  # a larger .json or .txt is no caption
 _MAX_BYTES = 2**28  # of a file in a shard

@@ -19,11 +19,11 @@ from PIL import Image
 from maskfree.data.decoding import check_size
 from maskfree.data.display_matrix import display_move
 from maskfree.data.examples import PHOTO_SUFFIXES
-from maskfree.data.images import only_photos
 from maskfree.data.moving_pictures import moving_frames, moving_pictures
 from maskfree.data.photo import read_photo
-from maskfree.outputs import CLIP_MARK
-from maskfree.unfinished import unfinished_folder, writing
+from maskfree.data.photo_folders import only_photos
+from maskfree.files.leftovers import unfinished_folder, writing
+from maskfree.files.outputs import CLIP_MARK
 
 MAX_FRAMES = 100_000  # an hour of most videos: more is a mistake that would fill a disk
 PHOTOS_PER_SECOND = 10.0  # of a folder of photos, which does not say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from maskfree.setting_rules import Fraction, Side, Weight
+from maskfree.config.rules import Fraction, Side, Weight
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskfree.config.rules import OutsideName, Positive, check
 from maskfree.nn.encoder_config import Value
-from maskfree.setting_rules import OutsideName, Positive, check
 
 if TYPE_CHECKING:
     from maskfree.nn.clip_resnet import DenseClipResNet

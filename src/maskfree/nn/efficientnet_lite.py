@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskfree.tensor_files import read_safetensors
+from maskfree.files.tensors import read_safetensors
 
 _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
 _LAST_STAGE = (1, 3, 1, 6, 320)  # as the others: blocks, kernel, stride, expansion, channels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from maskfree.setting_rules import OutsideName, Side
+from maskfree.config.rules import OutsideName, Side
 
 if TYPE_CHECKING:
     from maskfree.nn.encoders import ImageEncoder

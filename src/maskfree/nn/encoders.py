@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskfree.files.tensors import read_state
 from maskfree.nn.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, read_efficientnet_lite
 from maskfree.nn.encoder_config import ImageEncoderConfig, Value
 from maskfree.nn.pretrained import (
@@ -23,7 +24,6 @@ from maskfree.nn.pretrained import (
     plain_fields,
     read_configuration,
 )
-from maskfree.tensor_files import read_state
 
 _TIMM_ARGUMENTS = ("img_size", "in_chans", "out_indices", "patch_size")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from maskfree.config.rules import Momentum, OutsideName, Side, Weight, Width, check
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
-from maskfree.setting_rules import Momentum, OutsideName, Side, Weight, Width, check
 
 if TYPE_CHECKING:
     from maskfree.nn.grouping_encoder import GroupingEncoder

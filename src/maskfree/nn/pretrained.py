@@ -14,11 +14,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
-from maskfree.files import read_json
-from maskfree.hugging_face import reading
+from maskfree.files.atomic import read_json
+from maskfree.files.hugging_face import reading
+from maskfree.files.tensors import Contents, checked_state, open_safetensors, read_saved, reason, within
 from maskfree.nn.efficientnet_lite import is_efficientnet_lite, read_efficientnet_lite
 from maskfree.nn.encoder_config import Value
-from maskfree.tensor_files import Contents, checked_state, open_safetensors, read_saved, reason, within
 
 MAX_SIZE = 2**20
 """The largest number in a configuration: vocabularies have up to 256,000 words."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from maskfree.nn.classifier_mixture import VisualWords
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.pyramid_pooling import PyramidPooling
-from maskfree.nn.visual_words import VisualWords
 
 _pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
 _VECTORS = {"near": "texts", "batchnorm_mlp": "vectors"}

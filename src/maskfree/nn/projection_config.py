@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from maskfree.setting_rules import Width
+from maskfree.config.rules import Width
 
 if TYPE_CHECKING:
     from torch import nn

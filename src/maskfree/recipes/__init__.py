@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from maskfree.engine.config import Recipe
 from maskfree.recipes.clips4 import clips4, clips4_debug, clips4_pocket, maskclip_plus_pocket
 from maskfree.recipes.ovsegmentor import (
     ovsegmentor,
@@ -18,7 +19,6 @@ from maskfree.recipes.ovsegmentor import (
     ovsegmentor_released_masks,
 )
 from maskfree.recipes.vilseg import vilseg, vilseg_debug, vilseg_pocket, vilseg_pocket_clusters
-from maskfree.run_settings import Recipe
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from maskfree.data.config import DataConfig
-from maskfree.inference import Inference
-from maskfree.methods.clips4_config import (
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.inference.config import Inference
+from maskfree.methods.clips4.config import (
     CLIPS4Config,
     ContrastConfig,
     CorrectionConfig,
@@ -18,7 +19,6 @@ from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
-from maskfree.run_settings import Recipe, TrainConfig
 from maskfree.text.templates import TEMPLATES
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from maskfree.data.config import DataConfig, ViewConfig
-from maskfree.inference import AUTHORS_INFERENCE
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.losses.mask_arithmetic import RELEASED
-from maskfree.methods.ovsegmentor_config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.nn.contrastive_config import CrossConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
-from maskfree.run_settings import Recipe, TrainConfig
-from maskfree.terms_config import CrossConfig
 from maskfree.text.templates import TEMPLATES
 
 PAIRS = 4_300_000  # of CC12M, with an entity: CC4M

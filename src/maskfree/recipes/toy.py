@@ -1,7 +1,7 @@
 """What the runs have in common that draw their own photos: a toy text encoder, and seconds of training."""
 
+from maskfree.engine.config import TrainConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
-from maskfree.run_settings import TrainConfig
 
 TOY_TEXT = TextEncoderConfig(
     family="bert",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from maskfree.data.config import DataConfig, ViewConfig
-from maskfree.inference import Inference
-from maskfree.methods.vilseg_config import ClusterConfig, ViLSegConfig, VisionConfig, WordsConfig
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.inference.config import Inference
+from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig, WordsConfig
+from maskfree.nn.contrastive_config import CrossConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig, Value
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
-from maskfree.run_settings import Recipe, TrainConfig
-from maskfree.terms_config import CrossConfig
 from maskfree.text.templates import TEMPLATES
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from maskfree.files import read_text
+from maskfree.files.atomic import read_text
 from maskfree.text.lexicon import grammar, inflections, noun_lemma, word_tag
 
 _CLASSES = Path(__file__).parents[1] / "data" / "classes"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskfree.files import read_text
+from maskfree.files.atomic import read_text
 from maskfree.text.vocabulary import MAX_CHARACTERS
 
 IMAGENET_TAGS = Path(__file__).parents[1] / "data" / "classes" / "imagenet_tags.txt"

@@ -10,8 +10,8 @@ import tokenizers
 import torch
 import transformers
 
-from maskfree.files import read_json, read_text
-from maskfree.hugging_face import reading
+from maskfree.files.atomic import read_json, read_text
+from maskfree.files.hugging_face import reading
 from maskfree.types import Tokens
 
 MAX_BYTES = 2**26

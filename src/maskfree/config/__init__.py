@@ -1,0 +1,1 @@
+"""Checks of settings, and the optional dependencies that parts need."""

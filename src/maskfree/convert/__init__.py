@@ -1,8 +1,0 @@
-"""Released checkpoints of others, read without trust and written as checkpoints of ours."""
-
-from maskfree.convert.clip import convert_clip as convert_clip
-from maskfree.convert.ovsegmentor import convert_ovsegmentor as convert_ovsegmentor
-from maskfree.convert.ovsegmentor import official_names as official_names
-from maskfree.convert.ovsegmentor import ovsegmentor_config as ovsegmentor_config
-from maskfree.convert.ovsegmentor import read_released as read_released
-from maskfree.convert.ovsegmentor import renamed as renamed

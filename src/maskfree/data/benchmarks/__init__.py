@@ -1,0 +1,1 @@
+"""Labelled benchmarks on disk."""

@@ -1,0 +1,319 @@
+"""Labelled data sets as people have them on disk: one literal per benchmark.
+
+A truth map holds class ids 0..k-1 in the order of the class list, k where the pixel belongs to no class of the list and
+the benchmark knows the background, and 255 where the pixel does not count. Class lists are files in `classes/`: one
+class a line, its synonyms behind slashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from maskfree.data.benchmarks.coco import CocoInstances
+from maskfree.data.benchmarks.label_ids import (
+    CLASSES,
+    IGNORE,
+    NOTHING,
+    cityscapes,
+    coarse,
+    coco_stuff,
+    context,
+    counted,
+    identity,
+    read_renaming,
+    with_void,
+)
+from maskfree.data.benchmarks.layouts import IndexMaps, Layout, Sample, Truth
+from maskfree.files.atomic import read_text
+
+BACKGROUND = "background"  # a line of a user's class list that is no class
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A labelled data set: where its files lie, what its classes are called, and whether it knows the background."""
+
+    name: str
+    title: str
+    layout: Layout
+    names: Mapping[str, str] = field(default_factory=dict)  # name set -> file of the list; "plain" is always there
+    background: bool = False  # pixels of no class are labelled as such; otherwise they do not count
+    unseen: tuple[str, ...] = ()  # the classes, by their plain names, that zero-shot papers hold back
+    num_photos: int | None = None  # as published
+    source: str = ""  # address of the data
+    folders: tuple[str, ...] = ()  # where people put it below the root of all their data
+    lists_at: Path | None = CLASSES  # folder of the class lists; None: the root of the data, see `at`
+
+    def words(self, name_set: str = "plain") -> tuple[str, ...]:
+        """Read a class list, synonyms behind slashes, as `Segmenter.with_words` takes it.
+
+        Raises:
+            ValueError, OSError: the benchmark has no such name set, or its list is malformed.
+        """
+        return tuple(line for line in _read_list(self._list(name_set)) if line.casefold() != BACKGROUND)
+
+    def names_sha256(self, name_set: str) -> str:
+        """SHA-256 of the file that holds a class list."""
+        return hashlib.sha256(self._list(name_set).read_bytes()).hexdigest()
+
+    def find(self, root: Path) -> Path:
+        """Return the folder of this benchmark: ROOT, or a usual folder below it if all that is needed lies there."""
+        places = (root, *(root / folder for folder in self.folders))
+        there = next((place for place in places if self.layout.missing(place) is None), None)
+        return there or next((place for place in places[1:] if place.is_dir()), root)
+
+    def samples(self, root: Path) -> tuple[Sample, ...]:
+        """List the labelled photos under ROOT; none is decoded yet, but every file is there and of the right size.
+
+        Raises:
+            ValueError, OSError: a file is missing, or does not fit the others.
+        """
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root} is no folder; {self.name} needs {self.layout.describe()} under its root")
+        classes = self.words()
+        try:
+            return self.layout.samples(self.find(root), classes, len(classes) if self.background else IGNORE)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; {self.name} needs {self.layout.describe()}") from error
+
+    def at(self, root: Path) -> Benchmark:
+        """Return this benchmark with the class list that lies under ROOT; one with a list of its own stays as it is.
+
+        The list is `classes.txt`; further name sets, if any, are `classes_SET.txt`. Line n names value n of the truth
+        maps. A line "background" is no class, and its pixels are those that belong to none.
+
+        Raises:
+            ValueError, OSError: a list is missing or malformed.
+        """
+        if self.lists_at is not None:
+            return self
+        names = {"plain": "classes"} | {p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))}
+        lines = [line.casefold() for line in _read_list(root / "classes.txt")]
+        for stem in names.values():
+            theirs = _read_list(root / f"{stem}.txt")
+            if [line.casefold() == BACKGROUND for line in theirs] != [line == BACKGROUND for line in lines]:
+                raise ValueError(f"{root / stem}.txt does not name the classes of classes.txt: line n names value n")
+        ids: dict[int, int] = {}
+        for value, line in enumerate(lines):
+            ids[value] = NOTHING if line == BACKGROUND else value - lines[:value].count(BACKGROUND)
+        layout = IndexMaps(truths=(Truth(ids=ids),))
+        return replace(self, names=names, lists_at=root, layout=layout, background=BACKGROUND in lines)
+
+    def _list(self, name_set: str) -> Path:
+        if self.lists_at is None:
+            raise ValueError(f"{self.name} takes its class list from its root: say where that is")
+        if name_set not in self.names:
+            raise ValueError(f"{self.name} has no name set {name_set!r}: choose from {', '.join(self.names)}")
+        return self.lists_at / f"{self.names[name_set]}.txt"
+
+
+def benchmark(name: str, root: Path | None = None) -> Benchmark:
+    """Look a benchmark up by name; ROOT is needed for "folder", whose class list lies with the data.
+
+    Raises:
+        ValueError, OSError: there is none of that name, or the class list is missing or malformed.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name] if root is None else BENCHMARKS[name].at(root)
+
+
+def files_sha256(samples: tuple[Sample, ...]) -> str:
+    """SHA-256 of the photos' paths under the root, a line each: it tells whether two runs saw the same files."""
+    return hashlib.sha256("\n".join(sample.key for sample in samples).encode(errors="surrogateescape")).hexdigest()
+
+
+def _read_list(path: Path) -> list[str]:
+    """The lines of a class list; of a word that is there twice, nobody could say which class it means."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: it names the classes, one a line")
+    lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    if len(lines) >= IGNORE:
+        raise ValueError(f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes")
+
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line or "," in line or not line.isprintable():
+            raise ValueError(f"{path}:{number} is {line!r}: a line is one class, without commas and tabs")
+        for word in {" ".join(word.split()).casefold() for word in line.split("/")} - {BACKGROUND}:
+            if (other := seen.setdefault(word, number)) != number:
+                raise ValueError(f"{path}:{number} has {word!r}, as line {other}: each word names one class")
+
+    if not seen:
+        raise ValueError(f"{path} names no class")
+    return lines
+
+
+_VOC20 = {"plain": "voc20", "synonyms": "voc20_synonyms"}
+_COCO80 = {"plain": "coco80", "synonyms": "coco80_synonyms"}
+_VOC_UNSEEN = ("potted plant", "sheep", "sofa", "train", "tv monitor")
+_COCO = "https://cocodataset.org/"
+_CAMVID = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+_COCO_VAL = ("val2017/{name}.jpg", "images/val2017/{name}.jpg")
+_STUFF_FOLDERS = ("stuffthingmaps/val2017", "annotations/val2017")
+
+
+def _voc(part: str) -> IndexMaps:
+    truth = Truth("SegmentationClass/{name}.png", counted(20, NOTHING))
+    return IndexMaps(("JPEGImages/{name}.jpg",), (truth,), (f"ImageSets/Segmentation/{part}.txt",))
+
+
+def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMaps:
+    raw = (Truth(f"{folder}/{{name}}.png", official) for folder in _STUFF_FOLDERS)
+    converted = (Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids) for folder in _STUFF_FOLDERS)
+    return IndexMaps(_COCO_VAL, (*raw, *converted))
+
+
+def _camvid(part: str) -> IndexMaps:
+    photos = (f"{part}/images/{{name}}.{{suffix}}", f"{part}/{{name}}.png")
+    return IndexMaps(
+        photos, tuple(Truth(f"{p}/{{name}}.png", with_void(11)) for p in (f"{part}/labels", f"{part}annot"))
+    )
+
+
+_VOC21 = Benchmark(
+    "voc21",
+    "PASCAL VOC 2012 validation, 20 classes and background",
+    _voc("val"),
+    _VOC20 | {"sclip": "voc20_sclip"},
+    background=True,
+    unseen=_VOC_UNSEEN,
+    num_photos=1449,
+    source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    folders=("VOCdevkit/VOC2012", "VOC2012"),
+)
+_CONTEXT60 = Benchmark(
+    "context60",
+    "PASCAL Context validation, 59 classes and background",
+    IndexMaps(
+        ("JPEGImages/{name}.jpg",),
+        (
+            Truth("SegmentationClassContext/{name}.png", counted(59, NOTHING)),
+            Truth("trainval/{name}.mat", context()),
+        ),
+        ("ImageSets/SegmentationContext/val.txt", "pascalcontext_val.txt", "ImageSets/Main/val.txt"),
+        legend="labels.txt",
+        legend_names=read_renaming("context459_to_context59"),
+    ),
+    {"plain": "context59", "synonyms": "context59_synonyms", "sclip": "context59_sclip"},
+    background=True,
+    unseen=("cow", "motorbike", "sofa", "cat"),
+    num_photos=5105,
+    source="https://cs.stanford.edu/~roozbeh/pascal-context/",
+    folders=("VOCdevkit/VOC2010", "VOC2010"),
+)
+_COCO_STUFF = Benchmark(
+    "coco-stuff",
+    "COCO-Stuff 164k validation, 171 classes",
+    _stuff(coco_stuff(), identity(171)),
+    {"plain": "coco_stuff171", "synonyms": "coco_stuff171_synonyms"},
+    unseen=(
+        *("frisbee", "skateboard", "cardboard", "carrot", "scissors", "suitcase", "giraffe", "cow"),
+        *("road", "wall concrete", "tree", "grass", "river", "clouds", "playingfield"),
+    ),
+    num_photos=5000,
+    source="https://github.com/nightrome/cocostuff",
+    folders=("coco", "cocostuff", "coco_stuff164k"),
+)
+_COCO_MINI = Benchmark(
+    "coco-mini",
+    "159 COCO-2017 photos, the 20 classes of PASCAL VOC",
+    CocoInstances(renamed="coco_to_voc20"),
+    _VOC20,
+    background=True,
+    unseen=_VOC_UNSEEN,
+    num_photos=159,
+    source=_COCO,
+    folders=("coco-mini",),
+)
+_CAMVID_VAL = Benchmark(
+    "camvid",
+    "CamVid validation, 101 street scenes, 11 classes",
+    _camvid("val"),
+    {"plain": "camvid11", "synonyms": "camvid11_synonyms"},
+    num_photos=101,
+    source=_CAMVID,
+    folders=("camvid", "CamVid"),
+)
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        replace(_VOC21, name="voc20", title="PASCAL VOC 2012 validation, 20 classes", background=False),
+        _VOC21,
+        replace(
+            _VOC21,
+            name="voc-train",
+            title="PASCAL VOC 2012 training, 20 classes and background",
+            layout=_voc("train"),
+            num_photos=1464,
+        ),
+        replace(_CONTEXT60, name="context59", title="PASCAL Context validation, 59 classes", background=False),
+        _CONTEXT60,
+        _COCO_STUFF,
+        replace(
+            _COCO_STUFF,
+            name="coco-stuff-27",
+            title="COCO-Stuff 164k validation, 27 coarse classes",
+            layout=_stuff(coarse(coco_stuff()), coarse(identity(171))),
+            names={"plain": "coco_stuff27", "fine": "coco_stuff27_fine"},
+            unseen=(),
+        ),
+        Benchmark(
+            "coco-object",
+            "COCO 2017 validation, 80 thing classes and background",
+            CocoInstances(("val2017", "images/val2017"), "annotations/instances_val2017.json"),
+            _COCO80 | {"sclip": "coco80_sclip"},
+            background=True,
+            num_photos=5000,
+            source=_COCO,
+            folders=("coco", "coco_stuff164k"),
+        ),
+        Benchmark(
+            "ade20k",
+            "ADE20K validation (SceneParsing), 150 classes",
+            IndexMaps(
+                ("images/validation/{name}.jpg",), (Truth("annotations/validation/{name}.png", counted(150, IGNORE)),)
+            ),
+            {"plain": "ade150"},
+            num_photos=2000,
+            source="http://sceneparsing.csail.mit.edu/",
+            folders=("ADEChallengeData2016", "ade/ADEChallengeData2016"),
+        ),
+        Benchmark(
+            "cityscapes",
+            "Cityscapes validation, 19 classes of street scenes",
+            IndexMaps(
+                ("leftImg8bit/val/{city}/{name}_leftImg8bit.png",),
+                (
+                    Truth("gtFine/val/{city}/{name}_gtFine_labelTrainIds.png"),
+                    Truth("gtFine/val/{city}/{name}_gtFine_labelIds.png", cityscapes()),
+                ),
+            ),
+            {"plain": "cityscapes19", "synonyms": "cityscapes19_synonyms"},
+            num_photos=500,
+            source="https://www.cityscapes-dataset.com/",
+            folders=("cityscapes",),
+        ),
+        _CAMVID_VAL,
+        replace(
+            _CAMVID_VAL,
+            name="camvid-train",
+            title="CamVid training, 367 street scenes, 11 classes",
+            layout=_camvid("train"),
+            num_photos=367,
+        ),
+        _COCO_MINI,
+        replace(
+            _COCO_MINI,
+            name="coco-mini-80",
+            title="159 COCO-2017 photos, all 80 thing classes",
+            layout=CocoInstances(),
+            names=_COCO80,
+            unseen=(),
+        ),
+        Benchmark("folder", "Your own photos and index PNGs, with a class list", IndexMaps(), lists_at=None),
+    )
+}

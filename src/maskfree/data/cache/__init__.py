@@ -1,0 +1,1 @@
+"""Per-photo files prepared before training."""

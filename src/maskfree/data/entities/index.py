@@ -1,0 +1,193 @@
+"""The index of a corpus by entity: which pairs of its shards name what, and where in the shards their photos lie.
+
+`maskfree.data.entities.preparation` writes it. At run time two files are mapped into memory: rows.arrow, a row for each
+pair, and entities.arrow, the rows of each entity. pairs.parquet holds the same with the captions, for everybody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskfree.data.examples import Example
+from maskfree.data.tar_members import member_at
+from maskfree.files.atomic import read_json
+
+FORMAT = "maskfree entity index 1"
+PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = (
+    "pairs.parquet",
+    "rows.arrow",
+    "entities.arrow",
+    "entities.txt",
+    "index.json",
+)
+_MAX_SUMMARY_BYTES = 2**28  # it names all shards and entities
+_WHOLE = 2**24  # bytes up to which a shard's fingerprint covers all of it
+_SAMPLES, _SAMPLE = 64, 2**12  # of a larger one: so many pieces of so many bytes
+
+
+class EntityIndex:
+    """An index with the shards that it was made from; made by `open`. Picklable: a copy opens the files by itself."""
+
+    def __init__(self, folder: Path, shards: tuple[str, ...]):
+        self.folder, self.shards = folder, shards
+
+    @classmethod
+    def open(cls, folder: Path, shards: Sequence[str]) -> EntityIndex:
+        """Open the index in FOLDER for SHARDS, as `find_shards` gives them, in any order and any place.
+
+        Raises:
+            FileNotFoundError: FOLDER holds no index.
+            ValueError: it is of another format, or a shard is missing, not in the index, or not the same any more.
+        """
+        _arrow()
+        summary = _summary(folder)
+        given = {Path(shard).name: shard for shard in shards}
+        recorded = {record["name"]: record for record in summary["shards"]}
+        for name in given:
+            if name not in recorded:
+                raise ValueError(f"shard {name!r} is not in the index {str(folder)!r}: prepare it again")
+        for name, record in recorded.items():
+            if name not in given:
+                raise ValueError(f"shard {name!r} of the index {str(folder)!r} is not among the shards given")
+            if fingerprint(Path(given[name])) != (record["size"], record["fingerprint"]):
+                raise ValueError(f"shard {name!r} has changed since the index {str(folder)!r} was prepared")
+        return cls(folder, tuple(str(given[name]) for name in recorded))
+
+    def __reduce__(self) -> tuple[type[EntityIndex], tuple[Path, tuple[str, ...]]]:
+        return EntityIndex, (self.folder, self.shards)
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self._rows["offset"])
+
+    @cached_property
+    def entities(self) -> tuple[str, ...]:
+        """Names of the entities, in the order of the list."""
+        return tuple(_map(self.folder / ENTITIES).column("entity").to_pylist())
+
+    def find(self, key: str) -> int | None:
+        """Return the row of the pair with KEY, or None: it has no entity, or is not in the shards."""
+        hashes = self._rows["sorted_hash"]
+        place = int(np.searchsorted(hashes, np.uint64(key_hash(key))))
+        if place == len(hashes) or int(hashes[place]) != key_hash(key):
+            return None
+        row = int(self._rows["sorted_row"][place])
+        return row if self._key(row) == key else None
+
+    def entities_of(self, row: int) -> tuple[str, ...]:
+        """Return the names of what ROW's captions mention, each once."""
+        return tuple(self.entities[number] for number in self._numbers(row))
+
+    def partner(self, row: int, rng: np.random.Generator) -> tuple[str, Example] | None:
+        """Draw one of ROW's entities that another pair has too, and such a pair, without its captions.
+
+        None: no other pair has any of them. Only the partner's photo is read. Where its shard was changed after the
+        index was opened, the example has a problem.
+        """
+        for number in rng.permutation(self._numbers(row)):
+            rows = self._postings[int(number)]
+            if len(rows) > 1:
+                own = int(np.searchsorted(rows, row))
+                drawn = int(rng.integers(len(rows) - 1))
+                return self.entities[int(number)], self._example(int(rows[drawn + (drawn >= own)]))
+        return None
+
+    def _example(self, row: int) -> Example:
+        key, shard = self._key(row), self.shards[int(self._rows["shard"][row])]
+        offset, size = int(self._rows["offset"][row]), int(self._rows["size"][row])
+        try:
+            with Path(shard).open("rb", buffering=0) as file:
+                name, found = member_at(file.fileno(), offset)
+                if found != size or not (sample_key(name) == key or (len(name) >= 100 and key.startswith(name))):
+                    raise ValueError(f"the photo is not where the index {str(self.folder)!r} says")
+                return Example(key, shard, os.pread(file.fileno(), size, offset))
+        except (OSError, ValueError) as error:
+            return Example(key, shard, problem=" ".join(str(error).split()))
+
+    def _key(self, row: int) -> str:
+        return self._table.column("key")[row].as_py()
+
+    def _numbers(self, row: int) -> np.ndarray:
+        starts, numbers = self._rows["entities"]
+        return numbers[int(starts[row]) : int(starts[row + 1])]
+
+    @cached_property
+    def _table(self) -> Any:
+        return _map(self.folder / ROWS)
+
+    @cached_property
+    def _rows(self) -> dict[str, Any]:
+        """Columns as arrays that lie in the mapped file; of "entities" where each row starts, and the numbers."""
+        names = ("shard", "offset", "size", "sorted_hash", "sorted_row")
+        columns: dict[str, Any] = {name: self._table.column(name).to_numpy() for name in names}
+        lists = self._table.column("entities")
+        return columns | {"entities": (lists.offsets.to_numpy(), lists.values.to_numpy())}
+
+    @cached_property
+    def _postings(self) -> list[np.ndarray]:
+        lists = _map(self.folder / ENTITIES).column("rows")
+        starts, rows = lists.offsets.to_numpy(), lists.values.to_numpy()
+        return [rows[start:end] for start, end in pairwise(starts)]
+
+
+def key_hash(key: str) -> int:
+    """Hash KEY to 64 bits, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+def sample_key(name: str) -> str:
+    """Return the key of the file NAME in a shard: all up to the first dot after its folders, as WebDataset has it.
+
+    >>> sample_key("a.b/c.seg.png")
+    'a.b/c'
+    """
+    folders, slash, base = name.rpartition("/")
+    return folders + slash + base.split(".", 1)[0]
+
+
+def fingerprint(shard: Path) -> tuple[int, str]:
+    """Return size and hash of a shard; of one above 16 MiB, 64 pieces that lie evenly are hashed."""
+    size = shard.stat().st_size
+    digest = hashlib.blake2b(digest_size=16)
+    with shard.open("rb", buffering=0) as file:
+        if size <= _WHOLE:
+            digest.update(file.read())
+        else:
+            for piece in range(_SAMPLES):
+                digest.update(os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1)))
+    return size, digest.hexdigest()
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise FileNotFoundError(f"no entity index in {str(folder)!r}: `maskfree prepare entities` makes one")
+    try:
+        summary = read_json(path, _MAX_SUMMARY_BYTES)
+        if summary["format"] == FORMAT:
+            return summary
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the summary of an entity index") from error
+    raise ValueError(f"{path} is of the format {summary['format']!r}, not {FORMAT!r}: prepare the index again")
+
+
+def _map(path: Path) -> Any:
+    """The only record batch of an Arrow file, which stays on disk until it is looked at."""
+    arrow = _arrow()
+    return arrow.ipc.open_file(arrow.memory_map(str(path))).get_batch(0)
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ValueError("the entity index needs the package pyarrow: pip install maskfree[entities]") from error
+    return pyarrow

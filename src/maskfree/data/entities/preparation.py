@@ -1,0 +1,212 @@
+"""Making an index of a corpus by entity: each shard is read by itself into a part, then the parts become the index.
+
+A part that is finished stays so: a run that was stopped goes on with the next shard, and ends with the same index.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from maskfree import run_dir
+from maskfree.data.entities.caption_pairs import read_pairs
+from maskfree.data.entities.index import SUMMARY, fingerprint, key_hash
+from maskfree.data.entities.merging import Part, merge
+from maskfree.files.atomic import read_json, read_text, replace_text
+from maskfree.files.leftovers import replacing, writing
+from maskfree.progress import Watch
+from maskfree.signals import worker_pool
+
+_MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
+
+NounsOf = Callable[[str], Mapping[str, bool]]
+"""Nouns of a caption, each with whether its place in the sentence is that of a noun."""
+
+
+class Finder(Protocol):
+    """Finds the words of an entity set in captions, as `maskfree.text.entities.EntitySet` does."""
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """Names of all entities."""
+        ...
+
+    @property
+    def lines(self) -> str:
+        """The list, as its file holds it."""
+        ...
+
+    def mentions(self, caption: str) -> Sequence[tuple[int, int, str]]:
+        """Characters from and to, and the name of what they mention."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The work on one index: where it ends up, from which shards, how many processes do it."""
+
+    shards: tuple[Path, ...]
+    out: Path
+    workers: int = 2
+
+    @property
+    def unfinished(self) -> Path:
+        """Folder beside OUT that holds the parts until the index is whole."""
+        return _unfinished(self.out)
+
+    def start(self, settings: Mapping[str, Any], resume: bool) -> None:
+        """Make the folder for the parts, or go on with the one that is there.
+
+        Raises:
+            FileExistsError: something is there already, and RESUME is not set.
+            ValueError: what is there was made with other settings or shards, or two shards have one name.
+            BlockingIOError: another process is at work there.
+        """
+        run_dir.refuse_if_held(self.unfinished)
+        names = Counter(shard.name for shard in self.shards)
+        for name in (name for name, number in names.items() if number > 1):
+            raise ValueError(f"shard {name!r} is given {names[name]} times: an index knows shards by their names")
+        if self.out.exists():
+            raise FileExistsError(f"{str(self.out)!r} exists: give another folder, or remove it")
+        record = self.unfinished / "settings.json"
+        wanted = json.dumps({"shards": sorted(names), **settings}, indent=1)
+        if self.unfinished.exists() and not resume:
+            raise FileExistsError(f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it")
+        if record.exists() and read_text(record) != wanted:
+            raise ValueError(
+                f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
+            )
+        self.unfinished.mkdir(parents=True, exist_ok=True)
+        replace_text(record, wanted)
+
+    def count_nouns(self, nouns_of: NounsOf, watch: Watch) -> tuple[Counter[str], Counter[str]]:
+        """Count for each noun the pairs that have it, and those where it stands as one."""
+        jobs = [(shard, self.unfinished / f"{shard.name}.nouns.json") for shard in self.shards]
+        self._run(partial(_count_nouns, nouns_of=nouns_of), jobs, watch, "nouns")
+        pairs, as_nouns = Counter(), Counter()
+        for _, path in jobs:
+            for noun, (number, firm) in read_json(path, _MAX_COUNTS_BYTES).items():
+                pairs[noun] += number
+                as_nouns[noun] += firm
+        return pairs, as_nouns
+
+    def find(self, finder: Finder, watch: Watch) -> None:
+        """Read all shards into parts: what FINDER finds in their captions."""
+        jobs = [(shard, self._part(shard)) for shard in self.shards]
+        self._run(partial(_write_part, finder=finder), jobs, watch, "entities")
+
+    def finish(self, finder: Finder, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the index of the parts, move it to its place, and return its summary.
+
+        Raises:
+            ValueError: no pair has an entity.
+        """
+        parts = [self._part(shard) for shard in self.shards]
+        folder = self.unfinished / "index"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        with writing(folder):
+            summary = merge(parts, folder, finder.entities, finder.lines, settings)
+        folder.rename(self.out)
+        shutil.rmtree(self.unfinished)
+        return summary
+
+    def _part(self, shard: Path) -> Path:
+        return self.unfinished / f"{shard.name}.pairs.parquet"
+
+    def _run(self, work: Callable[[tuple[Path, Path]], None], jobs: Sequence[Any], watch: Watch, name: str) -> None:
+        with _processes(min(self.workers, len(jobs))) as run:
+            for _ in watch(run(work, jobs), name, len(jobs)):
+                pass
+
+
+def finished(out: Path) -> dict[str, Any] | None:
+    """Return the summary of the index in OUT, if there is one; what a run left that was killed at its end goes."""
+    path = out / SUMMARY
+    if not path.is_file():
+        return None
+    shutil.rmtree(_unfinished(out), ignore_errors=True)
+    return read_json(path, _MAX_COUNTS_BYTES)
+
+
+def _unfinished(out: Path) -> Path:
+    return out.with_name(out.name + ".unfinished")
+
+
+@contextmanager
+def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over NUMBER processes, or in this one for one."""
+    if number <= 1:
+        yield map
+        return
+    with worker_pool(number) as pool:
+        yield pool.imap_unordered
+
+
+def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:
+    """Count the nouns of a shard into a file, unless it is there."""
+    shard, out = job
+    if out.exists():
+        return
+    pairs: Counter[str] = Counter()
+    as_nouns: Counter[str] = Counter()
+    for pair in read_pairs(shard, Counter()):
+        found: dict[str, bool] = {}
+        for caption in pair.captions:
+            for noun, firm in nouns_of(caption).items():
+                found[noun] = found.get(noun, False) or firm
+        pairs.update(found.keys())
+        as_nouns.update(noun for noun, firm in found.items() if firm)
+    counts = {noun: (number, as_nouns[noun]) for noun, number in pairs.items()}
+    replace_text(out, json.dumps(counts))
+
+
+def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
+    """Write what FINDER finds in a shard as a Parquet file, and its `Part`, unless they are there for this shard."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    shard, out = job
+    size_and_hash = fingerprint(shard)
+    if (part := Part.read(out)) and (part.size, part.fingerprint) == size_and_hash:
+        return
+    numbers = {entity: number for number, entity in enumerate(finder.entities)}
+    counts: Counter[str] = Counter()
+    rows: list[tuple[Any, ...]] = []
+    for pair in read_pairs(shard, counts):
+        found = [(caption[a:b], entity) for caption in pair.captions for a, b, entity in finder.mentions(caption)]
+        if not found:
+            counts["no entity"] += 1
+            continue
+        words = list(dict.fromkeys(word for word, _ in found))
+        entities = list(dict.fromkeys(entity for _, entity in found))
+        ids = [numbers[entity] for entity in entities]
+        rows.append((pair.key, key_hash(pair.key), pair.offset, pair.size, words, entities, ids, list(pair.captions)))
+    names = pa.list_(pa.string())
+    schema = pa.schema(
+        {
+            "key": pa.string(),
+            "hash": pa.uint64(),
+            "offset": pa.uint64(),
+            "size": pa.uint32(),
+            "entities": names,
+            "canonical": names,
+            "numbers": pa.list_(pa.uint16()),
+            "captions": names,
+        }
+    )
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    table = pa.Table.from_arrays(
+        [pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
+    )
+    with replacing(out) as unfinished:
+        parquet.write_table(table, unfinished, compression="zstd")
+    part = Part(shard.name, *size_and_hash, dict(counts))
+    replace_text(Part.path(out), json.dumps(asdict(part)))

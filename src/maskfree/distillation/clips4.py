@@ -1,0 +1,228 @@
+"""Distillation: from photos without labels and any vision-language model to a sharper segmenter of any words.
+
+Source: CLIP-S4 (CVPR 2023), all of its steps in a row. Differs: the student starts as its teacher where it can; the
+paper's is a ResNet-50, whose teacher is CLIP.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from maskfree import run_dir
+from maskfree.data.cache.region_preparation import SegmentPreparation
+from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.data.config import DataConfig
+from maskfree.data.photo_folders import find_photos
+from maskfree.data.photo_sources import are_shards, read_sources
+from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.prototypes import PrototypeConfig, prepare_prototypes
+from maskfree.distillation.self_training import link, part_of
+from maskfree.distillation.teacher_features import prepare_teacher
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.engine.run_state import differences, settings_of
+from maskfree.engine.train import FREE_SETTINGS, fit
+from maskfree.files.atomic import read_json, replace_text
+from maskfree.files.outputs import check_run_folders
+from maskfree.hub import loading
+from maskfree.hub.catalog import CLIPS, GROUPVITS, model_folder
+from maskfree.hub.convert import convert_clip
+from maskfree.inference.config import Inference
+from maskfree.inference.segmenter import Segmenter
+from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, SemanticConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.progress import Watch, unwatched
+from maskfree.recipes.clips4 import clips4_pocket
+from maskfree.regions.region_maps import check_installed, region_map
+
+log = logging.getLogger(__name__)
+
+RECORD = "distill.json"
+_MAX_RECORD_BYTES = 2**28  # the record names all photos
+_IMAGE_SIDES: dict[str, tuple[str, ...]] = {
+    "ViLSegConfig": (),
+    "CLIPS4Config": (),
+    "StudentConfig": ("image.projection",),  # DeepLab's head, which is no projection
+    "MaskCLIPConfig": ("image",),
+    "OVSegmentorConfig": ("image",),
+}
+"""Methods that can teach, each with the weights of its image side that a student cannot take."""
+
+
+def distill(
+    model: str | Path,
+    words: Sequence[str],
+    photos: Sequence[str],
+    out: Path,
+    settings: Distillation | None = None,
+    watch: Watch = unwatched,
+) -> Path | None:
+    """Train a student of MODEL on PHOTOS, and return the folder of its checkpoint, OUT/model; it takes any words.
+
+    WORDS are the known classes of its training. PHOTOS are folders or shards. The same call goes on after a stop; None
+    if SIGINT or SIGTERM stopped the training. WATCH wraps the photos of each step to show progress.
+
+    Raises:
+        ValueError: OUT holds a run with other settings, the model cannot teach, or settings do not fit each other.
+        OSError: photos or weights cannot be read, or OUT not written.
+    """
+    settings = settings or Distillation()
+    settings.check()
+    check_installed(settings.segments)
+    read_sources(photos)  # what is wrong with them is said before any work
+    check_run_folders(out, ("photos", "segments", "teacher", "clip", "state", "model"), [model, *photos])
+    with run_dir.held(out):
+        return _distilled(model, words, photos, out, settings, watch)
+
+
+def _distilled(
+    model: str | Path, words: Sequence[str], photos: Sequence[str], out: Path, settings: Distillation, watch: Watch
+) -> Path | None:
+    """Do what `distill` does, in a folder that this process holds."""
+    shards = are_shards(photos)
+    folder = out / "photos"
+    sources = tuple(photos) if shards else (str(folder),)
+    teacher_model = _checkpoint(model, out)
+    teacher = loading.load(teacher_model, settings.train.accelerator).with_words(words, "none")
+    teacher = teacher.with_inference(teacher.inference.changed(side_px=settings.side_px))
+    recipe = _recipe(teacher, teacher_model, settings)
+    _check_record(out / RECORD, teacher, words, photos, settings)
+    if not shards:  # under names that differ, and never others
+        link([Path(photo) for photo in find_photos(photos)], folder)
+    made = _prepare(teacher, sources, out, settings, watch)
+    assert isinstance(recipe.method, CLIPS4Config)
+    recipe = replace(
+        recipe,
+        method=replace(recipe.method, **made),
+        data=DataConfig(shards=sources if shards else (), images=() if shards else sources, workers=settings.workers),
+    )
+    done = fit(recipe, out, resume_run=(out / "run.json").exists())
+    return out / "model" if done == settings.train.steps else None
+
+
+def _prepare(
+    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Watch
+) -> dict[str, str]:
+    """Make what training reads, as far as it is not there; return where, by the names of the method's settings."""
+    places = {name: out / name for name in ("segments", "teacher")} | {"prototypes": out / "prototypes.safetensors"}
+    cutting = SegmentPreparation(sources, places["segments"], asdict(settings.segments), settings.workers)
+    cutting.run(partial(region_map, config=settings.segments), watch)
+    prepare_teacher(teacher, sources, places["teacher"], watch)
+    if not places["prototypes"].exists():
+        config = PrototypeConfig(top=settings.top)
+        found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch)
+        for name in lost:
+            log.warning("no segment of the photos resembles %r most: its prototype is of something else", name)
+        found.write(places["prototypes"])
+    return {name: str(place) for name, place in places.items()}
+
+
+def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
+    """Return the run, but for what is yet to be prepared.
+
+    Raises:
+        ValueError: the teacher's method has no text or image side to take over, or the weights do not fit the family.
+        OSError: the weights cannot be read.
+    """
+    run = read_json(model / "run.json")
+    if run["method"] not in _IMAGE_SIDES:
+        raise ValueError(f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}")
+    left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
+    if left_out == ("image",) and settings.weights is None:
+        raise ValueError(
+            f"a student cannot have the image side of {teacher.name}: name the weights of another encoder (--weights)"
+        )
+    base = clips4_pocket()
+    assert isinstance(base.method, CLIPS4Config) and base.method.semantic
+    config = run["config"]
+    image = ImageEncoderConfig(settings.family, weights=settings.weights, output_stride=settings.output_stride)
+    own = "image" not in left_out
+    correction = None if left_out else base.method.correction
+    corrected = not left_out and config.get("correction") is not None  # a student of such a student has its head
+    if corrected:
+        correction = part_of(config, "correction", CorrectionConfig)
+    # a CLIP's texts lie apart from its pixels: known classes are segments, as in the paper
+    semantic = SemanticConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
+    method = replace(
+        base.method,
+        image=part_of(config, "image", ImageEncoderConfig) if own else image,
+        image_projection=ProjectionConfig("pyramid", hidden=settings.width)
+        if left_out
+        else part_of(config, "image_projection", ProjectionConfig),
+        correction=correction,
+        text=replace(part_of(config, "text", TextEncoderConfig), frozen=True),
+        text_projection=part_of(config, "text_projection", ProjectionConfig),
+        embed_dim=config["embed_dim"],
+        semantic=replace(semantic, num_unknown=settings.num_unknown),
+        views=replace(base.method.views, side_px=settings.crop_px),
+        grid=settings.grid,
+    )
+    stride_px = method.image.build().stride_px  # which says what is wrong with the weights before hours of work
+    if settings.crop_px % stride_px:
+        raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {stride_px} px")
+    others = {name.split(".")[0] for name in teacher.method.state_dict()} - {"image", "text"}
+    inference = teacher.inference
+    return replace(
+        base,
+        name=f"{teacher.name}-student",
+        method=method,
+        train=settings.train if not left_out else _whole(settings.train),
+        templates=teacher.templates,
+        # a student has patches, not groups; and no margins that presence could go by
+        inference=Inference(side_px=inference.side_px)
+        if inference.score == "product"
+        else replace(inference, presence=0.0),
+        init=str(model),
+        init_names=base.init_names if correction and not corrected else (),
+        init_without=tuple(sorted({*others, *left_out})),
+    )
+
+
+def _whole(train: TrainConfig) -> TrainConfig:
+    """Let the encoder learn with a new head, at a tenth of its rate."""
+    return replace(train, rates=(("image.encoder", 0.1),), frozen=(), frozen_steps=0)
+
+
+def _checkpoint(model: str | Path, out: Path) -> Path:
+    """Return the folder of MODEL's checkpoint: of a CLIP that transformers reads, one that is made within OUT.
+
+    Raises:
+        ValueError: the model has no text side that a student can take.
+        OSError: there is no such model.
+    """
+    if model in GROUPVITS:
+        raise ValueError(f"{model} cannot teach: a student cannot take the text side of a GroupViT")
+    if model not in CLIPS and not (Path(model) / "config.json").is_file():
+        return model_folder(model)
+    source, last_block = CLIPS[str(model)] if model in CLIPS else (str(model), None)
+    folder = out / "clip" / Path(model).name
+    if not folder.exists():
+        convert_clip(source, folder, last_block=last_block)
+    return folder
+
+
+def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: Sequence[str], settings: Any) -> None:
+    """Write down what the run follows from, or compare with what is written.
+
+    Raises:
+        ValueError: it is a run with other settings, or the record is damaged.
+    """
+    record = {
+        "model": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
+        "words": list(words),
+        "photos": list(photos),
+        "settings": settings_of(settings),
+    }
+    if not path.exists():
+        replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return
+    written = read_json(path, _MAX_RECORD_BYTES)
+    free = [f"settings.{name}" for name in FREE_SETTINGS]
+    if changed := [name for name in differences(written, record) if name not in free]:
+        raise ValueError(f"{path.parent} was started with another {', '.join(changed)}: give another --out")

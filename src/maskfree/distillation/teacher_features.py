@@ -1,0 +1,102 @@
+"""What a teacher sees in photos, written down once: the embeddings of their patches.
+
+Source: CLIP-S4 (CVPR 2023), section 3.2: the teacher sees the original photo, and views are cut out of what it saw.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from maskfree import run_dir
+from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
+from maskfree.data.examples import Example, decode
+from maskfree.data.photo_sources import file_stem, read_sources
+from maskfree.engine.run_state import differences
+from maskfree.files.atomic import read_json, replace_text
+from maskfree.inference.features import embed
+from maskfree.inference.segmenter import Segmenter
+from maskfree.progress import Watch, unwatched
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many photos a teacher saw."""
+
+    written: int
+    kept: int  # of an earlier run
+    skipped: int  # could not be read
+
+
+def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched) -> Seen:
+    """Write SEGMENTER's embeddings of each photo of SOURCES, whole, to OUT; what is there is kept.
+
+    OUT/teacher.json records the model and how it saw the photos. Photos that cannot be read are left out.
+
+    Raises:
+        FileNotFoundError: a source does not exist or holds no photo.
+        ValueError: OUT holds the maps of another teacher, or two photos have the same stem.
+        OSError: a file cannot be written.
+    """
+    examples = read_sources(sources)
+    with run_dir.held(out):
+        return _prepare(segmenter, sources, examples, out, watch)
+
+
+def _prepare(
+    segmenter: Segmenter, sources: Sequence[str], examples: Iterable[Example], out: Path, watch: Watch
+) -> Seen:
+    """Do what `prepare_teacher` does, in a folder that this process holds."""
+    record = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
+    record |= {"inference": {name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")}}
+    _check_record(out / RECORD, record)
+    maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
+    for example in watch(examples, "looking"):
+        counts[_see(segmenter, example, maps, seen)] += 1
+    if not seen:
+        raise ValueError(f"no photo of {', '.join(map(str, sources))} can be read")
+    return Seen(**counts)
+
+
+def _see(segmenter: Segmenter, example: Example, maps: TeacherMaps, seen: set[str]) -> str:
+    stem = file_stem(example.key)
+    if stem in seen:
+        raise ValueError(f"two photos have the stem {stem!r}: what is prepared of them is named by it")
+    if not example.problem and maps.path(example.key).is_file():
+        seen.add(stem)
+        return "kept"
+    try:
+        photo = decode(example, segmenter.inference.side_px)
+    except Exception as error:  # whatever a decoder raises on a broken file
+        log.warning("skipped %s of %s: %s", example.key or "a photo", example.source, error)
+        return "skipped"
+    seen.add(stem)
+    embeddings = embed(segmenter, photo)
+    rows, columns = (max(1, math.floor(length)) for length in embeddings.extent)
+    maps.write(example.key, embeddings.at(rows, columns))
+    return "written"
+
+
+def _check_record(path: Path, record: dict[str, Any]) -> None:
+    """Write down whose maps these are, or compare with what is written.
+
+    Raises:
+        FileExistsError: there are such files, and no record.
+        ValueError: they are another teacher's.
+    """
+    if not path.exists():
+        if stray := next(path.parent.glob("*.safetensors"), None):
+            raise FileExistsError(
+                f"{stray} is no map of an earlier run, and would be taken for one: give another --out"
+            )
+        replace_text(path, json.dumps(record, indent=2) + "\n")
+        return
+    if changed := differences(read_json(path), record):
+        raise ValueError(f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}")

@@ -1,0 +1,103 @@
+"""What a run tells while it goes on: metrics.jsonl, TensorBoard, and a progress bar or log lines."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from maskfree.files.atomic import replace_text
+from maskfree.files.leftovers import writing
+
+log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Writes one row per `record`. Rows beyond the DONE steps, which a killed run may have left, are dropped."""
+
+    def __init__(self, out: Path, steps: int, done: int, photos_per_step: int):
+        self.steps, self.photos_per_step = steps, photos_per_step
+        rows = self._path = out / "metrics.jsonl"
+        if rows.exists():
+            kept = [row for row in rows.read_text(encoding="utf-8").splitlines(True) if _step_of(row) <= done]
+            replace_text(rows, "".join(kept))
+        self._rows = rows.open("a", encoding="utf-8", buffering=1)
+        self._board_folder = out / "tensorboard"
+        with writing(self._board_folder):
+            self._board = SummaryWriter(str(self._board_folder), purge_step=done + 1)
+        self._other_hook, threading.excepthook = threading.excepthook, _leave_errors_of_the_disk
+        console = Console(stderr=True)
+        self._bar = Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"), console=console)
+        self._task = self._bar.add_task("", total=steps, completed=done, left="")
+        self._display = Live(self._bar, console=console) if console.is_terminal else None
+        if self._display:
+            self._display.start()
+        self._last_step, self._last_time = done, time.monotonic()
+
+    def record(
+        self, step: int, loss: Mapping[str, float], health: Mapping[str, float], rate: float, broken: int
+    ) -> None:
+        """Report after STEP steps: the LOSS with its terms, the method's HEALTH, the learning RATE, BROKEN samples."""
+        now = time.monotonic()
+        seconds = (now - self._last_time) / max(step - self._last_step, 1)
+        self._last_step, self._last_time = step, now
+        speed = self.photos_per_step / max(seconds, 1e-9)
+        left = str(datetime.timedelta(seconds=round(seconds * (self.steps - step))))
+        row = {"step": step, "loss": dict(loss), "health": dict(health), "rate": rate}
+        with writing(self._path):
+            self._rows.write(json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n")
+        scalars = {f"loss/{name}": value for name, value in loss.items()}
+        scalars |= {f"health/{name}": value for name, value in health.items()}
+        scalars |= {"rate": rate, "photos_per_second": speed, "broken": broken}
+        with writing(self._board_folder):
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+        text = (
+            f"step {step}/{self.steps} · "
+            + ", ".join(f"{name} {value:.4g}" for name, value in loss.items())
+            + f" · {speed:.3g} photos/s"
+        )
+        if broken:
+            text += f" · {broken} broken samples skipped"
+        if health:
+            text += " · health: " + ", ".join(f"{name} {value:.4g}" for name, value in health.items())
+        if self._display:
+            self._bar.update(self._task, completed=step, left=f"{left} left")
+            self._display.update(Group(self._bar, text.replace(" · ", "\n")))
+        else:
+            log.info("%s · rate %.3g · %s left", text, rate, left)
+
+    def close(self) -> None:
+        """Flush everything and give the terminal back."""
+        if self._display:
+            self._display.stop()
+        try:
+            with writing(self._board_folder):
+                self._board.close()
+        finally:
+            threading.excepthook = self._other_hook
+            with writing(self._path):
+                self._rows.close()
+
+
+def _leave_errors_of_the_disk(arguments: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread prints them as a traceback, and raises them again in the next call."""
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)
+
+
+def _step_of(row: str) -> float:
+    """Step of a row; a row that a kill cut short counts as later than any."""
+    try:
+        return json.loads(row)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

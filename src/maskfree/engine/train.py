@@ -1,0 +1,261 @@
+"""The training loop, on Lightning Fabric: one process or many; a killed run goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from maskfree.data import shapes
+from maskfree.data.config import DataConfig
+from maskfree.data.examples import counted
+from maskfree.data.loader import Loaded, NoSamples, Share, Stream, build_loader, seed_of
+from maskfree.data.sample import Transform
+from maskfree.distributed import any_process, launch, only_run
+from maskfree.engine import run_state
+from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.engine.logger import Monitor
+from maskfree.engine.trainer import Learner
+from maskfree.files.outputs import check_run_folders
+from maskfree.hub import checkpoint
+from maskfree.hub.catalog import model_folder
+from maskfree.method import Method
+from maskfree.signals import StopSignals, held_back
+from maskfree.text.entities import EntitySet
+from maskfree.text.tokenize import Tokenizer
+
+log = logging.getLogger(__name__)
+
+FREE_SETTINGS = ("train.log_every", "train.save_every")
+
+
+def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
+    """Train RECIPE in folder OUT and write the finished model to OUT/model; return the number of steps done.
+
+    They are fewer than the recipe's if SIGINT or SIGTERM arrived: the state is saved then, and RESUME_RUN goes on from
+    it. It also goes on after a kill, from the last saved state, with the same losses as if nothing had happened.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data or the run in OUT; or the loss is not finite.
+        OSError: the data cannot be read, or OUT not written.
+    """
+    config, settings = recipe.train, run_state.settings_of(recipe)
+    _check(recipe, out)
+    fabric = launch(config.accelerator, config.devices, config.num_nodes, config.precision, config.unused_parameters)
+    with only_run(fabric, out):
+        return _fit(fabric, recipe, out, settings, resume_run)
+
+
+def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], resume_run: bool) -> int:
+    """Do what `fit` does, in one of the processes that hold OUT."""
+    config, data = recipe.train, recipe.data
+    run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
+    start = _Start.find(recipe.init) if recipe.init else None
+    if data.shapes:
+        if fabric.is_global_zero:
+            finder = EntitySet.read("shapes") if data.index else None
+            shapes.write(out / "data", data.shapes, finder=finder)
+        fabric.barrier()
+        index = str(out / "data" / shapes.INDEX) if data.index else ""
+        data = replace(data, shapes=0, shards=(str(out / "data"),), index=index)
+    tokenizer = _tokenizer(recipe, start, out)
+    step, tensors = run_state.load_state(out) or (0, None)
+    stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
+    torch.manual_seed(seed_of(config.seed, "weights"))
+    learner = Learner(fabric, _built(recipe, start), config, stream.num_streams, step)
+    if tensors is not None:
+        learner.restore(tensors)
+        log.info("going on after step %d of %d", step, config.steps)
+    fabric.barrier()  # every process has found all that it needs, before the first one writes
+    if fabric.is_global_zero:
+        run_state.write_record(out, recipe.name, settings, fabric.world_size)
+    if step < config.steps:
+        stream.go_to(learner.positions, step * config.accumulate)
+        monitor = Monitor(out, config.steps, step, config.batch_size) if fabric.is_global_zero else None
+        try:
+            with (
+                StopSignals(finish=True) as signals,
+                _one_line_for_lost_workers(),
+                closing(_batches(stream, data.workers)) as batches,
+            ):
+                _loop(fabric, config, learner, batches, monitor, out, signals)
+        finally:
+            if monitor:
+                monitor.close()
+    _tell_left_out(fabric, learner)
+    if fabric.is_global_zero and learner.step == config.steps:
+        _export(recipe, learner, tokenizer, out)
+        log.info("finished: %s", out / "model")
+    elif fabric.is_global_zero:
+        log.info("stopped after step %d of %d", learner.step, config.steps)
+    fabric.barrier()
+    return learner.step
+
+
+def _check(recipe: Recipe, out: Path) -> None:
+    """Raise a ValueError where settings make no sense, or the run would overwrite what it reads."""
+    recipe.train.check()
+    recipe.data.check()
+    data = recipe.data
+    check_run_folders(out, ("state", "model"), [recipe.init, *data.shards, *data.images, data.index])
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a run's first weights come from."""
+
+    model: Path
+    run: Path | None
+    """The finished run that MODEL came out of, if it was asked for."""
+
+    @classmethod
+    def find(cls, init: str) -> _Start:
+        run = Path(init)
+        if (run / "run.json").is_file() and (run / "model").is_dir():
+            return cls(run / "model", run)
+        return cls(model_folder(init), None)
+
+
+def _tokenizer(recipe: Recipe, start: _Start | None, out: Path) -> Tokenizer:
+    """The run's tokenizer; that of a checkpoint keeps its longest text, which the text encoder goes by."""
+    if start is not None:
+        return Tokenizer.from_file(start.model / checkpoint.TOKENIZER)
+    return Tokenizer.from_source(str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source())
+
+
+def _built(recipe: Recipe, start: _Start | None) -> Method:
+    method = recipe.method.build()
+    if start is not None:
+        fresh = checkpoint.start_from(start.model, method, dict(recipe.init_names), recipe.init_without)
+        if start.run is not None:
+            fresh = _with_training_parts(start.run, method, fresh)
+        parts = sorted({_part(name) for name in fresh})
+        log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
+    method.begin()
+    return method
+
+
+def _part(name: str) -> str:
+    """The part of a method, such as `image.binding`, that the weight NAME belongs to."""
+    return ".".join(name.split(".")[:2])
+
+
+def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[str]:
+    """Fill what is MISSING in METHOD, such as a decoder, from the last state of RUN; return what stays as built.
+
+    Raises:
+        ValueError: a tensor of that state has another shape.
+    """
+    state = run_state.load_state(run)
+    tensors = {name: state[1][f"model/{name}"] for name in missing if state and f"model/{name}" in state[1]}
+    try:
+        method.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{run} does not fit the method: {error}") from error
+    return [name for name in missing if name not in tensors]
+
+
+def _loop(
+    fabric: Fabric,
+    config: TrainConfig,
+    learner: Learner,
+    batches: Iterator[Loaded],
+    monitor: Monitor | None,
+    out: Path,
+    signals: StopSignals,
+) -> None:
+    """Take the remaining steps, or those up to a signal in any process; report and save in between."""
+    asked = any_process(fabric)
+    last = False
+    while learner.step < config.steps and not last:
+        report = learner.learn(batches)
+        step = learner.step
+        save = step % config.save_every == 0 or step == config.steps
+        if step % config.log_every == 0 or save or step == 1:
+            loss, health = (_shared_mean(fabric, report[kind]) for kind in ("loss", "health"))
+            if monitor:
+                monitor.record(step, loss, health, learner.rate, sum(p.broken for p in learner.positions))
+            if not math.isfinite(loss["total"]):
+                raise ValueError(f"the loss is {loss} at step {step}: try a smaller train.learning_rate")
+
+        # All processes must take the same last step, and a launcher may signal any of them.
+        last = asked(signals.number is not None)
+        if save or last:
+            tensors = learner.tensors()
+            if fabric.is_global_zero:
+                run_state.save_state(out, step, tensors)
+            fabric.barrier()
+
+
+def _tell_left_out(fabric: Fabric, learner: Learner) -> None:
+    """Say how many samples of all processes could not be used, and why. Every process must ask."""
+    total, by_reason = learner.broken()
+    if fabric.is_global_zero and total:
+        log.warning("samples left out, in all passes: %s", counted(by_reason, total))
+
+
+def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
+    """Average each value over the processes."""
+    stacked = fabric.all_reduce(torch.stack([value.float() for value in values.values()]) if values else torch.empty(0))
+    assert isinstance(stacked, Tensor)
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def _export(recipe: Recipe, learner: Learner, tokenizer: Tokenizer, out: Path) -> None:
+    """Write what prediction needs of the trained method to OUT/model."""
+    learner.take_average()
+    config = recipe.method.for_inference()
+    method = config.build()
+    trained = learner.method.state_dict()
+    method.load_state_dict({name: trained[name] for name in method.state_dict()})
+    run = run_state.read_record(out) | {
+        "templates": list(recipe.templates),
+        "inference": asdict(recipe.inference),
+        "steps": learner.step,
+    }
+    checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)
+
+
+def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Transform) -> Stream:
+    """This process's part of the data."""
+    world = fabric.world_size
+    if config.batch_size % (world * config.accumulate):
+        raise ValueError(
+            f"train.batch_size {config.batch_size} does not divide into {world} processes "
+            f"x {config.accumulate} accumulated parts"
+        )
+    batch_size = config.batch_size // (world * config.accumulate)
+    return Stream(data, transform, batch_size, config.seed, Share(fabric.global_rank, world))
+
+
+def _batches(stream: Stream, workers: int) -> Generator[Loaded]:
+    """Yield batches, from data workers that live until the generator is closed."""
+    with warnings.catch_warnings(), held_back():
+        # Python 3.12 warns of every fork beside threads. The workers use none of the parent's.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loaded = iter(build_loader(stream, workers))
+
+    for item in loaded:
+        if isinstance(item, NoSamples):
+            raise item
+        yield item
+
+
+@contextmanager
+def _one_line_for_lost_workers() -> Iterator[None]:
+    """Say it in one line when a data worker was killed: torch raises on its signal, at whatever line that finds."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise ChildProcessError(f"a data worker ended (is memory short?): {error}") from error

@@ -1,1 +1,0 @@
-"""Protocols that measure a `Segmenter` on a benchmark, one file each."""

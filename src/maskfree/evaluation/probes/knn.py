@@ -1,0 +1,184 @@
+"""Labels by nearest neighbours: a segment takes the class that most of the nearest training segments have.
+
+Source: SegSort (arXiv:1910.06962), section 4; HSG, hsg/utils/segsort/eval.py; CLIP-S4 (CVPR 2023), Table 4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from maskfree.data.benchmarks.catalog import IGNORE, Sample
+from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
+from maskfree.evaluation.probes.config import KnnConfig
+from maskfree.inference.features import embed
+from maskfree.inference.segmenter import Segmenter
+from maskfree.ops.segments import segment_sums, spherical_kmeans
+from maskfree.progress import Watch, unwatched
+
+_QUERIES_AT_ONCE = 1024
+_BANK_AT_ONCE = 65536
+
+
+class Segments(NamedTuple):
+    """The segments of a photo; some may be empty."""
+
+    ids: Int[Tensor, "h w"]
+    """The segment of each cell."""
+    embeddings: Float[Tensor, "m d"]
+    """Mean of each segment's pixels, made unit norm; zero of an empty one."""
+    sizes: Float[Tensor, " m"]
+    """Cells of each segment."""
+
+
+class Bank(NamedTuple):
+    """Labelled segments of many photos."""
+
+    embeddings: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+
+
+def knn_probe(
+    segmenter: Segmenter,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    classes: Sequence[str],
+    config: KnnConfig,
+    watch: Watch = unwatched,
+) -> ProbeRow:
+    """Label the segments of TEST's photos by their nearest neighbours among those of TRAIN, and count pixels.
+
+    CLASSES name the ids of the truth maps. WATCH wraps the photos to show progress.
+
+    Raises:
+        ValueError, OSError: a setting makes no sense, a photo cannot be read, there are fewer training segments than
+            neighbours, or faiss is asked for and not there.
+    """
+    config.check()
+    bank = segment_bank(segmenter, train, len(classes), config, watch)
+    matrix, seconds = np.zeros((len(classes), len(classes)), np.int64), 0.0
+    for photo, truth in opened(test, watch):
+        start = time.perf_counter()
+        segments = segments_of(segmenter, photo, config)
+        labels = neighbour_labels(segments.embeddings, bank, config)
+        predicted = spread(labels[segments.ids], photo.height, photo.width)
+        seconds += time.perf_counter() - start
+        matrix += count(truth, predicted, len(classes))
+    return ProbeRow(tuple(classes), matrix, len(train), len(test), seconds)
+
+
+def segment_bank(
+    segmenter: Segmenter, samples: Sequence[Sample], num_classes: int, config: KnnConfig, watch: Watch = unwatched
+) -> Bank:
+    """Embed the segments of labelled photos; the label of each is the class of most of its pixels.
+
+    Segments without a labelled pixel are left out. Of classes with as many pixels the first counts.
+
+    Raises:
+        ValueError, OSError: a photo cannot be read, or no pixel of any is labelled.
+    """
+    embeddings, labels = [], []
+    for photo, truth in opened(samples, watch):
+        segments = segments_of(segmenter, photo, config)
+        votes = _votes(segments, torch.from_numpy(truth).to(segments.ids.device), num_classes)
+        known = votes.any(dim=1)
+        embeddings.append(segments.embeddings[known])
+        labels.append(votes[known].argmax(dim=1))
+    bank = Bank(torch.cat(embeddings), torch.cat(labels))
+    if not len(bank.labels):
+        raise ValueError(f"none of the {len(samples)} training photos has a labelled pixel")
+    return bank
+
+
+@torch.inference_mode()
+def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> Segments:
+    """Group the pixels of a photo by their embeddings and places."""
+    seen = embed(segmenter, photo)
+    height, width = (max(1, round(length * config.enlarge)) for length in seen.extent)
+    pixels = seen.at(height, width)[None]
+    ids = spherical_kmeans(pixels, config.segments, config.iterations, config.location)
+    sums, sizes = segment_sums(pixels, ids, config.segments)
+    return Segments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])
+
+
+def neighbour_labels(embeddings: Float[Tensor, "m d"], bank: Bank, config: KnnConfig) -> Int[Tensor, " m"]:
+    """Give each segment the class that most of its nearest neighbours in BANK have.
+
+    Raises:
+        ValueError: BANK has fewer segments than neighbours are asked for.
+    """
+    search = {"torch": nearest, "faiss": nearest_by_faiss}[config.search]
+    return majority(bank.labels[search(embeddings, bank.embeddings, config.neighbours)])
+
+
+def nearest(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int) -> Int[Tensor, "m c"]:
+    """Find the COUNT rows of BANK with the highest dot product for each query, the highest first.
+
+    Memory is bounded however many queries and rows there are.
+
+    Raises:
+        ValueError: BANK has fewer rows.
+    """
+    _check_count(count, len(bank))
+    found = [_nearest_in_blocks(part, bank, count) for part in queries.split(_QUERIES_AT_ONCE)]
+    return torch.cat(found)
+
+
+def nearest_by_faiss(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int) -> Int[Tensor, "m c"]:
+    """Find what `nearest` finds, by faiss's exact search.
+
+    Raises:
+        ValueError: BANK has fewer rows, or faiss is not installed.
+    """
+    _check_count(count, len(bank))
+    try:
+        import faiss
+    except ImportError as error:
+        raise ValueError("the search by faiss needs faiss: pip install faiss-cpu") from error
+    index = faiss.IndexFlatIP(bank.shape[1])
+    index.add(bank.cpu().float().numpy())
+    _, found = index.search(queries.cpu().float().numpy(), count)
+    return torch.from_numpy(found).to(queries.device)
+
+
+def majority(labels: Int[Tensor, "m c"]) -> Int[Tensor, " m"]:
+    """Return the most frequent label of each row; of several the smallest.
+
+    >>> majority(torch.tensor([[3, 1, 1], [2, 0, 1]])).tolist()
+    [1, 0]
+    """
+    return F.one_hot(labels).sum(dim=1).argmax(dim=1)
+
+
+def _nearest_in_blocks(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int) -> Int[Tensor, "m c"]:
+    best = torch.empty(len(queries), 0, dtype=bank.dtype, device=bank.device)
+    rows = torch.empty(len(queries), 0, dtype=torch.long, device=bank.device)
+    for start in range(0, len(bank), _BANK_AT_ONCE):
+        here = queries @ bank[start : start + _BANK_AT_ONCE].T
+        numbers = torch.arange(start, start + here.shape[1], device=bank.device).expand_as(here)
+        together = torch.cat([best, here], dim=1)
+        best, places = together.topk(min(count, together.shape[1]), dim=1)
+        rows = torch.cat([rows, numbers], dim=1).gather(1, places)
+    return rows
+
+
+def _votes(segments: Segments, truth: Tensor, num_classes: int) -> Int[Tensor, "m k"]:
+    """Count the labelled pixels of each class in each segment, at the truth's size."""
+    ids = spread(segments.ids, *truth.shape)
+    known = truth != IGNORE
+    pairs = ids[known].long() * num_classes + truth[known].long()
+    num_segments = len(segments.embeddings)
+    return torch.bincount(pairs, minlength=num_segments * num_classes).view(num_segments, num_classes)
+
+
+def _check_count(count: int, rows: int) -> None:
+    if not 1 <= count <= rows:
+        raise ValueError(f"{count} neighbours are asked for, but there are {rows} training segments")

@@ -1,0 +1,188 @@
+"""Labels by a linear classifier of frozen pixel embeddings, which learns from the masks of training photos.
+
+Source: MaskContrast (arXiv:2102.06191), section 4.3; CLIP-S4 (CVPR 2023), Table 4.
+Differs: photos are seen whole, and mirrored but not turned or zoomed; the classifier after the last epoch counts, not
+the best on the photos that are measured.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.data.benchmarks.catalog import IGNORE, Sample
+from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
+from maskfree.evaluation.probes.config import LinearConfig
+from maskfree.files.leftovers import unfinished_folder, writing
+from maskfree.inference.features import embed
+from maskfree.inference.segmenter import Segmenter
+from maskfree.progress import Watch, unwatched
+
+_LEAST_VARIANCE = 1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
+_TINY = 1e-12  # all embeddings may be one
+
+
+def linear_probe(
+    segmenter: Segmenter,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    classes: Sequence[str],
+    config: LinearConfig,
+    watch: Watch = unwatched,
+) -> ProbeRow:
+    """Teach a linear classifier by TRAIN's masks, label TEST's photos with it, and count pixels.
+
+    CLASSES name the ids of the truth maps. WATCH wraps the photos to show progress. Each training photo and its mirror
+    image goes through the network once; the embeddings wait in a temporary folder.
+
+    Raises:
+        ValueError, OSError: a setting makes no sense, a photo cannot be read, or no training pixel is labelled.
+    """
+    config.check()
+    with unfinished_folder(Path(tempfile.gettempdir())) as folder:
+        folder.chmod(0o700)  # what photos look like is not for other users of the machine
+        cache = _Cache(folder)
+        for photo, truth in opened(train, watch):
+            cache.add(segmenter, photo, truth, config.pixels_per_patch)
+        classifier = fit(cache, len(classes), config, segmenter.device)
+    matrix, seconds = np.zeros((len(classes), len(classes)), np.int64), 0.0
+    for photo, truth in opened(test, watch):
+        start = time.perf_counter()
+        predicted = label(classifier, _whole(segmenter, photo), photo.height, photo.width)
+        seconds += time.perf_counter() - start
+        matrix += count(truth, predicted, len(classes))
+    return ProbeRow(tuple(classes), matrix, len(train), len(test), seconds)
+
+
+class _View(NamedTuple):
+    """A photo or its mirror image, as the classifier learns from it."""
+
+    embeddings: Float16[np.ndarray, "d hp wp"]
+    truth: UInt8[np.ndarray, "h w"]
+
+
+class _Cache:
+    """Views of the training photos in a folder, and the mean and variance of their channels."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.num_photos = 0
+        self.num_labelled = 0
+        self._moments: Float[Tensor, "3 d"] | None = None  # pixels, sums, sums of squares
+
+    def add(
+        self, segmenter: Segmenter, photo: Image.Image, truth: UInt8[np.ndarray, "h w"], pixels_per_patch: int
+    ) -> None:
+        """Embed a photo and its mirror image."""
+        for mirrored, (view, labels) in enumerate(((photo, truth), (ImageOps.mirror(photo), truth[:, ::-1].copy()))):
+            embeddings = _whole(segmenter, view)
+            self._count(embeddings)
+            _, rows, columns = embeddings.shape
+            small = spread(torch.from_numpy(labels), rows * pixels_per_patch, columns * pixels_per_patch).numpy()
+            self.num_labelled += np.count_nonzero(small != IGNORE)
+            arrays = _View(embeddings.cpu().numpy().astype(np.float16), small)
+            path = self._path(self.num_photos, bool(mirrored))
+            with writing(path):
+                np.savez(path, **arrays._asdict())
+        self.num_photos += 1
+
+    def view(self, number: int, mirrored: bool) -> _View:
+        """Read a view."""
+        with np.load(self._path(number, mirrored)) as arrays:
+            return _View(arrays["embeddings"], arrays["truth"])
+
+    def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """Return each channel's mean and standard deviation over all pixels; channels that hardly vary get a floor."""
+        assert self._moments is not None, "no photo was added"
+        pixels, sums, squares = self._moments
+        mean = sums / pixels
+        variance = (squares / pixels - mean**2).clamp(min=0)
+        return mean.float(), variance.clamp(min=_LEAST_VARIANCE * variance.mean()).add(_TINY).sqrt().float()
+
+    def _count(self, embeddings: Float[Tensor, "d hp wp"]) -> None:
+        values = embeddings.double().flatten(1)
+        found = torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
+        self._moments = found if self._moments is None else self._moments + found
+
+    def _path(self, number: int, mirrored: bool) -> Path:
+        return self._folder / f"{number}{'-mirrored' if mirrored else ''}.npz"
+
+
+def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.device) -> nn.Conv2d:
+    """Train a classifier of the cached pixels by SGD, and return it as a 1x1 convolution of the embeddings.
+
+    While it learns, channels are brought to mean 0 and variance 1 over the training pixels, which is folded into the
+    weights afterwards: embeddings of one model have much in common, and plain SGD would hardly see the rest.
+
+    Raises:
+        ValueError: no training pixel is labelled.
+    """
+    if not cache.num_labelled:
+        raise ValueError(f"none of the {cache.num_photos} training photos has a labelled pixel")
+    mean, deviation = (each.to(device) for each in cache.statistics())
+    draw = torch.Generator().manual_seed(config.seed)
+    classifier = nn.Conv2d(len(mean), num_classes, 1, device=device)
+    nn.init.zeros_(classifier.weight)
+    assert classifier.bias is not None
+    nn.init.zeros_(classifier.bias)
+    optimizer = torch.optim.SGD(
+        classifier.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.MultiStepLR(
+        optimizer, [max(1, round(config.decay_after * config.epochs))], config.decay
+    )
+    for _ in range(config.epochs):
+        order = torch.randperm(cache.num_photos, generator=draw)
+        mirrored = torch.rand(cache.num_photos, generator=draw) < 0.5
+        for numbers in order.split(config.photos_per_step):
+            views = [cache.view(number, bool(mirrored[number])) for number in numbers.tolist()]
+            pixels = sum(int(np.count_nonzero(view.truth != IGNORE)) for view in views)
+            if not pixels:
+                continue
+            optimizer.zero_grad()
+            for view in views:
+                values = torch.from_numpy(view.embeddings).to(device).float()
+                values = (values - mean[:, None, None]) / deviation[:, None, None]
+                (_loss(classifier, values, torch.from_numpy(view.truth).to(device)) / pixels).backward()
+            optimizer.step()
+        schedule.step()
+    return _folded(classifier, mean, deviation)
+
+
+@torch.inference_mode()
+def label(classifier: nn.Conv2d, embeddings: Float[Tensor, "d hp wp"], height: int, width: int) -> Tensor:
+    """Label HEIGHT x WIDTH pixels (h w) by the highest score, scores being enlarged bilinearly."""
+    scores = F.interpolate(classifier(embeddings[None]), (height, width), mode="bilinear", align_corners=False)
+    return scores[0].argmax(dim=0)
+
+
+def _loss(classifier: nn.Conv2d, values: Float[Tensor, "d hp wp"], truth: Tensor) -> Float[Tensor, ""]:
+    """Cross-entropy of the labelled pixels, summed."""
+    scores = F.interpolate(classifier(values[None]), truth.shape, mode="bilinear", align_corners=False)
+    return F.cross_entropy(scores, truth[None].long(), ignore_index=IGNORE, reduction="sum")
+
+
+@torch.no_grad()
+def _folded(classifier: nn.Conv2d, mean: Float[Tensor, " d"], deviation: Float[Tensor, " d"]) -> nn.Conv2d:
+    """Put the standardisation of channels into the weights."""
+    assert classifier.bias is not None
+    classifier.weight /= deviation[:, None, None]
+    classifier.bias -= classifier.weight[:, :, 0, 0] @ mean
+    return classifier.requires_grad_(False)
+
+
+def _whole(segmenter: Segmenter, photo: Image.Image) -> Float[Tensor, "d hp wp"]:
+    """Embed a photo's patches, without the padding."""
+    seen = embed(segmenter, photo)
+    height, width = (max(1, round(length)) for length in seen.extent)
+    return seen.at(height, width)

@@ -1,0 +1,204 @@
+"""Zero-shot transfer: label a benchmark's photos with its class names, having seen none of its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from maskfree.data.benchmarks.catalog import Benchmark, Sample, files_sha256
+from maskfree.data.benchmarks.label_ids import read_renaming
+from maskfree.evaluation.evaluator import Ledger, Tally, Team, tally
+from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, spelled
+from maskfree.evaluation.reporting.results import Row, machine, number, versions
+from maskfree.inference.segmenter import Segmenter
+from maskfree.metrics import boundary_scores, harmonic_mean, scores
+from maskfree.progress import Watch, unwatched
+from maskfree.types import BACKGROUND
+
+NUM_CONFUSIONS = 10
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured and how, besides the model and the protocol."""
+
+    benchmark: Benchmark
+    samples: Sequence[Sample]
+    command: str
+    boundaries: bool = False
+    """Also measure the boundary F-score, which takes some time."""
+    unfinished: Path | None = None
+    """Folder for the counts of a run that may be stopped; None: it starts anew."""
+    team: Team = field(default_factory=Team)
+    watch: Watch = unwatched
+    """Wraps the photos to show progress."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of results, and each photo's own mean IoU (NaN where nothing counted), in the order of the photos."""
+
+    row: Row
+    photos: Float64[np.ndarray, " n"]
+
+
+def measure(segmenter: Segmenter, protocol: Protocol, work: Work, protocol_name: str = "custom") -> Measured:
+    """Label the photos by PROTOCOL and compare at each photo's full size.
+
+    Raises:
+        ValueError, OSError: the protocol does not fit the benchmark, a photo cannot be read, or is labelled at another
+            size than its truth.
+    """
+    prepared, protocol = _prepared(segmenter, protocol, work)
+    found = _counted(prepared, protocol, work, ())
+    return Measured(_row(prepared, protocol, work, found, protocol_name), found.photos)
+
+
+def sweep(
+    segmenter: Segmenter, protocol: Protocol, thresholds: Sequence[float], work: Work, protocol_name: str = "custom"
+) -> list[Row]:
+    """Measure PROTOCOL with each of the background THRESHOLDS, which ascend; a row for each, none of them chosen.
+
+    One pass of the network serves all of them, except under the score "product", whose threshold acts in each window.
+
+    Raises:
+        ValueError, OSError: as for `measure`.
+    """
+    rules = [replace(protocol, background=f"threshold:{threshold:g}") for threshold in thresholds]
+    if protocol.score == "product":
+        return [measure(segmenter, rule, work, protocol_name).row for rule in rules]
+    prepared, rule = _prepared(segmenter, replace(protocol, background="threshold:-1"), work)
+    found = _counted(prepared, rule, work, thresholds)
+    rows = []
+    for index, each in enumerate(rules):
+        counts = replace(found.counts, confusion=found.counts.confusion[index : index + 1])
+        shown = replace(rule, background=each.background)
+        rows.append(_row(prepared, shown, work, Tally(counts, found.photos), protocol_name))
+    return rows
+
+
+def _prepared(segmenter: Segmenter, protocol: Protocol, work: Work) -> tuple[Segmenter, Protocol]:
+    check(work.benchmark, protocol)
+    prepared = prepare(segmenter, work.benchmark, protocol)
+    return prepared, spelled(prepared, protocol)
+
+
+def _counted(prepared: Segmenter, protocol: Protocol, work: Work, thresholds: Sequence[float]) -> Tally:
+    subject = {
+        "benchmark": work.benchmark.name,
+        "files": files_sha256(tuple(work.samples)),
+        "names": work.benchmark.names_sha256(protocol.names),
+        "protocol": asdict(protocol) | {"templates": prepared.templates},
+        "precision": prepared.inference.precision,
+        "weights": prepared.weights_hash,
+        "versions": versions(),
+        "thresholds": list(thresholds),
+        "boundaries": work.boundaries,
+    }
+    with Ledger(work.unfinished, subject, work.team) as ledger:
+        found = tally(
+            prepared,
+            work.benchmark,
+            work.samples,
+            protocol,
+            ledger=ledger,
+            thresholds=thresholds,
+            boundaries=work.boundaries and not thresholds,
+            team=work.team,
+            watch=work.watch,
+        )
+    ledger.remove()
+    return found
+
+
+def _row(prepared: Segmenter, protocol: Protocol, work: Work, found: Tally, protocol_name: str) -> Row:
+    benchmark, matrix = work.benchmark, found.counts.confusion[0]
+    plain = [line.split("/")[0] for line in benchmark.words()]
+    names = [plain[i] for _, i in candidates(benchmark, protocol)] + [BACKGROUND]
+    names = names[: len(matrix)]
+    counted = [i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen]
+    whole, part = scores(matrix), scores(_of_truth(matrix, counted))
+    iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
+    edges = found.counts.boundaries
+    return Row(
+        benchmark=benchmark.name,
+        num_photos=len(work.samples),
+        files_sha256=files_sha256(tuple(work.samples)),
+        names_file=benchmark.names[protocol.names],
+        names_sha256=benchmark.names_sha256(protocol.names),
+        protocol_name=protocol_name,
+        protocol=asdict(protocol) | {"templates": list(prepared.templates)},
+        model=prepared.name,
+        weights_sha256=prepared.weights_hash,
+        mean_iou=_mean(whole.iou[counted]),
+        pixel_accuracy=number(part.pixel_accuracy),
+        mean_accuracy=_mean(whole.accuracy[counted]),
+        frequency_weighted_iou=number(whole.frequency_weighted_iou),
+        boundary_f=None if edges is None else number(boundary_scores(edges).mean_f),
+        iou=iou,
+        parts=_parts(benchmark, protocol, iou),
+        confusions=_confusions(matrix, names),
+        seconds_per_photo=found.counts.seconds / len(work.samples),
+        command=work.command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        machine=machine(torch.get_num_threads(), prepared.device.type) | {"precision": prepared.inference.precision},
+    )
+
+
+def _of_truth(matrix: Int64[np.ndarray, "k k"], classes: Sequence[int]) -> Int64[np.ndarray, "k k"]:
+    """Keep the pixels whose true class is one of CLASSES."""
+    kept = np.zeros_like(matrix)
+    kept[list(classes)] = matrix[list(classes)]
+    return kept
+
+
+def _parts(benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Mean IoU of the unseen classes of the zero-shot papers and of the rest, and of OVSegmentor's entities.
+
+    A class is an entity if one of its names is. Source: arXiv:2301.09121, Table 7.
+    """
+    if protocol.candidates != "all":
+        return {}
+    parts: dict[str, float | None] = {}
+    plain, entities = benchmark.words(), _entities()
+    synonyms = benchmark.words("synonyms" if "synonyms" in benchmark.names else "plain")
+    values = [iou[name.split("/")[0]] for name in plain]
+    unseen = [name in benchmark.unseen for name in plain]
+    named = [bool(entities & {word.casefold() for word in line.split("/")}) for line in synonyms]
+    for kind, inside in (("classes", unseen), ("entities", [not entity for entity in named])):
+        if not any(inside) or all(inside):
+            continue
+        for part, chosen in (("unseen", True), ("seen", False)):
+            known = [v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None]
+            parts[f"{part} {kind}"] = float(np.mean(known)) if known else None
+        unseen_mean, seen_mean = parts[f"unseen {kind}"], parts[f"seen {kind}"]
+        if unseen_mean is not None and seen_mean is not None:
+            parts[f"harmonic mean of {kind}"] = harmonic_mean(unseen_mean, seen_mean)
+    return parts
+
+
+@cache
+def _entities() -> frozenset[str]:
+    """The words, by whatever name, that OVSegmentor's training masks in captions."""
+    return frozenset(word.casefold() for word in read_renaming("ovsegmentor_entities"))
+
+
+def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[list[Any]]:
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    largest = np.argsort(wrong, axis=None, kind="stable")[::-1][:NUM_CONFUSIONS]
+    pairs = [divmod(int(i), len(names)) for i in largest]
+    return [[names[t], names[p], float(wrong[t, p] / matrix.sum())] for t, p in pairs if wrong[t, p]]
+
+
+def _mean(values: Float64[np.ndarray, " k"]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

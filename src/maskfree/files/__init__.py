@@ -1,0 +1,1 @@
+"""Writing files: atomically, planned against inputs, with the leftovers of killed runs removed."""

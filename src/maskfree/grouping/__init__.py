@@ -1,1 +1,0 @@
-"""Grouping algorithms without parameters."""

@@ -1,0 +1,1 @@
+"""Models by name or folder: loading, the catalog, checkpoints and converters."""

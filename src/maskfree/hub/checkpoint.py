@@ -1,0 +1,317 @@
+"""A checkpoint is a folder: weights.safetensors, run.json (every setting) and tokenizer.json. No pickle anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dacite
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from maskfree.config.rules import Storage, check, outside_names
+from maskfree.devices import resolve
+from maskfree.files.atomic import read_json
+from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinished_folder, whole, writing
+from maskfree.files.tensors import Contents, open_safetensors, within
+from maskfree.method import Method
+from maskfree.method_config import MethodConfig
+from maskfree.text.tokenize import MAX_BYTES, Tokenizer
+
+FORMAT = 1
+_WEIGHTS, _RUN, TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"
+_MOST_BYTES = {_WEIGHTS: 2**33, _RUN: 2**24, TOKENIZER: MAX_BYTES}
+_MOST_TEMPLATES, _MOST_CHARACTERS = 1000, 1000
+_SCALE = "::scale"  # an int8 tensor NAME has the scales of its rows beside it as NAME::scale
+_INT8_FROM_ELEMENTS = 4096
+# Names, not functions: transformers puts its own in the place of torch.nn.init's while it builds a model.
+_RANDOM_FILLS = {
+    "uniform_",
+    "normal_",
+    "erfinv_",
+    "trunc_normal_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "orthogonal_",
+}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The keys of run.json that `load` relies on; what else is there is free."""
+
+    format: int
+    method: str
+    config: dict[str, Any]
+    name: str
+    templates: list[str]
+    inference: dict[str, Any] = field(
+        default_factory=dict
+    )  # the settings of `predict.Inference` that it is best seen with
+
+
+def save(
+    folder: Path,
+    method: Method,
+    config: MethodConfig,
+    tokenizer: Tokenizer,
+    run: Mapping[str, Any],
+    storage: Storage = "float32",
+) -> None:
+    """Write METHOD so that `load` needs nothing else; FOLDER appears whole or not at all, and replaces an older one,
+    which can be loaded until the new one is in place.
+
+    RUN goes into run.json and has at least "name" and "templates", and "inference" where a model wants its own. STORAGE
+    int8 keeps large matrices as rows of 8 bits with a scale each (smaller tensors stay float32); float16 halves every
+    float tensor.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: FOLDER exists and is no checkpoint, or a weight is not finite.
+    """
+    if folder.exists() and not (folder / _RUN).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no checkpoint: it is not replaced")
+    header = {
+        "format": FORMAT,
+        "storage": storage,
+        "method": type(config).__name__,
+        "config": asdict(config.without_pretrained()),
+    }
+    dacite.from_dict(_Header, {**run, **header})
+    text = json.dumps(header | {**run, **header}, indent=2, ensure_ascii=False, allow_nan=False)
+    if folder.is_symlink():  # it stays, and what it leads to is replaced
+        folder = folder.resolve()
+    remove_leftovers(folder.parent)
+    with writing(folder), unfinished_folder(folder.parent) as unfinished:
+        (unfinished / _RUN).write_text(text + "\n", encoding="utf-8")
+        tokenizer.save(unfinished / TOKENIZER)
+        save_file(_pack(method.state_dict(), storage), unfinished / _WEIGHTS)
+        usual = (unfinished / _RUN).stat().st_mode & 0o666  # safetensors makes its file private
+        (unfinished / _WEIGHTS).chmod(usual)
+        replace_folder(unfinished, folder)
+
+
+def load(
+    folder: Path, configs: Mapping[str, type[MethodConfig]], device: str | torch.device = "auto"
+) -> tuple[Method, Tokenizer, dict[str, Any], str]:
+    """Read a checkpoint: the method in eval mode, its tokenizer, run.json, and the SHA-256 of the weights file.
+
+    CONFIGS are the methods that may be built, by the name of their config class. DEVICE is as for `devices.resolve`.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: the device is not there, run.json has wrong types, or tensors are missing, left over or misshapen.
+    """
+    place = resolve(device)
+    folder = whole(folder)
+    for name, most in _MOST_BYTES.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}")
+        if (folder / name).stat().st_size > most:
+            raise ValueError(f"{folder / name} is larger than {most} bytes: it is not read")
+    run = _read_run(folder / _RUN)
+    if run["method"] not in configs:
+        raise ValueError(f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}")
+    config = _read_config(configs[run["method"]], run["config"], folder / _RUN)
+    tokenizer = Tokenizer.from_file(folder / TOKENIZER)
+    _check_size(config, folder)
+    try:
+        config.check_tokenizer(tokenizer.vocabulary_size, tokenizer.max_length)
+    except ValueError as error:
+        raise ValueError(f"{folder / TOKENIZER} does not fit {_RUN}: {error}") from error
+
+    with _NoRandomFill():
+        method = config.build()
+    method.load_state_dict(_unpack(folder / _WEIGHTS, method.state_dict()))
+    with (folder / _WEIGHTS).open("rb") as file:
+        weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    return method.to(place).eval(), tokenizer, run, weights_hash
+
+
+def start_from(
+    folder: Path, method: Method, renamed: Mapping[str, str] | None = None, without: Sequence[str] = ()
+) -> list[str]:
+    """Load the weights of a checkpoint into METHOD, which may have more; return the names of those that stay as built.
+
+    RENAMED maps prefixes of the checkpoint's names to those of METHOD; weights with a prefix in WITHOUT are not loaded.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: the checkpoint has weights that the method has not, or has in another shape.
+    """
+    path = whole(folder) / _WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
+    state = method.state_dict()
+    with open_safetensors(path) as file:
+        stored = set(file.keys())
+    left_out = {name for name in stored if any(has_prefix(name.removesuffix(_SCALE), prefix) for prefix in without)}
+    names = {name: _renamed(name, renamed or {}) for name in stored - left_out}
+    shared = {name: state[here] for name, here in names.items() if here in state}
+    loaded = {names[name]: tensor for name, tensor in _unpack(path, shared, left_out).items()}
+    method.load_state_dict(loaded, strict=False)
+    return sorted(state.keys() - loaded.keys())
+
+
+def has_prefix(name: str, prefix: str) -> bool:
+    """Say whether the parameter NAME is PREFIX or lies below it, as `encoder.stem` lies below `encoder`."""
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    for prefix, here in prefixes.items():
+        if has_prefix(name, prefix):
+            return here + name.removeprefix(prefix)
+    return name
+
+
+class _NoRandomFill(TorchFunctionMode):
+    """Modules made inside skip their random initial values, which takes most of the time: weights replace them anyway.
+
+    Constants are still filled in, so that buffers which no checkpoint holds are right.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in _RANDOM_FILLS:
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            tensor.detach().zero_()  # not what lay in memory: torch's trunc_normal_ draws until all is in its bounds
+            return tensor
+        return func(*args, **(kwargs or {}))
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = read_json(path)
+        if not isinstance(run, dict):
+            raise ValueError("not an object")
+        if run.get("format") != FORMAT:
+            raise ValueError(f"format {run.get('format')!r} is unknown: this version reads {FORMAT}")
+        header = dacite.from_dict(_Header, run)
+        _check_texts(header)
+    except (ValueError, dacite.DaciteError) as error:
+        raise ValueError(f"{path} is not a checkpoint's: {error}") from error
+    return run
+
+
+def _read_config(config_class: type[MethodConfig], values: dict[str, Any], path: Path) -> MethodConfig:
+    """Raises ValueError where VALUES do not fit the fields, or name what lies elsewhere."""
+    rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _whole_numbers_too})
+    try:
+        config = dacite.from_dict(config_class, values, rules)
+        check(config)
+    except (dacite.DaciteError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the config does not fit {config_class.__name__}: {error}") from error
+    if names := outside_names(config):
+        raise ValueError(f"{path}: the config names outside weights or files, {names[0]}: its own are all it may need")
+    return config
+
+
+def _check_texts(header: _Header) -> None:
+    """The name becomes a part of file names, and is printed; the templates are filled in with every word."""
+    name = header.name
+    if not 0 < len(name) <= 200 or not name.isprintable() or set(name) & set("/\\") or name in (".", ".."):
+        raise ValueError(f"the name {name[:50]!r} is none: it has up to 200 printable characters, but no / and no \\")
+    longest = max(map(len, header.templates), default=0)
+    if len(header.templates) > _MOST_TEMPLATES or longest > _MOST_CHARACTERS:
+        raise ValueError(f"there are over {_MOST_TEMPLATES} templates, or one of over {_MOST_CHARACTERS} characters")
+
+
+def _check_size(config: MethodConfig, folder: Path) -> None:
+    """See that the weights fill the method, before it takes any memory."""
+    with open_safetensors(folder / _WEIGHTS) as file:
+        shapes = _shapes(file)
+    contents = Contents(len(shapes), sum(map(math.prod, shapes.values())))
+    try:
+        method = within(contents, config.build)
+    except ValueError as error:
+        raise ValueError(f"{folder / _RUN}: {error}") from error
+    with _unfit(folder / _WEIGHTS):
+        _check_shapes(shapes, method.state_dict())
+
+
+def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+
+
+@contextmanager
+def _unfit(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit its run.json or is damaged: {error}") from error
+
+
+def _check_shapes(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where names or shapes differ; scales of other tensors are left out."""
+    names = {name for name in stored if name.removesuffix(_SCALE) not in stored.keys() - {name}}
+    if names != expected.keys():
+        raise ValueError(_difference(expected.keys() - names, names - expected.keys()))
+    for name in sorted(names):
+        if stored[name] != tuple(expected[name].shape):
+            raise ValueError(f"tensor {name} is {stored[name]} where the method has {tuple(expected[name].shape)}")
+
+
+def _whole_numbers_too(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+def _pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    packed = {}
+    for name, tensor in state.items():
+        values = tensor.detach().cpu()
+        if values.is_floating_point():
+            if storage == "int8" and values.ndim >= 2 and values.numel() >= _INT8_FROM_ELEMENTS:
+                values, packed[name + _SCALE] = _to_int8(values.float())
+            else:
+                values = values.to(torch.float16 if storage == "float16" else torch.float32)
+            if not packed.get(name + _SCALE, values).isfinite().all():
+                raise ValueError(f"the weights {name} are not finite, or too large to store as {storage}")
+        packed[name] = values.clone(memory_format=torch.contiguous_format)  # tied weights must not share memory
+    return packed
+
+
+def _to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return 8-bit rows and the scale of each: values are about row * scale."""
+    rows = values.flatten(1)
+    scales = rows.abs().amax(1) / 127
+    steps = scales.where(scales > 0, 1)[:, None]
+    return (rows / steps).round().to(torch.int8).view(values.shape), scales
+
+
+def _unpack(path: Path, expected: Mapping[str, Tensor], without: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read all tensors but those WITHOUT as float, having checked that names, shapes and kinds are those EXPECTED."""
+    with _unfit(path), open_safetensors(path) as file:
+        shapes = {name: shape for name, shape in _shapes(file).items() if name not in without}
+        _check_shapes(shapes, expected)
+        return {name: _restore(file, name, set(shapes), tensor) for name, tensor in expected.items()}
+
+
+def _restore(file: Any, name: str, stored: set[str], expected: Tensor) -> Tensor:
+    values = file.get_tensor(name)
+    if name + _SCALE in stored:
+        scales = file.get_tensor(name + _SCALE)
+        if scales.shape != values.shape[:1] or not scales.is_floating_point():
+            raise ValueError(f"the scales of {name} do not fit it")
+        return values.float().mul_(scales.view(-1, *[1] * (values.ndim - 1)))
+    if values.is_floating_point() != expected.is_floating_point():
+        raise ValueError(f"tensor {name} is {values.dtype} where the method has {expected.dtype}")
+    return values
+
+
+def _difference(missing: Iterable[str], extra: Iterable[str]) -> str:
+    parts = []
+    for kind, names in (("missing", sorted(missing)), ("left over", sorted(extra))):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            parts.append(f"{kind}: {', '.join(names[:3])}{more}")
+    return "tensors are " + "; ".join(parts)

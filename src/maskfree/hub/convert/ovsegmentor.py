@@ -1,0 +1,260 @@
+"""OVSegmentor as its authors released it, read without trust and written as a checkpoint of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskfree.data.config import ViewConfig
+from maskfree.files.tensors import checked_state, read_saved, reason
+from maskfree.hub import checkpoint
+from maskfree.inference.config import AUTHORS_INFERENCE
+from maskfree.methods.ovsegmentor.config import EntityConfig, OVSegmentorConfig
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.grouping_config import GroupingEncoderConfig
+from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys
+from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.text.templates import AUTHORS_TEMPLATES
+from maskfree.text.tokenize import Tokenizer
+
+RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-stuff": 0.95}
+"""Of the background, by data set; ADE20K is measured without background. For the reader of run.json only."""
+
+# What a released file may name beside tensors: the settings of the run, and numbers of its evaluation.
+_HARMLESS_MODULES = ("omegaconf", "collections", "typing", "enum")
+_HARMLESS = {
+    "numpy.dtype",  # of a number that is read off an array
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.{kind}" for kind in ("ndarray", "bool_", "int32", "int64", "float32", "float64")),
+    "_operator.getitem",  # how a type such as Optional[int] is written
+    *(
+        f"builtins.{kind}"
+        for kind in ("bool", "bytes", "dict", "float", "int", "list", "object", "set", "str", "tuple", "type")
+    ),
+}
+
+# Of a released state, what has no part in the network that makes predictions, or none at all.
+_DROPPED = re.compile(
+    r"img_encoder_momentum\..*|logit_scale_mask|text_encoder\.transformer\.embeddings\.position_ids"
+    r"|text_encoder\.transformer\.pooler\.dense\.(weight|bias)|multimodal_groupingblock\.blocks\.0\.assign\..*"
+)
+_BERT, _TOWER, _DECODER = "text_encoder.transformer.", "text.encoder.tower.", "entity.decoder."
+_PROJECTORS = {
+    "img_projector": "image_projection",
+    "text_projector": "text.projection",
+    "bridge_projector": "entity.bridge",
+}
+_DECODER_PARTS = {  # by our name
+    "norm_text": "norm_tokens",
+    "norm_groups": "norm_x",
+    "cross": "pre_assign_attn",
+    "block": "post_attn",
+    "norm": "norm_new_x",
+}
+_COUNTER = ".num_batches_tracked"  # nothing reads it
+
+
+def convert_ovsegmentor(file: Path, out: Path, tokenizer: str, num_heads: int = 8, num_text_heads: int = 12) -> None:
+    """Write the checkpoint of OVSegmentor that its authors released as FILE to the folder OUT.
+
+    All sizes are read off the tensors; the numbers of attention heads leave no trace there.
+
+    Raises:
+        OSError: FILE cannot be read, OUT exists or cannot be written, or there is no such TOKENIZER.
+        ValueError: FILE is damaged, holds what it has no use for, or tensors that do not fit.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
+    released = read_released(file)
+    config = ovsegmentor_config(released, num_heads, num_text_heads)
+    longest = min(77, int(config.text.architecture["max_position_embeddings"]))  # pyright: ignore[reportArgumentType]
+    words = Tokenizer.from_source(tokenizer, longest)
+    config.text.check(words.vocabulary_size, words.max_length)
+    method = config.build()
+    method.load_state_dict(renamed(released, method.state_dict(), config.image.depths))
+    run = {
+        "name": "ovsegmentor",
+        "templates": list(AUTHORS_TEMPLATES),
+        "inference": asdict(AUTHORS_INFERENCE),
+        "source": {"file": file.name, "thresholds": RELEASED_THRESHOLDS},
+    }
+    checkpoint.save(out, method, config, words, run)
+
+
+def read_released(file: Path) -> dict[str, Tensor]:
+    """Read the tensors under "model" in what `torch.save` wrote; nothing that FILE names is imported or called.
+
+    Raises:
+        OSError: FILE cannot be read.
+        ValueError: it is no such file, or names something that a released checkpoint has no use for.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    except Exception as error:  # damaged bytes lead to errors of all kinds
+        raise ValueError(f"{file} is no checkpoint of torch, or is damaged: {reason(error)}") from error
+    if foreign := sorted(name for name in named if not _is_harmless(name)):
+        raise ValueError(f"{file} names {foreign[0]}, for which a released checkpoint has no use: it is not read")
+
+    inert: list[Any] = [(_plain_dict if name == "collections.defaultdict" else _Inert, name) for name in named]
+    with torch.serialization.safe_globals(inert):
+        content = read_saved(file, mmap=True)
+    state = content.get("model") if isinstance(content, dict) else None
+    return checked_state(state, file, "no tensors under the name 'model': it is no released OVSegmentor")
+
+
+def _is_harmless(name: str) -> bool:
+    return name in _HARMLESS or name.partition(".")[0] in _HARMLESS_MODULES
+
+
+class _Inert:
+    """What takes the place of every class and function that a file names; it takes anything and does nothing."""
+
+    def __new__(cls, *anything: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *anything: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _plain_dict(*anything: Any) -> dict[Any, Any]:
+    return {}
+
+
+def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_heads: int) -> OVSegmentorConfig:
+    """Read the sizes of a released OVSegmentor off its tensors; the rest is as in its code.
+
+    Raises:
+        ValueError: a tensor that tells a size is missing or has the wrong number of axes, or a number of heads does not
+            divide its width.
+    """
+    dim, _, patch_px, _ = _shape(released, "img_encoder.patch_embed.proj.weight", 4)
+    num_positions = _squeezed(_shape(released, "img_encoder.pos_embed"))[0]
+    depths = tuple(_count(released, rf"img_encoder\.layers\.{stage}\.blocks\.(\d+)\.") for stage in (0, 1))
+    num_words, width = _shape(released, f"{_BERT}embeddings.word_embeddings.weight", 2)
+    num_layers = _count(released, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\.")
+    for heads, channels, side in ((num_heads, dim, "image"), (num_text_heads, width, "text")):
+        if heads < 1 or channels % heads:
+            raise ValueError(f"{heads} attention heads do not divide the {channels} channels of the {side} encoder")
+    if width != dim:
+        raise ValueError(
+            f"the text encoder has {width} channels, the image encoder {dim}: those of released models agree"
+        )
+    return OVSegmentorConfig(
+        image=GroupingEncoderConfig(
+            patch_px=patch_px,
+            side_px=patch_px * isqrt(num_positions),
+            dim=dim,
+            num_heads=num_heads,
+            depths=(depths[0], depths[1]),
+            num_groups=_shape(released, "img_encoder.layers.0.downsample.mlp_inter.fc2.weight", 2)[0],
+            num_tokens=_shape(released, "img_encoder.layers.0.group_token", 3)[1],
+            cross_attention=True,
+            channel_mlp=True,
+            extra_mass=1.0,
+            keep_patches=False,
+        ),
+        text=TextEncoderConfig(
+            family="bert",
+            architecture={
+                "vocab_size": num_words,
+                "hidden_size": width,
+                "num_hidden_layers": num_layers,
+                "num_attention_heads": num_text_heads,
+                "intermediate_size": _shape(released, f"{_BERT}encoder.layer.0.intermediate.dense.weight", 2)[0],
+                "max_position_embeddings": _shape(released, f"{_BERT}embeddings.position_embeddings.weight", 2)[0],
+                "type_vocab_size": _shape(released, f"{_BERT}embeddings.token_type_embeddings.weight", 2)[0],
+            },
+            pooling="first",
+        ),
+        tokenizer=None,
+        embed_dim=_shape(released, "img_projector.linear_out.weight", 3)[0],
+        image_projection=_projection(released, "img_projector"),
+        text_projection=_projection(released, "text_projector"),
+        entity=EntityConfig(
+            num_heads=num_heads, bridge=_projection(released, "bridge_projector"), all_questions=True, see_padding=True
+        ),
+        masks=None,
+        views=ViewConfig(side_px=patch_px * isqrt(num_positions)),
+        observe_tokens=True,
+    )
+
+
+def renamed(released: Mapping[str, Tensor], state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict[str, Tensor]:
+    """Give released tensors the names and shapes that they have in STATE, ours.
+
+    A shape may differ by axes of length 1: convolutions of length 1 are linear maps, and positions are a batch of one.
+
+    Raises:
+        ValueError: a tensor is missing, left over or misshapen.
+    """
+    ours = official_names(state, depths)
+    problems = {
+        "missing": [key for key in ours if key not in released and not key.endswith(_COUNTER)],
+        "left over": [key for key in released if key not in ours and not _DROPPED.fullmatch(key)],
+        "misshapen": [
+            f"{key} {tuple(released[key].shape)}, not {tuple(state[name].shape)}"
+            for key, name in ours.items()
+            if key in released and _squeezed(released[key].shape) != _squeezed(state[name].shape)
+        ],
+    }
+    if found := [_listed(kind, keys) for kind, keys in problems.items() if keys]:
+        raise ValueError(f"the checkpoint is no OVSegmentor as released; {'; '.join(found)}")
+    return {
+        name: released[key].reshape(state[name].shape) if key in released else state[name] for key, name in ours.items()
+    }
+
+
+def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict[str, str]:
+    """Return our name of every tensor that a released checkpoint must have, by the name there."""
+    names = {"logit_scale": "cross.log_scale"}
+    names |= {f"img_encoder.{theirs}": f"image.{ours}" for theirs, ours in official_image_keys(depths).items()}
+    for projector, projection in _PROJECTORS.items():
+        names |= {f"{projector}.{key}": f"{projection}.{own}" for key, own in official_projection_keys().items()}
+    for name in state:
+        if name.startswith(_TOWER):
+            names[_BERT + name.removeprefix(_TOWER)] = name
+        elif name.startswith(_DECODER):
+            part, _, rest = name.removeprefix(_DECODER).partition(".")
+            names[f"multimodal_groupingblock.blocks.0.{_DECODER_PARTS[part]}.{rest}"] = name
+    assert set(names.values()) == set(state), set(names.values()) ^ set(state)
+    return names
+
+
+def _projection(released: Mapping[str, Tensor], projector: str) -> ProjectionConfig:
+    return ProjectionConfig(kind="batchnorm_mlp", hidden=_shape(released, f"{projector}.linear_hidden.0.weight", 3)[0])
+
+
+def _shape(released: Mapping[str, Tensor], key: str, num_axes: int | None = None) -> tuple[int, ...]:
+    if key not in released:
+        raise ValueError(f"the checkpoint is no OVSegmentor as released; missing: {key}")
+    shape = tuple(released[key].shape)
+    if num_axes is not None and len(shape) != num_axes:
+        raise ValueError(f"the checkpoint is no OVSegmentor as released; misshapen: {key} {shape}")
+    return shape
+
+
+def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
+
+
+def _count(released: Mapping[str, Tensor], pattern: str) -> int:
+    """How many layers the names tell of, those that match PATTERN with a number."""
+    numbers = {int(match[1]) for key in released if (match := re.match(pattern, key))}
+    return len(numbers)
+
+
+def _listed(kind: str, keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"{kind}: {', '.join(keys[:3])}{more}"

@@ -1,0 +1,96 @@
+"""Give a trained ViL-Seg the votes of a classifier and of a head for the nouns of captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from maskfree.methods.vilseg.config import ViLSegConfig
+from maskfree.methods.vilseg.model import ViLSeg
+from maskfree.methods.vilseg.votes import Texts
+from maskfree.methods.vilseg.votes_config import VotesConfig
+from maskfree.nn.pretrained import read_classifier
+from maskfree.text.prompts import fill, mean_over_templates
+from maskfree.text.tags import CAPTION_CONCEPTS, IMAGENET_TAGS, read_tags
+from maskfree.text.tokenize import Tokenizer
+
+_TEXTS_AT_ONCE = 64
+
+
+def add_votes(
+    method: ViLSeg,
+    config: ViLSegConfig,
+    votes: VotesConfig,
+    tokenizer: Tokenizer,
+    templates: Sequence[str],
+    tags: Path = IMAGENET_TAGS,
+    concepts: Path = CAPTION_CONCEPTS,
+) -> tuple[ViLSeg, ViLSegConfig]:
+    """Return the same ViL-Seg with votes, whose head is new, and its settings.
+
+    Args:
+        method: The trained one.
+        config: Its settings.
+        votes: Settings of the votes, with the classifier's weights; the numbers of names are filled in.
+        tokenizer: Of its texts.
+        templates: Prompts that names are put into; use those of the words at inference.
+        tags: Names and kinds of the classifier's classes, in its order; see `read_tags`.
+        concepts: Names of what the head learns to find.
+
+    Raises:
+        OSError: The weights or a list cannot be read.
+        ValueError: They do not fit one another, or no weights are named.
+    """
+    classes, nouns = read_tags(tags), read_tags(concepts)
+    names, kinds = [tag.names for tag in classes], [tag.kinds for tag in classes]
+    words = [tag.names for tag in nouns]
+    votes = replace(
+        votes,
+        num_tags=len(classes),
+        num_tag_names=sum(map(len, names)),
+        num_tag_kinds=sum(map(len, kinds)),
+        num_concepts=len(nouns),
+        num_concept_names=sum(map(len, words)),
+    )
+    whole = replace(config, votes=votes)
+    voting = whole.build()
+    voting.load_state_dict(method.state_dict(), strict=False)
+    assert voting.votes is not None
+    if votes.tower.weights is None:
+        raise ValueError("votes.tower.weights is not set: name the classifier's folder")
+    _copy(read_classifier(votes.tower.weights, len(classes)), voting.votes.classifier)
+    for texts, entries in (
+        (voting.votes.tag_names, names),
+        (voting.votes.tag_kinds, kinds),
+        (voting.votes.concept_names, words),
+    ):
+        _fill(texts, entries, lambda phrases: _embed(method, tokenizer, templates, phrases))
+    return voting, whole
+
+
+@torch.no_grad()
+def _copy(linear: nn.Linear, convolution: nn.Conv2d) -> None:
+    convolution.weight.copy_(linear.weight[:, :, None, None])
+    assert convolution.bias is not None
+    convolution.bias.copy_(linear.bias)
+
+
+def _fill(texts: Texts, entries: Sequence[Sequence[str]], embed: Callable[[Sequence[str]], Tensor]) -> None:
+    """Put the names of ENTRIES into TEXTS."""
+    phrases = sorted({phrase for entry in entries for phrase in entry})
+    place = {phrase: index for index, phrase in enumerate(phrases)}
+    flat = [(place[phrase], owner) for owner, entry in enumerate(entries) for phrase in entry]
+    texts.texts.copy_(embed(phrases)[[index for index, _ in flat]])
+    texts.owners.copy_(torch.tensor([owner for _, owner in flat]))
+
+
+@torch.no_grad()
+def _embed(method: ViLSeg, tokenizer: Tokenizer, templates: Sequence[str], phrases: Sequence[str]) -> Tensor:
+    """Embed PHRASES as words are embedded at inference."""
+    texts = fill(templates, phrases)
+    parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+    return mean_over_templates(torch.cat([method.encode_text(tokenizer(part)) for part in parts]), len(templates))

@@ -1,0 +1,1 @@
+"""From photos and words to label maps, tracks and search results."""

@@ -1,0 +1,356 @@
+"""From a photo and words to a label map: resize, windows, background rule; the class embeddings are computed once."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, UInt, UInt8
+from PIL import Image
+from torch import Tensor
+
+from maskfree.data.photo import PhotoLike, photo_name, pixels_of, read_photo
+from maskfree.inference.config import Inference
+from maskfree.inference.refinement import refine
+from maskfree.method import Method
+from maskfree.ops.class_prior import presence, smooth
+from maskfree.ops.group_scores import product_scores
+from maskfree.ops.label_map import label_map, softmax_map
+from maskfree.text.background import Background
+from maskfree.text.known_words import check_distinct, check_known
+from maskfree.text.prompts import fill, mean_over_templates
+from maskfree.text.templates import TEMPLATES
+from maskfree.text.vocabulary import Vocabulary
+from maskfree.types import BACKGROUND, Segmentation, Tokens
+
+_TEXTS_AT_ONCE = 64
+_AHEAD_PHOTOS = 4  # batches' worth of photos decoded ahead, so that equal sizes meet
+_AHEAD_PIXELS = 40_000_000  # but no further photo once these are reached
+
+
+@dataclass(frozen=True)
+class PhotoError:
+    """A photo that could not be read, and why, in one line."""
+
+    photo: str
+    reason: str
+
+
+class _Photo(NamedTuple):
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    shown: UInt8[np.ndarray, "hs ws 3"]  # resized and padded to whole patches
+
+
+class _Window(NamedTuple):
+    """A rectangle of a photo's patches."""
+
+    photo: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def place(self, unit: int = 1) -> tuple[slice, slice]:
+        """Return the rows and columns, in patches or, with the pixels of a patch as UNIT, in pixels."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return slice(self.top * unit, bottom * unit), slice(self.left * unit, right * unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A method with its tokenizer, and the words to look for. Immutable: `with_words` returns another one."""
+
+    method: Method
+    tokenizer: Callable[[Sequence[str]], Tokens]
+    name: str = "unnamed"
+    weights_hash: str = ""
+    templates: tuple[str, ...] = TEMPLATES["photo"]
+    background: Background = field(default_factory=Background)
+    inference: Inference = field(default_factory=Inference)
+    vocabulary: Vocabulary | None = None
+    embeddings: Float[Tensor, "p d"] | None = None  # of every phrase: words and synonyms, then background words
+
+    def with_words(
+        self,
+        words: Sequence[str],
+        background: str | Background | None = None,
+        templates: str | Sequence[str] | None = None,
+    ) -> Segmenter:
+        """Return a Segmenter for WORDS ("sofa/couch" are synonyms), whose embeddings are computed here and now.
+
+        BACKGROUND is a rule as `Background.parse` reads it. TEMPLATES is the name of a prompt set, or prompts that hold
+        `{}`. Both stay as they are by default.
+
+        Raises:
+            ValueError: words, background or templates break their rules, or the model does not know a word or cannot
+                tell two apart.
+        """
+        vocabulary = Vocabulary.parse(words)
+        rule = self.background if background is None else background
+        rule = Background.parse(rule) if isinstance(rule, str) else rule
+        together = Vocabulary.parse(["/".join(synonyms) for synonyms in (*vocabulary.classes, *rule.words)])
+        if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
+            raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
+        chosen = _templates(self.templates if templates is None else templates)
+        phrases, class_of = together.flatten()
+        check_known(self.tokenizer, phrases, self.name)
+
+        of_texts, tokens = self._embed(fill(chosen, phrases))
+        embeddings = mean_over_templates(of_texts, len(chosen))
+        check_distinct(phrases, class_of, tokens[:: len(chosen)], embeddings, self.name)
+        return replace(self, vocabulary=vocabulary, background=rule, templates=chosen, embeddings=embeddings)
+
+    def with_inference(self, inference: Inference) -> Segmenter:
+        """Return the same with other INFERENCE settings."""
+        return replace(self, inference=inference)
+
+    @overload
+    def __call__(self, photo: PhotoLike) -> Segmentation: ...
+    @overload
+    def __call__(self, photo: list[PhotoLike] | tuple[PhotoLike, ...]) -> list[Segmentation]: ...
+    def __call__(self, photo):
+        """Name every pixel of a photo, or of each in a list.
+
+        Raises:
+            ValueError: no words were chosen, or a photo is damaged.
+            OSError: a photo cannot be read.
+        """
+        if isinstance(photo, list | tuple):
+            return list(self._segment_all((read_photo(each), photo_name(each)) for each in photo))
+        return next(self._segment_all((read_photo(each), photo_name(each)) for each in [photo]))
+
+    def segment_many(self, photos: Iterable[PhotoLike]) -> Iterator[Segmentation | PhotoError]:
+        """Name every pixel of each photo, in order and in batches; what cannot be read gives a PhotoError in its place.
+
+        Photos are read a few batches ahead, so that memory is bounded however many there are.
+        """
+        return self._segment_all(map(_open, photos))
+
+    def score_map(self, photo: PhotoLike) -> Float[Tensor, "k hp wp"]:
+        """Return the score of each patch for each class, the best of its synonyms; `labels_of` turns it into labels.
+
+        With a `words:` rule the last class is the background. Under "softmax" the scores are the cosines of phrases,
+        under "product" the map has a patch for every pixel that the network saw.
+        """
+        return self._score([self._show(read_photo(photo), "")])[0]
+
+    def labels_of(
+        self,
+        scores: Float[Tensor, "k hp wp"],
+        size: tuple[int, int],
+        shown: UInt8[np.ndarray, "hs ws 3"] | None = None,
+    ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
+        """Turn a score map into ids and winning scores at the photo's SIZE (height, width) by the background rule.
+
+        SHOWN is the photo as the network saw it, which refinement needs.
+        """
+        inference, background_id = self.inference, len(self._words.classes)
+        threshold = self.background.threshold if inference.score != "product" else None  # there it is a channel
+        height, width = inference.resized(*size)
+        extent = (height / self._cell_px, width / self._cell_px)
+        if inference.refine != "none" and shown is not None:
+            if threshold is not None:  # as one more class, since a CRF does not keep cosines
+                scores = torch.cat([scores, torch.full_like(scores[:1], threshold)])
+                threshold = None
+            scores = refine(inference.refine, shown[:height, :width], scores, extent)
+            extent = (float(scores.shape[1]), float(scores.shape[2]))
+        if inference.score == "softmax":
+            class_of = [i for i, count in enumerate(self._synonyms) for _ in range(count)]
+            labels, best = softmax_map(scores, class_of, logit_scale=self.logit_scale, size=size, extent=extent)
+        else:
+            labels, best = label_map(scores, size=size, extent=extent)
+        if threshold is not None:
+            labels = labels if background_id < 256 else labels.astype(np.uint16)
+            labels[best < threshold] = background_id
+        return labels, best
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on the cosines before a softmax."""
+        return self.inference.logit_scale or self.method.logit_scale
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes with the numbers that the inference names."""
+        low = self.inference.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
+
+    @property
+    def _cell_px(self) -> int:
+        """Pixels of the resized photo that a cell of the score map spans."""
+        return 1 if self.inference.score == "product" else self.method.stride_px
+
+    @property
+    def _synonyms(self) -> list[int]:
+        """Number of phrases of each class; all background words together are one class, and so is a channel for it."""
+        own = [len(synonyms) for synonyms in self._words.classes]
+        if self.background.words:
+            return [*own, sum(map(len, self.background.words))]
+        return [*own, 1] if self.background and self.inference.score == "product" else own
+
+    @property
+    def _words(self) -> Vocabulary:
+        if self.vocabulary is None:
+            raise ValueError("no words were chosen: call with_words([...]) first")
+        return self.vocabulary
+
+    @torch.inference_mode()
+    def _embed(self, texts: Sequence[str]) -> tuple[Float[Tensor, "n d"], list[tuple[int, ...]]]:
+        """The embeddings of texts, and their token ids."""
+        embeddings, ids = [], []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            tokens = self.tokenizer(texts[start : start + _TEXTS_AT_ONCE])
+            embeddings.append(self.method.encode_text(tokens.to(self.device)))
+            ids += [tuple(row[known].tolist()) for row, known in zip(tokens.ids, tokens.mask, strict=True)]
+        return torch.cat(embeddings), ids
+
+    def _segment_all(self, opened: Iterable[tuple[Image.Image, str] | PhotoError]) -> Iterator[Any]:
+        opened = iter(opened)
+        while chunk := self._take(opened):
+            scores = iter(self._score([photo for photo in chunk if isinstance(photo, _Photo)]))
+            while chunk:
+                photo = chunk.popleft()
+                yield photo if isinstance(photo, PhotoError) else self._result(photo, next(scores))
+                del photo
+
+    def _take(self, opened: Iterator[tuple[Image.Image, str] | PhotoError]) -> deque[_Photo | PhotoError]:
+        chunk: deque[_Photo | PhotoError] = deque()
+        pixels = 0
+        for item in opened:
+            if isinstance(item, PhotoError):
+                chunk.append(item)
+            else:
+                chunk.append(self._show(*item))
+                pixels += item[0].width * item[0].height
+                del item  # a large photo is held once only
+            if len(chunk) >= _AHEAD_PHOTOS * self.inference.batch_size or pixels >= _AHEAD_PIXELS:
+                break
+        return chunk
+
+    def _show(self, photo: Image.Image, name: str) -> _Photo:
+        height, width = self.inference.resized(photo.height, photo.width)
+        small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        unit = self.method.stride_px
+        padding = ((0, -height % unit), (0, -width % unit), (0, 0))
+        return _Photo(name, pixels_of(photo), np.pad(np.asarray(small), padding, mode="edge"))
+
+    @torch.inference_mode()
+    def _score(self, photos: Sequence[_Photo]) -> list[Float[Tensor, "k hp wp"]]:
+        """Run the network over all windows of PHOTOS, equal sizes in batches, and average where windows overlap."""
+        unit, cell = self.method.stride_px, self.method.stride_px // self._cell_px
+        sums, visits = [], []
+        by_size: dict[tuple[int, int], list[_Window]] = defaultdict(list)
+        for index, photo in enumerate(photos):
+            patches = photo.shown.shape[0] // unit, photo.shown.shape[1] // unit
+            sums.append(torch.zeros(sum(self._synonyms), patches[0] * cell, patches[1] * cell))
+            visits.append(torch.zeros(sums[-1].shape[1:]))
+            for window in self._windows(index, *patches):
+                by_size[window.height, window.width].append(window)
+        for windows in by_size.values():
+            for start in range(0, len(windows), self.inference.batch_size):
+                batch = windows[start : start + self.inference.batch_size]
+                for window, scores in zip(batch, self._run(photos, batch), strict=True):
+                    down, across = window.place(cell)
+                    sums[window.photo][:, down, across] += scores
+                    visits[window.photo][down, across] += 1
+        return [self._settled(total / count) for total, count in zip(sums, visits, strict=True)]
+
+    def _settled(self, scores: Float[Tensor, "p hp wp"]) -> Float[Tensor, "k hp wp"]:
+        """Take the best of synonyms, then let the neighbours and the whole photo speak for each patch."""
+        inference = self.inference
+        if inference.score != "softmax" and max(self._synonyms) > 1:
+            scores = torch.cat([part.amax(0, keepdim=True) for part in scores.split(self._synonyms)])
+        steady = smooth(scores[None], inference.smooth)
+        if inference.presence:
+            shown = presence(steady, inference.presence_share, inference.presence_most)
+            steady = steady + inference.presence * shown
+        return steady[0]
+
+    def _windows(self, photo: int, height: int, width: int) -> list[_Window]:
+        unit = self.method.stride_px
+        longest = max(1, self.inference.max_whole_px // unit)
+        if height <= longest and width <= longest:
+            return [_Window(photo, 0, 0, height, width)]
+        window, step = (max(1, round(px / unit)) for px in (self.inference.window_px, self.inference.stride_px))
+        return [
+            _Window(photo, top, left, min(window, height), min(window, width))
+            for top in _starts(height, window, step)
+            for left in _starts(width, window, step)
+        ]
+
+    def _run(self, photos: Sequence[_Photo], windows: Sequence[_Window]) -> Float[Tensor, "b p hp wp"]:
+        crops = [photos[window.photo].shown[window.place(self.method.stride_px)] for window in windows]
+        # h w 3 in memory is what torch calls channels last, which is also what convolutions like best
+        images = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        assert self.embeddings is not None  # they come with the vocabulary
+        with self.autocast():
+            if self.inference.score == "product":
+                scores = product_scores(
+                    self.method.group(images),
+                    self.embeddings,
+                    logit_scale=self.logit_scale,
+                    top_classes=self.inference.top_classes,
+                    threshold=self.background.threshold,
+                    size=(images.shape[2], images.shape[3]),
+                )
+            else:
+                scores = self.method.segment(images, self.embeddings)
+        scores = scores.float().cpu()
+        if not scores.isfinite().all():
+            raise ValueError(f"the model {self.name} gave scores that are not numbers: its weights are unusable")
+        return scores
+
+    def _result(self, photo: _Photo, scores: Float[Tensor, "k hp wp"]) -> Segmentation:
+        height, width = photo.image.shape[:2]
+        labels, best = self.labels_of(scores, (height, width), photo.shown)
+        rule = {"rule": str(self.background), "id": len(self._words.classes)} if self.background else None
+        record = {
+            "photo": {"name": photo.name, "width": width, "height": height},
+            "words": [list(synonyms) for synonyms in self._words.classes],
+            "background": rule,
+            "templates": list(self.templates),
+            "resized": dict(zip(("height", "width"), self.inference.resized(height, width), strict=True)),
+            "inference": asdict(self.inference) | {"patch_px": self.method.stride_px},
+            "model": {"name": self.name, "weights_sha256": self.weights_hash},
+            "versions": dict(_versions()),
+        }
+        return Segmentation(labels=labels, words=self._words.names, scores=best, image=photo.image, record=record)
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((package, version(package)) for package in ("maskfree", "torch", "transformers"))
+
+
+def _open(photo: PhotoLike | object) -> tuple[Image.Image, str] | PhotoError:
+    try:
+        return read_photo(photo), photo_name(photo)
+    except (ValueError, OSError) as error:
+        return PhotoError(str(photo) if isinstance(photo, str | Path) else photo_name(photo), str(error))
+
+
+def _templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(chosen, str):
+        return tuple(chosen)
+    if chosen in TEMPLATES:
+        return TEMPLATES[chosen]
+    if "{}" in chosen:
+        return (chosen,)
+    raise ValueError(f"the prompt set {chosen!r} is unknown: {', '.join(TEMPLATES)}, or a prompt that holds {{}}")
+
+
+def _starts(length: int, window: int, step: int) -> list[int]:
+    """Starts of windows that cover LENGTH, the last one shifted back to the border."""
+    return [*range(0, length - window, step), max(0, length - window)]

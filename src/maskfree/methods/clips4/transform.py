@@ -1,0 +1,133 @@
+"""The views that CLIP-S4 trains on: two of each photo, with its regions and what the teacher sees where each view is.
+
+Source: CLIP-S4 (CVPR 2023), sections 3.1, 3.2 and 4.2. The regions and the teacher's embeddings are those of the whole
+photo, so that both views agree on them; a view cuts its part out of them and mirrors it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from maskfree.data.cache.region_maps import SegmentMaps
+from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.data.sample import Source, Transform
+from maskfree.data.transforms import Box, blurred, crop, greyed, random_box, recolour
+from maskfree.methods.clips4.config import PairConfig
+from maskfree.types import Batch, PairedViews
+
+NO_REGION = 255
+
+
+class Sample(NamedTuple):
+    """One photo's two views."""
+
+    key: str
+    images: Tensor
+    boxes: Tensor
+    flipped: Tensor
+    regions: Tensor
+    teacher: Tensor | None
+
+
+@dataclass(frozen=True)
+class PairTransform(Transform):
+    """Cut out, mirror, recolour and blur a photo twice, and cut its regions and the teacher's map alike."""
+
+    views: PairConfig
+    grid: int  # embeddings along each side of a view
+    segments: Path | None  # None: a photo is one region
+    teacher: Path | None  # None: nobody is followed
+
+    @property
+    def reads_maps(self) -> bool:
+        """Regions and the teacher's maps are files of each photo."""
+        return self.segments is not None or self.teacher is not None
+
+    def sample(self, source: Source, seed: int) -> Sample:
+        """Augment one photo; all randomness comes from SEED.
+
+        Raises:
+            FileNotFoundError: the photo has no regions, or no teacher's map.
+            ValueError: one of them is not this photo's.
+        """
+        rng = np.random.default_rng(seed)
+        photo = source.photo
+        size = (photo.height, photo.width)
+        regions = np.zeros((1, 1), np.uint8)
+        if self.segments is not None:
+            regions = SegmentMaps(self.segments).of(source.key, size)
+        seen = TeacherMaps(self.teacher).of(source.key, size).float() if self.teacher is not None else None
+        images, boxes, flips, parts, taught = [], [], [], [], []
+        for _ in range(2):
+            box = random_box(rng, photo.size, self.views.scale)
+            flipped = bool(rng.random() < self.views.mirror)
+            images.append(self._coloured(crop(photo, box, self.views.side_px, flipped), rng))
+            boxes.append(torch.tensor(box))
+            flips.append(flipped)
+            part = torch.from_numpy(cut_regions(regions, box, self.grid))
+            parts.append(part.flip(-1) if flipped else part)
+            if seen is not None:
+                embeddings = cut_embeddings(seen, box, self.grid)
+                taught.append((embeddings.flip(-1) if flipped else embeddings).half())
+        return Sample(
+            key=source.key,
+            images=torch.stack(images),
+            boxes=torch.stack(boxes),
+            flipped=torch.tensor(flips),
+            regions=torch.stack(parts),
+            teacher=torch.stack(taught) if taught else None,
+        )
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stack samples into a batch; its global views are the first ones."""
+        images = torch.stack([sample.images for sample in samples])
+        taught = [sample.teacher for sample in samples if sample.teacher is not None]
+        return Batch(
+            images=images[:, 0],
+            boxes=torch.stack([sample.boxes[0] for sample in samples]),
+            flipped=torch.stack([sample.flipped[0] for sample in samples]),
+            pairs=PairedViews(
+                images=images,
+                regions=torch.stack([sample.regions for sample in samples]),
+                teacher=torch.stack(taught) if taught else None,
+            ),
+            keys=tuple(sample.key for sample in samples),
+        )
+
+    def _coloured(self, image: Float[Tensor, "3 h w"], rng: np.random.Generator) -> Float[Tensor, "3 h w"]:
+        views = self.views
+        if rng.random() < views.recolour:
+            image = recolour(image, rng, *views.jitter)
+        if rng.random() < views.grey:
+            image = greyed(image)
+        if rng.random() < views.blur:
+            image = blurred(image, float(rng.uniform(*views.blur_px)))
+        return image
+
+
+def cut_regions(regions: UInt8[np.ndarray, "h w"], box: Box, grid: int) -> UInt8[np.ndarray, "g g"]:
+    """Return the region at the middle of each cell of a GRID x GRID net over BOX (fractions of the photo)."""
+    height, width = regions.shape
+    middles = (np.arange(grid) + 0.5) / grid
+    rows = np.clip((box[1] + middles * (box[3] - box[1])) * height, 0, height - 1).astype(int)
+    columns = np.clip((box[0] + middles * (box[2] - box[0])) * width, 0, width - 1).astype(int)
+    return regions[rows[:, None], columns]
+
+
+def cut_embeddings(embeddings: Float[Tensor, "d hp wp"], box: Box, grid: int) -> Float[Tensor, "d g g"]:
+    """Return the embedding at the middle of each cell of a GRID x GRID net over BOX, bilinearly; unit norm."""
+    middles = (torch.arange(grid) + 0.5) / grid
+    rows = 2 * (box[1] + middles * (box[3] - box[1])) - 1
+    columns = 2 * (box[0] + middles * (box[2] - box[0])) - 1
+    net = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+    sampled = F.grid_sample(embeddings[None], net[None], padding_mode="border", align_corners=False)
+    return F.normalize(sampled[0], dim=0)

@@ -1,0 +1,1 @@
+"""MaskCLIP (ECCV 2022) and its variants."""

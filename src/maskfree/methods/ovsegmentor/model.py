@@ -1,0 +1,129 @@
+"""OVSegmentor: patches bound to group tokens, learned from captions and their entities (Xu et al., CVPR 2023).
+
+Source: arXiv:2301.09121 and its published code. Differs: see the method's page in the docs; each difference is a field
+of the config.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.method import Method
+from maskfree.methods.ovsegmentor.objectives import Asked, EntityTerm, MaskTerm
+from maskfree.nn.contrastive_objective import CrossTerm
+from maskfree.nn.dual_encoder import TextEmbedder
+from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
+from maskfree.types import Batch, Groups, Losses, Tokens
+
+
+class OVSegmentor(Method):
+    """The whole of OVSegmentor; a term that is None is left out."""
+
+    def __init__(
+        self,
+        *,
+        image: GroupingEncoder,
+        image_projection: nn.Module,
+        text: TextEmbedder,
+        cross: CrossTerm,
+        entity: EntityTerm | None = None,
+        masks: MaskTerm | None = None,
+        observe_tokens: bool = False,
+    ):
+        super().__init__()
+        self.image = image
+        self.image_projection = image_projection
+        self.text = text
+        self.cross = cross
+        self.entity = entity
+        self.masks = masks
+        self._observe_tokens = observe_tokens
+
+    def forward(self, batch: Batch) -> Losses:
+        """Return the terms `cross`, `entity` and, in the last part of the training, `masks`. Source: eq. 13.
+
+        Raises:
+            ValueError: the photos have no captions.
+        """
+        if batch.captions is None:
+            raise ValueError("OVSegmentor learns from captions, and the photos have none")
+        masks = self.masks if self.masks is not None and self.masks.begun else None
+        grouped = self.image(batch.images)
+        overall = F.normalize(self.image_projection(grouped.groups.mean(1)), dim=-1)
+        groups = self.image_projection(grouped.groups) if masks or self._observing else None
+        parts = [self.cross(overall, self._text(batch.captions), self.gather)]
+        if self.entity is not None:
+            assert batch.entities is not None, "L_entity needs the captions' entities"
+            texts = batch.entities
+            if self._observing:
+                with torch.no_grad():
+                    self._text(texts.questions)
+            asked = Asked(grouped.groups, overall, texts, self.text, self._text, self.cross.factor, self.gather)
+            parts.append(self.entity(asked))
+        if masks:
+            assert batch.partners is not None and groups is not None, "L_mask needs partners"
+            with torch.no_grad():
+                shared = self._text(batch.partners.entities)
+            seen, scale = (grouped, groups), self.cross.factor
+            parts.append(masks(self.image, batch.images, seen, self._project, batch.partners, shared, scale))
+        terms = {name: term for part in parts for name, term in part.terms.items()}
+        return Losses(terms, {name: value for part in parts for name, value in part.health.items()})
+
+    @property
+    def _observing(self) -> bool:
+        return self._observe_tokens and self.training
+
+    def _project(self, grouped: Grouped) -> Float[Tensor, "b g d"]:
+        """Project groups; running statistics of the projection may see their mean first."""
+        if self._observing:
+            with torch.no_grad():
+                self.image_projection(grouped.groups.mean(1))
+        return self.image_projection(grouped.groups)
+
+    def _text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        """Embed texts; running statistics of the projection may see their tokens, too."""
+        if not self._observing:
+            return self.text(tokens)
+        hidden = self.text.encoder.each(tokens)
+        embedded = F.normalize(self.text.projection(self.text.encoder.pool(hidden, tokens)), dim=-1)
+        with torch.no_grad():
+            self.text.projection(hidden)
+        return embedded
+
+    def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        """Embed texts; unit norm."""
+        return self.text(tokens)
+
+    def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
+        """Bind patches softly to the group tokens. Source: eq. 1."""
+        grouped = self.image(images)
+        return Groups(
+            F.normalize(self.image_projection(grouped.groups), dim=-1),
+            grouped.assignment.soft.unflatten(2, grouped.patches),
+            F.normalize(self.image_projection(grouped.groups.mean(1)), dim=-1),
+            grouped.patches,
+        )
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned inverse temperature of the caption contrast."""
+        return self.cross.scale
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels a patch spans on each side."""
+        return self.image.stride_px
+
+    def begin(self) -> None:
+        """Let the target encoder be the trained one's copy, and a new training start without L_mask."""
+        if self.masks is not None:
+            self.masks.begin(self.image)
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Move the target encoder; keep the temperature in its bounds."""
+        self.cross.after_step()
+        if self.masks is not None:
+            self.masks.after_step(self.image, (step + 1) / steps)

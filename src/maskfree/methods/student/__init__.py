@@ -1,0 +1,1 @@
+"""DeepLab student for self-training."""

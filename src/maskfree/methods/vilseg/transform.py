@@ -1,0 +1,136 @@
+"""The views that ViL-Seg trains on: a global view, low-resolution local crops, and a recoloured, mirrored twin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from maskfree.data.sample import Source, Transform
+from maskfree.data.transforms import crop, random_box, recolour
+from maskfree.text.entities import nouns
+from maskfree.text.tokenize import Tokenizer
+from maskfree.types import Batch, Tokens
+
+
+class Sample(NamedTuple):
+    """One photo's views; a part that the method does not need has no views."""
+
+    key: str
+    caption: str | None
+    image: Tensor
+    box: Tensor
+    flipped: bool
+    local_views: Tensor | None
+    local_boxes: Tensor | None
+    local_flipped: Tensor | None
+    twin: Tensor | None
+    twin_flipped: bool
+    nouns: Mapping[str, float]  # with the share of the captions that name each
+    prompted: bool
+
+
+@dataclass(frozen=True)
+class ViLSegTransform(Transform):
+    """Crop, mirror and recolour one photo; draw one of its captions."""
+
+    tokenizer: Tokenizer | None  # None if no photo has a caption
+    side_px: int
+    scale: tuple[float, float]  # share of the photo's area in the global view
+    mirror: float  # probability
+    jitter: tuple[float, float, float, float]  # brightness, contrast, saturation, hue of local views and twins
+    num_local_views: int = 0
+    local_side_px: int = 96
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    with_twin: bool = False
+    kinds: tuple[str, ...] | None = None  # words that every batch has; None: no words at all
+    prompt: str = "{}"  # for the words of a prompted batch
+    prompted: float = 0.0  # probability
+
+    def sample(self, source: Source, seed: int) -> Sample:
+        """Augment one photo; all randomness comes from SEED."""
+        rng = np.random.default_rng(seed)
+        photo, captions = source.photo, source.captions
+        caption = captions[int(rng.integers(len(captions)))] if captions else None
+        box = random_box(rng, photo.size, self.scale)
+        flipped = bool(rng.random() < self.mirror)
+        image = crop(photo, box, self.side_px, flipped)
+        twin, twin_flipped = None, False
+        if self.with_twin:
+            twin_flipped = bool(rng.random() < self.mirror)
+            twin = recolour(image.flip(-1) if twin_flipped else image.clone(), rng, *self.jitter)
+        local = [self._local_view(photo, rng) for _ in range(self.num_local_views)]
+        return Sample(
+            key=source.key,
+            caption=caption,
+            image=image,
+            box=torch.tensor(box),
+            flipped=flipped,
+            local_views=torch.stack([view for view, _, _ in local]) if local else None,
+            local_boxes=torch.stack([local_box for _, local_box, _ in local]) if local else None,
+            local_flipped=torch.tensor([mirrored for _, _, mirrored in local]) if local else None,
+            twin=twin,
+            twin_flipped=twin_flipped,
+            nouns=_shares([nouns(text) for text in captions]) if self.kinds is not None else {},
+            prompted=bool(rng.random() < self.prompted),
+        )
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stack samples into a batch; captions are tokenized if the samples have any."""
+        captions = [sample.caption for sample in samples if sample.caption is not None]
+        assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
+        assert self.tokenizer is not None or not captions, "captions need a tokenizer"
+        words, word_weights = self._words(samples)
+        return Batch(
+            images=torch.stack([sample.image for sample in samples]),
+            boxes=torch.stack([sample.box for sample in samples]),
+            flipped=torch.tensor([sample.flipped for sample in samples]),
+            captions=self.tokenizer(captions) if self.tokenizer and captions else None,
+            local_views=_stack([sample.local_views for sample in samples]),
+            local_boxes=_stack([sample.local_boxes for sample in samples]),
+            local_flipped=_stack([sample.local_flipped for sample in samples]),
+            twins=_stack([sample.twin for sample in samples]),
+            twins_flipped=torch.tensor([sample.twin_flipped for sample in samples]) if self.with_twin else None,
+            words=words,
+            word_weights=word_weights,
+            keys=tuple(sample.key for sample in samples),
+        )
+
+    def _words(self, samples: Sequence[Sample]) -> tuple[Tokens | None, Tensor | None]:
+        """The kinds and then the batch's other nouns, and how much of each photo's captions each one makes up."""
+        if self.kinds is None:
+            return None, None
+        assert self.tokenizer is not None, "words need a tokenizer"
+        others = sorted({noun for sample in samples for noun in sample.nouns}.difference(self.kinds))
+        column = {word: index for index, word in enumerate((*self.kinds, *others))}
+        if not column:
+            return None, None
+        weights = torch.zeros(len(samples), len(column))
+        for row, sample in enumerate(samples):
+            for noun, share in sample.nouns.items():
+                weights[row, column[noun]] = share
+        prompt = self.prompt if samples[0].prompted else "{}"
+        tokens = self.tokenizer([prompt.replace("{}", word) for word in column])
+        return tokens, weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+
+    def _local_view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+        box = random_box(rng, photo.size, self.local_scale)
+        mirrored = bool(rng.random() < self.mirror)
+        view = recolour(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
+        return view, torch.tensor(box), mirrored
+
+
+def _shares(named: Sequence[Sequence[str]]) -> Mapping[str, float]:
+    counts = Counter(word for words in named for word in words)
+    return {word: count / len(named) for word, count in counts.items()}
+
+
+def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present) if present else None

@@ -1,0 +1,129 @@
+"""Words as training text for ViL-Seg: nouns of the captions, and tags that an image classifier proposes.
+
+Not in the paper, whose section 4.3 finds classes weak that captions call by many names, such as person.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskfree.losses.words import bag_of_words, pixel_words, word_log_probabilities
+from maskfree.nn.classifier_mixture import VisualWords
+from maskfree.nn.dual_encoder import TextEmbedder
+from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.projection import NearIdentity
+from maskfree.nn.text_encoders import TextEncoder
+from maskfree.text.tags import Tag
+from maskfree.text.tokenize import Tokenizer
+from maskfree.types import Losses, Tokens
+
+
+class Tagger(nn.Module):
+    """An image classifier read at every patch; it never learns."""
+
+    def __init__(self, encoder: ImageEncoder, classifier: nn.Conv2d):
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k hp wp"]:
+        """Return the probability of each tag at each patch."""
+        return self.classifier(self.encoder(images)).float().softmax(1)
+
+
+class WordsTerm(nn.Module):
+    """L_words: pixels choose among all words of the batch.
+
+    The nouns of a photo's captions are a bag that its pixels must fill; the tagger's tags and their kinds are told to
+    each pixel. Nouns of this process's photos compete, those of other processes do not.
+    """
+
+    def __init__(
+        self,
+        *,
+        tagger: Tagger,
+        tag_features: Float[Tensor, "t c"],
+        kinds: Float[Tensor, "t k"],
+        weights: tuple[float, float, float],
+        initial_scale: float,
+        prior: float,
+        pixels_per_photo: int,
+    ):
+        super().__init__()
+        self.tagger = tagger
+        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+        self.tag_features: Tensor
+        self.kinds: Tensor
+        self.register_buffer("tag_features", tag_features)
+        self.register_buffer("kinds", kinds)
+        self._weights, self._prior, self._pixels_per_photo = weights, prior, pixels_per_photo
+
+    def forward(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        pixels: Float[Tensor, "b d hp wp"],
+        text: TextEmbedder,
+        words: Tokens,
+        word_weights: Float[Tensor, "b k"],
+    ) -> Losses:
+        """Compare PIXELS with the tags and with WORDS, whose first ones are the kinds; TEXT is the text embedder."""
+        chosen = torch.randint(pixels[0, 0].numel(), (self._pixels_per_photo,), device=pixels.device)
+        tags = self.tagger(images).flatten(2)[:, :, chosen].mT
+        unit = F.normalize(pixels.flatten(2)[:, :, chosen].mT.float(), dim=-1)
+        embeddings = torch.cat([F.normalize(text.projection(self.tag_features).float(), dim=-1), text(words).float()])
+        num_tags, num_kinds = self.kinds.shape
+        kinds = tags @ self.kinds
+        frequencies = torch.cat([tags.mean((0, 1)), word_weights.mean(0)])
+        frequencies[num_tags : num_tags + num_kinds] += kinds.mean((0, 1))
+        logs = word_log_probabilities(unit, embeddings, self.log_scale.exp(), frequencies, self._prior)
+        for_nouns, for_kinds, for_tags = self._weights
+        terms = {
+            "nouns": for_nouns * bag_of_words(logs[:, :, num_tags:], word_weights),
+            "kinds": for_kinds * pixel_words(logs[:, :, num_tags : num_tags + num_kinds], kinds),
+            "tags": for_tags * pixel_words(logs[:, :, :num_tags], tags),
+        }
+        return Losses(terms, {"word_scale": self.log_scale.detach().exp()})
+
+
+def as_convolution(classifier: nn.Linear) -> nn.Conv2d:
+    """Return a linear layer as a 1x1 convolution."""
+    convolution = nn.Conv2d(classifier.in_features, classifier.out_features, 1)
+    with torch.no_grad():
+        convolution.weight.copy_(classifier.weight[:, :, None, None])
+        assert convolution.bias is not None
+        convolution.bias.copy_(classifier.bias)
+    return convolution
+
+
+@torch.no_grad()
+def embed_tags(
+    tags: Sequence[Tag], text: TextEncoder, tokenizer: Tokenizer
+) -> tuple[Float[Tensor, "t c"], Float[Tensor, "t c"]]:
+    """Return two text features of each tag, unit norm: its names' mean, and that with as much of its kinds'."""
+    phrases = sorted({phrase for tag in tags for phrase in (*tag.names, *tag.kinds)})
+    parts = [phrases[start : start + 64] for start in range(0, len(phrases), 64)]
+    features = torch.cat([F.normalize(text(tokenizer(part)), dim=-1) for part in parts])
+    of = dict(zip(phrases, features, strict=True))
+    named = F.normalize(torch.stack([torch.stack([of[name] for name in tag.names]).mean(0) for tag in tags]), dim=-1)
+    nothing = torch.zeros(named.shape[1])
+    kinds = torch.stack([torch.stack([of[k] for k in tag.kinds]).mean(0) if tag.kinds else nothing for tag in tags])
+    return named, F.normalize(named + kinds, dim=-1)
+
+
+@torch.no_grad()
+def start_from_tags(
+    projection: VisualWords, text_projection: NearIdentity, classifier: nn.Linear, features: Float[Tensor, "t d"]
+) -> None:
+    """Start the visual words of PROJECTION as the tags, whose mean text is taken off here and from all texts."""
+    projection.classifier.load_state_dict(as_convolution(classifier).state_dict())
+    centre = features.mean(0)
+    projection.words.weight.copy_((features - centre).T[:, :, None, None])
+    text_projection.linear.bias.copy_(-centre)

@@ -1,0 +1,1 @@
+"""Parameter-free operations on score maps and embeddings."""

@@ -1,0 +1,1 @@
+"""Image regions without labels: contours, superpixels, region hierarchies."""

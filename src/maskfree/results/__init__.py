@@ -1,0 +1,1 @@
+"""What a model gives, and how it is drawn."""

@@ -1,0 +1,233 @@
+"""CLIP-S4's Tables 2 to 8 at small scale, seed by seed, with the bundled model as teacher, and what they show."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from maskfree.data.benchmarks.catalog import Sample, benchmark
+from maskfree.data.cache.region_preparation import SegmentPreparation
+from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.distillation.prototypes import prepare_prototypes
+from maskfree.distillation.teacher_features import prepare_teacher
+from maskfree.engine.config import Recipe
+from maskfree.evaluation.class_free import unknown_classes
+from maskfree.evaluation.probes.common import classes_of
+from maskfree.evaluation.probes.config import KnnConfig
+from maskfree.evaluation.probes.knn import segment_bank
+from maskfree.evaluation.reporting import charts
+from maskfree.evaluation.reporting.projection import draw_projection
+from maskfree.hub import loading
+from maskfree.inference.segmenter import Segmenter
+from maskfree.methods.clips4.config import CLIPS4Config, SemanticConfig
+from maskfree.ops.propagation import PropagationConfig
+from maskfree.progress import Progress
+from maskfree.recipes.clips4 import clips4_pocket
+from maskfree.regions.region_maps import region_map
+from studies.clips4_figures import SimilarityFigure, TopFigure, TrackingFigure
+from studies.clips4_variants import (
+    ABLATIONS,
+    CAMVID,
+    CAMVID_OWN,
+    COCO,
+    COUNTS,
+    DIRECTIONS,
+    FULL,
+    KNN,
+    LINEAR,
+    MEASURES,
+    NAMED,
+    NUM_FOLDS,
+    PLUS,
+    TEACHER,
+    TOP,
+    TOPS,
+    Ablation,
+    count_name,
+    fold_measure,
+    for_every_seed,
+)
+from studies.directions import found, tables
+from studies.ledger import Figure, Ledger, Variant, read
+from studies.options import CLIPS4_TABLES, CLIPS4Options
+from studies.training import trained
+
+KIND = "reproduce-clips4"
+COMMAND = "python -m studies clips4 --data ../shared/data"
+_PAPER = SemanticConfig()
+_TEACHER_SIDE_PX = 352  # of photos that have 224
+_TRACKING_SIDE_PX = 448
+
+
+def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
+    """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figures.
+
+    Raises:
+        ValueError, OSError: data or weights are missing, a table is none of the study's, or the results hold rows of
+            other settings.
+    """
+    if surplus := set(options.tables) - set(CLIPS4_TABLES):
+        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, CLIPS4_TABLES))}")
+    study = Study(options, recipe or _recipe(options))
+    samples = {name: benchmark(name).samples(options.data) for name in ("coco-mini", "camvid")}
+    for seed in sorted({*options.seeds, *(options.fold_seeds if 3 in options.tables else ())}):
+        head = {"kind": KIND, "seed": seed, "model": None, "command": COMMAND}
+        settings = {"fold_steps": options.fold_steps, "segments": asdict(options.segments)}
+        ledger = Ledger(options.results / f"{KIND}-seed{seed}.json", head, study.recipe, settings)
+        ledger.fill(study.variants(seed), samples, options.only, options.device)
+    rows = read(options.results, KIND)
+    folds = tuple(map(fold_measure, range(NUM_FOLDS)))
+    Console().print(*tables(for_every_seed(rows), (*MEASURES, *folds), DIRECTIONS))
+    draw(rows, options.results / KIND)
+    study.draw(samples["coco-mini"], options.results / f"{KIND}-embeddings.svg")
+
+
+def _recipe(options: CLIPS4Options) -> Recipe:
+    """The small recipe, cut down so that one training takes minutes of a core."""
+    whole = clips4_pocket()
+    steps = options.steps
+    train = replace(
+        whole.train, steps=steps, frozen_steps=steps, warm_up_steps=steps // 10, batch_size=options.batch_size
+    )
+    data = replace(whole.data, shards=options.shards(), workers=0)
+    return replace(whole, name="study", init=options.model, data=data, train=train)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Unlabelled photos that students learn from, and the classes that are asked for afterwards."""
+
+    name: str
+    benchmark: str
+    names: str  # of these classes, as they are asked for
+    sources: tuple[str, ...]
+    shards: bool
+    shown: bool  # the photos show the classes, so that these have prototypes of segments, as in the paper
+
+
+class Study:
+    """The trainings of the study, and what they need of the photos, made when it is first asked for."""
+
+    def __init__(self, options: CLIPS4Options, recipe: Recipe):
+        self.recipe = recipe
+        self._options = options
+        street = options.data / "camvid" / "train" / "images"
+        self._many = Photos("flickr8k", "coco-mini", "synonyms", tuple(recipe.data.shards), True, False)
+        self._street = Photos("camvid", "camvid", "plain", (str(street),), False, True)
+
+    def variants(self, seed: int) -> Iterator[Variant]:
+        """Yield what is measured with SEED; the teacher, which has none, and single runs with seed 0."""
+        options, wanted = self._options, set(self._options.tables)
+        first, folds = seed == 0, tuple(map(fold_measure, range(NUM_FOLDS)))
+        deep: list[Figure] = [KNN, LINEAR] if 4 in wanted else []
+        if 5 in wanted:
+            folder = options.data / "davis2016"
+            deep.append(TrackingFigure("tracking", folder, _TRACKING_SIDE_PX, PropagationConfig()))
+        if first:
+            yield Variant(TEACHER, lambda: options.model, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep))
+        if first and 8 in wanted:
+            words = tuple(benchmark("coco-mini").words())
+            tops = TopFigure("prototypes", lambda: TeacherMaps(self._prepared(self._many) / "teacher"), words, TOPS)
+            yield Variant(TOP, lambda: options.model, (tops,))
+        similarity = SimilarityFigure("similarity", "coco-mini", options.model)
+        for ablation in ABLATIONS:
+            tables = wanted.intersection(ablation.tables)
+            seeded = 2 in tables and seed in options.seeds
+            if seeded or (first and tables - {2, 3}):
+                extra: list[Figure] = list(deep) if first and tables & {4, 5} else []
+                extra += [KNN] if first and 7 in tables and KNN not in extra else []
+                extra += [similarity] if first and 6 in tables else []
+                named = NAMED if 2 in tables else (COCO,)
+                yield Variant(ablation.name, partial(self._student, ablation, self._many, seed), (*named, *extra))
+            if seeded:
+                yield Variant(ablation.name, partial(self._student, ablation, self._street, seed), (CAMVID, CAMVID_OWN))
+            if 3 in tables and (first or (ablation.name == FULL and seed in options.fold_seeds)):
+                for fold, measure in enumerate(folds):
+                    yield Variant(ablation.name, partial(self._student, ablation, self._many, seed, fold), (measure,))
+
+    def _student(self, ablation: Ablation, photos: Photos, seed: int, fold: int | None = None) -> Path:
+        """Train the method of ABLATION on PHOTOS, without the unknown classes of FOLD if there is one."""
+        method = self.recipe.method
+        assert isinstance(method, CLIPS4Config) and method.semantic
+        folder = self._prepared(photos)
+        method = replace(
+            method,
+            semantic=replace(_PAPER if photos.shown else method.semantic, seed=seed),
+            segments=str(folder / "segments"),
+            teacher=str(folder / "teacher"),
+            prototypes=str(self._prototypes(photos, fold)),
+        )
+        name = _folder_name(ablation.name, photos) + (f"-fold{fold}" if fold is not None else "")
+        steps = self.recipe.train.steps if fold is None else self._options.fold_steps
+        data = self.recipe.data
+        run = replace(
+            self.recipe,
+            name=f"{self.recipe.name}-{name}",
+            method=ablation.change(method),
+            data=data if photos.shards else replace(data, shards=(), images=photos.sources),
+            train=replace(self.recipe.train, steps=steps, frozen_steps=steps, warm_up_steps=steps // 10, seed=seed),
+        )
+        return trained(run, self._options.out / f"seed{seed}" / name)
+
+    def draw(self, samples: Sequence[Sample], path: Path) -> None:
+        """Draw Fig. 4a: the segments of coco-mini's classes as the teacher and the students of seed 0 embed them."""
+        trainings = {name: self._options.out / "seed0" / _folder_name(name, self._many) for name in (PLUS, FULL)}
+        models = {TEACHER: self._options.model}
+        models |= {name: str(out / "model") for name, out in trainings.items() if (out / "model").is_dir()}
+        if path.exists() or len(models) <= len(trainings):
+            return
+        classes = classes_of(replace(benchmark(self._many.benchmark), background=False))
+        banks = {}
+        for name, model in models.items():
+            bank = segment_bank(loading.load(model, self._options.device), samples, len(classes) + 1, KnnConfig())
+            named = bank.labels < len(classes)  # the last one is the background
+            banks[name] = (bank.embeddings[named], bank.labels[named])
+        draw_projection(banks, classes, path, fit="union", title="segments of coco-mini, principal components")
+
+    def _prepared(self, photos: Photos) -> Path:
+        """Cut PHOTOS into regions and let the teacher see them; what is there is kept."""
+        folder, config = self._options.out / photos.name, self._options.segments
+        done = folder / "done"
+        if not done.exists():
+            cutting = SegmentPreparation(photos.sources, folder / "segments", asdict(config), self._options.workers)
+            cutting.run(partial(region_map, config=config), Progress())
+            prepare_teacher(self._teacher(), photos.sources, folder / "teacher", Progress())
+            done.touch()
+        return folder
+
+    def _prototypes(self, photos: Photos, fold: int | None) -> Path:
+        """Find the known classes among what the teacher saw: all of the benchmark's but those unknown in FOLD."""
+        folder = self._prepared(photos)
+        path = folder / ("prototypes.safetensors" if fold is None else f"prototypes-fold{fold}.safetensors")
+        if not path.exists():
+            chosen = benchmark(photos.benchmark)
+            unknown = unknown_classes(chosen, fold, NUM_FOLDS) if fold is not None else ()
+            lines = zip(chosen.words(), chosen.words(photos.names), strict=True)
+            teacher = self._teacher().with_words([line for plain, line in lines if plain not in unknown])
+            maps = TeacherMaps(folder / "teacher")
+            prepare_prototypes(teacher, maps, watch=Progress())[0].write(path)
+        return path
+
+    def _teacher(self) -> Segmenter:
+        teacher = loading.load(self._options.model, self._options.device)
+        return teacher.with_inference(replace(teacher.inference, side_px=_TEACHER_SIDE_PX))
+
+
+def _folder_name(variant: str, photos: Photos) -> str:
+    return f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{photos.name}"
+
+
+def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
+    """Draw Table 7, mIoU by nearest neighbours by number of unknown classes, into a file that begins with STEM."""
+    values = [list(found(rows, count_name(count), KNN.name).values()) for count in COUNTS]
+    if all(values):
+        curve = charts.Series(KNN.name, COUNTS, list(map(statistics.mean, values)))
+        path = stem.with_name(f"{stem.name}-unknown.svg")
+        charts.curve([curve], "unknown classes u", "mIoU", "CLIP-S4 by number of unknown classes", path)

@@ -1,0 +1,172 @@
+"""Tables of the bundled model, of the scripts in benchmarks/, and of what was tried on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.inference.segmenter import Inference
+from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
+from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
+
+STEADYING = ("smooth", "presence", "presence_share", "presence_most")
+
+
+def card(_: Sequence[Row]) -> str:
+    """What the bundled model is, from its own folder."""
+    folder = ROOT / "src" / "maskfree" / "pocket"
+    if not folder.is_dir():
+        return missing("maskfree train vilseg_pocket")
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    weights = (folder / "weights.safetensors").read_bytes()
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    values = sum(math.prod(t["shape"]) for name, t in header.items() if "shape" in t and not name.endswith("::scale"))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    config, train = run["config"], run["settings"]["train"]
+    used = Inference(**run["inference"])
+    lines = [
+        ("method", f"`{run['method'].removesuffix('Config')}`, regions: {config['grouping']}"),
+        ("image encoder", f"{config['image']['family']}, output stride {config['image']['output_stride']}"),
+        ("votes", _votes(config.get("votes"))),
+        ("text encoder", config["text"]["family"] + (", frozen" if config["text"]["frozen"] else "")),
+        (
+            "projection of pixels and of texts",
+            f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
+        ),
+        ("embedding", f"{config['embed_dim']} dimensions"),
+        ("scores", "; ".join(f"`{name}` {getattr(used, name):g}" for name in STEADYING)),
+        ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
+        ("size in the package", f"{size / 1e6:.1f} MB"),
+        ("training", _schedule(run["steps"], train)),
+        ("prompts", "; ".join(f"`{template}`" for template in run["templates"])),
+        ("weights, SHA-256", f"`{hashlib.sha256(weights).hexdigest()}`"),
+    ]
+    return markdown(("", ""), lines, "ll", "")
+
+
+def _votes(config: dict[str, Any] | None) -> str:
+    """Whose votes count beside the cosines."""
+    if config is None:
+        return "none"
+    return f"{config['tower']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
+
+
+def kinds(_: Sequence[Row]) -> str:
+    """How many kinds the classifier's tags have, and which names of coco-mini's classes are among them."""
+    tags = read_tags(IMAGENET_TAGS)
+    told = set(kinds_of(tags))
+    names, synonyms = (benchmark("coco-mini").words(name_set) for name_set in ("plain", "synonyms"))
+    others = [(name, told & set(s.split("/"))) for name, s in zip(names, synonyms, strict=True) if name not in told]
+    by_synonym = [f"{name} (as {' and '.join(sorted(found))})" for name, found in others if found]
+    absent = [name for name, found in others if not found]
+    return (
+        f"Of the {len(tags):,} tags, {sum(bool(tag.kinds) for tag in tags)} have kinds, {len(told)} different ones. "
+        f"Among them are {len(names) - len(others)} of the {len(names)} class names of `coco-mini`, and by a synonym "
+        f"{', '.join(by_synonym) or 'no others'}; absent: {', '.join(absent) or 'none'}."
+    )
+
+
+def overlays(_: Sequence[Row]) -> str:
+    """The label maps that `docs/pictures.py --data` made, best first."""
+    files = sorted((ROOT / "docs" / "images").glob("best-*.jpg")) + sorted(
+        (ROOT / "docs" / "images").glob("worst-*.jpg")
+    )
+    lines = [f"![{file.stem.replace('-', ' ')}: ours, the truth](../images/{file.name})" for file in files]
+    return "\n\n".join(lines) or missing("python docs/pictures.py --data FOLDER")
+
+
+def tried(rows: Sequence[Row]) -> str:
+    """What was tried for the bundled model: history."""
+    points, source = history(rows, "pocket")
+    figures = [(part, figure) for part in ("names", "synonyms") for figure in ("mean_iou", "pixel_accuracy")]
+    lines = [
+        (point["tried"], *(percent(point[part].get(figure)) for part, figure in figures), point["kept"])
+        for point in points
+    ]
+    scored = (f"{names}: {figure} %" for names in ("plain", "synonyms") for figure in ("mIoU", "pixel accuracy"))
+    return f"{markdown(('tried', *scored, 'kept'), lines, 'lrrrrl', '')}\n\n{source}"
+
+
+def allocator(rows: Sequence[Row]) -> str:
+    """What glibc's allocator costs in training: history."""
+    points, source = history(rows, "allocator")
+    lines = [(point["work"], f"{point['usual']:g}", f"{point['tuned']:g}") for point in points]
+    header = ("work", "as usual, photos/s", "with the variables, photos/s")
+    return f"{markdown(header, lines, 'lrr', '')}\n\n{source}"
+
+
+def speed(rows: Sequence[Row]) -> str:
+    """Ratios of the scripts in benchmarks/, with the target each was given."""
+    lines = [
+        (
+            row["benchmark"],
+            ratio["name"],
+            f"{ratio['value']:.2f} {ratio['unit']}",
+            ratio["target"] or "–",
+            {True: "met", False: "missed", None: "–"}[ratio["met"]],
+        )
+        for row in rows
+        for ratio in row.get("ratios", ())
+    ]
+    header = ("benchmark", "measured", "value", "target", "")
+    return markdown(header, lines, "llrll", "python benchmarks/inference.py")
+
+
+def precision(rows: Sequence[Row]) -> str:
+    """Number formats: time, labels that change against fp32, and scores where they were measured."""
+    lines = [
+        (
+            point["format"],
+            f"{1000 * point['seconds']:.0f}",
+            f"{100 * point['labels_changed']:.2f}",
+            percent(point.get("coco_mini_miou")),
+            percent(point.get("coco_mini_pixel_accuracy")),
+        )
+        for row in rows
+        if row.get("benchmark") == "precision"
+        for point in row["rows"]
+    ]
+    header = ("format", "ms a photo", "labels changed %", "mIoU %", "pixel accuracy %")
+    return markdown(header, lines, "lrrrr", "python benchmarks/precision.py --data FOLDER")
+
+
+def collapse(rows: Sequence[Row]) -> str:
+    """What becomes of the answers under the literal and the working form of the vision-based loss."""
+    curves: dict[str, dict[int, Row]] = {"literal": {}, "distillation": {}}
+    for row in rows:
+        if row.get("benchmark") == "collapse":
+            for point in row["rows"]:
+                curves[point["form"]][point["step"]] = point
+    lines = [
+        (
+            str(step),
+            *(f"{curves[form][step][figure]:.2f}" for form in curves for figure in ("loss", "mean_entropy", "entropy")),
+        )
+        for step in sorted(set(curves["literal"]) & set(curves["distillation"]))
+    ]
+    header = ("step", *(f"{form}: {figure}" for form in ("literal", "working") for figure in ("loss", "all", "one")))
+    return markdown(header, lines, "r" * len(header), "python benchmarks/collapse.py --shard FILE --weights FOLDER")
+
+
+def _schedule(steps: int, train: Row) -> str:
+    frozen = f"; `{', '.join(train['frozen'])}` frozen for the first {train['frozen_steps']:,}"
+    return f"{steps:,} steps of {train['batch_size']} photos{frozen if train['frozen'] else ''}"
+
+
+def segments(rows: Sequence[Row]) -> str:
+    """Regions without labels against what people drew."""
+    lines = []
+    for row in rows:
+        for name, kind in (("swept", "best of a sweep"), ("maps", "maps by the rule")):
+            if name in row and "boundary_ods" in row[name]:
+                values = [row[name][key] for key in ("boundary_ods", "boundary_ois", "covering_ods", "covering_ois")]
+                seconds = f"{row['seconds_per_photo']:.2f}" if name == "maps" else "–"
+                lines.append(
+                    (row["kind"], kind, str(row["num_photos"]), *(f"{value:.3f}" for value in values), seconds)
+                )
+    header = ("kind", "", "photos", "F (ODS)", "F (OIS)", "covering (ODS)", "covering (OIS)", "seconds a photo")
+    return markdown(header, lines, "llrrrrrr", "maskfree evaluate-segments ../shared/data/bsds500")

@@ -1,0 +1,239 @@
+"""Tables of `python -m studies vilseg`: ViL-Seg's tables and figures at small scale, beside the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maskfree.evaluation.reporting.published import Published, published
+from studies.directions import VERDICTS, Direction, agreement, compared, found, spread, verdict
+from studies.ledger import Measure, read
+from studies.tables.markup import RESULTS, Row, gain, history, markdown, missing, percent, pictures
+from studies.tables.scores import MODEL, unseen
+from studies.vilseg import (
+    ALL_MEASURES,
+    CAMVID,
+    CLUSTERS,
+    COCO,
+    DIRECTIONS,
+    FULL,
+    HARD,
+    KIND,
+    KMEANS,
+    MEASURES,
+    NO_VISION,
+    NO_WORDS,
+    NUM_CLUSTERS,
+    PIXELS,
+    SMALL,
+    SMOOTHED,
+    STUDENT,
+)
+
+REPRODUCE = "python -m studies vilseg --data ../shared/data"
+PAPER = "arXiv:2207.08455"
+PAPER_NAMES = {
+    PIXELS: "CLIP + Seg, ViT-B/16",
+    FULL: "ViL-Seg, ViT-B/16",
+    STUDENT: "ViL-Seg + ST, ViT-B/16",
+}
+PAPER_ABLATED = {NO_VISION: "ViL-Seg w/o L_vision", KMEANS: "Offline (K-means)", FULL: "ViL-Seg"}
+PAPER_SETS = {"voc20": "PASCAL VOC", "context59": "PASCAL Context", "coco-stuff": "COCO-Stuff"}
+FIGURES = {"mean_iou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+PICTURES = {"clusters": "mIoU by number of clusters", "classes": "IoU by class of the full ViL-Seg on coco-mini"}
+
+
+def study_first(_: Sequence[Row]) -> str:
+    """The shape of Table 1: per pixel, ViL-Seg and the student; ours by benchmark, then the paper's by data set."""
+    rows, variants = read(RESULTS, KIND), tuple(PAPER_NAMES)
+    lines = []
+    for measure in (*MEASURES, SMALL):
+        cells = [spread(list(found(rows, v, measure.name, figure).values())) for v in variants for figure in FIGURES]
+        if any(cell != "–" for cell in cells):
+            lines.append((f"ours, {measure.name}", *cells))
+    for name, title in PAPER_SETS.items() if lines else ():
+        cells = [_paper("Table 1", PAPER_NAMES[v], name, figure) for v in variants for figure in FIGURES.values()]
+        lines.append((f"the paper, {title}, unseen classes", *cells))
+    header = ("", *(f"{variant}: {figure} %" for variant in variants for figure in FIGURES.values()))
+    return markdown(header, lines, "l" + "r" * 6, REPRODUCE)
+
+
+def study_second(_: Sequence[Row]) -> str:
+    """The shape of Table 2: parameters, speed and scores of the ablations; ours, then the paper's."""
+    rows, lines = read(RESULTS, KIND), []
+    for variant in (NO_VISION, KMEANS, FULL, HARD, PIXELS, NO_WORDS):
+        chosen = [row for row in rows if (row["variant"], row["measure"]) == (variant, COCO.name)]
+        if not chosen:
+            continue
+        passes = [row for row in rows if (row["variant"], row["benchmark"]) == (variant, COCO.benchmark)]
+        rate = 1 / min(row["seconds_per_photo"] for row in passes)  # other work only slows a pass down
+        scores = [
+            spread(list(found(rows, variant, measure.name, figure).values()))
+            for measure in (COCO, CAMVID)
+            for figure in FIGURES
+        ]
+        name = PAPER_ABLATED.get(variant, "–")
+        paper = [_paper("Table 2", name, "voc20", figure) for figure in FIGURES.values()]
+        sizes = [_paper("Table 2", name, "any", figure) for figure in ("parameters, million", "photos/s")]
+        lines.append((variant, f"{chosen[0]['parameters'] / 1e6:.2f}", f"{rate:.1f}", *scores, *sizes, *paper))
+    ours = (f"{m.name}: {figure} %" for m in (COCO, CAMVID) for figure in FIGURES.values())
+    paper_header = ("parameters, million", "photos/s", "VOC: mIoU %", "VOC: pixel accuracy %")
+    header = ("variant", "parameters, million", "photos/s", *ours, *(f"the paper: {part}" for part in paper_header))
+    return markdown(header, lines, "l" + "r" * 10, REPRODUCE)
+
+
+def study_clusters(_: Sequence[Row]) -> str:
+    """Fig. 5: mIoU and pixel accuracy by number of clusters."""
+    rows, lines = read(RESULTS, KIND), []
+    for count in CLUSTERS:
+        variant = FULL if count == NUM_CLUSTERS else f"C = {count}"
+        cells = [list(found(rows, variant, m.name, figure).values()) for m in (COCO, CAMVID) for figure in FIGURES]
+        if any(cells):
+            lines.append((str(count), *map(spread, cells)))
+    header = ("clusters C", *(f"{m.name}: {figure} %" for m in (COCO, CAMVID) for figure in FIGURES.values()))
+    return markdown(header, lines, "rrrrr", REPRODUCE)
+
+
+def model_scores(_: Sequence[Row]) -> str:
+    """What groups the bundled model's embeddings: the head, K-means, nothing; a line a variant."""
+    rows, lines = read(RESULTS, KIND, MODEL), []
+    measures = (COCO, SMOOTHED, CAMVID)
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        cells = [list(found(rows, variant, m.name, figure).values()) for m in measures for figure in FIGURES]
+        lines.append((variant, *map(spread, cells)))
+    header = ("variant", *(f"{m.name}: {figure} %" for m in measures for figure in FIGURES.values()))
+    return markdown(header, lines, "lrrrrrr", f"{REPRODUCE} --model {MODEL}")
+
+
+def model_directions(_: Sequence[Row]) -> str:
+    """The claims on grouping, with the bundled model's embeddings."""
+    return directions(read(RESULTS, KIND, MODEL), DIRECTIONS, ALL_MEASURES, REPRODUCE)
+
+
+def study_directions(_: Sequence[Row]) -> str:
+    """Each claim on each measure: what the better side gains, and whether the seeds agree."""
+    return directions(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
+
+
+def directions(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str) -> str:
+    """Lay out claims by measure: the gain, and whether the seeds agree."""
+    lines = []
+    for direction in claimed:
+        claim = (direction.claim, direction.source)
+        for measure, gains in compared(rows, direction, measures):
+            lines.append((*claim, measure, gain(gains), agreement(gains), verdict(gains)))
+            claim = ("", "")
+    header = ("claim", "from", "measured on", "gain, mIoU %", "seeds that agree", "")
+    return markdown(header, lines, "lllrrl", command)
+
+
+def study_verdicts(_: Sequence[Row]) -> str:
+    """Which claims hold, on which measures."""
+    return verdicts(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
+
+
+def verdicts(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str) -> str:
+    """List claims by verdict, each with its measures."""
+    reached: dict[str, dict[str, list[str]]] = {}
+    for direction in claimed:
+        for measure, gains in compared(rows, direction, measures):
+            reached.setdefault(verdict(gains), {}).setdefault(direction.claim, []).append(measure)
+    lines = []
+    for each in VERDICTS:
+        claims = [f"{claim} ({' / '.join(where)})" for claim, where in reached.get(each, {}).items()]
+        if claims:
+            lines.append(f"- **{each}**: {'; '.join(claims)}")
+    return "\n".join(lines) or missing(command)
+
+
+def study_seeds(_: Sequence[Row]) -> str:
+    """Which seeds the rows come from."""
+    rows = read(RESULTS, KIND)
+    if not rows:
+        return missing(REPRODUCE)
+    whole = sorted({row["seed"] for row in rows if row["variant"] == STUDENT})  # the last variant of each seed
+    rest = sorted({row["seed"] for row in rows} - set(whole))
+    return f"Seeds measured in full: {list_of(whole)}; in part: {list_of(rest)}."
+
+
+def study_pictures(_: Sequence[Row]) -> str:
+    """The pictures that the study drew."""
+    return pictures({f"reproduce-vilseg-{name}.svg": what for name, what in PICTURES.items()}, REPRODUCE)
+
+
+def publications(rows: Sequence[Row]) -> str:
+    """ViL-Seg's Table 1 as printed, and the bundled model on the unseen classes of coco-mini."""
+    table = [number for number in published() if number.source == f"{PAPER}, Table 1"]
+    lines = []
+    for method in dict.fromkeys(number.method for number in table):
+        known = next(number for number in table if number.method == method).protocol["supervision"]
+        cells = [cell(table, method, name, figure) for name in PAPER_SETS for figure in FIGURES.values()]
+        lines.append((method, known, *cells, "–", "–"))
+    for row in unseen(rows):
+        if row["benchmark"] == "coco-mini":
+            scores = (percent(row["mean_iou"]), percent(row["pixel_accuracy"]))
+            lines.append(
+                (
+                    f"`pocket`, protocol {row['protocol_name']}",
+                    "photos with captions, labels of whole photos",
+                    *["–"] * 6,
+                    *scores,
+                )
+            )
+    columns = [f"{title}: {figure} %" for title in (*PAPER_SETS.values(), "coco-mini") for figure in FIGURES.values()]
+    return markdown(("method", "learned from", *columns), lines, "ll" + "r" * 8, REPRODUCE)
+
+
+def history_inference(rows: Sequence[Row]) -> str:
+    """Regions and pixels under each way of steadying scores: history."""
+    return _history(rows, "inference", "regions, scores")
+
+
+def history_bootstrap(rows: Sequence[Row]) -> str:
+    """How sure the gains of the head are over the choice of photos: history."""
+    points, source = history(rows, "clusters")
+    lines = [
+        (point["tried"], *(f"{100 * point[key]:+.1f}" for key in ("gain", "from", "to")))
+        for point in points
+        if point["part"] == "bootstrap"
+    ]
+    header = ("compared on coco-mini", "gain, mIoU %", "from", "to (95 % of draws)")
+    return f"{markdown(header, lines, 'lrrr', REPRODUCE)}\n\n{source}"
+
+
+def history_head(rows: Sequence[Row]) -> str:
+    """What made the clustering head learn: history."""
+    return _history(rows, "head", "head")
+
+
+def history_limits(rows: Sequence[Row]) -> str:
+    """What would be reached with true regions, names or classes: history."""
+    return _history(rows, "limits", "known beforehand")
+
+
+def history_pocket(rows: Sequence[Row]) -> str:
+    """The bundled model with regions and without: history."""
+    return _history(rows, "pocket", "model")
+
+
+def _history(rows: Sequence[Row], part: str, heading: str) -> str:
+    points, source = history(rows, "clusters")
+    chosen = [point for point in points if point["part"] == part]
+    columns = [(b, figure) for b in ("coco-mini", "camvid") for figure in FIGURES if any(b in p for p in chosen)]
+    lines = [(p["tried"], *(percent(p.get(b, {}).get(figure)) for b, figure in columns)) for p in chosen]
+    header = (heading, *(f"{b}: {FIGURES[figure]} %" for b, figure in columns))
+    return f"{markdown(header, lines, 'l' + 'r' * len(columns), REPRODUCE)}\n\n{source}"
+
+
+def _paper(table: str, method: str, benchmark: str, metric: str) -> str:
+    return cell([number for number in published() if number.source == f"{PAPER}, {table}"], method, benchmark, metric)
+
+
+def cell(numbers: Sequence[Published], method: str, benchmark: str, metric: str) -> str:
+    """Show a printed number, or a dash."""
+    key = (method, benchmark, metric)
+    return next((n.shown for n in numbers if (n.method, n.benchmark, n.metric) == key), "–")
+
+
+def list_of(numbers: Sequence[int]) -> str:
+    """Say numbers in a row."""
+    return ", ".join(map(str, numbers)) or "none"

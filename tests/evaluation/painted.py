@@ -1,0 +1,60 @@
+"""Small CamVid trees whose photos are painted so that `colours.Colours` tells the pixels apart, but not their names."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from colours import Colours
+from PIL import Image
+
+from maskfree.inference.config import Inference
+from maskfree.inference.segmenter import Segmenter
+from maskfree.types import Tokens
+
+HEIGHT, WIDTH = 32, 48
+NUM_CLASSES, VOID = 11, 11
+STEP = 20  # red value per colour
+
+
+def tokenize(texts):
+    """No text means anything: probes know no words."""
+    return Tokens(torch.zeros(len(texts), 1, dtype=torch.long), torch.ones(len(texts), 1, dtype=torch.bool))
+
+
+def colour_segmenter():
+    method = Colours(NUM_CLASSES + 1, STEP).eval()
+    return Segmenter(method, tokenize, name="colours", weights_hash="0" * 64, inference=Inference(side_px=HEIGHT))
+
+
+def write_photo(root: Path, part: str, name: str, colours: np.ndarray, labels: np.ndarray) -> None:
+    """Write a photo in COLOURS whose pixels have the classes LABELS."""
+    for folder in ("images", "labels"):
+        (root / part / folder).mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((*colours.shape, 3), np.uint8)
+    pixels[..., 0] = colours * STEP
+    Image.fromarray(pixels).save(root / part / "images" / f"{name}.png")
+    Image.fromarray(labels.astype(np.uint8)).save(root / part / "labels" / f"{name}.png")
+
+
+def halves(left: int, right: int) -> np.ndarray:
+    """LEFT on the left third, RIGHT on the rest."""
+    values = np.full((HEIGHT, WIDTH), right)
+    values[:, : WIDTH // 3] = left
+    return values
+
+
+def named(colours: np.ndarray) -> np.ndarray:
+    """What the tree calls COLOURS: another number, so that only masks can tell."""
+    return (colours * 3 + 2) % NUM_CLASSES
+
+
+def write_tree(root: Path) -> Path:
+    """Three photos that teach colours 1 to 4, and two that are labelled; a part of the second one's labels is void."""
+    for number, colours in enumerate((halves(1, 2), halves(3, 4), halves(2, 3))):
+        write_photo(root, "train", f"t{number}", colours, named(colours))
+    for number, colours in enumerate((halves(2, 1), halves(4, 3))):
+        labels = named(colours)
+        if number:
+            labels[HEIGHT // 2 :, WIDTH // 3 :] = VOID
+        write_photo(root, "val", f"v{number}", colours, labels)
+    return root

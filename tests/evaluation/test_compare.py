@@ -1,0 +1,290 @@
+"""Only rows that were measured in the same way share a ranking; what keeps the others apart is named."""
+
+import io
+import json
+import math
+from dataclasses import asdict, fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from result_rows import ROW as A_ROW
+from rich.console import Console
+
+from maskfree.evaluation.protocol import Protocol
+from maskfree.evaluation.reporting.compare import (
+    compare,
+    conditions,
+    differences,
+    panels,
+    read_rows,
+    refusal,
+    run,
+    tables,
+    titles,
+)
+from maskfree.evaluation.reporting.results import Row, write_json, write_row
+
+OTHER = {  # another value for each field of a protocol; they differ among themselves too
+    "names": "synonyms",
+    "background": "threshold:0.4",
+    "candidates": "unseen",
+    "scored": "unseen",
+    "side_px": 336,
+    "max_long_px": 1024,
+    "max_whole_px": 1,
+    "window_px": 224,
+    "stride_px": 112,
+    "templates": ["a photo of a {}."],
+    "score": "softmax",
+    "logit_scale": 40.0,
+    "top_classes": 3,
+    "smooth": 3,
+    "presence": 0.5,
+    "presence_share": 0.2,
+    "presence_most": 0.3,
+    "refine": "pamr",
+}
+
+
+def row(model="pocket", mean_iou=0.3, benchmark="voc20", **changes):
+    """A row of a "product" protocol, in which every field acts; CHANGES are of the row or of its protocol."""
+    in_row = {f.name for f in fields(Row)} & changes.keys()
+    protocol = asdict(Protocol(score="product", logit_scale=30.0, smooth=1, presence=0.1, presence_share=0.1))
+    protocol |= {"templates": ["a {}", "the {}", "{}"]} | {k: v for k, v in changes.items() if k not in in_row}
+    whole = replace(
+        A_ROW,
+        benchmark=benchmark,
+        protocol=protocol,
+        model=model,
+        mean_iou=mean_iou,
+        mean_accuracy=0.45,
+        command="maskfree evaluate voc20",
+    )
+    return replace(whole, **{k: changes[k] for k in in_row})
+
+
+def text(*shown, width=200):
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(*shown)
+    return captured.get()
+
+
+def test_a_ranking_is_by_mean_iou_with_nothing_last():
+    (ranking,) = compare([row("b", 0.2), row("d", None), row("c", 0.1), row("a", 0.3)])
+    assert [each.model for each in ranking.rows] == ["a", "b", "c", "d"]
+
+
+def test_every_field_of_a_protocol_has_another_value_here():
+    assert OTHER.keys() == Protocol.__dataclass_fields__.keys()
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_rows_whose_protocols_differ_in_any_field_share_no_ranking(field):
+    apart = compare([row("a"), row("b", **{field: OTHER[field]})])
+    assert [len(ranking.rows) for ranking in apart] == [1, 1]
+    assert field in differences(apart)
+
+
+def test_other_photos_and_other_names_share_no_ranking():
+    for changes in ({"files_sha256": "e" * 64}, {"num_photos": 9}, {"names_sha256": "b" * 64}):
+        apart = compare([row("a"), row("b", **changes)])
+        assert list(differences(apart)) == list(changes)
+
+
+def test_what_is_not_a_condition_shares_a_ranking():
+    others = [
+        row("b"),
+        row(weights_sha256="1" * 64),
+        row(protocol_name="tcl"),
+        row(date="2027"),
+        row(versions={"a": "1"}),
+    ]
+    assert [len(ranking.rows) for ranking in compare([row(), *others])] == [6]
+
+
+def test_fields_that_another_one_switches_off_do_not_count():
+    cosine = {"score": "cosine", "presence": 0.0}
+    idle = {"logit_scale": 9.0, "top_classes": 2, "presence_share": 0.7}
+    assert len(compare([row(**cosine), row(**cosine, **idle)])) == 1
+    assert len(compare([row(score="softmax", top_classes=2), row(score="softmax")])) == 1
+    apart = compare([row(score="cosine"), row(logit_scale=40.0)])
+    assert differences(apart) == {"score": ["cosine", "product"]}
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        ({"background": "threshold:.30"}, {"background": "threshold:0.3"}),
+        ({"background": "words:sky, wall"}, {"background": "words:sky,wall"}),
+        ({"templates": ["a {}"]}, {"templates": ("a {}",)}),
+        ({"presence": 1}, {"presence": 1.0}),
+    ],
+)
+def test_two_spellings_of_a_condition_are_the_same(one, same):
+    assert len(compare([row(**one), row(**same)])) == 1
+
+
+def test_a_field_that_an_older_row_lacks_is_named():
+    older = row()
+    older = replace(older, protocol={k: v for k, v in older.protocol.items() if k != "refine"})
+    assert differences(compare([row("new"), older])) == {"refine": ["none", "not recorded"]}
+
+
+def test_the_refusal_names_fields_and_values():
+    words = "words:" + ",".join(f"thing {i}" for i in range(26))
+    apart = compare([row(mean_iou=0.5), row(names="synonyms", names_sha256="b" * 64, background=words)])
+    assert refusal(apart) == "not ranked together: names (plain | synonyms), background (none | words (26))"
+    assert refusal(compare([row("a"), row("b")])) == ""
+
+
+def test_values_that_look_alike_in_brief_get_a_hash():
+    many = [f"a {{}} {i}" for i in range(3)]
+    (values,) = differences(compare([row(), row(templates=many)])).values()
+    assert all(value.startswith("3 of them ") for value in values)
+    assert len(set(values)) == 2
+
+
+def test_benchmarks_are_apart_and_their_largest_ranking_is_first():
+    rows = [row(mean_iou=0.9, side_px=336), row("a"), row("b"), row(benchmark="camvid", mean_iou=0.1)]
+    assert [(r.benchmark, len(r.rows)) for r in compare(rows)] == [("camvid", 1), ("voc20", 2), ("voc20", 1)]
+
+
+def test_rankings_are_not_themselves_ranked():
+    for low, high in ((0.1, 0.2), (0.2, 0.1)):
+        rows = [row(mean_iou=low, background="threshold:0.4"), row(mean_iou=high)]
+        assert [r.conditions["background"] for r in compare(rows)] == ["none", "threshold:0.4"]
+
+
+def test_titles_tell_the_rankings_of_a_benchmark_apart():
+    rankings = compare([row("a"), row("b"), row(side_px=336), row(benchmark="camvid")])
+    assert titles(rankings) == [
+        "camvid, 7 photos, protocol own, names: plain, background: none",
+        "voc20, 7 photos, protocol own, names: plain, background: none, side_px: 448",
+        "voc20, 7 photos, protocol own, names: plain, background: none, side_px: 336",
+    ]
+    assert [panel.title for panel in panels(rankings)] == titles(rankings)
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "side_px": st.sampled_from([336, 448]),
+        "background": st.sampled_from(["none", "threshold:0.3", "words:sky,wall"]),
+        "templates": st.sampled_from([["a {}"], ["a {}", "the {}"]]),
+        "mean_iou": st.sampled_from([None, 0.0, 0.25, 0.5]),
+        "files_sha256": st.sampled_from(["e" * 64, "f" * 64]),
+    }
+)
+
+
+@given(st.lists(SETTINGS, min_size=1, max_size=12))
+def test_rankings_hold_each_row_once_and_never_mix_conditions(settings):
+    rows = [row(f"model {i}", **each) for i, each in enumerate(settings)]
+    rankings = compare(rows)
+    assert sorted(r.model for ranking in rankings for r in ranking.rows) == sorted(r.model for r in rows)
+    for ranking in rankings:
+        assert all(conditions(each) == conditions(ranking.rows[0]) for each in ranking.rows)
+        known = [-math.inf if each.mean_iou is None else each.mean_iou for each in ranking.rows]
+        assert known == sorted(known, reverse=True)
+    shared = [str(sorted(conditions(ranking.rows[0]).items(), key=str)) for ranking in rankings]
+    assert len(set(shared)) == len(shared)
+    assert bool(differences(rankings)) == (len(rankings) > 1)
+    assert len(set(titles(rankings))) == len(rankings)
+
+
+def test_tables_show_scores_classes_side_by_side_and_the_refusal():
+    rows = [row("a", 0.301, iou={"dog": 0.11, "cow": 0.22}), row("b", 0.25, boundary_f=0.125), row("c", side_px=336)]
+    shown = text(*tables(compare(rows)))
+    first = next(line for line in shown.splitlines() if "│ 1 │ a" in line)
+    assert [cell.strip() for cell in first.strip("│").split("│")] == [
+        *("1", "a", "a1b2c3d4", "30.1", "60.4", "45.0", "51.2", "-", "0.25")
+    ]
+    assert "12.5" in shown
+    dog = next(line for line in shown.splitlines() if "dog" in line)
+    assert [cell.strip() for cell in dog.strip("│").split("│")] == ["dog", "11.0", "50.0"]
+    assert shown.count("IoU by class") == 1  # one row alone has nothing beside it
+    assert "voc20: not ranked together: side_px (448 | 336)" in shown
+
+
+def test_published_numbers_stand_apart_with_their_source():
+    ours = compare([row("a")])
+    assert "as published" not in text(*tables(ours))
+    shown = text(*tables(ours, published=True))
+    assert "voc20: as published, each by its own protocol; not ranked with the rows above" in shown
+    assert shown.index("30.0") < shown.index("as published") < shown.index("34.42")
+    assert "arXiv:2207.08455, Table 1" in shown
+    assert "coco-mini: no published" in text(*tables(compare([row(benchmark="coco-mini")]), published=True))
+
+
+def test_other_files_of_a_results_folder_are_skipped_by_kind(tmp_path):
+    ours = write_row(row(), tmp_path)
+    old = write_json({"format": 1, "mean_iou": 0.1, "protocol": {}}, tmp_path / "old.json")
+    speed = write_json({"format": 1, "benchmark": "loader", "ratios": []}, tmp_path / "benchmark-loader.json")
+    history = write_json({"history": "pocket", "rows": [{"mean_iou": 1}]}, tmp_path / "history-pocket.json")
+    several = write_json([1, 2], tmp_path / "list.json")
+    sweep = write_json({"format": 2, "kind": "sweep", "rows": [asdict(row())]}, tmp_path / "sweep.json")
+    rows, skipped = read_rows([speed, ours, old, history, several, sweep, ours])
+    assert rows == [row()]
+    assert skipped == {
+        "no row of results": ["benchmark-loader.json", "history-pocket.json", "list.json"],
+        "row of another format than 2": ["old.json"],
+        "sweep, not a row": ["sweep.json"],
+    }
+
+
+WHOLE = {"format": 2, **asdict(row())}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({k: v for k, v in WHOLE.items() if k != "iou"}, "no results row"),
+        (WHOLE | {"protocol": {"names": "plain"}}, "does not say its protocol"),
+        (WHOLE | {"protocol": row(background="sky").protocol}, "background rule 'sky' is unknown"),
+        (WHOLE | {"protocol": row(background=None).protocol}, "broken.json"),
+        (WHOLE | {"mean_iou": 38.3}, "mean_iou is 38.3, not a score"),
+        (WHOLE | {"mean_iou": "0.3"}, "mean_iou is '0.3', not a score"),
+        (WHOLE | {"iou": {"dog": -0.5}}, "dog is -0.5, not a score"),
+        (WHOLE | {"iou": [0.5]}, "iou must be a value for each class"),
+    ],
+)
+def test_a_broken_row_is_an_error(tmp_path, content, message):
+    good, broken = write_row(row(), tmp_path), write_json(content, tmp_path / "broken.json")
+    with pytest.raises(ValueError, match=rf"broken\.json.*{message}|{message}"):
+        read_rows([good, broken])
+
+
+def test_a_file_that_is_no_json_is_an_error(tmp_path):
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps(WHOLE)[:-20])
+    with pytest.raises(ValueError, match=r"half\.json is no JSON"):
+        read_rows([path])
+
+
+def test_the_command_prints_and_draws(tmp_path):
+    files = [write_row(each, tmp_path) for each in (row("a"), row("b", 0.2), row("a", side_px=336))]
+    speed = write_json({"benchmark": "loader"}, tmp_path / "benchmark-loader.json")
+    console = Console(width=160, file=io.StringIO())
+    with console.capture() as captured:
+        assert run([*files, speed], tmp_path / "new" / "ranks.png", False, console) == 0
+    shown = captured.get()
+    assert "side_px (448 | 336)" in shown
+    assert "skipped (no row of results: benchmark-loader.json)" in shown
+    with Image.open(tmp_path / "new" / "ranks.png") as picture:
+        assert picture.width > 1000
+
+
+def test_the_command_needs_a_row(tmp_path):
+    console = Console(file=io.StringIO())
+    with pytest.raises(ValueError, match="give the files"):
+        run([], None, False, console)
+    speed = write_json({"benchmark": "loader"}, tmp_path / "benchmark-loader.json")
+    with pytest.raises(ValueError, match=r"no rows of results to compare; no row of results: benchmark-loader\.json"):
+        run([speed], None, False, console)
+
+
+def test_a_wrong_picture_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"ranks\.jpg must end in \.png or \.svg"):
+        run([tmp_path / "absent.json"], tmp_path / "ranks.jpg", False, Console(file=io.StringIO()))

@@ -1,0 +1,386 @@
+"""The zero-shot protocol, with a method that reads class ids off the colours: every score is known beforehand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from colours import Colours
+from PIL import Image
+
+from maskfree.data.benchmarks.catalog import Benchmark, benchmark
+from maskfree.data.benchmarks.coco import CocoInstances
+from maskfree.data.benchmarks.layouts import IndexMaps
+from maskfree.evaluation.evaluator import Team
+from maskfree.evaluation.protocol import PROTOCOLS, Protocol, check, prepare
+from maskfree.evaluation.reporting.results import read_row, write_row
+from maskfree.evaluation.zero_shot import Work, measure, sweep
+from maskfree.inference.segmenter import Inference, Segmenter
+from maskfree.types import Tokens
+
+WORDS = benchmark("coco-mini").words()
+COLOUR_STEP = 12  # red value per class id
+PERSON, CAR, DOG, SHEEP = (WORDS.index(word) for word in ("person", "car", "dog", "sheep"))
+NOTHING = 20
+OTHERS = {"wall": NOTHING}  # words that are no class
+MOST_IDS = 300
+
+
+def tokenize(texts):
+    """One token: the class that the text names; 20 for "wall", and one of its own for any other word."""
+    ids = []
+    for text in texts:
+        known = next((i for i, word in enumerate(WORDS) if text.endswith(word)), None)
+        ids.append(OTHERS.setdefault(text.split()[-1], NOTHING + len(OTHERS)) if known is None else known)
+    return Tokens(torch.tensor(ids)[:, None], torch.ones(len(ids), 1, dtype=torch.bool))
+
+
+def photo(labels):
+    """Paint each class in its colour."""
+    pixels = np.zeros((*labels.shape, 3), np.uint8)
+    pixels[..., 0] = labels * COLOUR_STEP
+    return Image.fromarray(pixels)
+
+
+def outline(left, top, right, bottom):
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+@pytest.fixture
+def segmenter():
+    return Segmenter(Colours(MOST_IDS, COLOUR_STEP).eval(), tokenize, name="colours", weights_hash="0" * 64)
+
+
+PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two photos of 48x32. Photo a: person on the left half, dog right of it, both painted truly but for a strip of 8
+    columns of the dog that looks like a car. Photo b: a dog in the left third, the rest no class and painted as one."""
+    names = benchmark("coco-mini-80").words()
+    category = {name: i for i, name in enumerate(names)}
+    a = np.full((32, 48), PERSON)
+    a[:, 24:] = DOG
+    a[:, 40:] = CAR
+    b = np.full((32, 48), NOTHING)
+    b[:, :16] = DOG
+    (tmp_path / "images").mkdir()
+    for name, labels in (("a", a), ("b", b)):
+        photo(labels).save(tmp_path / "images" / f"{name}.png")
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 48, "height": 32} for i in ("a", "b")],
+        "categories": [{"id": i, "name": name} for name, i in category.items()],
+        "annotations": [
+            {"image_id": "a", "category_id": 0, "area": 768, "segmentation": outline(0, 0, 24, 32)},
+            {"image_id": "a", "category_id": category["dog"], "area": 768, "segmentation": outline(24, 0, 48, 32)},
+            {"image_id": "b", "category_id": category["dog"], "area": 512, "segmentation": outline(0, 0, 16, 32)},
+        ],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def work(root, bench=None, **settings):
+    bench = bench or benchmark("coco-mini")
+    return Work(bench, bench.samples(root), "test", **settings)
+
+
+def run(segmenter, root, protocol, bench=None):
+    return measure(segmenter, protocol, work(root, bench)).row
+
+
+def test_without_background_only_pixels_of_a_class_count(segmenter, root):
+    row = run(segmenter, root, PROTOCOL)
+    width_of_strip = 8  # of 24 columns of dog in a, besides 16 in b
+    assert row.iou["person"] == 1
+    assert row.iou["dog"] == pytest.approx(1 - width_of_strip / 40, abs=0.03)  # edges of patches are interpolated
+    assert row.iou["car"] == 0  # predicted, nowhere true
+    assert row.iou["sheep"] is None  # in neither
+    assert row.mean_iou == pytest.approx((1 + row.iou["dog"] + 0) / 3)
+    assert row.pixel_accuracy == pytest.approx(1 - width_of_strip / 64, abs=0.02)
+    assert "background" not in row.iou
+
+
+def test_with_background_every_pixel_counts(segmenter, root):
+    row = run(segmenter, root, replace(PROTOCOL, background="threshold:0.4"))
+    assert list(row.iou)[-1] == "background"
+    assert row.iou["background"] == pytest.approx(1, abs=0.05)
+    assert row.pixel_accuracy == pytest.approx(1 - 8 / 96, abs=0.02)
+
+
+def test_background_words_compete(segmenter, root):
+    row = run(segmenter, root, replace(PROTOCOL, background="words:wall"))
+    assert row.iou["background"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_larger_photo_is_compared_at_its_full_size(segmenter, root):
+    """The network sees 16 rows, the label map has 32."""
+    row = run(segmenter, root, replace(PROTOCOL, side_px=16))
+    assert row.pixel_accuracy == pytest.approx(1 - 8 / 64, abs=0.05)
+
+
+def test_a_row_carries_its_protocol(segmenter, root):
+    bench = benchmark("coco-mini")
+    row = run(segmenter, root, replace(PROTOCOL, names="synonyms", background="threshold:0.4"))
+    assert row.protocol["names"] == "synonyms"
+    assert row.protocol["background"] == "threshold:0.4"
+    assert row.protocol["side_px"] == 32
+    assert row.protocol["templates"] == ["a photo of a {}"]
+    assert row.names_sha256 == bench.names_sha256("synonyms") != bench.names_sha256("plain")
+    assert (row.num_photos, row.model, row.weights_sha256) == (2, "colours", "0" * 64)
+    assert row.versions["torch"] == torch.__version__.split("+")[0] or row.versions["torch"] == torch.__version__
+    assert row.seconds_per_photo > 0
+
+
+def test_templates_can_be_given(segmenter, root):
+    row = run(segmenter, root, replace(PROTOCOL, templates="my {}"))
+    assert row.protocol["templates"] == ["my {}"]
+
+
+def test_progress_sees_every_photo(segmenter, root):
+    seen = []
+
+    def watch(samples):
+        for sample in samples:
+            seen.append(sample.key)
+            yield sample
+
+    measure(segmenter, PROTOCOL, work(root, watch=watch))
+    assert seen == ["images/a.png", "images/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("bench", "protocol", "message"),
+    [
+        ("coco-mini", Protocol(names="nick"), "coco-mini has no name set 'nick'"),
+        ("coco-mini", Protocol(background="threshold:2"), "is not a cosine"),
+        ("camvid", Protocol(background="threshold:0.3"), "camvid does not label its background"),
+        ("camvid", Protocol(candidates="unseen"), "camvid has no unseen classes"),
+        ("coco-mini", Protocol(scored="unseen", background="threshold:0.3"), "without a background rule"),
+    ],
+)
+def test_a_protocol_that_does_not_fit_is_refused(bench, protocol, message):
+    with pytest.raises(ValueError, match=message):
+        check(benchmark(bench), protocol)
+
+
+def test_a_photo_whose_labels_break_the_list_is_named(segmenter, tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    photo(np.zeros((8, 12), np.int64)).save(tmp_path / "images" / "p.png")
+    Image.fromarray(np.full((8, 12), 99, np.uint8)).save(tmp_path / "labels" / "p.png")
+    bench = Benchmark("x", "", IndexMaps(), {"plain": "camvid11"})
+    with pytest.raises(ValueError, match=r"p\.png holds id 99"):
+        run(segmenter, tmp_path, replace(PROTOCOL, side_px=8), bench)
+
+
+def test_an_overlap_is_judged_by_the_object_on_top(segmenter, root):
+    """Turn photo b's rest into a person that lies under the dog: without background it then counts, as a miss."""
+    content = json.loads((root / "instances.json").read_text())
+    content["annotations"].append(
+        {"image_id": "b", "category_id": 0, "area": 1536, "segmentation": outline(0, 0, 48, 32)}
+    )
+    (root / "instances.json").write_text(json.dumps(content))
+    row = run(segmenter, root, PROTOCOL, Benchmark("x", "", CocoInstances(renamed="coco_to_voc20"), {"plain": "voc20"}))
+    assert row.iou["person"] == pytest.approx(24 / (24 + 32), abs=0.03)
+
+
+@pytest.fixture
+def flock(root):
+    """Photo b's rest becomes a sheep that looks like no class: sheep is one of the unseen classes, person is not."""
+    content = json.loads((root / "instances.json").read_text())
+    sheep = next(c["id"] for c in content["categories"] if c["name"] == "sheep")
+    content["annotations"].append(
+        {"image_id": "b", "category_id": sheep, "area": 1024, "segmentation": outline(16, 0, 48, 32)}
+    )
+    (root / "instances.json").write_text(json.dumps(content))
+    labels = np.full((32, 48), SHEEP)
+    labels[:, :16] = DOG
+    labels[:, 32:] = PERSON  # a third of the photo that is wrong
+    photo(labels).save(root / "images" / "b.png")
+    return root
+
+
+def test_unseen_classes_alone_are_candidates_and_count(segmenter, flock):
+    row = run(segmenter, flock, replace(PROTOCOL, candidates="unseen", scored="unseen"))
+    assert list(row.iou) == ["potted plant", "sheep", "sofa", "train", "tv monitor"]
+    assert row.iou["sheep"] is not None
+    assert row.parts == {}
+    assert row.pixel_accuracy == pytest.approx(row.mean_accuracy)  # of sheep only
+
+
+def test_unseen_classes_among_all_lose_what_goes_to_seen_ones(segmenter, flock):
+    row = run(segmenter, flock, replace(PROTOCOL, scored="unseen"))
+    assert len(row.iou) == 20
+    assert row.mean_iou == row.iou["sheep"] == pytest.approx(0.5, abs=0.03)
+    assert row.pixel_accuracy == pytest.approx(0.5, abs=0.03)
+
+
+def test_parts_of_the_classes_have_means_of_their_own(segmenter, flock):
+    row = run(segmenter, flock, PROTOCOL)
+    seen = [row.iou[name] for name in ("person", "dog", "car")]
+    assert row.parts["unseen classes"] == row.iou["sheep"]
+    assert row.parts["seen classes"] == pytest.approx(np.mean(seen))
+    a, b = row.parts["unseen classes"], row.parts["seen classes"]
+    assert row.parts["harmonic mean of classes"] == pytest.approx(2 / (1 / a + 1 / b))
+    assert "seen entities" not in row.parts  # every class of VOC is an entity by one of its names
+
+
+def test_the_largest_confusions_are_named(segmenter, flock):
+    row = run(segmenter, flock, PROTOCOL)
+    (true, said, share), *_ = row.confusions
+    assert (true, said) == ("sheep", "person")
+    assert share == pytest.approx(16 / 96, abs=0.02)
+
+
+def test_each_photo_has_its_own_mean(segmenter, flock):
+    measured = measure(segmenter, PROTOCOL, work(flock))
+    assert measured.photos.shape == (2,)
+    assert measured.photos[0] == pytest.approx((1 + 2 / 3 + 0) / 3, abs=0.02)  # person, dog, car
+
+
+def test_a_sweep_equals_measuring_with_each_threshold(segmenter, root):
+    thresholds = (0.0, 0.4, 0.7, 1.0)
+    swept = sweep(segmenter, PROTOCOL, thresholds, work(root))
+    assert [row.protocol["background"] for row in swept] == [f"threshold:{t:g}" for t in thresholds]
+    for row in swept:
+        alone = run(segmenter, root, replace(PROTOCOL, background=row.protocol["background"]))
+        assert (row.iou, row.pixel_accuracy, row.protocol) == (alone.iou, alone.pixel_accuracy, alone.protocol)
+    assert swept[0].iou != swept[-1].iou
+
+
+def test_a_sweep_of_products_has_the_rule_in_each_window(segmenter, root):
+    product = replace(PROTOCOL, score="product", top_classes=5)
+    (low, high) = sweep(segmenter, product, (0.0, 0.9), work(root))
+    alone = run(segmenter, root, replace(product, background="threshold:0.9"))
+    assert high.iou == alone.iou
+    assert low.iou["background"] == 0
+
+
+def test_a_killed_run_goes_on(segmenter, root, tmp_path):
+    """The first try breaks at the second photo; the second try reads only that one."""
+    whole = measure(segmenter, PROTOCOL, work(root))
+    folder = tmp_path / "unfinished"
+
+    def break_off(samples):
+        for number, sample in enumerate(samples):
+            if number:
+                raise KeyboardInterrupt
+            yield sample
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=break_off))
+    (file,) = folder.iterdir()
+    with file.open("a") as half:
+        half.write('{"key": "images/b.png", "sha')  # as a kill may leave it
+    seen = []
+
+    def watch(samples):
+        seen.extend(sample.key for sample in samples)
+        return iter(samples)
+
+    after = measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=watch))
+    assert seen == ["images/b.png"]
+    assert (after.row.iou, after.row.confusions) == (whole.row.iou, whole.row.confusions)
+    assert np.array_equal(after.photos, whole.photos, equal_nan=True)
+    assert not folder.exists()
+
+
+def test_another_protocol_does_not_meet_the_counts_of_a_stopped_one(segmenter, root, tmp_path):
+    folder, seen = tmp_path / "unfinished", []
+
+    def break_off(samples):
+        yield samples[0]
+        raise KeyboardInterrupt
+
+    def watch(samples):
+        seen.extend(samples)
+        return iter(samples)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=break_off))
+    measure(segmenter, replace(PROTOCOL, side_px=16), work(root, unfinished=folder, watch=watch))
+    assert len(seen) == 2
+    assert len(list(folder.iterdir())) == 1  # what was stopped still waits
+
+
+def test_the_shares_of_a_team_add_up(segmenter, root):
+    """Each process counts its own photos; the sums of both are what one process counts."""
+    parts = []
+    for index in (0, 1, 2):  # the third has no photo
+        seen = []
+
+        def watch(samples, seen=seen):
+            seen.extend(sample.key for sample in samples)
+            return iter(samples)
+
+        def keep(tensor, index=index):
+            parts.append((index, tensor.clone()))
+            return tensor
+
+        measure(segmenter, PROTOCOL, work(root, team=Team(index, 3, keep), watch=watch))
+        assert len(seen) == (index < 2)
+    alone = []
+    measure(segmenter, PROTOCOL, work(root, team=Team(total=lambda t: alone.append(t.clone()) or t)))
+    each = [[tensor for index, tensor in parts if index == i] for i in (0, 1, 2)]
+    for whole, *shares in zip(alone, *each, strict=True):
+        if whole.numel() > 1:  # all but the seconds
+            assert torch.equal(whole, sum(shares))
+
+
+def test_boundaries_are_measured_when_asked(segmenter, root):
+    assert run(segmenter, root, PROTOCOL).boundary_f is None
+    assert 0 < measure(segmenter, PROTOCOL, work(root, boundaries=True)).row.boundary_f <= 1
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_fits_every_benchmark_or_says_why(name):
+    for bench in (benchmark("coco-mini"), benchmark("voc21"), benchmark("coco-object"), benchmark("ade20k")):
+        for protocol in PROTOCOLS[name](bench):
+            if "unseen" in (protocol.candidates, protocol.scored) and not bench.unseen:
+                with pytest.raises(ValueError, match="no unseen classes"):
+                    check(bench, protocol)
+            else:
+                check(bench, protocol)
+
+
+def test_the_published_protocols_are_free_of_our_smoothing(segmenter):
+    own = replace(segmenter, inference=Inference(smooth=5, presence=1.5))
+    bench = benchmark("coco-mini")
+    for name in ("tcl", "sclip", "groupvit"):
+        (protocol,) = PROTOCOLS[name](bench)
+        inference = prepare(own, bench, protocol).inference
+        assert (inference.smooth, inference.presence) == (1, 0)
+    assert prepare(own, bench, PROTOCOLS["own"](bench)[0]).inference == own.inference
+
+
+def test_protocols_have_the_sizes_of_their_sources():
+    bench = benchmark("voc21")
+    (tcl,), (sclip,), (groupvit,) = (PROTOCOLS[name](bench) for name in ("tcl", "sclip", "groupvit"))
+    assert (tcl.side_px, tcl.window_px, tcl.stride_px, tcl.names) == (448, 448, 224, "plain")
+    assert (sclip.side_px, sclip.window_px, sclip.stride_px, sclip.score) == (336, 224, 112, "softmax")
+    assert sclip.background.count(",") == 25
+    assert (groupvit.background, groupvit.score, groupvit.top_classes) == ("threshold:0.9", "product", 5)
+    assert PROTOCOLS["groupvit"](benchmark("context60"))[0].background == "threshold:0.35"
+    assert "bed" not in PROTOCOLS["sclip"](benchmark("coco-object"))[0].background.split(",")
+
+
+def test_a_measured_row_survives_the_file(segmenter, root, tmp_path):
+    row = run(segmenter, root, PROTOCOL)
+    assert read_row(write_row(row, tmp_path)) == row
+
+
+def test_the_model_is_asked_for_the_words_of_the_name_set(root):
+    asked = []
+
+    def listen(texts):
+        asked.extend(texts)
+        return tokenize(texts)
+
+    segmenter = Segmenter(Colours(MOST_IDS, COLOUR_STEP).eval(), listen, name="colours")
+    run(segmenter, root, PROTOCOL)
+    assert asked == [f"a photo of a {word}" for word in WORDS]
+    run(segmenter, root, replace(PROTOCOL, names="synonyms"))
+    assert {"a photo of a couch", "a photo of a man", "a photo of a kitten"} <= set(asked)
