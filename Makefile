@@ -10,7 +10,7 @@ lint: check-tables ## ruff, format, pyright, the layers, the generated tables
 	ruff check .
 	ruff format --check .
 	pyright
-	PYTHONPATH=src lint-imports
+	PYTHONPATH=src:. lint-imports
 
 format: ## let ruff rewrite what it can
 	ruff check --fix .

@@ -14,7 +14,12 @@ from maskfree.ops.kmeans import kmeans
 
 
 def main(
-    clusters: int = 20, side: int = 28, dim: int = 512, iterations: int = 30, threads: int = 1, results: Path = RESULTS
+    clusters: int = 20,
+    side: int = 28,
+    dim: int = 512,
+    iterations: int = 30,
+    threads: int = 1,
+    results: Path = RESULTS,
 ) -> None:
     """Cluster the patches of one photo both ways.
 
@@ -29,9 +34,9 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     # A smooth field with noise, as embeddings of a photo are: separate blobs would let K-means stop too early.
-    maps = F.interpolate(torch.randn(1, dim, 7, 7), (side, side), mode="bicubic") + 0.5 * torch.randn(
-        1, dim, side, side
-    )
+    maps = F.interpolate(
+        torch.randn(1, dim, 7, 7), (side, side), mode="bicubic"
+    ) + 0.5 * torch.randn(1, dim, side, side)
     pixels = maps.flatten(2).mT.contiguous()
     head = ClusterHead(dim=dim, num_clusters=clusters).eval()
     with torch.inference_mode():
@@ -42,7 +47,9 @@ def main(
             },
             repeats=15,
         )
-    ratio = Ratio("K-means over online head", seconds["K-means"] / seconds["online head"], "at least 10")
+    ratio = Ratio(
+        "K-means over online head", seconds["K-means"] / seconds["online head"], "at least 10"
+    )
     settings = {"clusters": clusters, "side": side, "dim": dim, "iterations": iterations}
     report("clustering", seconds, [ratio], settings, results)
 

@@ -27,19 +27,21 @@ print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
 STEPS: tuple[str, ...] = ("import torch", "import maskfree", "load and words", "first label map")
 
 
-def main(model: str = "pocket", photo: Path | None = None, repeats: int = 5, results: Path = RESULTS) -> None:
+def main(
+    model: str = "pocket", photo: Path | None = None, repeats: int = 5, results: Path = RESULTS
+) -> None:
     """Time the steps in fresh processes.
 
     Args:
         model: Name of a model or folder of a checkpoint.
-        photo: Photo to label; without one, a grey one of 640x480.
+        photo: Photo to label; without one, a gray one of 640x480.
         repeats: Fresh processes; the median of each step counts.
         results: Folder for the results file.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = photo or Path(folder) / "grey.jpg"
+        path = photo or Path(folder) / "gray.jpg"
         if photo is None:
-            Image.new("RGB", (640, 480), "grey").save(path)
+            Image.new("RGB", (640, 480), "gray").save(path)
         arguments = [sys.executable, "-c", PROGRAM, model, str(path)]
         runs = []
         for _ in range(repeats + 1):  # the first one fills the disk cache and does not count
@@ -51,7 +53,11 @@ def main(model: str = "pocket", photo: Path | None = None, repeats: int = 5, res
     own = statistics.median(sum(run[1:]) for run in runs[1:])
     seconds["all but torch's import"] = own
     ratio = Ratio("seconds to the first label map", own, "at most 3", unit="s")
-    settings = {"model": model, "photo": photo.name if photo else "grey 640x480", "repeats": repeats}
+    settings = {
+        "model": model,
+        "photo": photo.name if photo else "gray 640x480",
+        "repeats": repeats,
+    }
     report("cold-start", seconds, [ratio], settings, results)
 
 

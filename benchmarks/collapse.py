@@ -23,7 +23,12 @@ from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
 
 FORMS: tuple[Literal["literal", "distillation"], ...] = ("literal", "distillation")
-TINY_TEXT = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}  # not used
+TINY_TEXT = {
+    "vocab_size": 8,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+}  # not used
 
 
 def main(
@@ -80,7 +85,9 @@ def config(form: Literal["literal", "distillation"], weights: Path) -> ViLSegCon
 
 def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> list[Batch]:
     """Augment the photos of a shard, again and again with other seeds, without their captions."""
-    transform = config("literal", weights).build_transform(cast(Tokenizer, None))  # no caption, no tokenizer
+    transform = config("literal", weights).build_transform(
+        cast(Tokenizer, None)
+    )  # no caption, no tokenizer
     photos = [
         Image.open(io.BytesIO(cast(bytes, example.photo))).convert("RGB")
         for example in islice(read_shards([str(shard)]), 1000)
@@ -90,7 +97,9 @@ def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> lis
         transform.sample(Source(str(seed), photos[seed % len(photos)]), seed)
         for seed in track(range(steps * batch_size), "augmenting")
     ]
-    return [transform.collate(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)]
+    return [
+        transform.collate(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)
+    ]
 
 
 def train(
@@ -99,7 +108,9 @@ def train(
     """Minimise L_vision; return its value and the entropies of the answers every few steps."""
     torch.manual_seed(0)
     method = settings.build().train()
-    optimizer = torch.optim.AdamW((p for p in method.parameters() if p.requires_grad), lr=learning_rate)
+    optimizer = torch.optim.AdamW(
+        (p for p in method.parameters() if p.requires_grad), lr=learning_rate
+    )
     rows = []
     for step, batch in enumerate(track(batches, form)):
         losses = method(batch)
@@ -108,8 +119,18 @@ def train(
         optimizer.step()
         method.after_step(step, len(batches))
         if step % every == 0 or step == len(batches) - 1:
-            entropies = {name: float(losses.health[f"vision_{name}"]) for name in ("entropy", "mean_entropy")}
-            rows.append({"form": form, "step": step, "loss": float(losses.terms["vision"].detach()), **entropies})
+            entropies = {
+                name: float(losses.metrics[f"vision_{name}"])
+                for name in ("entropy", "mean_entropy")
+            }
+            rows.append(
+                {
+                    "form": form,
+                    "step": step,
+                    "loss": float(losses.terms["vision"].detach()),
+                    **entropies,
+                }
+            )
     return rows
 
 

@@ -34,7 +34,21 @@ CORPUS = 12_000_000  # pairs of CC12M, with a caption each
 CORES = 2
 PHOTO_BYTES = 4_000
 PAIRS = 10_000  # of a shard, as img2dataset writes them
-OTHER_WORDS = ("a", "the", "two", "red", "runs", "sits", "with", "near", "on", "small", "field", "grass", "water")
+OTHER_WORDS = (
+    "a",
+    "the",
+    "two",
+    "red",
+    "runs",
+    "sits",
+    "with",
+    "near",
+    "on",
+    "small",
+    "field",
+    "grass",
+    "water",
+)
 
 
 def main(
@@ -60,7 +74,12 @@ def main(
         found = tuple(map(Path, find_shards(shards)))
     except FileNotFoundError:
         found = ()
-    read = (caption for shard in found for pair in read_pairs(shard, Counter()) for caption in pair.captions)
+    read = (
+        caption
+        for shard in found
+        for pair in read_pairs(shard, Counter())
+        for caption in pair.captions
+    )
     texts = list(dict.fromkeys(itertools.islice(read if found else made_up(), captions)))
     few = texts[:slow_captions]
     finder = EntitySet.read("ovsegmentor")
@@ -80,21 +99,37 @@ def main(
             theirs: (partial(each, pipeline, few), len(few)),
             whole: (partial(prepare, shard, finder), min(PAIRS, len(texts))),
         }
-        seconds = median_processor_seconds({name: run for name, (run, _) in candidates.items()}, repeats)
+        seconds = median_processor_seconds(
+            {name: run for name, (run, _) in candidates.items()}, repeats
+        )
     speeds = {name: number / seconds[name] for name, (_, number) in candidates.items()}
     times = {name: CORPUS / CORES / speed for name, speed in speeds.items()}
-    ratios = [Ratio(f"{n}: speed over textblob's", s / speeds[theirs]) for n, s in speeds.items() if n != theirs]
+    ratios = [
+        Ratio(f"{n}: speed over textblob's", s / speeds[theirs])
+        for n, s in speeds.items()
+        if n != theirs
+    ]
     ratios.append(Ratio(f"12 million captions on {CORES} cores", times[whole], "at most 600", "s"))
     rows = [
-        {"candidate": name, "captions_per_second": round(speed), "minutes_for_cc12m": round(times[name] / 60, 1)}
+        {
+            "candidate": name,
+            "captions_per_second": round(speed),
+            "minutes_for_cc12m": round(times[name] / 60, 1),
+        }
         for name, speed in speeds.items()
     ]
-    settings = {"shards": shards if found else "made up", "captions": len(texts), "slow_captions": len(few)}
+    settings = {
+        "shards": shards if found else "made up",
+        "captions": len(texts),
+        "slow_captions": len(few),
+    }
     per_thousand = {f"{name}, 1000 captions": 1000 / speed for name, speed in speeds.items()}
     report("entities", per_thousand, ratios, settings, results, rows)
 
 
-def median_processor_seconds(candidates: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def median_processor_seconds(
+    candidates: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, float]:
     """Run the candidates in turn, REPEATS rounds after one to warm up; return each one's median processor time."""
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(1 + repeats):
@@ -138,9 +173,24 @@ def write_shard(path: Path, captions: Sequence[str]) -> Path:
     with tarfile.open(path, "w") as tar:
         for number, caption in enumerate(captions):
             key = f"{number:09d}"
-            record = {"caption": caption, "url": f"https://example.org/{key}.jpg", "key": key, "status": "success"}
-            record |= {"error_message": None, "width": 256, "height": 256, "exif": "{}", "sha256": "0" * 64}
-            contents = {"jpg": bytes(PHOTO_BYTES), "txt": caption.encode(), "json": json.dumps(record).encode()}
+            record = {
+                "caption": caption,
+                "url": f"https://example.org/{key}.jpg",
+                "key": key,
+                "status": "success",
+            }
+            record |= {
+                "error_message": None,
+                "width": 256,
+                "height": 256,
+                "exif": "{}",
+                "sha256": "0" * 64,
+            }
+            contents = {
+                "jpg": bytes(PHOTO_BYTES),
+                "txt": caption.encode(),
+                "json": json.dumps(record).encode(),
+            }
             for suffix, content in contents.items():
                 info = tarfile.TarInfo(f"{key}.{suffix}")
                 info.size, info.mtime = len(content), 1.7e9 + number / 7

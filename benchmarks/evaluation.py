@@ -18,7 +18,7 @@ from harness import RESULTS, Ratio, median_seconds, report
 from inference import inputs_of
 from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, benchmark
 from maskfree.data.photo import read_photo
-from maskfree.evaluation.evaluator import Ledger, tally
+from maskfree.evaluation.evaluator import ResultCache, tally
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.metrics import confusion
 from maskfree.nn.encoders import ImageEncoder
@@ -53,13 +53,17 @@ def main(
         bench = made_up(Path(folder), photo)
         samples = bench.samples(Path(folder))
         segmenter = prepare(loaded, bench, protocol)
-        encoder = next(module for module in segmenter.method.modules() if isinstance(module, ImageEncoder))
+        encoder = next(
+            module for module in segmenter.method.modules() if isinstance(module, ImageEncoder)
+        )
         (images,) = inputs_of(encoder, segmenter, samples[0].photo)
         picture, truth = read_photo(samples[0].photo), samples[0].read_truth()
         scores, labels = segmenter.score_map(picture), segmenter(picture).labels
         assert segmenter.embeddings is not None
         candidates: dict[str, Callable[[], object]] = {
-            "whole, per photo": lambda: tally(segmenter, bench, samples, protocol, ledger=Ledger(None, {})),
+            "whole, per photo": lambda: tally(
+                segmenter, bench, samples, protocol, ledger=ResultCache(None, {})
+            ),
             "network": lambda: segmenter.method.segment(images, segmenter.embeddings),
             "decode": lambda: read_photo(samples[0].photo),
             "resize, network and smoothing": lambda: segmenter.score_map(picture),
@@ -70,11 +74,20 @@ def main(
         others = peers(truth, labels)
         seconds = median_seconds(candidates | others, repeats)
     for name, count in others.items():
-        assert np.array_equal(count(), confusion(truth, labels, NUM_CLASSES, IGNORE)), f"{name} counts otherwise"
+        assert np.array_equal(count(), confusion(truth, labels, NUM_CLASSES, IGNORE)), (
+            f"{name} counts otherwise"
+        )
     seconds["whole, per photo"] /= NUM_PHOTOS
     whole = seconds["whole, per photo"]
-    ratios = [Ratio("time outside the network over the whole", 1 - seconds["network"] / whole, "at most 0.1")]
-    ratios += [Ratio(f"{name} over confusion", seconds[name] / seconds["confusion"], "at least 1") for name in others]
+    ratios = [
+        Ratio(
+            "time outside the network over the whole", 1 - seconds["network"] / whole, "at most 0.1"
+        )
+    ]
+    ratios += [
+        Ratio(f"{name} over confusion", seconds[name] / seconds["confusion"], "at least 1")
+        for name in others
+    ]
     settings = {
         "model": model,
         "photo": f"{photo.name} at {SIDE}x{SIDE}",
@@ -90,13 +103,17 @@ def made_up(folder: Path, photo: Path) -> Benchmark:
     """Write the same photo several times, and blocks of made-up classes as its truth."""
     for name in ("images", "labels"):
         (folder / name).mkdir()
-    (folder / "classes.txt").write_text("".join(f"thing {i}\n" for i in range(NUM_CLASSES)), encoding="utf-8")
+    (folder / "classes.txt").write_text(
+        "".join(f"thing {i}\n" for i in range(NUM_CLASSES)), encoding="utf-8"
+    )
     blocks = np.random.default_rng(0).integers(0, NUM_CLASSES, (16, 16), dtype=np.uint8)
     blocks[0] = IGNORE
     picture = Image.open(photo).convert("RGB").resize((SIDE, SIDE))
     for i in range(NUM_PHOTOS):
         picture.save(folder / "images" / f"{i}.jpg", quality=92)
-        Image.fromarray(blocks.repeat(SIDE // 16, 0).repeat(SIDE // 16, 1)).save(folder / "labels" / f"{i}.png")
+        Image.fromarray(blocks.repeat(SIDE // 16, 0).repeat(SIDE // 16, 1)).save(
+            folder / "labels" / f"{i}.png"
+        )
     return benchmark("folder", folder)
 
 
@@ -112,7 +129,12 @@ def peers(truth: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], np.nd
         return counts
     predicted, target = torch.from_numpy(found).long(), torch.from_numpy(flat).long()
     count = partial(
-        multiclass_confusion_matrix, predicted, target, NUM_CLASSES, ignore_index=IGNORE, validate_args=False
+        multiclass_confusion_matrix,
+        predicted,
+        target,
+        NUM_CLASSES,
+        ignore_index=IGNORE,
+        validate_args=False,
     )
     return counts | {"torchmetrics": lambda: count().numpy()}
 

@@ -34,7 +34,7 @@ CONCENTRATION = 10.0
 
 
 @dataclass(frozen=True)
-class Work:
+class EvalJob:
     """What every way does."""
 
     views: int = 16
@@ -51,7 +51,7 @@ class Work:
     """Segments of batches before, all of them negatives."""
 
 
-USUAL = Work()
+USUAL = EvalJob()
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Pairs:
 
 
 def main(
-    work: Work = USUAL,
+    work: EvalJob = USUAL,
     repeats: int = 7,
     threads: int = 1,
     peak_of: str | None = None,
@@ -92,7 +92,10 @@ def main(
     cosine = {name: mean_cosine(found[name](), work) for name in (OURS, PEER)}
     seconds = median_seconds(found, repeats, warm_up=1)
     memory = {name: _in_fresh_process(name, work, threads) for name in found}
-    rows = [{"way": name, "seconds": seconds[name], "peak_mib": round(memory[name] / 2**20, 1)} for name in found]
+    rows = [
+        {"way": name, "seconds": seconds[name], "peak_mib": round(memory[name] / 2**20, 1)}
+        for name in found
+    ]
     ratios = []
     for ours, peer in ((OURS, PEER), (BLOCKS, LOOP), (BLOCKS, TABLE)):
         ratios.append(Ratio(f"time over ours, {peer}", seconds[peer] / seconds[ours], "at least 1"))
@@ -104,12 +107,12 @@ def main(
         "concentration": CONCENTRATION,
         "repeats": repeats,
         "device": "cpu",
-        "mean_cosine_to_centre": {name: round(value, 4) for name, value in cosine.items()},
+        "mean_cosine_to_center": {name: round(value, 4) for name, value in cosine.items()},
     }
     report("grouping", seconds, ratios, settings, results, rows)
 
 
-def make(name: str, work: Work) -> Callable[[], Tensor]:
+def make(name: str, work: EvalJob) -> Callable[[], Tensor]:
     """Return one way with all it needs made beforehand; it returns labels or the loss."""
     if name == OURS:
         embeddings = make_embeddings(work)
@@ -117,7 +120,9 @@ def make(name: str, work: Work) -> Callable[[], Tensor]:
     if name == PEER:
         return _scikit_learn(work)
     pairs = make_pairs(work)
-    loss = {BLOCKS: _ours, LOOP: lambda pairs: _view_by_view(pairs, work.views), TABLE: _one_table}[name]
+    loss = {BLOCKS: _ours, LOOP: lambda pairs: _view_by_view(pairs, work.views), TABLE: _one_table}[
+        name
+    ]
 
     def step() -> Tensor:
         pairs.pixels.grad = pairs.segments.grad = None
@@ -128,15 +133,17 @@ def make(name: str, work: Work) -> Callable[[], Tensor]:
     return step
 
 
-def make_embeddings(work: Work) -> Float[Tensor, "b d h w"]:
+def make_embeddings(work: EvalJob) -> Float[Tensor, "b d h w"]:
     """Thirty directions in smooth mixtures with noise: like a photo's, their K-means takes about ten iterations."""
     torch.manual_seed(0)
-    fields = F.interpolate(torch.randn(work.views, 30, 7, 7), (work.side, work.side), mode="bicubic")
+    fields = F.interpolate(
+        torch.randn(work.views, 30, 7, 7), (work.side, work.side), mode="bicubic"
+    )
     mixed = torch.einsum("bkhw,kd->bdhw", (3 * fields).softmax(1), torch.randn(30, work.dim))
     return F.normalize(mixed + 0.2 * torch.randn_like(mixed), dim=1)
 
 
-def make_pairs(work: Work) -> Pairs:
+def make_pairs(work: EvalJob) -> Pairs:
     """Cut the views along regions that both views of a photo share, as training does."""
     embeddings = make_embeddings(work)
     places = torch.arange(work.side) * REGION_ROWS // work.side
@@ -155,21 +162,23 @@ def make_pairs(work: Work) -> Pairs:
     )
 
 
-def _scikit_learn(work: Work) -> Callable[[], Tensor]:
+def _scikit_learn(work: EvalJob) -> Callable[[], Tensor]:
     """K-means from the same grid on the same points, location appended; neither of that is timed."""
     embeddings = make_embeddings(work)
     line = torch.linspace(-0.5, 0.5, work.side)
     places = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(work.views, -1, -1, -1)
     points = F.normalize(torch.cat([embeddings, places], 1), dim=1).flatten(2).mT.contiguous()
     start = F.one_hot(grid(work.segments, work.side, work.side).flatten(), work.segments).float()
-    centres = ((start / start.sum(0)).T @ points).numpy()
+    centers = ((start / start.sum(0)).T @ points).numpy()
 
     def run() -> Tensor:
         labels = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            for view, first in zip(points.numpy(), centres, strict=True):
-                fitted = KMeans(work.segments, init=first, n_init="auto", max_iter=work.iterations, tol=0.0).fit(view)
+            for view, first in zip(points.numpy(), centers, strict=True):
+                fitted = KMeans(
+                    work.segments, init=first, n_init="auto", max_iter=work.iterations, tol=0.0
+                ).fit(view)
                 labels.append(fitted.labels_)
         return torch.from_numpy(np.stack(labels)).view(work.views, work.side, work.side).long()
 
@@ -183,32 +192,42 @@ def _ours(pairs: Pairs) -> Tensor:
 
 
 def _one_table(pairs: Pairs) -> Tensor:
-    return _sum_of_losses(pairs.pixels, pairs.pixel_regions, pairs) / (pairs.pixel_regions >= 0).sum()
+    return (
+        _sum_of_losses(pairs.pixels, pairs.pixel_regions, pairs) / (pairs.pixel_regions >= 0).sum()
+    )
 
 
 def _view_by_view(pairs: Pairs, views: int) -> Tensor:
     of_views = zip(pairs.pixels.chunk(views), pairs.pixel_regions.chunk(views), strict=True)
-    total = torch.stack([_sum_of_losses(pixels, regions, pairs) for pixels, regions in of_views]).sum()
+    total = torch.stack(
+        [_sum_of_losses(pixels, regions, pairs) for pixels, regions in of_views]
+    ).sum()
     return total / (pairs.pixel_regions >= 0).sum()
 
 
-def _sum_of_losses(pixels: Float[Tensor, "n d"], regions: Int[Tensor, " n"], pairs: Pairs) -> Tensor:
+def _sum_of_losses(
+    pixels: Float[Tensor, "n d"], regions: Int[Tensor, " n"], pairs: Pairs
+) -> Tensor:
     """Eq. 1 in torch's operations."""
     logits = CONCENTRATION * pixels @ pairs.segments.T
-    positive = logits.masked_fill(regions[:, None] != pairs.segment_regions, torch.finfo(logits.dtype).min)
+    positive = logits.masked_fill(
+        regions[:, None] != pairs.segment_regions, torch.finfo(logits.dtype).min
+    )
     return (logits.logsumexp(1) - positive.logsumexp(1))[regions >= 0].sum()
 
 
-def mean_cosine(labels: Int[Tensor, "b h w"], work: Work) -> float:
-    """How close pixels are to the centres of their clusters, which is what K-means raises; location left out."""
+def mean_cosine(labels: Int[Tensor, "b h w"], work: EvalJob) -> float:
+    """How close pixels are to the centers of their clusters, which is what K-means raises; location left out."""
     sums, _ = segment_sums(make_embeddings(work), labels, work.segments)
     return float(sums.norm(dim=2).sum() / labels.numel())
 
 
-def peak_memory(name: str, work: Work) -> int:
+def peak_memory(name: str, work: EvalJob) -> int:
     """Run one way twice, and return the most bytes that it took beyond what was there before."""
     run = make(name, work)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew, at the present size
+    Path("/proc/self/clear_refs").write_text(
+        "5", encoding="ascii"
+    )  # the peak starts anew, at the present size
     before = _resident("VmRSS")
     for _ in range(2):
         run()
@@ -221,9 +240,15 @@ def _resident(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def _in_fresh_process(name: str, work: Work, threads: int) -> int:
-    options = {"peak-of": name, "threads": threads} | {f"work.{key}": value for key, value in asdict(work).items()}
-    command = [sys.executable, str(Path(__file__)), *(f"--{key}={value}" for key, value in options.items())]
+def _in_fresh_process(name: str, work: EvalJob, threads: int) -> int:
+    options = {"peak-of": name, "threads": threads} | {
+        f"work.{key}": value for key, value in asdict(work).items()
+    }
+    command = [
+        sys.executable,
+        str(Path(__file__)),
+        *(f"--{key}={value}" for key, value in options.items()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name}: {done.stderr.strip().splitlines()[-1]}")

@@ -68,12 +68,16 @@ def report(
     rows: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Print times and ratios, and write them to FOLDER/benchmark-NAME.json with all that they depend on."""
-    table = Table("measured", "milliseconds", title=f"benchmark {name}, {torch.get_num_threads()} thread(s)")
+    table = Table(
+        "measured", "milliseconds", title=f"benchmark {name}, {torch.get_num_threads()} thread(s)"
+    )
     for key, value in seconds.items():
         table.add_row(key, f"{1000 * value:.1f}")
     for ratio in ratios:
         verdict = {None: "", True: " [green]met[/]", False: " [red]missed[/]"}[ratio.met]
-        table.add_row(f"[bold]{ratio.name}[/]", f"{ratio.value:.2f} {ratio.unit} {ratio.target}{verdict}")
+        table.add_row(
+            f"[bold]{ratio.name}[/]", f"{ratio.value:.2f} {ratio.unit} {ratio.target}{verdict}"
+        )
     console = Console()
     console.print(table)
     content = {

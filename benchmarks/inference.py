@@ -47,7 +47,9 @@ def main(
     segmenter = maskfree.load(model).with_words(words)
     segmenter = segmenter.with_inference(replace(segmenter.inference, precision=precision))
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-    encoder = next(module for module in segmenter.method.modules() if isinstance(module, ImageEncoder))
+    encoder = next(
+        module for module in segmenter.method.modules() if isinstance(module, ImageEncoder)
+    )
     original = as_published(encoder)
     groupvit = GroupViTModel(GroupViTConfig()).eval()
     square = torch.randn(1, 3, GROUPVIT_PX, GROUPVIT_PX)
@@ -69,9 +71,16 @@ def main(
     whole = seconds["end to end"]
     ratios = [
         Ratio("end to end over bare encoder", whole / seconds["bare encoder"], "at most 1.35"),
-        Ratio("end to end over encoder as transformers has it", whole / seconds["encoder as transformers has it"]),
-        Ratio("GroupViT over end to end", seconds["GroupViT image and words"] / whole, "at least 2"),
-        Ratio("GroupViT image tower alone over end to end", seconds["GroupViT image tower"] / whole),
+        Ratio(
+            "end to end over encoder as transformers has it",
+            whole / seconds["encoder as transformers has it"],
+        ),
+        Ratio(
+            "GroupViT over end to end", seconds["GroupViT image and words"] / whole, "at least 2"
+        ),
+        Ratio(
+            "GroupViT image tower alone over end to end", seconds["GroupViT image tower"] / whole
+        ),
     ]
     settings = {
         "model": model,

@@ -35,7 +35,11 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(1)
-    photos = [example.photo for example in read_shards(find_shards(shards)) if isinstance(example.photo, bytes)]
+    photos = [
+        example.photo
+        for example in read_shards(find_shards(shards))
+        if isinstance(example.photo, bytes)
+    ]
     num_batches = len(photos) // batch_size
     with tempfile.TemporaryDirectory() as folder:
         shapes.write(Path(folder) / "shapes", 1)  # for its tokenizer: the paper's needs the network
@@ -54,10 +58,22 @@ def main(
 
     seconds = median_seconds({"loader": load, "plain decoding": decode}, repeats, warm_up=1)
     number = num_batches * batch_size
-    speeds = [{"candidate": name, "photos_per_second": round(number / taken, 1)} for name, taken in seconds.items()]
-    ratio = Ratio("loader's photos a second over plain decoding's", seconds["plain decoding"] / seconds["loader"])
+    speeds = [
+        {"candidate": name, "photos_per_second": round(number / taken, 1)}
+        for name, taken in seconds.items()
+    ]
+    ratio = Ratio(
+        "loader's photos a second over plain decoding's",
+        seconds["plain decoding"] / seconds["loader"],
+    )
     per_photo = {f"{name}, a photo": taken / number for name, taken in seconds.items()}
-    settings = {"shards": shards, "photos": number, "batch_size": batch_size, "side_px": 224, "local_views": 6}
+    settings = {
+        "shards": shards,
+        "photos": number,
+        "batch_size": batch_size,
+        "side_px": 224,
+        "local_views": 6,
+    }
     report("loader", per_photo, [ratio], settings, results, speeds)
 
 

@@ -15,7 +15,9 @@ from maskfree.ops.matching import match
 
 def one_by_one(similarity: Tensor) -> Tensor:
     """Match each problem on its own: its slice goes to the host, and its columns come back."""
-    columns = [linear_sum_assignment(problem.cpu().numpy(), maximize=True)[1] for problem in similarity]
+    columns = [
+        linear_sum_assignment(problem.cpu().numpy(), maximize=True)[1] for problem in similarity
+    ]
     return torch.stack([torch.from_numpy(column).to(similarity.device) for column in columns])
 
 
@@ -47,16 +49,29 @@ def main(
                 # Cosines of noisy copies in another order, as masks of one entity in two photos are.
                 masks = torch.rand(number, count, dim)
                 others = (masks + torch.rand_like(masks))[:, torch.randperm(count)]
-                unit, other = torch.nn.functional.normalize(masks, dim=2), torch.nn.functional.normalize(others, dim=2)
+                unit, other = (
+                    torch.nn.functional.normalize(masks, dim=2),
+                    torch.nn.functional.normalize(others, dim=2),
+                )
                 similarity = (unit @ other.mT).to(device)
                 if not torch.equal(match(similarity), one_by_one(similarity)):
                     raise RuntimeError(f"{number} x {count} on {device}: the two ways disagree")
                 name = f"{number} photos, {count} masks, {device}"
                 taken = median_seconds(
-                    {"one call": lambda s=similarity: match(s), "loop": lambda s=similarity: one_by_one(s)}, repeats
+                    {
+                        "one call": lambda s=similarity: match(s),
+                        "loop": lambda s=similarity: one_by_one(s),
+                    },
+                    repeats,
                 )
                 seconds |= {f"{way}: {name}": value for way, value in taken.items()}
-                ratios.append(Ratio(f"loop over one call, {name}", taken["loop"] / taken["one call"], "at least 1"))
+                ratios.append(
+                    Ratio(
+                        f"loop over one call, {name}",
+                        taken["loop"] / taken["one call"],
+                        "at least 1",
+                    )
+                )
     settings = {"batches": list(batches), "groups": list(groups), "dim": dim, "repeats": repeats}
     report("matching", seconds, ratios, settings, results)
 

@@ -17,7 +17,7 @@ import maskfree
 from harness import RESULTS, Ratio, command_line, cpu_has_amx, median_seconds, report
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.protocol import Protocol, prepare
-from maskfree.evaluation.zero_shot import Work, measure
+from maskfree.evaluation.zero_shot import EvalJob, measure
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,46 @@ def main(
         name: segmenter.with_inference(replace(segmenter.inference, precision=chosen.precision))
         for name, chosen in formats.items()
     }
-    runs = {name: _in(formats[name], lambda variant=variant: variant(picture)) for name, variant in variants.items()}
+    runs = {
+        name: _in(formats[name], lambda variant=variant: variant(picture))
+        for name, variant in variants.items()
+    }
     seconds = median_seconds(runs, repeats)
     exact = runs["fp32"]().labels
     rows = []
     for name, variant in variants.items():
-        row = {"format": name, "seconds": seconds[name], "labels_changed": float((runs[name]().labels != exact).mean())}
+        row = {
+            "format": name,
+            "seconds": seconds[name],
+            "labels_changed": float((runs[name]().labels != exact).mean()),
+        }
         if samples:
             with matmul(formats[name].matmul):
-                scored = measure(variant, protocol, Work(bench, samples, command_line(), watch=track)).row
-            row |= {"coco_mini_miou": scored.mean_iou, "coco_mini_pixel_accuracy": scored.pixel_accuracy}
+                scored = measure(
+                    variant, protocol, EvalJob(bench, samples, command_line(), watch=track)
+                ).row
+            row |= {
+                "coco_mini_miou": scored.mean_iou,
+                "coco_mini_pixel_accuracy": scored.pixel_accuracy,
+            }
         rows.append(row)
-    ratios = [Ratio(f"fp32 over {name}", seconds["fp32"] / seconds[name]) for name in formats if name != "fp32"]
+    ratios = [
+        Ratio(f"fp32 over {name}", seconds["fp32"] / seconds[name])
+        for name in formats
+        if name != "fp32"
+    ]
     left_out = (
-        {} if NEEDS_NO_AMX in formats else {NEEDS_NO_AMX: "left out: this CPU has AMX, where it computes in bf16"}
+        {}
+        if NEEDS_NO_AMX in formats
+        else {NEEDS_NO_AMX: "left out: this CPU has AMX, where it computes in bf16"}
     )
-    settings = {"model": model, "amx": cpu_has_amx(), "names": names, "side_px": protocol.side_px, "left_out": left_out}
+    settings = {
+        "model": model,
+        "amx": cpu_has_amx(),
+        "names": names,
+        "side_px": protocol.side_px,
+        "left_out": left_out,
+    }
     report("precision", seconds, ratios, settings, results, rows)
 
 
@@ -96,7 +120,9 @@ def matmul(mode: str):
         torch.set_float32_matmul_precision(before)
 
 
-def _in(chosen: Format, run: Callable[[], maskfree.Segmentation]) -> Callable[[], maskfree.Segmentation]:
+def _in(
+    chosen: Format, run: Callable[[], maskfree.Segmentation]
+) -> Callable[[], maskfree.Segmentation]:
     def inside() -> maskfree.Segmentation:
         with matmul(chosen.matmul):
             return run()

@@ -18,7 +18,11 @@ _PEER_SCALE = 200.0
 
 
 def main(
-    photo: Path | None = None, height: int = 321, width: int = 481, repeats: int = 5, results: Path = RESULTS
+    photo: Path | None = None,
+    height: int = 321,
+    width: int = 481,
+    repeats: int = 5,
+    results: Path = RESULTS,
 ) -> None:
     """Cut one photo by every kind.
 
@@ -30,11 +34,18 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(1)
-    image = made_up(height, width) if photo is None else middle(np.asarray(read_photo(photo)), height, width)
+    image = (
+        made_up(height, width)
+        if photo is None
+        else middle(np.asarray(read_photo(photo)), height, width)
+    )
     peer = "scikit-image, Felzenszwalb, one scale"
     candidates = {kind: SegmentConfig(kind=kind) for kind in ("contours", "slic", "felzenszwalb")}
     seconds = median_seconds(
-        {kind: lambda config=config: region_map(image, config) for kind, config in candidates.items()}
+        {
+            kind: lambda config=config: region_map(image, config)
+            for kind, config in candidates.items()
+        }
         | {
             "contours, their strength alone": lambda: contour_strength(image),
             peer: lambda: felzenszwalb_regions(image, _PEER_SCALE),
@@ -44,13 +55,22 @@ def main(
     )
     ratios = [Ratio(f"{kind} over {peer}", seconds[kind] / seconds[peer]) for kind in candidates]
     ratios.append(Ratio("contours, seconds a photo", seconds["contours"], "at most 1", "s"))
-    settings = {"height": height, "width": width, "photo": photo.name if photo else "made up", "scale": _PEER_SCALE}
-    settings |= {"regions": {kind: int(region_map(image, config).max()) + 1 for kind, config in candidates.items()}}
+    settings = {
+        "height": height,
+        "width": width,
+        "photo": photo.name if photo else "made up",
+        "scale": _PEER_SCALE,
+    }
+    settings |= {
+        "regions": {
+            kind: int(region_map(image, config).max()) + 1 for kind, config in candidates.items()
+        }
+    }
     report("segments", seconds, ratios, settings, results)
 
 
 def made_up(height: int, width: int) -> np.ndarray:
-    """Discs of random colours over each other, with shading and noise."""
+    """Discs of random colors over each other, with shading and noise."""
     generator = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     image = np.full((height, width, 3), 120.0)
@@ -71,7 +91,9 @@ def middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
         image = image.transpose(1, 0, 2)
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     if top < 0 or left < 0:
-        raise ValueError(f"the photo has {image.shape[1]}x{image.shape[0]} pixels: {width}x{height} are needed")
+        raise ValueError(
+            f"the photo has {image.shape[1]}x{image.shape[0]} pixels: {width}x{height} are needed"
+        )
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 

@@ -58,7 +58,12 @@ def main(
             Ratio("named classes found", float(found[chosen]), unit=""),
             Ratio("other classes refused", float(refused[chosen]), unit=""),
         ],
-        settings={"model": model, "weights_sha256": segmenter.weights_hash, "photos": len(shown), "names": names},
+        settings={
+            "model": model,
+            "weights_sha256": segmenter.weights_hash,
+            "photos": len(shown),
+            "names": names,
+        },
         folder=results,
     )
 

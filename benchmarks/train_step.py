@@ -27,15 +27,19 @@ from maskfree.types import Batch, EntityTexts, Partners, Tokens
 Precision = Literal["float32", "bfloat16"]
 Step = Callable[[], object]
 PEER = "GroupViT"
-CAPTION_TOKENS = 77  # of captions, questions and answers, for both sides; GroupViT's text tower takes as many
+CAPTION_TOKENS = (
+    77  # of captions, questions and answers, for both sides; GroupViT's text tower takes as many
+)
 ENTITY_TOKENS = 8  # of "a photo of a dog", which the mask loss reads
 WORDS = 1000  # ids are drawn below it, all but the last of a text
 HEADS = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)
-ONE_WAY = MaskConfig(start=0.0, symmetric=False, keys="target", others="without gradient", arithmetic=RELEASED)
+ONE_WAY = MaskConfig(
+    start=0.0, symmetric=False, keys="target", others="without gradient", arithmetic=RELEASED
+)
 
 
 @dataclass(frozen=True)
-class Work:
+class EvalJob:
     """What every candidate does: how many photos of which side, where and in which numbers."""
 
     batch_size: int
@@ -60,7 +64,7 @@ def main(
 ) -> None:
     """Time forward and backward of each variant in turn, and take its peak memory in a process of its own.
 
-    The device is the GPU where one is at hand. Optimisers are left out: they are alike on both sides.
+    The device is the GPU where one is at hand. Optimizers are left out: they are alike on both sides.
 
     Args:
         batch_size: Photos of a step.
@@ -73,7 +77,7 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(threads)
-    work = Work(batch_size, side_px, "cuda" if torch.cuda.is_available() else "cpu", precision)
+    work = EvalJob(batch_size, side_px, "cuda" if torch.cuda.is_available() else "cpu", precision)
     if peak_of is not None:
         sys.stdout.write(json.dumps(peak_memory(peak_of, work)))
         return
@@ -93,7 +97,7 @@ def main(
         "text_tower": "CLIP's, the same for both: width 256, 12 layers, 4 heads, 49408 words",
         "caption_tokens": CAPTION_TOKENS,
         "entity_tokens": ENTITY_TOKENS,
-        "optimiser": "none",
+        "optimizer": "none",
         "repeats": repeats,
     }
     report("train-step", seconds, _ratios(seconds, memory), settings, results, rows)
@@ -105,12 +109,21 @@ def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
     The light form has the paper's 8 tokens, and like the released one a second stage that sees the groups only.
     """
     tower = GroupViTConfig().text_config
-    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    sizes = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+    )
     paper = OVSegmentorConfig(
         image=GroupingEncoderConfig(side_px=side_px, dim=384, num_heads=6),
         text=TextEncoderConfig(
             family="clip",
-            architecture={name: getattr(tower, name) for name in (*sizes, "max_position_embeddings", "hidden_act")},
+            architecture={
+                name: getattr(tower, name)
+                for name in (*sizes, "max_position_embeddings", "hidden_act")
+            },
         ),
         image_projection=HEADS,
         text_projection=HEADS,
@@ -120,10 +133,17 @@ def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
     released = replace(
         paper,
         image=replace(
-            paper.image, num_tokens=64, cross_attention=True, channel_mlp=True, extra_mass=1.0, keep_patches=False
+            paper.image,
+            num_tokens=64,
+            cross_attention=True,
+            channel_mlp=True,
+            extra_mass=1.0,
+            keep_patches=False,
         ),
     )
-    light = replace(paper, image=replace(paper.image, keep_patches=False))  # as `ovsegmentor_pocket`'s
+    light = replace(
+        paper, image=replace(paper.image, keep_patches=False)
+    )  # as `ovsegmentor_pocket`'s
     entity, both_ways = EntityConfig(bridge=HEADS), MaskConfig(start=0.0)
     return {
         "caption, released form": released,
@@ -138,7 +158,7 @@ def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
     }
 
 
-def make_step(name: str, work: Work) -> Step:
+def make_step(name: str, work: EvalJob) -> Step:
     """Build a candidate with random weights, and return its step: forward and backward from fresh gradients."""
     torch.manual_seed(0)
     loss_of = _peer_loss(work) if name == PEER else _our_loss(ours(work.side_px)[name], work)
@@ -155,7 +175,7 @@ def make_step(name: str, work: Work) -> Step:
     return step
 
 
-def _peer_loss(work: Work) -> tuple[nn.Module, Callable[[], Tensor]]:
+def _peer_loss(work: EvalJob) -> tuple[nn.Module, Callable[[], Tensor]]:
     vision = {"image_size": work.side_px}
     model = GroupViTModel(GroupViTConfig(vision_config=vision)).to(work.device).train()
     images = torch.randn(work.batch_size, 3, work.side_px, work.side_px, device=work.device)
@@ -163,37 +183,43 @@ def _peer_loss(work: Work) -> tuple[nn.Module, Callable[[], Tensor]]:
     return model, lambda: model(captions.ids, images, captions.mask.long(), return_loss=True).loss
 
 
-def _our_loss(config: OVSegmentorConfig, work: Work) -> tuple[nn.Module, Callable[[], Tensor]]:
+def _our_loss(config: OVSegmentorConfig, work: EvalJob) -> tuple[nn.Module, Callable[[], Tensor]]:
     model = config.build().to(work.device).train()
     batch = _batch(config, work)
     return model, lambda: model(batch).total
 
 
-def _batch(config: OVSegmentorConfig, work: Work) -> Batch:
+def _batch(config: OVSegmentorConfig, work: EvalJob) -> Batch:
     """A batch of noise with what the terms of CONFIG ask for: every caption is masked, every photo has a partner."""
     everyone = torch.ones(work.batch_size, dtype=torch.bool)
     photos = (work.batch_size, 3, work.side_px, work.side_px)
     questions = _tokens(work, CAPTION_TOKENS)
     hidden = torch.full(questions.ids.shape, -1)
-    texts = EntityTexts(questions, _tokens(work, CAPTION_TOKENS), everyone, hidden) if config.entity else None
+    texts = (
+        EntityTexts(questions, _tokens(work, CAPTION_TOKENS), everyone, hidden)
+        if config.entity
+        else None
+    )
     batch = Batch(
         images=torch.rand(photos),
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(work.batch_size, 4),
         flipped=~everyone,
         captions=_tokens(work, CAPTION_TOKENS),
         entities=texts,
-        partners=Partners(torch.rand(photos), _tokens(work, ENTITY_TOKENS), everyone) if config.masks else None,
+        partners=Partners(torch.rand(photos), _tokens(work, ENTITY_TOKENS), everyone)
+        if config.masks
+        else None,
     )
     return batch.to(torch.device(work.device))
 
 
-def _tokens(work: Work, length: int) -> Tokens:
+def _tokens(work: EvalJob, length: int) -> Tokens:
     ids = torch.randint(1, WORDS, (work.batch_size, length))
     ids[:, -1] = GroupViTConfig().text_config.eos_token_id
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool)).to(torch.device(work.device))
 
 
-def peak_memory(name: str, work: Work) -> dict[str, int]:
+def peak_memory(name: str, work: EvalJob) -> dict[str, int]:
     """Take two steps, and return the most memory in bytes that it took, as a whole and beyond what was there before.
 
     On the CPU this is the resident set of this process, so it must not have done anything else; what was there before
@@ -212,11 +238,21 @@ def _resident_peak() -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def _in_fresh_process(name: str, work: Work, threads: int) -> dict[str, int]:
-    options = {"peak-of": name, "batch-size": work.batch_size, "side-px": work.side_px, "threads": threads}
-    arguments = [f"--{key}={value}" for key, value in (options | {"precision": work.precision}).items()]
+def _in_fresh_process(name: str, work: EvalJob, threads: int) -> dict[str, int]:
+    options = {
+        "peak-of": name,
+        "batch-size": work.batch_size,
+        "side-px": work.side_px,
+        "threads": threads,
+    }
+    arguments = [
+        f"--{key}={value}" for key, value in (options | {"precision": work.precision}).items()
+    ]
     done = subprocess.run(
-        [sys.executable, str(Path(__file__)), *arguments], capture_output=True, text=True, check=False
+        [sys.executable, str(Path(__file__)), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
@@ -229,11 +265,19 @@ def _ratios(seconds: dict[str, float], memory: dict[str, dict[str, int]]) -> lis
     for name in (name for name in seconds if name != PEER):
         alone = name.startswith("caption")
         speed, size = seconds[PEER] / seconds[name], memory[name]["whole"] / memory[PEER]["whole"]
-        ratios.append(Ratio(f"photos a second over GroupViT's: {name}", speed, "at least 1.3" if alone else ""))
-        ratios.append(Ratio(f"peak memory over GroupViT's: {name}", size, "at most 1" if alone else ""))
+        ratios.append(
+            Ratio(
+                f"photos a second over GroupViT's: {name}", speed, "at least 1.3" if alone else ""
+            )
+        )
+        ratios.append(
+            Ratio(f"peak memory over GroupViT's: {name}", size, "at most 1" if alone else "")
+        )
         base = f"caption, {name.rsplit(', ', 1)[1]}"
         if not alone and base in seconds:
-            ratios.append(Ratio(f"time over the caption loss alone: {name}", seconds[name] / seconds[base]))
+            ratios.append(
+                Ratio(f"time over the caption loss alone: {name}", seconds[name] / seconds[base])
+            )
     return ratios
 
 

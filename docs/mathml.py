@@ -14,5 +14,7 @@ BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTA
 
 def on_page_content(content: str, **_: Any) -> str:
     """Return the page's HTML with every formula as MathML."""
-    content = BLOCK.sub(lambda found: convert(html.unescape(found[1].strip()), display="block"), content)
+    content = BLOCK.sub(
+        lambda found: convert(html.unescape(found[1].strip()), display="block"), content
+    )
     return INLINE.sub(lambda found: convert(html.unescape(found[1].strip())), content)

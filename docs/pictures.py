@@ -39,7 +39,9 @@ NUM_SHOWN = 4  # of the best, and of the worst
 def beside(left: Image.Image, right: Image.Image) -> Image.Image:
     """Put two pictures of equal width side by side; the legend below one of them stays."""
     gap = 8
-    canvas = Image.new("RGB", (left.width + gap + right.width, max(left.height, right.height)), (255, 255, 255))
+    canvas = Image.new(
+        "RGB", (left.width + gap + right.width, max(left.height, right.height)), (255, 255, 255)
+    )
     canvas.paste(left, (0, 0))
     canvas.paste(right, (left.width + gap, 0))
     return canvas
@@ -62,7 +64,9 @@ def examples(model: maskfree.Segmenter) -> None:
 def example(name: str) -> Image.Image:
     """An example photo at the height of the pictures."""
     photo = Image.open(ROOT / "examples" / f"{name}.jpg").convert("RGB")
-    return photo.resize((round(photo.width * HEIGHT_PX / photo.height), HEIGHT_PX), Image.Resampling.LANCZOS)
+    return photo.resize(
+        (round(photo.width * HEIGHT_PX / photo.height), HEIGHT_PX), Image.Resampling.LANCZOS
+    )
 
 
 def groups(model: maskfree.Segmenter) -> None:
@@ -112,9 +116,15 @@ def best_and_worst(model: maskfree.Segmenter, folder: Path) -> None:
 
 def main() -> None:
     """Make the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket", help="name of a model or folder of a checkpoint")
-    parser.add_argument("--groups", help="name of a model or folder of a checkpoint whose groups are shown instead")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="pocket", help="name of a model or folder of a checkpoint"
+    )
+    parser.add_argument(
+        "--groups", help="name of a model or folder of a checkpoint whose groups are shown instead"
+    )
     parser.add_argument("--data", type=Path, help="folder of coco-mini")
     arguments = parser.parse_args()
     if arguments.groups:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maskfree.data.benchmarks.catalog import Sample, benchmark
+from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.data.cache.region_preparation import SegmentPreparation
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.distillation.prototypes import prepare_prototypes
@@ -26,7 +26,7 @@ from maskfree.evaluation.reporting import charts
 from maskfree.evaluation.reporting.projection import draw_projection
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
-from maskfree.methods.clips4.config import CLIPS4Config, SemanticConfig
+from maskfree.methods.clips4.config import CLIPS4Config, SemanticConsistencyConfig
 from maskfree.ops.propagation import PropagationConfig
 from maskfree.progress import Progress
 from maskfree.recipes.clips4 import clips4_pocket
@@ -55,13 +55,13 @@ from studies.clips4_variants import (
     for_every_seed,
 )
 from studies.directions import found, tables
-from studies.ledger import Figure, Ledger, Variant, read
+from studies.ledger import Figure, StudyRows, Variant, read
 from studies.options import CLIPS4_TABLES, CLIPS4Options
 from studies.training import trained
 
 KIND = "reproduce-clips4"
 COMMAND = "python -m studies clips4 --data ../shared/data"
-_PAPER = SemanticConfig()
+_PAPER = SemanticConsistencyConfig()
 _TEACHER_SIDE_PX = 352  # of photos that have 224
 _TRACKING_SIDE_PX = 448
 
@@ -74,13 +74,17 @@ def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
             other settings.
     """
     if surplus := set(options.tables) - set(CLIPS4_TABLES):
-        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, CLIPS4_TABLES))}")
+        raise ValueError(
+            f"table {min(surplus)} is none of the study's: {', '.join(map(str, CLIPS4_TABLES))}"
+        )
     study = Study(options, recipe or _recipe(options))
     samples = {name: benchmark(name).samples(options.data) for name in ("coco-mini", "camvid")}
     for seed in sorted({*options.seeds, *(options.fold_seeds if 3 in options.tables else ())}):
         head = {"kind": KIND, "seed": seed, "model": None, "command": COMMAND}
         settings = {"fold_steps": options.fold_steps, "segments": asdict(options.segments)}
-        ledger = Ledger(options.results / f"{KIND}-seed{seed}.json", head, study.recipe, settings)
+        ledger = StudyRows(
+            options.results / f"{KIND}-seed{seed}.json", head, study.recipe, settings
+        )
         ledger.fill(study.variants(seed), samples, options.only, options.device)
     rows = read(options.results, KIND)
     folds = tuple(map(fold_measure, range(NUM_FOLDS)))
@@ -94,7 +98,11 @@ def _recipe(options: CLIPS4Options) -> Recipe:
     whole = clips4_pocket()
     steps = options.steps
     train = replace(
-        whole.train, steps=steps, frozen_steps=steps, warm_up_steps=steps // 10, batch_size=options.batch_size
+        whole.train,
+        steps=steps,
+        frozen_steps=steps,
+        warm_up_steps=steps // 10,
+        batch_size=options.batch_size,
     )
     data = replace(whole.data, shards=options.shards(), workers=0)
     return replace(whole, name="study", init=options.model, data=data, train=train)
@@ -102,7 +110,7 @@ def _recipe(options: CLIPS4Options) -> Recipe:
 
 @dataclass(frozen=True)
 class Photos:
-    """Unlabelled photos that students learn from, and the classes that are asked for afterwards."""
+    """Unlabeled photos that students learn from, and the classes that are asked for afterwards."""
 
     name: str
     benchmark: str
@@ -119,7 +127,9 @@ class Study:
         self.recipe = recipe
         self._options = options
         street = options.data / "camvid" / "train" / "images"
-        self._many = Photos("flickr8k", "coco-mini", "synonyms", tuple(recipe.data.shards), True, False)
+        self._many = Photos(
+            "flickr8k", "coco-mini", "synonyms", tuple(recipe.data.shards), True, False
+        )
         self._street = Photos("camvid", "camvid", "plain", (str(street),), False, True)
 
     def variants(self, seed: int) -> Iterator[Variant]:
@@ -131,10 +141,17 @@ class Study:
             folder = options.data / "davis2016"
             deep.append(TrackingFigure("tracking", folder, _TRACKING_SIDE_PX, PropagationConfig()))
         if first:
-            yield Variant(TEACHER, lambda: options.model, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep))
+            yield Variant(
+                TEACHER, lambda: options.model, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep)
+            )
         if first and 8 in wanted:
             words = tuple(benchmark("coco-mini").words())
-            tops = TopFigure("prototypes", lambda: TeacherMaps(self._prepared(self._many) / "teacher"), words, TOPS)
+            tops = TopFigure(
+                "prototypes",
+                lambda: TeacherMaps(self._prepared(self._many) / "teacher"),
+                words,
+                TOPS,
+            )
             yield Variant(TOP, lambda: options.model, (tops,))
         similarity = SimilarityFigure("similarity", "coco-mini", options.model)
         for ablation in ABLATIONS:
@@ -145,14 +162,28 @@ class Study:
                 extra += [KNN] if first and 7 in tables and KNN not in extra else []
                 extra += [similarity] if first and 6 in tables else []
                 named = NAMED if 2 in tables else (COCO,)
-                yield Variant(ablation.name, partial(self._student, ablation, self._many, seed), (*named, *extra))
+                yield Variant(
+                    ablation.name,
+                    partial(self._student, ablation, self._many, seed),
+                    (*named, *extra),
+                )
             if seeded:
-                yield Variant(ablation.name, partial(self._student, ablation, self._street, seed), (CAMVID, CAMVID_OWN))
+                yield Variant(
+                    ablation.name,
+                    partial(self._student, ablation, self._street, seed),
+                    (CAMVID, CAMVID_OWN),
+                )
             if 3 in tables and (first or (ablation.name == FULL and seed in options.fold_seeds)):
                 for fold, measure in enumerate(folds):
-                    yield Variant(ablation.name, partial(self._student, ablation, self._many, seed, fold), (measure,))
+                    yield Variant(
+                        ablation.name,
+                        partial(self._student, ablation, self._many, seed, fold),
+                        (measure,),
+                    )
 
-    def _student(self, ablation: Ablation, photos: Photos, seed: int, fold: int | None = None) -> Path:
+    def _student(
+        self, ablation: Ablation, photos: Photos, seed: int, fold: int | None = None
+    ) -> Path:
         """Train the method of ABLATION on PHOTOS, without the unknown classes of FOLD if there is one."""
         method = self.recipe.method
         assert isinstance(method, CLIPS4Config) and method.semantic
@@ -172,31 +203,48 @@ class Study:
             name=f"{self.recipe.name}-{name}",
             method=ablation.change(method),
             data=data if photos.shards else replace(data, shards=(), images=photos.sources),
-            train=replace(self.recipe.train, steps=steps, frozen_steps=steps, warm_up_steps=steps // 10, seed=seed),
+            train=replace(
+                self.recipe.train,
+                steps=steps,
+                frozen_steps=steps,
+                warm_up_steps=steps // 10,
+                seed=seed,
+            ),
         )
         return trained(run, self._options.out / f"seed{seed}" / name)
 
-    def draw(self, samples: Sequence[Sample], path: Path) -> None:
+    def draw(self, samples: Sequence[LabeledPhoto], path: Path) -> None:
         """Draw Fig. 4a: the segments of coco-mini's classes as the teacher and the students of seed 0 embed them."""
-        trainings = {name: self._options.out / "seed0" / _folder_name(name, self._many) for name in (PLUS, FULL)}
+        trainings = {
+            name: self._options.out / "seed0" / _folder_name(name, self._many)
+            for name in (PLUS, FULL)
+        }
         models = {TEACHER: self._options.model}
-        models |= {name: str(out / "model") for name, out in trainings.items() if (out / "model").is_dir()}
+        models |= {
+            name: str(out / "model") for name, out in trainings.items() if (out / "model").is_dir()
+        }
         if path.exists() or len(models) <= len(trainings):
             return
         classes = classes_of(replace(benchmark(self._many.benchmark), background=False))
         banks = {}
         for name, model in models.items():
-            bank = segment_bank(loading.load(model, self._options.device), samples, len(classes) + 1, KnnConfig())
+            bank = segment_bank(
+                loading.load(model, self._options.device), samples, len(classes) + 1, KnnConfig()
+            )
             named = bank.labels < len(classes)  # the last one is the background
             banks[name] = (bank.embeddings[named], bank.labels[named])
-        draw_projection(banks, classes, path, fit="union", title="segments of coco-mini, principal components")
+        draw_projection(
+            banks, classes, path, fit="union", title="segments of coco-mini, principal components"
+        )
 
     def _prepared(self, photos: Photos) -> Path:
         """Cut PHOTOS into regions and let the teacher see them; what is there is kept."""
         folder, config = self._options.out / photos.name, self._options.segments
         done = folder / "done"
         if not done.exists():
-            cutting = SegmentPreparation(photos.sources, folder / "segments", asdict(config), self._options.workers)
+            cutting = SegmentPreparation(
+                photos.sources, folder / "segments", asdict(config), self._options.workers
+            )
             cutting.run(partial(region_map, config=config), Progress())
             prepare_teacher(self._teacher(), photos.sources, folder / "teacher", Progress())
             done.touch()
@@ -205,12 +253,16 @@ class Study:
     def _prototypes(self, photos: Photos, fold: int | None) -> Path:
         """Find the known classes among what the teacher saw: all of the benchmark's but those unknown in FOLD."""
         folder = self._prepared(photos)
-        path = folder / ("prototypes.safetensors" if fold is None else f"prototypes-fold{fold}.safetensors")
+        path = folder / (
+            "prototypes.safetensors" if fold is None else f"prototypes-fold{fold}.safetensors"
+        )
         if not path.exists():
             chosen = benchmark(photos.benchmark)
             unknown = unknown_classes(chosen, fold, NUM_FOLDS) if fold is not None else ()
             lines = zip(chosen.words(), chosen.words(photos.names), strict=True)
-            teacher = self._teacher().with_words([line for plain, line in lines if plain not in unknown])
+            teacher = self._teacher().with_words(
+                [line for plain, line in lines if plain not in unknown]
+            )
             maps = TeacherMaps(folder / "teacher")
             prepare_prototypes(teacher, maps, watch=Progress())[0].write(path)
         return path
@@ -230,4 +282,6 @@ def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
     if all(values):
         curve = charts.Series(KNN.name, COUNTS, list(map(statistics.mean, values)))
         path = stem.with_name(f"{stem.name}-unknown.svg")
-        charts.curve([curve], "unknown classes u", "mIoU", "CLIP-S4 by number of unknown classes", path)
+        charts.curve(
+            [curve], "unknown classes u", "mIoU", "CLIP-S4 by number of unknown classes", path
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import Sample, benchmark
+from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo import read_photo
 from maskfree.distillation.prototypes import PrototypeConfig, class_cosines, phrases_of, segments
@@ -42,14 +42,23 @@ class ProbeFigure:
     benchmark: str
     config: KnnConfig | LinearConfig
 
-    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+    def row(
+        self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
+    ) -> dict[str, Any]:
         """Teach with each half, label the other, and count both together."""
         chosen, photos = benchmark(self.benchmark), samples[self.benchmark]
-        halves = [Split(tuple(photos[::2]), tuple(photos[1::2])), Split(tuple(photos[1::2]), tuple(photos[::2]))]
-        counted = reduce(add, [self._probe(segmenter, half, classes_of(chosen), watch) for half in halves])
+        halves = [
+            Split(tuple(photos[::2]), tuple(photos[1::2])),
+            Split(tuple(photos[1::2]), tuple(photos[::2])),
+        ]
+        counted = reduce(
+            add, [self._probe(segmenter, half, classes_of(chosen), watch) for half in halves]
+        )
         return asdict(results_row(counted, chosen, halves, HALVES, segmenter, self.config, command))
 
-    def _probe(self, segmenter: Segmenter, split: Split, classes: Sequence[str], watch: Watch) -> Any:
+    def _probe(
+        self, segmenter: Segmenter, split: Split, classes: Sequence[str], watch: Watch
+    ) -> Any:
         if isinstance(self.config, KnnConfig):
             return knn_probe(segmenter, split.train, split.test, classes, self.config, watch)
         return linear_probe(segmenter, split.train, split.test, classes, self.config, watch)
@@ -64,7 +73,9 @@ class TrackingFigure:
     side_px: int
     config: PropagationConfig
 
-    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+    def row(
+        self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
+    ) -> dict[str, Any]:
         """Follow, and compare J and F."""
         rows = track_benchmark(segmenter, self.folder, self.config, self.side_px)
         settings = {"side_px": self.side_px, **asdict(self.config)}
@@ -88,10 +99,14 @@ class SimilarityFigure:
     benchmark: str
     teacher: str
 
-    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+    def row(
+        self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
+    ) -> dict[str, Any]:
         """Cut each photo into segments by the model's embeddings, and compare."""
         teacher = loading.load(self.teacher, segmenter.device)
-        cosines = [_similarity(segmenter, teacher, sample) for sample in watch(samples[self.benchmark])]
+        cosines = [
+            _similarity(segmenter, teacher, sample) for sample in watch(samples[self.benchmark])
+        ]
         return {
             "benchmark": self.benchmark,
             "similarity": statistics.mean(cosines),
@@ -102,7 +117,7 @@ class SimilarityFigure:
 
 
 @torch.inference_mode()
-def _similarity(segmenter: Segmenter, teacher: Segmenter, sample: Sample) -> float:
+def _similarity(segmenter: Segmenter, teacher: Segmenter, sample: LabeledPhoto) -> float:
     photo = read_photo(sample.photo)
     own = embed(segmenter, photo)
     rows, columns = (max(1, int(length)) for length in own.extent)
@@ -122,7 +137,9 @@ class TopFigure:
     words: tuple[str, ...]
     counts: tuple[int, ...]
 
-    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+    def row(
+        self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
+    ) -> dict[str, Any]:
         """Return the mean cosine for each number."""
         settings = PrototypeConfig()
         found = segments(self.maps(), settings.num_segments)
@@ -130,7 +147,10 @@ class TopFigure:
         scale = 1 / settings.temperature
         usual, _ = top_prototypes(found, likeness, settings.top, scale)
         cosines = {
-            str(count): (top_prototypes(found, likeness, count, scale)[0] * usual).sum(1).mean().item()
+            str(count): (top_prototypes(found, likeness, count, scale)[0] * usual)
+            .sum(1)
+            .mean()
+            .item()
             for count in self.counts
         }
         return {"similarities": cosines, "segments": len(found), "parts": {}, "command": command}

@@ -11,14 +11,19 @@ from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.class_free import unknown_classes
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.protocol import Protocol
-from maskfree.methods.clips4.config import CLIPS4Config, PixelLabelsConfig
+from maskfree.methods.clips4.config import CLIPS4Config, PseudoLabelConfig
 from studies.clips4_figures import ProbeFigure
 from studies.directions import Direction
 from studies.ledger import Measure, bare
 
 TEACHER, PLUS, FULL = "teacher", "MaskCLIP+", "CLIP-S4"
 TOP = "prototypes of m segments"
-CONTRAST, CONTRAST_EMBEDDING, CONTRAST_SEMANTIC, CONSISTENCY = "L_t", "L_t + L_e", "L_t + L_s", "L_e + L_s"
+CONTRAST, CONTRAST_EMBEDDING, CONTRAST_SEMANTIC, CONSISTENCY = (
+    "L_t",
+    "L_t + L_e",
+    "L_t + L_s",
+    "L_e + L_s",
+)
 NUM_FOLDS = 4
 _FOLD_SIDE_PX = 320  # many runs
 UNKNOWN, COUNTS = 64, (16, 32, 64, 128, 256)
@@ -51,9 +56,9 @@ class Ablation:
 
 
 def plus(method: CLIPS4Config) -> CLIPS4Config:
-    """MaskCLIP+: the same student, pixels labelled by the teacher."""
+    """MaskCLIP+: the same student, pixels labeled by the teacher."""
     alone = replace(method, contrast=None, embedding=None, semantic=None)
-    return replace(alone, labels=PixelLabelsConfig(), segments=None)
+    return replace(alone, labels=PseudoLabelConfig(), segments=None)
 
 
 def count_name(count: int) -> str:
@@ -64,7 +69,9 @@ def count_name(count: int) -> str:
 def fold_measure(fold: int) -> Measure:
     """Return how Table 3 measures a fold: all classes compete, means over unknown and known ones."""
     unknown = unknown_classes(benchmark("coco-mini"), fold, NUM_FOLDS)
-    return Measure(f"fold {fold}", "coco-mini", bare(names="synonyms", side_px=_FOLD_SIDE_PX), unknown)
+    return Measure(
+        f"fold {fold}", "coco-mini", bare(names="synonyms", side_px=_FOLD_SIDE_PX), unknown
+    )
 
 
 def _without(method: CLIPS4Config, *terms: str) -> CLIPS4Config:
@@ -87,7 +94,11 @@ ABLATIONS = (
     Ablation(CONTRAST_EMBEDDING, (6,), lambda method: _without(method, "semantic")),
     Ablation(CONTRAST_SEMANTIC, (6,), lambda method: _without(method, "embedding")),
     Ablation(CONSISTENCY, (6,), lambda method: _without(method, "contrast")),
-    *(Ablation(count_name(count), (7,), partial(_unknown, count=count)) for count in COUNTS if count != UNKNOWN),
+    *(
+        Ablation(count_name(count), (7,), partial(_unknown, count=count))
+        for count in COUNTS
+        if count != UNKNOWN
+    ),
 )
 _TRACKED = (Column("tracking"), Column("tracking"))
 _SIMILAR = (Column("similarity"), Column("similarity"))
@@ -106,18 +117,42 @@ DIRECTIONS = (
         for worse in (PLUS, TEACHER)
         for measure in map(fold_measure, range(NUM_FOLDS))
     ),
-    Direction("follows masks better than its teacher", FULL, TEACHER, "Table 5: J 52.3 over 48.1", _TRACKED, "J"),
-    Direction("follows masks better than MaskCLIP+", FULL, PLUS, "Table 5: J 52.3 over 42.6", _TRACKED, "J"),
+    Direction(
+        "follows masks better than its teacher",
+        FULL,
+        TEACHER,
+        "Table 5: J 52.3 over 48.1",
+        _TRACKED,
+        "J",
+    ),
+    Direction(
+        "follows masks better than MaskCLIP+",
+        FULL,
+        PLUS,
+        "Table 5: J 52.3 over 42.6",
+        _TRACKED,
+        "J",
+    ),
     Direction("L_t helps", FULL, CONSISTENCY, "Table 6: 33.6 over 31.3"),
     Direction("L_e helps", FULL, CONTRAST_SEMANTIC, "Table 6: 33.6 over 32.9"),
     Direction("L_s helps", FULL, CONTRAST_EMBEDDING, "Table 6: 33.6 over 24.3"),
     Direction(
-        "L_e keeps the teacher's space", FULL, CONTRAST_SEMANTIC, "Table 6: .66 over .33", _SIMILAR, "similarity"
+        "L_e keeps the teacher's space",
+        FULL,
+        CONTRAST_SEMANTIC,
+        "Table 6: .66 over .33",
+        _SIMILAR,
+        "similarity",
     ),
 )
 
 
 def for_every_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return ROWS with those of the teacher, which has no seed, for each seed that there is, so that it compares."""
-    others = sorted({row["seed"] for row in rows} - {row["seed"] for row in rows if row["variant"] == TEACHER})
-    return [*rows, *(row | {"seed": seed} for seed in others for row in rows if row["variant"] == TEACHER)]
+    others = sorted(
+        {row["seed"] for row in rows} - {row["seed"] for row in rows if row["variant"] == TEACHER}
+    )
+    return [
+        *rows,
+        *(row | {"seed": seed} for seed in others for row in rows if row["variant"] == TEACHER),
+    ]

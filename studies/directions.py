@@ -26,10 +26,14 @@ class Direction:
     figure: str = "mean_iou"  # of a row, or of its parts
 
 
-def found(rows: Sequence[dict[str, Any]], variant: str, measure: str, figure: str = "mean_iou") -> dict[int, float]:
+def found(
+    rows: Sequence[dict[str, Any]], variant: str, measure: str, figure: str = "mean_iou"
+) -> dict[int, float]:
     """Return a FIGURE of a variant by seed."""
     chosen = [row for row in rows if (row["variant"], row["measure"]) == (variant, measure)]
-    values = {row["seed"]: row[figure] if figure in row else row["parts"].get(figure) for row in chosen}
+    values = {
+        row["seed"]: row[figure] if figure in row else row["parts"].get(figure) for row in chosen
+    }
     return {seed: value for seed, value in values.items() if value is not None}
 
 
@@ -38,7 +42,9 @@ def together(
 ) -> list[list[float]]:
     """Return a FIGURE of each of VARIANTS that was measured, over the seeds that all of these have."""
     values = [found(rows, variant, measure, figure) for variant in variants]
-    seeds = sorted(set[int].intersection(*({*each} for each in values if each)) if any(values) else ())
+    seeds = sorted(
+        set[int].intersection(*({*each} for each in values if each)) if any(values) else ()
+    )
     return [[each[seed] for seed in seeds if each] for each in values]
 
 
@@ -77,11 +83,17 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-def tables(rows: Sequence[dict[str, Any]], measures: Sequence[Named], directions: Sequence[Direction]) -> list[Table]:
+def tables(
+    rows: Sequence[dict[str, Any]], measures: Sequence[Named], directions: Sequence[Direction]
+) -> list[Table]:
     """Variants by measure, and the directions."""
-    scores = Table("variant", *(m.name for m in measures), title="mIoU %, mean ± standard deviation over seeds")
+    scores = Table(
+        "variant", *(m.name for m in measures), title="mIoU %, mean ± standard deviation over seeds"
+    )
     for variant in dict.fromkeys(row["variant"] for row in rows):
-        scores.add_row(variant, *(spread(list(found(rows, variant, m.name).values())) for m in measures))
+        scores.add_row(
+            variant, *(spread(list(found(rows, variant, m.name).values())) for m in measures)
+        )
     claims = Table("claim", "measure", "gain in mIoU", "seeds that agree", "", title="directions")
     for direction in directions:
         for name, gains in compared(rows, direction, measures):

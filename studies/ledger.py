@@ -8,19 +8,19 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replac
 from pathlib import Path
 from typing import Any
 
-from maskfree.data.benchmarks.catalog import Sample, benchmark
+from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.engine.config import Recipe
 from maskfree.engine.run_state import differences, settings_of
 from maskfree.evaluation.class_free import with_unknown
 from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting.results import FORMAT, write_json
-from maskfree.evaluation.zero_shot import Work, measure
+from maskfree.evaluation.zero_shot import EvalJob, measure
 from maskfree.files.atomic import read_json
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Progress, Watch
 
-Samples = Mapping[str, Sequence[Sample]]
+Samples = Mapping[str, Sequence[LabeledPhoto]]
 _PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "prototypes")
 """Settings that are folders or files; their names are enough."""
 
@@ -37,7 +37,9 @@ class Named(typing.Protocol):
 class Figure(Named, typing.Protocol):
     """Something that is measured of a model."""
 
-    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+    def row(
+        self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
+    ) -> dict[str, Any]:
         """Measure it; SAMPLES are by benchmark."""
         ...
 
@@ -52,17 +54,19 @@ class Measure:
     unknown: tuple[str, ...] = ()
     """Classes whose mean, and that of all others, are in the row's parts; the benchmark's own if empty."""
 
-    def row(self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch) -> dict[str, Any]:
+    def row(
+        self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
+    ) -> dict[str, Any]:
         """Label the benchmark's photos, and compare."""
         chosen = benchmark(self.benchmark)
         chosen = with_unknown(chosen, self.unknown) if self.unknown else chosen
-        work = Work(chosen, samples[self.benchmark], command, watch=watch)
+        work = EvalJob(chosen, samples[self.benchmark], command, watch=watch)
         return asdict(measure(segmenter, self.protocol, work).row)
 
 
 def bare(**settings: Any) -> Protocol:
-    """Return the papers' inference: scores are neither smoothed nor raised by presence."""
-    return Protocol(smooth=1, presence=0.0, **settings)
+    """Return the papers' inference: scores are neither smoothed nor raised by class_prior."""
+    return Protocol(smooth=1, class_prior=0.0, **settings)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Variant:
     measures: tuple[Figure, ...]
 
 
-class Ledger:
+class StudyRows:
     """The results of one seed: a row for each variant and measure, written as soon as it is there.
 
     SETTINGS are those of the study, beside RECIPE, on which rows depend.
@@ -84,7 +88,9 @@ class Ledger:
         ValueError: the file is there and holds rows of other settings.
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any], recipe: Recipe, settings: Mapping[str, Any]):
+    def __init__(
+        self, path: Path, head: Mapping[str, Any], recipe: Recipe, settings: Mapping[str, Any]
+    ):
         self._path = path
         self._head: dict[str, Any] = {"format": FORMAT} | dict(head)
         recipe = replace(recipe, train=replace(recipe.train, seed=0))
@@ -92,12 +98,18 @@ class Ledger:
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}
         if path.exists():
             content = read_json(path)
-            old = content["settings"] | {"recipe": _portable(_completed(content["settings"]["recipe"], recipe))}
+            old = content["settings"] | {
+                "recipe": _portable(_completed(content["settings"]["recipe"], recipe))
+            }
             if other := differences(old, self._settings):
-                raise ValueError(f"{path} holds rows of another {', '.join(other)}: choose another --results")
+                raise ValueError(
+                    f"{path} holds rows of another {', '.join(other)}: choose another --results"
+                )
             self.rows = {(row["variant"], row["measure"]): row for row in content["rows"]}
 
-    def fill(self, variants: Iterable[Variant], samples: Samples, only: Sequence[str], device: str) -> None:
+    def fill(
+        self, variants: Iterable[Variant], samples: Samples, only: Sequence[str], device: str
+    ) -> None:
         """Measure what is not there yet of VARIANTS, or of those with a name in ONLY; SAMPLES are by benchmark."""
         command = self._head["command"].partition(" --")[0]
         for variant in variants:
@@ -113,7 +125,9 @@ class Ledger:
 
     def _add(self, variant: str, measure: str, row: dict[str, Any]) -> None:
         self.rows[variant, measure] = {"variant": variant, "measure": measure} | row
-        write_json(self._head | {"settings": self._settings, "rows": list(self.rows.values())}, self._path)
+        write_json(
+            self._head | {"settings": self._settings, "rows": list(self.rows.values())}, self._path
+        )
 
 
 def read(results: Path, kind: str, model: str | None = None) -> list[dict[str, Any]]:
@@ -128,7 +142,9 @@ def read(results: Path, kind: str, model: str | None = None) -> list[dict[str, A
 
 def _portable(settings: dict[str, Any]) -> dict[str, Any]:
     """Leave out places on this machine, and the inference, which the rows' protocols say."""
-    return {key: _without_places(key, value) for key, value in settings.items() if key != "inference"}
+    return {
+        key: _without_places(key, value) for key, value in settings.items() if key != "inference"
+    }
 
 
 def _without_places(key: str, value: Any) -> Any:
@@ -145,7 +161,9 @@ def _completed(old: dict[str, Any], config: Any) -> dict[str, Any]:
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in old:
-            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            default = (
+                field.default_factory() if field.default_factory is not MISSING else field.default
+            )
             known |= {} if default is MISSING else {field.name: settings_of(default)}
         elif is_dataclass(value) and isinstance(old[field.name], dict):
             known[field.name] = _completed(old[field.name], value)

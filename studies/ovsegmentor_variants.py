@@ -27,9 +27,12 @@ COCO_BACKGROUND = Measure(
 )
 CAMVID = Measure("camvid", "camvid", bare())
 COCO_80 = Measure("coco-mini-80", "coco-mini-80", bare())
-COCO_80_BACKGROUND = Measure("coco-mini-80 with background", "coco-mini-80", bare(background=DEFAULT_THRESHOLD))
+COCO_80_BACKGROUND = Measure(
+    "coco-mini-80 with background", "coco-mini-80", bare(background=DEFAULT_THRESHOLD)
+)
 AUTHORS = tuple(
-    Measure(f"{name}, the authors' inference", name, groupvit(benchmark(name))[0]) for name in ("coco-mini",)
+    Measure(f"{name}, the authors' inference", name, groupvit(benchmark(name))[0])
+    for name in ("coco-mini",)
 )
 SHORT = (COCO, CAMVID)
 LONG = (*SHORT, COCO_BACKGROUND, COCO_80)
@@ -75,8 +78,13 @@ def _masks(method: OVSegmentorConfig, **changes: Any) -> OVSegmentorConfig:
 
 def _grid(method: OVSegmentorConfig, count: int, ratio: float) -> OVSegmentorConfig:
     """Tokens that are the groups are as many; others are mixed into the groups, and stay."""
-    tokens = count if method.image.num_tokens == method.image.num_groups else method.image.num_tokens
-    return _masks(replace(method, image=replace(method.image, num_groups=count, num_tokens=tokens)), ratio=ratio)
+    tokens = (
+        count if method.image.num_tokens == method.image.num_groups else method.image.num_tokens
+    )
+    return _masks(
+        replace(method, image=replace(method.image, num_groups=count, num_tokens=tokens)),
+        ratio=ratio,
+    )
 
 
 ABLATIONS = (
@@ -103,18 +111,51 @@ DIRECTIONS = (
     Direction("both are better than neither", FULL, BASELINE, "Table 3: 53.8 over 40.5"),
     Direction("both are better than L_entity alone", FULL, ENTITY, "Table 3: 53.8 over 48.9"),
     Direction("both are better than L_mask alone", FULL, MASKS, "Table 3: 53.8 over 44.8"),
-    Direction("masking all entities is better than masking one", ENTITY, ONE, "Table 4: 48.9 over 47.0"),
-    Direction("masking entities is better than masking all nouns", ENTITY, NOUNS, "Table 4: 48.9 over 45.4"),
-    Direction("completion is better than a multi-label contrast", ENTITY, LABELS, "Table 4: 48.9 over 44.5"),
-    Direction("completion is better than MLM with groups", ENTITY, WORDS, "Table 4: 48.9 over 42.8"),
-    Direction("MLM with groups is better than without", WORDS, TEXT_WORDS, "Table 4: 42.8 over 36.3"),
+    Direction(
+        "masking all entities is better than masking one", ENTITY, ONE, "Table 4: 48.9 over 47.0"
+    ),
+    Direction(
+        "masking entities is better than masking all nouns",
+        ENTITY,
+        NOUNS,
+        "Table 4: 48.9 over 45.4",
+    ),
+    Direction(
+        "completion is better than a multi-label contrast",
+        ENTITY,
+        LABELS,
+        "Table 4: 48.9 over 44.5",
+    ),
+    Direction(
+        "completion is better than MLM with groups", ENTITY, WORDS, "Table 4: 48.9 over 42.8"
+    ),
+    Direction(
+        "MLM with groups is better than without", WORDS, TEXT_WORDS, "Table 4: 42.8 over 36.3"
+    ),
     *(
-        Direction(f"8 groups are better than 16 at r = {ratio:g}", cell(8, ratio), cell(16, ratio), "Table 5")
+        Direction(
+            f"8 groups are better than 16 at r = {ratio:g}",
+            cell(8, ratio),
+            cell(16, ratio),
+            "Table 5",
+        )
         for ratio in RATIOS
     ),
     Direction("r = 0.5 is better than 0.25", FULL, cell(8, 0.25), "Table 5, text"),
     Direction("r = 0.5 is better than 1", FULL, cell(8, 1.0), "Table 5: 53.8 over 50.4"),
     Direction("mask consistency is better than group consistency", FULL, GROUPS, "Table 6"),
-    Direction("classes that are entities gain", FULL, BASELINE, "Table 7: 24.8 over 17.2", figure="seen entities"),
-    Direction("classes that are none gain", FULL, BASELINE, "Table 7: 25.9 over 15.4", figure="unseen entities"),
+    Direction(
+        "classes that are entities gain",
+        FULL,
+        BASELINE,
+        "Table 7: 24.8 over 17.2",
+        figure="seen entities",
+    ),
+    Direction(
+        "classes that are none gain",
+        FULL,
+        BASELINE,
+        "Table 7: 25.9 over 15.4",
+        figure="unseen entities",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Pictures of what a model groups: each group in a colour of its own, and the group that fits an entity best."""
+"""Pictures of what a model groups: each group in a color of its own, and the group that fits an entity best."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def groups_of(segmenter: Segmenter, photo: PhotoLike) -> Segmentation:
     """
     image = read_photo(photo)
     groups, labels = _grouped(segmenter, image)
-    return _labelled(labels, tuple(f"group {i + 1}" for i in range(groups.embeddings.shape[1])), image, None)
+    return _labeled(
+        labels, tuple(f"group {i + 1}" for i in range(groups.embeddings.shape[1])), image, None
+    )
 
 
 def entity_in(segmenter: Segmenter, photo: PhotoLike, entity: str) -> Segmentation:
@@ -35,26 +37,42 @@ def entity_in(segmenter: Segmenter, photo: PhotoLike, entity: str) -> Segmentati
     groups, labels = _grouped(segmenter, image)
     embeddings = segmenter.with_words([entity]).embeddings
     assert embeddings is not None
-    occurring = torch.from_numpy(np.unique(labels)).long()  # a group without pixels has any embedding
-    best = occurring[(groups.embeddings[0, occurring] @ embeddings[0].to(groups.embeddings)).argmax()].item()
-    return _labelled((labels != best).astype(np.uint8), (entity,), image, f"pixels of other groups than {entity}'s")
+    occurring = torch.from_numpy(
+        np.unique(labels)
+    ).long()  # a group without pixels has any embedding
+    best = occurring[
+        (groups.embeddings[0, occurring] @ embeddings[0].to(groups.embeddings)).argmax()
+    ].item()
+    return _labeled(
+        (labels != best).astype(np.uint8),
+        (entity,),
+        image,
+        f"pixels of other groups than {entity}'s",
+    )
 
 
 @torch.inference_mode()
 def _grouped(segmenter: Segmenter, image: Image.Image) -> tuple[Groups, UInt8[np.ndarray, "h w"]]:
     """The groups of a photo that is seen whole, and each pixel's."""
-    unit, device = segmenter.method.stride_px, segmenter.device
-    height, width = (max(1, round(side / unit)) * unit for side in segmenter.inference.resized(*image.size[::-1]))
+    unit, device = segmenter.method.patch_size, segmenter.device
+    height, width = (
+        max(1, round(side / unit)) * unit for side in segmenter.inference.resized(*image.size[::-1])
+    )
     small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
     groups = segmenter.method.group(torch.tensor(small, device=device).movedim(-1, 0)[None] / 255)
     if groups.assignment is None:
         raise ValueError(f"the model {segmenter.name!r} groups no pixels: each stands for itself")
-    large = F.interpolate(groups.assignment.float(), image.size[::-1], mode="bilinear", align_corners=False)
+    large = F.interpolate(
+        groups.assignment.float(), image.size[::-1], mode="bilinear", align_corners=False
+    )
     return groups, large[0].argmax(0).cpu().numpy().astype(np.uint8)
 
 
-def _labelled(
-    labels: UInt8[np.ndarray, "h w"], words: tuple[str, ...], image: Image.Image, background: str | None
+def _labeled(
+    labels: UInt8[np.ndarray, "h w"],
+    words: tuple[str, ...],
+    image: Image.Image,
+    background: str | None,
 ) -> Segmentation:
     assert BACKGROUND not in words
     record = {"words": [[word] for word in words], "background": background}

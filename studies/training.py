@@ -16,6 +16,9 @@ def trained(recipe: Recipe, folder: Path) -> Path:
         Stopped: SIGINT or SIGTERM came in between.
     """
     done = (folder / "model" / "run.json").is_file()
-    if not done and fit(recipe, folder, resume_run=(folder / "run.json").is_file()) < recipe.train.steps:
+    if (
+        not done
+        and fit(recipe, folder, resume_run=(folder / "run.json").is_file()) < recipe.train.steps
+    ):
         raise Stopped
     return folder / "model"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.distillation.self_training import self_train
-from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import Recipe
 from maskfree.evaluation.protocol import DEFAULT_THRESHOLD, Protocol
 from maskfree.evaluation.reporting import charts
@@ -26,7 +26,7 @@ from maskfree.progress import Progress
 from maskfree.recipes import vilseg_pocket
 from maskfree.signals import Stopped
 from studies.directions import Direction, found, tables
-from studies.ledger import Ledger, Measure, Variant, bare, read
+from studies.ledger import Measure, StudyRows, Variant, bare, read
 from studies.options import CLUSTERS, ViLSegOptions
 from studies.vilseg_study import Heads, Study
 
@@ -41,7 +41,11 @@ COCO = Measure("coco-mini", "coco-mini", bare(names="synonyms"))
 SMOOTHED = Measure("coco-mini, smoothed", "coco-mini", Protocol(names="synonyms"))
 MEASURES = (
     COCO,
-    Measure("coco-mini with background", "coco-mini", bare(names="synonyms", background=DEFAULT_THRESHOLD)),
+    Measure(
+        "coco-mini with background",
+        "coco-mini",
+        bare(names="synonyms", background=DEFAULT_THRESHOLD),
+    ),
     Measure("coco-mini-80", "coco-mini-80", bare()),
     Measure("coco-mini-80 with background", "coco-mini-80", bare(background=DEFAULT_THRESHOLD)),
     Measure("camvid", "camvid", bare()),
@@ -53,7 +57,9 @@ SMALL = Measure("camvid at 360 px", "camvid", bare(side_px=CAMVID_SIDE_PX))
 ALL_MEASURES = (*MEASURES, PLAIN, SMALL)
 
 DIRECTIONS = (
-    Direction("regions are better than pixels alone", FULL, PIXELS, "Table 1: 34.4 over CLIP + Seg 27.4"),
+    Direction(
+        "regions are better than pixels alone", FULL, PIXELS, "Table 1: 34.4 over CLIP + Seg 27.4"
+    ),
     Direction("the online head is better than K-means", FULL, KMEANS, "Table 2"),
     Direction("L_vision helps", FULL, NO_VISION, "Table 2"),
     Direction("20 clusters are better than 5", FULL, "C = 5", "Fig. 5"),
@@ -72,7 +78,9 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
         ValueError, OSError: data or weights are missing, or the results hold rows of other settings.
     """
     recipe = recipe or _recipe(options)
-    samples = {name: benchmark(name).samples(options.data) for name in {m.benchmark for m in MEASURES}}
+    samples = {
+        name: benchmark(name).samples(options.data) for name in {m.benchmark for m in MEASURES}
+    }
     for seed in options.seeds:
         seeded = replace(recipe, train=replace(recipe.train, seed=seed))
         out = options.out / (f"{options.model}-seed{seed}" if options.model else f"seed{seed}")
@@ -84,8 +92,12 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
             "model": options.model,
             "command": f"python -m studies vilseg --data ../shared/data{own}",
         }
-        steps = {name: getattr(options, name) for name in ("head_photos", "head_steps", "student_steps")}
-        ledger = Ledger(options.results / f"{_stem(options)}-seed{seed}.json", head, recipe, steps)
+        steps = {
+            name: getattr(options, name) for name in ("head_photos", "head_steps", "student_steps")
+        }
+        ledger = StudyRows(
+            options.results / f"{_stem(options)}-seed{seed}.json", head, recipe, steps
+        )
         ledger.fill(_variants(study, options), samples, options.only, options.device)
     rows = read(options.results, KIND, options.model)
     Console().print(*tables(rows, ALL_MEASURES, DIRECTIONS))
@@ -112,24 +124,38 @@ def _recipe(options: ViLSegOptions) -> Recipe:
             grouping="clusters",
         ),
         data=replace(whole.data, shards=options.shards()),
-        train=replace(whole.train, steps=options.steps, frozen_steps=options.steps * 6 // 10, batch_size=32),
+        train=replace(
+            whole.train, steps=options.steps, frozen_steps=options.steps * 6 // 10, batch_size=32
+        ),
     )
 
 
 def _variants(study: Study, options: ViLSegOptions) -> Iterator[Variant]:
     method = study.method
-    full = partial(model_folder, options.model) if options.model else partial(study.trained, "full", method)
+    full = (
+        partial(model_folder, options.model)
+        if options.model
+        else partial(study.trained, "full", method)
+    )
     grouped = (COCO, CAMVID, SMOOTHED) if options.model else MEASURES
     no_vision = partial(study.trained, "without-vision", replace(method, vision=None))
-    silent = method.words and replace(method.words, nouns_weight=0.0, kinds_weight=0.0, tags_weight=0.0)
+    silent = method.words and replace(
+        method.words, nouns_weight=0.0, kinds_weight=0.0, tags_weight=0.0
+    )
     no_words = partial(study.trained, "without-words", replace(method, words=silent))
     pixels = replace(method, grouping="pixels", cluster=None)
     kmeans = replace(method, grouping="kmeans", cluster=None, kmeans_clusters=NUM_CLUSTERS)
 
-    def clustered(source: Callable[[], Path], name: str, count: int = NUM_CLUSTERS, **changes: Any) -> Path:
+    def clustered(
+        source: Callable[[], Path], name: str, count: int = NUM_CLUSTERS, **changes: Any
+    ) -> Path:
         counts = sorted({*options.clusters, NUM_CLUSTERS}) if source is full else (NUM_CLUSTERS,)
-        heads = _heads(study, source(), counts, study.out / f"heads-{'full' if source is full else name}.pt")
-        return study.derived(name, source(), replace(study.with_clusters(count), **changes), heads[count])
+        heads = _heads(
+            study, source(), counts, study.out / f"heads-{'full' if source is full else name}.pt"
+        )
+        return study.derived(
+            name, source(), replace(study.with_clusters(count), **changes), heads[count]
+        )
 
     main = partial(clustered, full, "clusters-20")
     yield Variant(FULL, main, grouped if options.model else (*grouped, PLAIN, SMALL))
@@ -138,13 +164,19 @@ def _variants(study: Study, options: ViLSegOptions) -> Iterator[Variant]:
     yield Variant(PIXELS, lambda: study.derived("pixels", full(), pixels, {}), grouped)
     for count in options.clusters:
         if count != NUM_CLUSTERS:
-            yield Variant(f"C = {count}", partial(clustered, full, f"clusters-{count}", count), (COCO, CAMVID))
+            yield Variant(
+                f"C = {count}", partial(clustered, full, f"clusters-{count}", count), (COCO, CAMVID)
+            )
     if options.model:
         return
     yield Variant(NO_VISION, partial(clustered, no_vision, "without-vision-clusters"), MEASURES)
     if method.words:
-        yield Variant(NO_WORDS, partial(clustered, no_words, "without-words-clusters"), (COCO, CAMVID))
-    student = partial(_student, out=study.out / "student-camvid", options=options, seed=study.recipe.train.seed)
+        yield Variant(
+            NO_WORDS, partial(clustered, no_words, "without-words-clusters"), (COCO, CAMVID)
+        )
+    student = partial(
+        _student, out=study.out / "student-camvid", options=options, seed=study.recipe.train.seed
+    )
     yield Variant(STUDENT, lambda: student(main()), (CAMVID, SMALL))
 
 
@@ -164,7 +196,7 @@ def _heads(study: Study, source: Path, counts: Sequence[int], path: Path) -> Hea
 def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Path:
     """Teach a student with what TEACHER says of CamVid's training photos."""
     train = benchmark("camvid-train")
-    settings = SelfTraining(side_px=CAMVID_SIDE_PX, presence=0.0)
+    settings = SelfTrainConfig(side_px=CAMVID_SIDE_PX, class_prior=0.0)
     schedule = replace(
         settings.train,
         steps=options.student_steps,
@@ -172,7 +204,9 @@ def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Pat
         seed=seed,
     )
     photos = [sample.photo for sample in train.samples(options.data)]
-    found = self_train(teacher, train.words(), photos, out, replace(settings, train=schedule), Progress())
+    found = self_train(
+        teacher, train.words(), photos, out, replace(settings, train=schedule), Progress()
+    )
     if found is None:
         raise Stopped
     return found
@@ -186,14 +220,22 @@ def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
         values = [list(found(rows, variant, chosen.name).values()) for variant in named.values()]
         if all(values):
             means = [statistics.mean(part) for part in values]
-            spreads = [statistics.stdev(part) for part in values] if min(map(len, values)) > 1 else []
+            spreads = (
+                [statistics.stdev(part) for part in values] if min(map(len, values)) > 1 else []
+            )
             curves.append(charts.Series(chosen.name, CLUSTERS, means, spreads))
     if curves:
         path = stem.with_name(f"{stem.name}-clusters.svg")
-        charts.curve(curves, "clusters C", "mIoU", "ViL-Seg by number of clusters", path, fixed=NUM_CLUSTERS)
+        charts.curve(
+            curves, "clusters C", "mIoU", "ViL-Seg by number of clusters", path, fixed=NUM_CLUSTERS
+        )
     seeds = [row["iou"] for row in rows if (row["variant"], row["measure"]) == (FULL, COCO.name)]
     if not seeds:
         return
     known = {name: [iou[name] for iou in seeds if iou[name] is not None] for name in seeds[0]}
     means = {name: statistics.mean(values) if values else None for name, values in known.items()}
-    charts.class_bars(means, "ViL-Seg on coco-mini, all classes as unseen", stem.with_name(f"{stem.name}-classes.svg"))
+    charts.class_bars(
+        means,
+        "ViL-Seg on coco-mini, all classes as unseen",
+        stem.with_name(f"{stem.name}-classes.svg"),
+    )

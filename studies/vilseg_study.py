@@ -33,7 +33,7 @@ class Study:
     """One recipe and seed, and the folder of its runs; what lies there is used.
 
     No gradient of the clustering head reaches the encoder, so heads are trained afterwards, all alike: on the
-    embeddings of HEAD_PHOTOS photos and their twins, for HEAD_STEPS steps.
+    embeddings of HEAD_PHOTOS photos and their augmented_view, for HEAD_STEPS steps.
     """
 
     recipe: Recipe
@@ -49,8 +49,14 @@ class Study:
             ValueError: the recipe trains something else, or a head whose gradient reaches the encoder.
         """
         method = self.recipe.method
-        if not isinstance(method, ViLSegConfig) or method.cluster is None or not method.cluster.detach:
-            raise ValueError("the study needs a ViL-Seg recipe with a clustering head that is detached")
+        if (
+            not isinstance(method, ViLSegConfig)
+            or method.cluster is None
+            or not method.cluster.detach
+        ):
+            raise ValueError(
+                "the study needs a ViL-Seg recipe with a clustering head that is detached"
+            )
         return replace(method, grouping="clusters")
 
     def trained(self, name: str, method: ViLSegConfig) -> Path:
@@ -59,9 +65,13 @@ class Study:
         Raises:
             Stopped: SIGINT or SIGTERM came in between.
         """
-        return trained(replace(self.recipe, name=f"{self.recipe.name}-{name}", method=method), self.out / name)
+        return trained(
+            replace(self.recipe, name=f"{self.recipe.name}-{name}", method=method), self.out / name
+        )
 
-    def derived(self, name: str, source: Path, method: ViLSegConfig, head: Mapping[str, Tensor]) -> Path:
+    def derived(
+        self, name: str, source: Path, method: ViLSegConfig, head: Mapping[str, Tensor]
+    ) -> Path:
         """Save the weights of SOURCE as METHOD, HEAD's in the place of the clustering head's."""
         folder = self.out / name / "model"
         if not (folder / "run.json").is_file():
@@ -85,13 +95,17 @@ class Study:
         assert self.method.cluster is not None
         return replace(self.method, cluster=replace(self.method.cluster, num_clusters=count))
 
-    def _head(self, count: int, first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> dict[str, Tensor]:
+    def _head(
+        self, count: int, first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]
+    ) -> dict[str, Tensor]:
         config, seed = self.recipe.train, seed_of(self.recipe.train.seed, "head", count)
         torch.manual_seed(seed)
         cluster = self.with_clusters(count).cluster
         assert cluster is not None
         term = cluster.build(self.method.embed_dim)
-        optimizer = torch.optim.AdamW(parameter_groups(term.named_parameters(), config.weight_decay, {}), lr=HEAD_RATE)
+        optimizer = torch.optim.AdamW(
+            parameter_groups(term.named_parameters(), config.weight_decay, {}), lr=HEAD_RATE
+        )
         generator = torch.Generator().manual_seed(seed)
         photos, rows, columns = PIXELS_PER_STEP
         flipped = torch.zeros(photos, dtype=torch.bool)
@@ -99,20 +113,25 @@ class Study:
             for group in optimizer.param_groups:
                 group["lr"] = HEAD_RATE * cosine(step, self.head_steps, self.head_steps // 10)
             chosen = torch.randint(len(first), (photos, rows, columns), generator=generator)
-            pixels, twins = (side[chosen].movedim(-1, 1).float() for side in (first, second))
-            term(pixels, twins, flipped, lambda tensor: tensor).total.backward()
+            pixels, augmented_view = (
+                side[chosen].movedim(-1, 1).float() for side in (first, second)
+            )
+            term(pixels, augmented_view, flipped, lambda tensor: tensor).total.backward()
             optimizer.step()
             optimizer.zero_grad()
         return {f"cluster.{key}": value for key, value in term.state_dict().items()}
 
     @torch.inference_mode()
     def _pairs(self, source: Path) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """Embeddings of pixels and of the same pixels in the photos' twins, from training photos."""
+        """Embeddings of pixels and of the same pixels in the photos' augmented_view, from training photos."""
         method, tokenizer, _ = _read(source)
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
         generator = torch.Generator().manual_seed(seed_of(self.recipe.train.seed, "pixels"))
         for batch in self._batches(tokenizer):
-            maps = method.image(batch.images), unflip(method.image(batch.twins), batch.twins_flipped)
+            maps = (
+                method.image(batch.images),
+                unflip(method.image(batch.augmented_view), batch.augmented_flipped),
+            )
             chosen = torch.randint(maps[0][0, 0].numel(), (PIXELS_PER_PHOTO,), generator=generator)
             for side, pixels in zip(sides, maps, strict=True):
                 side.append(pixels.flatten(2)[:, :, chosen].movedim(1, 2).flatten(0, 1).half())
@@ -125,7 +144,9 @@ class Study:
         if data.shapes:  # drawn by the full run
             data = replace(data, shapes=0, shards=(str(self.out / "full" / "data"),))
         transform = replace(self.method, vision=None, words=None).build_transform(tokenizer)
-        stream = Stream(data, transform, config.batch_size, seed_of(config.seed, "heads"), Share(0, 1))
+        stream = Stream(
+            data, transform, config.batch_size, seed_of(config.seed, "heads"), Share(0, 1)
+        )
         for item in build_loader(stream, 0):
             if isinstance(item, NoSamples):
                 raise item
@@ -133,6 +154,8 @@ class Study:
 
 
 def _read(folder: Path) -> tuple[ViLSeg, Tokenizer, dict[str, Any]]:
-    method, tokenizer, run, _ = checkpoint.load(folder, {ViLSegConfig.__name__: ViLSegConfig}, "cpu")
+    method, tokenizer, run, _ = checkpoint.load(
+        folder, {ViLSegConfig.__name__: ViLSegConfig}, "cpu"
+    )
     assert isinstance(method, ViLSeg)
     return method, tokenizer, run

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = {
-    *("lightning_fabric", "webdataset", "tensorboard", "scipy", "pycocotools", "matplotlib", "textblob", "lemminflect"),
+    *(
+        "lightning_fabric",
+        "webdataset",
+        "tensorboard",
+        "scipy",
+        "pycocotools",
+        "matplotlib",
+        "textblob",
+        "lemminflect",
+    ),
     *(
         "pyarrow",
         "braceexpand",
@@ -39,7 +48,19 @@ HIDDEN = {
 DAVIS = "480p/one"
 GOOD: list[tuple[str, ...]] = [
     ("segment", "photos/a.png", "--words", "sky", "tree"),
-    ("track", "photos", "--words", "sky", "tree", "--out", "tracked", "--side-px", "64", "--animate", "webp"),
+    (
+        "track",
+        "photos",
+        "--words",
+        "sky",
+        "tree",
+        "--out",
+        "tracked",
+        "--side-px",
+        "64",
+        "--animate",
+        "webp",
+    ),
     ("retrieve", "sky", "photos", "--side-px", "64", "--num-segments", "3"),
     ("prepare", "teacher", "photos", "--out", "teacher", "--side-px", "64"),
     (
@@ -114,7 +135,11 @@ class HidesExtras(PathFinder):
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
         """Return where a module is."""
-        return None if fullname.partition(".")[0] in HIDDEN else super().find_spec(fullname, path, target)
+        return (
+            None
+            if fullname.partition(".")[0] in HIDDEN
+            else super().find_spec(fullname, path, target)
+        )
 
 
 def make_files() -> None:
@@ -129,7 +154,13 @@ def make_files() -> None:
 
     colors = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     ids = np.indices((48, 64)).sum(0) // 60
-    for place in ("photos", "data/images", "data/labels", f"davis/JPEGImages/{DAVIS}", f"davis/Annotations/{DAVIS}"):
+    for place in (
+        "photos",
+        "data/images",
+        "data/labels",
+        f"davis/JPEGImages/{DAVIS}",
+        f"davis/Annotations/{DAVIS}",
+    ):
         Path(place).mkdir(parents=True)
         for name in "abc":
             is_map = "labels" in place or "Annotations" in place
@@ -141,11 +172,21 @@ def make_files() -> None:
 
     # A CLIP with random weights and the tokenizer of the bundled model.
     tokenizer = Tokenizer.from_file(model_folder("pocket") / "tokenizer.json")
-    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = small | {"vocab_size": tokenizer.vocabulary_size, "max_position_embeddings": tokenizer.max_length}
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    text = small | {
+        "vocab_size": tokenizer.vocabulary_size,
+        "max_position_embeddings": tokenizer.max_length,
+    }
     vision = small | {"image_size": 32, "patch_size": 8}
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained("clip")
+    CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)
+    ).save_pretrained("clip")
     shutil.copy(model_folder("pocket") / "tokenizer.json", "clip")
 
 
@@ -153,7 +194,11 @@ def run(words: tuple[str, ...]) -> tuple[Any, str, str]:
     """Run a command; return its status, and what it prints on both streams."""
     from maskfree.cli import main
 
-    expanded = [str(path) for word in words for path in (sorted(Path().glob(word)) if "*" in word else [word])]
+    expanded = [
+        str(path)
+        for word in words
+        for path in (sorted(Path().glob(word)) if "*" in word else [word])
+    ]
     out, errors = io.StringIO(), io.StringIO()
     status: Any = "no SystemExit"
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
@@ -193,7 +238,11 @@ def check() -> list[str]:
     load, loading.load = loading.load, _no_work
     for extras, words in LACKING:
         status, _, errors = run(words)
-        if status != 2 or errors.count("\n") != 1 or f"pip install 'maskfree[{extras}]'" not in errors:
+        if (
+            status != 2
+            or errors.count("\n") != 1
+            or f"pip install 'maskfree[{extras}]'" not in errors
+        ):
             faults.append(f"maskfree {' '.join(words)} should name [{extras}]: {status} {errors}")
     loading.load = load
     for words in BAD:
@@ -213,7 +262,9 @@ def main() -> int:
     """Check in a folder of its own; print what went wrong."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
     if "--hide-extras" in sys.argv:
-        sys.meta_path[:] = [HidesExtras if finder is PathFinder else finder for finder in sys.meta_path]
+        sys.meta_path[:] = [
+            HidesExtras if finder is PathFinder else finder for finder in sys.meta_path
+        ]
     else:
         for name in sorted(HIDDEN):
             if PathFinder.find_spec(name):

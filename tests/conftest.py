@@ -18,7 +18,9 @@ from jaxtyping import install_import_hook
 import maskfree.methods  # settings come before the checks, since they name bad values themselves
 
 with install_import_hook("maskfree", "beartype.beartype"):
-    for _module in iter_modules(maskfree.methods.__path__):  # everything that they import is checked too
+    for _module in iter_modules(
+        maskfree.methods.__path__
+    ):  # everything that they import is checked too
         import_module(f"maskfree.methods.{_module.name}")
 
 import tokenizers
@@ -48,7 +50,9 @@ def tiny_tokenizer() -> Tokenizer:
     model.normalizer = tokenizers.normalizers.BertNormalizer()
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=400, special_tokens=special, show_progress=False
+    )
     letters = string.ascii_lowercase + string.digits
     model.train_from_iterator([*CAPTIONS, 2 * letters, " ".join(letters)], trainer)
     model.post_processor = tokenizers.processors.TemplateProcessing(
@@ -71,7 +75,13 @@ def tiny_checkpoint(tmp_path: Path, tiny_vilseg: ViLSeg, tiny_tokenizer: Tokeniz
 
     folder = tmp_path / "tiny"
     config = tiny_vilseg_config(vision=None).for_inference()
-    checkpoint.save(folder, tiny_vilseg, config, tiny_tokenizer, {"name": "tiny", "templates": ["a photo of a {}"]})
+    checkpoint.save(
+        folder,
+        tiny_vilseg,
+        config,
+        tiny_tokenizer,
+        {"name": "tiny", "templates": ["a photo of a {}"]},
+    )
     return folder
 
 

@@ -74,7 +74,16 @@ OPTIONS: dict[str, str] = {
     "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",
 }
 # Files of every sort are given to every option, and all of its own sort to each; models are folders.
-ALWAYS = ("pickle.pkl", "saved.pt", "objects.npy", "nested.json", "bytes.txt", "empty", "everything", "loop")
+ALWAYS = (
+    "pickle.pkl",
+    "saved.pt",
+    "objects.npy",
+    "nested.json",
+    "bytes.txt",
+    "empty",
+    "everything",
+    "loop",
+)
 PICTURES = {".png", ".jpg", ".tif", ".gif", ".svg", ".mp4"}
 TENSORS = {".pt", ".pth", ".bin", ".safetensors"}
 TEXTS = {".json", ".txt", ".yaml", ".npy", ".npz", ".mat", ".parquet"}
@@ -98,13 +107,51 @@ SORTS: dict[str, set[str]] = {
 }
 # Options whose text is no path that is read. A new option of text must come here or above.
 NO_FILES = {
-    *("words", "background", "templates", "device", "word", "benchmarks", "benchmark", "protocol", "sweep", "names"),
-    *("sequences", "recipe", "study", "what", "kind", "prompt", "known", "leave_out", "name", "init_names", "rates"),
-    *("init_without", "frozen", "accelerator", "devices", "family", "refine", "last_block", "animate", "only"),
+    *(
+        "words",
+        "background",
+        "templates",
+        "device",
+        "word",
+        "benchmarks",
+        "benchmark",
+        "protocol",
+        "sweep",
+        "names",
+    ),
+    *(
+        "sequences",
+        "recipe",
+        "study",
+        "what",
+        "kind",
+        "prompt",
+        "known",
+        "leave_out",
+        "name",
+        "init_names",
+        "rates",
+    ),
+    *(
+        "init_without",
+        "frozen",
+        "accelerator",
+        "devices",
+        "family",
+        "refine",
+        "last_block",
+        "animate",
+        "only",
+    ),
 }
 # Their file is read after something that the tests have not: kornia, or a whole CLIP.
 LATE = ("detector", "convert tokenizer", "method.words.tags")
-WRITTEN = {"out", "results", "root", "data (reproduce)"}  # folders that are made, or that are only looked at
+WRITTEN = {
+    "out",
+    "results",
+    "root",
+    "data (reproduce)",
+}  # folders that are made, or that are only looked at
 
 
 @dataclass(frozen=True)
@@ -169,9 +216,17 @@ def _given(option: str, name: str, path: Path) -> bool:
     """Say whether a file is one of those for an option."""
     if name in ALWAYS:
         return True
-    short = option.partition(" ")[2].removeprefix("entities ").removeprefix("segments ").removeprefix("teacher ")
+    short = (
+        option.partition(" ")[2]
+        .removeprefix("entities ")
+        .removeprefix("segments ")
+        .removeprefix("teacher ")
+    )
     if path.is_dir():
-        return short in ("model", "settings.weights", "data", "davis", "folder", "out") or "weights" in short
+        return (
+            short in ("model", "settings.weights", "data", "davis", "folder", "out")
+            or "weights" in short
+        )
     return path.suffix in SORTS.get(short, set())
 
 
@@ -214,14 +269,20 @@ def _target(name: str, first: str) -> tuple[Callable[..., Any], Any]:
 
 def _texts_of(target: Any, default: Any = None, start: str = "") -> Iterator[str]:
     if is_dataclass(target):
-        hints = get_type_hints(target if isinstance(target, type) else type(target), include_extras=True)
+        hints = get_type_hints(
+            target if isinstance(target, type) else type(target), include_extras=True
+        )
         names = [field.name for field in fields(target)]
     else:
         hints = get_type_hints(target, include_extras=True)
         names = list(inspect.signature(target).parameters)
     for name in names:
         value = getattr(default, name, None) if default is not None else None
-        inner = type(value) if is_dataclass(value) else next(filter(is_dataclass, _types(hints[name])), None)
+        inner = (
+            type(value)
+            if is_dataclass(value)
+            else next(filter(is_dataclass, _types(hints[name])), None)
+        )
         if inner is not None:
             yield from _texts_of(inner, value, f"{start}{name}.")
         elif {str, Path} & set(_types(hints[name])):

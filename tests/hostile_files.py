@@ -30,14 +30,23 @@ def make(folder: Path, marker: Path) -> dict[str, Path]:
     """Write all hostile files and folders below FOLDER, and return them by name."""
     folder.mkdir(parents=True)
     program = pickle.dumps(Program(marker), protocol=2)
-    files = {f"pickle.{suffix}": program for suffix in ("pkl", "bin", "pt", "npy", "png", "json", "mat", "parquet")}
+    files = {
+        f"pickle.{suffix}": program
+        for suffix in ("pkl", "bin", "pt", "npy", "png", "json", "mat", "parquet")
+    }
     files |= _torch_files(Program(marker))
     files |= _arrays(Program(marker))
     files |= _texts(marker)
     files |= _pictures()
     files |= _archives(folder, program)
-    files |= {"empty": b"", "zeros.safetensors": bytes(1000), "header.safetensors": struct.pack("<Q", 2**40) + b"{"}
-    files["beyond.safetensors"] = _safetensors({"x": {"dtype": "F32", "shape": [10**6] * 3, "data_offsets": [0, 4]}})
+    files |= {
+        "empty": b"",
+        "zeros.safetensors": bytes(1000),
+        "header.safetensors": struct.pack("<Q", 2**40) + b"{",
+    }
+    files["beyond.safetensors"] = _safetensors(
+        {"x": {"dtype": "F32", "shape": [10**6] * 3, "data_offsets": [0, 4]}}
+    )
     for name, content in files.items():
         (folder / name).write_bytes(content)
     paths = {name: folder / name for name in files}
@@ -84,7 +93,12 @@ def _texts(marker: Path) -> dict[str, bytes]:
 
 def _pictures() -> dict[str, bytes]:
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
         header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
@@ -94,7 +108,9 @@ def _pictures() -> dict[str, bytes]:
     side = 60_000
     bomb = png(side, side, 1, 0, bytes(2**22))
     tiff = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 3)
-    tiff += b"".join(struct.pack("<HHII", tag, 4, 1, 2**31 - 1) for tag in (256, 257, 273)) + bytes(4)
+    tiff += b"".join(struct.pack("<HHII", tag, 4, 1, 2**31 - 1) for tag in (256, 257, 273)) + bytes(
+        4
+    )
     jpeg = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01\xff\xd9"
     text = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
     text += chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**27), 9)) + chunk(b"IEND", b"")
@@ -115,15 +131,30 @@ def _archives(folder: Path, program: bytes) -> dict[str, bytes]:
         archive.writestr("../../outside.txt", "x")
         archive.writestr("zeros", bytes(2**26))
     with tarfile.open(fileobj=tar, mode="w") as archive:
-        for name in ("../../outside.txt", str(folder.parent / "outside.txt"), "a.jpg", "a.txt", "b.pyd", "b.pickle"):
+        for name in (
+            "../../outside.txt",
+            str(folder.parent / "outside.txt"),
+            "a.jpg",
+            "a.txt",
+            "b.pyd",
+            "b.pickle",
+        ):
             member = tarfile.TarInfo(name)
             member.size = len(program)
             archive.addfile(member, io.BytesIO(program))
-        for name, kind in (("c.jpg", tarfile.SYMTYPE), ("d.jpg", tarfile.LNKTYPE), ("e.jpg", tarfile.CHRTYPE)):
+        for name, kind in (
+            ("c.jpg", tarfile.SYMTYPE),
+            ("d.jpg", tarfile.LNKTYPE),
+            ("e.jpg", tarfile.CHRTYPE),
+        ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
-    return {"outside.zip": plain.getvalue(), "outside.tar": tar.getvalue(), "cut.tar": tar.getvalue()[:700]}
+    return {
+        "outside.zip": plain.getvalue(),
+        "outside.tar": tar.getvalue(),
+        "cut.tar": tar.getvalue()[:700],
+    }
 
 
 def _safetensors(header: dict[str, Any]) -> bytes:
@@ -135,31 +166,58 @@ def _folders(folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
     """Folders as transformers, this package and data sets have them, with hostile files in the places of theirs."""
     clip = {"model_type": "clip", "projection_dim": 8, "text_config": {}, "vision_config": {}}
     contents = {
-        "transformers_pickle": {"config.json": json.dumps(clip), "pytorch_model.bin": files["pickle.bin"]},
-        "transformers_saved": {"config.json": json.dumps(clip), "pytorch_model.bin": files["saved.pt"]},
-        "transformers_old": {"config.json": json.dumps(clip), "pytorch_model.bin": files["old_state.bin"]},
-        "transformers_nested": {"config.json": files["objects.json"], "model.safetensors": files["zeros.safetensors"]},
-        "transformers_header": {"config.json": json.dumps(clip), "model.safetensors": files["header.safetensors"]},
+        "transformers_pickle": {
+            "config.json": json.dumps(clip),
+            "pytorch_model.bin": files["pickle.bin"],
+        },
+        "transformers_saved": {
+            "config.json": json.dumps(clip),
+            "pytorch_model.bin": files["saved.pt"],
+        },
+        "transformers_old": {
+            "config.json": json.dumps(clip),
+            "pytorch_model.bin": files["old_state.bin"],
+        },
+        "transformers_nested": {
+            "config.json": files["objects.json"],
+            "model.safetensors": files["zeros.safetensors"],
+        },
+        "transformers_header": {
+            "config.json": json.dumps(clip),
+            "model.safetensors": files["header.safetensors"],
+        },
         "transformers_program": {
             "config.json": json.dumps(clip | {"auto_map": {"AutoConfig": "program.Config"}}),
             "program.py": "raise SystemExit(3)",
-            "tokenizer_config.json": json.dumps({"auto_map": {"AutoTokenizer": ["program.T", None]}}),
+            "tokenizer_config.json": json.dumps(
+                {"auto_map": {"AutoTokenizer": ["program.T", None]}}
+            ),
         },
         "checkpoint_nested": {
             "run.json": files["objects.json"],
             "weights.safetensors": files["zeros.safetensors"],
             "tokenizer.json": files["nested.json"],
         },
-        "checkpoint_pickle": {"run.json": files["pickle.pkl"], "weights.safetensors": files["pickle.pkl"]},
-        "records": {
-            f"{name}.json": files["objects.json"] for name in ("run", "teacher", "index", "segments", "self-training")
+        "checkpoint_pickle": {
+            "run.json": files["pickle.pkl"],
+            "weights.safetensors": files["pickle.pkl"],
         },
-        "photos": {name: files[name] for name in files if Path(name).suffix in (".png", ".jpg", ".tif", ".gif")},
+        "records": {
+            f"{name}.json": files["objects.json"]
+            for name in ("run", "teacher", "index", "segments", "self-training")
+        },
+        "photos": {
+            name: files[name]
+            for name in files
+            if Path(name).suffix in (".png", ".jpg", ".tif", ".gif")
+        },
     }
     for name, members in contents.items():
         (folder / name).mkdir(parents=True)
         for member, content in members.items():
-            (folder / name / member).write_bytes(content.encode() if isinstance(content, str) else content)
+            (folder / name / member).write_bytes(
+                content.encode() if isinstance(content, str) else content
+            )
     (folder / "everything").mkdir()
     for name, content in files.items():
         (folder / "everything" / name).write_bytes(content)

@@ -20,7 +20,9 @@ import hostile_files
 from maskfree.cli import main
 from maskfree.hub import loading
 
-MOST_ADDRESSES = 12 * 2**30  # so that a fault does not take the machine down; what is asserted is the memory in use
+MOST_ADDRESSES = (
+    12 * 2**30
+)  # so that a fault does not take the machine down; what is asserted is the memory in use
 
 
 def run(arguments: list[str]) -> tuple[int, str]:
@@ -45,13 +47,21 @@ if __name__ == "__main__":
     work.mkdir()
     os.chdir(work)
     results = (root / "results.jsonl").open("w", buffering=1)
-    loading.load = functools.cache(loading.load)  # the good model is read once; what fails is not kept
+    loading.load = functools.cache(
+        loading.load
+    )  # the good model is read once; what fails is not kept
     for case in hostile_cases.cases(hostile, work):
         if len(sys.argv) > 2 and not any(part in case.name for part in sys.argv[2:]):
             continue
         started = time.monotonic()
         status, error = run(case.arguments)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        record = {"case": case.name, "status": status, "error": error, "megabytes": used, "marker": marker.exists()}
+        record = {
+            "case": case.name,
+            "status": status,
+            "error": error,
+            "megabytes": used,
+            "marker": marker.exists(),
+        }
         results.write(json.dumps(record | {"seconds": round(time.monotonic() - started, 2)}) + "\n")
         marker.unlink(missing_ok=True)

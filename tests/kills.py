@@ -8,7 +8,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink")
+_STEPS = (
+    "open",
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.chmod",
+    "os.link",
+    "os.symlink",
+)
 _KILLED, _FAILED = 9, 1
 
 
@@ -29,7 +38,9 @@ def killed_at_each_step(work: Callable[[], object]) -> Iterator[int]:
 
 def _run(work: Callable[[], object], steps: int) -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which the child does not use
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of a fork beside threads, which the child does not use
         child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

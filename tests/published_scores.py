@@ -11,7 +11,11 @@ from maskfree.types import Groups
 def check_scores(case, tensors, assignment_of):
     """Compare scores and labels of a fixture's CASE; ASSIGNMENT_OF takes its inputs to soft maps b g n."""
     given, wanted = (
-        {k.split(".", 2)[2]: v for k, v in tensors.items() if k.startswith(f"{side}.{case['name']}.")}
+        {
+            k.split(".", 2)[2]: v
+            for k, v in tensors.items()
+            if k.startswith(f"{side}.{case['name']}.")
+        }
         for side in ("in", "out")
     )
     height, width = case["H"], case["W"]
@@ -30,6 +34,8 @@ def check_scores(case, tensors, assignment_of):
         threshold=case["bg_thresh"] if case["with_bg"] else None,
         size=(height, width),
     )[0]
-    ours = scores.roll(1, 0) if case["with_bg"] else scores  # the published code has the background first
+    ours = (
+        scores.roll(1, 0) if case["with_bg"] else scores
+    )  # the published code has the background first
     assert_close(ours, wanted["pred_logits"], atol=1e-5, rtol=1e-4)
     assert torch.equal(ours.argmax(0), wanted["label_map"])

@@ -16,10 +16,10 @@ from maskfree.engine.config import Recipe
 from maskfree.engine.train import fit
 from maskfree.recipes import vilseg_debug
 
-record = logger.Monitor.record
+record = logger.MetricLogger.record
 
 
-def pausing(self: logger.Monitor, step: int, *values: Any, **named: Any) -> None:
+def pausing(self: logger.MetricLogger, step: int, *values: Any, **named: Any) -> None:
     """Report a step, then wait to be told to go on."""
     record(self, step, *values, **named)
     if step in (2, 4) and out.name == "run":
@@ -32,14 +32,16 @@ def recipe() -> Recipe:
     """A run of six steps with one data worker in each process."""
     debug = vilseg_debug()
     small = {"steps": 6, "batch_size": 8, "save_every": 50, "log_every": 2, "accelerator": "cpu"}
-    return replace(debug, data=replace(debug.data, shapes=16, workers=1), train=replace(debug.train, **small))
+    return replace(
+        debug, data=replace(debug.data, shapes=16, workers=1), train=replace(debug.train, **small)
+    )
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     (folder / f"rank-{os.environ['RANK']}.pid").write_text(str(os.getpid()))
-    logger.Monitor.record = pausing
+    logger.MetricLogger.record = pausing
     out = folder / "whole"
     if not out.exists():
         assert fit(recipe(), out) == 6

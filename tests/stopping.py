@@ -18,7 +18,7 @@ import sys, time
 from pathlib import Path
 from maskfree import monitor
 
-record = monitor.Monitor.record
+record = monitor.MetricLogger.record
 
 def pausing(self, step, *arguments, **named):
     record(self, step, *arguments, **named)
@@ -26,7 +26,7 @@ def pausing(self, step, *arguments, **named):
     while step == {step} and not Path({go!r}).exists() and time.monotonic() < end:
         time.sleep(0.01)
 
-monitor.Monitor.record = pausing
+monitor.MetricLogger.record = pausing
 """
 """Code that makes the first process of a training wait after a step for a file."""
 
@@ -38,7 +38,9 @@ main(sys.argv[1:])
 """
 
 
-def start(code: str, *arguments: object, launcher: Sequence[str] = (), **options) -> subprocess.Popen[str]:
+def start(
+    code: str, *arguments: object, launcher: Sequence[str] = (), **options
+) -> subprocess.Popen[str]:
     """Run code in a Python of its own, as the head of its own process group."""
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
@@ -73,8 +75,12 @@ def losses(out: Path) -> list[tuple[int, dict[str, float]]]:
 
 def children(pid: int) -> set[int]:
     """Processes that a process has started and that still live."""
-    found = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True)
-    return {int(line.split()[0]) for line in found.stdout.splitlines() if "Z" not in line.split()[1]}
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True
+    )
+    return {
+        int(line.split()[0]) for line in found.stdout.splitlines() if "Z" not in line.split()[1]
+    }
 
 
 def is_alive(pid: int) -> bool:

@@ -59,22 +59,32 @@ def test_a_ratio_says_whether_its_target_is_met(script, value, target, met):
 
 def test_a_report_writes_what_the_figures_depend_on(script, tmp_path, capsys):
     harness = script("harness")
-    path = harness.report("x", {"a": 0.5}, [harness.Ratio("a over b", 2.0, "at least 2")], {"n": 3}, tmp_path)
+    path = harness.report(
+        "x", {"a": 0.5}, [harness.Ratio("a over b", 2.0, "at least 2")], {"n": 3}, tmp_path
+    )
     content = json.loads(path.read_text())
     assert path.name == "benchmark-x.json"
-    assert content["ratios"] == [{"name": "a over b", "value": 2.0, "target": "at least 2", "unit": "x", "met": True}]
+    assert content["ratios"] == [
+        {"name": "a over b", "value": 2.0, "target": "at least 2", "unit": "x", "met": True}
+    ]
     assert content["seconds"] == {"a": 0.5}
     assert {"command", "date", "versions", "machine", "settings"} <= set(content)
     assert "met" in capsys.readouterr().out
 
 
-def test_the_evaluation_script_counts_as_others_do_and_times_every_step(script, tiny_checkpoint, photo, tmp_path):
+def test_the_evaluation_script_counts_as_others_do_and_times_every_step(
+    script, tiny_checkpoint, photo, tmp_path
+):
     evaluation = script("evaluation")
     photo((48, 40)).save(tmp_path / "p.jpg")
-    evaluation.main(str(tiny_checkpoint), tmp_path / "p.jpg", side_px=32, repeats=1, results=tmp_path)
+    evaluation.main(
+        str(tiny_checkpoint), tmp_path / "p.jpg", side_px=32, repeats=1, results=tmp_path
+    )
     content = json.loads((tmp_path / "benchmark-evaluation.json").read_text())
     assert content["settings"]["network_input"] == [1, 3, 32, 32]
-    assert {"whole, per photo", "network", "decode", "label map", "truth", "confusion"} <= set(content["seconds"])
+    assert {"whole, per photo", "network", "decode", "label map", "truth", "confusion"} <= set(
+        content["seconds"]
+    )
     first, *others = content["ratios"]
     assert first["value"] < 1
     assert "scikit-learn over confusion" in [ratio["name"] for ratio in others]
@@ -83,34 +93,51 @@ def test_the_evaluation_script_counts_as_others_do_and_times_every_step(script, 
 def test_the_matching_script_compares_both_ways_for_every_size(script, tmp_path):
     script("matching").main(batches=(3,), groups=(2, 4), dim=9, repeats=1, results=tmp_path)
     content = json.loads((tmp_path / "benchmark-matching.json").read_text())
-    assert {"one call: 3 photos, 2 masks, cpu", "loop: 3 photos, 4 masks, cpu"} <= set(content["seconds"])
+    assert {"one call: 3 photos, 2 masks, cpu", "loop: 3 photos, 4 masks, cpu"} <= set(
+        content["seconds"]
+    )
     assert all(ratio["value"] > 0 for ratio in content["ratios"])
 
 
-def test_the_training_step_script_compares_speed_and_memory_term_by_term(script, monkeypatch, tmp_path):
+def test_the_training_step_script_compares_speed_and_memory_term_by_term(
+    script, monkeypatch, tmp_path
+):
     train_step = script("train_step")
     sizes = {"GroupViT": 100, "caption, released form": 80, "+ masks one way, released form": 90}
-    monkeypatch.setattr(train_step, "_in_fresh_process", lambda name, *_: {"whole": sizes[name], "own": 1})
-    train_step.main(batch_size=2, side_px=32, repeats=1, variants=tuple(sizes)[1:], results=tmp_path)
+    monkeypatch.setattr(
+        train_step, "_in_fresh_process", lambda name, *_: {"whole": sizes[name], "own": 1}
+    )
+    train_step.main(
+        batch_size=2, side_px=32, repeats=1, variants=tuple(sizes)[1:], results=tmp_path
+    )
     content = json.loads((tmp_path / "benchmark-train-step.json").read_text())
     seconds, ratios = content["seconds"], {ratio["name"]: ratio for ratio in content["ratios"]}
     assert list(seconds) == list(sizes)
-    assert content["rows"][1]["photos_per_second"] == pytest.approx(2 / seconds["caption, released form"])
+    assert content["rows"][1]["photos_per_second"] == pytest.approx(
+        2 / seconds["caption, released form"]
+    )
     speed = ratios["photos a second over GroupViT's: caption, released form"]
     assert speed["value"] == pytest.approx(seconds["GroupViT"] / seconds["caption, released form"])
     assert speed["target"] == "at least 1.3"
-    assert ratios["peak memory over GroupViT's: caption, released form"]["value"] == pytest.approx(0.8)
+    assert ratios["peak memory over GroupViT's: caption, released form"]["value"] == pytest.approx(
+        0.8
+    )
     cost = ratios["time over the caption loss alone: + masks one way, released form"]["value"]
-    assert cost == pytest.approx(seconds["+ masks one way, released form"] / seconds["caption, released form"])
+    assert cost == pytest.approx(
+        seconds["+ masks one way, released form"] / seconds["caption, released form"]
+    )
 
 
 @pytest.mark.parametrize(
     ("variant", "terms"),
-    [("caption, released form", {"cross"}), ("all three, paper's form", {"cross", "entity", "masks"})],
+    [
+        ("caption, released form", {"cross"}),
+        ("all three, paper's form", {"cross", "entity", "masks"}),
+    ],
 )
 def test_a_variant_of_the_training_step_has_the_terms_of_its_name(script, variant, terms):
     train_step = script("train_step")
-    work = train_step.Work(batch_size=2, side_px=32, device="cpu", precision="float32")
+    work = train_step.EvalJob(batch_size=2, side_px=32, device="cpu", precision="float32")
     config = train_step.ours(work.side_px)[variant]
     losses = config.build().train()(train_step._batch(config, work))
     assert set(losses.terms) == terms
@@ -121,21 +148,37 @@ def test_a_variant_of_the_training_step_has_the_terms_of_its_name(script, varian
 def test_the_peak_of_a_fresh_process_does_not_begin_at_this_one(script):
     train_step = script("train_step")
     here = torch.ones(2**29)  # 2 GiB
-    work = train_step.Work(batch_size=2, side_px=32, device="cpu", precision="float32")
+    work = train_step.EvalJob(batch_size=2, side_px=32, device="cpu", precision="float32")
     peak = train_step._in_fresh_process("caption, released form", work, threads=1)
     assert 0 < peak["own"] < peak["whole"] < here.nbytes
 
 
-def test_the_grouping_script_compares_speed_and_memory_of_ways_that_agree(script, monkeypatch, tmp_path):
+def test_the_grouping_script_compares_speed_and_memory_of_ways_that_agree(
+    script, monkeypatch, tmp_path
+):
     grouping = script("grouping")
-    monkeypatch.setattr(grouping, "_in_fresh_process", lambda name, *_: {grouping.TABLE: 30}.get(name, 10))
-    work = grouping.Work(views=4, side=9, dim=7, segments=4, iterations=3, remembered=5)
+    monkeypatch.setattr(
+        grouping, "_in_fresh_process", lambda name, *_: {grouping.TABLE: 30}.get(name, 10)
+    )
+    work = grouping.EvalJob(views=4, side=9, dim=7, segments=4, iterations=3, remembered=5)
     grouping.main(work, repeats=1, results=tmp_path)
     content = json.loads((tmp_path / "benchmark-grouping.json").read_text())
-    seconds, ratios = content["seconds"], {ratio["name"]: ratio["value"] for ratio in content["ratios"]}
-    assert list(seconds) == [grouping.OURS, grouping.PEER, grouping.BLOCKS, grouping.LOOP, grouping.TABLE]
-    assert ratios[f"time over ours, {grouping.PEER}"] == seconds[grouping.PEER] / seconds[grouping.OURS]
+    seconds, ratios = (
+        content["seconds"],
+        {ratio["name"]: ratio["value"] for ratio in content["ratios"]},
+    )
+    assert list(seconds) == [
+        grouping.OURS,
+        grouping.PEER,
+        grouping.BLOCKS,
+        grouping.LOOP,
+        grouping.TABLE,
+    ]
+    assert (
+        ratios[f"time over ours, {grouping.PEER}"]
+        == seconds[grouping.PEER] / seconds[grouping.OURS]
+    )
     assert ratios[f"peak memory over ours, {grouping.TABLE}"] == 3
     assert content["settings"]["pixels"] == 4 * 81
-    ours, theirs = content["settings"]["mean_cosine_to_centre"].values()
+    ours, theirs = content["settings"]["mean_cosine_to_center"].values()
     assert abs(ours - theirs) < 0.05

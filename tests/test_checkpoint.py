@@ -58,7 +58,7 @@ class Layers(Method):
         raise NotImplementedError
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         return 16
 
 
@@ -90,7 +90,9 @@ class LayersConfig(MethodConfig):
         return self.without_pretrained()
 
 
-def states(folder: Path, tokenizer: Tokenizer, storage: str) -> tuple[dict[str, Tensor], dict[str, Tensor], Method]:
+def states(
+    folder: Path, tokenizer: Tokenizer, storage: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Method]:
     config = LayersConfig()
     method = config.build()
     checkpoint.save(folder, method, config, tokenizer, RUN, storage)
@@ -106,7 +108,9 @@ def test_float32_comes_back_exactly(tmp_path: Path, tiny_tokenizer: Tokenizer):
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_buffers_that_are_not_stored_and_memory_formats_are_right(tmp_path: Path, tiny_tokenizer: Tokenizer):
+def test_buffers_that_are_not_stored_and_memory_formats_are_right(
+    tmp_path: Path, tiny_tokenizer: Tokenizer
+):
     *_, loaded = states(tmp_path / "c", tiny_tokenizer, "int8")
     torch.testing.assert_close(loaded.ramp, torch.linspace(0, 1, 100))
     assert loaded.sevens.tolist() == [7] * 4
@@ -121,7 +125,9 @@ def test_small_storage_is_close_and_small(tmp_path: Path, tiny_tokenizer: Tokeni
             error = (after[name] - before[name]).flatten(1).abs().amax(1)
             assert (error <= 1.01 * large * before[name].flatten(1).abs().amax(1)).all()
         assert after["counter"] == 5
-    assert torch.equal(after["narrow.weight"], before["narrow.weight"]), "small tensors stay as they are"
+    assert torch.equal(after["narrow.weight"], before["narrow.weight"]), (
+        "small tensors stay as they are"
+    )
     assert load_file(tmp_path / "int8" / "weights.safetensors")["wide.weight"].dtype == torch.int8
 
 
@@ -141,12 +147,20 @@ def test_method_tokenizer_and_run_come_back(tmp_path: Path, tiny_vilseg, tiny_to
     checkpoint.save(folder, tiny_vilseg, config, tiny_tokenizer, RUN)
     method, tokenizer, run, weights_hash = checkpoint.load(folder, CONFIGS)
     texts = ["a dog on the grass", "a red sofa"]
-    torch.testing.assert_close(method.encode_text(tokenizer(texts)), tiny_vilseg.encode_text(tiny_tokenizer(texts)))
+    torch.testing.assert_close(
+        method.encode_text(tokenizer(texts)), tiny_vilseg.encode_text(tiny_tokenizer(texts))
+    )
     images, classes = torch.rand(1, 3, 32, 48), tiny_vilseg.encode_text(tiny_tokenizer(texts))
-    torch.testing.assert_close(method.segment(images, classes), tiny_vilseg.segment(images, classes))
+    torch.testing.assert_close(
+        method.segment(images, classes), tiny_vilseg.segment(images, classes)
+    )
     assert (run["name"], run["settings"], run["method"]) == ("tiny", {"seed": 7}, "ViLSegConfig")
     assert len(weights_hash) == 64
-    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "tokenizer.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "run.json",
+        "tokenizer.json",
+        "weights.safetensors",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
 
 
@@ -196,7 +210,12 @@ def test_truncated_normals_do_not_wait_for_random_values(tmp_path: Path, tiny_to
 @pytest.mark.usefixtures("_patience")
 def test_vision_transformer_comes_back(tmp_path: Path, tiny_tokenizer: Tokenizer):
     """Its weights start as truncated normals."""
-    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
+    sizes = {
+        "hidden_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+    }
     image = ImageEncoderConfig("vit", sizes | {"image_size": 32, "patch_size": 8})
     config = tiny_vilseg_config(image=image, vision=None)
     method = config.build().eval()
@@ -207,7 +226,9 @@ def test_vision_transformer_comes_back(tmp_path: Path, tiny_tokenizer: Tokenizer
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
-def test_files_are_as_open_as_others_that_the_user_makes(tmp_path: Path, tiny_tokenizer: Tokenizer, umask: int):
+def test_files_are_as_open_as_others_that_the_user_makes(
+    tmp_path: Path, tiny_tokenizer: Tokenizer, umask: int
+):
     config = LayersConfig()
     before = os.umask(umask)
     try:
@@ -216,7 +237,9 @@ def test_files_are_as_open_as_others_that_the_user_makes(tmp_path: Path, tiny_to
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()}
-    assert modes == dict.fromkeys(("weights.safetensors", "run.json", "tokenizer.json"), 0o666 & ~umask)
+    assert modes == dict.fromkeys(
+        ("weights.safetensors", "run.json", "tokenizer.json"), 0o666 & ~umask
+    )
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
@@ -243,7 +266,10 @@ def change_tensors(folder: Path, change) -> None:
     [
         (lambda t: t.pop("cross.log_scale", t.pop(sorted(t)[0], None)), "tensors are missing: "),
         (lambda t: t.update(stray=torch.zeros(2)), "tensors are left over: stray"),
-        (lambda t: t.update({sorted(t)[0]: torch.zeros(9, 9, 9)}), r"is \(9, 9, 9\) where the method has"),
+        (
+            lambda t: t.update({sorted(t)[0]: torch.zeros(9, 9, 9)}),
+            r"is \(9, 9, 9\) where the method has",
+        ),
         (lambda t: t.update({k: v.to(torch.int32) for k, v in t.items()}), "is torch.int32 where"),
         (lambda t: t.update({sorted(t)[0] + "::scale": torch.zeros(999)}), "scales of"),
     ],
@@ -355,10 +381,14 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, tiny_tokenize
 
 
 @pytest.mark.parametrize(
-    "error", [SafetensorError("No space left on device"), OSError(errno.ENOSPC, "No space left on device")]
+    "error",
+    [SafetensorError("No space left on device"), OSError(errno.ENOSPC, "No space left on device")],
 )
 def test_full_disk_keeps_the_older_one(
-    tiny_checkpoint: Path, tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tiny_checkpoint: Path,
+    tiny_tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ):
     def full(_tensors, path: Path):
         Path(path).write_bytes(b"half")
@@ -372,15 +402,22 @@ def test_full_disk_keeps_the_older_one(
     assert [path.name for path in tiny_checkpoint.parent.iterdir()] == [tiny_checkpoint.name]
 
 
-def test_a_full_disk_is_said_in_one_line(tiny_checkpoint: Path, tiny_tokenizer: Tokenizer, largest_file):
+def test_a_full_disk_is_said_in_one_line(
+    tiny_checkpoint: Path, tiny_tokenizer: Tokenizer, largest_file
+):
     """As the libraries meet it, each with an error of its own."""
     config = LayersConfig()
-    with largest_file(1000), pytest.raises(OSError, match=rf"^cannot write {tiny_checkpoint}: File too large$"):
+    with (
+        largest_file(1000),
+        pytest.raises(OSError, match=rf"^cannot write {tiny_checkpoint}: File too large$"),
+    ):
         checkpoint.save(tiny_checkpoint, config.build(), config, tiny_tokenizer, RUN)
     checkpoint.load(tiny_checkpoint, CONFIGS)
 
 
-def test_a_checkpoint_can_be_loaded_whenever_a_save_is_killed(tmp_path: Path, tiny_tokenizer: Tokenizer):
+def test_a_checkpoint_can_be_loaded_whenever_a_save_is_killed(
+    tmp_path: Path, tiny_tokenizer: Tokenizer
+):
     """The older one or the new one; and the next save leaves nothing else behind."""
     folder = tmp_path / "model"
 
@@ -404,7 +441,9 @@ def test_a_checkpoint_can_be_loaded_whenever_a_save_is_killed(tmp_path: Path, ti
     assert seen == sorted(seen) and set(seen) == {1, 2}
 
 
-def test_a_link_to_a_checkpoint_stays_one(tmp_path: Path, tiny_checkpoint: Path, tiny_tokenizer: Tokenizer):
+def test_a_link_to_a_checkpoint_stays_one(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_tokenizer: Tokenizer
+):
     (tmp_path / "link").symlink_to(tiny_checkpoint)
     config = LayersConfig()
     checkpoint.save(tmp_path / "link", config.build(), config, tiny_tokenizer, RUN)
@@ -436,7 +475,9 @@ def test_a_start_takes_weights_under_other_names(tmp_path: Path, tiny_tokenizer:
 
 
 @pytest.mark.parametrize("renamed", [{}, {"wid": "part.inn"}, {"wide": "part.outer"}])
-def test_a_start_has_a_place_for_every_weight(tmp_path: Path, tiny_tokenizer: Tokenizer, renamed: dict[str, str]):
+def test_a_start_has_a_place_for_every_weight(
+    tmp_path: Path, tiny_tokenizer: Tokenizer, renamed: dict[str, str]
+):
     """Whole parts of names are renamed: `wide.weight` does not lie below `wid`."""
     config, folder = LayersConfig(), tmp_path / "c"
     checkpoint.save(folder, config.build(), config, tiny_tokenizer, RUN)
@@ -447,7 +488,9 @@ def test_a_start_has_a_place_for_every_weight(tmp_path: Path, tiny_tokenizer: To
 def test_a_start_of_another_shape_is_refused(tmp_path: Path, tiny_tokenizer: Tokenizer):
     config, folder = LayersConfig(), tmp_path / "c"
     checkpoint.save(folder, config.build(), config, tiny_tokenizer, RUN, "int8")
-    with pytest.raises(ValueError, match=r"tensor wide\.bias is \(50,\) where the method has \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"tensor wide\.bias is \(50,\) where the method has \(2,\)"
+    ):
         checkpoint.start_from(folder, Renamed(config.width), {"wide": "part.widened"})
     with pytest.raises(FileNotFoundError, match="is no checkpoint"):
         checkpoint.start_from(tmp_path, Renamed(config.width))

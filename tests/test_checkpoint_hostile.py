@@ -69,7 +69,7 @@ CHANGES: dict[str, Any] = {
     "many layers of another family": lambda run: run["config"]["image"].update(
         family="dinov2", architecture={"num_hidden_layers": 10**6}, output_stride=None
     ),
-    "presence nan": lambda run: run.update(inference={"presence": "NAN"}),
+    "presence nan": lambda run: run.update(inference={"class_prior": "NAN"}),
     "batch_size": lambda run: run.update(inference={"batch_size": 10**9}),
     "score": lambda run: run.update(inference={"score": "nonsense"}),
     "many templates": lambda run: run.update(templates=["{}"] * 100_000),
@@ -91,7 +91,10 @@ CHANGES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_run_file(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ):
     reached = []
     monkeypatch.setitem(__import__("sys").modules, "timm", FakeTimm(reached))
@@ -100,7 +103,16 @@ def test_run_file(
     path.write_text(path.read_text().replace('"NAN"', "NaN"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(SystemExit) as caught:
-        main(["segment", str(tiny_checkpoint / "no.png"), "--words", "sky", "--model", str(tiny_checkpoint)])
+        main(
+            [
+                "segment",
+                str(tiny_checkpoint / "no.png"),
+                "--words",
+                "sky",
+                "--model",
+                str(tiny_checkpoint),
+            ]
+        )
     error = capsys.readouterr().err
     assert caught.value.code == 2
     assert error.startswith("maskfree: error: ") and error.count("\n") == 1, error
@@ -130,8 +142,14 @@ TOKENIZERS: dict[str, Any] = {
     "special id beyond the table": lambda content: content.update(
         post_processor={
             "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "single": [
+                {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+            ],
+            "pair": [
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"Sequence": {"id": "B", "type_id": 0}},
+            ],
             "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [10**6], "tokens": ["[CLS]"]}},
         }
     ),
@@ -149,7 +167,8 @@ TOKENIZERS: dict[str, Any] = {
     "replacements": lambda content: content.update(
         normalizer={
             "type": "Sequence",
-            "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"}] * 20,
+            "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"}]
+            * 20,
         }
     ),
     "no model": lambda content: content.pop("model"),
@@ -165,7 +184,9 @@ def test_tokenizer_file(tiny_checkpoint: Path, name: str):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"model": ' * 50_000, "\ufeff", "{}", "null", "\0" * 100])
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"model": ' * 50_000, "\ufeff", "{}", "null", "\0" * 100]
+)
 def test_tokenizer_file_that_is_none(tiny_checkpoint: Path, content: str):
     (tiny_checkpoint / "tokenizer.json").write_text(content)
     with pytest.raises(ValueError, match=r"tokenizer\.json") as caught:
@@ -174,6 +195,8 @@ def test_tokenizer_file_that_is_none(tiny_checkpoint: Path, content: str):
 
 
 def test_weights_with_a_large_header(tiny_checkpoint: Path):
-    (tiny_checkpoint / "weights.safetensors").write_bytes((2**30).to_bytes(8, "little") + b"{" * 100)
+    (tiny_checkpoint / "weights.safetensors").write_bytes(
+        (2**30).to_bytes(8, "little") + b"{" * 100
+    )
     with pytest.raises(ValueError, match=r"weights\.safetensors .*header of 1,073,741,824 bytes"):
         loading.load(tiny_checkpoint)

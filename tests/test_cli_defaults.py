@@ -15,7 +15,7 @@ from maskfree.cli.prepare_teacher import Search as PrototypeSearch
 from maskfree.cli.retrieve import Search as RetrievalSearch
 from maskfree.cli.track import Following
 from maskfree.distillation import clips4, self_training
-from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototypes import PrototypeConfig
 from maskfree.evaluation.protocol import Protocol
 from maskfree.hub import checkpoint, loading
@@ -23,7 +23,7 @@ from maskfree.inference.config import Inference
 from maskfree.inference.search import RetrievalConfig
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking import TrackConfig
-from maskfree.methods.clips4.config import SemanticConfig
+from maskfree.methods.clips4.config import SemanticConsistencyConfig
 from tiny import tiny_vilseg_config
 
 OWN = Inference(
@@ -34,9 +34,9 @@ OWN = Inference(
     stride_px=40,
     batch_size=3,
     smooth=3,
-    presence=0.5,
-    presence_share=0.2,
-    presence_most=0.3,
+    class_prior=0.5,
+    class_prior_share=0.2,
+    class_prior_max=0.3,
     refine="pamr",
 )
 """Nothing of it is the default."""
@@ -48,7 +48,17 @@ RUNS = {
     "retrieve": ("dog", "photos"),
     "prepare teacher": ("photos", "--out", "maps"),
     "self-train": ("--photos", "photos", "--words", "dog", "grass", *FEW),
-    "distill": ("photos", "--words", "dog", "grass", "--segments.kind", "felzenszwalb", "--top", "2", *FEW),
+    "distill": (
+        "photos",
+        "--words",
+        "dog",
+        "grass",
+        "--segments.kind",
+        "felzenszwalb",
+        "--top",
+        "2",
+        *FEW,
+    ),
     "evaluate": ("folder", "--data", "data"),
     "probe": ("folder", "--data", "data", "--by", "knn"),
     "evaluate-tracking": ("davis",),
@@ -67,12 +77,23 @@ Following needs fine frames, pseudo labels the probabilities of patches, and a p
 """
 
 WITHOUT_A_MODEL = {
-    *("prepare", "train", "evaluate-segments", "compare", "datasets", "reproduce", "convert", "models"),
+    *(
+        "prepare",
+        "train",
+        "evaluate-segments",
+        "compare",
+        "datasets",
+        "reproduce",
+        "convert",
+        "models",
+    ),
 }
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Callable[..., Image.Image]) -> Path:
+def folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Callable[..., Image.Image]
+) -> Path:
     """A folder with photos, a benchmark and a clip with its first masks, in which the commands run."""
     monkeypatch.chdir(tmp_path)
     ids = Image.fromarray(np.indices((57, 83)).sum(0).astype(np.uint8) // 80)
@@ -112,7 +133,12 @@ def test_the_test_knows_every_command():
     assert {name.split()[0] for name in RUNS} | WITHOUT_A_MODEL == set(COMMANDS)
     defaults = Inference()
     same = {name for name, value in vars(OWN).items() if value == getattr(defaults, name)}
-    assert same == {"precision", "score", "logit_scale", "top_classes"}  # which would not go with the others
+    assert same == {
+        "precision",
+        "score",
+        "logit_scale",
+        "top_classes",
+    }  # which would not go with the others
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -144,7 +170,10 @@ def test_options_that_are_given_count(folder: Path, model: Path, monkeypatch: py
 def test_the_commands_own_defaults_are_those_of_python():
     assert Following().config() == TrackConfig()
     search = PrototypeSearch()
-    assert PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed) == PrototypeConfig()
+    assert (
+        PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
+        == PrototypeConfig()
+    )
     assert RetrievalConfig(**dataclasses.asdict(RetrievalSearch())) == RetrievalConfig()
-    assert Distillation().top == PrototypeConfig().top
-    assert Distillation().num_unknown == SemanticConfig().num_unknown
+    assert DistillConfig().top == PrototypeConfig().top
+    assert DistillConfig().num_unknown == SemanticConsistencyConfig().num_unknown

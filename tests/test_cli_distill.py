@@ -12,8 +12,30 @@ from maskfree.cli import main
 from maskfree.hub import loading
 
 SMALL = (
-    *("--side-px", 48, "--top", 2, "--num-unknown", 3, "--crop-px", 32, "--grid", 6, "--workers", 0),
-    *("--segments.kind", "felzenszwalb", "--train.steps", 2, "--train.batch-size", 2, "--train.accelerator", "cpu"),
+    *(
+        "--side-px",
+        48,
+        "--top",
+        2,
+        "--num-unknown",
+        3,
+        "--crop-px",
+        32,
+        "--grid",
+        6,
+        "--workers",
+        0,
+    ),
+    *(
+        "--segments.kind",
+        "felzenszwalb",
+        "--train.steps",
+        2,
+        "--train.batch-size",
+        2,
+        "--train.accelerator",
+        "cpu",
+    ),
 )
 
 
@@ -43,7 +65,15 @@ def test_the_command_is_listed(capsys: pytest.CaptureFixture[str]):
 def test_help_lists_the_settings(capsys: pytest.CaptureFixture[str]):
     assert run("--help") == 0
     printed = capsys.readouterr().out
-    for option in ("--words", "--model", "--out", "--side-px", "--weights", "--segments.kind", "--train.steps"):
+    for option in (
+        "--words",
+        "--model",
+        "--out",
+        "--side-px",
+        "--weights",
+        "--segments.kind",
+        "--train.steps",
+    ):
         assert option in printed
 
 
@@ -65,7 +95,16 @@ def test_a_stop_has_its_own_status(
     tmp_path: Path, tiny_checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("skimage")
-    arguments = (photos, "--words", "grass", "--model", tiny_checkpoint, "--out", tmp_path / "run", *SMALL)
+    arguments = (
+        photos,
+        "--words",
+        "grass",
+        "--model",
+        tiny_checkpoint,
+        "--out",
+        tmp_path / "run",
+        *SMALL,
+    )
     with monkeypatch.context() as patched:
         patched.setattr("maskfree.engine.train.any_process", lambda fabric: lambda here: True)
         assert run(*arguments) == 130
@@ -90,11 +129,19 @@ def _interrupt(*arguments: object) -> None:
         (["photos", "--words", "sky", "--top", "0"], "top is 0, must be at least 1"),
         (["photos", "--words", "sky", "--model", "nobody"], "the model 'nobody' is unknown"),
         (["photos", "--words", "sky", "--model", "groupvit"], "groupvit cannot teach"),
-        (["photos", "--words", "sky", "--crop-px", "100"], "crop_px 100 is not whole patches of 16 px"),
+        (
+            ["photos", "--words", "sky", "--crop-px", "100"],
+            "crop_px 100 is not whole patches of 16 px",
+        ),
     ],
 )
 def test_bad_input_gives_one_line_and_no_run(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments, line
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments,
+    line,
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

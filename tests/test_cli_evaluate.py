@@ -25,8 +25,12 @@ def coco_root(tmp_path, photo):
     square = [[0, 0, 32, 0, 32, 24, 0, 24]]
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in (1, 2)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())],
-        "annotations": [{"image_id": i, "category_id": 0, "area": 768, "segmentation": square} for i in (1, 2)],
+        "categories": [
+            {"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())
+        ],
+        "annotations": [
+            {"image_id": i, "category_id": 0, "area": 768, "segmentation": square} for i in (1, 2)
+        ],
     }
     (root / "instances.json").write_text(json.dumps(content))
     return root
@@ -38,14 +42,27 @@ def run(*arguments):
     return raised.value.code
 
 
-def test_all_protocols_of_a_benchmark_are_measured_and_printed(coco_root, tiny_checkpoint, tmp_path, capsys):
+def test_all_protocols_of_a_benchmark_are_measured_and_printed(
+    coco_root, tiny_checkpoint, tmp_path, capsys
+):
     results = tmp_path / "results"
-    options = ("--data", coco_root, "--model", tiny_checkpoint, "--results", results, "--side-px", 64)
+    options = (
+        "--data",
+        coco_root,
+        "--model",
+        tiny_checkpoint,
+        "--results",
+        results,
+        "--side-px",
+        64,
+    )
     assert run("coco-mini", *options) == 0
     rows = [read_row(path) for path in results.iterdir()]
     protocols = {(row.protocol["names"], row.protocol["background"]) for row in rows}
     assert protocols == {(n, b) for n in ("plain", "synonyms") for b in ("none", DEFAULT_THRESHOLD)}
-    assert {(row.num_photos, row.model, row.protocol["side_px"]) for row in rows} == {(2, "tiny", 64)}
+    assert {(row.num_photos, row.model, row.protocol["side_px"]) for row in rows} == {
+        (2, "tiny", 64)
+    }
     assert {len(row.iou) for row in rows} == {20, 21}
     printed = capsys.readouterr().out
     assert "coco-mini, 2 photos, model tiny" in printed
@@ -55,7 +72,16 @@ def test_all_protocols_of_a_benchmark_are_measured_and_printed(coco_root, tiny_c
 
 def test_the_command_in_a_row_makes_that_row(coco_root, tiny_checkpoint, tmp_path):
     results = tmp_path / "results"
-    options = ("--data", coco_root, "--model", tiny_checkpoint, "--names", "synonyms", "--side-px", 64)
+    options = (
+        "--data",
+        coco_root,
+        "--model",
+        tiny_checkpoint,
+        "--names",
+        "synonyms",
+        "--side-px",
+        64,
+    )
     assert run("coco-mini", *options, "--background", "threshold:0.2", "--results", results) == 0
     (path,) = results.iterdir()
     before = read_row(path)
@@ -64,7 +90,15 @@ def test_the_command_in_a_row_makes_that_row(coco_root, tiny_checkpoint, tmp_pat
     assert (program, command) == ("maskfree", "evaluate")
     assert run(*arguments, "--results", results) == 0
     after = read_row(path)
-    same = ("protocol", "iou", "mean_iou", "pixel_accuracy", "files_sha256", "weights_sha256", "command")
+    same = (
+        "protocol",
+        "iou",
+        "mean_iou",
+        "pixel_accuracy",
+        "files_sha256",
+        "weights_sha256",
+        "command",
+    )
     assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
 
 
@@ -73,7 +107,16 @@ def test_a_benchmark_without_background_has_one_protocol(tiny_checkpoint, tmp_pa
         (tmp_path / folder).mkdir(parents=True)
     photo((64, 48)).save(tmp_path / "val/images/a.png")
     Image.fromarray(np.full((48, 64), 3, np.uint8)).save(tmp_path / "val/labels/a.png")
-    options = ("--data", tmp_path, "--model", tiny_checkpoint, "--results", tmp_path / "results", "--side-px", 64)
+    options = (
+        "--data",
+        tmp_path,
+        "--model",
+        tiny_checkpoint,
+        "--results",
+        tmp_path / "results",
+        "--side-px",
+        64,
+    )
     assert run("camvid", *options) == 0
     rows = [read_row(path) for path in (tmp_path / "results").iterdir()]
     assert {row.protocol["background"] for row in rows} == {"none"}
@@ -87,13 +130,18 @@ def test_a_benchmark_without_background_has_one_protocol(tiny_checkpoint, tmp_pa
             ["camvid"],
             "val/images is missing; camvid needs (val/images/*.* or val/*.png) and (val/labels/*.png or",
         ),
-        (["coco-mini", "--names", "nick"], "coco-mini has no name set 'nick': choose from plain, synonyms"),
+        (
+            ["coco-mini", "--names", "nick"],
+            "coco-mini has no name set 'nick': choose from plain, synonyms",
+        ),
         (["coco-mini", "--background", "dark"], "the background rule 'dark' is unknown"),
         (["coco-mini", "--model", "nowhere"], "the model 'nowhere' is unknown"),
         (["coco-mini", "--templates", "bare"], "the prompt set 'bare' is unknown"),
     ],
 )
-def test_bad_input_gives_one_line_and_no_row(coco_root, tiny_checkpoint, tmp_path, capsys, arguments, line):
+def test_bad_input_gives_one_line_and_no_row(
+    coco_root, tiny_checkpoint, tmp_path, capsys, arguments, line
+):
     results = tmp_path / "results"
     model = [] if "--model" in arguments else ["--model", tiny_checkpoint]
     assert run(*arguments, *model, "--data", coco_root, "--results", results) == 2
@@ -106,7 +154,10 @@ def test_bad_input_gives_one_line_and_no_row(coco_root, tiny_checkpoint, tmp_pat
 
 def test_a_wrong_folder_is_named_before_the_model_is_looked_for(tmp_path, capsys):
     assert run("coco-mini", "--data", tmp_path / "nowhere", "--model", "no such model") == 2
-    assert "nowhere is no folder; coco-mini needs images/*.jpg and instances.json" in capsys.readouterr().err
+    assert (
+        "nowhere is no folder; coco-mini needs images/*.jpg and instances.json"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_file_as_results_folder_is_refused(coco_root, tmp_path, capsys):
@@ -116,12 +167,33 @@ def test_a_file_as_results_folder_is_refused(coco_root, tmp_path, capsys):
 
 
 def tiny(coco_root, tiny_checkpoint, tmp_path, *more):
-    where = ("--data", coco_root, "--model", tiny_checkpoint, "--results", tmp_path / "results", "--side-px", 64)
+    where = (
+        "--data",
+        coco_root,
+        "--model",
+        tiny_checkpoint,
+        "--results",
+        tmp_path / "results",
+        "--side-px",
+        64,
+    )
     return run("coco-mini", *where, *more)
 
 
 def test_a_sweep_writes_one_file_with_a_curve(coco_root, tiny_checkpoint, tmp_path, capsys):
-    assert tiny(coco_root, tiny_checkpoint, tmp_path, "--names", "plain", "--sweep", "threshold", "0:0.3:0.1") == 0
+    assert (
+        tiny(
+            coco_root,
+            tiny_checkpoint,
+            tmp_path,
+            "--names",
+            "plain",
+            "--sweep",
+            "threshold",
+            "0:0.3:0.1",
+        )
+        == 0
+    )
     path, picture = sorted((tmp_path / "results").iterdir())
     content = json.loads(path.read_text())
     assert [row["protocol"]["background"] for row in content["rows"]] == [
@@ -143,14 +215,24 @@ def test_a_sweep_writes_one_file_with_a_curve(coco_root, tiny_checkpoint, tmp_pa
         (("threshold", "0:2:0.1"), "LAST <= 1"),
     ],
 )
-def test_a_sweep_that_makes_no_sense_is_refused(coco_root, tiny_checkpoint, tmp_path, capsys, sweep, line):
+def test_a_sweep_that_makes_no_sense_is_refused(
+    coco_root, tiny_checkpoint, tmp_path, capsys, sweep, line
+):
     assert tiny(coco_root, tiny_checkpoint, tmp_path, "--sweep", *sweep) == 2
     assert line in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
 def test_a_report_and_a_chart_lie_beside_the_row(coco_root, tiny_checkpoint, tmp_path):
-    more = ("--names", "plain", "--background", "threshold:0.1", "--report", "--chart", "--boundaries")
+    more = (
+        "--names",
+        "plain",
+        "--background",
+        "threshold:0.1",
+        "--report",
+        "--chart",
+        "--boundaries",
+    )
     assert tiny(coco_root, tiny_checkpoint, tmp_path, *more) == 0
     paths = sorted((tmp_path / "results").iterdir())
     assert [path.suffix for path in paths] == [".html", ".json", ".svg"]
@@ -160,7 +242,9 @@ def test_a_report_and_a_chart_lie_beside_the_row(coco_root, tiny_checkpoint, tmp
     assert " --boundaries " in row.command
 
 
-@pytest.mark.parametrize("protocol", ["tcl", "sclip", "groupvit", "unseen", "unseen-among-all", "all-as-unseen"])
+@pytest.mark.parametrize(
+    "protocol", ["tcl", "sclip", "groupvit", "unseen", "unseen-among-all", "all-as-unseen"]
+)
 def test_protocols_go_by_name(coco_root, tiny_checkpoint, tmp_path, protocol):
     results = tmp_path / "results"
     where = ("--data", coco_root, "--model", tiny_checkpoint, "--results", results)
@@ -170,7 +254,16 @@ def test_protocols_go_by_name(coco_root, tiny_checkpoint, tmp_path, protocol):
 
 
 def test_several_benchmarks_and_protocols_go_into_one_run(coco_root, tiny_checkpoint, tmp_path):
-    where = ("--data", coco_root, "--model", tiny_checkpoint, "--results", tmp_path / "results", "--side-px", 64)
+    where = (
+        "--data",
+        coco_root,
+        "--model",
+        tiny_checkpoint,
+        "--results",
+        tmp_path / "results",
+        "--side-px",
+        64,
+    )
     more = ("--protocol", "own", "unseen", "--names", "plain", "--background", "none")
     assert run("coco-mini", "coco-mini-80", *where, "--protocol", "own", *more[3:]) == 0
     rows = [read_row(path) for path in (tmp_path / "results").iterdir()]
@@ -181,7 +274,10 @@ def test_several_benchmarks_and_protocols_go_into_one_run(coco_root, tiny_checkp
 
 def test_an_unknown_protocol_is_refused(coco_root, tiny_checkpoint, tmp_path, capsys):
     assert tiny(coco_root, tiny_checkpoint, tmp_path, "--protocol", "best") == 2
-    assert "the protocol 'best' is unknown: choose from own, tcl, sclip, groupvit" in capsys.readouterr().err
+    assert (
+        "the protocol 'best' is unknown: choose from own, tcl, sclip, groupvit"
+        in capsys.readouterr().err
+    )
 
 
 def test_datasets_lists_layouts_and_what_is_missing(coco_root, capsys):
@@ -209,13 +305,33 @@ def test_compare_ranks_rows_of_one_protocol(coco_root, tiny_checkpoint, tmp_path
 @pytest.mark.slow
 def test_two_processes_give_the_counts_of_one(coco_root, tiny_checkpoint, tmp_path):
     def options(name):
-        where = ["--data", coco_root, "--model", tiny_checkpoint, "--results", tmp_path / name, "--side-px", 64]
-        return list(map(str, ["evaluate", "coco-mini", *where, "--names", "plain", "--background", "none"]))
+        where = [
+            "--data",
+            coco_root,
+            "--model",
+            tiny_checkpoint,
+            "--results",
+            tmp_path / name,
+            "--side-px",
+            64,
+        ]
+        return list(
+            map(str, ["evaluate", "coco-mini", *where, "--names", "plain", "--background", "none"])
+        )
 
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--standalone",
+    ]
     code = tmp_path / "run.py"
     code.write_text("from maskfree.cli import main\nmain()\n")
-    done = subprocess.run([*torchrun, code, *options("two")], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*torchrun, code, *options("two")], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     with pytest.raises(SystemExit):
         main(options("one"))

@@ -38,7 +38,9 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_no_help_imports_torch():
-    ran = subprocess.run([sys.executable, "-c", ALL_HELPS, json.dumps(HELPS)], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", ALL_HELPS, json.dumps(HELPS)], capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
 
 
@@ -47,7 +49,9 @@ def cpu_seconds(*arguments: str) -> float:
     before = os.times()
     subprocess.run([sys.executable, "-m", "maskfree", *arguments], check=True, capture_output=True)
     after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
 
 
 def test_the_longest_help_takes_less_than_a_second():

@@ -63,11 +63,20 @@ def test_help(capsys: pytest.CaptureFixture[str]):
         (["nouns"], "say what to prepare: entities, segments, teacher, prototypes; not 'nouns'"),
         (["entities", "none.tar", "--out", "index"], "no shard 'none.tar'"),
         (["entities", "--out", "index"], "no shards were given"),
-        (["entities", "https://a.org/a.tar", "--out", "index"], "is at a URL: an index is made of files on disk"),
+        (
+            ["entities", "https://a.org/a.tar", "--out", "index"],
+            "is at a URL: an index is made of files on disk",
+        ),
         (["entities", "a.tar", "--out", "index", "--entities", "nope"], "no entity list 'nope'"),
-        (["entities", "a.tar", "--out", "index", "--entities", "twice.txt"], "line 2: the word 'dog' is there twice"),
+        (
+            ["entities", "a.tar", "--out", "index", "--entities", "twice.txt"],
+            "line 2: the word 'dog' is there twice",
+        ),
         (["entities", "a.tar", "--out", "index", "--workers", "0"], "at least 1 process"),
-        (["entities", "a.tar", "--out", "index", "--entities", "auto", "--most", "0"], "0 entities at most"),
+        (
+            ["entities", "a.tar", "--out", "index", "--entities", "auto", "--most", "0"],
+            "0 entities at most",
+        ),
         (["entities", "a.tar", "--out", "folder"], "'folder' exists"),
         (["entities", "a.tar", "a.tar", "--out", "index"], "'a.tar' is given 2 times"),
     ],
@@ -110,7 +119,10 @@ def test_what_a_run_left_that_was_killed_at_its_end_goes(shard: Path, tmp_path: 
 
 def test_a_list_of_ones_own(shard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "list.txt").write_text("dog: animal\ncat: animal\nflurbel\ntram\n")
-    assert run("entities", shard, "--out", tmp_path / "index", "--entities", tmp_path / "list.txt") == 0
+    assert (
+        run("entities", shard, "--out", tmp_path / "index", "--entities", tmp_path / "list.txt")
+        == 0
+    )
     out = capsys.readouterr().out
     assert "animal 6, flurbel 3" in out
     assert "never occur: tram" in out
@@ -119,11 +131,19 @@ def test_a_list_of_ones_own(shard: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_entities_chosen_from_the_captions(shard: Path, tmp_path: Path):
     out = tmp_path / "index"
-    assert run("entities", shard, "--out", out, "--entities", "auto", "--most", 2, "--least", 3) == 0
+    assert (
+        run("entities", shard, "--out", out, "--entities", "auto", "--most", 2, "--least", 3) == 0
+    )
     assert (out / "entities.txt").read_text() == "dog: dog\ncat: cat\n"
     summary = json.loads((out / "index.json").read_text())
     assert summary["entities"] == {"dog": 6, "cat": 3}
-    assert summary["settings"] == {"entities": "auto", "max_words": 1000, "most": 2, "least": 3, "tagger": "textblob"}
+    assert summary["settings"] == {
+        "entities": "auto",
+        "max_words": 1000,
+        "most": 2,
+        "least": 3,
+        "tagger": "textblob",
+    }
 
 
 @pytest.mark.parametrize(
@@ -160,7 +180,17 @@ def test_from_photos_to_prototypes(
     assert run(*look) == 0
     assert "0 photos written, 2 were there" in capsys.readouterr().out
 
-    find = ("prototypes", maps, "--words", "grass,sea/water", "sofa", "--model", tiny_checkpoint, "--out", out)
+    find = (
+        "prototypes",
+        maps,
+        "--words",
+        "grass,sea/water",
+        "sofa",
+        "--model",
+        tiny_checkpoint,
+        "--out",
+        out,
+    )
     assert run(*find, "--top", 2, "--num-segments", 4) == 0
     assert f"{out}: prototypes of 3 words, " in capsys.readouterr().out
     assert Prototypes.read(out).names == ("grass", "sea/water", "sofa")
@@ -174,14 +204,25 @@ def test_from_photos_to_prototypes(
         (["teacher", "--out", "maps"], "no photos were given"),
         (["teacher", "empty", "--out", "maps"], "folder 'empty' holds no photo"),
         (["teacher", "nowhere", "--out", "maps"], "no shard 'nowhere'"),
-        (["teacher", "photos", "--out", "maps", "--model", "nobody"], "the model 'nobody' is unknown"),
+        (
+            ["teacher", "photos", "--out", "maps", "--model", "nobody"],
+            "the model 'nobody' is unknown",
+        ),
         (["teacher", "photos", "--out", "maps", "--side-px", "0"], "side_px is 0"),
         (["prototypes", "empty", "--words", "dog", "--out", "file"], "teacher.json is missing"),
-        (["prototypes", "empty", "--words", "dog", "dog", "--out", "file"], "the word 'dog' is repeated"),
+        (
+            ["prototypes", "empty", "--words", "dog", "dog", "--out", "file"],
+            "the word 'dog' is repeated",
+        ),
     ],
 )
 def test_bad_photos_and_words(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments, line
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments,
+    line,
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -194,8 +235,32 @@ def test_bad_photos_and_words(
 def test_maps_of_another_model_are_refused(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert run("teacher", photos, "--model", tiny_checkpoint, "--side-px", 48, "--out", tmp_path / "maps") == 0
+    assert (
+        run(
+            "teacher",
+            photos,
+            "--model",
+            tiny_checkpoint,
+            "--side-px",
+            48,
+            "--out",
+            tmp_path / "maps",
+        )
+        == 0
+    )
     record = json.loads((tmp_path / "maps" / "teacher.json").read_text())
     assert record["weights_sha256"] == loading.load(tiny_checkpoint).weights_hash
-    assert run("teacher", photos, "--model", tiny_checkpoint, "--side-px", 64, "--out", tmp_path / "maps") == 2
+    assert (
+        run(
+            "teacher",
+            photos,
+            "--model",
+            tiny_checkpoint,
+            "--side-px",
+            64,
+            "--out",
+            tmp_path / "maps",
+        )
+        == 2
+    )
     assert "maps of another teacher, with another inference.side_px" in capsys.readouterr().err

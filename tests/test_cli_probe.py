@@ -18,7 +18,7 @@ def run(*arguments):
 
 @pytest.fixture
 def camvid(tmp_path, photo):
-    """Two photos that teach and one that is labelled; the sky is above the road."""
+    """Two photos that teach and one that is labeled; the sky is above the road."""
     for part, count in (("train", 2), ("val", 1)):
         for folder in ("images", "labels"):
             (tmp_path / "data/camvid" / part / folder).mkdir(parents=True)
@@ -32,7 +32,10 @@ def camvid(tmp_path, photo):
 
 @pytest.mark.parametrize(
     ("by", "options"),
-    [("knn", ("--neighbours", "3", "--segments", "4")), ("linear", ("--epochs", "2", "--photos-per-step", "1"))],
+    [
+        ("knn", ("--neighbours", "3", "--segments", "4")),
+        ("linear", ("--epochs", "2", "--photos-per-step", "1")),
+    ],
 )
 def test_a_probe_prints_scores_and_its_command_makes_the_same_row(
     camvid, tiny_checkpoint, tmp_path, capsys, monkeypatch, by, options
@@ -42,7 +45,12 @@ def test_a_probe_prints_scores_and_its_command_makes_the_same_row(
     assert run("probe", "camvid", "--by", by, *common, *options) == 0
     (path,) = (tmp_path / "results").iterdir()
     row = read_row(path)
-    assert (row.benchmark, row.protocol_name, row.num_photos, row.model) == ("camvid", by, 1, "tiny")
+    assert (row.benchmark, row.protocol_name, row.num_photos, row.model) == (
+        "camvid",
+        by,
+        1,
+        "tiny",
+    )
     assert row.mean_iou is not None
     assert row.iou["road"] is not None
     printed = capsys.readouterr().out
@@ -52,12 +60,27 @@ def test_a_probe_prints_scores_and_its_command_makes_the_same_row(
     (again,) = (tmp_path / "again").iterdir()
     repeated = read_row(again)
     assert again.name == path.name
-    assert (repeated.iou, repeated.protocol, repeated.command) == (row.iou, row.protocol, row.command)
+    assert (repeated.iou, repeated.protocol, repeated.command) == (
+        row.iou,
+        row.protocol,
+        row.command,
+    )
 
 
-def test_rows_of_probes_are_compared_but_not_with_other_protocols(camvid, tiny_checkpoint, tmp_path, capsys):
+def test_rows_of_probes_are_compared_but_not_with_other_protocols(
+    camvid, tiny_checkpoint, tmp_path, capsys
+):
     for by, option in (("knn", ("--neighbours", 3)), ("linear", ("--epochs", 1))):
-        options = ("--data", camvid, "--model", tiny_checkpoint, "--side-px", 64, "--results", tmp_path / "results")
+        options = (
+            "--data",
+            camvid,
+            "--model",
+            tiny_checkpoint,
+            "--side-px",
+            64,
+            "--results",
+            tmp_path / "results",
+        )
         assert run("probe", "camvid", "--by", by, *options, *option) == 0
     capsys.readouterr()
     assert run("compare", *(tmp_path / "results").iterdir()) == 0
@@ -70,18 +93,35 @@ def test_rows_of_probes_are_compared_but_not_with_other_protocols(camvid, tiny_c
     ("arguments", "line"),
     [
         (("camvid", "--by", "knn", "--data", "nowhere"), "nowhere is no folder; camvid needs "),
-        (("camvdi", "--by", "knn", "--data", "data"), "unknown benchmark 'camvdi': choose from voc20, "),
+        (
+            ("camvdi", "--by", "knn", "--data", "data"),
+            "unknown benchmark 'camvdi': choose from voc20, ",
+        ),
         (
             ("camvid", "--by", "linear", "--data", "data", "--neighbours", 3),
             "--neighbours does nothing for --by linear",
         ),
-        (("camvid", "--by", "knn", "--data", "data", "--epochs", 3), "--epochs does nothing for --by knn"),
-        (("camvid", "--by", "knn", "--data", "data", "--neighbours", 0), "neighbours is 0, must be at least 1"),
-        (("camvid", "--by", "knn", "--data", "data", "--model", "none"), "the model 'none' is unknown"),
-        (("camvid", "--by", "knn", "--data", "data", "--results", "data/f"), "is a file: --results is a folder"),
+        (
+            ("camvid", "--by", "knn", "--data", "data", "--epochs", 3),
+            "--epochs does nothing for --by knn",
+        ),
+        (
+            ("camvid", "--by", "knn", "--data", "data", "--neighbours", 0),
+            "neighbours is 0, must be at least 1",
+        ),
+        (
+            ("camvid", "--by", "knn", "--data", "data", "--model", "none"),
+            "the model 'none' is unknown",
+        ),
+        (
+            ("camvid", "--by", "knn", "--data", "data", "--results", "data/f"),
+            "is a file: --results is a folder",
+        ),
     ],
 )
-def test_bad_input_gives_one_line_and_no_row(camvid, tmp_path, monkeypatch, capsys, arguments, line):
+def test_bad_input_gives_one_line_and_no_row(
+    camvid, tmp_path, monkeypatch, capsys, arguments, line
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/f").touch()
     assert run("probe", *arguments) == 2
@@ -93,6 +133,15 @@ def test_bad_input_gives_one_line_and_no_row(camvid, tmp_path, monkeypatch, caps
 
 
 def test_more_neighbours_than_segments_is_said_in_a_line(camvid, tiny_checkpoint, tmp_path, capsys):
-    options = ("--data", camvid, "--model", tiny_checkpoint, "--side-px", 64, "--results", tmp_path / "results")
+    options = (
+        "--data",
+        camvid,
+        "--model",
+        tiny_checkpoint,
+        "--side-px",
+        64,
+        "--results",
+        tmp_path / "results",
+    )
     assert run("probe", "camvid", "--by", "knn", *options, "--neighbours", 200) == 2
     assert "200 neighbours are asked for, but there are " in capsys.readouterr().err

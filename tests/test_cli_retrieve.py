@@ -25,7 +25,18 @@ def folder(tmp_path, photo):
 
 def test_a_ranked_list_a_contact_sheet_and_json(folder, photo, tiny_checkpoint, tmp_path, capsys):
     photo((50, 40)).save(tmp_path / "alone.jpg")
-    options = ("--model", tiny_checkpoint, "--side-px", 64, "--out", tmp_path / "out", "--top", 3, "--num-segments", 4)
+    options = (
+        "--model",
+        tiny_checkpoint,
+        "--side-px",
+        64,
+        "--out",
+        tmp_path / "out",
+        "--top",
+        3,
+        "--num-segments",
+        4,
+    )
     assert run("sofa/couch", tmp_path / "alone.jpg", folder, *options) == 0
     *ranked, last = capsys.readouterr().out.splitlines()
     assert len(ranked) == 3
@@ -45,9 +56,14 @@ def test_a_ranked_list_a_contact_sheet_and_json(folder, photo, tiny_checkpoint, 
         assert sheet.width > 600
 
 
-def test_an_unreadable_photo_is_reported_and_the_rest_is_done(folder, tiny_checkpoint, tmp_path, capsys):
+def test_an_unreadable_photo_is_reported_and_the_rest_is_done(
+    folder, tiny_checkpoint, tmp_path, capsys
+):
     (folder / "broken.jpg").write_bytes(b"no photo")
-    assert run("dog", folder, "--model", tiny_checkpoint, "--side-px", 64, "--out", tmp_path / "out") == 2
+    assert (
+        run("dog", folder, "--model", tiny_checkpoint, "--side-px", 64, "--out", tmp_path / "out")
+        == 2
+    )
     captured = capsys.readouterr()
     assert captured.err.startswith("maskfree: error: ")
     assert "broken.jpg is not an image" in captured.err
@@ -63,12 +79,17 @@ def test_an_unreadable_photo_is_reported_and_the_rest_is_done(folder, tiny_check
         (("dog", "nowhere"), "there is no photo or folder nowhere"),
         (("dog", "empty"), "folder 'empty' holds no photo"),
         (("dog", "photos", "--top", 0), "top is 0, must be at least 1"),
-        (("dog", "photos", "--segments", "nowhere"), "the segments 'nowhere' are neither kmeans nor a folder"),
+        (
+            ("dog", "photos", "--segments", "nowhere"),
+            "the segments 'nowhere' are neither kmeans nor a folder",
+        ),
         (("dog", "photos", "--out", "photos/0.png"), "is a file: --out is a folder"),
         (("dog", "photos", "--model", "no such model"), "the model 'no such model' is unknown"),
     ],
 )
-def test_bad_input_gives_one_line_and_no_files(folder, tmp_path, monkeypatch, capsys, arguments, line):
+def test_bad_input_gives_one_line_and_no_files(
+    folder, tmp_path, monkeypatch, capsys, arguments, line
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     assert run(*arguments) == 2

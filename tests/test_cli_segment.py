@@ -71,7 +71,9 @@ def test_photo_gets_three_files(segment: Run, meadow: Path, tmp_path: Path):
     assert sum(sidecar["areas"].values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("words", [["dog", "sofa/couch", "sky"], ["dog,sofa/couch,sky"], ["dog,sofa/couch", "sky"]])
+@pytest.mark.parametrize(
+    "words", [["dog", "sofa/couch", "sky"], ["dog,sofa/couch,sky"], ["dog,sofa/couch", "sky"]]
+)
 def test_words_by_space_and_by_comma(segment: Run, meadow: Path, tmp_path: Path, words: list[str]):
     assert segment(meadow, "--words", *words, "--out", "here")[0] == 0
     sidecar = json.loads((tmp_path / "here" / "meadow.json").read_text())
@@ -79,7 +81,16 @@ def test_words_by_space_and_by_comma(segment: Run, meadow: Path, tmp_path: Path,
 
 
 def test_settings_arrive_in_the_sidecar(segment: Run, meadow: Path, tmp_path: Path):
-    options = ["--background", "words:wall,sky", "--templates", "ensemble", "--side-px", "64", "--batch-size", "3"]
+    options = [
+        "--background",
+        "words:wall,sky",
+        "--templates",
+        "ensemble",
+        "--side-px",
+        "64",
+        "--batch-size",
+        "3",
+    ]
     assert segment(meadow, "--words", "dog", *options)[0] == 0
     sidecar = json.loads((tmp_path / "maskfree-out" / "meadow.json").read_text())
     assert sidecar["background"] == {"rule": "words:wall,sky", "id": 1}
@@ -88,7 +99,9 @@ def test_settings_arrive_in_the_sidecar(segment: Run, meadow: Path, tmp_path: Pa
     assert sidecar["inference"]["batch_size"] == 3
 
 
-def test_bad_photo_in_a_list_is_reported_and_the_others_are_done(segment: Run, meadow: Path, tmp_path: Path):
+def test_bad_photo_in_a_list_is_reported_and_the_others_are_done(
+    segment: Run, meadow: Path, tmp_path: Path
+):
     (tmp_path / "text.jpg").write_text("no photo")
     status, out, error = segment("none.jpg", meadow, "text.jpg", "--words", "dog", "sky")
     assert status == 2
@@ -100,14 +113,19 @@ def test_bad_photo_in_a_list_is_reported_and_the_others_are_done(segment: Run, m
     assert len(list((tmp_path / "maskfree-out").iterdir())) == 3
 
 
-def test_photos_of_one_stem_do_not_overwrite_each_other(segment: Run, meadow: Path, tmp_path: Path, photo):
+def test_photos_of_one_stem_do_not_overwrite_each_other(
+    segment: Run, meadow: Path, tmp_path: Path, photo
+):
     other = tmp_path / "other" / "meadow.png"
     other.parent.mkdir()
     photo((40, 30)).save(other)
     status, out, _ = segment(meadow, other, "--words", "dog", "sky")
     assert status == 0
     assert "meadow-2.json" in out
-    names = {path.name: json.loads(path.read_text())["photo"]["name"] for path in tmp_path.glob("maskfree-out/*.json")}
+    names = {
+        path.name: json.loads(path.read_text())["photo"]["name"]
+        for path in tmp_path.glob("maskfree-out/*.json")
+    }
     assert names == {"meadow.json": "meadow.jpg", "meadow-2.json": "meadow.png"}
 
 
@@ -124,7 +142,10 @@ def test_a_photo_beside_its_results_stays(segment: Run, tmp_path: Path, photo):
         status, out, error = segment("photo.png", "--words", "dog", "sky", "--out", ".")
         assert status == 0
         assert "photo-2.png" in out
-        assert error.startswith("maskfree: note: photo.png: its results are named photo-2.*") and error.count("\n") == 1
+        assert (
+            error.startswith("maskfree: note: photo.png: its results are named photo-2.*")
+            and error.count("\n") == 1
+        )
     assert (tmp_path / "photo.png").read_bytes() == before
     assert {path.name for path in tmp_path.glob("photo*")} == {
         "photo.png",
@@ -170,7 +191,10 @@ def test_a_result_is_not_another_photos_overlay(segment: Run, tmp_path: Path, ph
     names = ["in/a.overlay.png", "in/a.png", "in/b.png", "in/b.overlay.png"]
     status, _, _ = segment(*names, "--words", "dog", "sky", "--out", "out")
     assert status == 0
-    found = {path.name: json.loads(path.read_text())["photo"]["name"] for path in (tmp_path / "out").glob("*.json")}
+    found = {
+        path.name: json.loads(path.read_text())["photo"]["name"]
+        for path in (tmp_path / "out").glob("*.json")
+    }
     assert found == {
         "a.overlay.json": "a.overlay.png",
         "a-2.json": "a.png",
@@ -183,7 +207,10 @@ def test_a_result_is_not_another_photos_overlay(segment: Run, tmp_path: Path, ph
 @pytest.mark.real
 def test_the_reported_clashes(segment: Run, tmp_path: Path, shared: Path):
     before = {}
-    for path in [*(shared / "faults").glob("overwrites_photo/*"), *(shared / "faults").glob("overlay_name_clash/*")]:
+    for path in [
+        *(shared / "faults").glob("overwrites_photo/*"),
+        *(shared / "faults").glob("overlay_name_clash/*"),
+    ]:
         before[path.name] = path.read_bytes()
         (tmp_path / path.name).write_bytes(before[path.name])
     assert set(before) == {"photo.png", "a.jpg", "a.overlay.jpg"}
@@ -195,7 +222,9 @@ def test_the_reported_clashes(segment: Run, tmp_path: Path, shared: Path):
 
 
 @pytest.mark.parametrize("name", ["meadow.png", "meadow.json", "meadow.overlay.png"])
-def test_a_file_of_somebody_else_is_not_overwritten(segment: Run, meadow: Path, tmp_path: Path, photo, name: str):
+def test_a_file_of_somebody_else_is_not_overwritten(
+    segment: Run, meadow: Path, tmp_path: Path, photo, name: str
+):
     """A photo stored twice, or labelme's polygons beside it: no input of the run, but not its result either."""
     if name.endswith("json"):
         (tmp_path / name).write_text('{"shapes": [], "imagePath": "meadow.jpg"}')
@@ -223,31 +252,53 @@ def test_save_does_not_overwrite_a_photo(tiny_checkpoint: Path, tmp_path: Path, 
     result.save(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["é" * 125 + ".jpg", os.fsdecode(b"caf\xe9.jpg")], ids=["long", "no UTF-8"])
-def test_a_photo_whose_results_cannot_be_named(segment: Run, meadow: Path, tmp_path: Path, name: str):
+@pytest.mark.parametrize(
+    "name", ["é" * 125 + ".jpg", os.fsdecode(b"caf\xe9.jpg")], ids=["long", "no UTF-8"]
+)
+def test_a_photo_whose_results_cannot_be_named(
+    segment: Run, meadow: Path, tmp_path: Path, name: str
+):
     """The odd one, whose name is shown in letters that can be printed, is reported; the other is done."""
     (tmp_path / name).write_bytes(meadow.read_bytes())
     status, out, error = segment(name, meadow, "--words", "dog", "sky")
     assert status == 2
     assert out.count("\n") == 1 and "meadow.overlay.png" in out
     assert name.encode("utf-8", "backslashreplace").decode() in one_line(error)
-    assert {path.stem.partition(".")[0] for path in (tmp_path / "maskfree-out").iterdir()} == {"meadow"}
+    assert {path.stem.partition(".")[0] for path in (tmp_path / "maskfree-out").iterdir()} == {
+        "meadow"
+    }
 
 
-def test_a_name_that_the_terminal_cannot_show(meadow: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch):
+def test_a_name_that_the_terminal_cannot_show(
+    meadow: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "草地.jpg").write_bytes(meadow.read_bytes())
     stdout, stderr = (io.TextIOWrapper(io.BytesIO(), "cp1252") for _ in range(2))
     monkeypatch.setattr("sys.stdout", stdout)
     monkeypatch.setattr("sys.stderr", stderr)
     with pytest.raises(SystemExit) as left:
-        cli.main(["segment", "草地.jpg", "地.jpg", "meadow.jpg", "--words", "dog", "--model", str(tiny_checkpoint)])
+        cli.main(
+            [
+                "segment",
+                "草地.jpg",
+                "地.jpg",
+                "meadow.jpg",
+                "--words",
+                "dog",
+                "--model",
+                str(tiny_checkpoint),
+            ]
+        )
     assert left.value.code == 2  # of the photo that is not there
     printed = []
     for stream in (stdout, stderr):
         stream.seek(0)
         printed.append(stream.read())
-    assert [line.partition(": ")[0] for line in printed[0].splitlines()] == [r"\u8349\u5730.jpg", "meadow.jpg"]
+    assert [line.partition(": ")[0] for line in printed[0].splitlines()] == [
+        r"\u8349\u5730.jpg",
+        "meadow.jpg",
+    ]
     assert r"there is no file \u5730.jpg" in printed[1]
     assert len(list((tmp_path / "maskfree-out").iterdir())) == 6
 
@@ -273,7 +324,9 @@ def test_a_name_that_the_terminal_cannot_show(meadow: Path, tmp_path: Path, tiny
         (["none.jpg", "--words", "dog", "--device", "toaster"], "device 'toaster' is not there"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(segment: Run, tmp_path: Path, arguments: list[str], message: str):
+def test_bad_input_is_one_line_and_status_2(
+    segment: Run, tmp_path: Path, arguments: list[str], message: str
+):
     before = sorted(tmp_path.rglob("*"))
     status, out, error = segment(*arguments)
     assert (status, out) == (2, "")
@@ -325,7 +378,9 @@ def test_full_disk(segment: Run, meadow: Path, tmp_path: Path, monkeypatch: pyte
     reported = f"{meadow}: cannot write maskfree-out/meadow.*: No space left on device"
     assert reported in one_line(error.splitlines(True)[-1])
     assert out.count("\n") == 1
-    assert {path.name.partition(".")[0] for path in (tmp_path / "maskfree-out").iterdir()} == {"meadow-2"}
+    assert {path.name.partition(".")[0] for path in (tmp_path / "maskfree-out").iterdir()} == {
+        "meadow-2"
+    }
 
 
 def test_unknown_option_and_command(run: Run):
@@ -379,7 +434,9 @@ print(*(after - before for before, after in zip(counts, counts[1:])))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 def test_large_blocks_stay_with_the_process():
-    done = subprocess.run([sys.executable, "-c", _MAPPED], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _MAPPED], check=True, capture_output=True, text=True
+    )
     assert done.stdout.split() == ["1", "0", "0", "1"]
 
 

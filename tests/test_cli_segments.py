@@ -44,7 +44,7 @@ def test_a_folder_of_photos_becomes_maps(tmp_path, capsys, kind):
     (tmp_path / "p").mkdir()
     photo, _ = halves()
     Image.fromarray(photo).save(tmp_path / "p" / "a.png")
-    Image.fromarray(photo).convert("L").save(tmp_path / "p" / "grey.jpg")
+    Image.fromarray(photo).convert("L").save(tmp_path / "p" / "gray.jpg")
     config = SegmentConfig(kind=kind, most=5)
     assert segments((str(tmp_path / "p"),), tmp_path / "out", config, workers=1) == 0
     assert "2 photos: 2 maps made, 0 were there" in capsys.readouterr().out
@@ -69,7 +69,10 @@ def test_regions_are_measured_for_every_kind(bsds, tmp_path, capsys):
     assert evaluate_segments(bsds, every_kind=True, results=tmp_path / "results") == 0
     assert "felzenszwalb" in capsys.readouterr().out
     kinds = ("contours", "slic", "felzenszwalb")
-    found = {kind: json.loads((tmp_path / "results" / f"segments-{kind}.json").read_text()) for kind in kinds}
+    found = {
+        kind: json.loads((tmp_path / "results" / f"segments-{kind}.json").read_text())
+        for kind in kinds
+    }
     contours = found["contours"]
     assert contours["swept"]["boundary_ods"] > 0.95 and contours["swept"]["covering_ods"] > 0.9
     assert found["slic"]["maps"]["boundary_ods"] < contours["maps"]["boundary_ods"]
@@ -82,7 +85,10 @@ def test_some_of_the_photos(bsds, tmp_path):
     evaluate_segments(bsds, SegmentConfig(most=9), photos=1, results=tmp_path)
     content = json.loads((tmp_path / "segments-contours.json").read_text())
     assert content["num_photos"] == 1
-    assert content["command"] == "maskfree evaluate-segments bsds500 --kind contours --most 9 --photos 1"
+    assert (
+        content["command"]
+        == "maskfree evaluate-segments bsds500 --kind contours --most 9 --photos 1"
+    )
 
 
 def test_a_folder_that_is_not_bsds500_is_refused(bsds, tmp_path):

@@ -28,7 +28,10 @@ def camvid(tmp_path, photo):
     ("arguments", "line"),
     [
         (["--words", "sky"], "give a benchmark, or --photos and --words"),
-        (["camvid-train", "--photos", ".", "--words", "sky"], "give a benchmark, or --photos and --words"),
+        (
+            ["camvid-train", "--photos", ".", "--words", "sky"],
+            "give a benchmark, or --photos and --words",
+        ),
         (["camvid-train"], "--data is missing: the folder that holds camvid-train"),
         (["camvid-train", "--data", "nowhere"], "nowhere is no folder; camvid-train needs "),
         (["camvid-trian", "--data", "."], "unknown benchmark 'camvid-trian': choose from voc20, "),
@@ -64,7 +67,17 @@ def test_bad_settings_give_one_line_and_no_labels(camvid, tmp_path, capsys, opti
 
 
 def test_photos_need_words(camvid, tiny_checkpoint, tmp_path, capsys):
-    assert run("--photos", camvid / "train/images", "--model", tiny_checkpoint, "--out", tmp_path / "run") == 2
+    assert (
+        run(
+            "--photos",
+            camvid / "train/images",
+            "--model",
+            tiny_checkpoint,
+            "--out",
+            tmp_path / "run",
+        )
+        == 2
+    )
     assert "--words is missing" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -78,11 +91,21 @@ def test_the_command_is_listed(capsys):
 
 def test_help_says_what_is_learned(capsys):
     assert run("--help") == 0
-    assert "unlabelled photos" in capsys.readouterr().out
+    assert "unlabeled photos" in capsys.readouterr().out
 
 
 def test_help_of_a_benchmark_lists_the_settings(capsys):
     assert run("camvid-train", "--help") == 0
     printed = capsys.readouterr().out
-    for option in ("--data", "--photos", "--words", "--model", "--out", "--side-px", "--presence", "--keep", "--steps"):
+    for option in (
+        "--data",
+        "--photos",
+        "--words",
+        "--model",
+        "--out",
+        "--side-px",
+        "--class_prior",
+        "--keep",
+        "--steps",
+    ):
         assert option in printed

@@ -45,7 +45,9 @@ SMALL = ("--side-px", 64, "--radius", 2)
 
 
 def test_a_first_mask(run, frames: Path, mask: Path, tmp_path: Path, tiny_checkpoint: Path):
-    status, out, error = run("track", frames, "--first", mask, "--model", tiny_checkpoint, "--animate", "gif", *SMALL)
+    status, out, error = run(
+        "track", frames, "--first", mask, "--model", tiny_checkpoint, "--animate", "gif", *SMALL
+    )
     assert (status, error) == (0, "")
     assert out == f"{frames}: 3 frames -> maskfree-track\n"
     with Image.open(tmp_path / "maskfree-track/labels/0.png") as labels, Image.open(mask) as given:
@@ -60,16 +62,22 @@ def test_words_in_a_video(run, frames: Path, tmp_path: Path, tiny_checkpoint: Pa
 
     write_clip((image for _, image in open_clip(frames).frames()), tmp_path / "film.mp4", rate=8)
     words = ("--words", "dog", "grass", "--every", 2, "--out", "named", "--animate", "mp4")
-    status, _, error = run("track", tmp_path / "film.mp4", *words, "--model", tiny_checkpoint, *SMALL)
+    status, _, error = run(
+        "track", tmp_path / "film.mp4", *words, "--model", tiny_checkpoint, *SMALL
+    )
     assert (status, error) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "named/labels").iterdir()) == [f"0000{i}.png" for i in range(3)]
+    assert sorted(path.name for path in (tmp_path / "named/labels").iterdir()) == [
+        f"0000{i}.png" for i in range(3)
+    ]
     assert json.loads((tmp_path / "named/track.json").read_text())["names"] == ["dog", "grass"]
     moving = open_clip(tmp_path / "named/overlay.mp4")
     assert (moving.rate, len(list(moving.frames()))) == (8.0, 3)
 
 
 def test_only_so_many_frames(run, frames: Path, mask: Path, tmp_path: Path, tiny_checkpoint: Path):
-    status, out, _ = run("track", frames, "--first", mask, "--frames", 2, "--model", tiny_checkpoint, *SMALL)
+    status, out, _ = run(
+        "track", frames, "--first", mask, "--frames", 2, "--model", tiny_checkpoint, *SMALL
+    )
     assert (status, "2 frames" in out) == (0, True)
     assert not (tmp_path / "maskfree-track/2.png").exists()
 
@@ -81,7 +89,7 @@ def test_only_so_many_frames(run, frames: Path, mask: Path, tmp_path: Path, tiny
         (["frames", "--first", "mask.png", "--words", "dog"], "either --first MASK.png or --words"),
         (["frames", "--first", "mask.png", "--every", "2"], "--every looks for words"),
         (["frames", "--first", "absent.png"], "there is no mask absent.png"),
-        (["frames", "--first", "colours.png"], "is in colors"),
+        (["frames", "--first", "colors.png"], "is in colors"),
         (["frames", "--first", "many.png"], "holds object 300"),
         (["frames", "--first", "empty.png"], "holds no object"),
         (["frames", "--first", "small.png"], "the first mask is 5x4, the frame 0 80x64"),
@@ -94,9 +102,11 @@ def test_only_so_many_frames(run, frames: Path, mask: Path, tmp_path: Path, tiny
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_said_in_one_line(run, frames, mask, tmp_path, tiny_checkpoint, arguments, reason):
+def test_what_is_wrong_is_said_in_one_line(
+    run, frames, mask, tmp_path, tiny_checkpoint, arguments, reason
+):
     (tmp_path / "nothing").mkdir()
-    Image.new("RGB", (80, 64), (250, 10, 10)).save(tmp_path / "colours.png")
+    Image.new("RGB", (80, 64), (250, 10, 10)).save(tmp_path / "colors.png")
     Image.fromarray(np.full((64, 80), 300, np.uint16)).save(tmp_path / "many.png")
     Image.new("L", (80, 64)).save(tmp_path / "empty.png")
     Image.new("L", (5, 4), 1).save(tmp_path / "small.png")
@@ -107,7 +117,9 @@ def test_what_is_wrong_is_said_in_one_line(run, frames, mask, tmp_path, tiny_che
     assert not list(tmp_path.rglob("*.gif")) and not (tmp_path / "maskfree-track").exists()
 
 
-def test_a_long_clip_needs_a_video(run, frames: Path, mask: Path, monkeypatch, tiny_checkpoint: Path):
+def test_a_long_clip_needs_a_video(
+    run, frames: Path, mask: Path, monkeypatch, tiny_checkpoint: Path
+):
     monkeypatch.setattr("maskfree.data.video.MAX_PICTURES", 2)
     options = ("--first", mask, "--model", tiny_checkpoint, "--animate", "webp", *SMALL)
     status, _, error = run("track", frames, *options)

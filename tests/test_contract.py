@@ -16,7 +16,7 @@ import maskfree.methods
 from maskfree.data.sample import Partner, Source
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.clips4.config import ContrastConfig, PixelLabelsConfig
+from maskfree.methods.clips4.config import PixelSegmentConfig, PseudoLabelConfig
 from maskfree.methods.ovsegmentor.config import EntityConfig
 from maskfree.methods.vilseg.config import ClusterConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -43,13 +43,21 @@ CONFIGS = {
     if isinstance(value, type) and issubclass(value, MethodConfig)
 }
 # A method that is added says here how its smallest example is made.
-STANDARDISED = ClusterConfig(num_clusters=5, standardised=True)
+STANDARDISED = ClusterConfig(num_clusters=5, standardized=True)
 TEACHER = str(tiny_teacher_maps("01234k"))
 TINY = {
     "CLIPS4Config": [
         tiny_clips4_config(teacher=TEACHER),
-        tiny_clips4_config(contrast=None, embedding=None, semantic=None, labels=PixelLabelsConfig(), teacher=TEACHER),
-        tiny_clips4_config(contrast=ContrastConfig(leave_out_own=True, thin=3), embedding=None, semantic=None),
+        tiny_clips4_config(
+            contrast=None,
+            embedding=None,
+            semantic=None,
+            labels=PseudoLabelConfig(),
+            teacher=TEACHER,
+        ),
+        tiny_clips4_config(
+            contrast=PixelSegmentConfig(leave_out_own=True, thin=3), embedding=None, semantic=None
+        ),
     ],
     "GroupViTConfig": [tiny_groupvit_config()],
     "MaskCLIPConfig": [
@@ -61,7 +69,9 @@ TINY = {
         tiny_ovsegmentor_config(),
         tiny_ovsegmentor_config(entity=EntityConfig(objective="labels"), masks=None),
         tiny_ovsegmentor_config(
-            image=dataclasses.replace(TINY_GROUPING, num_tokens=7, cross_attention=True, keep_patches=False),
+            image=dataclasses.replace(
+                TINY_GROUPING, num_tokens=7, cross_attention=True, keep_patches=False
+            ),
             image_projection=ProjectionConfig("batchnorm_mlp", hidden=30),
             text_projection=ProjectionConfig("batchnorm_mlp", hidden=30),
             entity=EntityConfig(objective="words", masking="one", num_heads=3),
@@ -69,7 +79,8 @@ TINY = {
         ),
     ],
     "StudentConfig": [
-        tiny_student_config(labels=str(tiny_label_maps("01234k")), known=known) for known in (None, ProjectionConfig())
+        tiny_student_config(labels=str(tiny_label_maps("01234k")), known=known)
+        for known in (None, ProjectionConfig())
     ],
     "ViLSegConfig": [
         *(tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")),
@@ -78,7 +89,11 @@ TINY = {
         tiny_vilseg_config(votes=dataclasses.replace(TINY_VOTES, keep=1.0), grouping="pixels"),
     ],
 }
-CASES = [pytest.param(config, id=f"{name}-{i}") for name in CONFIGS for i, config in enumerate(TINY[name])]
+CASES = [
+    pytest.param(config, id=f"{name}-{i}")
+    for name in CONFIGS
+    for i, config in enumerate(TINY[name])
+]
 UNTRAINED = ("MaskCLIPConfig",)  # ready-made weights that only label
 LEARNING = [case for case in CASES if type(case.values[0]).__name__ not in UNTRAINED]
 
@@ -103,8 +118,10 @@ def test_every_method_has_a_tiny_example():
 def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo):
     method = config.build()
     losses = method(make_batch(config, tiny_tokenizer, photo))
-    assert losses.terms and all(term.isfinite() and term.requires_grad for term in losses.terms.values())
-    assert all(value.isfinite() and not value.requires_grad for value in losses.health.values())
+    assert losses.terms and all(
+        term.isfinite() and term.requires_grad for term in losses.terms.values()
+    )
+    assert all(value.isfinite() and not value.requires_grad for value in losses.metrics.values())
     losses.total.backward()
     missing = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
@@ -114,18 +131,18 @@ def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo
 @pytest.mark.parametrize("config", LEARNING)
 def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
     method, batch = config.build(), make_batch(config, tiny_tokenizer, photo)
-    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
     for step in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses = method(batch)
         losses.total.backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(step, 3)
     assert method(batch).total.isfinite()
 
 
 @pytest.mark.parametrize("config", LEARNING)
-def test_unlabelled_photos_train_too_or_are_refused(config, tiny_tokenizer, photo):
+def test_unlabeled_photos_train_too_or_are_refused(config, tiny_tokenizer, photo):
     try:
         losses = config.build()(make_batch(config, tiny_tokenizer, photo, captions=False))
     except ValueError as error:
@@ -136,7 +153,9 @@ def test_unlabelled_photos_train_too_or_are_refused(config, tiny_tokenizer, phot
 
 @pytest.mark.parametrize("config", [config for name in UNTRAINED for config in TINY[name]])
 def test_method_that_does_not_learn_says_so(config, tiny_tokenizer):
-    nothing = Batch(images=torch.rand(1, 3, 8, 8), boxes=torch.zeros(1, 4), flipped=torch.tensor([False]))
+    nothing = Batch(
+        images=torch.rand(1, 3, 8, 8), boxes=torch.zeros(1, 4), flipped=torch.tensor([False])
+    )
     with pytest.raises(ValueError, match="is not trained"):
         config.build()(nothing)
     with pytest.raises(ValueError, match="is not trained"):
@@ -157,7 +176,7 @@ def test_text_has_unit_norm_and_ignores_padding(config, tiny_tokenizer):
 def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
     method = config.build().eval()
     images, classes = (
-        torch.rand(2, 3, *(n * method.stride_px for n in patches)),
+        torch.rand(2, 3, *(n * method.patch_size for n in patches)),
         unit_classes(method, tiny_tokenizer, 7),
     )
     with torch.no_grad():
@@ -172,7 +191,9 @@ def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
 @pytest.mark.parametrize("config", LEARNING)
 def test_sample_depends_on_its_seed_alone(config, tiny_tokenizer, photo):
     transform = pickle.loads(pickle.dumps(config.build_transform(tiny_tokenizer)))
-    one, same, other = (transform.sample(Source("k", photo(), CAPTIONS), seed=seed) for seed in (1, 1, 2))
+    one, same, other = (
+        transform.sample(Source("k", photo(), CAPTIONS), seed=seed) for seed in (1, 1, 2)
+    )
     first, second, third = (transform.collate([sample]).images for sample in (one, same, other))
     assert torch.equal(first, second) and not torch.equal(first, third)
 
@@ -181,7 +202,9 @@ def test_sample_depends_on_its_seed_alone(config, tiny_tokenizer, photo):
 def test_config_survives_json(config):
     for kept in (config, config.without_pretrained(), config.for_inference()):
         stored = json.loads(json.dumps(dataclasses.asdict(kept)))
-        assert dacite.from_dict(type(config), stored, dacite.Config(cast=[tuple], strict=True)) == kept
+        assert (
+            dacite.from_dict(type(config), stored, dacite.Config(cast=[tuple], strict=True)) == kept
+        )
 
 
 @pytest.mark.parametrize("config", CASES)
@@ -192,7 +215,7 @@ def test_inference_config_holds_the_whole_prediction(config, tiny_tokenizer):
     assert set(lean.state_dict()) <= set(state)
     lean.load_state_dict({name: state[name] for name in lean.state_dict()})
     images, classes = (
-        torch.rand(2, 3, method.stride_px * 2, method.stride_px * 3),
+        torch.rand(2, 3, method.patch_size * 2, method.patch_size * 3),
         unit_classes(method, tiny_tokenizer, 4),
     )
     assert_close(lean.segment(images, classes), method.segment(images, classes))

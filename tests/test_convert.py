@@ -27,7 +27,12 @@ from torch.testing import assert_close
 from maskfree.cli import main
 from maskfree.data.config import ViewConfig
 from maskfree.hub import loading
-from maskfree.hub.convert import convert_ovsegmentor, official_names, ovsegmentor_config, read_released
+from maskfree.hub.convert import (
+    convert_ovsegmentor,
+    official_names,
+    ovsegmentor_config,
+    read_released,
+)
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
@@ -35,7 +40,9 @@ from maskfree.types import Tokens
 from shared_folder import SHARED
 
 FOLDER = SHARED / "fixtures"
-HERE = pytest.mark.skipif(not (FOLDER / "ovsegmentor_text.json").exists(), reason="../shared/fixtures is not here")
+HERE = pytest.mark.skipif(
+    not (FOLDER / "ovsegmentor_text.json").exists(), reason="../shared/fixtures is not here"
+)
 MADE_UP = ("ovsegmentor_train_step_stage1", "ovsegmentor_train_step_stage2")
 
 
@@ -64,7 +71,12 @@ def omegaconf(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "omegaconf", ModuleType("omegaconf"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     settings: Any = DictConfig()
-    settings.content = {"depths": [6, 6], "kind": Kind.SOME, "type": typing.Any, "hint": typing.Optional[int]}  # noqa: UP045
+    settings.content = {
+        "depths": [6, 6],
+        "kind": Kind.SOME,
+        "type": typing.Any,
+        "hint": typing.Optional[int],
+    }
     settings.cache = defaultdict(dict, {"a": {}})
     return settings
 
@@ -94,7 +106,9 @@ def write(tmp_path: Path) -> Callable[[dict[str, Tensor]], Path]:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a tokenizer of few words, for text encoders that know few."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", ".", "dog", "cat"]
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    model = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]")
+    )
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     model.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -109,7 +123,9 @@ def converted(tmp_path: Path, write, tokenizer) -> Callable[..., Segmenter]:
     """`converted(weights)` is the model that the converter makes of them."""
 
     def through_the_folder(state: dict[str, Tensor], num_text_heads: int = 2) -> Segmenter:
-        convert_ovsegmentor(write(state), tmp_path / "model", tokenizer, num_text_heads=num_text_heads)
+        convert_ovsegmentor(
+            write(state), tmp_path / "model", tokenizer, num_text_heads=num_text_heads
+        )
         return loading.load(tmp_path / "model")
 
     return through_the_folder
@@ -120,19 +136,25 @@ def filled_up(part: dict[str, Tensor], **changes: Any) -> dict[str, Tensor]:
     base = ovsegmentor_config(weights(MADE_UP[0]), 8, 2)
     image = replace(base.image, **changes.pop("image", {}))
     architecture = base.text.architecture | {"hidden_size": image.dim} | changes.pop("text", {})
-    config = replace(base, image=image, text=replace(base.text, architecture=architecture), **changes)
+    config = replace(
+        base, image=image, text=replace(base.text, architecture=architecture), **changes
+    )
     config = replace(config, views=ViewConfig(side_px=image.side_px))
     state = config.build().state_dict()
     names = official_names(state, image.depths)
     assert set(part) <= set(names)
     whole = {theirs: state[ours] for theirs, ours in names.items()}
-    linear = [key for key in whole if key.endswith((".linear_hidden.0.weight", ".linear_out.weight"))]
+    linear = [
+        key for key in whole if key.endswith((".linear_hidden.0.weight", ".linear_out.weight"))
+    ]
     return whole | {key: whole[key][..., None] for key in linear} | part
 
 
-def as_photo(normalised: Tensor) -> Tensor:
-    deviation, mean = (torch.tensor(v).view(3, 1, 1) for v in ((0.229, 0.224, 0.225), (0.485, 0.456, 0.406)))
-    return normalised * deviation + mean
+def as_photo(normalized: Tensor) -> Tensor:
+    deviation, mean = (
+        torch.tensor(v).view(3, 1, 1) for v in ((0.229, 0.224, 0.225), (0.485, 0.456, 0.406))
+    )
+    return normalized * deviation + mean
 
 
 def tiled(tensors: dict[str, Tensor], name: str) -> Tensor:
@@ -160,10 +182,15 @@ def test_both_stages_become_models(name: str, converted, tmp_path: Path):
         score="product", side_px=448, window_px=448, stride_px=224, max_whole_px=1, top_classes=5
     )
     assert segmenter.templates == ("a photo of a {}.",)
-    assert json.loads((tmp_path / "model" / "run.json").read_text())["source"]["thresholds"]["voc"] == 0.95
+    assert (
+        json.loads((tmp_path / "model" / "run.json").read_text())["source"]["thresholds"]["voc"]
+        == 0.95
+    )
     decoder = segmenter.method.entity.decoder
     start = "multimodal_groupingblock.blocks.0"
-    assert torch.equal(decoder.block.attn.qkv.weight, released[f"{start}.post_attn.attn.qkv.weight"])
+    assert torch.equal(
+        decoder.block.attn.qkv.weight, released[f"{start}.post_attn.attn.qkv.weight"]
+    )
     assert torch.equal(decoder.norm_groups.weight, released[f"{start}.norm_x.weight"])
 
 
@@ -195,8 +222,13 @@ def test_larger_photos_equal_the_released_code(converted):
 @HERE
 @torch.no_grad()
 def test_texts_equal_the_released_code(converted):
-    tensors, bert = load_file(FOLDER / "ovsegmentor_text.safetensors"), described("ovsegmentor_text")["bert"]
-    part = {key: value for key, value in weights("ovsegmentor_text").items() if ".pooler." not in key}
+    tensors, bert = (
+        load_file(FOLDER / "ovsegmentor_text.safetensors"),
+        described("ovsegmentor_text")["bert"],
+    )
+    part = {
+        key: value for key, value in weights("ovsegmentor_text").items() if ".pooler." not in key
+    }
     whole = filled_up(part, image={"dim": 32}, text=bert, embed_dim=12)
     method = converted(whole, num_text_heads=4).method
     tokens = Tokens(tensors["in.input_ids"], tensors["in.attention_mask"].bool())
@@ -227,20 +259,25 @@ class Shown(Method):
         return self.method.logit_scale
 
     @property
-    def stride_px(self):
-        return self.method.stride_px
+    def patch_size(self):
+        return self.method.patch_size
 
 
 def token_of_each(texts: Sequence[str]) -> Tokens:
     """A token of its own for each text: the first is 1."""
-    return Tokens(torch.arange(1, len(texts) + 1)[:, None], torch.ones(len(texts), 1, dtype=torch.bool))
+    return Tokens(
+        torch.arange(1, len(texts) + 1)[:, None], torch.ones(len(texts), 1, dtype=torch.bool)
+    )
 
 
 @HERE
 @pytest.mark.parametrize("number", [0, 1])
 @torch.no_grad()
 def test_whole_inference_equals_the_released_code(number: int, converted):
-    tensors, case = load_file(FOLDER / "ovsegmentor_slide.safetensors"), described("ovsegmentor_slide")["cases"][number]
+    tensors, case = (
+        load_file(FOLDER / "ovsegmentor_slide.safetensors"),
+        described("ovsegmentor_slide")["cases"][number],
+    )
     name, height, width, num_classes = case["name"], case["H"], case["W"], case["K"]
     image = {"patch_px": 8, "side_px": 48}
     segmenter = converted(filled_up(weights("ovsegmentor_slide"), image=image))
@@ -250,7 +287,12 @@ def test_whole_inference_equals_the_released_code(number: int, converted):
     segmenter = replace(
         segmenter.with_words(words, rule),
         method=Shown(segmenter.method, as_photo(tensors[f"in.{name}.image"][0])),
-        inference=replace(segmenter.inference, side_px=height, window_px=case["crop"][0], stride_px=case["stride"][0]),
+        inference=replace(
+            segmenter.inference,
+            side_px=height,
+            window_px=case["crop"][0],
+            stride_px=case["stride"][0],
+        ),
         embeddings=tensors[f"in.{name}.text_embedding"],
     )
     places = np.zeros((height, width, 3), np.uint8)
@@ -270,7 +312,9 @@ def test_whole_inference_equals_the_released_code(number: int, converted):
 def test_only_tensors_are_read_and_names_stay_names(write):
     state = {"logit_scale": torch.tensor(2.5), "a.weight": torch.rand(3, 2)}
     read = read_released(write(state))
-    assert read.keys() == state.keys() and all(torch.equal(read[name], state[name]) for name in state)
+    assert read.keys() == state.keys() and all(
+        torch.equal(read[name], state[name]) for name in state
+    )
     assert "omegaconf.dictconfig" not in sys.modules
 
 
@@ -284,12 +328,20 @@ class Harmful:
         return self.parts
 
 
-@pytest.mark.parametrize(("action", "name"), [(os.system, "system"), (eval, "builtins.eval"), (os.mkdir, "mkdir")])
+@pytest.mark.parametrize(
+    ("action", "name"), [(os.system, "system"), (eval, "builtins.eval"), (os.mkdir, "mkdir")]
+)
 def test_programs_are_refused_and_not_run(tmp_path: Path, action: Callable[..., Any], name: str):
     done = tmp_path / "done"
-    argument = {"system": f"touch {done}", "builtins.eval": f"open({str(done)!r}, 'w')", "mkdir": str(done)}[name]
+    argument = {
+        "system": f"touch {done}",
+        "builtins.eval": f"open({str(done)!r}, 'w')",
+        "mkdir": str(done),
+    }[name]
     torch.save({"model": {}, "config": Harmful(action, argument)}, tmp_path / "file.pth")
-    with pytest.raises(ValueError, match=f"{name}, for which a released checkpoint has no use: it is not read"):
+    with pytest.raises(
+        ValueError, match=f"{name}, for which a released checkpoint has no use: it is not read"
+    ):
         read_released(tmp_path / "file.pth")
     assert not done.exists()
 
@@ -300,7 +352,9 @@ def test_of_numpy_only_what_numbers_need_is_read(tmp_path: Path):
     torch.save({"model": {"a": torch.rand(2)}, "numbers": numbers}, file)
     assert read_released(file).keys() == {"a"}
     torch.save({"model": {}, "config": Harmful(np.fromfile, str(file))}, file)
-    with pytest.raises(ValueError, match=r"numpy\S*fromfile, for which a released checkpoint has no use"):
+    with pytest.raises(
+        ValueError, match=r"numpy\S*fromfile, for which a released checkpoint has no use"
+    ):
         read_released(file)
 
 
@@ -336,10 +390,19 @@ def made_up() -> dict[str, Tensor]:
     ("change", "complaint"),
     [
         ({"img_encoder.norm.bias": None}, "missing: img_encoder.norm.bias$"),
-        ({"img_encoder.patch_embed.proj.weight": None}, r"missing: img_encoder.patch_embed.proj.weight$"),
+        (
+            {"img_encoder.patch_embed.proj.weight": None},
+            r"missing: img_encoder.patch_embed.proj.weight$",
+        ),
         ({"a": 1, "b": 1, "c": 1, "d": 1}, "left over: a, b, c and 1 more$"),
-        ({"img_encoder.norm.bias": 7, "x": 1}, r"left over: x; misshapen: img_encoder.norm.bias \(7,\), not \(16,\)$"),
-        ({"img_encoder.layers.0.group_token": 5}, r"misshapen: img_encoder.layers.0.group_token \(5,\)$"),
+        (
+            {"img_encoder.norm.bias": 7, "x": 1},
+            r"left over: x; misshapen: img_encoder.norm.bias \(7,\), not \(16,\)$",
+        ),
+        (
+            {"img_encoder.layers.0.group_token": 5},
+            r"misshapen: img_encoder.layers.0.group_token \(5,\)$",
+        ),
         ({"img_encoder.pos_embed": 50}, r"misshapen: img_encoder.pos_embed"),
     ],
 )
@@ -354,15 +417,22 @@ def test_tensors_that_do_not_fit(change, complaint: str, made_up, write, tmp_pat
 def test_positions_may_have_a_batch_axis(made_up, converted):
     plain = made_up["img_encoder.pos_embed"]
     counters = {"img_projector.linear_hidden.1.num_batches_tracked": torch.tensor(9)}
-    left_behind = {f"img_encoder_momentum.{key}": torch.rand(2) for key in ("pos_embed", "norm.weight")}
-    method = converted(made_up | counters | left_behind | {"img_encoder.pos_embed": plain[None]}).method
+    left_behind = {
+        f"img_encoder_momentum.{key}": torch.rand(2) for key in ("pos_embed", "norm.weight")
+    }
+    method = converted(
+        made_up | counters | left_behind | {"img_encoder.pos_embed": plain[None]}
+    ).method
     assert torch.equal(method.image.pos_embed, plain)
     assert method.image_projection.norm.num_batches_tracked == 9
 
 
 def test_other_bad_input(made_up, write, tmp_path: Path, tokenizer, tiny_tokenizer):
     file, out = write(made_up), tmp_path / "model"
-    for heads, message in (((7, 2), "7 attention heads do not divide the 16"), ((8, 12), "12 attention .* the text")):
+    for heads, message in (
+        ((7, 2), "7 attention heads do not divide the 16"),
+        ((8, 12), "12 attention .* the text"),
+    ):
         with pytest.raises(ValueError, match=message):
             convert_ovsegmentor(file, out, tokenizer, *heads)
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
@@ -375,7 +445,16 @@ def test_other_bad_input(made_up, write, tmp_path: Path, tokenizer, tiny_tokeniz
 
 def test_command(made_up, write, tmp_path: Path, tokenizer, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "model"
-    words = ["convert", "ovsegmentor", str(write(made_up)), str(out), "--tokenizer", tokenizer, "--text-heads", "2"]
+    words = [
+        "convert",
+        "ovsegmentor",
+        str(write(made_up)),
+        str(out),
+        "--tokenizer",
+        tokenizer,
+        "--text-heads",
+        "2",
+    ]
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == 0 and f"--model {out}" in capsys.readouterr().out

@@ -41,11 +41,19 @@ def test_file_becomes_a_model_with_the_same_numbers(kind, tmp_path: Path, words:
     elif kind == "pt":
         torch.save({name: tensor.half() for name, tensor in plain(published(model)).items()}, file)
     else:
-        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in plain(published(model)).items()}}, file)
+        torch.save(
+            {
+                "epoch": 3,
+                "state_dict": {f"module.{k}": v for k, v in plain(published(model)).items()},
+            },
+            file,
+        )
     convert_clip(str(file), tmp_path / "model", tokenizer=words, heads=HEADS)
     segmenter = loading.load(tmp_path / "model")
     loose = {"atol": 2e-3, "rtol": 2e-2} if kind == "pt" else {"atol": 1e-5, "rtol": 1e-4}
-    ids = torch.cat([torch.randint(4, 399, (3, 9)), torch.full((3, 1), 399)], dim=1)  # 399 ends a text there
+    ids = torch.cat(
+        [torch.randint(4, 399, (3, 9)), torch.full((3, 1), 399)], dim=1
+    )  # 399 ends a text there
     theirs = model.get_text_features(input_ids=ids).pooler_output
     tokens = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
     assert_close(segmenter.method.encode_text(tokens), F.normalize(theirs, dim=1), **loose)
@@ -54,7 +62,9 @@ def test_file_becomes_a_model_with_the_same_numbers(kind, tmp_path: Path, words:
     image = torch.rand(1, 3, 32, 32)
     tower = segmenter.method.image.tower
     assert_close(tower(image).image_embeds, model.get_image_features(image).pooler_output, **loose)
-    small = segmenter.with_inference(Inference(side_px=64)).with_words(["dog", "grass"], templates="plain")
+    small = segmenter.with_inference(Inference(side_px=64)).with_words(
+        ["dog", "grass"], templates="plain"
+    )
     assert small(photo((83, 57))).labels.shape == (57, 83)
 
 
@@ -106,15 +116,21 @@ def test_folders_and_names_that_are_refused(tmp_path: Path, words: str):
 
 
 def test_model_of_open_clip(tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch):
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed (the extra zoo)")
+    open_clip = pytest.importorskip(
+        "open_clip", reason="open_clip is not installed (the extra zoo)"
+    )
     text = {"context_length": 32, "vocab_size": 400, "width": 20, "heads": 2, "layers": 2}
     tower = {"image_size": 32, "layers": 2, "width": 24, "head_width": 8, "patch_size": 8}
     resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8}
     made = {
-        "vit": open_clip.CLIP(embed_dim=18, vision_cfg=tower, text_cfg=text, quick_gelu=True).eval(),
+        "vit": open_clip.CLIP(
+            embed_dim=18, vision_cfg=tower, text_cfg=text, quick_gelu=True
+        ).eval(),
         "resnet": open_clip.CLIP(embed_dim=18, vision_cfg=resnet, text_cfg=text).eval(),
     }
-    monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained, require_pretrained: made[name])
+    monkeypatch.setattr(
+        open_clip, "create_model", lambda name, pretrained, require_pretrained: made[name]
+    )
     photos = torch.rand(1, 3, 32, 32)
     for name, model in made.items():
         convert_clip(f"open_clip:{name}:weights", tmp_path / name, tokenizer=words)
@@ -122,8 +138,15 @@ def test_model_of_open_clip(tmp_path: Path, words: str, monkeypatch: pytest.Monk
         ids = torch.cat([torch.randint(4, 399, (2, 31)), torch.full((2, 1), 399)], dim=1)
         tokens = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
         with torch.no_grad():
-            assert_close(method.encode_text(tokens), model.encode_text(ids, normalize=True), atol=1e-5, rtol=1e-4)
+            assert_close(
+                method.encode_text(tokens),
+                model.encode_text(ids, normalize=True),
+                atol=1e-5,
+                rtol=1e-4,
+            )
             assert method.image(photos).shape[1] == 18
     with torch.no_grad():
         tower = loading.load(tmp_path / "vit").method.image.tower
-        assert_close(tower(photos).image_embeds, made["vit"].encode_image(photos), atol=1e-5, rtol=1e-4)
+        assert_close(
+            tower(photos).image_embeds, made["vit"].encode_image(photos), atol=1e-5, rtol=1e-4
+        )

@@ -36,7 +36,9 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-@pytest.mark.parametrize(("gpus", "mps", "chosen"), [(0, False, "cpu"), (0, True, "mps"), (2, True, "cuda")])
+@pytest.mark.parametrize(
+    ("gpus", "mps", "chosen"), [(0, False, "cpu"), (0, True, "mps"), (2, True, "cuda")]
+)
 def test_auto_is_the_fastest_that_is_there(machine, gpus: int, mps: bool, chosen: str):
     machine(gpus, mps)
     assert devices.resolve() == devices.resolve("auto") == chosen
@@ -51,7 +53,9 @@ def test_devices_that_are_there_keep_their_name(machine):
 def test_a_missing_device_is_said_with_those_that_are_there(machine):
     machine(2, False)
     for name in ("cuda:2", "mps", "meta", "CPU", "auto:0", "xla"):
-        with pytest.raises(ValueError, match=r"is not there: choose from auto, cuda:0, cuda:1, cpu$"):
+        with pytest.raises(
+            ValueError, match=r"is not there: choose from auto, cuda:0, cuda:1, cpu$"
+        ):
             devices.resolve(name)
 
 
@@ -84,4 +88,6 @@ def test_every_command_lists_the_devices(
         main(arguments)
     assert raised.value.code == 2
     there = ", ".join(("auto", *devices.available()))
-    assert capsys.readouterr().err == (f"maskfree: error: the device {device!r} is not there: choose from {there}\n")
+    assert capsys.readouterr().err == (
+        f"maskfree: error: the device {device!r} is not there: choose from {there}\n"
+    )

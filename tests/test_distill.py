@@ -19,7 +19,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from maskfree.distillation.clips4 import distill
-from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.hub import checkpoint, loading
 from maskfree.method import Method
@@ -33,8 +33,16 @@ from tiny import TINY_IMAGE, tiny_groupvit_config, tiny_ovsegmentor_config, tiny
 
 pytest.importorskip("skimage")
 WORDS = ("grass", "sea/water", "red sofa")
-TRAIN = TrainConfig(steps=3, batch_size=2, warm_up_steps=1, log_every=1, save_every=2, accelerator="cpu", devices="1")
-SMALL = Distillation(
+TRAIN = TrainConfig(
+    steps=3,
+    batch_size=2,
+    warm_up_steps=1,
+    log_every=1,
+    save_every=2,
+    accelerator="cpu",
+    devices="1",
+)
+SMALL = DistillConfig(
     side_px=48,
     segments=SegmentConfig(kind="felzenszwalb", most=9),
     top=2,
@@ -53,8 +61,17 @@ Checkpoint = Callable[[str, Any], Path]
 def photos(tmp_path: Path) -> Path:
     """Four photos of squares in a folder of folders, two of one name."""
     rng = np.random.default_rng(0)
-    for name, (width, height) in {"a/x": (83, 57), "a/y": (40, 90), "b/x": (64, 64), "b/z": (120, 50)}.items():
-        squares = rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    for name, (width, height) in {
+        "a/x": (83, 57),
+        "a/y": (40, 90),
+        "b/x": (64, 64),
+        "b/z": (120, 50),
+    }.items():
+        squares = (
+            rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3), np.uint8)
+            .repeat(16, 0)
+            .repeat(16, 1)
+        )
         place = tmp_path / "photos" / f"{name}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(squares[:height, :width]).save(place)
@@ -66,7 +83,11 @@ def saved(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Checkpoint:
     """`saved(name, config)` is the folder of a random model."""
 
     def save(name: str, config: Any) -> Path:
-        about = {"name": name, "templates": ["a {}"], "inference": {"score": "product", "max_whole_px": 1}}
+        about = {
+            "name": name,
+            "templates": ["a {}"],
+            "inference": {"score": "product", "max_whole_px": 1},
+        }
         checkpoint.save(tmp_path / name, config.build(), config, tiny_tokenizer, about)
         return tmp_path / name
 
@@ -78,7 +99,8 @@ def clip(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Path:
     """A tiny CLIP as transformers saves it."""
     layers: dict[str, Any] = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
     config = transformers.CLIPConfig(
-        text_config=layers | {"vocab_size": 400, "num_attention_heads": 3, "max_position_embeddings": 32},
+        text_config=layers
+        | {"vocab_size": 400, "num_attention_heads": 3, "max_position_embeddings": 32},
         vision_config=layers | {"num_attention_heads": 2, "image_size": 32, "patch_size": 16},
         projection_dim=18,
     )
@@ -91,11 +113,15 @@ def clip(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Path:
 def encoder(tmp_path: Path) -> str:
     """Weights of an image encoder."""
     config = transformers.MobileNetV2Config(**TINY_IMAGE.architecture)  # pyright: ignore[reportArgumentType]
-    transformers.MobileNetV2Model(config, add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
+    transformers.MobileNetV2Model(config, add_pooling_layer=False).save_pretrained(
+        tmp_path / "encoder"
+    )
     return str(tmp_path / "encoder")
 
 
-def run(model: Path, photos: Path, out: Path, settings: Distillation = SMALL, **changes: Any) -> Path | None:
+def run(
+    model: Path, photos: Path, out: Path, settings: DistillConfig = SMALL, **changes: Any
+) -> Path | None:
     return distill(model, WORDS, [str(photos)], out, replace(settings, **changes))
 
 
@@ -107,7 +133,9 @@ def texts(method: Method, tokenizer: Any) -> torch.Tensor:
     return method.encode_text(tokenizer(["a dog", "the green grass"]))
 
 
-def test_from_photos_to_a_model_that_takes_any_words(tmp_path: Path, tiny_checkpoint: Path, photos: Path):
+def test_from_photos_to_a_model_that_takes_any_words(
+    tmp_path: Path, tiny_checkpoint: Path, photos: Path
+):
     out = tmp_path / "run"
     assert run(tiny_checkpoint, photos, out) == out / "model"
     teacher, student = loading.load(tiny_checkpoint), loading.load(out / "model")
@@ -116,7 +144,9 @@ def test_from_photos_to_a_model_that_takes_any_words(tmp_path: Path, tiny_checkp
     assert_close(texts(student.method, student.tokenizer), texts(teacher.method, teacher.tokenizer))
     result = student.with_words(["sky", "wall", "dog", "cat"])(photos / "a" / "x.png")
     assert result.labels.shape == (57, 83)
-    assert {"contrast", "embedding", "semantic", "unknown"} < losses(out)[0].keys() and len(losses(out)) == 3
+    assert {"contrast", "embedding", "semantic", "unknown"} < losses(out)[0].keys() and len(
+        losses(out)
+    ) == 3
     assert json.loads((out / "model" / "run.json").read_text())["method"] == "CLIPS4Config"
 
     def times() -> dict[Path, int]:
@@ -140,19 +170,27 @@ def test_a_student_of_a_student_keeps_its_encoder(tmp_path: Path, saved: Checkpo
     first = saved("first", tiny_student_config())
     student = loading.load(run(first, photos, tmp_path / "run", STILL) or "")
     images = torch.rand(2, 3, 48, 64)
-    assert_close(student.method.image.encoder(images), loading.load(first).method.image.encoder(images))
-    assert isinstance(student.method.image.projection, PyramidPooling)  # DeepLab's head is not taken over
+    assert_close(
+        student.method.image.encoder(images), loading.load(first).method.image.encoder(images)
+    )
+    assert isinstance(
+        student.method.image.projection, PyramidPooling
+    )  # DeepLab's head is not taken over
 
 
 def test_another_encoder_gets_a_pyramid_and_the_teachers_texts(
     tmp_path: Path, tiny_checkpoint: Path, photos: Path, encoder: str
 ):
-    student = loading.load(run(tiny_checkpoint, photos, tmp_path / "run", STILL, weights=encoder) or "")
+    student = loading.load(
+        run(tiny_checkpoint, photos, tmp_path / "run", STILL, weights=encoder) or ""
+    )
     teacher = loading.load(tiny_checkpoint)
     assert_close(texts(student.method, student.tokenizer), texts(teacher.method, teacher.tokenizer))
     images = torch.rand(2, 3, 48, 64)
     own = replace(TINY_IMAGE, weights=encoder).build().eval()
-    assert_close(student.method.image.encoder(images), own(images), atol=1e-4, rtol=1e-3)  # norms are folded
+    assert_close(
+        student.method.image.encoder(images), own(images), atol=1e-4, rtol=1e-3
+    )  # norms are folded
     assert isinstance(student.method.image.projection, PyramidPooling)
 
 
@@ -164,7 +202,9 @@ def test_any_clip_teaches(tmp_path: Path, clip: Path, photos: Path, encoder: str
     assert student.with_words(["sky", "dog"])(photos / "b" / "z.png").labels.shape == (50, 120)
 
 
-def test_a_teacher_with_groups_teaches_by_its_texts(tmp_path: Path, saved: Checkpoint, photos: Path, encoder: str):
+def test_a_teacher_with_groups_teaches_by_its_texts(
+    tmp_path: Path, saved: Checkpoint, photos: Path, encoder: str
+):
     model = saved("grouping", tiny_ovsegmentor_config())
     student = loading.load(run(model, photos, tmp_path / "run", weights=encoder) or "")
     teacher = loading.load(model)
@@ -172,7 +212,9 @@ def test_a_teacher_with_groups_teaches_by_its_texts(tmp_path: Path, saved: Check
     assert student.inference.score == "cosine" and student.inference.side_px == 48
 
 
-@pytest.mark.parametrize("config", [tiny_ovsegmentor_config(entity=None, masks=None), "clip"], ids=["groups", "clip"])
+@pytest.mark.parametrize(
+    "config", [tiny_ovsegmentor_config(entity=None, masks=None), "clip"], ids=["groups", "clip"]
+)
 def test_an_image_side_that_no_student_can_have_needs_weights(
     tmp_path: Path, saved: Checkpoint, clip: Path, photos: Path, config: Any
 ):
@@ -181,9 +223,13 @@ def test_an_image_side_that_no_student_can_have_needs_weights(
         run(model, photos, tmp_path / "run")
 
 
-def test_a_teacher_without_a_text_side_is_refused(tmp_path: Path, saved: Checkpoint, photos: Path, encoder: str):
+def test_a_teacher_without_a_text_side_is_refused(
+    tmp_path: Path, saved: Checkpoint, photos: Path, encoder: str
+):
     model = saved("groups", tiny_groupvit_config())
-    with pytest.raises(ValueError, match="groups cannot teach: a student cannot take the text side of a GroupViT"):
+    with pytest.raises(
+        ValueError, match="groups cannot teach: a student cannot take the text side of a GroupViT"
+    ):
         run(model, photos, tmp_path / "run", weights=encoder)
     with pytest.raises(ValueError, match="groupvit cannot teach"):
         distill("groupvit", WORDS, [str(photos)], tmp_path / "run", replace(SMALL, weights=encoder))
@@ -212,10 +258,14 @@ def test_a_run_that_was_stopped_at_every_step_goes_on(
 ):
     def train(name: str, watch: Watch = unwatched) -> Path | None:
         (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.chdir(tmp_path / name)  # the photos' paths are their keys, from which the augmentation follows
+        monkeypatch.chdir(
+            tmp_path / name
+        )  # the photos' paths are their keys, from which the augmentation follows
         return distill(tiny_checkpoint, WORDS, [str(photos)], Path("run"), SMALL, watch)
 
-    def interrupting(items: Iterable, name: str = "", total: int | None = None, *, wanted: str) -> Iterable:
+    def interrupting(
+        items: Iterable, name: str = "", total: int | None = None, *, wanted: str
+    ) -> Iterable:
         for number, item in enumerate(items):
             if name == wanted and number == 2:
                 raise KeyboardInterrupt
@@ -232,18 +282,27 @@ def test_a_run_that_was_stopped_at_every_step_goes_on(
     assert train("stopped") == Path("run/model")
     train("whole")
     assert losses(Path("run")) == losses(tmp_path / "stopped" / "run")
-    first, second = (tmp_path / name / "run" / "model" / "weights.safetensors" for name in ("stopped", "whole"))
+    first, second = (
+        tmp_path / name / "run" / "model" / "weights.safetensors" for name in ("stopped", "whole")
+    )
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, tiny_checkpoint: Path, photos: Path):
+def test_another_run_in_the_same_folder_is_refused(
+    tmp_path: Path, tiny_checkpoint: Path, photos: Path
+):
     out = tmp_path / "run"
     run(tiny_checkpoint, photos, out, STILL)
-    with pytest.raises(ValueError, match=r"run was started with another settings\.num_unknown: give another --out"):
+    with pytest.raises(
+        ValueError, match=r"run was started with another settings\.num_unknown: give another --out"
+    ):
         run(tiny_checkpoint, photos, out, STILL, num_unknown=4)
     with pytest.raises(ValueError, match="with another words"):
         distill(tiny_checkpoint, ["sky"], [str(photos)], out, STILL)
-    assert run(tiny_checkpoint, photos, out, STILL, train=replace(STILL.train, log_every=7)) == out / "model"
+    assert (
+        run(tiny_checkpoint, photos, out, STILL, train=replace(STILL.train, log_every=7))
+        == out / "model"
+    )
     Image.new("RGB", (40, 40)).save(photos / "a" / "new.png")
     with pytest.raises(ValueError, match=r"not among the photos|link to another photo"):
         run(tiny_checkpoint, photos, out, STILL)
@@ -284,13 +343,15 @@ def test_bad_input_is_said_before_any_work(tmp_path: Path, tiny_checkpoint: Path
 
 
 @pytest.mark.parametrize("changes", [{"top": 5000}, {"num_unknown": 5000}])
-def test_fewer_segments_than_prototypes(tmp_path: Path, tiny_checkpoint: Path, photos: Path, changes: dict):
+def test_fewer_segments_than_prototypes(
+    tmp_path: Path, tiny_checkpoint: Path, photos: Path, changes: dict
+):
     with pytest.raises(ValueError, match=r"5000 .*there are"):
         run(tiny_checkpoint, photos, tmp_path / "run", **changes)
 
 
 def test_defaults_are_those_of_the_recipe():
-    recipe, settings = clips4_pocket(), Distillation()
+    recipe, settings = clips4_pocket(), DistillConfig()
     assert isinstance(recipe.method, CLIPS4Config) and recipe.method.semantic
     assert settings.train == replace(recipe.train, devices="1")
     assert (settings.crop_px, settings.grid) == (recipe.method.views.side_px, recipe.method.grid)

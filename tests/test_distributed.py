@@ -15,7 +15,14 @@ from two_processes import gradient, methods
 
 
 def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     done = subprocess.run(
         [*command, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -24,9 +31,13 @@ def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    monkeypatch.setattr(binding, "gumbel_noise", binding.gumbel_noise)  # `gradient` replaces it, and it must come back
+    monkeypatch.setattr(
+        binding, "gumbel_noise", binding.gumbel_noise
+    )  # `gradient` replaces it, and it must come back
     for name, config in methods().items():
-        first, second = (load_file(tmp_path / f"gradient-{rank}-{name}.safetensors") for rank in (0, 1))
+        first, second = (
+            load_file(tmp_path / f"gradient-{rank}-{name}.safetensors") for rank in (0, 1)
+        )
         assert_close(first, second, atol=0, rtol=0)
         assert_close(first, gradient(config), atol=1e-6, rtol=1e-4)
 

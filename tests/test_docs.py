@@ -12,21 +12,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")])
-NESTED = ("train", "prepare", "self-train", "reproduce")  # whose options depend on the first argument
+PAGES = sorted(
+    [*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]
+)
+NESTED = (
+    "train",
+    "prepare",
+    "self-train",
+    "reproduce",
+)  # whose options depend on the first argument
 page = pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
 
 def tables(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "studies.tables", *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "studies.tables", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
 
 
 @cache
 def help_of(words: tuple[str, ...]) -> str:
     code = "from maskfree.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -46,7 +58,9 @@ def test_links_lead_somewhere(path: Path):
         assert linked.exists(), f"{target} does not exist"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+            assert anchor in {
+                re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings
+            }, target
 
 
 @page
@@ -70,12 +84,14 @@ def test_commands_have_the_options_that_pages_use(path: Path):
 
 def test_tests_that_the_reliability_page_names_exist():
     rows = re.findall(
-        r"^\| .+ \| (.+) \|$", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| .+ \| (.+) \|$",
+        (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     named = [name for row in rows for name in re.findall(r"`(tests/\S+?::\w+)`", row)]
-    assert all(re.search(r"`tests/\S+?::\w+`", row) for row in rows if row not in ("test", "---")), (
-        "a row without a test"
-    )
+    assert all(
+        re.search(r"`tests/\S+?::\w+`", row) for row in rows if row not in ("test", "---")
+    ), "a row without a test"
     for name in named:
         file, _, function = name.partition("::")
         source = (ROOT / file).read_text(encoding="utf-8")

@@ -20,7 +20,9 @@ from maskfree.hub.catalog import BUNDLED, PUBLISHED
 from shared_folder import SHARED
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+)
 NAMES = {*cli.COMMANDS, "--version", "-V"}
 WITH_A_NAME = {"prepare", "train", "reproduce", "convert"}
 
@@ -29,7 +31,9 @@ def commands_in(text: str) -> Iterator[tuple[str, ...]]:
     """Return the words of each command in a page: those of its shell blocks, and those between back-quotes."""
     blocks = re.findall(r"^```(?:bash|sh|shell|console)\n(.*?)^```", text, re.S | re.M)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    between = re.findall(r"(?<!`)`(maskfree [^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+    between = re.findall(
+        r"(?<!`)`(maskfree [^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    )
     for line in (*lines, *between):
         for part in filter(re.compile(r"(^|\s)maskfree\s").search, re.split(r"&&|;|\|", line)):
             words = shlex.split(part.strip().removeprefix("$ "), comments=True)
@@ -37,7 +41,13 @@ def commands_in(text: str) -> Iterator[tuple[str, ...]]:
                 yield tuple(words[words.index("maskfree") + 1 :])
 
 
-COMMANDS = sorted({(words, page.relative_to(ROOT)) for page in PAGES for words in commands_in(page.read_text("utf-8"))})
+COMMANDS = sorted(
+    {
+        (words, page.relative_to(ROOT))
+        for page in PAGES
+        for words in commands_in(page.read_text("utf-8"))
+    }
+)
 
 
 class Understood(Exception):  # noqa: N818 - no error
@@ -64,7 +74,9 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     whole = cli.prepare_what.__globals__["_command"]
     monkeypatch.setitem(cli.prepare_what.__globals__, "_command", lambda what: stopped(whole(what)))
     for command in (cli.train_recipe, cli.reproduce_study, cli.self_train_with, cli.distill_with):
-        monkeypatch.setitem(command.__globals__, "need", stop)  # the first that they do after parsing
+        monkeypatch.setitem(
+            command.__globals__, "need", stop
+        )  # the first that they do after parsing
     for name, command in cli.COMMANDS.items():
         monkeypatch.setitem(cli.COMMANDS, name, stopped(command))
 
@@ -90,9 +102,14 @@ def test_commands_are_found():
     assert {words[0] for words, _ in COMMANDS if words} >= set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize(("words", "page"), COMMANDS, ids=[f"{page}: {shlex.join(words)}" for words, page in COMMANDS])
+@pytest.mark.parametrize(
+    ("words", "page"), COMMANDS, ids=[f"{page}: {shlex.join(words)}" for words, page in COMMANDS]
+)
 def test_every_command_is_understood(
-    words: tuple[str, ...], page: Path, parse: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    page: Path,
+    parse: Callable[..., dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
 ):
     assert words[0] in NAMES
     if is_a_mention(words):
@@ -157,6 +174,11 @@ def test_commands_that_need_the_shared_data_run(words: tuple[str, ...], tmp_path
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WORLD_SIZE": "1"}
     command = " ".join(map(shlex.quote, (sys.executable, "-m", "maskfree", *words, *out)))
     ran = subprocess.run(
-        ["bash", "-c", command], cwd=tmp_path / "here", env=environment, capture_output=True, text=True, timeout=1800
+        ["bash", "-c", command],
+        cwd=tmp_path / "here",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
     )
     assert ran.returncode == 0, ran.stderr

@@ -16,7 +16,11 @@ from tiny import spread_out, tiny_ovsegmentor_config, tiny_vilseg_config
 
 def segmenter_of(method, tokenizer, **inference) -> Segmenter:
     return Segmenter(
-        method=method.eval(), tokenizer=tokenizer, name="tiny", weights_hash="0", inference=Inference(**inference)
+        method=method.eval(),
+        tokenizer=tokenizer,
+        name="tiny",
+        weights_hash="0",
+        inference=Inference(**inference),
     )
 
 
@@ -34,10 +38,14 @@ def test_places_lie_in_the_photo_and_not_in_its_padding():
     angles = torch.arange(4) / 4
     values = torch.stack([angles.cos(), angles.sin()])[:, None].expand(-1, 2, -1)
     sampled = PatchEmbeddings(values, (2.0, 2.5)).at(1, 1)
-    assert_close(torch.atan2(sampled[1], sampled[0]), torch.full((1, 1), 0.75 / 4), atol=1e-3, rtol=0)
+    assert_close(
+        torch.atan2(sampled[1], sampled[0]), torch.full((1, 1), 0.75 / 4), atol=1e-3, rtol=0
+    )
     many = PatchEmbeddings(values, (2.0, 2.5)).at(4, 10)
     turned = torch.atan2(many[1], many[0])[0]
-    expected = ((torch.arange(10) + 0.5) / 4 - 0.5).clamp_min(0) / 4  # half a patch from the border nothing changes
+    expected = ((torch.arange(10) + 0.5) / 4 - 0.5).clamp_min(
+        0
+    ) / 4  # half a patch from the border nothing changes
     assert_close(turned, expected, atol=2e-3, rtol=0)
     assert_close(many.norm(dim=0), torch.ones(4, 10))
 
@@ -67,13 +75,15 @@ def test_of_patches_in_groups_the_groups_mean(tiny_tokenizer, photo):
 def test_smoothing_and_presence_are_not_for_embeddings(tiny_tokenizer, photo):
     method = spread_out(tiny_vilseg_config(vision=None, grouping="pixels").build())
     plain = segmenter_of(method, tiny_tokenizer, side_px=64)
-    other = segmenter_of(method, tiny_tokenizer, side_px=64, smooth=5, presence=1.0)
+    other = segmenter_of(method, tiny_tokenizer, side_px=64, smooth=5, class_prior=1.0)
     assert_close(embed(plain, photo()).values, embed(other, photo()).values)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (64, 64)])
-def test_photos_of_one_colour_and_any_size(tiny_tokenizer, size):
+def test_photos_of_one_color_and_any_size(tiny_tokenizer, size):
     method = spread_out(tiny_vilseg_config(vision=None, grouping="pixels").build())
-    found = embed(segmenter_of(method, tiny_tokenizer, side_px=32), Image.new("RGB", size, (10, 200, 30)))
+    found = embed(
+        segmenter_of(method, tiny_tokenizer, side_px=32), Image.new("RGB", size, (10, 200, 30))
+    )
     assert found.values.isfinite().all()
     assert_close(found.at(3, 2).norm(dim=0), torch.ones(3, 2))

@@ -25,11 +25,15 @@ def module_of(requirement: str) -> str:
 
 
 def test_the_extras_are_those_of_the_package():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
     for extra, names in extras.EXTRAS.items():
         assert sorted(map(module_of, declared[extra])) == sorted(names)
     assert set(declared) - set(extras.EXTRAS) == {"docs", "test", "dev"}
-    assert {module for names in extras.EXTRAS.values() for module in names} <= bare_environment.HIDDEN
+    assert {
+        module for names in extras.EXTRAS.values() for module in names
+    } <= bare_environment.HIDDEN
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def test_a_name_that_is_a_folder_is_refused(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
 
 
-@pytest.mark.parametrize("content", [b"cat\ndog\n", b"\xef\xbb\xbfcat\ndog\n", b"cat\r\ndog\r\n", b"cat\rdog\r"])
+@pytest.mark.parametrize(
+    "content", [b"cat\ndog\n", b"\xef\xbb\xbfcat\ndog\n", b"cat\r\ndog\r\n", b"cat\rdog\r"]
+)
 def test_text_is_the_same_with_or_without_a_mark_and_with_any_line_ends(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     assert read_text(tmp_path / "a.txt") == "cat\ndog\n"

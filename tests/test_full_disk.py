@@ -22,17 +22,41 @@ DISTILL = f"{STUDENT} --segments.kind felzenszwalb --top 2 --num-unknown 3 --gri
 TRAIN = "--train.steps 2 --train.batch-size 2 --train.accelerator cpu --train.save-every 1"
 COMMANDS = (  # with the largest file that there is room for, and the one that there is none for
     ("segment photos/a.png --words dog sky --model tiny --out out", 150, "out/a.*"),
-    ("track photos --words dog --model tiny --side-px 64 --radius 2 --out out --animate webp", 1500, "out/first.png"),
-    ("retrieve dog photos --model tiny --side-px 64 --num-segments 4 --out out", 1500, "out/dog.retrieved.png"),
+    (
+        "track photos --words dog --model tiny --side-px 64 --radius 2 --out out --animate webp",
+        1500,
+        "out/first.png",
+    ),
+    (
+        "retrieve dog photos --model tiny --side-px 64 --num-segments 4 --out out",
+        1500,
+        "out/dog.retrieved.png",
+    ),
     ("prepare segments photos --kind felzenszwalb --out out --workers 1", 5, "out/segments.json"),
     ("prepare teacher photos --model tiny --side-px 64 --out out", 5, "out/teacher.json"),
     ("prepare entities a.tar --out out --workers 1", 1500, "out.unfinished/"),
-    ("evaluate coco-mini --data coco --model tiny --side-px 64 --results out", 5, "out/.unfinished/"),
-    ("evaluate coco-mini --data coco --model tiny --side-px 64 --results out --report", 9000, "out/coco-mini-tiny-"),
-    ("probe camvid --data data --by knn --neighbours 3 --segments 4 --model tiny --results out", 150, "out/camvid-"),
+    (
+        "evaluate coco-mini --data coco --model tiny --side-px 64 --results out",
+        5,
+        "out/.unfinished/",
+    ),
+    (
+        "evaluate coco-mini --data coco --model tiny --side-px 64 --results out --report",
+        9000,
+        "out/coco-mini-tiny-",
+    ),
+    (
+        "probe camvid --data data --by knn --neighbours 3 --segments 4 --model tiny --results out",
+        150,
+        "out/camvid-",
+    ),
     ("probe camvid --data data --by linear --epochs 1 --model tiny --results out", 150, "/"),
     ("compare row.json --out out/chart.svg", 150, "out/chart.svg"),
-    (f"train vilseg_debug --data.shapes 4 --data.workers 0 {TRAIN} --out out", 30_000, "out/state/step-00000001"),
+    (
+        f"train vilseg_debug --data.shapes 4 --data.workers 0 {TRAIN} --out out",
+        30_000,
+        "out/state/step-00000001",
+    ),
     (
         f"distill photos --words dog --model tiny {DISTILL} {TRAIN} --out out",
         1500,
@@ -60,7 +84,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo, tiny_checkpoint
     square = [[0, 0, 32, 0, 32, 24, 0, 24]]
     content = {
         "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 48}],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())],
+        "categories": [
+            {"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())
+        ],
         "annotations": [{"image_id": 1, "category_id": 0, "area": 768, "segmentation": square}],
     }
     (tmp_path / "coco" / "instances.json").write_text(json.dumps(content))
@@ -87,13 +113,21 @@ def command_of(spelled: str) -> str:
     return " ".join(words[: 2 if words[0] in ("prepare", "evaluate", "probe", "train") else 1])
 
 
-@pytest.mark.parametrize(("spelled", "room", "file"), COMMANDS, ids=[f"{command_of(c)} {r}" for c, r, _ in COMMANDS])
-def test_a_full_disk_is_one_line(data: Path, capsys: pytest.CaptureFixture[str], largest_file, spelled, room, file):
+@pytest.mark.parametrize(
+    ("spelled", "room", "file"), COMMANDS, ids=[f"{command_of(c)} {r}" for c, r, _ in COMMANDS]
+)
+def test_a_full_disk_is_one_line(
+    data: Path, capsys: pytest.CaptureFixture[str], largest_file, spelled, room, file
+):
     if "entities" in spelled:
         pytest.importorskip("pyarrow", reason="the extra 'entities' is not installed")
     with largest_file(room), pytest.raises(SystemExit) as left:
         main(shlex.split(spelled))
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("maskfree: error: ")]
+    errors = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("maskfree: error: ")
+    ]
     assert left.value.code == 2
     assert len(errors) == 1
     assert f"cannot write {file}" in errors[0] and errors[0].endswith(": File too large")

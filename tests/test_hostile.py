@@ -22,11 +22,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     root = tmp_path_factory.mktemp("hostile")
     paths = [str(HERE), str(HERE.parent / "src")]
     program = f"import runpy, sys; sys.path[:0] = {paths}; runpy.run_module('hostile_run', run_name='__main__')"
-    subprocess.run([sys.executable, "-c", program, str(root)], check=True, capture_output=True, timeout=600)
-    assert {path.name for path in root.iterdir()} <= {"hostile", "work", "results.jsonl"}, "something lies outside"
-    assert {path.name for path in (root / "work").iterdir()} <= {"photos", "words", "bench", "out"}, (
+    subprocess.run(
+        [sys.executable, "-c", program, str(root)], check=True, capture_output=True, timeout=600
+    )
+    assert {path.name for path in root.iterdir()} <= {"hostile", "work", "results.jsonl"}, (
         "something lies outside"
     )
+    assert {path.name for path in (root / "work").iterdir()} <= {
+        "photos",
+        "words",
+        "bench",
+        "out",
+    }, "something lies outside"
     return [json.loads(line) for line in (root / "results.jsonl").read_text().splitlines()]
 
 
@@ -41,7 +48,12 @@ def test_each_is_refused_in_one_line(results: list[dict[str, Any]]):
     for result in results:
         lines = result["error"].strip().splitlines()
         own = [line for line in lines if line.startswith("maskfree: error: ")]
-        if result["status"] != 2 or len(own) != 1 or lines[-1] != own[0] or "Traceback" in result["error"]:
+        if (
+            result["status"] != 2
+            or len(own) != 1
+            or lines[-1] != own[0]
+            or "Traceback" in result["error"]
+        ):
             wrong[result["case"]] = (result["status"], result["error"][-300:])
     assert wrong == {}
 

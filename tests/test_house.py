@@ -52,18 +52,32 @@ except SystemExit:
 MODELS = HELP.replace("--help", "models")
 
 
-@pytest.mark.parametrize("code", ["import maskfree", HELP, MODELS], ids=["import", "help", "models"])
+@pytest.mark.parametrize(
+    "code", ["import maskfree", HELP, MODELS], ids=["import", "help", "models"]
+)
 def test_start_is_quick_and_imports_nothing_heavy(code: str):
-    report = f"{code}\nimport sys; sys.stderr.write(' '.join(m for m in {HEAVY} if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", report], check=True, capture_output=True, text=True)
+    report = (
+        f"{code}\nimport sys; sys.stderr.write(' '.join(m for m in {HEAVY} if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", report], check=True, capture_output=True, text=True
+    )
     assert done.stderr == ""
     assert best_seconds(code) - best_seconds("pass") < 0.5
 
 
 def test_torchvision_is_no_dependency():
-    required = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+    required = [
+        *PROJECT["dependencies"],
+        *(r for extra in PROJECT["optional-dependencies"].values() for r in extra),
+    ]
     assert not [r for r in required if r.startswith("torchvision")]
-    assert not [(path.name, name) for path in MODULES for name in imports(path) if name.startswith("torchvision")]
+    assert not [
+        (path.name, name)
+        for path in MODULES
+        for name in imports(path)
+        if name.startswith("torchvision")
+    ]
 
 
 def test_nothing_inside_imports_the_package_root():
@@ -83,7 +97,11 @@ def test_imports_go_down_the_layers():
     pytest.importorskip("importlinter", reason="import-linter is in the extra 'dev'")
     code = "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run(['--no-cache']))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src"}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -92,7 +110,9 @@ def test_results_say_which_command_made_them():
     for path in (ROOT / "results").glob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))
         if path.name.startswith("history-"):
-            assert content["source"].startswith("Copied by hand") and "command" not in content, path.name
+            assert content["source"].startswith("Copied by hand") and "command" not in content, (
+                path.name
+            )
         else:
             assert content["command"].split()[0] in {"maskfree", "python", "torchrun"}, path.name
 
@@ -108,7 +128,11 @@ def strings(content: object) -> Iterator[str]:
 
 def test_no_published_file_names_a_place_on_the_machine_that_made_it():
     for path in [*(ROOT / "results").glob("*.json"), *PACKAGE.glob("*/run.json")]:
-        named = [t for t in strings(json.loads(path.read_text(encoding="utf-8"))) if re.search(r"(^|[\s=])[/~]\w", t)]
+        named = [
+            t
+            for t in strings(json.loads(path.read_text(encoding="utf-8")))
+            if re.search(r"(^|[\s=])[/~]\w", t)
+        ]
         assert not named, f"{path.name}: {named}"
 
 
@@ -117,7 +141,15 @@ def test_versions_agree():
     assert f"version: {PROJECT['version']}" in citation
 
 
-_WRITES = {"write_text", "write_bytes", "savefig", "savez", "write_table", "save_file", "ParquetWriter"}
+_WRITES = {
+    "write_text",
+    "write_bytes",
+    "savefig",
+    "savez",
+    "write_table",
+    "save_file",
+    "ParquetWriter",
+}
 _UNFINISHED = {  # functions that are given a file or folder of `maskfree.files.leftovers`, or write a log
     "files.py replace_bytes",
     "types.py save",
@@ -158,4 +190,6 @@ def test_files_are_written_where_nothing_half_can_stay():
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef) and any(map(_writes, ast.walk(function))):
                 found.add(f"{path.relative_to(PACKAGE).as_posix()} {function.name}")
-    assert found <= _UNFINISHED, f"these write a file that a kill may leave half: {sorted(found - _UNFINISHED)}"
+    assert found <= _UNFINISHED, (
+        f"these write a file that a kill may leave half: {sorted(found - _UNFINISHED)}"
+    )

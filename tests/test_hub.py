@@ -39,7 +39,8 @@ def test_batch_norms_are_folded(tiny_checkpoint: Path):
 
 def test_unknown_model():
     with pytest.raises(
-        FileNotFoundError, match=r"the model 'pockett' is unknown: pocket, .*, or a checkpoint's folder"
+        FileNotFoundError,
+        match=r"the model 'pockett' is unknown: pocket, .*, or a checkpoint's folder",
     ):
         loading.load("pockett")
 
@@ -52,13 +53,18 @@ def test_folder_without_a_checkpoint(tmp_path: Path):
 @pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu", "", "hpu", "cpu:1", "nonsense:3"])
 def test_unknown_device(tiny_checkpoint: Path, device: str):
     there = ", ".join(("auto", *available()))
-    with pytest.raises(ValueError, match=f"^the device {device!r} is not there: choose from {there}$"):
+    with pytest.raises(
+        ValueError, match=f"^the device {device!r} is not there: choose from {there}$"
+    ):
         loading.load(tiny_checkpoint, device)
 
 
 def test_package_offers_the_main_names():
     assert maskfree.load is loading.load
-    assert {maskfree.Segmenter.__name__, maskfree.Segmentation.__name__} == {"Segmenter", "Segmentation"}
+    assert {maskfree.Segmenter.__name__, maskfree.Segmentation.__name__} == {
+        "Segmenter",
+        "Segmentation",
+    }
     assert maskfree.__version__.count(".") == 2
     assert set(maskfree.__all__) <= set(dir(maskfree))
     with pytest.raises(AttributeError, match="has no attribute 'segmenter'"):
@@ -71,7 +77,8 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 @pytest.mark.skipif(
-    not (Path(maskfree.__file__).parent / "pocket" / "run.json").is_file(), reason="no bundled model yet"
+    not (Path(maskfree.__file__).parent / "pocket" / "run.json").is_file(),
+    reason="no bundled model yet",
 )
 def test_bundled_model_is_small_and_named():
     folder = Path(maskfree.__file__).parent / "pocket"
@@ -96,11 +103,16 @@ def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_fol
     )
     assert segmenter.tokenizer.max_length == 32
     result = segmenter.with_words(["dog", "grass"], "threshold:0.9")(photo((83, 57)))
-    assert result.labels.shape == (57, 83) and result.record["model"]["weights_sha256"] == segmenter.weights_hash
+    assert (
+        result.labels.shape == (57, 83)
+        and result.record["model"]["weights_sha256"] == segmenter.weights_hash
+    )
     assert loading.load(groupvit_folder).weights_hash == segmenter.weights_hash
 
 
-def test_published_model_is_read_by_its_name(groupvit_folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_published_model_is_read_by_its_name(
+    groupvit_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(PUBLISHED, "groupvit", str(groupvit_folder))
     segmenter = loading.load("groupvit")
     assert segmenter.name == "groupvit"
@@ -109,7 +121,9 @@ def test_published_model_is_read_by_its_name(groupvit_folder: Path, monkeypatch:
 
 def test_published_model_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "groupvit-redcaps", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"^the model 'groupvit-redcaps' cannot be read: no readable "):
+    with pytest.raises(
+        FileNotFoundError, match=r"^the model 'groupvit-redcaps' cannot be read: no readable "
+    ):
         loading.load("groupvit-redcaps")
     with pytest.raises(FileNotFoundError, match="the model 'groupvit' is no checkpoint"):
         model_folder("groupvit")
@@ -131,7 +145,9 @@ def test_groupvit_folder_without_a_tokenizer_or_weights(groupvit_folder: Path):
 def clip_folder(tmp_path: Path, tiny_tokenizer) -> Path:
     """A CLIP as transformers saves it, with random weights."""
     folder = tmp_path / "a-clip"
-    config = transformers.CLIPConfig(projection_dim=18, text_config=TINY_CLIP_TEXT, vision_config=TINY_CLIP_VISION)
+    config = transformers.CLIPConfig(
+        projection_dim=18, text_config=TINY_CLIP_TEXT, vision_config=TINY_CLIP_VISION
+    )
     transformers.CLIPModel(config).save_pretrained(folder)
     tiny_tokenizer.save(folder / "tokenizer.json")
     return folder
@@ -160,7 +176,9 @@ def test_siglip_of_transformers_is_read(tmp_path: Path, tiny_tokenizer, photo):
     assert small(photo((83, 57))).labels.shape == (57, 83)
 
 
-def test_clip_on_the_command_line(clip_folder: Path, photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_clip_on_the_command_line(
+    clip_folder: Path, photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     photo((83, 57)).save(tmp_path / "photo.png")
     words = ["--words", "dog", "grass", "--templates", "photo", "--side-px", "64"]
     places = ["--model", str(clip_folder), "--out", str(tmp_path / "out")]
@@ -183,7 +201,9 @@ def test_published_clips_have_their_last_block(clip_folder: Path, monkeypatch: p
 
 def test_published_clip_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, "maskclip", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"^the model 'maskclip' cannot be read: no readable "):
+    with pytest.raises(
+        FileNotFoundError, match=r"^the model 'maskclip' cannot be read: no readable "
+    ):
         loading.load("maskclip")
 
 

@@ -107,14 +107,21 @@ def complaint(read: Callable[[str], object], name: str) -> str:
 def test_switched_off(reader: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     said = complaint(READERS[reader], "someone/something")
-    assert said.startswith("'someone/something' is no folder and is not in the cache of Hugging Face's models, and ")
-    assert "HF_HUB_OFFLINE forbids to download it: try again with a network, or give the folder" in said
+    assert said.startswith(
+        "'someone/something' is no folder and is not in the cache of Hugging Face's models, and "
+    )
+    assert (
+        "HF_HUB_OFFLINE forbids to download it: try again with a network, or give the folder"
+        in said
+    )
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_refused_connection(reader: str, refused: str):
     said = complaint(READERS[reader], "someone/something")
-    assert "'someone/something' is no folder and is not in the cache of Hugging Face's models" in said
+    assert (
+        "'someone/something' is no folder and is not in the cache of Hugging Face's models" in said
+    )
     assert f"{refused} cannot be reached (" in said and "refused" in said
 
 
@@ -122,17 +129,24 @@ def test_refused_connection(reader: str, refused: str):
 def test_wrong_name(reader: str, server: Callable[..., list[str]]):
     asked = server(404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
     said = complaint(READERS[reader], "someone/something")
-    assert said.startswith("'someone/something' is no folder, and Hugging Face has no model of that name")
+    assert said.startswith(
+        "'someone/something' is no folder, and Hugging Face has no model of that name"
+    )
     assert len(asked) == 1
 
 
 def test_name_that_cannot_be_one(refused: str):
-    assert complaint(Tokenizer.from_source, "a/b/c") == "'a/b/c' is no folder, and cannot be a name at Hugging Face"
+    assert (
+        complaint(Tokenizer.from_source, "a/b/c")
+        == "'a/b/c' is no folder, and cannot be a name at Hugging Face"
+    )
 
 
 def test_gated_name(server: Callable[..., list[str]]):
     server(403, {"X-Error-Code": "GatedRepo"})
-    assert "is gated at Hugging Face: accept its terms" in complaint(model_type, "someone/something")
+    assert "is gated at Hugging Face: accept its terms" in complaint(
+        model_type, "someone/something"
+    )
 
 
 def test_server_with_an_error(server: Callable[..., list[str]]):
@@ -156,7 +170,9 @@ def test_every_published_name_without_a_network(refused: str, capfd: pytest.Capt
     began = time.monotonic()
     for name, source in PUBLISHED.items():
         said = complaint(loading.load, name)
-        assert said.startswith(f"the model {name!r} cannot be read: {source!r} is no folder and is not in the cache")
+        assert said.startswith(
+            f"the model {name!r} cannot be read: {source!r} is no folder and is not in the cache"
+        )
     assert time.monotonic() - began < 10
     assert capfd.readouterr().err == ""  # not a line about another try
 
@@ -166,11 +182,16 @@ def test_the_command_says_one_line(refused: str, capsys: pytest.CaptureFixture[s
         main(["segment", "examples/pagoda.jpg", "--words", "sky", "--model", "sclip"])
     assert raised.value.code == 2
     printed = capsys.readouterr().err
-    assert printed.startswith("maskfree: error: the model 'sclip' cannot be read: ") and printed.count("\n") == 1
+    assert (
+        printed.startswith("maskfree: error: the model 'sclip' cannot be read: ")
+        and printed.count("\n") == 1
+    )
 
 
 def test_what_is_cached_is_read_without_a_network(refused: str):
-    snapshot = Path(constants.HF_HUB_CACHE) / "models--someone--something" / "snapshots" / ("0" * 40)
+    snapshot = (
+        Path(constants.HF_HUB_CACHE) / "models--someone--something" / "snapshots" / ("0" * 40)
+    )
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text(json.dumps({"model_type": "clip"}))
     reference = snapshot.parents[1] / "refs" / "main"

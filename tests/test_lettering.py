@@ -18,7 +18,12 @@ TREE, SKY, EMOJI = "树", "空", "\U0001f333"
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch):
     """A machine without fonts."""
-    caches = (lettering._file_of, lettering._of_matplotlib, lettering._of_fontconfig, lettering._of_folders)
+    caches = (
+        lettering._file_of,
+        lettering._of_matplotlib,
+        lettering._of_fontconfig,
+        lettering._of_folders,
+    )
     for each in caches:
         each.cache_clear()
     monkeypatch.setattr(lettering, "find_spec", lambda name: None)
@@ -32,7 +37,9 @@ def bare(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def font(tmp_path: Path) -> Path:
     """A font that has one Chinese letter, a large square, and a small square for what it does not have."""
-    builder = pytest.importorskip("fontTools.fontBuilder", reason="fontTools comes with matplotlib").FontBuilder(1000)
+    builder = pytest.importorskip(
+        "fontTools.fontBuilder", reason="fontTools comes with matplotlib"
+    ).FontBuilder(1000)
     pens = pytest.importorskip("fontTools.pens.ttGlyphPen")
 
     def square(side: int):
@@ -45,7 +52,9 @@ def font(tmp_path: Path) -> Path:
 
     builder.setupGlyphOrder([".notdef", "tree", "space"])
     builder.setupCharacterMap({ord(TREE): "tree", ord(" "): "space"})
-    builder.setupGlyf({".notdef": square(300), "tree": square(900), "space": pens.TTGlyphPen(None).glyph()})
+    builder.setupGlyf(
+        {".notdef": square(300), "tree": square(900), "space": pens.TTGlyphPen(None).glyph()}
+    )
     builder.setupHorizontalMetrics({".notdef": (400, 0), "tree": (1000, 0), "space": (300, 0)})
     builder.setupHorizontalHeader(ascent=900, descent=-100)
     builder.setupOS2()
@@ -64,7 +73,10 @@ def drawn(text: str) -> np.ndarray:
 
 def parts(text: str) -> list[tuple[str, bool]]:
     """What is drawn, and whether with another font than Pillow's own."""
-    return [(part, str(getattr(font, "path", "")).endswith(".ttf")) for part, font in Lettering(30)._parts(text)]
+    return [
+        (part, str(getattr(font, "path", "")).endswith(".ttf"))
+        for part, font in Lettering(30)._parts(text)
+    ]
 
 
 def test_letters_without_a_font_are_escaped():

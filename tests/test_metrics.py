@@ -41,7 +41,9 @@ def test_every_path_counts_like_the_plain_loop(seed, case):
         if t != ignore:
             expected[t, p] += 1
     assert np.array_equal(confusion(truth, predicted, num_classes, ignore), expected)
-    assert np.array_equal(confusion(torch.tensor(truth), torch.tensor(predicted), num_classes, ignore), expected)
+    assert np.array_equal(
+        confusion(torch.tensor(truth), torch.tensor(predicted), num_classes, ignore), expected
+    )
 
 
 def test_scores_in_closed_form():
@@ -63,7 +65,12 @@ def test_iou_is_summed_over_the_set_and_not_averaged_per_photo():
 
 def test_nothing_counted_gives_nan_without_a_warning():
     empty = scores(confusion(np.full((2, 3), IGNORE, np.uint8), np.zeros((2, 3), np.uint8), 2))
-    ratios = [empty.mean_iou, empty.pixel_accuracy, empty.mean_accuracy, empty.frequency_weighted_iou]
+    ratios = [
+        empty.mean_iou,
+        empty.pixel_accuracy,
+        empty.mean_accuracy,
+        empty.frequency_weighted_iou,
+    ]
     assert np.isnan(ratios).all()
 
 
@@ -113,7 +120,9 @@ def test_a_sweep_equals_a_run_per_threshold(seed, dtype):
     truth, labels = rng.integers(0, 5, (2, 6, 11))
     truth[rng.random(truth.shape) < 0.2] = IGNORE
     thresholds = [-0.5, 0.1, 0.1, 0.25, 0.3, 0.35, 0.9]  # 0.1 and 0.3 are not exact in float16
-    winning = rng.choice([0.0, 0.099976, 0.1, 0.25, 0.3, 0.30004883, 0.34, 0.95], truth.shape).astype(dtype)
+    winning = rng.choice(
+        [0.0, 0.099976, 0.1, 0.25, 0.3, 0.30004883, 0.34, 0.95], truth.shape
+    ).astype(dtype)
     winning[0, 0] = np.nan
     expected = []
     for threshold in thresholds:
@@ -146,7 +155,9 @@ def test_boundary_counts_in_closed_form():
     ):  # 1: also two of the short side inside the other
         counts = boundary_counts(truth, predicted, num_classes=3, tolerance=tolerance)
         assert counts[1].tolist() == [matched, 20, matched, 20]
-        assert counts[0].tolist() == counts[1].tolist()  # what is not the rectangle has the same boundary
+        assert (
+            counts[0].tolist() == counts[1].tolist()
+        )  # what is not the rectangle has the same boundary
         assert counts[2].tolist() == [0, 0, 0, 0]
     found = boundary_scores(counts + boundary_counts(truth, 0 * truth, 3, tolerance=2.0))
     np.testing.assert_allclose(found.precision, [1, 1, np.nan])
@@ -169,7 +180,9 @@ def test_boundaries_near_ignored_pixels_do_not_count():
     ignored = truth.copy()
     ignored[10:] = IGNORE
     counts = boundary_counts(ignored, truth, num_classes=2, tolerance=3.0)
-    assert counts.tolist() == [[7, 7, 7, 7]] * 2  # of the 10 known lines, those further than 3 from an ignored one
+    assert (
+        counts.tolist() == [[7, 7, 7, 7]] * 2
+    )  # of the 10 known lines, those further than 3 from an ignored one
     assert boundary_counts(np.full_like(truth, IGNORE), truth, num_classes=2).sum() == 0
 
 
@@ -179,7 +192,12 @@ def test_where_the_truth_borders_on_ignored_pixels_is_no_boundary():
     predicted[:, :9] = (
         1  # its boundary, column 8, is 3 from column 11, which would be a boundary if IGNORE were a class
     )
-    assert boundary_counts(truth, predicted, num_classes=2, tolerance=3.0)[0].tolist() == [0, 20, 0, 0]
+    assert boundary_counts(truth, predicted, num_classes=2, tolerance=3.0)[0].tolist() == [
+        0,
+        20,
+        0,
+        0,
+    ]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4))
@@ -190,9 +208,16 @@ def test_boundary_counts_equal_a_search_over_all_pairs(seed, radius):
     for index in range(3):
         true, found = (edge_points(labels == index) for labels in (truth, predicted))
         near = ((true[:, None] - found[None]) ** 2).sum(-1) <= radius**2
-        assert counts[index].tolist() == [near.any(0).sum(), len(found), near.any(1).sum(), len(true)]
+        assert counts[index].tolist() == [
+            near.any(0).sum(),
+            len(found),
+            near.any(1).sum(),
+            len(true),
+        ]
         if len(true) or len(found):
-            assert boundary_scores(counts).f[index] == boundary_f(truth == index, predicted == index, float(radius))
+            assert boundary_scores(counts).f[index] == boundary_f(
+                truth == index, predicted == index, float(radius)
+            )
 
 
 def edge_points(mask):
@@ -201,7 +226,12 @@ def edge_points(mask):
         (y, x)
         for y in range(height)
         for x in range(width)
-        if any(mask[y, x] != mask[v, u] for v in (y, y + 1) for u in (x, x + 1) if v < height and u < width)
+        if any(
+            mask[y, x] != mask[v, u]
+            for v in (y, y + 1)
+            for u in (x, x + 1)
+            if v < height and u < width
+        )
     ]
     return np.array(points, dtype=int).reshape(-1, 2)
 
@@ -227,28 +257,42 @@ def test_masks_of_different_sizes_are_refused():
 @pytest.mark.parametrize("case", ["plain", "reduce_zero"])
 def test_parity_with_mmsegmentation(shared, fixture_tensors, case):
     tensors = {name: tensor.numpy() for name, tensor in fixture_tensors("miou_metrics").items()}
-    cases = json.loads((shared / "fixtures" / "miou_metrics.json").read_text())["hyper_parameters"]["cases"]
+    cases = json.loads((shared / "fixtures" / "miou_metrics.json").read_text())["hyper_parameters"][
+        "cases"
+    ]
     (setting,) = (c for c in cases if c["name"] == case)
     matrix = np.zeros((setting["num_classes"],) * 2, dtype=np.int64)
     for i in range(setting["images"]):
         truth = tensors[f"in.{case}.gt{i}"]
         if setting["reduce_zero_label"]:
             truth = np.where((truth == 0) | (truth == IGNORE), IGNORE, truth - 1)
-        matrix += confusion(truth, tensors[f"in.{case}.pred{i}"], setting["num_classes"], setting["ignore_index"])
+        matrix += confusion(
+            truth, tensors[f"in.{case}.pred{i}"], setting["num_classes"], setting["ignore_index"]
+        )
     assert np.array_equal(matrix.diagonal(), tensors[f"mid.{case}.area_intersect"])
     assert np.array_equal(matrix.sum(0), tensors[f"mid.{case}.area_pred"])
     assert np.array_equal(matrix.sum(1), tensors[f"mid.{case}.area_label"])
     found = scores(matrix)
-    np.testing.assert_allclose(np.nan_to_num(found.iou, nan=-1), tensors[f"out.{case}.IoU"], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(np.nan_to_num(found.accuracy, nan=-1), tensors[f"out.{case}.Acc"], rtol=0, atol=1e-6)
-    for value, name in ((found.mean_iou, "mIoU"), (found.pixel_accuracy, "aAcc"), (found.mean_accuracy, "mAcc")):
+    np.testing.assert_allclose(
+        np.nan_to_num(found.iou, nan=-1), tensors[f"out.{case}.IoU"], rtol=0, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.nan_to_num(found.accuracy, nan=-1), tensors[f"out.{case}.Acc"], rtol=0, atol=1e-6
+    )
+    for value, name in (
+        (found.mean_iou, "mIoU"),
+        (found.pixel_accuracy, "aAcc"),
+        (found.mean_accuracy, "mAcc"),
+    ):
         assert value == pytest.approx(tensors[f"out.{case}.{name}"].item(), abs=1e-6)
 
 
 @pytest.mark.real
 def test_parity_with_davis(shared, fixture_tensors):
     tensors = {name: tensor.numpy() for name, tensor in fixture_tensors("davis_metrics").items()}
-    settings = json.loads((shared / "fixtures" / "davis_metrics.json").read_text())["hyper_parameters"]
+    settings = json.loads((shared / "fixtures" / "davis_metrics.json").read_text())[
+        "hyper_parameters"
+    ]
     for pair in settings["pairs"]:
         name = pair["name"]
         if "H" in pair:
@@ -258,22 +302,29 @@ def test_parity_with_davis(shared, fixture_tensors):
             truth, predicted = (tensors[f"in.{name}.{which}"] > 0 for which in ("gt", "pred"))
         void = tensors[f"in.{name}.void"] > 0 if f"in.{name}.void" in tensors else None
         assert tolerance_px(float(pair["bound_th"]), truth.shape) == pair["bound_pix"]
-        found = (region_similarity(truth, predicted, void), boundary_f(truth, predicted, float(pair["bound_th"]), void))
+        found = (
+            region_similarity(truth, predicted, void),
+            boundary_f(truth, predicted, float(pair["bound_th"]), void),
+        )
         expected = (tensors[f"out.{name}.J"].item(), tensors[f"out.{name}.F"].item())
         assert found == pytest.approx(expected, abs=1e-6), name
     truth, predicted = tensors["in.seq.gt"], tensors["in.seq.pred"]
     for index, frame in np.ndindex(tensors["out.seq.J_per_frame"].shape):
         masks = truth[frame] == index + 1, predicted[frame] == index + 1
-        assert region_similarity(*masks) == pytest.approx(tensors["out.seq.J_per_frame"][index, frame], abs=1e-6)
-        assert boundary_f(*masks) == pytest.approx(tensors["out.seq.F_per_frame"][index, frame], abs=1e-6)
+        assert region_similarity(*masks) == pytest.approx(
+            tensors["out.seq.J_per_frame"][index, frame], abs=1e-6
+        )
+        assert boundary_f(*masks) == pytest.approx(
+            tensors["out.seq.F_per_frame"][index, frame], abs=1e-6
+        )
 
 
 def drawn(shapes, size):
-    """Rectangles (0), ellipses (1) and elliptic holes (2) with centre and radii, drawn one over the other."""
+    """Rectangles (0), ellipses (1) and elliptic holes (2) with center and radii, drawn one over the other."""
     y, x = np.indices(size)
     mask = np.zeros(size, bool)
-    for kind, centre_y, centre_x, radius_y, radius_x in shapes:
-        dy, dx = y - centre_y, x - centre_x
+    for kind, center_y, center_x, radius_y, radius_x in shapes:
+        dy, dx = y - center_y, x - center_x
         ellipse = dy**2 * radius_x**2 + dx**2 * radius_y**2 <= radius_x**2 * radius_y**2
         if kind == 0:
             mask |= (abs(dy) <= radius_y) & (abs(dx) <= radius_x)

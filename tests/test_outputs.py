@@ -15,7 +15,7 @@ from evaluation.result_rows import ROW
 from maskfree import cli
 from maskfree.data.video import write_clip
 from maskfree.distillation.self_training import self_train
-from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.engine.train import fit
 from maskfree.evaluation.reporting.results import write_row
@@ -86,7 +86,8 @@ def test_plans_of_paths(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["first.png", "overlay.webp", "overlay.gif", "track.json", "labels/1.png", "labels/9.png"]
+    "name",
+    ["first.png", "overlay.webp", "overlay.gif", "track.json", "labels/1.png", "labels/9.png"],
 )
 def test_track_overwrites_no_file_of_somebody_else(
     run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path, photo, name: str
@@ -94,7 +95,16 @@ def test_track_overwrites_no_file_of_somebody_else(
     """A file that no run of maskfree wrote; one of an earlier run is replaced."""
     out = tmp_path / "out"
     kind = "gif" if name.endswith("gif") else "webp"
-    arguments = ("track", frames, "--first", mask(tmp_path / "mask.png"), "--animate", kind, "--out", out)
+    arguments = (
+        "track",
+        frames,
+        "--first",
+        mask(tmp_path / "mask.png"),
+        "--animate",
+        kind,
+        "--out",
+        out,
+    )
     arguments += ("--model", tiny_checkpoint, *TRACK)
     (out / name).parent.mkdir(parents=True)
     if name.endswith("json"):
@@ -112,29 +122,51 @@ def test_track_overwrites_no_file_of_somebody_else(
 def test_track_overwrites_no_input(run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path):
     first = mask(tmp_path / "first.png")
     options = ("--model", tiny_checkpoint, *TRACK)
-    assert "would overwrite" in refused(run, tmp_path, "track", frames, "--first", first, "--out", ".", *options)
-    assert "holds the frames" in refused(run, tmp_path, "track", frames, "--words", "dog", "--out", frames, *options)
+    assert "would overwrite" in refused(
+        run, tmp_path, "track", frames, "--first", first, "--out", ".", *options
+    )
+    assert "holds the frames" in refused(
+        run, tmp_path, "track", frames, "--words", "dog", "--out", frames, *options
+    )
 
     # the labels that a run wrote are the next one's frames, or its first mask
     assert run("track", frames, "--first", first, "--out", "a", *options) == (0, "")
     labels = tmp_path / "a" / "labels"
     error = refused(run, tmp_path, "track", labels, "--words", "dog", "--out", "a", *options)
     assert "holds what this run reads" in error
-    error = refused(run, tmp_path, "track", frames, "--first", labels / "0.png", "--out", "a", *options)
+    error = refused(
+        run, tmp_path, "track", frames, "--first", labels / "0.png", "--out", "a", *options
+    )
     assert "holds what this run reads" in error
     capitals = mask(tmp_path / "b" / "FIRST.PNG")
-    assert "would overwrite" in refused(run, tmp_path, "track", frames, "--first", capitals, "--out", "b", *options)
+    assert "would overwrite" in refused(
+        run, tmp_path, "track", frames, "--first", capitals, "--out", "b", *options
+    )
 
 
-def test_track_refuses_a_film_that_its_overlay_would_be(run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path):
+def test_track_refuses_a_film_that_its_overlay_would_be(
+    run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path
+):
     pytest.importorskip("av", reason="the extra 'video' is not installed")
     with Image.open(frames / "0.png") as picture:
         write_clip([picture.convert("RGB")] * 2, tmp_path / "overlay.mp4", 5)
-    options = ("--words", "dog", "--animate", "mp4", "--out", ".", "--model", tiny_checkpoint, *TRACK)
+    options = (
+        "--words",
+        "dog",
+        "--animate",
+        "mp4",
+        "--out",
+        ".",
+        "--model",
+        tiny_checkpoint,
+        *TRACK,
+    )
     assert "would overwrite" in refused(run, tmp_path, "track", "overlay.mp4", *options)
 
 
-def test_retrieve_overwrites_no_photo(run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path, photo):
+def test_retrieve_overwrites_no_photo(
+    run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path, photo
+):
     """The sheet gets another name, which is said; a second run does not replace a sheet that it was shown."""
     photo((50, 40)).save(frames / "dog.retrieved.png")
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--num-segments", 4, "--out", frames)
@@ -147,7 +179,9 @@ def test_retrieve_overwrites_no_photo(run: Run, frames: Path, tmp_path: Path, ti
         before = contents(frames)
 
 
-def test_retrieve_by_a_word_too_long_for_a_file_name(run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path):
+def test_retrieve_by_a_word_too_long_for_a_file_name(
+    run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path
+):
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--num-segments", 4)
     status, _ = run("retrieve", "dog " + "木" * 90, frames, *options)  # 274 bytes in UTF-8
     assert status == 0
@@ -157,7 +191,9 @@ def test_retrieve_by_a_word_too_long_for_a_file_name(run: Run, frames: Path, tmp
 def test_compare_does_not_draw_over_a_row(run: Run, tmp_path: Path):
     path = write_row(ROW, tmp_path)
     row = path.rename(tmp_path / "row.svg")
-    assert "would overwrite row.svg" in refused(run, tmp_path, "compare", row.name, "--out", row.resolve())
+    assert "would overwrite row.svg" in refused(
+        run, tmp_path, "compare", row.name, "--out", row.resolve()
+    )
 
 
 @pytest.mark.parametrize("out", ["frames", "frames/segments", "link"])
@@ -165,26 +201,46 @@ def test_region_maps_do_not_lie_among_photos(run: Run, frames: Path, tmp_path: P
     """There the photos were taken for maps, or the maps for photos by the next run."""
     (tmp_path / "link").symlink_to(frames)
     options = ("--kind", "felzenszwalb", "--out", out)
-    assert f"{out} lies in the photos' folder" in refused(run, tmp_path, "prepare", "segments", frames, *options)
+    assert f"{out} lies in the photos' folder" in refused(
+        run, tmp_path, "prepare", "segments", frames, *options
+    )
 
 
 def test_pngs_of_somebody_else_are_no_region_maps(run: Run, frames: Path, tmp_path: Path):
     stray = mask(tmp_path / "labels" / "0.png")
     options = ("--kind", "felzenszwalb", "--out", stray.parent)
-    assert "0.png is no map of an earlier run" in refused(run, tmp_path, "prepare", "segments", frames, *options)
+    assert "0.png is no map of an earlier run" in refused(
+        run, tmp_path, "prepare", "segments", frames, *options
+    )
 
 
-def test_a_models_weights_are_no_teachers_map(run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path):
+def test_a_models_weights_are_no_teachers_map(
+    run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path
+):
     (frames / "0.png").rename(frames / "weights.png")
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--out", tiny_checkpoint)
     error = refused(run, tmp_path, "prepare", "teacher", frames, *options)
     assert "weights.safetensors is no map of an earlier run" in error
 
 
-def test_prototypes_overwrite_nothing_else(run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path):
+def test_prototypes_overwrite_nothing_else(
+    run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path
+):
     maps = tmp_path / "maps"
-    assert run("prepare", "teacher", frames, "--model", tiny_checkpoint, "--side-px", 64, "--out", maps) == (0, "")
-    arguments = ("prepare", "prototypes", maps, "--words", "dog", "--model", tiny_checkpoint, "--top", 1)
+    assert run(
+        "prepare", "teacher", frames, "--model", tiny_checkpoint, "--side-px", 64, "--out", maps
+    ) == (0, "")
+    arguments = (
+        "prepare",
+        "prototypes",
+        maps,
+        "--words",
+        "dog",
+        "--model",
+        tiny_checkpoint,
+        "--top",
+        1,
+    )
     (tmp_path / "notes.txt").write_text("mine")
     for out, reason in (
         (maps / "0.safetensors", "would overwrite"),
@@ -209,11 +265,13 @@ def test_training_does_not_replace_what_it_starts_from(tmp_path: Path, tiny_chec
     assert contents(tmp_path) == before
 
 
-def test_self_training_does_not_replace_its_teacher(tmp_path: Path, frames: Path, tiny_checkpoint: Path):
+def test_self_training_does_not_replace_its_teacher(
+    tmp_path: Path, frames: Path, tiny_checkpoint: Path
+):
     model = tmp_path / "run" / "model"
     shutil.copytree(tiny_checkpoint, model)
     before = contents(tmp_path)
-    settings = SelfTraining(train=TrainConfig(accelerator="cpu"))
+    settings = SelfTrainConfig(train=TrainConfig(accelerator="cpu"))
     with pytest.raises(ValueError, match="holds what this run reads"):
         self_train(str(model), ["dog"], sorted(frames.iterdir()), tmp_path / "run", settings)
     assert contents(tmp_path) == before

@@ -48,36 +48,57 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
         ("grey16_trns/grey16trns.png", "grey16_trns/ref_gw.png", 0),
     ],
 )
-def test_photos_equal_their_references(fault: Callable[[str], Path], name: str, right: str, tolerance: int):
+def test_photos_equal_their_references(
+    fault: Callable[[str], Path], name: str, right: str, tolerance: int
+):
     expected = np.asarray(Image.open(fault(right)).convert("RGB")).astype(int)
     once = read_photo(fault(name))
-    for read in (once, read_photo(once), read_photo(Image.open(fault(name))), read_photo(fault(name).read_bytes())):
+    for read in (
+        once,
+        read_photo(once),
+        read_photo(Image.open(fault(name))),
+        read_photo(fault(name).read_bytes()),
+    ):
         found = np.asarray(read).astype(int)
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() <= tolerance
 
 
 def test_a_tiff_of_16_bits_is_right_or_refused(fault: Callable[[str], Path]):
-    grey = np.asarray(Image.open(fault("tiff_16bit/ref.png")).convert("L"))
+    gray = np.asarray(Image.open(fault("tiff_16bit/ref.png")).convert("L"))
     read = np.asarray(read_photo(fault("tiff_16bit/white16.tif")))
-    assert np.array_equal(read, np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(read, np.repeat(gray[..., None], 3, 2))
     with pytest.raises(ValueError, match="16 bits in separate planes"):
         read_photo(fault("tiff_16bit/rgb16_planar.tif"))
 
 
-def test_ids_of_4_bits(fault: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_ids_of_4_bits(
+    fault: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     mask = fault("index_png_low_bits/m4.png")
     assert np.unique(read_objects(mask)).tolist() == [0, 1, 2]
     frames = tmp_path / "frames"
     frames.mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(frames / "0.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(
+        frames / "0.png"
+    )
     out = tmp_path / "out"
-    status, _, error = run(capsys, "track", frames, "--first", mask, "--out", out, "--side-px", 64, "--device", "cpu")
+    status, _, error = run(
+        capsys, "track", frames, "--first", mask, "--out", out, "--side-px", 64, "--device", "cpu"
+    )
     assert status == 0, error
     assert np.unique(np.asarray(Image.open(out / "labels" / "0.png"))).tolist() == [0, 1, 2]
-    folder = fault("index_png_low_bits/grey4_20")
+    folder = fault("index_png_low_bits/gray4_20")
     status, _, error = run(
-        capsys, "evaluate", "folder", "--data", folder, "--results", tmp_path / "results", "--device", "cpu"
+        capsys,
+        "evaluate",
+        "folder",
+        "--data",
+        folder,
+        "--results",
+        tmp_path / "results",
+        "--device",
+        "cpu",
     )
     assert status == 0, error
 
@@ -87,10 +108,15 @@ def test_truth_of_turned_photos(
     fault: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ):
     folder, results = fault(f"exif_evaluate/{kind}"), tmp_path / "results"
-    status, _, error = run(capsys, "evaluate", "folder", "--data", folder, "--results", results, "--device", "cpu")
+    status, _, error = run(
+        capsys, "evaluate", "folder", "--data", folder, "--results", results, "--device", "cpu"
+    )
     if kind == "o6_stored":
         assert (status, error.count("\n")) == (2, 1)
-        assert "a photo is shown upright, as its EXIF orientation says, and so must its truth be" in error
+        assert (
+            "a photo is shown upright, as its EXIF orientation says, and so must its truth be"
+            in error
+        )
         return
     assert status == 0, error
     from maskfree.evaluation.reporting.results import read_row
@@ -104,11 +130,23 @@ def test_a_turned_first_frame_is_followed_like_an_upright_one(
 ):
     for kind in ("exiftrack", "plaintrack"):
         out = tmp_path / kind
-        options = ("--words", "building,sky,tree", "--out", out, "--side-px", 160, "--device", "cpu")
+        options = (
+            "--words",
+            "building,sky,tree",
+            "--out",
+            out,
+            "--side-px",
+            160,
+            "--device",
+            "cpu",
+        )
         status, _, error = run(capsys, "track", fault(f"exif_read_twice/{kind}"), *options)
         assert status == 0, error
     for index in range(3):
-        turned, plain = (Image.open(tmp_path / kind / f"labels/{index}.png") for kind in ("exiftrack", "plaintrack"))
+        turned, plain = (
+            Image.open(tmp_path / kind / f"labels/{index}.png")
+            for kind in ("exiftrack", "plaintrack")
+        )
         assert np.array_equal(np.asarray(turned), np.asarray(plain))
 
 
@@ -116,17 +154,24 @@ def test_heic_names_the_extra(
     fault: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ):
     monkeypatch.setattr("maskfree.data.decoding.find_spec", lambda name: None)
-    status, _, error = run(capsys, "segment", fault("heic/p.heic"), "--words", "cat", "--out", tmp_path / "out")
+    status, _, error = run(
+        capsys, "segment", fault("heic/p.heic"), "--words", "cat", "--out", tmp_path / "out"
+    )
     assert status == 2
     assert "p.heic is a HEIC photo, which needs pillow-heif: pip install 'maskfree[heic]'" in error
 
 
 def test_all_photos_of_a_folder_are_found_and_others_said(
-    fault: Callable[[str], Path], caplog: pytest.LogCaptureFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fault: Callable[[str], Path],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     assert len(find_photos([str(fault("folder_suffixes/mixed"))])) == 7
     folder = fault("folder_other_files/thumbs_db")
     results = tmp_path / "results"
-    status, _, error = run(capsys, "evaluate", "folder", "--data", folder, "--results", results, "--device", "cpu")
+    status, _, error = run(
+        capsys, "evaluate", "folder", "--data", folder, "--results", results, "--device", "cpu"
+    )
     assert status == 0, error
     assert "1 of 2 files are no photos and are left out (Thumbs.db)" in caplog.text

@@ -20,19 +20,25 @@ from torch.testing import assert_close
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Background, Inference, PhotoError, Segmenter
 from maskfree.method import Method
-from maskfree.ops.class_prior import presence, smooth
+from maskfree.ops.class_prior import apply_class_prior, smooth
 from maskfree.types import Batch, Groups, Losses, Tokens
 
-COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "scarlet": (0.9, 0.1, 0.05)}
+COLORS = {
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+    "scarlet": (0.9, 0.1, 0.05),
+}
 
 
-class Colours(Method):
-    """Knows colours by name: a patch scores by the cosine of its mean colour to the word's."""
+class Colors(Method):
+    """Knows colors by name: a patch scores by the cosine of its mean color to the word's."""
 
-    def __init__(self, stride_px: int = 16):
+    def __init__(self, patch_size: int = 16):
         super().__init__()
-        self.table = torch.nn.Parameter(torch.tensor(list(COLOURS.values())))
-        self.stride = stride_px
+        self.table = torch.nn.Parameter(torch.tensor(list(COLORS.values())))
+        self.stride = patch_size
         self.seen: list[tuple[int, ...]] = []
         self.num_texts = 0
 
@@ -56,21 +62,23 @@ class Colours(Method):
         return 12.0
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         return self.stride
 
 
 def tokenize(texts: Sequence[str]) -> Tokens:
-    ids = torch.tensor([[list(COLOURS).index(text.split()[-1])] for text in texts])
+    ids = torch.tensor([[list(COLORS).index(text.split()[-1])] for text in texts])
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
 @pytest.fixture
 def segmenter() -> Segmenter:
-    return Segmenter(method=Colours(), tokenizer=tokenize, name="colours", weights_hash="abc")
+    return Segmenter(method=Colors(), tokenizer=tokenize, name="colors", weights_hash="abc")
 
 
-def two_halves(width: int = 640, height: int = 480, left: str = "red", right: str = "green") -> Image.Image:
+def two_halves(
+    width: int = 640, height: int = 480, left: str = "red", right: str = "green"
+) -> Image.Image:
     image = Image.new("RGB", (width, height), left)
     image.paste(right, (width // 2, 0, width, height))
     return image
@@ -86,18 +94,20 @@ def test_each_half_gets_its_word_at_full_size(segmenter: Segmenter):
 
 
 @pytest.mark.parametrize("side_px", [64, 100, 448])
-@pytest.mark.parametrize("stride_px", [8, 14, 16, 32])
-def test_padding_does_not_move_the_border(side_px: int, stride_px: int):
-    segmenter = Segmenter(method=Colours(stride_px), tokenizer=tokenize, inference=Inference(side_px=side_px))
+@pytest.mark.parametrize("patch_size", [8, 14, 16, 32])
+def test_padding_does_not_move_the_border(side_px: int, patch_size: int):
+    segmenter = Segmenter(
+        method=Colors(patch_size), tokenizer=tokenize, inference=Inference(side_px=side_px)
+    )
     image = two_halves(210, 330, right="lime").transpose(Image.Transpose.ROTATE_90)  # red is below
     labels = segmenter.with_words(["red", "green"])(image).labels
     border = np.argmax(labels[:, 100] == 0)
-    patch_px = stride_px * 210 / side_px
+    patch_px = patch_size * 210 / side_px
     assert abs(border - 105) <= 0.5 * patch_px
 
 
 def test_padding_repeats_the_border_and_is_cut_off_exactly():
-    segmenter = Segmenter(method=Colours(16), tokenizer=tokenize, inference=Inference(side_px=40))
+    segmenter = Segmenter(method=Colors(16), tokenizer=tokenize, inference=Inference(side_px=40))
     image = Image.new("RGB", (40, 60), "lime")
     image.paste("red", (0, 0, 16, 60))  # one of two and a half patches
     labels = segmenter.with_words(["red", "green"])(image).labels
@@ -109,7 +119,9 @@ def test_padding_repeats_the_border_and_is_cut_off_exactly():
     assert torch.equal(shown[:, :, 60:], shown[:, :, 59:60].expand(-1, -1, 4, -1))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 1), (2, 3000), (3000, 1), (17, 33), (449, 448), (1300, 900)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 2), (3, 1), (2, 3000), (3000, 1), (17, 33), (449, 448), (1300, 900)]
+)
 def test_any_size(segmenter: Segmenter, size: tuple[int, int]):
     result = segmenter.with_words(["red", "green"])(Image.new("RGB", size, "red"))
     assert result.labels.shape == (size[1], size[0])
@@ -122,7 +134,9 @@ def test_any_size(segmenter: Segmenter, size: tuple[int, int]):
 def test_long_photos_go_through_windows_that_cover_them(segmenter: Segmenter):
     result = segmenter.with_words(["red", "green"])(two_halves(4480, 1000, right="lime"))
     assert all(shape[2:] == (448, 448) for shape in segmenter.method.seen)
-    assert sum(shape[0] for shape in segmenter.method.seen) == 8  # 2007 px in steps of 224, the last one shifted back
+    assert (
+        sum(shape[0] for shape in segmenter.method.seen) == 8
+    )  # 2007 px in steps of 224, the last one shifted back
     assert (result.labels[:, :2200] == 0).all()
     assert (result.labels[:, 2280:] == 1).all()
 
@@ -162,7 +176,9 @@ def test_background_threshold_takes_what_scores_below(segmenter: Segmenter):
 
 
 def test_background_words_compete(segmenter: Segmenter):
-    result = segmenter.with_words(["red/scarlet"], "words:green,blue/yellow")(two_halves(right="blue"))
+    result = segmenter.with_words(["red/scarlet"], "words:green,blue/yellow")(
+        two_halves(right="blue")
+    )
     assert result.mask("background")[:, 330:].all()
     assert result.words == ("red",)
     assert result.record["background"] == {"rule": "words:green,blue/yellow", "id": 1}
@@ -184,7 +200,9 @@ def test_rule_is_kept_unless_another_is_given(segmenter: Segmenter):
     assert str(model.with_words(["green"], Background()).background) == "none"
 
 
-@pytest.mark.parametrize("rule", ["", "sky", "threshold", "threshold:x", "threshold:1.5", "threshold:nan", "none:1"])
+@pytest.mark.parametrize(
+    "rule", ["", "sky", "threshold", "threshold:x", "threshold:1.5", "threshold:nan", "none:1"]
+)
 def test_malformed_rules(rule: str):
     with pytest.raises(ValueError, match=r"is unknown|not a cosine"):
         Background.parse(rule)
@@ -213,7 +231,9 @@ def test_without_words(segmenter: Segmenter):
         segmenter(two_halves())
 
 
-@pytest.mark.parametrize("setting", [{"side_px": 0}, {"batch_size": 0}, {"window_px": 99999}, {"stride_px": 500}])
+@pytest.mark.parametrize(
+    "setting", [{"side_px": 0}, {"batch_size": 0}, {"window_px": 99999}, {"stride_px": 500}]
+)
 def test_bad_settings(setting: dict[str, int]):
     with pytest.raises(ValueError, match=next(iter(setting))):
         Inference(**setting)
@@ -260,7 +280,9 @@ def test_stream_is_read_only_a_little_ahead(segmenter: Segmenter):
             yield two_halves(64, 48)
 
     settings = Inference(side_px=32, batch_size=2)
-    results = segmenter.with_words(["red", "green"]).with_inference(settings).segment_many(endless())
+    results = (
+        segmenter.with_words(["red", "green"]).with_inference(settings).segment_many(endless())
+    )
     for _ in range(20):
         next(results)
     assert 20 <= num_read <= 28
@@ -270,7 +292,13 @@ def test_bad_photos_are_reported_in_their_place(segmenter: Segmenter, tmp_path: 
     (tmp_path / "text.jpg").write_text("no photo")
     photos = [two_halves(), tmp_path / "text.jpg", tmp_path / "none.jpg", tmp_path, two_halves()]
     results = list(segmenter.with_words(["red", "green"]).segment_many(photos))
-    assert [isinstance(result, PhotoError) for result in results] == [False, True, True, True, False]
+    assert [isinstance(result, PhotoError) for result in results] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
     assert results[1].photo == str(tmp_path / "text.jpg")
     with pytest.raises(FileNotFoundError):
         segmenter.with_words(["red"])([two_halves(), tmp_path / "none.jpg"])
@@ -289,7 +317,7 @@ def test_record_says_how(segmenter: Segmenter):
     assert record["words"] == [["red", "scarlet"], ["green"]]
     assert record["templates"] == ["{}"]
     assert record["background"] is None
-    assert record["model"] == {"name": "colours", "weights_sha256": "abc"}
+    assert record["model"] == {"name": "colors", "weights_sha256": "abc"}
     assert record["resized"] == {"height": 448, "width": 597}
     assert record["inference"]["window_px"] == 448
     assert record["photo"] == {"name": "photo", "width": 640, "height": 480}
@@ -304,36 +332,46 @@ def test_bfloat16_is_close(segmenter: Segmenter, photo):
 
 def test_own_files_and_real_method(tiny_vilseg, tiny_tokenizer, tmp_path: Path, photo):
     photo((83, 57)).save(tmp_path / "meadow.png")
-    model = Segmenter(method=tiny_vilseg, tokenizer=tiny_tokenizer).with_words(["dog", "grass", "red sofa"])
+    model = Segmenter(method=tiny_vilseg, tokenizer=tiny_tokenizer).with_words(
+        ["dog", "grass", "red sofa"]
+    )
     result = model(tmp_path / "meadow.png")
     assert result.labels.shape == (57, 83)
     assert np.abs(result.scores).max() <= 1
-    assert [path.name for path in result.save(tmp_path / "out")] == ["meadow.png", "meadow.overlay.png", "meadow.json"]
+    assert [path.name for path in result.save(tmp_path / "out")] == [
+        "meadow.png",
+        "meadow.overlay.png",
+        "meadow.json",
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units")
-def test_forty_megapixels_and_twenty_words_take_less_than_four_gigabytes(tiny_vilseg, tiny_tokenizer, tmp_path: Path):
+def test_forty_megapixels_and_twenty_words_take_less_than_four_gigabytes(
+    tiny_vilseg, tiny_tokenizer, tmp_path: Path
+):
     image = Image.effect_noise((8000, 5000), 60).convert("RGB")
     image.save(tmp_path / "large.jpg")
     things = ("dog", "cat", "car", "sofa", "sea")
-    words = [f"{colour} {thing}" for colour in ("red", "blue", "green", "black") for thing in things]
+    words = [f"{color} {thing}" for color in ("red", "blue", "green", "black") for thing in things]
     model = Segmenter(method=tiny_vilseg, tokenizer=tiny_tokenizer).with_words(words)
     model(tmp_path / "large.jpg").save(tmp_path / "out")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * 2**20  # KiB
 
 
-STEADY = {"smooth": 3, "presence": 2.0, "presence_share": 0.3, "presence_most": 0.2}
+STEADY = {"smooth": 3, "class_prior": 2.0, "class_prior_share": 0.3, "class_prior_max": 0.2}
 
 
 def test_neighbours_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter):
     """After the best of synonyms was taken: a class is one thing, by whatever name."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
-    asked = segmenter.with_inference(Inference(side_px=96)).with_words(["red/scarlet", "blue", "green/yellow"])
+    asked = segmenter.with_inference(Inference(side_px=96)).with_words(
+        ["red/scarlet", "blue", "green/yellow"]
+    )
     plain = asked.score_map(image)[None]
     steady = asked.with_inference(Inference(side_px=96, **STEADY)).score_map(image)
     even = smooth(plain, 3)
-    assert_close(steady, (even + 2 * presence(even, 0.3, 0.2))[0])
+    assert_close(steady, (even + 2 * apply_class_prior(even, 0.3, 0.2))[0])
 
 
 @pytest.mark.parametrize(
@@ -341,9 +379,9 @@ def test_neighbours_and_the_whole_photo_speak_for_each_patch(segmenter: Segmente
     [
         {"smooth": 2},
         {"smooth": -1},
-        {"presence": -1.0},
-        {"presence_share": 0.0},
-        {"presence_most": -0.1},
+        {"class_prior": -1.0},
+        {"class_prior_share": 0.0},
+        {"class_prior_max": -0.1},
         {"logit_scale": -1.0},
         {"top_classes": 0},
         {"refine": "pamr", "score": "softmax"},
@@ -358,7 +396,9 @@ def test_softmax_gives_the_same_labels_and_the_winners_probability(segmenter: Se
     """Arg-max over synonyms and classes does not care for the softmax; the threshold is a probability."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
     words = ["red/scarlet", "blue", "green"]
-    softmax = segmenter.with_inference(Inference(side_px=48, score="softmax", logit_scale=7.0)).with_words(words)
+    softmax = segmenter.with_inference(
+        Inference(side_px=48, score="softmax", logit_scale=7.0)
+    ).with_words(words)
     found = softmax(image)
     phrases = softmax.score_map(image)
     assert phrases.shape[0] == 4
@@ -399,19 +439,26 @@ def test_refinement_follows_the_edge_of_the_photo(segmenter: Segmenter):
 
 def test_what_is_no_photo_is_refused_in_one_line(tiny_checkpoint):
     segmenter = loading.load(tiny_checkpoint).with_words(["dog", "grass"])
-    with pytest.raises(ValueError, match=r"a generator is no photo: .* for many photos use a list, or segment_many"):
+    with pytest.raises(
+        ValueError, match=r"a generator is no photo: .* for many photos use a list, or segment_many"
+    ):
         segmenter(path for path in ["a.jpg"])
     [problem] = segmenter.segment_many([7])
     assert isinstance(problem, PhotoError) and "a int is no photo" in problem.reason
 
 
-def test_tensors_and_bytes_are_labelled_as_the_photo_is(tiny_checkpoint, photo):
+def test_tensors_and_bytes_are_labeled_as_the_photo_is(tiny_checkpoint, photo):
     segmenter = loading.load(tiny_checkpoint).with_words(["dog", "grass"])
     picture = photo((83, 57))
     file = io.BytesIO()
     picture.save(file, "PNG")
     pixels = torch.from_numpy(np.array(picture))
     expected = segmenter(picture)
-    for source in (pixels, pixels.movedim(-1, 0), pixels.movedim(-1, 0).float() / 255, file.getvalue()):
+    for source in (
+        pixels,
+        pixels.movedim(-1, 0),
+        pixels.movedim(-1, 0).float() / 255,
+        file.getvalue(),
+    ):
         assert np.array_equal(segmenter(source).labels, expected.labels)
     assert len(segmenter([pixels, file.getvalue()])) == 2

@@ -67,7 +67,9 @@ def test_a_bar_tells_the_time_left(clock: Clock, terminal: Terminal):
     shown = screens(terminal)
     assert len(shown) >= 80
     assert re.fullmatch(r"sky \[1\] .+ +2/90 0:01:28 left", shown[0])
-    assert re.fullmatch(r"sky \[1\] .+ +60/90 0:00:30 left", next(line for line in shown if " 60/90" in line))
+    assert re.fullmatch(
+        r"sky \[1\] .+ +60/90 0:00:30 left", next(line for line in shown if " 60/90" in line)
+    )
 
 
 def test_the_bar_goes_when_work_ends_or_fails(clock: Clock, terminal: Terminal):
@@ -78,7 +80,9 @@ def test_the_bar_goes_when_work_ends_or_fails(clock: Clock, terminal: Terminal):
             if clock.now > 1005:
                 raise KeyboardInterrupt
     items.close()
-    assert terminal.getvalue().endswith("\x1b[?25h\r\x1b[1A\x1b[2K") or terminal.getvalue().endswith("\x1b[2K")
+    assert terminal.getvalue().endswith(
+        "\x1b[?25h\r\x1b[1A\x1b[2K"
+    ) or terminal.getvalue().endswith("\x1b[2K")
     assert "\x1b[?25h" in terminal.getvalue()  # the cursor is shown again
 
 
@@ -148,7 +152,15 @@ def test_quiet_and_unwatched_show_nothing(clock: Clock, terminal: Terminal):
 @pytest.mark.parametrize(
     "command",
     [
-        *("segment", "track", "retrieve", "evaluate", "evaluate-tracking", "evaluate-segments", "probe"),
+        *(
+            "segment",
+            "track",
+            "retrieve",
+            "evaluate",
+            "evaluate-tracking",
+            "evaluate-segments",
+            "probe",
+        ),
         *(f"prepare {what}" for what in ("entities", "segments", "teacher", "prototypes")),
         *("distill", "self-train"),
     ],

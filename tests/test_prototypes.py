@@ -13,7 +13,13 @@ from torch.testing import assert_close
 
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
-from maskfree.distillation.prototypes import PrototypeConfig, class_cosines, phrases_of, prepare_prototypes, segments
+from maskfree.distillation.prototypes import (
+    PrototypeConfig,
+    class_cosines,
+    phrases_of,
+    prepare_prototypes,
+    segments,
+)
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
 
@@ -40,14 +46,24 @@ def maps(tmp_path: Path, teacher: Segmenter) -> TeacherMaps:
     return made
 
 
-def test_prototypes_are_means_of_the_segments_likest_to_a_word(teacher: Segmenter, maps: TeacherMaps):
+def test_prototypes_are_means_of_the_segments_likest_to_a_word(
+    teacher: Segmenter, maps: TeacherMaps
+):
     found, lost = prepare_prototypes(teacher, maps, FOUR)
-    assert found.names == ("dog", "sea/water", "sky") and found.synonyms == (1, 2, 1) and lost == ("sky",)
+    assert (
+        found.names == ("dog", "sea/water", "sky")
+        and found.synonyms == (1, 2, 1)
+        and lost == ("sky",)
+    )
     axes = torch.eye(18)
     for row in (0, 1):
-        assert_close(found.known[row], F.normalize(axes[row] + 0.1 * axes[5], dim=0), atol=1e-3, rtol=0)
+        assert_close(
+            found.known[row], F.normalize(axes[row] + 0.1 * axes[5], dim=0), atol=1e-3, rtol=0
+        )
     assert_close(found.phrases, axes[[0, 1, 1, 2]])
-    assert found.known[2].norm().item() == pytest.approx(1)  # of a word that nothing resembles most: defined, too
+    assert found.known[2].norm().item() == pytest.approx(
+        1
+    )  # of a word that nothing resembles most: defined, too
     assert_close(found.pool.norm(dim=1), torch.ones(len(found.pool)))
 
 
@@ -57,7 +73,9 @@ def test_a_photo_of_one_patch_is_one_segment(tmp_path: Path):
     assert torch.equal(segments(one, 36), torch.eye(18)[:1])
 
 
-def test_the_pool_is_drawn_by_the_seed(teacher: Segmenter, maps: TeacherMaps, monkeypatch: pytest.MonkeyPatch):
+def test_the_pool_is_drawn_by_the_seed(
+    teacher: Segmenter, maps: TeacherMaps, monkeypatch: pytest.MonkeyPatch
+):
     whole = prepare_prototypes(teacher, maps, FOUR)[0].pool
     assert len(whole) == len(segments(maps, 4))
     monkeypatch.setattr("maskfree.distillation.prototypes._POOL", 3)
@@ -79,7 +97,11 @@ def test_what_is_found_can_be_read_again(tmp_path: Path, teacher: Segmenter, map
     found, _ = prepare_prototypes(teacher, maps, FOUR)
     found.write(tmp_path / "prototypes.safetensors")
     read = Prototypes.read(tmp_path / "prototypes.safetensors")
-    assert read.names == found.names and torch.equal(read.known, found.known) and torch.equal(read.pool, found.pool)
+    assert (
+        read.names == found.names
+        and torch.equal(read.known, found.known)
+        and torch.equal(read.pool, found.pool)
+    )
 
 
 def test_fewer_segments_than_a_prototype_is_the_mean_of(teacher: Segmenter, maps: TeacherMaps):
@@ -99,7 +121,9 @@ def test_settings_that_make_no_sense(teacher: Segmenter, maps: TeacherMaps, chan
 def test_maps_of_another_model_or_none(tmp_path: Path, teacher: Segmenter, maps: TeacherMaps):
     with pytest.raises(ValueError, match="were not made by the model tiny"):
         prepare_prototypes(replace(teacher, weights_hash="another"), maps, FOUR)
-    with pytest.raises(FileNotFoundError, match=r"teacher\.json is missing: `maskfree prepare teacher` makes it"):
+    with pytest.raises(
+        FileNotFoundError, match=r"teacher\.json is missing: `maskfree prepare teacher` makes it"
+    ):
         prepare_prototypes(teacher, TeacherMaps(tmp_path), FOUR)
     (maps.folder / "b.safetensors").write_bytes(b"no map")
     with pytest.raises(ValueError, match=r"b\.safetensors is no safetensors file, or is damaged"):

@@ -17,7 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def command(name: str) -> str:
-    found = re.search(rf"<!-- command:{name} -->\n```bash\n(.+)\n```\n<!-- /command:{name} -->", README)
+    found = re.search(
+        rf"<!-- command:{name} -->\n```bash\n(.+)\n```\n<!-- /command:{name} -->", README
+    )
     assert found, f"README has no one-line command {name!r} between its markers"
     return found[1]
 
@@ -35,7 +37,11 @@ def run(arguments: list[str], folder: Path) -> str:
 
 
 def assert_written(folder: Path, stem: str) -> None:
-    assert {p.name for p in folder.iterdir()} == {f"{stem}.png", f"{stem}.overlay.png", f"{stem}.json"}
+    assert {p.name for p in folder.iterdir()} == {
+        f"{stem}.png",
+        f"{stem}.overlay.png",
+        f"{stem}.json",
+    }
 
 
 def test_first_command_installs_and_segments(folder: Path):

@@ -22,14 +22,25 @@ def test_every_recipe_is_whole_and_can_be_recorded(name):
 def test_the_paper_is_the_paper():
     recipe = RECIPES["vilseg"]()
     train, method = recipe.train, recipe.method
-    assert (train.batch_size, train.learning_rate, train.weight_decay, train.warm_up_steps) == (768, 5e-4, 0.04, 4000)
-    assert (method.embed_dim, method.cluster.num_clusters, method.vision.num_local_views) == (512, 20, 6)
+    assert (train.batch_size, train.learning_rate, train.weight_decay, train.warm_up_steps) == (
+        768,
+        5e-4,
+        0.04,
+        4000,
+    )
+    assert (method.embed_dim, method.cluster.num_clusters, method.vision.num_local_views) == (
+        512,
+        20,
+        6,
+    )
     assert (method.image.family, method.text.family, method.vision.out_dim) == ("vit", "clip", 2048)
 
 
 def test_differences_are_named():
     recipe = RECIPES["vilseg_debug"]()
-    other = replace(recipe, train=replace(recipe.train, seed=9), method=replace(recipe.method, cluster=None))
+    other = replace(
+        recipe, train=replace(recipe.train, seed=9), method=replace(recipe.method, cluster=None)
+    )
     found = run_state.differences(run_state.settings_of(recipe), run_state.settings_of(other))
     assert found == ["method.cluster", "train.seed"]
 
@@ -42,7 +53,9 @@ def test_parts_can_be_left_out():
     assert Run(recipe).whole() == recipe
 
 
-@pytest.mark.parametrize("part", ["method.views", "method.nothing", "train.steps", "vision", "method.vision.head", ""])
+@pytest.mark.parametrize(
+    "part", ["method.views", "method.nothing", "train.steps", "vision", "method.vision.head", ""]
+)
 def test_parts_that_cannot_be_left_out_are_named(part):
     with pytest.raises(ValueError, match=f"'{part}'"):
         Run(RECIPES["vilseg_debug"](), leave_out=(part,)).whole()
@@ -82,7 +95,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):
 
 
 def test_wrong_option_is_explained(tmp_path, capsys):
-    status, _, complaint = run_command(capsys, "vilseg_debug", "--train.step", "3", "--out", str(tmp_path))
+    status, _, complaint = run_command(
+        capsys, "vilseg_debug", "--train.step", "3", "--out", str(tmp_path)
+    )
     assert status == 2 and "--train.steps" in complaint
 
 
@@ -97,11 +112,15 @@ def test_the_papers_entities_and_masks_are_the_papers():
     assert (train.batch_size, train.learning_rate, train.weight_decay) == (2048, 3.2e-4, 0.5)
     assert (method.image.dim, method.image.num_groups, sum(method.image.depths)) == (768, 8, 12)
     assert (method.masks.weight, method.masks.start, method.masks.momentum) == (0.1, 30 / 40, 0.99)
-    assert method.masks.symmetric and method.masks.others == "left out" and method.entity.weight == 1.0
+    assert (
+        method.masks.symmetric and method.masks.others == "left out" and method.entity.weight == 1.0
+    )
 
 
 def test_the_released_stages_fit_each_other():
-    first, second = (RECIPES[name]() for name in ("ovsegmentor_released", "ovsegmentor_released_masks"))
+    first, second = (
+        RECIPES[name]() for name in ("ovsegmentor_released", "ovsegmentor_released_masks")
+    )
     assert second.init == "runs/ovsegmentor_released"
     assert first.method.masks is None and second.method.masks.start == 0.0
     assert (first.method.image, first.method.entity) == (second.method.image, second.method.entity)
@@ -111,7 +130,12 @@ def test_the_released_stages_fit_each_other():
 def test_clips4_is_the_papers():
     recipe = RECIPES["clips4"]()
     train, method = recipe.train, recipe.method
-    assert (train.steps, train.batch_size, train.learning_rate, train.schedule) == (20_000, 8, 1e-3, "polynomial")
+    assert (train.steps, train.batch_size, train.learning_rate, train.schedule) == (
+        20_000,
+        8,
+        1e-3,
+        "polynomial",
+    )
     assert (method.image.family, method.image.output_stride) == ("resnet", 8)
     assert (method.image_projection.kind, method.embed_dim) == ("pyramid", 512)
     assert len(recipe.templates) == 85
@@ -120,7 +144,15 @@ def test_clips4_is_the_papers():
 def test_maskclip_plus_is_the_same_student_with_another_loss():
     whole, baseline = (RECIPES[name]() for name in ("clips4_pocket", "maskclip_plus_pocket"))
     method = baseline.method
-    assert (method.contrast, method.embedding, method.semantic) == (None, None, None) and method.labels is not None
+    assert (method.contrast, method.embedding, method.semantic) == (
+        None,
+        None,
+        None,
+    ) and method.labels is not None
     for part in ("image", "image_projection", "text", "views", "teacher", "prototypes"):
         assert getattr(method, part) == getattr(whole.method, part)
-    assert (baseline.train, baseline.data, baseline.inference) == (whole.train, whole.data, whole.inference)
+    assert (baseline.train, baseline.data, baseline.inference) == (
+        whole.train,
+        whole.data,
+        whole.inference,
+    )

@@ -38,10 +38,19 @@ def test_pamr_equals_the_original(shared, fixture_tensors, case):
     tensors = fixture_tensors("pamr")
     cases = json.loads((shared / "fixtures" / "pamr.json").read_text())["hyper_parameters"]["cases"]
     (setting,) = (each for each in cases if each["name"] == case)
-    image, masks, dilations = tensors[f"in.{case}.image"], tensors[f"in.{case}.mask"], tuple(setting["dilations"])
+    image, masks, dilations = (
+        tensors[f"in.{case}.image"],
+        tensors[f"in.{case}.mask"],
+        tuple(setting["dilations"]),
+    )
     once = pamr(image, masks, 1, dilations)
     assert_close(once, tensors[f"mid.{case}.mask_after_1_iter"], atol=1e-5, rtol=1e-4)
-    assert_close(pamr(image, masks, setting["num_iter"], dilations), tensors[f"out.{case}.mask"], atol=1e-5, rtol=1e-4)
+    assert_close(
+        pamr(image, masks, setting["num_iter"], dilations),
+        tensors[f"out.{case}.mask"],
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 def test_pamr_equals_a_plain_loop():
@@ -55,10 +64,17 @@ def test_pamr_equals_a_plain_loop():
             for dx in (-1, 0, 1)
         ]
         spread = torch.stack([image[b, :, v, u] for v, u in near]).std(0)
-        near = [place for i, place in enumerate(near) if i % 9 != 4]  # the pixel itself is no neighbour
-        distance = [((image[b, :, y, x] - image[b, :, v, u]).abs() / (1e-8 + 0.1 * spread)).mean() for v, u in near]
+        near = [
+            place for i, place in enumerate(near) if i % 9 != 4
+        ]  # the pixel itself is no neighbour
+        distance = [
+            ((image[b, :, y, x] - image[b, :, v, u]).abs() / (1e-8 + 0.1 * spread)).mean()
+            for v, u in near
+        ]
         weights = (-torch.stack(distance)).softmax(0)
-        expected[b, :, y, x] = sum(w * masks[b, :, v, u] for w, (v, u) in zip(weights, near, strict=True))
+        expected[b, :, y, x] = sum(
+            w * masks[b, :, v, u] for w, (v, u) in zip(weights, near, strict=True)
+        )
     assert_close(pamr(image, masks, 1, dilations), expected)
 
 
@@ -76,7 +92,9 @@ def test_pamr_averages_and_adds_nothing():
 def test_pamr_does_not_depend_on_how_the_work_is_cut(monkeypatch):
     image, masks = torch.rand(2, 3, 19, 31), torch.rand(2, 4, 19, 31)
     whole = pamr(image, masks, 2, (1, 4))
-    monkeypatch.setattr("maskfree.inference.refinement._BLOCK_VALUES", 2 * 4 * 31 * 2)  # two lines at a time
+    monkeypatch.setattr(
+        "maskfree.inference.refinement._BLOCK_VALUES", 2 * 4 * 31 * 2
+    )  # two lines at a time
     assert_close(pamr(image, masks, 2, (1, 4)), whole)
 
 
@@ -89,8 +107,16 @@ def test_pamr_of_a_plain_image_is_a_plain_average():
 
 
 def test_pamr_knows_neither_unit_nor_offset_of_the_image():
-    image, masks = torch.rand(1, 3, 13, 17, dtype=torch.float64), torch.rand(1, 2, 13, 17, dtype=torch.float64)
-    assert_close(pamr(image * 255 - 30, masks, 2, (1, 3)), pamr(image, masks, 2, (1, 3)), atol=1e-6, rtol=1e-6)
+    image, masks = (
+        torch.rand(1, 3, 13, 17, dtype=torch.float64),
+        torch.rand(1, 2, 13, 17, dtype=torch.float64),
+    )
+    assert_close(
+        pamr(image * 255 - 30, masks, 2, (1, 3)),
+        pamr(image, masks, 2, (1, 3)),
+        atol=1e-6,
+        rtol=1e-6,
+    )
 
 
 def test_no_iteration_only_enlarges():
@@ -139,14 +165,16 @@ def test_the_crf_returns_probabilities():
     refined = refine("crf", halves(), patch_scores(), (44 / 9, 7.0), softness=0.1, cell_px=1)
     assert_close(refined.sum(0), torch.ones(refined.shape[1:]))
     assert 0 <= refined.min() < refined.max() <= 1
-    probabilities = (refine("none", halves(), patch_scores(), (44 / 9, 7.0)) / 0.1).softmax(0).numpy()
+    probabilities = (
+        (refine("none", halves(), patch_scores(), (44 / 9, 7.0)) / 0.1).softmax(0).numpy()
+    )
     assert np.array_equal(refined.numpy(), dense_crf(halves(), probabilities))
 
 
 def test_a_crf_without_weights_changes_nothing():
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
     probabilities = torch.rand(3, *HALVES).softmax(0).numpy()
-    refined = dense_crf(halves(), probabilities, smooth_weight=0.0, colour_weight=0.0)
+    refined = dense_crf(halves(), probabilities, smooth_weight=0.0, color_weight=0.0)
     np.testing.assert_allclose(refined, probabilities, atol=1e-5)
 
 
@@ -157,7 +185,9 @@ def test_the_missing_package_of_the_crf_is_named(monkeypatch):
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ValueError, match="the refinement 'sharp' is unknown: choose from none, pamr, crf"):
+    with pytest.raises(
+        ValueError, match="the refinement 'sharp' is unknown: choose from none, pamr, crf"
+    ):
         refine("sharp", halves(), patch_scores(), (4.0, 7.0))
     with pytest.raises(ValueError, match=r"cell_px 0 and softness 0\.05 must be positive"):
         refine("pamr", halves(), patch_scores(), (4.0, 7.0), cell_px=0)

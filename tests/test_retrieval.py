@@ -1,4 +1,4 @@
-"""Retrieval: words find the segments that are painted in their colours, the closest of many photos are kept."""
+"""Retrieval: words find the segments that are painted in their colors, the closest of many photos are kept."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ STEP, HEIGHT, WIDTH = 60, 32, 48
 class Painted(Method):
     """A patch of 4 px is the word that its red names, as far as its green says: the rest of it is the sky."""
 
-    stride_px = 4
+    patch_size = 4
     logit_scale = 8.0
 
     def __init__(self):
@@ -50,7 +50,9 @@ def tokenize(texts):
 @pytest.fixture
 def segmenter():
     inference = Inference(side_px=HEIGHT)
-    return Segmenter(Painted().eval(), tokenize, name="painted", weights_hash="0" * 64, inference=inference)
+    return Segmenter(
+        Painted().eval(), tokenize, name="painted", weights_hash="0" * 64, inference=inference
+    )
 
 
 def paint(path, boxes, scale=1):
@@ -88,7 +90,9 @@ def test_the_closest_segments_come_first_with_their_boxes(segmenter, photos):
     assert [hit.photo.name for hit in result.hits] == ["b.png", "d.png", "a.png"]
     assert [hit.box for hit in result.hits] == [(72, 36, 144, 96), (32, 0, 48, 16), (8, 4, 24, 20)]
     assert result.hits[0].score == pytest.approx(1, abs=1e-4)
-    assert result.hits[1].score == pytest.approx(0.9 / np.hypot(0.9, 0.1), abs=1e-2)  # green has 8 bits
+    assert result.hits[1].score == pytest.approx(
+        0.9 / np.hypot(0.9, 0.1), abs=1e-2
+    )  # green has 8 bits
     assert result.hits[0].area == pytest.approx(24 * 20 / (32 * 48))
     assert (result.num_photos, result.skipped) == (4, ())
     assert result.hits[2].mask.sum() == 4 * 4
@@ -96,7 +100,11 @@ def test_the_closest_segments_come_first_with_their_boxes(segmenter, photos):
 
 def test_as_many_segments_of_a_photo_are_kept_as_asked_for(segmenter, photos):
     many = RetrievalConfig(top=3, num_segments=6, enlarge=1, per_photo=2)
-    assert [hit.photo.name for hit in found(segmenter, photos, config=many).hits] == ["b.png", "d.png", "d.png"]
+    assert [hit.photo.name for hit in found(segmenter, photos, config=many).hits] == [
+        "b.png",
+        "d.png",
+        "d.png",
+    ]
     all_of_them = RetrievalConfig(top=50, num_segments=6, enlarge=1, per_photo=0)
     assert len(found(segmenter, photos, config=all_of_them).hits) > 4
 
@@ -130,7 +138,12 @@ def test_prepared_regions_are_the_segments(segmenter, photos, tmp_path):
     config = RetrievalConfig(top=9, per_photo=0, enlarge=1, segments=str(regions))
     hits = found(segmenter, photos, config=config).hits
     assert len(hits) == 8, "two regions of each photo; 255 is none"
-    assert {hit.box for hit in hits} == {(0, 0, 24, 16), (24, 0, 48, 16), (0, 0, 72, 48), (72, 0, 144, 48)}
+    assert {hit.box for hit in hits} == {
+        (0, 0, 24, 16),
+        (24, 0, 48, 16),
+        (0, 0, 72, 48),
+        (72, 0, 144, 48),
+    }
     assert (hits[0].photo.name, hits[0].box) == ("d.png", (24, 0, 48, 16))
     (regions / "a.png").unlink()
     Image.new("L", (5, 9)).save(regions / "c.png")
@@ -159,7 +172,9 @@ def test_photos_are_read_one_by_one_and_only_the_best_are_kept(segmenter, photos
 
 def test_the_order_of_photos_does_not_matter(segmenter, photos):
     paths = photos_of([photos])
-    forwards, backwards = (retrieve(segmenter, "dog", each, CONFIG).hits for each in (paths, paths[::-1]))
+    forwards, backwards = (
+        retrieve(segmenter, "dog", each, CONFIG).hits for each in (paths, paths[::-1])
+    )
     assert [hit.record() for hit in forwards] == [hit.record() for hit in backwards]
 
 
@@ -184,7 +199,11 @@ def test_folders_and_files_are_listed_once(photos):
 
 @pytest.mark.parametrize(
     ("word", "line"),
-    [("", "the word is empty"), ("  ", "the word is empty"), ("dog,cat", "'dog,cat' names 2 words: one at a time")],
+    [
+        ("", "the word is empty"),
+        ("  ", "the word is empty"),
+        ("dog,cat", "'dog,cat' names 2 words: one at a time"),
+    ],
 )
 def test_one_word_is_needed(segmenter, photos, word, line):
     with pytest.raises(ValueError, match=line):
@@ -215,9 +234,15 @@ def test_the_contact_sheet_outlines_each_segment_in_its_photo(segmenter, photos,
     line = (tile == (255, 210, 0)).all(-1)
     down, across = np.nonzero(line)
     assert line.any()
-    photo, inside = (tile == (0, 255, 0)).all(-1), tile[down.min() + 8 : down.max() - 4, across.min() + 8 :]
-    assert photo.any(), "the segment keeps its colours"
+    photo, inside = (
+        (tile == (0, 255, 0)).all(-1),
+        tile[down.min() + 8 : down.max() - 4, across.min() + 8 :],
+    )
+    assert photo.any(), "the segment keeps its colors"
     assert ((inside == (0, 255, 0)).all(-1) | (inside == (255, 210, 0)).all(-1)).mean() > 0.5
-    assert draw_contact_sheet(hits, tmp_path / "again.png", columns=2).read_bytes() == path.read_bytes()
+    assert (
+        draw_contact_sheet(hits, tmp_path / "again.png", columns=2).read_bytes()
+        == path.read_bytes()
+    )
     with pytest.raises(ValueError, match="no segments to draw"):
         draw_contact_sheet([], tmp_path / "none.png")

@@ -63,11 +63,16 @@ def test_nothing_is_left_of_a_folder_without_content(tmp_path):
         (tmp_path / "runs" / "full" / "file").touch()
     assert [path.name for path in (tmp_path / "runs" / "full").iterdir()] == ["file"]
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match="file is a file: a run needs a folder"), held(tmp_path / "file"):
+    with (
+        pytest.raises(NotADirectoryError, match="file is a file: a run needs a folder"),
+        held(tmp_path / "file"),
+    ):
         pass
 
 
-@pytest.mark.parametrize("more", ["pass", "import os; os.fork() or time.sleep(600)"], ids=["alone", "with a child"])
+@pytest.mark.parametrize(
+    "more", ["pass", "import os; os.fork() or time.sleep(600)"], ids=["alone", "with a child"]
+)
 def test_a_dead_owner_keeps_nothing(tmp_path, more):
     process = start(HOLD.format(more=more), tmp_path, stderr=None)
     assert process.stdout is not None
@@ -124,7 +129,17 @@ COMMANDS = [
     ("train", "vilseg_debug", "--train.accelerator", "cpu", "--out"),
     ("train", "vilseg_debug", "--train.accelerator", "cpu", "--resume", "--out"),
     ("self-train", "--photos", "photos", "--words", "sky", "--model", "tiny", "--out"),
-    ("distill", "photos", "--words", "sky", "--model", "tiny", "--segments.kind", "felzenszwalb", "--out"),
+    (
+        "distill",
+        "photos",
+        "--words",
+        "sky",
+        "--model",
+        "tiny",
+        "--segments.kind",
+        "felzenszwalb",
+        "--out",
+    ),
     ("reproduce", "vilseg", "--data", ".", "--out"),
     ("prepare", "segments", "photos", "--kind", "felzenszwalb", "--out"),
     ("prepare", "teacher", "photos", "--model", "tiny", "--out"),
@@ -134,7 +149,9 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
-def test_a_second_run_in_one_folder_is_refused(tmp_path, monkeypatch, capsys, tiny_checkpoint, photo, taken, command):
+def test_a_second_run_in_one_folder_is_refused(
+    tmp_path, monkeypatch, capsys, tiny_checkpoint, photo, taken, command
+):
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     photo().save("photos/a.png")
@@ -148,5 +165,9 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path, monkeypatch, capsys, ti
         main([*command, out])
     error = capsys.readouterr().err
     assert raised.value.code == 2, error
-    assert error.splitlines()[-1].startswith(f"maskfree: error: {'out.unfinished' if out == 'out' else out} is in use")
-    assert [path.name for path in (taken if taken.exists() else Path("out.unfinished")).iterdir()] == [LOCK]
+    assert error.splitlines()[-1].startswith(
+        f"maskfree: error: {'out.unfinished' if out == 'out' else out} is in use"
+    )
+    assert [
+        path.name for path in (taken if taken.exists() else Path("out.unfinished")).iterdir()
+    ] == [LOCK]

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from maskfree.distillation.self_training import link, pseudo_label, self_train, start
-from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.hub import checkpoint, loading
 from maskfree.losses.pseudo_labels import confidence
@@ -19,14 +19,27 @@ from maskfree.methods.student.config import StudentConfig
 from maskfree.methods.student.model import Student
 
 WORDS = ("grass", "sea/water", "red sofa")
-TRAIN = TrainConfig(steps=3, batch_size=2, warm_up_steps=1, log_every=1, save_every=2, accelerator="cpu", devices="1")
-SMALL = SelfTraining(side_px=48, crop_px=32, smooth=1, presence=0.0, workers=0, train=TRAIN)
+TRAIN = TrainConfig(
+    steps=3,
+    batch_size=2,
+    warm_up_steps=1,
+    log_every=1,
+    save_every=2,
+    accelerator="cpu",
+    devices="1",
+)
+SMALL = SelfTrainConfig(side_px=48, crop_px=32, smooth=1, class_prior=0.0, workers=0, train=TRAIN)
 
 
 @pytest.fixture
 def photos(tmp_path, photo) -> list[Path]:
     """Four photos, two of one name."""
-    places = [tmp_path / "a" / "x.jpg", tmp_path / "a" / "y.png", tmp_path / "b" / "x.jpg", tmp_path / "b" / "z.jpg"]
+    places = [
+        tmp_path / "a" / "x.jpg",
+        tmp_path / "a" / "y.png",
+        tmp_path / "b" / "x.jpg",
+        tmp_path / "b" / "z.jpg",
+    ]
     for place, size in zip(places, [(83, 57), (40, 90), (64, 64), (120, 50)], strict=True):
         place.parent.mkdir(exist_ok=True)
         photo(size).save(place)
@@ -61,7 +74,9 @@ def test_labels_and_probabilities_are_the_teachers(tmp_path, teacher, photos):
     for place in links:
         labels, sure = read(tmp_path / "labels" / f"{place.stem}.png")
         result = softly(place)
-        assert np.array_equal(labels, result.labels) and np.array_equal(sure, confidence(result.scores))
+        assert np.array_equal(labels, result.labels) and np.array_equal(
+            sure, confidence(result.scores)
+        )
         np.add.at(expected, (labels, sure), 1)
     assert np.array_equal(histogram, expected) and len(set(map(int, labels.flat))) > 1
 
@@ -93,7 +108,7 @@ def test_labels_of_other_words_or_settings_are_refused(tmp_path, teacher, photos
         pseudo_label(teacher, links, tmp_path / "labels")
 
 
-def test_what_cannot_be_labelled_is_said(tmp_path, teacher, photos, caplog):
+def test_what_cannot_be_labeled_is_said(tmp_path, teacher, photos, caplog):
     with pytest.raises(ValueError, match="same stem"):
         pseudo_label(teacher, photos, tmp_path / "labels")
     with pytest.raises(ValueError, match="no background rule"):
@@ -105,7 +120,12 @@ def test_what_cannot_be_labelled_is_said(tmp_path, teacher, photos, caplog):
 
 def test_links_have_different_stems_and_stay(tmp_path, photos):
     links = link(photos, tmp_path / "photos")
-    assert [each.name for each in links] == ["000000-x.jpg", "000001-y.png", "000002-x.jpg", "000003-z.jpg"]
+    assert [each.name for each in links] == [
+        "000000-x.jpg",
+        "000001-y.png",
+        "000002-x.jpg",
+        "000003-z.jpg",
+    ]
     assert [each.resolve() for each in links] == [photo.resolve() for photo in photos]
     assert link(photos, tmp_path / "photos") == links
     with pytest.raises(ValueError, match=r"000003-z\.jpg, which is not among"):
@@ -127,11 +147,16 @@ def started(config: StudentConfig, folder: Path) -> Student:
 def test_student_starts_as_its_teacher(tmp_path, tiny_checkpoint, teacher):
     config = start(tiny_checkpoint, teacher, SMALL, tmp_path / "start")
     student, words = started(config, tmp_path / "start"), ["a dog", "the green grass"]
-    assert_close(student.encode_text(teacher.tokenizer(words)), teacher.method.encode_text(teacher.tokenizer(words)))
+    assert_close(
+        student.encode_text(teacher.tokenizer(words)),
+        teacher.method.encode_text(teacher.tokenizer(words)),
+    )
     assert torch.equal(student.phrases, teacher.embeddings) and config.synonyms == (1, 2, 1)
     images = torch.rand(1, 3, 48, 32)
     # loading.load has folded the teacher's batch norms into its convolutions
-    assert_close(student.image.encoder(images), teacher.method.image.encoder(images), atol=1e-4, rtol=1e-3)
+    assert_close(
+        student.image.encoder(images), teacher.method.image.encoder(images), atol=1e-4, rtol=1e-3
+    )
     before = (tmp_path / "start" / "weights.safetensors").stat().st_mtime_ns
     assert start(tiny_checkpoint, teacher, SMALL, tmp_path / "start") == config
     assert (tmp_path / "start" / "weights.safetensors").stat().st_mtime_ns == before
@@ -140,10 +165,14 @@ def test_student_starts_as_its_teacher(tmp_path, tiny_checkpoint, teacher):
 def test_a_correction_starts_with_the_teachers_answers(tmp_path, tiny_checkpoint, teacher):
     images = torch.rand(2, 3, 48, 64)
     expected = teacher.method.image(images)
-    student = started(start(tiny_checkpoint, teacher, SMALL, tmp_path / "start"), tmp_path / "start")
+    student = started(
+        start(tiny_checkpoint, teacher, SMALL, tmp_path / "start"), tmp_path / "start"
+    )
     assert_close(student.image(images), expected, atol=1e-4, rtol=1e-3)
     anew = start(tiny_checkpoint, teacher, replace(SMALL, correct=False), tmp_path / "anew")
-    assert anew.known is None and not torch.allclose(anew.build().image(images), expected, atol=1e-2)
+    assert anew.known is None and not torch.allclose(
+        anew.build().image(images), expected, atol=1e-2
+    )
 
 
 def test_from_photos_to_a_model_that_takes_any_words(tmp_path, tiny_checkpoint, photos):
@@ -158,7 +187,9 @@ def test_from_photos_to_a_model_that_takes_any_words(tmp_path, tiny_checkpoint, 
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
     labels = {path: path.stat().st_mtime_ns for path in (out / "labels").iterdir()}
-    assert self_train(tiny_checkpoint, WORDS, photos, out, SMALL) == out / "model"  # nothing is left to do
+    assert (
+        self_train(tiny_checkpoint, WORDS, photos, out, SMALL) == out / "model"
+    )  # nothing is left to do
     assert labels == {path: path.stat().st_mtime_ns for path in (out / "labels").iterdir()}
     with pytest.raises(ValueError, match=r"another method\.thresholds"):
         self_train(tiny_checkpoint, WORDS, photos, out, replace(SMALL, keep=0.01))
@@ -173,7 +204,9 @@ def test_a_student_can_teach_the_next(tmp_path, tiny_checkpoint, photos):
 def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):
     def train(name: str) -> Path | None:
         (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.chdir(tmp_path / name)  # the photos' paths are their keys, from which the augmentation follows
+        monkeypatch.chdir(
+            tmp_path / name
+        )  # the photos' paths are their keys, from which the augmentation follows
         return self_train(tiny_checkpoint, WORDS, photos, Path("run"), SMALL)
 
     def losses(name: str) -> list:
@@ -191,7 +224,11 @@ def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"keep": 0.0}, "keep is 0.0"), ({"balance": 1.5}, "balance is 1.5"), ({"weights": "no/where"}, "no/where")],
+    [
+        ({"keep": 0.0}, "keep is 0.0"),
+        ({"balance": 1.5}, "balance is 1.5"),
+        ({"weights": "no/where"}, "no/where"),
+    ],
 )
 def test_bad_settings_are_named(tmp_path, tiny_checkpoint, photos, changes, message):
     with pytest.raises((ValueError, OSError), match=message):

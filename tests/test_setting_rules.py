@@ -11,9 +11,9 @@ import pytest
 from maskfree.cli import main
 from maskfree.config import rules
 from maskfree.data.config import DataConfig
-from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototypes import PrototypeConfig
-from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.protocol import Protocol
@@ -21,7 +21,7 @@ from maskfree.inference.config import Inference
 from maskfree.inference.search import RetrievalConfig
 from maskfree.inference.tracking import TrackConfig
 from maskfree.losses.mask_arithmetic import MaskArithmetic
-from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, PixelLabelsConfig
+from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, PseudoLabelConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
@@ -36,15 +36,15 @@ ROOTS = (
     ViLSegConfig(words=WordsConfig()),
     OVSegmentorConfig(),
     OVSegmentorConfig(image=replace(OVSegmentorConfig().image, stem=ImageEncoderConfig())),
-    CLIPS4Config(correction=CorrectionConfig(), labels=PixelLabelsConfig()),
+    CLIPS4Config(correction=CorrectionConfig(), labels=PseudoLabelConfig()),
     MaskCLIPConfig(),
     GroupViTConfig(),
     StudentConfig(),
     Inference(),
     TrainConfig(),
     DataConfig(),
-    Distillation(),
-    SelfTraining(),
+    DistillConfig(),
+    SelfTrainConfig(),
     TrackConfig(),
     PropagationConfig(),
     RetrievalConfig(),
@@ -99,7 +99,11 @@ def test_every_number_has_a_range_and_every_choice_is_checked(config: Any):
         refused: list[Any] = []
         if Literal in plain:
             refused += ["nonsense", 7, True]
-        if plain & {int, float} and not rules._is_mapping(kind) and path.rpartition(".")[2] not in UNBOUNDED:
+        if (
+            plain & {int, float}
+            and not rules._is_mapping(kind)
+            and path.rpartition(".")[2] not in UNBOUNDED
+        ):
             refused += [-1, float("nan"), float("inf"), float("-inf"), True, "1", [object()]]
         if bool in plain and Literal not in plain and len(plain) == 1:
             refused += ["yes", 1]
@@ -127,14 +131,25 @@ def test_recipes_keep_the_ranges(name: str):
             lambda: remade(Inference(), "precision", "float16"),
             "precision is 'float16', must be one of float32, bfloat16",
         ),
-        (lambda: remade(Inference(), "presence", float("nan")), "presence is nan, must be a finite number"),
+        (
+            lambda: remade(Inference(), "class_prior", float("nan")),
+            "presence is nan, must be a finite number",
+        ),
         (lambda: remade(Inference(), "side_px", True), "side_px is True, must be a whole number"),
-        (lambda: remade(Inference(), "batch_size", 10**12), r"batch_size is 1000000000000, must be in \[1, 16384\]"),
+        (
+            lambda: remade(Inference(), "batch_size", 10**12),
+            r"batch_size is 1000000000000, must be in \[1, 16384\]",
+        ),
         (lambda: ViLSegConfig(embed_dim=0).build(), r"embed_dim is 0, must be in \[1, 65536\]"),
         (lambda: ViLSegConfig(embed_dim=10**12).build(), "embed_dim is 1000000000000, must be"),
-        (lambda: ViLSegConfig(image=ImageEncoderConfig(output_stride=0)).build(), "image.output_stride is 0, must be"),
         (
-            lambda: ViLSegConfig(image=ImageEncoderConfig(architecture={"hidden_dropout_prob": float("nan")})).build(),
+            lambda: ViLSegConfig(image=ImageEncoderConfig(output_stride=0)).build(),
+            "image.output_stride is 0, must be",
+        ),
+        (
+            lambda: ViLSegConfig(
+                image=ImageEncoderConfig(architecture={"hidden_dropout_prob": float("nan")})
+            ).build(),
             "image.architecture.hidden_dropout_prob is nan, must be",
         ),
         (
@@ -154,7 +169,7 @@ def test_from_python(make: Any, message: str):
         ("train.weight-decay", "nan", "train.weight_decay is nan"),
         ("train.clip-norm", "-1", "train.clip_norm is -1.0"),
         ("train.learning-rate", "inf", "train.learning_rate is inf"),
-        ("train.rates", "image nan", "train.rates is"),
+        ("train.lr_multipliers", "image nan", "train.lr_multipliers is"),
         ("train.betas", "0.9 1", "train.betas is"),
         ("train.warm-up-steps", "-5", "train.warm_up_steps is -5"),
         ("train.frozen-steps", "-1", "train.frozen_steps is -1"),
@@ -173,7 +188,14 @@ def test_from_python(make: Any, message: str):
 def test_refused_before_the_first_step(
     tmp_path, capsys: pytest.CaptureFixture[str], option: str, value: str, field: str
 ):
-    arguments = ["train", "vilseg_debug", "--out", str(tmp_path / "run"), f"--{option}", *value.split()]
+    arguments = [
+        "train",
+        "vilseg_debug",
+        "--out",
+        str(tmp_path / "run"),
+        f"--{option}",
+        *value.split(),
+    ]
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     error = capsys.readouterr().err

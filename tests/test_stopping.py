@@ -23,12 +23,40 @@ from maskfree.engine import run_state
 from maskfree.engine.train import fit
 from maskfree.run_dir import held
 from maskfree.signals import Stopped, StopSignals
-from stopping import COMMAND, PAUSING, children, has_step, is_alive, losses, send_to_group, start, wait_for
+from stopping import (
+    COMMAND,
+    PAUSING,
+    children,
+    has_step,
+    is_alive,
+    losses,
+    send_to_group,
+    start,
+    wait_for,
+)
 from test_train import small_recipe
 
 SETTINGS = (
-    *("--data.shapes", 24, "--data.workers", 2, "--data.shuffle-buffer", 7, "--train.batch-size", 4),
-    *("--train.steps", 6, "--train.save-every", 50, "--train.log-every", 1, "--train.accelerator", "cpu"),
+    *(
+        "--data.shapes",
+        24,
+        "--data.workers",
+        2,
+        "--data.shuffle-buffer",
+        7,
+        "--train.batch-size",
+        4,
+    ),
+    *(
+        "--train.steps",
+        6,
+        "--train.save-every",
+        50,
+        "--train.log-every",
+        1,
+        "--train.accelerator",
+        "cpu",
+    ),
 )
 
 
@@ -55,7 +83,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TO_GROUP = [
     pytest.param(signal.SIGTERM, (), id="SIGTERM"),
     pytest.param(signal.SIGINT, (), id="SIGINT", marks=pytest.mark.slow),
-    pytest.param(signal.SIGTERM, ("timeout", "-s", "TERM", "300"), id="timeout", marks=pytest.mark.slow),
+    pytest.param(
+        signal.SIGTERM, ("timeout", "-s", "TERM", "300"), id="timeout", marks=pytest.mark.slow
+    ),
 ]
 
 
@@ -78,7 +108,9 @@ def test_a_signal_to_the_whole_group_loses_no_step(tmp_path, whole, number, laun
     assert time.monotonic() - began < 10
     assert "Traceback" not in messages
     last = messages.splitlines()[-1]
-    assert last.startswith(f"maskfree: stopped by {number.name}: step 3 of 6 is saved; to go on: maskfree train")
+    assert last.startswith(
+        f"maskfree: stopped by {number.name}: step 3 of 6 is saved; to go on: maskfree train"
+    )
     assert last.endswith("--resume")
     assert run_state.load_state(out)[0] == 3
     assert run("train", "vilseg_debug", *SETTINGS, "--out", out, "--resume") == 0
@@ -88,16 +120,28 @@ def test_a_signal_to_the_whole_group_loses_no_step(tmp_path, whole, number, laun
 def test_torchrun_stops_all_ranks_together(tmp_path):
     """First one rank alone is told to stop, then the whole group of processes, then the run goes on to its end."""
     script = str(Path(__file__).with_name("stopped_processes.py"))
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, str(tmp_path))
+    torchrun = (
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        script,
+        str(tmp_path),
+    )
     out, whole = tmp_path / "run", tmp_path / "whole"
     process = subprocess.Popen(
-        [sys.executable, *torchrun], env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
+        [sys.executable, *torchrun],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
     wait_for(lambda: has_step(out, 2), process)
     os.kill(int((tmp_path / "rank-1.pid").read_text()), signal.SIGTERM)
     time.sleep(0.2)
     (tmp_path / "go-2").touch()
-    wait_for(lambda: has_step(out, 4), process)  # which is reported; the first stop was after any step
+    wait_for(
+        lambda: has_step(out, 4), process
+    )  # which is reported; the first stop was after any step
     assert run_state.load_state(out)[0] in (2, 3)
 
     send_to_group(process, signal.SIGTERM)
@@ -109,7 +153,12 @@ def test_torchrun_stops_all_ranks_together(tmp_path):
     assert run_state.load_state(out)[0] in (4, 5)
 
     (tmp_path / "go-6").touch()
-    subprocess.run([sys.executable, *torchrun], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=240)
+    subprocess.run(
+        [sys.executable, *torchrun],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=240,
+    )
     assert_same_result(out, whole)
 
 
@@ -135,11 +184,15 @@ def test_a_worker_that_is_killed_ends_the_run_in_one_line(tmp_path):
     code = PAUSING.format(step=3, go=str(go)) + COMMAND
     process = start(code, "train", "vilseg_debug", *SETTINGS, "--out", out)
     wait_for(lambda: has_step(out, 3), process)
-    os.kill(min(children(process.pid)), signal.SIGKILL)  # while the training is not waiting for a batch
+    os.kill(
+        min(children(process.pid)), signal.SIGKILL
+    )  # while the training is not waiting for a batch
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "Traceback" not in messages
-    assert messages.splitlines()[-1].startswith("maskfree: error: a data worker ended (is memory short?): ")
+    assert messages.splitlines()[-1].startswith(
+        "maskfree: error: a data worker ended (is memory short?): "
+    )
 
 
 class Snapshots:
@@ -151,7 +204,11 @@ class Snapshots:
 
     def __call__(self, event: str, arguments: tuple) -> None:
         changes = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "open")
-        if self._busy or event not in changes or not str(arguments[0]).startswith(f"{self._folder}/"):
+        if (
+            self._busy
+            or event not in changes
+            or not str(arguments[0]).startswith(f"{self._folder}/")
+        ):
             return
         if event == "open" and (arguments[1] is None or "r" in arguments[1]):
             return
@@ -189,7 +246,9 @@ def test_a_damaged_state_is_named_and_the_one_before_goes_on(tmp_path):
     newest = tmp_path / "run" / "state" / "step-00000002"
     tensors = newest / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=rf"{tensors} is damaged: .*without {newest} a run goes on from the state"):
+    with pytest.raises(
+        ValueError, match=rf"{tensors} is damaged: .*without {newest} a run goes on from the state"
+    ):
         fit(recipe, tmp_path / "run", resume_run=True)
     shutil.rmtree(newest)
     assert fit(recipe, tmp_path / "run", resume_run=True) == 2
@@ -244,7 +303,9 @@ def test_contexts_within_share_the_first_signal(clock, ends):
         with StopSignals(finish=True) as inner:
             signal.raise_signal(signal.SIGTERM)
         assert inner.number == outer.number == signal.SIGTERM
-        signal.raise_signal(signal.SIGTERM)  # the launcher's repetition, after the last step was saved
+        signal.raise_signal(
+            signal.SIGTERM
+        )  # the launcher's repetition, after the last step was saved
     with StopSignals() as later:
         assert later.number is None
         with pytest.raises(Stopped):
@@ -283,7 +344,9 @@ NAMES = [(name,) for name in COMMANDS if name != "prepare"] + [("prepare", what)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("name", NAMES, ids=" ".join)
-def test_every_command_says_in_one_line_what_was_done_and_how_to_go_on(monkeypatch, capsys, name, number):
+def test_every_command_says_in_one_line_what_was_done_and_how_to_go_on(
+    monkeypatch, capsys, name, number
+):
     monkeypatch.setattr("maskfree.cli._run", lambda arguments: signal.raise_signal(number))
     assert run(*name, "a b", "--out", "c") == 128 + number
     line = capsys.readouterr().err
@@ -295,7 +358,9 @@ def test_every_command_says_in_one_line_what_was_done_and_how_to_go_on(monkeypat
 
 
 def test_a_stop_before_the_first_state_promises_none(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("maskfree.engine.train.launch", lambda *settings: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(
+        "maskfree.engine.train.launch", lambda *settings: signal.raise_signal(signal.SIGTERM)
+    )
     assert run("train", "vilseg_debug", "--out", tmp_path / "run") == 143
     told = capsys.readouterr().err.splitlines()[-1]
     assert "nothing was written; to start anew: maskfree train" in told
@@ -318,7 +383,10 @@ def test_segment_leaves_whole_results_only(tmp_path, tiny_checkpoint, photo, mon
     monkeypatch.setattr(Segmentation, "save", stopping)
     out = tmp_path / "out"
     photos = (tmp_path / "a.png", tmp_path / "b.png")
-    assert run("segment", *photos, "--words", "sky", "sea", "--model", tiny_checkpoint, "--out", out) == 143
+    assert (
+        run("segment", *photos, "--words", "sky", "sea", "--model", tiny_checkpoint, "--out", out)
+        == 143
+    )
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.overlay.png", "a.png"]
     assert "photos that were done have all their files" in capsys.readouterr().err
 
@@ -337,9 +405,14 @@ def test_workers_that_are_just_starting_say_nothing(tmp_path, photo, number):
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 128 + number, messages
     assert messages.count("\n") == 1
-    assert messages.startswith(f"maskfree: stopped by {number.name}: photos that were done are kept; to go on: ")
+    assert messages.startswith(
+        f"maskfree: stopped by {number.name}: photos that were done are kept; to go on: "
+    )
     wait_for(lambda: not any(map(is_alive, workers)))
-    assert all(path.name == "segments.json" or path.suffix == ".png" for path in (tmp_path / "maps").iterdir())
+    assert all(
+        path.name == "segments.json" or path.suffix == ".png"
+        for path in (tmp_path / "maps").iterdir()
+    )
 
 
 def test_a_stuck_worker_does_not_keep_its_parent(tmp_path):

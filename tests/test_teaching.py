@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo_sources import read_sources
-from maskfree.distillation.teacher_features import Seen, prepare_teacher
+from maskfree.distillation.teacher_features import TeacherCounts, prepare_teacher
 from maskfree.hub import loading
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
@@ -41,8 +41,10 @@ def teacher(tiny_checkpoint: Path) -> Segmenter:
     return segmenter.with_inference(replace(segmenter.inference, side_px=48, max_long_px=320))
 
 
-def test_maps_are_what_the_teacher_sees_of_each_photo(tmp_path: Path, teacher: Segmenter, photos: Path):
-    assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == Seen(4, 0, 0)
+def test_maps_are_what_the_teacher_sees_of_each_photo(
+    tmp_path: Path, teacher: Segmenter, photos: Path
+):
+    assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == TeacherCounts(4, 0, 0)
     maps = TeacherMaps(tmp_path / "maps")
     # rows and columns of whole patches of 16 px; "d" is cut down by its longer side, to 4 x 320
     for name, patches in {"a": (3, 4), "b": (6, 3), "c": (3, 3), "d": (1, 20)}.items():
@@ -53,7 +55,9 @@ def test_maps_are_what_the_teacher_sees_of_each_photo(tmp_path: Path, teacher: S
     assert maps.of("a").float().var(dim=(1, 2)).sum() > 0.01  # or any map would do
 
 
-def test_a_stopped_run_goes_on_and_leaves_what_is_there(tmp_path: Path, teacher: Segmenter, photos: Path):
+def test_a_stopped_run_goes_on_and_leaves_what_is_there(
+    tmp_path: Path, teacher: Segmenter, photos: Path
+):
     def stopping(examples: Iterable, name: str = "", total: int | None = None) -> Iterable:
         for number, example in enumerate(examples):
             if number == 2:
@@ -64,7 +68,7 @@ def test_a_stopped_run_goes_on_and_leaves_what_is_there(tmp_path: Path, teacher:
         prepare_teacher(teacher, [str(photos)], tmp_path / "maps", stopping)
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").iterdir()}
     assert len(first) == 3  # two maps and the record
-    assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == Seen(2, 2, 0)
+    assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == TeacherCounts(2, 2, 0)
     assert all(path.stat().st_mtime_ns == time for path, time in first.items())
     prepare_teacher(teacher, [str(photos)], tmp_path / "whole")
     for name in SIZES:
@@ -81,16 +85,20 @@ def test_maps_of_another_teacher_are_not_added_to(tmp_path: Path, teacher: Segme
     larger = teacher.with_inference(replace(teacher.inference, side_px=64))
     with pytest.raises(ValueError, match=r"with another inference\.side_px"):
         prepare_teacher(larger, [str(photos)], tmp_path / "maps")
-    smoother = teacher.with_inference(replace(teacher.inference, smooth=3, presence=1.0))  # which maps do not see
-    assert prepare_teacher(smoother, [str(photos)], tmp_path / "maps") == Seen(0, 4, 0)
+    smoother = teacher.with_inference(
+        replace(teacher.inference, smooth=3, class_prior=1.0)
+    )  # which maps do not see
+    assert prepare_teacher(smoother, [str(photos)], tmp_path / "maps") == TeacherCounts(0, 4, 0)
     (tmp_path / "maps" / "teacher.json").write_text("{")
     with pytest.raises(ValueError, match=r"teacher\.json is no JSON"):
         prepare_teacher(teacher, [str(photos)], tmp_path / "maps")
 
 
-def test_broken_photos_are_left_out(tmp_path: Path, teacher: Segmenter, photos: Path, caplog: pytest.LogCaptureFixture):
+def test_broken_photos_are_left_out(
+    tmp_path: Path, teacher: Segmenter, photos: Path, caplog: pytest.LogCaptureFixture
+):
     (photos / "b.png").write_bytes(b"no photo")
-    assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == Seen(3, 0, 1)
+    assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == TeacherCounts(3, 0, 1)
     assert "b.png" in caplog.text and not TeacherMaps(tmp_path / "maps").path("b.png").exists()
     for name in SIZES:
         (photos / f"{name}.png").write_bytes(b"no photo")
@@ -98,7 +106,9 @@ def test_broken_photos_are_left_out(tmp_path: Path, teacher: Segmenter, photos: 
         prepare_teacher(teacher, [str(photos)], tmp_path / "none")
 
 
-def test_two_photos_of_one_stem_are_refused(tmp_path: Path, teacher: Segmenter, photos: Path, photo: Photo):
+def test_two_photos_of_one_stem_are_refused(
+    tmp_path: Path, teacher: Segmenter, photos: Path, photo: Photo
+):
     (photos / "within").mkdir()
     photo((20, 30)).save(photos / "within" / "b.jpg")
     with pytest.raises(ValueError, match="two photos have the stem 'b'"):
@@ -123,10 +133,12 @@ def test_photos_of_shards_have_their_keys(tmp_path: Path, teacher: Segmenter, ph
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     sources = [str(tmp_path / "a.tar")]
-    assert prepare_teacher(teacher, sources, tmp_path / "maps") == Seen(1, 0, 0)
+    assert prepare_teacher(teacher, sources, tmp_path / "maps") == TeacherCounts(1, 0, 0)
     prepare_teacher(teacher, [str(photos)], tmp_path / "same")
     example = next(iter(read_sources(sources)))
-    assert torch.equal(TeacherMaps(tmp_path / "maps").of(example.key), TeacherMaps(tmp_path / "same").of("a"))
+    assert torch.equal(
+        TeacherMaps(tmp_path / "maps").of(example.key), TeacherMaps(tmp_path / "same").of("a")
+    )
     with pytest.raises(ValueError, match="take one kind"):
         prepare_teacher(teacher, [*sources, str(photos)], tmp_path / "both")
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.losses.contrastive import image_to_text, info_nce
-from maskfree.nn.contrastive_config import CrossConfig
-from maskfree.nn.contrastive_objective import follow
+from maskfree.nn.contrastive_config import ContrastiveConfig
+from maskfree.nn.contrastive_objective import ema_update
 
 
 def unit(*shape: int) -> torch.Tensor:
@@ -19,22 +19,22 @@ def unit(*shape: int) -> torch.Tensor:
 def test_the_contrast_is_weighted_and_may_be_one_sided():
     image, text = unit(5, 7), unit(5, 7)
     for symmetric, loss in ((True, info_nce), (False, image_to_text)):
-        term = CrossConfig(weight=0.5, symmetric=symmetric, initial_scale=9.0).build()
+        term = ContrastiveConfig(weight=0.5, symmetric=symmetric, initial_scale=9.0).build()
         losses = term(image, text, lambda tensor: tensor)
         assert_close(losses.terms, {"cross": 0.5 * loss(image, text, torch.tensor(9.0))})
-        assert_close(losses.health["logit_scale"], torch.tensor(9.0))
+        assert_close(losses.metrics["logit_scale"], torch.tensor(9.0))
 
 
 def test_the_contrast_is_over_all_that_is_gathered():
     image, text = unit(6, 7), unit(6, 7)
     others = iter([image[2:], text[2:]])
-    term = CrossConfig().build()
+    term = ContrastiveConfig().build()
     part = term(image[:2], text[:2], lambda tensor: torch.cat([tensor, next(others)]))
     assert_close(part.terms, term(image, text, lambda tensor: tensor).terms)
 
 
 def test_the_scale_stays_in_its_bounds():
-    term = CrossConfig(initial_scale=50.0, max_scale=20.0).build()
+    term = ContrastiveConfig(initial_scale=50.0, max_scale=20.0).build()
     assert_close(term.scale, 20.0, atol=1e-4, rtol=0)
     term.after_step()
     assert_close(term.log_scale.item(), math.log(20.0))
@@ -45,10 +45,10 @@ def test_the_scale_stays_in_its_bounds():
 def test_following_is_a_moving_average():
     teacher, student = nn.Linear(3, 2), nn.Linear(3, 2)
     expected = 0.9 * teacher.weight.detach() + 0.1 * student.weight.detach()
-    follow(teacher, student, 0.9)
+    ema_update(teacher, student, 0.9)
     assert_close(teacher.weight.data, expected)
-    follow(teacher, student, 0.0)
+    ema_update(teacher, student, 0.0)
     assert_close(list(teacher.parameters()), list(student.parameters()))
     before = student.weight.detach().clone()
-    follow(teacher, student, 1.0)
+    ema_update(teacher, student, 1.0)
     assert torch.equal(student.weight, before)

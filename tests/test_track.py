@@ -11,7 +11,14 @@ from PIL import Image
 from color_patches import ColorPatches
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
-from maskfree.inference.tracking import TrackConfig, follow_mask, follow_words, index_map, plain_overlay, save_clip
+from maskfree.inference.tracking import (
+    TrackConfig,
+    follow_mask,
+    follow_words,
+    index_map,
+    plain_overlay,
+    save_clip,
+)
 from maskfree.metrics import region_similarity
 from maskfree.ops.propagation import PropagationConfig
 
@@ -25,7 +32,7 @@ def segmenter(tiny_checkpoint: Path) -> Segmenter:
 
 
 def clip(count: int, seed: int = 0):
-    """The same coloured noise again and again: nothing moves."""
+    """The same colored noise again and again: nothing moves."""
     picture = np.random.default_rng(seed).integers(0, 255, (6, 10, 3), dtype=np.uint8)
     image = Image.fromarray(picture).resize(SIZE, Image.Resampling.NEAREST)
     return [(f"frame{index}", image) for index in range(count)]
@@ -46,7 +53,9 @@ def test_objects_that_do_not_move_stay_and_keep_their_numbers(segmenter: Segment
     known = np.where(first == 255, 0, first)
     np.testing.assert_array_equal(index_map(results[0]), known)
     assert [result.names for result in results] == [("3", "7", "background")] * 4
-    assert [result.record["photo"]["name"] for result in results] == [f"frame{index}" for index in range(4)]
+    assert [result.record["photo"]["name"] for result in results] == [
+        f"frame{index}" for index in range(4)
+    ]
     for result in results[1:]:
         assert set(np.unique(index_map(result))) == {0, 3, 7}
         for number in (3, 7):
@@ -69,7 +78,7 @@ def test_words_start_as_the_model_says_and_stay(segmenter: Segmenter):
 
 
 def test_words_are_looked_for_again(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
-    """What comes later is labelled by what is seen there, little by little; without it the first labels go on."""
+    """What comes later is labeled by what is seen there, little by little; without it the first labels go on."""
     worded = segmenter.with_words(["dog", "grass"])
     calls = []
     own = Segmenter.__call__
@@ -83,7 +92,14 @@ def test_words_are_looked_for_again(segmenter: Segmenter, monkeypatch: pytest.Mo
     monkeypatch.setattr(Segmenter, "__call__", counted)
     results = list(follow_words(worded, clip(6), CONFIG, every=2))
     assert len(calls) == 3
-    assert [int(result.labels.max()) for result in results] == [0, 0, 0, 0, 1, 1]  # with a weight of .4, then .64
+    assert [int(result.labels.max()) for result in results] == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]  # with a weight of .4, then .64
     calls.clear()
     assert not any(result.labels.any() for result in follow_words(worded, clip(6), CONFIG))
     assert len(calls) == 1
@@ -92,14 +108,20 @@ def test_words_are_looked_for_again(segmenter: Segmenter, monkeypatch: pytest.Mo
 def test_files(segmenter: Segmenter, tmp_path: Path):
     first = mask_of(n2=(16, 16, 64, 64))
     results = list(save_clip(follow_mask(segmenter, clip(3), first, CONFIG), tmp_path / "out"))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"first.png", "labels", "track.json"}
-    assert {path.name for path in (tmp_path / "out/labels").iterdir()} == {f"frame{index}.png" for index in range(3)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "first.png",
+        "labels",
+        "track.json",
+    }
+    assert {path.name for path in (tmp_path / "out/labels").iterdir()} == {
+        f"frame{index}.png" for index in range(3)
+    }
     with Image.open(tmp_path / "out/labels/frame0.png") as picture:
         assert picture.mode == "P"
         np.testing.assert_array_equal(np.asarray(picture), first)
-        colours = np.asarray(picture.convert("RGB"))
-    assert (colours[0, 0] == 0).all()
-    assert (colours[20, 20] == results[0].palette[0]).all()
+        colors = np.asarray(picture.convert("RGB"))
+    assert (colors[0, 0] == 0).all()
+    assert (colors[20, 20] == results[0].palette[0]).all()
     record = json.loads((tmp_path / "out/track.json").read_text())
     assert (record["ids"], record["names"]) == ([2, 0], ["2", "background"])
     assert record["tracking"]["propagation"]["top_k"] == 1

@@ -26,21 +26,30 @@ from maskfree.data.loader import Position, Share, Stream, build_loader
 from maskfree.distributed import launch
 from maskfree.engine import run_state
 from maskfree.engine.config import Recipe, TrainConfig
-from maskfree.engine.logger import Monitor
+from maskfree.engine.logger import MetricLogger
 from maskfree.engine.train import fit
-from maskfree.engine.trainer import Learner
+from maskfree.engine.trainer import Trainer
 from maskfree.hub.loading import load
 from maskfree.methods.ovsegmentor.config import MaskConfig
 from maskfree.recipes import clips4_debug, ovsegmentor_debug, vilseg_debug
 from maskfree.text.tokenize import Tokenizer
 
-SMALL = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "save_every": 2, "log_every": 1, "accelerator": "cpu"}
+SMALL = {
+    "steps": 6,
+    "batch_size": 4,
+    "warm_up_steps": 2,
+    "save_every": 2,
+    "log_every": 1,
+    "accelerator": "cpu",
+}
 
 
 def small_recipe(data: dict | None = None, **changes) -> Recipe:
     recipe = vilseg_debug()
     small = replace(recipe.train, **(SMALL | changes))
-    return replace(recipe, train=small, data=replace(recipe.data, **({"shapes": 16} | (data or {}))))
+    return replace(
+        recipe, train=small, data=replace(recipe.data, **({"shapes": 16} | (data or {})))
+    )
 
 
 def small_entity_recipe(masks: MaskConfig | None, **changes) -> Recipe:
@@ -61,7 +70,9 @@ def run_command(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def start_until(out: Path, arguments: tuple[str, ...], step: int, number: signal.Signals) -> subprocess.Popen:
+def start_until(
+    out: Path, arguments: tuple[str, ...], step: int, number: signal.Signals
+) -> subprocess.Popen:
     """Run the command in another process, and send it signal NUMBER when it has reported STEP."""
     code = "import sys; from maskfree.cli import main; main(sys.argv[1:])"
     process = subprocess.Popen(
@@ -92,34 +103,53 @@ def test_interrupted_and_killed_run_has_the_losses_of_an_undisturbed_one(tmp_pat
     interrupted_after = losses(out)[-1][0]
     assert run_state.load_state(out)[0] == interrupted_after >= 4
 
-    process = start_until(out, (*command, "--out", str(out), "--resume"), interrupted_after + 5, signal.SIGKILL)
+    process = start_until(
+        out, (*command, "--out", str(out), "--resume"), interrupted_after + 5, signal.SIGKILL
+    )
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert losses(out)[-1][0] < 40
 
     assert run_command(*command, "--out", str(out), "--resume") == 0
     assert losses(out) == losses(tmp_path / "whole")
-    weights = [load_file(run / "model" / "weights.safetensors") for run in (out, tmp_path / "whole")]
+    weights = [
+        load_file(run / "model" / "weights.safetensors") for run in (out, tmp_path / "whole")
+    ]
     assert_close(*weights, atol=0, rtol=0)
 
 
 def test_run_learns_and_its_model_segments(tmp_path):
-    recipe = small_recipe({"shapes": 64}, steps=60, batch_size=16, learning_rate=3e-3, save_every=60, average_decay=0.0)
+    recipe = small_recipe(
+        {"shapes": 64},
+        steps=60,
+        batch_size=16,
+        learning_rate=3e-3,
+        save_every=60,
+        average_decay=0.0,
+    )
     assert fit(recipe, tmp_path) == 60
     crosses = [loss["cross"] for _, loss in losses(tmp_path)]
     assert sum(crosses[-5:]) / 5 < 0.75 * crosses[0]
     record = run_state.read_record(tmp_path)
-    assert record["settings"]["train"]["steps"] == 60 and record["settings"]["method"]["class"] == "ViLSegConfig"
+    assert (
+        record["settings"]["train"]["steps"] == 60
+        and record["settings"]["method"]["class"] == "ViLSegConfig"
+    )
     assert "torch" in record["versions"] and "git" in record
-    result = load(str(tmp_path / "model")).with_words(["red circle", "white wall"])(torch.zeros(70, 90, 3).numpy())
+    result = load(str(tmp_path / "model")).with_words(["red circle", "white wall"])(
+        torch.zeros(70, 90, 3).numpy()
+    )
     assert result.labels.shape == (70, 90)
-    health = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["health"]
-    assert 1 <= health["clusters_in_use"] <= 8
+    metrics = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]
+    assert 1 <= metrics["clusters_in_use"] <= 8
 
 
 def test_only_the_last_two_states_stay_and_nothing_unfinished(tmp_path):
     fit(small_recipe(), tmp_path)
-    assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["step-00000004", "step-00000006"]
+    assert sorted(p.name for p in (tmp_path / "state").iterdir()) == [
+        "step-00000004",
+        "step-00000006",
+    ]
     assert not list(tmp_path.rglob(".maskfree-*"))
     assert any((tmp_path / "tensorboard").iterdir())
 
@@ -150,14 +180,19 @@ def test_a_full_disk_is_one_line_with_the_path(tmp_path, largest_file, capsys):
     with largest_file(200_000):  # what is drawn fits, a state does not
         assert run_command(*arguments.split(), "--out", str(out)) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert errors == [f"maskfree: error: cannot write {out / 'state' / 'step-00000001'}: File too large"]
+    assert errors == [
+        f"maskfree: error: cannot write {out / 'state' / 'step-00000001'}: File too large"
+    ]
     assert not list(out.rglob(".maskfree-*"))
 
 
 def test_a_full_disk_is_no_traceback_of_the_monitor(tmp_path, largest_file, capsys):
     """TensorBoard writes in a thread of its own."""
-    monitor = Monitor(tmp_path, 1000, 0, 4)
-    with largest_file(3000), pytest.raises(OSError, match=r"^cannot write .*/tensorboard: File too large$"):
+    monitor = MetricLogger(tmp_path, 1000, 0, 4)
+    with (
+        largest_file(3000),
+        pytest.raises(OSError, match=r"^cannot write .*/tensorboard: File too large$"),
+    ):
         for step in range(1, 1000):
             monitor.record(step, dict.fromkeys("abcdefghijklmnopqrst", 0.5), {}, 0.1, 0)
             time.sleep(0.01)
@@ -171,14 +206,23 @@ def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path):
     fit(recipe, tmp_path)
     with pytest.raises(ValueError, match="holds a run already: continue it with --resume"):
         fit(recipe, tmp_path)
-    changed = replace(recipe, train=replace(recipe.train, seed=3, log_every=2), data=replace(recipe.data, workers=1))
-    with pytest.raises(ValueError, match=r"with another data\.workers, train\.seed: resume needs the same"):
+    changed = replace(
+        recipe,
+        train=replace(recipe.train, seed=3, log_every=2),
+        data=replace(recipe.data, workers=1),
+    )
+    with pytest.raises(
+        ValueError, match=r"with another data\.workers, train\.seed: resume needs the same"
+    ):
         fit(changed, tmp_path, resume_run=True)
     with pytest.raises(ValueError, match="nothing to resume"):
         fit(recipe, tmp_path / "none", resume_run=True)
     assert not (tmp_path / "none").exists()
     before = losses(tmp_path)
-    assert fit(replace(recipe, train=replace(recipe.train, log_every=2)), tmp_path, resume_run=True) == 2
+    assert (
+        fit(replace(recipe, train=replace(recipe.train, log_every=2)), tmp_path, resume_run=True)
+        == 2
+    )
     assert losses(tmp_path) == before
 
 
@@ -196,7 +240,7 @@ def test_run_killed_before_its_first_state_starts_again(tmp_path):
         ({"batch_size": 5, "accumulate": 2}, "train.batch_size 5 does not divide"),
         ({"learning_rate": 1e30}, "the gradient is|the loss is"),
         ({"frozen": ("imag",), "frozen_steps": 1}, "no trainable parameter is named 'imag'"),
-        ({"rates": (("nothing", 0.5),)}, "no trainable parameter is named 'nothing'"),
+        ({"lr_multipliers": (("nothing", 0.5),)}, "no trainable parameter is named 'nothing'"),
     ],
 )
 def test_runs_that_cannot_work_say_why(tmp_path, changes, words):
@@ -206,7 +250,10 @@ def test_runs_that_cannot_work_say_why(tmp_path, changes, words):
 
 
 def test_run_that_could_not_start_leaves_no_record(tmp_path):
-    for data in ({"shapes": 0, "shards": (str(tmp_path / "none.tar"),)}, {"shapes": 0, "images": ("none",)}):
+    for data in (
+        {"shapes": 0, "shards": (str(tmp_path / "none.tar"),)},
+        {"shapes": 0, "images": ("none",)},
+    ):
         recipe = small_recipe(data)
         shapes.write(tmp_path / "data", 4)
         recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(tmp_path / "data")))
@@ -228,13 +275,15 @@ def test_bad_settings_are_named(settings, words):
         TrainConfig(**settings).check()
 
 
-def test_unlabelled_photos_train_what_needs_no_captions(tmp_path, photo):
+def test_unlabeled_photos_train_what_needs_no_captions(tmp_path, photo):
     (tmp_path / "photos").mkdir()
     for number in range(3):
         photo((60 + number, 50)).save(tmp_path / "photos" / f"{number}.png")
     fit(small_recipe(steps=1), tmp_path / "first")  # for its tokenizer
     recipe = small_recipe({"shapes": 0, "images": (str(tmp_path / "photos"),)}, steps=3)
-    recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(tmp_path / "first" / "data")))
+    recipe = replace(
+        recipe, method=replace(recipe.method, tokenizer=str(tmp_path / "first" / "data"))
+    )
     assert fit(recipe, tmp_path / "run") == 3
     assert losses(tmp_path / "run")[-1][1].keys() == {"total", "vision", "cluster"}
 
@@ -242,21 +291,32 @@ def test_unlabelled_photos_train_what_needs_no_captions(tmp_path, photo):
 def test_the_end_of_a_run_says_what_was_left_out_and_why(tmp_path, caplog):
     fit(small_recipe(steps=1), tmp_path / "first")  # for its shards and tokenizer
     data = tmp_path / "first" / "data"
-    entries = [("a.jpg", b"no photo"), ("a.txt", b"a dog"), ("b.txt", b"a dog"), ("c.txt", b"a dog")]
+    entries = [
+        ("a.jpg", b"no photo"),
+        ("a.txt", b"a dog"),
+        ("b.txt", b"a dog"),
+        ("c.txt", b"a dog"),
+    ]
     for number, shard in enumerate(sorted(data.glob("*.tar"))):
         with tarfile.open(shard, "a") as tar:
             for name, content in entries:
                 info = tarfile.TarInfo(f"odd{number}{name}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
-    recipe = small_recipe({"shapes": 0, "shards": (str(data),), "workers": 0, "shuffle_buffer": 1}, steps=4)
+    recipe = small_recipe(
+        {"shapes": 0, "shards": (str(data),), "workers": 0, "shuffle_buffer": 1}, steps=4
+    )
     recipe = replace(recipe, method=replace(recipe.method, tokenizer=str(data)))
     caplog.set_level(logging.INFO)
 
     fit(recipe, tmp_path / "run")
-    told = next(line for line in caplog.messages if line.startswith("samples left out, in all passes: "))
+    told = next(
+        line for line in caplog.messages if line.startswith("samples left out, in all passes: ")
+    )
     reasons = dict(part.split(" ", 1)[::-1] for part in told.partition(": ")[2].split(", "))
-    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert set(reasons) == {"no photo", "unreadable photo"}
     assert sum(map(int, reasons.values())) == rows[-1]["broken"] > 0
 
@@ -265,13 +325,15 @@ def test_half_precision_trains(tmp_path):
     fit(small_recipe(steps=2, precision="bf16-mixed", average_decay=0.5, accumulate=2), tmp_path)
     weights = load_file(tmp_path / "model" / "weights.safetensors")
     assert all(tensor.isfinite().all() for tensor in weights.values())
-    assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {torch.float32}
+    assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {
+        torch.float32
+    }
 
 
-def learner_of(**changes) -> Learner:
+def trainer_of(**changes) -> Trainer:
     recipe = small_recipe(**changes)
     torch.manual_seed(0)
-    return Learner(launch("cpu"), recipe.method.build(), recipe.train, num_streams=1)
+    return Trainer(launch("cpu"), recipe.method.build(), recipe.train, num_streams=1)
 
 
 def batches_of(recipe: Recipe, out: Path):
@@ -281,100 +343,137 @@ def batches_of(recipe: Recipe, out: Path):
     return iter(build_loader(Stream(data, transform, 4, 0, Share(0, 1)), 0))
 
 
-def snapshot(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in learner.method.named_parameters()}
+def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.method.named_parameters()}
 
 
 def test_frozen_parts_stay_until_they_thaw_and_rates_scale(tmp_path):
-    learner = learner_of(frozen=("image.encoder",), frozen_steps=2, rates=(("text", 0.0),), warm_up_steps=0)
+    trainer = trainer_of(
+        frozen=("image.encoder",), frozen_steps=2, lr_multipliers=(("text", 0.0),), warm_up_steps=0
+    )
     batches = batches_of(small_recipe(), tmp_path)
-    start = snapshot(learner)
+    start = snapshot(trainer)
     moved = []
     for _ in range(3):
-        learner.learn(batches)
-        now = snapshot(learner)
+        trainer.train_step(batches)
+        now = snapshot(trainer)
         changed = {name for name in now if not torch.equal(now[name], start[name])}
-        moved.append((any(n.startswith("image.encoder") for n in changed), any(n.startswith("text") for n in changed)))
+        moved.append(
+            (
+                any(n.startswith("image.encoder") for n in changed),
+                any(n.startswith("text") for n in changed),
+            )
+        )
         assert any(n.startswith("image.projection") for n in changed)
     assert moved == [(False, False), (False, False), (True, False)]
 
 
 def test_average_follows_the_weights(tmp_path):
-    learner = learner_of(average_decay=0.9)
-    expected = snapshot(learner)
+    trainer = trainer_of(average_decay=0.9)
+    expected = snapshot(trainer)
     batches = batches_of(small_recipe(), tmp_path)
     for step in range(3):
-        learner.learn(batches)
+        trainer.train_step(batches)
         decay = min(0.9, (1 + step) / (10 + step))
-        expected = {name: decay * expected[name] + (1 - decay) * value for name, value in snapshot(learner).items()}
-    learner.take_average()
-    trained = {name: value for name, value in learner.method.named_parameters() if value.requires_grad}
-    assert_close({name: expected[name] for name in trained}, {name: v.detach() for name, v in trained.items()})
+        expected = {
+            name: decay * expected[name] + (1 - decay) * value
+            for name, value in snapshot(trainer).items()
+        }
+    trainer.take_average()
+    trained = {
+        name: value for name, value in trainer.method.named_parameters() if value.requires_grad
+    }
+    assert_close(
+        {name: expected[name] for name in trained},
+        {name: v.detach() for name, v in trained.items()},
+    )
 
 
 def test_state_comes_back_whole(tmp_path):
-    learner, other = learner_of(average_decay=0.9), learner_of(average_decay=0.9)
+    trainer, other = trainer_of(average_decay=0.9), trainer_of(average_decay=0.9)
     batches = batches_of(small_recipe(), tmp_path)
-    learner.learn(batches)
-    run_state.save_state(tmp_path, 1, learner.tensors())
+    trainer.train_step(batches)
+    run_state.save_state(tmp_path, 1, trainer.tensors())
     step, tensors = run_state.load_state(tmp_path)
     other.restore(tensors)
     other.step = step
     following = [next(batches), next(batches)]
-    assert_close(learner.learn(iter(following)), other.learn(iter(following)), atol=0, rtol=0)
-    assert_close(learner.tensors(), other.tensors(), atol=0, rtol=0)
+    assert_close(
+        trainer.train_step(iter(following)), other.train_step(iter(following)), atol=0, rtol=0
+    )
+    assert_close(trainer.tensors(), other.tensors(), atol=0, rtol=0)
 
 
 def test_the_counts_of_samples_left_out_come_back_with_a_state():
-    learner, other, older = learner_of(), learner_of(), learner_of()
-    learner.positions = [Position(1, 7, 5, (0, 2, 3, 0, 0, 0))]
-    tensors = learner.tensors()
+    trainer, other, older = trainer_of(), trainer_of(), trainer_of()
+    trainer.positions = [Position(1, 7, 5, (0, 2, 3, 0, 0, 0))]
+    tensors = trainer.tensors()
     other.restore(tensors)
-    assert other.positions == learner.positions and other.broken() == (5, (0, 2, 3, 0, 0, 0))
-    older.restore({name: tensor for name, tensor in tensors.items() if name != "left_out"})  # of an earlier version
+    assert other.positions == trainer.positions and other.broken() == (5, (0, 2, 3, 0, 0, 0))
+    older.restore(
+        {name: tensor for name, tensor in tensors.items() if name != "left_out"}
+    )  # of an earlier version
     assert older.broken() == (5, (0,) * 6)
 
 
 def test_clipping_bounds_the_gradient(tmp_path):
-    learner = learner_of(clip_norm=1e-3)
+    trainer = trainer_of(clip_norm=1e-3)
     norms = []
-    learner.optimizer.register_step_pre_hook(
-        lambda *_: norms.append(torch.nn.utils.get_total_norm([w.grad for w in learner._trained.values()]).item())
+    trainer.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(
+            torch.nn.utils.get_total_norm([w.grad for w in trainer._trained.values()]).item()
+        )
     )
-    learner.learn(batches_of(small_recipe(), tmp_path))
+    trainer.train_step(batches_of(small_recipe(), tmp_path))
     assert norms == pytest.approx([1e-3], rel=1e-3)
 
 
 def test_monitor_drops_rows_that_will_be_written_again(tmp_path, caplog):
     for first, last in ((0, 3), (2, 4)):
-        monitor = Monitor(tmp_path, 4, first, photos_per_step=8)
+        monitor = MetricLogger(tmp_path, 4, first, photos_per_step=8)
         with caplog.at_level("INFO"):
             for step in range(first + 1, last + 1):
                 monitor.record(step, {"total": 1.0 * step}, {"entropy": 0.5}, 1e-3, broken=2)
         monitor.close()
     assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4]
-    assert all(word in caplog.messages[-1] for word in ("step 4/4", "entropy", "2 broken", "photos/s", "left"))
+    assert all(
+        word in caplog.messages[-1]
+        for word in ("step 4/4", "entropy", "2 broken", "photos/s", "left")
+    )
 
 
 def test_a_run_starts_from_a_checkpoint(tmp_path, caplog):
     """The old weights come along, the head that the older model has not is new, and the tokenizer is the older's."""
     first = small_recipe(steps=1)
-    fit(replace(first, method=replace(first.method, cluster=None, grouping="pixels")), tmp_path / "first")
-    recipe = replace(small_recipe(steps=1, learning_rate=1e-9), init=str(tmp_path / "first" / "model"))
+    fit(
+        replace(first, method=replace(first.method, cluster=None, grouping="pixels")),
+        tmp_path / "first",
+    )
+    recipe = replace(
+        small_recipe(steps=1, learning_rate=1e-9), init=str(tmp_path / "first" / "model")
+    )
     method = replace(recipe.method, vision=None)
     with caplog.at_level("INFO"):
         fit(replace(recipe, method=method), tmp_path / "second")
     assert "new are cluster.head" in caplog.text
-    old, new = (load_file(tmp_path / run / "model" / "weights.safetensors") for run in ("first", "second"))
-    assert new.keys() - old.keys() == {"cluster.head.convolution.bias", "cluster.head.convolution.weight"}
+    old, new = (
+        load_file(tmp_path / run / "model" / "weights.safetensors") for run in ("first", "second")
+    )
+    assert new.keys() - old.keys() == {
+        "cluster.head.convolution.bias",
+        "cluster.head.convolution.weight",
+    }
     for name, weight in old.items():
         assert torch.allclose(weight, new[name], atol=1e-6), name
-    tokenizers = [(tmp_path / run / "model" / "tokenizer.json").read_text() for run in ("first", "second")]
+    tokenizers = [
+        (tmp_path / run / "model" / "tokenizer.json").read_text() for run in ("first", "second")
+    ]
     assert tokenizers[0] == tokenizers[1]
 
 
 @pytest.mark.parametrize(
-    ("init", "message"), [("nowhere", "the model 'nowhere' is unknown"), ("empty", "no tokenizer file empty")]
+    ("init", "message"),
+    [("nowhere", "the model 'nowhere' is unknown"), ("empty", "no tokenizer file empty")],
 )
 def test_a_start_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch, init, message):
     monkeypatch.chdir(tmp_path)
@@ -388,7 +487,10 @@ def test_a_start_with_other_shapes_is_refused(tmp_path):
     fit(first, tmp_path / "first")
     wider = replace(first.method, cluster=replace(first.method.cluster, num_clusters=9))
     with pytest.raises(ValueError, match=r"cluster\.head\.convolution\.\w+ is \(8,"):
-        fit(replace(first, method=wider, init=str(tmp_path / "first" / "model")), tmp_path / "second")
+        fit(
+            replace(first, method=wider, init=str(tmp_path / "first" / "model")),
+            tmp_path / "second",
+        )
 
 
 def test_a_run_with_entities_goes_on_as_if_nothing_had_been(tmp_path):
@@ -409,7 +511,9 @@ def test_a_run_with_entities_goes_on_as_if_nothing_had_been(tmp_path):
 
 def test_a_run_with_a_memory_goes_on_as_if_nothing_had_been(tmp_path):
     recipe = clips4_debug()
-    recipe = replace(recipe, data=replace(recipe.data, shapes=16), train=replace(recipe.train, **SMALL))
+    recipe = replace(
+        recipe, data=replace(recipe.data, shapes=16), train=replace(recipe.train, **SMALL)
+    )
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert fit(recipe, whole) == 6
     shutil.copytree(whole, stopped)
@@ -426,7 +530,9 @@ def test_a_second_stage_starts_with_all_that_the_first_one_had(tmp_path, caplog)
     first = small_entity_recipe(None, steps=2, average_decay=0.0)
     fit(first, tmp_path / "first")
     init = str(tmp_path / "first")
-    second = replace(small_entity_recipe(MaskConfig(start=0.0), steps=1, learning_rate=1e-9), init=init)
+    second = replace(
+        small_entity_recipe(MaskConfig(start=0.0), steps=1, learning_rate=1e-9), init=init
+    )
     with caplog.at_level("INFO"):
         fit(second, tmp_path / "second")
     new = next(message for message in caplog.messages if message.startswith("starting from"))
@@ -437,15 +543,19 @@ def test_a_second_stage_starts_with_all_that_the_first_one_had(tmp_path, caplog)
     for name in kept:
         assert torch.allclose(old[name], now[name], atol=1e-6), name
         if name.startswith("model/image."):
-            assert torch.allclose(old[name], now[name.replace("image.", "masks.teacher.", 1)], atol=1e-6), name
+            assert torch.allclose(
+                old[name], now[name.replace("image.", "masks.teacher.", 1)], atol=1e-6
+            ), name
     assert losses(tmp_path / "second")[0][1].keys() == {"total", "cross", "entity", "masks"}
 
 
 @pytest.mark.slow
 def test_a_run_with_entities_learns_which_caption_is_whose(tmp_path):
-    recipe = small_entity_recipe(None, steps=70, batch_size=16, learning_rate=3e-3, warm_up_steps=7, save_every=70)
+    recipe = small_entity_recipe(
+        None, steps=70, batch_size=16, learning_rate=3e-3, warm_up_steps=7, save_every=70
+    )
     fit(replace(recipe, data=replace(recipe.data, shapes=64)), tmp_path)
     rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     last = rows[-10:]
     assert sum(row["loss"]["cross"] for row in last) / 10 < 0.6 * rows[0]["loss"]["cross"]
-    assert sum(row["health"]["retrieval_accuracy"] for row in last) / 10 > 4 / 16
+    assert sum(row["metrics"]["retrieval_accuracy"] for row in last) / 10 > 4 / 16

@@ -37,7 +37,9 @@ def test_masks_by_name_and_synonym():
     result = segmentation(LABELS)
     assert np.array_equal(result.mask("dog"), LABELS == 0)
     assert np.array_equal(result.mask("Couch"), LABELS == 2)
-    with pytest.raises(ValueError, match="'cat' is not among the words of this result: dog, grass, sofa"):
+    with pytest.raises(
+        ValueError, match="'cat' is not among the words of this result: dog, grass, sofa"
+    ):
         result.mask("cat")
     with pytest.raises(ValueError, match="'background'"):
         result.mask("background")
@@ -50,18 +52,20 @@ def test_areas_sum_to_one_and_name_the_background():
     assert np.array_equal(result.mask("background"), LABELS == 2)
 
 
-def test_colours_are_distinct_and_stay_as_words_are_added():
+def test_colors_are_distinct_and_stay_as_words_are_added():
     many = ",".join(f"word {i}" for i in range(300))
     palette = segmentation(LABELS.astype(np.uint16), many, background="threshold:0").palette
-    assert len({tuple(colour) for colour in palette.tolist()}) == 301
+    assert len({tuple(color) for color in palette.tolist()}) == 301
     assert palette[-1].tolist() == [0, 0, 0]
     assert np.array_equal(segmentation(LABELS).palette, palette[:3])
     apart = np.abs(palette[:20, None].astype(int) - palette[None, :20]).sum(-1) + 999 * np.eye(20)
     assert apart.min() > 60
 
 
-def test_overlay_mixes_colours_but_leaves_the_background_alone():
-    result = segmentation(np.repeat(np.repeat(LABELS, 30, 0), 30, 1) + 1, background="threshold:0.1")
+def test_overlay_mixes_colors_but_leaves_the_background_alone():
+    result = segmentation(
+        np.repeat(np.repeat(LABELS, 30, 0), 30, 1) + 1, background="threshold:0.1"
+    )
     painted = np.asarray(result.overlay(alpha=0.5))
     inside = [painted[row, column] for row, column in ((10, 10), (10, 100), (45, 100))]
     expected = [(result.palette[index].astype(float) + 100) / 2 for index in (1, 2)]
@@ -98,7 +102,11 @@ def test_saved_files_hold_it_all(tmp_path: Path):
     with Image.open(overlay) as image:
         assert np.array_equal(np.asarray(image), np.asarray(result.overlay()))
     assert json.loads(sidecar.read_text()) == result.record | {"areas": result.areas()}
-    assert sorted(path.name for path in index.parent.iterdir()) == ["meadow.json", "meadow.overlay.png", "meadow.png"]
+    assert sorted(path.name for path in index.parent.iterdir()) == [
+        "meadow.json",
+        "meadow.overlay.png",
+        "meadow.png",
+    ]
 
 
 def test_more_ids_than_a_palette_has(tmp_path: Path):
@@ -110,7 +118,9 @@ def test_more_ids_than_a_palette_has(tmp_path: Path):
 
 
 @pytest.mark.parametrize("failing", ["save", "write_text"])
-def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str):
+def test_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+):
     real = Image.Image.save
 
     def full(self, path, *arguments, **options):
@@ -128,7 +138,9 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     if failing == "write_text":
         monkeypatch.setattr(Path, "write_text", full_text)
     for stem in ("older", "newer"):
-        with pytest.raises(OSError, match=rf"cannot write .*{stem}\.\*: No space left on device") as caught:
+        with pytest.raises(
+            OSError, match=rf"cannot write .*{stem}\.\*: No space left on device"
+        ) as caught:
             segmentation(LABELS.T.copy()).save(tmp_path, stem)
         assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -142,7 +154,9 @@ def test_folder_that_is_a_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("height", [1, 6, 7, 8, 20, 23])
-def test_an_overlay_painted_in_strips_is_the_one_painted_at_once(height: int, monkeypatch: pytest.MonkeyPatch):
+def test_an_overlay_painted_in_strips_is_the_one_painted_at_once(
+    height: int, monkeypatch: pytest.MonkeyPatch
+):
     numbers = np.random.default_rng(0)
     labels = numbers.integers(0, 3, (height, 10)).astype(np.uint8)
     photo = numbers.integers(0, 256, (height, 10, 3)).astype(np.uint8)
@@ -160,5 +174,9 @@ def test_each_line_between_rows_of_other_labels_is_white():
 
 def test_a_legend_of_any_script_has_no_boxes_and_is_no_wider_than_need_be():
     chinese = segmentation(LABELS, "树,天空,草").overlay()
-    assert not np.array_equal(np.asarray(chinese), np.asarray(segmentation(LABELS, "鱼,马车,鸟").overlay()))
-    assert segmentation(LABELS, ",".join("🌳" * 100 for _ in range(1)) + ",a,b").overlay().width < 1000
+    assert not np.array_equal(
+        np.asarray(chinese), np.asarray(segmentation(LABELS, "鱼,马车,鸟").overlay())
+    )
+    assert (
+        segmentation(LABELS, ",".join("🌳" * 100 for _ in range(1)) + ",a,b").overlay().width < 1000
+    )

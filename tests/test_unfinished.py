@@ -10,7 +10,14 @@ import pytest
 
 from kills import killed_at_each_step
 from maskfree.files.atomic import replace_text
-from maskfree.files.leftovers import remove_leftovers, replace_folder, replacing, unfinished_folder, whole, writing
+from maskfree.files.leftovers import (
+    remove_leftovers,
+    replace_folder,
+    replacing,
+    unfinished_folder,
+    whole,
+    writing,
+)
 
 _WRITER = """
 import sys
@@ -30,7 +37,10 @@ with replacing(place / "file.txt") as file, unfinished_folder(place) as folder:
 def writer(tmp_path: Path):
     """A process that is writing a file and a folder, and the two."""
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _WRITER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         yield process, [Path(path) for path in process.stdout.readline().split()]
@@ -40,7 +50,10 @@ def writer(tmp_path: Path):
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path, writer):
     """Those of a living one, and files of other names, stay."""
     process, places = writer
-    mine = [tmp_path / name for name in (".maskfree-settings.toml", ".maskfree-notes", "maskfree-a1b2c3d4", ".other")]
+    mine = [
+        tmp_path / name
+        for name in (".maskfree-settings.toml", ".maskfree-notes", "maskfree-a1b2c3d4", ".other")
+    ]
     for path in mine:
         path.write_text("mine")
     remove_leftovers(tmp_path)
@@ -105,7 +118,10 @@ def _fail(error: Exception):
         (OSError(28, "No space left on device"), "cannot write place: No space left on device"),
         (PermissionError(13, "Permission denied", ".x"), "cannot write place: Permission denied"),
         # what safetensors and tokenizers make of it
-        (Exception("Error while serializing: I/O error: (os error 28)"), "cannot write place: No space left on device"),
+        (
+            Exception("Error while serializing: I/O error: (os error 28)"),
+            "cannot write place: No space left on device",
+        ),
         (OSError("cannot write another: disk full"), "cannot write another: disk full"),
     ],
 )
@@ -154,7 +170,10 @@ def test_a_folder_is_old_or_new_whenever_the_process_is_killed(tmp_path: Path):
     write("old")
     seen = []
     for number in killed_at_each_step(lambda: write("new")):
-        found = {path.read_text() for path in (whole(place) / name for name in ("first.txt", "second.txt"))}
+        found = {
+            path.read_text()
+            for path in (whole(place) / name for name in ("first.txt", "second.txt"))
+        }
         assert len(found) == 1, f"a mixture after {number} steps"
         seen += found
         remove_leftovers(tmp_path)

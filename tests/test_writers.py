@@ -16,7 +16,7 @@ from PIL import Image
 from evaluation.result_rows import ROW
 from kills import killed_at_each_step
 from maskfree.data import shapes
-from maskfree.data.benchmarks.catalog import Sample, files_sha256
+from maskfree.data.benchmarks.catalog import LabeledPhoto, files_sha256
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.region_preparation import SegmentPreparation
 from maskfree.data.cache.teacher_maps import TeacherMaps
@@ -43,9 +43,16 @@ def picture(version: int) -> Image.Image:
 
 def result(version: int) -> Segmentation:
     labels = np.full((SIZE[1], SIZE[0]), version, np.uint8)
-    record = {"photo": {"name": "a"}, "words": [["x"], ["y"], ["z"]], "background": None, "ids": [0, 1, 2]}
+    record = {
+        "photo": {"name": "a"},
+        "words": [["x"], ["y"], ["z"]],
+        "background": None,
+        "ids": [0, 1, 2],
+    }
     record |= {"tracking": {}}
-    return Segmentation(labels, ("x", "y", "z"), np.ones(labels.shape, np.float16), np.asarray(picture(0)), record)
+    return Segmentation(
+        labels, ("x", "y", "z"), np.ones(labels.shape, np.float16), np.asarray(picture(0)), record
+    )
 
 
 def contact_sheet(folder: Path, version: int) -> None:
@@ -80,11 +87,13 @@ WRITERS: dict[str, Write] = {
     "mp4": lambda folder, version: write_clip([picture(version)] * 2, folder / "a.mp4", 5),
     "row": lambda folder, version: write_row(replace(ROW, mean_iou=version / 10), folder),
     "sweep": lambda folder, version: write_sweep([replace(ROW, mean_iou=version / 10)], folder),
-    "chart": lambda folder, version: charts.class_bars({"dog": version / 10}, "x", folder / "a.svg"),
-    "sheet": contact_sheet,
-    "prototypes": lambda folder, version: Prototypes(("a",), *(unit(version) for _ in range(3))).write(
-        folder / "a.safetensors"
+    "chart": lambda folder, version: charts.class_bars(
+        {"dog": version / 10}, "x", folder / "a.svg"
     ),
+    "sheet": contact_sheet,
+    "prototypes": lambda folder, version: Prototypes(
+        ("a",), *(unit(version) for _ in range(3))
+    ).write(folder / "a.safetensors"),
     "teacher": lambda folder, version: TeacherMaps(folder).write("a", unit(version)[..., None]),
     "record": lambda folder, version: run_state.write_record(folder, f"{version}", {}, 1),
 }
@@ -134,10 +143,15 @@ def test_a_result_is_the_old_or_the_new_one_whenever_a_run_is_killed(tmp_path: P
         write(folder, 1)
 
 
-def test_an_error_of_the_disk_keeps_the_old_result_and_names_it(tmp_path: Path, write: Write, largest_file):
+def test_an_error_of_the_disk_keeps_the_old_result_and_names_it(
+    tmp_path: Path, write: Write, largest_file
+):
     folder = tmp_path / "out"
     old = written(folder, write, 1)
-    with largest_file(20), pytest.raises(OSError, match=f"^cannot write {folder}/.*: File too large$"):
+    with (
+        largest_file(20),
+        pytest.raises(OSError, match=f"^cannot write {folder}/.*: File too large$"),
+    ):
         write(folder, 2)
     assert contents(folder) == old and not leftovers(folder)
 
@@ -159,7 +173,9 @@ def test_names_that_are_no_utf_8_can_be_learned_from(tmp_path: Path):
     maps.write(str(photo), unit(1)[..., None])
     assert maps.of(str(photo)).shape == (3, 2, 1)
     assert seed_of(1, str(photo)) != seed_of(1, str(tmp_path / "caf.png"))
-    samples = [Sample(str(path), path, lambda: np.zeros((1, 1), np.uint8)) for path in (photo, place)]
+    samples = [
+        LabeledPhoto(str(path), path, lambda: np.zeros((1, 1), np.uint8)) for path in (photo, place)
+    ]
     assert len({files_sha256((sample,)) for sample in samples}) == 2
 
 
@@ -169,7 +185,10 @@ def test_drawn_data_are_whole_or_not_there(tmp_path: Path):
         found = contents(tmp_path / "data")
         whole = whole or found
         assert found == (whole if found else {})
-        assert not found or set(found) == {*(f"shapes-00{i}.tar" for i in range(3)), "tokenizer.json"}
+        assert not found or set(found) == {
+            *(f"shapes-00{i}.tar" for i in range(3)),
+            "tokenizer.json",
+        }
         remove_leftovers(tmp_path)
         assert not leftovers(tmp_path)
     assert whole

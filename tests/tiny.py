@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.config import ViewConfig
-from maskfree.methods.clips4.config import CLIPS4Config, PairConfig, SemanticConfig
+from maskfree.methods.clips4.config import CLIPS4Config, PairConfig, SemanticConsistencyConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
@@ -31,11 +31,18 @@ from maskfree.nn.projection_config import ProjectionConfig
 
 TINY_IMAGE = ImageEncoderConfig(
     family="mobilenet_v2",
-    architecture={"depth_multiplier": 0.1, "finegrained_output": False, "min_depth": 4, "depth_divisible_by": 4},
+    architecture={
+        "depth_multiplier": 0.1,
+        "finegrained_output": False,
+        "min_depth": 4,
+        "depth_divisible_by": 4,
+    },
     output_stride=16,
 )
 TINY_VOTES = VotesConfig(
-    tower=ImageEncoderConfig("efficientnet_lite", {"width": 0.1, "depth": 0.1, "stem": 8, "head": 16}),
+    tower=ImageEncoderConfig(
+        "efficientnet_lite", {"width": 0.1, "depth": 0.1, "stem": 8, "head": 16}
+    ),
     num_tags=7,
     num_tag_names=11,
     num_tag_kinds=5,
@@ -153,7 +160,7 @@ def tiny_clips4_config(**changes: Any) -> CLIPS4Config:
         "text": replace(TINY_TEXT, frozen=True),
         "embed_dim": 18,
         "known": ("a", "b", "c"),
-        "semantic": SemanticConfig(num_unknown=5),
+        "semantic": SemanticConsistencyConfig(num_unknown=5),
         "num_segments": 4,
         "grid": 8,
         "views": PairConfig(side_px=64),
@@ -226,7 +233,7 @@ def tiny_label_maps(keys: Iterable[str]) -> Path:
 
 @torch.no_grad()
 def spread_out(method: ViLSeg) -> ViLSeg:
-    """Centre and stretch random weights, so that patches of a photo differ and fall into different clusters."""
+    """Center and stretch random weights, so that patches of a photo differ and fall into different clusters."""
     images = torch.rand(4, 3, 4, 6).repeat_interleave(16, 2).repeat_interleave(16, 3)
     projection, convolution = method.image.projection, method.cluster.head.convolution
     features = method.image.encoder(images)

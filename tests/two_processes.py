@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from maskfree.distributed import launch
 from maskfree.engine.config import Recipe
 from maskfree.engine.train import fit
-from maskfree.engine.trainer import Learner, _Sealed
+from maskfree.engine.trainer import Trainer, _Sealed
 from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.clips4.config import PixelLabelsConfig
+from maskfree.methods.clips4.config import PseudoLabelConfig
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
 from maskfree.nn import binding
 from maskfree.recipes import vilseg_debug
@@ -36,13 +36,17 @@ def recipe() -> Recipe:
 def methods() -> dict[str, MethodConfig]:
     """What is compared. Of OVSegmentor's photos as many have a partner in either process, or its mean were another."""
     labels = EntityConfig(objective="labels")
-    masks = MaskConfig(start=0.0, weight=1.0, arithmetic=MaskArithmetic(threshold=0.5))  # random groups reach no 0.65
+    masks = MaskConfig(
+        start=0.0, weight=1.0, arithmetic=MaskArithmetic(threshold=0.5)
+    )  # random groups reach no 0.65
     return {
         "vilseg": recipe().method,
         "ovsegmentor": tiny_ovsegmentor_config(masks=masks),
         "ovsegmentor with labels": tiny_ovsegmentor_config(entity=labels, masks=None),
         "clips4": tiny_clips4_config(),
-        "maskclip+": tiny_clips4_config(contrast=None, embedding=None, semantic=None, labels=PixelLabelsConfig()),
+        "maskclip+": tiny_clips4_config(
+            contrast=None, embedding=None, semantic=None, labels=PseudoLabelConfig()
+        ),
     }
 
 
@@ -61,15 +65,15 @@ def global_batch(size: int = 6) -> Batch:
         flipped=torch.zeros(size, dtype=torch.bool),
         captions=texts(size),
         local_views=torch.rand(size, 2, 3, 32, 32, generator=numbers),
-        twins=torch.rand(size, 3, 64, 64, generator=numbers),
-        twins_flipped=torch.arange(size) % 2 == 0,
+        augmented_view=torch.rand(size, 3, 64, 64, generator=numbers),
+        augmented_flipped=torch.arange(size) % 2 == 0,
         entities=EntityTexts(
             questions=texts(size),
             answers=texts(size),
             masked=torch.arange(size) != 4,
             targets=torch.full((size, 7), -1),
             labels=texts(2 * size),
-            labelled=torch.stack([torch.ones_like(few), few], dim=1),
+            labeled=torch.stack([torch.ones_like(few), few], dim=1),
         ),
         partners=Partners(torch.rand(size, 3, 64, 64, generator=numbers), texts(size), few),
         pairs=PairedViews(
@@ -83,7 +87,9 @@ def global_batch(size: int = 6) -> Batch:
 def part_of(batch: Batch, rank: int, world: int) -> Batch:
     def cut(value):
         if is_dataclass(value):
-            return replace(value, **{field.name: cut(getattr(value, field.name)) for field in fields(value)})
+            return replace(
+                value, **{field.name: cut(getattr(value, field.name)) for field in fields(value)}
+            )
         return value.chunk(world)[rank] if isinstance(value, Tensor) else value
 
     return cut(batch)
@@ -94,10 +100,14 @@ def gradient(config: MethodConfig) -> dict[str, Tensor]:
     settings = replace(recipe().train, frozen=(), frozen_steps=0)
     fabric = launch("cpu")
     torch.manual_seed(1)
-    learner = Learner(fabric, without_chance(config.build()), settings, num_streams=1)
-    report = learner.module(_Sealed(part_of(global_batch(), fabric.global_rank, fabric.world_size)))
+    trainer = Trainer(fabric, without_chance(config.build()), settings, num_streams=1)
+    report = trainer.module(_Sealed(part_of(global_batch(), fabric.global_rank, fabric.world_size)))
     fabric.backward(report["loss"]["total"])
-    named = {name: weight.grad for name, weight in learner.method.named_parameters() if weight.requires_grad}
+    named = {
+        name: weight.grad
+        for name, weight in trainer.method.named_parameters()
+        if weight.requires_grad
+    }
     assert all(grad is not None for grad in named.values())
     return {name: grad.clone(memory_format=torch.contiguous_format) for name, grad in named.items()}
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation", "Segmenter", "__version__", "load"]
 
-_HOMES = {"load": "maskfree.hub", "Segmenter": "maskfree.inference.segmenter", "Segmentation": "maskfree.types"}
+_HOMES = {
+    "load": "maskfree.hub.loading",
+    "Segmenter": "maskfree.inference.segmenter",
+    "Segmentation": "maskfree.types",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -38,10 +38,20 @@ def launch(
     most = torch.cuda.device_count() if accelerator == "cuda" else 1
     number = most if devices == "auto" else int(devices)
     if accelerator == "cuda" and number > most:
-        raise ValueError(f"{number} processes on a machine need as many GPUs, there are {most}: or choose the CPU")
+        raise ValueError(
+            f"{number} processes on a machine need as many GPUs, there are {most}: or choose the CPU"
+        )
 
-    several = DDPStrategy(find_unused_parameters=unused_parameters) if number * num_nodes > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=number, num_nodes=num_nodes, strategy=several, precision=precision)
+    several = (
+        DDPStrategy(find_unused_parameters=unused_parameters) if number * num_nodes > 1 else "auto"
+    )
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=number,
+        num_nodes=num_nodes,
+        strategy=several,
+        precision=precision,
+    )
     fabric.launch()
     return fabric
 

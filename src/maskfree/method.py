@@ -34,9 +34,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Group the patches of photos whose sides are multiples of `stride_px`."""
+        """Group the patches of photos whose sides are multiples of `patch_size`."""
 
-    def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
+    def segment(
+        self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
+    ) -> Float[Tensor, "b k hp wp"]:
         """Cosine of each patch, through its groups, to each class, in [-1, 1]."""
         groups = self.group(images)
         return groups.spread(groups.embeddings @ classes.T)
@@ -48,10 +50,10 @@ class Method(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         """Pixels a patch spans on each side."""
 
-    def begin(self) -> None:
+    def on_train_start(self) -> None:
         """Set what follows from other weights, now that their first values are there; by default nothing.
 
         For example a moving-average teacher. Called once, before the first step of a run.
@@ -60,5 +62,5 @@ class Method(nn.Module, ABC):
     def after_step(self, step: int, steps: int) -> None:
         """Update what gradients do not reach after step STEP of STEPS, counted from 0; by default nothing.
 
-        For example a moving-average teacher, a centre or a memory bank.
+        For example a moving-average teacher, a center or a memory bank.
         """

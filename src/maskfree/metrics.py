@@ -37,7 +37,9 @@ def confusion(
         return _confusion_of_tensors(truth, predicted, num_classes, ignore)
     if not (isinstance(truth, np.ndarray) and isinstance(predicted, np.ndarray)):
         raise ValueError("the true and the predicted map must both be arrays, or both be tensors")
-    if _fits_a_byte(truth) and _fits_a_byte(predicted):  # a 64 K table of packed pairs is the fastest count there is
+    if _fits_a_byte(truth) and _fits_a_byte(
+        predicted
+    ):  # a 64 K table of packed pairs is the fastest count there is
         packed = truth.astype(np.uint16) << 8 | predicted.astype(np.uint16)
         table = np.bincount(packed.ravel(), minlength=1 << 16).reshape(256, 256)
         _check(np.flatnonzero(table.any(axis=1)), num_classes, ignore, "true")
@@ -48,7 +50,9 @@ def confusion(
     counts = truth != ignore
     rows, columns = truth[counts].astype(np.int64), predicted[counts].astype(np.int64)
     _check(np.unique(columns), num_classes, ignore=None, which="predicted")
-    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )
 
 
 def sweep_confusions(
@@ -71,22 +75,31 @@ def sweep_confusions(
     assert 0 <= background_id < num_classes, "the background must be a class"
     confusion(truth, labels, num_classes, ignore)  # for its checks
     _check_sizes(truth, winning, "scores")
-    if not all(low <= high for low, high in zip([-math.inf, *thresholds], [*thresholds, math.inf], strict=True)):
+    if not all(
+        low <= high
+        for low, high in zip([-math.inf, *thresholds], [*thresholds, math.inf], strict=True)
+    ):
         raise ValueError(f"the thresholds {list(thresholds)} must ascend")
     edges = np.array([float(threshold) for threshold in thresholds]).astype(winning.dtype)
     counts = truth != ignore
-    survived = np.searchsorted(edges, winning[counts], side="right")  # how many thresholds leave the pixel its label
+    survived = np.searchsorted(
+        edges, winning[counts], side="right"
+    )  # how many thresholds leave the pixel its label
     pairs = truth[counts].astype(np.int64) * num_classes + labels[counts].astype(np.int64)
     shape = (len(edges) + 1, num_classes, num_classes)
-    by_survived = np.bincount(survived * num_classes**2 + pairs, minlength=math.prod(shape)).reshape(shape)
-    kept = by_survived[::-1].cumsum(axis=0)[::-1][1:].copy()  # threshold t leaves a label that survives more than t
+    by_survived = np.bincount(
+        survived * num_classes**2 + pairs, minlength=math.prod(shape)
+    ).reshape(shape)
+    kept = (
+        by_survived[::-1].cumsum(axis=0)[::-1][1:].copy()
+    )  # threshold t leaves a label that survives more than t
     kept[:, :, background_id] += by_survived.sum(axis=(0, 2)) - kept.sum(axis=2)
     return kept
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores in [0, 1] of one data set; a ratio without pixels is NaN and left out of the means.
+class SegmentationScores:
+    """SegmentationScores in [0, 1] of one data set; a ratio without pixels is NaN and left out of the means.
 
     A class that is predicted but absent from the truth counts as IoU 0; absent in both, it is NaN.
     Source: mmsegmentation 0.18, eval_metrics; frequency-weighted IoU: Long et al. 2015, section 5 (arXiv:1411.4038).
@@ -100,7 +113,7 @@ class Scores:
     frequency_weighted_iou: float  # each class counts by its share of the true pixels
 
 
-def scores(matrix: Int64[np.ndarray, "k k"]) -> Scores:
+def scores(matrix: Int64[np.ndarray, "k k"]) -> SegmentationScores:
     """Read the scores off the confusion matrix of a whole data set.
 
     >>> scores(np.array([[1, 0], [1, 0]])).mean_iou
@@ -111,8 +124,10 @@ def scores(matrix: Int64[np.ndarray, "k k"]) -> Scores:
     accuracy = _ratio(hits, truths)
     total = truths.sum(keepdims=True)
     pixel_accuracy = _ratio(hits.sum(keepdims=True), total).item()
-    weighted = float((truths * np.nan_to_num(iou)).sum() / total.item()) if total.item() else math.nan
-    return Scores(iou, accuracy, _mean(iou), pixel_accuracy, _mean(accuracy), weighted)
+    weighted = (
+        float((truths * np.nan_to_num(iou)).sum() / total.item()) if total.item() else math.nan
+    )
+    return SegmentationScores(iou, accuracy, _mean(iou), pixel_accuracy, _mean(accuracy), weighted)
 
 
 def harmonic_mean(a: float, b: float) -> float:
@@ -127,7 +142,9 @@ def harmonic_mean(a: float, b: float) -> float:
 
 
 def region_similarity(
-    truth: Bool[np.ndarray, "h w"], predicted: Bool[np.ndarray, "h w"], void: Bool[np.ndarray, "h w"] | None = None
+    truth: Bool[np.ndarray, "h w"],
+    predicted: Bool[np.ndarray, "h w"],
+    void: Bool[np.ndarray, "h w"] | None = None,
 ) -> float:
     """Intersection over union of two masks outside VOID, in [0, 1]; of two empty masks 1.
 
@@ -195,7 +212,9 @@ def boundary_counts(
     matrix = confusion(truth, predicted, num_classes, ignore)
     radius = tolerance_px(tolerance, truth.shape)
     known = truth != ignore
-    certain = ~_dilate(~known, max(radius, 2))  # 2: the boundary of a class reaches to its diagonal neighbours
+    certain = ~_dilate(
+        ~known, max(radius, 2)
+    )  # 2: the boundary of a class reaches to its diagonal neighbours
     counts = np.zeros((num_classes, 4), dtype=np.int64)
     for index in np.flatnonzero(matrix.any(axis=0) | matrix.any(axis=1)):
         true, found = truth == index, predicted == index
@@ -207,11 +226,13 @@ def boundary_counts(
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """Scores in [0, 1] of the boundaries of each class; NaN without pixels to tell, and left out of the mean."""
+    """Boundary scores in [0, 1] of each class; NaN without pixels, and left out of the mean."""
 
     precision: Float64[np.ndarray, " k"]  # share of the predicted boundary that is a true one
     recall: Float64[np.ndarray, " k"]  # share of the true boundary that is found
-    f: Float64[np.ndarray, " k"]  # their harmonic mean; 0 where only one of the two maps has a boundary
+    f: Float64[
+        np.ndarray, " k"
+    ]  # their harmonic mean; 0 where only one of the two maps has a boundary
     mean_f: float
 
 
@@ -228,22 +249,35 @@ def boundary_scores(counts: Int64[np.ndarray, "k 4"]) -> BoundaryScores:
     return BoundaryScores(precision, recall, f, _mean(f))
 
 
-def _confusion_of_tensors(truth: Tensor, predicted: Tensor, num_classes: int, ignore: int) -> Int64[np.ndarray, "k k"]:
+def _confusion_of_tensors(
+    truth: Tensor, predicted: Tensor, num_classes: int, ignore: int
+) -> Int64[np.ndarray, "k k"]:
     """Count on the device; one more column takes the wrong ids, two more rows the wrong and the ignored ones."""
     rows, columns = truth.long(), predicted.long()
     columns = torch.where((columns >= 0) & (columns < num_classes), columns, num_classes)
     ignored = rows == ignore
-    rows = torch.where((rows >= 0) & (rows < num_classes), rows, num_classes).masked_fill(ignored, num_classes + 1)
+    rows = torch.where((rows >= 0) & (rows < num_classes), rows, num_classes).masked_fill(
+        ignored, num_classes + 1
+    )
     shape = (num_classes + 2, num_classes + 1)
-    table = torch.bincount((rows * shape[1] + columns).ravel(), minlength=math.prod(shape)).reshape(shape).cpu().numpy()
+    table = (
+        torch.bincount((rows * shape[1] + columns).ravel(), minlength=math.prod(shape))
+        .reshape(shape)
+        .cpu()
+        .numpy()
+    )
     if table[num_classes].any():
         _check(truth.unique().cpu().numpy(), num_classes, ignore, "true")
     if table[:num_classes, num_classes].any():
-        _check(predicted[~ignored].unique().cpu().numpy(), num_classes, ignore=None, which="predicted")
+        _check(
+            predicted[~ignored].unique().cpu().numpy(), num_classes, ignore=None, which="predicted"
+        )
     return table[:num_classes, :num_classes].copy()
 
 
-def _boundary(mask: Bool[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"] | None = None) -> Bool[np.ndarray, "h w"]:
+def _boundary(
+    mask: Bool[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"] | None = None
+) -> Bool[np.ndarray, "h w"]:
     """Pixels that differ from their right, lower or lower right neighbour, where both are KNOWN."""
     height, width = mask.shape
     edges = np.zeros_like(mask)
@@ -283,7 +317,9 @@ def _match(
     near_true, near_found = _dilate(true, radius), _dilate(found, radius)
     if certain is not None:
         true, found = true & certain, found & certain
-    return np.array([np.count_nonzero(each) for each in (found & near_true, found, true & near_found, true)])
+    return np.array(
+        [np.count_nonzero(each) for each in (found & near_true, found, true & near_found, true)]
+    )
 
 
 def _box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
@@ -293,7 +329,9 @@ def _box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
 
 
 def _outside(
-    void: Bool[np.ndarray, "h w"] | None, truth: Bool[np.ndarray, "h w"], predicted: Bool[np.ndarray, "h w"]
+    void: Bool[np.ndarray, "h w"] | None,
+    truth: Bool[np.ndarray, "h w"],
+    predicted: Bool[np.ndarray, "h w"],
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     _check_sizes(truth, predicted)
     if void is None:
@@ -302,7 +340,9 @@ def _outside(
     return truth & ~void, predicted & ~void
 
 
-def _ratio(part: Int64[np.ndarray, " k"], whole: Int64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
+def _ratio(
+    part: Int64[np.ndarray, " k"], whole: Int64[np.ndarray, " k"]
+) -> Float64[np.ndarray, " k"]:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
@@ -312,18 +352,30 @@ def _mean(ratios: Float64[np.ndarray, " k"]) -> float:
 
 
 def _fits_a_byte(labels: Integer[np.ndarray, "h w"]) -> bool:
-    return labels.dtype == np.uint8 or (labels.size == 0) or bool(labels.min() >= 0 and labels.max() <= 255)
+    return (
+        labels.dtype == np.uint8
+        or (labels.size == 0)
+        or bool(labels.min() >= 0 and labels.max() <= 255)
+    )
 
 
-def _check(ids: Integer[np.ndarray, " n"], num_classes: int, ignore: int | None, which: str) -> None:
+def _check(
+    ids: Integer[np.ndarray, " n"], num_classes: int, ignore: int | None, which: str
+) -> None:
     wrong = [int(i) for i in ids if not 0 <= i < num_classes and i != ignore]
     if wrong:
-        raise ValueError(f"id {wrong[0]} in the {which} map is no class: ids run from 0 to {num_classes - 1}")
+        raise ValueError(
+            f"id {wrong[0]} in the {which} map is no class: ids run from 0 to {num_classes - 1}"
+        )
 
 
-def _check_sizes(truth: np.ndarray | Tensor, other: np.ndarray | Tensor, which: str = "predicted") -> None:
+def _check_sizes(
+    truth: np.ndarray | Tensor, other: np.ndarray | Tensor, which: str = "predicted"
+) -> None:
     if truth.shape != other.shape:
-        raise ValueError(f"the {which} map is {_size(other)} and the true one {_size(truth)}: they must be equal")
+        raise ValueError(
+            f"the {which} map is {_size(other)} and the true one {_size(truth)}: they must be equal"
+        )
 
 
 def _size(labels: np.ndarray | Tensor) -> str:

@@ -24,7 +24,9 @@ Item = TypeVar("Item")
 class Watch(Protocol):
     """Passes items on, and may show how many went by."""
 
-    def __call__(self, items: Iterable[Item], name: str = "photos", total: int | None = None) -> Iterable[Item]:
+    def __call__(
+        self, items: Iterable[Item], name: str = "photos", total: int | None = None
+    ) -> Iterable[Item]:
         """Return ITEMS.
 
         Args:
@@ -35,7 +37,9 @@ class Watch(Protocol):
         ...
 
 
-def unwatched(items: Iterable[Item], name: str = "photos", total: int | None = None) -> Iterable[Item]:
+def unwatched(
+    items: Iterable[Item], name: str = "photos", total: int | None = None
+) -> Iterable[Item]:
     """Return ITEMS and show nothing; a `Watch`."""
     return items
 
@@ -57,7 +61,9 @@ class Progress:
     stream: TextIO | None = None
     """Where it is shown; None: stderr."""
 
-    def __call__(self, items: Iterable[Item], name: str = "photos", total: int | None = None) -> Iterator[Item]:
+    def __call__(
+        self, items: Iterable[Item], name: str = "photos", total: int | None = None
+    ) -> Iterator[Item]:
         """Pass ITEMS on and show how many went by."""
         if self.quiet:
             yield from items

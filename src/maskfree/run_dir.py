@@ -117,7 +117,9 @@ def _lock_open(handle: int, folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        log.warning("%s: the file system has no locks: take care that no other run writes there", folder)
+        log.warning(
+            "%s: the file system has no locks: take care that no other run writes there", folder
+        )
 
 
 def _forget() -> None:

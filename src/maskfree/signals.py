@@ -70,7 +70,10 @@ class StopSignals:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         root = self._root
         if root._number is not None:
-            if number == signal.SIGINT and time.monotonic() - root._first_seconds >= _patience_seconds():
+            if (
+                number == signal.SIGINT
+                and time.monotonic() - root._first_seconds >= _patience_seconds()
+            ):
                 _end_at_once()
             return
 

@@ -1,7 +1,7 @@
 """The records that cross borders between layers, and the letters that name axes.
 
 Axes: b images, k classes, g groups, n patches, l tokens, d embedding, h w pixels (hp wp: patch grid), v local views.
-Images are RGB in [0, 1]; an encoder normalises for itself.
+Images are RGB in [0, 1]; an encoder normalizes for itself.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.results.lettering import Lettering
 
 BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
-_FIRST_COLOUR = (255, 60, 60)
-_LEGEND_LETTERS = 40  # of the size of the legend's text: a name is no longer, unless the picture is wider
+_FIRST_COLOR = (255, 60, 60)
+_LEGEND_LETTERS = (
+    40  # of the size of the legend's text: a name is no longer, unless the picture is wider
+)
 _STRIP_PIXELS = 2**20  # an overlay is painted in strips of so many
 
 
@@ -49,9 +51,13 @@ class EntityTexts:
     questions: Tokens  # b captions whose entities are masked
     answers: Tokens  # b prompted sentences that name what was masked
     masked: Bool[Tensor, " b"]  # whether anything was
-    targets: Int[Tensor, "b l"]  # number of the entity that each token of the questions hides; -1 hides none
+    targets: Int[
+        Tensor, "b l"
+    ]  # number of the entity that each token of the questions hides; -1 hides none
     labels: Tokens | None = None  # t prompted entities of each photo, b * t texts
-    labelled: Bool[Tensor, "b t"] | None = None  # False: the photo has fewer, and the label is anything
+    labeled: Bool[Tensor, "b t"] | None = (
+        None  # False: the photo has fewer, and the label is anything
+    )
 
     def to(self, device: torch.device) -> EntityTexts:
         """Return the same texts on DEVICE."""
@@ -76,7 +82,9 @@ class PairedViews:
     """Two views of each photo, and on a coarser grid what is known of the photo where each of them lies."""
 
     images: Float[Tensor, "b 2 3 h w"]
-    regions: UInt8[Tensor, "b 2 hg wg"]  # coherent region of the photo; the same number in both views; 255 is none
+    regions: UInt8[
+        Tensor, "b 2 hg wg"
+    ]  # coherent region of the photo; the same number in both views; 255 is none
     teacher: Float16[Tensor, "b 2 d hg wg"] | None = None  # another model's embeddings, unit norm
 
     def to(self, device: torch.device) -> PairedViews:
@@ -99,11 +107,17 @@ class Batch:
     local_views: Float[Tensor, "b v 3 hv wv"] | None = None  # low-resolution local crops
     local_boxes: Float[Tensor, "b v 4"] | None = None
     local_flipped: Bool[Tensor, "b v"] | None = None
-    twins: Float[Tensor, "b 3 h w"] | None = None  # the global view recoloured and perhaps mirrored
-    twins_flipped: Bool[Tensor, " b"] | None = None  # mirrored relative to the global view
+    augmented_view: Float[Tensor, "b 3 h w"] | None = (
+        None  # the global view recolored and perhaps mirrored
+    )
+    augmented_flipped: Bool[Tensor, " b"] | None = None  # mirrored relative to the global view
     words: Tokens | None = None  # of all photos of the batch together
-    word_weights: Float[Tensor, "b k"] | None = None  # share of each word among a photo's words; rows sum to at most 1
-    labels: UInt8[Tensor, "b h w"] | None = None  # class of each pixel of the global view; 255 does not count
+    word_weights: Float[Tensor, "b k"] | None = (
+        None  # share of each word among a photo's words; rows sum to at most 1
+    )
+    labels: UInt8[Tensor, "b h w"] | None = (
+        None  # class of each pixel of the global view; 255 does not count
+    )
     entities: EntityTexts | None = None
     partners: Partners | None = None
     pairs: PairedViews | None = None
@@ -121,15 +135,17 @@ _ON_DEVICES = (Tensor, Tokens, EntityTexts, Partners, PairedViews)
 def _moved(record: Movable, device: torch.device) -> Movable:
     """The same record with all its tensors on DEVICE."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
-    return replace(record, **{k: v.to(device) if isinstance(v, _ON_DEVICES) else v for k, v in values.items()})
+    return replace(
+        record, **{k: v.to(device) if isinstance(v, _ON_DEVICES) else v for k, v in values.items()}
+    )
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Weighted loss terms by name, whose sum is minimised; `health` is for monitoring only and carries no gradient."""
+    """Weighted loss terms by name, whose sum is minimised; `metrics` is for monitoring only and carries no gradient."""
 
     terms: dict[str, Float[Tensor, ""]]
-    health: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
     @property
     def total(self) -> Float[Tensor, ""]:
@@ -142,7 +158,9 @@ class Groups:
     """What a method sees in photos: how their patches group, and what each group means. Embeddings have unit norm."""
 
     embeddings: Float[Tensor, "b g d"]  # of a group without patches: anything finite
-    assignment: Float[Tensor, "b g hp wp"] | None  # of each patch to the groups; None: each is its own, row by row
+    assignment: (
+        Float[Tensor, "b g hp wp"] | None
+    )  # of each patch to the groups; None: each is its own, row by row
     overall: Float[Tensor, "b d"]  # of the photo as a whole
     patches: tuple[int, int]  # rows and columns of the grid
 
@@ -183,9 +201,9 @@ class Segmentation:
 
     @property
     def palette(self) -> UInt8[np.ndarray, "n 3"]:
-        """The colour of each id; the background is black."""
-        colours = _distinct_colours(len(self.words))
-        return np.concatenate([colours, np.zeros((len(self.names) - len(self.words), 3), np.uint8)])
+        """The color of each id; the background is black."""
+        colors = _distinct_colors(len(self.words))
+        return np.concatenate([colors, np.zeros((len(self.names) - len(self.words), 3), np.uint8)])
 
     def mask(self, word: str) -> Bool[np.ndarray, "h w"]:
         """Return where WORD is, which may be any synonym of a class, or "background".
@@ -194,22 +212,29 @@ class Segmentation:
             ValueError: the result knows no such word.
         """
         sought = " ".join(word.split()).casefold()
-        for index, synonyms in enumerate([*self.record["words"], *([name] for name in self.names[len(self.words) :])]):
+        for index, synonyms in enumerate(
+            [*self.record["words"], *([name] for name in self.names[len(self.words) :])]
+        ):
             if sought in (synonym.casefold() for synonym in synonyms):
                 return self.labels == index
-        raise ValueError(f"the word {word!r} is not among the words of this result: {', '.join(self.names)}")
+        raise ValueError(
+            f"the word {word!r} is not among the words of this result: {', '.join(self.names)}"
+        )
 
     def areas(self) -> dict[str, float]:
         """Return the fraction of the photo that each name covers, in the order of the ids; they sum to 1."""
         counts = np.zeros(len(self.names), np.int64)
         for rows in self._strips():  # bincount makes 8 bytes of each label
             counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
-        return {name: float(count / self.labels.size) for name, count in zip(self.names, counts, strict=True)}
+        return {
+            name: float(count / self.labels.size)
+            for name, count in zip(self.names, counts, strict=True)
+        }
 
     def overlay(self, alpha: float = 0.5) -> Image.Image:
-        """Draw the label colours over the photo, with a legend of the words that occur below it.
+        """Draw the label colors over the photo, with a legend of the words that occur below it.
 
-        ALPHA in [0, 1] is how much the colours cover; the background stays as it is in the photo.
+        ALPHA in [0, 1] is how much the colors cover; the background stays as it is in the photo.
 
         Raises:
             ValueError: ALPHA is outside.
@@ -220,14 +245,18 @@ class Segmentation:
         strength[len(self.words) :] = 0
         tint = self.palette * strength[:, None]
         areas = sorted(self.areas().items(), key=lambda item: -item[1])
-        colours = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
+        colors = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
         height, width = self.labels.shape
-        picture = _with_legend((width, height), [(n, area, colours[n]) for n, area in areas if area > 0])
+        picture = _with_legend(
+            (width, height), [(n, area, colors[n]) for n, area in areas if area > 0]
+        )
         for rows in self._strips():  # a large photo at 16 bits would be large indeed
             labels = self.labels[rows]
             photo = self.image[rows] * (256 - strength)[labels][..., None]
             painted = ((photo + tint[labels]) >> 8).astype(np.uint8)
-            with_row_below = self.labels[rows.start : rows.stop + 1]  # its last row borders on the next strip
+            with_row_below = self.labels[
+                rows.start : rows.stop + 1
+            ]  # its last row borders on the next strip
             painted[_borders(with_row_below)[: len(labels)]] = 255
             picture.paste(Image.fromarray(painted), (0, rows.start))
         return picture
@@ -255,7 +284,9 @@ class Segmentation:
         """
         folder = Path(folder)
         stem = stem or Path(self.record["photo"]["name"]).stem
-        index, overlay, sidecar = targets = tuple(folder / f"{stem}{suffix}" for suffix in RESULT_SUFFIXES)
+        index, overlay, sidecar = targets = tuple(
+            folder / f"{stem}{suffix}" for suffix in RESULT_SUFFIXES
+        )
         check_replaceable(*targets)
         if not _is_utf8(self.record["photo"]["name"], stem):
             raise ValueError(f"the name of {folder / stem}.* is not UTF-8: rename the photo")
@@ -292,14 +323,16 @@ def _borders(labels: UInt[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 @cache
-def _distinct_colours(count: int) -> UInt8[np.ndarray, "n 3"]:
-    """Colours of which each is as far as can be from all before it, for the eye: greedy in OKLab, on a grid of RGB."""
+def _distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
+    """Colors of which each is as far as can be from all before it, for the eye: greedy in OKLab, on a grid of RGB."""
     levels = np.linspace(0, 255, 15)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(grid / 255)
-    vivid = (np.hypot(lab[:, 1], lab[:, 2]) > 0.1) & (lab[:, 0] > 0.5) & (lab[:, 0] < 0.93)  # neither grey nor black
+    vivid = (
+        (np.hypot(lab[:, 1], lab[:, 2]) > 0.1) & (lab[:, 0] > 0.5) & (lab[:, 0] < 0.93)
+    )  # neither gray nor black
     grid, lab = grid[vivid], lab[vivid]
-    chosen = [int(np.abs(grid - _FIRST_COLOUR).sum(1).argmin())]
+    chosen = [int(np.abs(grid - _FIRST_COLOR).sum(1).argmin())]
     distance = np.full(len(lab), np.inf)
     for _ in range(count - 1):
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
@@ -323,11 +356,16 @@ def _oklab(rgb: np.ndarray) -> np.ndarray:
     return np.cbrt(linear @ np.array(to_cones).T) @ np.array(to_lab).T
 
 
-def _with_legend(photo: tuple[int, int], entries: Sequence[tuple[str, float, tuple[int, int, int]]]) -> Image.Image:
-    """Draw colour, name and area of each entry below room for a PHOTO of so many pixels; the least are counted only."""
+def _with_legend(
+    photo: tuple[int, int], entries: Sequence[tuple[str, float, tuple[int, int, int]]]
+) -> Image.Image:
+    """Draw color, name and area of each entry below room for a PHOTO of so many pixels; the least are counted only."""
     size = int(np.clip(min(photo) / 24, 12, 96))
     lettering, widest = Lettering(size), max(photo[0], _LEGEND_LETTERS * size)
-    shown = [(f"{lettering.shortened(name, widest)}  {_percent(area)}", colour) for name, area, colour in entries[:24]]
+    shown = [
+        (f"{lettering.shortened(name, widest)}  {_percent(area)}", color)
+        for name, area, color in entries[:24]
+    ]
     if len(entries) > len(shown):
         shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
     gap, row = size // 2, size * 2
@@ -341,10 +379,10 @@ def _with_legend(photo: tuple[int, int], entries: Sequence[tuple[str, float, tup
         left += item_width
     canvas = Image.new("RGB", (width, photo[1] + top + row + gap // 2), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
-    for (text, colour), (left, top) in zip(shown, places, strict=True):
+    for (text, color), (left, top) in zip(shown, places, strict=True):
         middle = photo[1] + top + row // 2
         box = (left, middle - size // 2, left + size, middle + size - size // 2)
-        draw.rounded_rectangle(box, radius=max(2, size // 5), fill=colour)
+        draw.rounded_rectangle(box, radius=max(2, size // 5), fill=color)
         lettering.draw(draw, (left + size + gap, middle), text)
     return canvas
 

@@ -16,7 +16,9 @@ from studies.tables import clips4, ovsegmentor, rest, scores, study
 from studies.tables.markup import RESULTS, ROOT, Row, read_rows
 
 BLOCK = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table:\2 -->)", re.DOTALL)
-PICTURES = ROOT / "docs" / "images" / "results"  # the pictures of results/, where pages can show them
+PICTURES = (
+    ROOT / "docs" / "images" / "results"
+)  # the pictures of results/, where pages can show them
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "headline": scores.headline,
@@ -91,15 +93,26 @@ def rewritten(text: str, rows: Sequence[Row]) -> str:
 def expected(rows: Sequence[Row]) -> dict[Path, str | None]:
     """Return what each page that may hold tables, and each copied picture, has to be; None: not there."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    copies = {PICTURES / path.name: path.read_text(encoding="utf-8") for path in sorted(RESULTS.glob("*.svg"))}
+    copies = {
+        PICTURES / path.name: path.read_text(encoding="utf-8")
+        for path in sorted(RESULTS.glob("*.svg"))
+    }
     surplus = dict.fromkeys(set(PICTURES.glob("*.svg")) - copies.keys())
-    return {page: rewritten(page.read_text(encoding="utf-8"), rows) for page in pages} | copies | surplus
+    return (
+        {page: rewritten(page.read_text(encoding="utf-8"), rows) for page in pages}
+        | copies
+        | surplus
+    )
 
 
 def main() -> int:
     """Rewrite the pages, or with --check name those that need it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is out of date")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if something is out of date"
+    )
     check = parser.parse_args().check
     stale = {path: new for path, new in expected(read_rows(RESULTS)).items() if _read(path) != new}
     for path, new in stale.items():

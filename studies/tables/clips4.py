@@ -65,10 +65,18 @@ def second(_: Sequence[Row]) -> str:
     numbers = [number for number in published() if number.source == f"{PAPER}, Table 2"]
     for variant in COMPARED:
         cells = [spread(list(found(rows, variant, measure.name).values())) for measure in measures]
-        paper = [printed(numbers, PAPER_SECOND[variant], name, "mIoU") for name in ("context59", "coco-stuff")]
+        paper = [
+            printed(numbers, PAPER_SECOND[variant], name, "mIoU")
+            for name in ("context59", "coco-stuff")
+        ]
         if any(each != "–" for each in cells):
             lines.append((variant, *cells, *paper))
-    header = ("", *(f"{m.name}: mIoU %" for m in measures), "the paper, Context", "the paper, COCO-Stuff")
+    header = (
+        "",
+        *(f"{m.name}: mIoU %" for m in measures),
+        "the paper, Context",
+        "the paper, COCO-Stuff",
+    )
     return markdown(header, lines, "l" + "r" * (len(measures) + 2), COMMAND)
 
 
@@ -79,12 +87,23 @@ def third(_: Sequence[Row]) -> str:
     for fold in range(NUM_FOLDS):
         for variant in COMPARED:
             name = fold_measure(fold).name
-            cells = [spread(list(found(rows, variant, name, part).values())) for part in PARTS.values()]
-            theirs = [number for number in numbers if number.protocol["name"] == f"class-free, fold {fold}"]
-            paper = [printed(theirs, PAPER_OTHERS[variant], "context59", metric) for metric in PARTS]
+            cells = [
+                spread(list(found(rows, variant, name, part).values())) for part in PARTS.values()
+            ]
+            theirs = [
+                number
+                for number in numbers
+                if number.protocol["name"] == f"class-free, fold {fold}"
+            ]
+            paper = [
+                printed(theirs, PAPER_OTHERS[variant], "context59", metric) for metric in PARTS
+            ]
             if any(each != "–" for each in cells):
                 lines.append((str(fold), variant, *cells, *paper))
-    ours, paper = ("unknown", "known", "harmonic mean"), ("the paper: unknown", "known", "harmonic mean")
+    ours, paper = (
+        ("unknown", "known", "harmonic mean"),
+        ("the paper: unknown", "known", "harmonic mean"),
+    )
     return markdown(("fold", "", *ours, *paper), lines, "llrrrrrr", COMMAND)
 
 
@@ -95,12 +114,23 @@ def fourth(_: Sequence[Row]) -> str:
     for variant in COMPARED:
         cells = [spread(list(found(rows, variant, probe.name).values())) for probe in (KNN, LINEAR)]
         paper = [
-            printed([n for n in numbers if n.protocol["name"] == name], PAPER_OTHERS[variant], "voc21", "mIoU")
+            printed(
+                [n for n in numbers if n.protocol["name"] == name],
+                PAPER_OTHERS[variant],
+                "voc21",
+                "mIoU",
+            )
             for name in ("nearest neighbours", "linear probe")
         ]
         if any(each != "–" for each in cells):
             lines.append((variant, *cells, *paper))
-    header = ("", "k-NN: mIoU %", "linear: mIoU %", "the paper, VOC: k-NN", "the paper, VOC: linear")
+    header = (
+        "",
+        "k-NN: mIoU %",
+        "linear: mIoU %",
+        "the paper, VOC: k-NN",
+        "the paper, VOC: linear",
+    )
     return markdown(header, lines, "lrrrr", COMMAND)
 
 
@@ -109,8 +139,12 @@ def fifth(_: Sequence[Row]) -> str:
     numbers = [number for number in published() if number.source == f"{PAPER}, Table 5"]
     metrics, rows, lines = ("region similarity J", "boundary accuracy F"), _read(), []
     for variant in COMPARED:
-        cells = [spread(list(found(rows, variant, "tracking", figure).values())) for figure in ("J", "F")]
-        paper = [printed(numbers, PAPER_OTHERS[variant], "davis-2017", metric) for metric in metrics]
+        cells = [
+            spread(list(found(rows, variant, "tracking", figure).values())) for figure in ("J", "F")
+        ]
+        paper = [
+            printed(numbers, PAPER_OTHERS[variant], "davis-2017", metric) for metric in metrics
+        ]
         if any(each != "–" for each in cells):
             lines.append((variant, *cells, *paper))
     return markdown(("", "J", "F", "the paper, DAVIS 2017: J", "F"), lines, "lrrrr", COMMAND)
@@ -123,8 +157,18 @@ def sixth(_: Sequence[Row]) -> str:
         first = [_first(rows, variant, COCO, figure) for figure in ("pixel_accuracy", "mean_iou")]
         cosine = _first(rows, variant, "similarity", "similarity")
         if any(value is not None for value in first):
-            lines.append((variant, *map(percent, first), "–" if cosine is None else f"{cosine:.2f}", *paper))
-    header = ("", "pixel accuracy %", "mIoU %", "avgsim", "the paper: pixel accuracy", "mIoU", "avgsim")
+            lines.append(
+                (variant, *map(percent, first), "–" if cosine is None else f"{cosine:.2f}", *paper)
+            )
+    header = (
+        "",
+        "pixel accuracy %",
+        "mIoU %",
+        "avgsim",
+        "the paper: pixel accuracy",
+        "mIoU",
+        "avgsim",
+    )
     return markdown(header, lines, "lrrrrrr", COMMAND)
 
 
@@ -135,7 +179,12 @@ def seventh(_: Sequence[Row]) -> str:
         values = [_first(rows, count_name(count), each, "mean_iou") for each in (KNN, COCO)]
         if any(value is not None for value in values):
             lines.append((str(count), *map(percent, values), PAPER_SEVENTH[count]))
-    header = ("unknown classes", "k-NN: mIoU %", "coco-mini by names: mIoU %", "the paper, VOC k-NN")
+    header = (
+        "unknown classes",
+        "k-NN: mIoU %",
+        "coco-mini by names: mIoU %",
+        "the paper, VOC k-NN",
+    )
     return markdown(header, lines, "rrrr", COMMAND)
 
 
@@ -160,7 +209,10 @@ def claims_by_verdict(_: Sequence[Row]) -> str:
 
 def drawn(_: Sequence[Row]) -> str:
     """The pictures that the study drew."""
-    shown = {"unknown": "mIoU by number of unknown classes", "embeddings": "segment embeddings in two dimensions"}
+    shown = {
+        "unknown": "mIoU by number of unknown classes",
+        "embeddings": "segment embeddings in two dimensions",
+    }
     return pictures({f"{KIND}-{name}.svg": what for name, what in shown.items()}, COMMAND)
 
 
@@ -188,9 +240,15 @@ def _history(rows: Sequence[Row], part: str, columns: Sequence[str]) -> str:
     points, source = history(rows, "clips4")
     figures = ("mean_iou", "pixel_accuracy")
     lines = [
-        (point["tried"], *(percent(point.get(name, {}).get(figure)) for name in columns for figure in figures))
+        (
+            point["tried"],
+            *(percent(point.get(name, {}).get(figure)) for name in columns for figure in figures),
+        )
         for point in points
         if point["part"] == part
     ]
-    header = ("tried", *(f"{name}: {what}" for name in columns for what in ("mIoU %", "accuracy %")))
+    header = (
+        "tried",
+        *(f"{name}: {what}" for name in columns for what in ("mIoU %", "accuracy %")),
+    )
     return f"{markdown(header, lines, 'l' + 'r' * (len(header) - 1), COMMAND)}\n\n{source}"

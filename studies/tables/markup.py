@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 
 Row = dict[str, Any]
@@ -17,11 +17,14 @@ Row = dict[str, Any]
 def read_rows(folder: Path) -> list[Row]:
     """Read every file of results, by name; "file" tells where each came from."""
     return [
-        {"file": path.name, **json.loads(path.read_text(encoding="utf-8"))} for path in sorted(folder.glob("*.json"))
+        {"file": path.name, **json.loads(path.read_text(encoding="utf-8"))}
+        for path in sorted(folder.glob("*.json"))
     ]
 
 
-def markdown(header: Sequence[str], lines: Sequence[Sequence[str]], alignment: str, command: str) -> str:
+def markdown(
+    header: Sequence[str], lines: Sequence[Sequence[str]], alignment: str, command: str
+) -> str:
     """Format a Markdown table; without lines, say which command measures it. ALIGNMENT has l or r per column."""
     if not lines:
         return missing(command)
@@ -36,7 +39,11 @@ def missing(command: str) -> str:
 
 def pictures(files: Mapping[str, str], command: str) -> str:
     """Show the pictures of the results among FILES, with what they show; `docs/tables.py` copies them."""
-    shown = [f"![{what}](images/results/{name})" for name, what in files.items() if (RESULTS / name).exists()]
+    shown = [
+        f"![{what}](images/results/{name})"
+        for name, what in files.items()
+        if (RESULTS / name).exists()
+    ]
     return "\n\n".join(shown) or missing(command)
 
 
@@ -54,4 +61,6 @@ def gain(fractions: Sequence[float]) -> str:
 def history(rows: Iterable[Row], name: str) -> tuple[list[Row], str]:
     """Return the rows of a file of history, which was copied by hand, and the line that says where they come from."""
     files = [row for row in rows if row.get("history") == name]
-    return [point for file in files for point in file["rows"]], "\n\n".join(f"*{file['source']}*" for file in files)
+    return [point for file in files for point in file["rows"]], "\n\n".join(
+        f"*{file['source']}*" for file in files
+    )

@@ -51,10 +51,18 @@ PAPER_FOURTH = {
     **{name: f"OVSegmentor, {name}" for name in (ONE, NOUNS, LABELS, WORDS, TEXT_WORDS)},
 }
 PAPER_SEVENTH = {BASELINE: "OVSegmentor's baseline", FULL: "OVSegmentor (CC4M)"}
-PAPER_SETS = {"voc21": "PASCAL VOC", "context60": "PASCAL Context", "coco-object": "COCO Object", "ade20k": "ADE20K"}
+PAPER_SETS = {
+    "voc21": "PASCAL VOC",
+    "context60": "PASCAL Context",
+    "coco-object": "COCO Object",
+    "ade20k": "ADE20K",
+}
 IMAGES = ROOT / "docs" / "images"
 SEEN, UNSEEN = "seen entities", "unseen entities"
-PICTURES = {f"ratios-{m.benchmark}": f"mIoU on {m.name} by ratio r, for 8 and 16 groups" for m in (COCO, CAMVID)}
+PICTURES = {
+    f"ratios-{m.benchmark}": f"mIoU on {m.name} by ratio r, for 8 and 16 groups"
+    for m in (COCO, CAMVID)
+}
 
 
 def first(_: Sequence[Row]) -> str:
@@ -66,7 +74,9 @@ def first(_: Sequence[Row]) -> str:
         for variant in (BASELINE, FULL, GROUPVIT)
         if any(row["variant"] == variant for row in rows)
     ]
-    return markdown(("", *(f"{m.name}: mIoU %" for m in measures)), lines, "l" + "r" * len(measures), COMMAND)
+    return markdown(
+        ("", *(f"{m.name}: mIoU %" for m in measures)), lines, "l" + "r" * len(measures), COMMAND
+    )
 
 
 def first_printed(_: Sequence[Row]) -> str:
@@ -78,7 +88,12 @@ def first_printed(_: Sequence[Row]) -> str:
         protocol = next(number for number in table if number.method == method).protocol
         cells = [printed(table, method, name, "mIoU") for name in PAPER_SETS]
         lines.append((method, protocol["supervision"], protocol["data"], *cells))
-    header = ("method", "learned from", "data", *(f"{title}: mIoU %" for title in PAPER_SETS.values()))
+    header = (
+        "method",
+        "learned from",
+        "data",
+        *(f"{title}: mIoU %" for title in PAPER_SETS.values()),
+    )
     return markdown(header, lines, "lll" + "r" * len(PAPER_SETS), COMMAND)
 
 
@@ -103,9 +118,14 @@ def fifth(_: Sequence[Row]) -> str:
             if any(each != "–" for each in cells):
                 lines.append((f"ours, {measure.name}", str(count), *cells))
     for count in COUNTS if lines else ():
-        cells = [_printed("Table 5", f"OVSegmentor, {count} groups, ratio {ratio:g}", "voc21") for ratio in RATIOS]
+        cells = [
+            _printed("Table 5", f"OVSegmentor, {count} groups, ratio {ratio:g}", "voc21")
+            for ratio in RATIOS
+        ]
         lines.append(("the paper, PASCAL VOC", str(count), *cells))
-    return markdown(("", "groups", *(f"r = {ratio:g}: mIoU %" for ratio in RATIOS)), lines, "lrrrrr", COMMAND)
+    return markdown(
+        ("", "groups", *(f"r = {ratio:g}: mIoU %" for ratio in RATIOS)), lines, "lrrrrr", COMMAND
+    )
 
 
 def sixth(_: Sequence[Row]) -> str:
@@ -164,7 +184,8 @@ def shown(_: Sequence[Row]) -> str:
     paths = [*sorted(IMAGES.glob("groups-*.jpg")), *sorted(IMAGES.glob("entity-*.jpg"))]
     lines = [f"![{path.stem.replace('-', ' ')}](images/{path.name})" for path in paths]
     return (
-        "\n\n".join(lines) or "*Not drawn yet; `python docs/pictures.py --groups MODEL --data COCO_MINI` draws them.*"
+        "\n\n".join(lines)
+        or "*Not drawn yet; `python docs/pictures.py --groups MODEL --data COCO_MINI` draws them.*"
     )
 
 
@@ -190,14 +211,19 @@ def _ablated(table: str, names: dict[str, str], measures: Sequence[Measure]) -> 
 
 
 def _printed(table: str, method: str, benchmark: str) -> str:
-    return printed([n for n in published() if n.source == f"{PAPER}, {table}"], method, benchmark, "mIoU")
+    return printed(
+        [n for n in published() if n.source == f"{PAPER}, {table}"], method, benchmark, "mIoU"
+    )
 
 
 def history_start(rows: Sequence[Row]) -> str:
     """What the recipe's settings come from: history."""
     points, source = history(rows, "ovsegmentor")
     figures = {"mean_iou": "mIoU %", "pixel_accuracy": "pixel accuracy %"}
-    lines = [(point["tried"], *(percent(point["coco-mini"][figure]) for figure in figures)) for point in points]
+    lines = [
+        (point["tried"], *(percent(point["coco-mini"][figure]) for figure in figures))
+        for point in points
+    ]
     return f"{markdown(('tried', *figures.values()), lines, 'lrr', COMMAND)}\n\n{source}"
 
 
@@ -215,4 +241,6 @@ def pocket(rows: Sequence[Row]) -> str:
         if row.get("model") == "ovsegmentor-pocket"
     ]
     header = ("benchmark", "names", "background", "mIoU %", "pixel accuracy %")
-    return markdown(header, lines, "lllrr", "maskfree evaluate coco-mini --model runs/ovsegmentor_pocket/model")
+    return markdown(
+        header, lines, "lllrr", "maskfree evaluate coco-mini --model runs/ovsegmentor_pocket/model"
+    )

@@ -13,7 +13,7 @@ from maskfree.inference.segmenter import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
 from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
 
-STEADYING = ("smooth", "presence", "presence_share", "presence_most")
+STEADYING = ("smooth", "class_prior", "class_prior_share", "class_prior_max")
 
 
 def card(_: Sequence[Row]) -> str:
@@ -24,15 +24,25 @@ def card(_: Sequence[Row]) -> str:
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     weights = (folder / "weights.safetensors").read_bytes()
     header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
-    values = sum(math.prod(t["shape"]) for name, t in header.items() if "shape" in t and not name.endswith("::scale"))
+    values = sum(
+        math.prod(t["shape"])
+        for name, t in header.items()
+        if "shape" in t and not name.endswith("::scale")
+    )
     size = sum(path.stat().st_size for path in folder.iterdir())
     config, train = run["config"], run["settings"]["train"]
     used = Inference(**run["inference"])
     lines = [
         ("method", f"`{run['method'].removesuffix('Config')}`, regions: {config['grouping']}"),
-        ("image encoder", f"{config['image']['family']}, output stride {config['image']['output_stride']}"),
+        (
+            "image encoder",
+            f"{config['image']['family']}, output stride {config['image']['output_stride']}",
+        ),
         ("votes", _votes(config.get("votes"))),
-        ("text encoder", config["text"]["family"] + (", frozen" if config["text"]["frozen"] else "")),
+        (
+            "text encoder",
+            config["text"]["family"] + (", frozen" if config["text"]["frozen"] else ""),
+        ),
         (
             "projection of pixels and of texts",
             f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
@@ -60,7 +70,11 @@ def kinds(_: Sequence[Row]) -> str:
     tags = read_tags(IMAGENET_TAGS)
     told = set(kinds_of(tags))
     names, synonyms = (benchmark("coco-mini").words(name_set) for name_set in ("plain", "synonyms"))
-    others = [(name, told & set(s.split("/"))) for name, s in zip(names, synonyms, strict=True) if name not in told]
+    others = [
+        (name, told & set(s.split("/")))
+        for name, s in zip(names, synonyms, strict=True)
+        if name not in told
+    ]
     by_synonym = [f"{name} (as {' and '.join(sorted(found))})" for name, found in others if found]
     absent = [name for name, found in others if not found]
     return (
@@ -75,19 +89,34 @@ def overlays(_: Sequence[Row]) -> str:
     files = sorted((ROOT / "docs" / "images").glob("best-*.jpg")) + sorted(
         (ROOT / "docs" / "images").glob("worst-*.jpg")
     )
-    lines = [f"![{file.stem.replace('-', ' ')}: ours, the truth](../images/{file.name})" for file in files]
+    lines = [
+        f"![{file.stem.replace('-', ' ')}: ours, the truth](../images/{file.name})"
+        for file in files
+    ]
     return "\n\n".join(lines) or missing("python docs/pictures.py --data FOLDER")
 
 
 def tried(rows: Sequence[Row]) -> str:
     """What was tried for the bundled model: history."""
     points, source = history(rows, "pocket")
-    figures = [(part, figure) for part in ("names", "synonyms") for figure in ("mean_iou", "pixel_accuracy")]
+    figures = [
+        (part, figure)
+        for part in ("names", "synonyms")
+        for figure in ("mean_iou", "pixel_accuracy")
+    ]
     lines = [
-        (point["tried"], *(percent(point[part].get(figure)) for part, figure in figures), point["kept"])
+        (
+            point["tried"],
+            *(percent(point[part].get(figure)) for part, figure in figures),
+            point["kept"],
+        )
         for point in points
     ]
-    scored = (f"{names}: {figure} %" for names in ("plain", "synonyms") for figure in ("mIoU", "pixel accuracy"))
+    scored = (
+        f"{names}: {figure} %"
+        for names in ("plain", "synonyms")
+        for figure in ("mIoU", "pixel accuracy")
+    )
     return f"{markdown(('tried', *scored, 'kept'), lines, 'lrrrrl', '')}\n\n{source}"
 
 
@@ -144,12 +173,28 @@ def collapse(rows: Sequence[Row]) -> str:
     lines = [
         (
             str(step),
-            *(f"{curves[form][step][figure]:.2f}" for form in curves for figure in ("loss", "mean_entropy", "entropy")),
+            *(
+                f"{curves[form][step][figure]:.2f}"
+                for form in curves
+                for figure in ("loss", "mean_entropy", "entropy")
+            ),
         )
         for step in sorted(set(curves["literal"]) & set(curves["distillation"]))
     ]
-    header = ("step", *(f"{form}: {figure}" for form in ("literal", "working") for figure in ("loss", "all", "one")))
-    return markdown(header, lines, "r" * len(header), "python benchmarks/collapse.py --shard FILE --weights FOLDER")
+    header = (
+        "step",
+        *(
+            f"{form}: {figure}"
+            for form in ("literal", "working")
+            for figure in ("loss", "all", "one")
+        ),
+    )
+    return markdown(
+        header,
+        lines,
+        "r" * len(header),
+        "python benchmarks/collapse.py --shard FILE --weights FOLDER",
+    )
 
 
 def _schedule(steps: int, train: Row) -> str:
@@ -163,10 +208,28 @@ def segments(rows: Sequence[Row]) -> str:
     for row in rows:
         for name, kind in (("swept", "best of a sweep"), ("maps", "maps by the rule")):
             if name in row and "boundary_ods" in row[name]:
-                values = [row[name][key] for key in ("boundary_ods", "boundary_ois", "covering_ods", "covering_ois")]
+                values = [
+                    row[name][key]
+                    for key in ("boundary_ods", "boundary_ois", "covering_ods", "covering_ois")
+                ]
                 seconds = f"{row['seconds_per_photo']:.2f}" if name == "maps" else "–"
                 lines.append(
-                    (row["kind"], kind, str(row["num_photos"]), *(f"{value:.3f}" for value in values), seconds)
+                    (
+                        row["kind"],
+                        kind,
+                        str(row["num_photos"]),
+                        *(f"{value:.3f}" for value in values),
+                        seconds,
+                    )
                 )
-    header = ("kind", "", "photos", "F (ODS)", "F (OIS)", "covering (ODS)", "covering (OIS)", "seconds a photo")
+    header = (
+        "kind",
+        "",
+        "photos",
+        "F (ODS)",
+        "F (OIS)",
+        "covering (ODS)",
+        "covering (OIS)",
+        "seconds a photo",
+    )
     return markdown(header, lines, "llrrrrrr", "maskfree evaluate-segments ../shared/data/bsds500")

@@ -38,7 +38,9 @@ def headline(rows: Sequence[Row]) -> str:
 
 def protocols(rows: Sequence[Row]) -> str:
     """What the bundled model scores by each named protocol, and the mean IoU of parts of the classes."""
-    named = [row for row in _scored(rows) if row["model"] == MODEL and row["protocol_name"] in PROTOCOLS]
+    named = [
+        row for row in _scored(rows) if row["model"] == MODEL and row["protocol_name"] in PROTOCOLS
+    ]
     order = list(PROTOCOLS)
     lines = [
         (
@@ -51,7 +53,9 @@ def protocols(rows: Sequence[Row]) -> str:
             percent(row["pixel_accuracy"]),
             "; ".join(f"{part} {percent(value)}" for part, value in row["parts"].items()) or "–",
         )
-        for row in sorted(named, key=lambda row: (_place(row["benchmark"]), order.index(row["protocol_name"])))
+        for row in sorted(
+            named, key=lambda row: (_place(row["benchmark"]), order.index(row["protocol_name"]))
+        )
     ]
     header = ("benchmark", "protocol", "classes", "names", "background", *SCORES, "parts: mIoU %")
     return markdown(header, lines, "llrllrrl", f"{EVALUATE} --protocol {' '.join(PROTOCOLS)}")
@@ -63,7 +67,13 @@ def classes(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in scored for name in row["iou"] if name != BACKGROUND))
     if any(BACKGROUND in row["iou"] for row in scored):
         names.append(BACKGROUND)
-    header = ("class", *(f"{row['protocol']['names']}, {short_rule(row['protocol']['background'])}" for row in scored))
+    header = (
+        "class",
+        *(
+            f"{row['protocol']['names']}, {short_rule(row['protocol']['background'])}"
+            for row in scored
+        ),
+    )
     lines = [(name, *(percent(row["iou"].get(name)) for row in scored)) for name in names]
     return markdown(header, lines, "l" + "r" * len(scored), EVALUATE)
 
@@ -72,9 +82,18 @@ def extremes(rows: Sequence[Row]) -> str:
     """The classes of coco-mini on which the bundled model is best and worst, with synonyms and without background."""
     for row in _own(rows):
         protocol = row["protocol"]
-        if (row["benchmark"], protocol["names"], protocol["background"]) == ("coco-mini", "synonyms", "none"):
-            order = sorted(((iou, name) for name, iou in row["iou"].items() if iou is not None), reverse=True)
-            best, worst = (", ".join(f"{n} ({percent(iou)})" for iou, n in part) for part in (order[:5], order[:-6:-1]))
+        if (row["benchmark"], protocol["names"], protocol["background"]) == (
+            "coco-mini",
+            "synonyms",
+            "none",
+        ):
+            order = sorted(
+                ((iou, name) for name, iou in row["iou"].items() if iou is not None), reverse=True
+            )
+            best, worst = (
+                ", ".join(f"{n} ({percent(iou)})" for iou, n in part)
+                for part in (order[:5], order[:-6:-1])
+            )
             return (
                 f"Of the {len(order)} classes of `coco-mini`, with synonyms and without background, it has its highest "
                 f"IoU on {best} and its lowest on {worst}, in percent."
@@ -85,7 +104,9 @@ def extremes(rows: Sequence[Row]) -> str:
 def confusions(rows: Sequence[Row]) -> str:
     """The pairs of classes that the bundled model confuses most, on coco-mini and CamVid without background."""
     chosen = [
-        row for row in _own(rows) if _key(row) in (("coco-mini", "synonyms", "none"), ("camvid", "plain", "none"))
+        row
+        for row in _own(rows)
+        if _key(row) in (("coco-mini", "synonyms", "none"), ("camvid", "plain", "none"))
     ]
     lines = [
         (row["benchmark"], true, said, f"{100 * share:.1f}")
@@ -104,20 +125,29 @@ def sweep(rows: Sequence[Row]) -> str:
     lines = [
         (
             f"{threshold:g}",
-            *(percent(curve[threshold][figure]) if threshold in curve else "–" for curve, figure in figures),
+            *(
+                percent(curve[threshold][figure]) if threshold in curve else "–"
+                for curve, figure in figures
+            ),
         )
         for threshold in sorted({threshold for curve in points for threshold in curve})
     ]
     heads = [
-        ", ".join((each[0]["benchmark"], each[0]["protocol_name"], each[0]["protocol"]["names"])) for each in sweeps
+        ", ".join((each[0]["benchmark"], each[0]["protocol_name"], each[0]["protocol"]["names"]))
+        for each in sweeps
     ]
-    header = ("threshold", *(f"{head}: {figure} %" for head in heads for figure in ("mIoU", "pixel accuracy")))
+    header = (
+        "threshold",
+        *(f"{head}: {figure} %" for head in heads for figure in ("mIoU", "pixel accuracy")),
+    )
     return markdown(header, lines, "r" * len(header), SWEEP)
 
 
 def sweep_pictures(rows: Sequence[Row]) -> str:
     """The curves of the sweeps."""
-    return pictures({_picture(row): "mIoU and pixel accuracy by threshold" for row in _sweeps(rows)}, SWEEP)
+    return pictures(
+        {_picture(row): "mIoU and pixel accuracy by threshold" for row in _sweeps(rows)}, SWEEP
+    )
 
 
 def class_pictures(rows: Sequence[Row]) -> str:
@@ -128,7 +158,9 @@ def class_pictures(rows: Sequence[Row]) -> str:
 
 def boundaries(rows: Sequence[Row]) -> str:
     """What is between patches: bilinear, PAMR and dense CRF, where the boundary F-score was measured."""
-    measured = [row for row in _scored(rows) if row["boundary_f"] is not None and row["model"] == MODEL]
+    measured = [
+        row for row in _scored(rows) if row["boundary_f"] is not None and row["model"] == MODEL
+    ]
     order, shown = ("none", "pamr", "crf"), {"none": "bilinear", "pamr": "PAMR", "crf": "dense CRF"}
     lines = [
         (
@@ -140,7 +172,12 @@ def boundaries(rows: Sequence[Row]) -> str:
             f"{row['seconds_per_photo']:.2f}",
         )
         for row in sorted(
-            measured, key=lambda row: (_place(row["benchmark"]), _key(row), order.index(row["protocol"]["refine"]))
+            measured,
+            key=lambda row: (
+                _place(row["benchmark"]),
+                _key(row),
+                order.index(row["protocol"]["refine"]),
+            ),
         )
     ]
     header = ("benchmark", "names", "background", "refined by", *SCORES, "boundary F %", "s/photo")
@@ -152,8 +189,12 @@ def selftraining(rows: Sequence[Row]) -> str:
     whole = [row for row in _scored(rows) if row["protocol_name"] in ("own", "custom")]
     students = [row for row in whole if row["model"].endswith("-student")]
     shown: list[tuple[str, Row]] = []
-    for key in dict.fromkeys((row["model"].removesuffix("-student"), *_key(row)) for row in students):
-        taught = [row for row in students if (row["model"].removesuffix("-student"), *_key(row)) == key]
+    for key in dict.fromkeys(
+        (row["model"].removesuffix("-student"), *_key(row)) for row in students
+    ):
+        taught = [
+            row for row in students if (row["model"].removesuffix("-student"), *_key(row)) == key
+        ]
         sides = {row["protocol"]["side_px"] for row in taught}
         teachers = [
             row
@@ -167,7 +208,7 @@ def selftraining(rows: Sequence[Row]) -> str:
         (
             *_what(row),
             f"{part}, `{row['model']}`",
-            *(f"{row['protocol'][name]:g}" for name in ("side_px", "smooth", "presence")),
+            *(f"{row['protocol'][name]:g}" for name in ("side_px", "smooth", "class_prior")),
             percent(row["mean_iou"]),
             percent(row["pixel_accuracy"]),
         )
@@ -180,11 +221,13 @@ def selftraining(rows: Sequence[Row]) -> str:
         "model",
         "side px",
         "smooth",
-        "presence",
+        "class_prior",
         "mIoU %",
         "pixel accuracy %",
     )
-    return markdown(header, lines, "llllrrrrr", "maskfree evaluate camvid --data ../shared/data --model STUDENT")
+    return markdown(
+        header, lines, "llllrrrrr", "maskfree evaluate camvid --data ../shared/data --model STUDENT"
+    )
 
 
 def commands(rows: Sequence[Row]) -> str:
@@ -196,7 +239,12 @@ def commands(rows: Sequence[Row]) -> str:
 def unseen(rows: Sequence[Row]) -> list[Row]:
     """Return the bundled model's rows on the unseen classes of ViL-Seg's paper."""
     scored = [row for row in _scored(rows) if row["model"] == MODEL]
-    return [row for name in ("unseen", "unseen-among-all") for row in scored if row["protocol_name"] == name]
+    return [
+        row
+        for name in ("unseen", "unseen-among-all")
+        for row in scored
+        if row["protocol_name"] == name
+    ]
 
 
 def _command(row: Row) -> str | None:
@@ -226,7 +274,11 @@ def _key(row: Row) -> tuple[str, str, str]:
 
 
 def _what(row: Row) -> tuple[str, str, str]:
-    return row["benchmark"], row["protocol"]["names"], f"`{short_rule(row['protocol']['background'])}`"
+    return (
+        row["benchmark"],
+        row["protocol"]["names"],
+        f"`{short_rule(row['protocol']['background'])}`",
+    )
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -39,7 +39,10 @@ PAPER_NAMES = {
 PAPER_ABLATED = {NO_VISION: "ViL-Seg w/o L_vision", KMEANS: "Offline (K-means)", FULL: "ViL-Seg"}
 PAPER_SETS = {"voc20": "PASCAL VOC", "context59": "PASCAL Context", "coco-stuff": "COCO-Stuff"}
 FIGURES = {"mean_iou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-PICTURES = {"clusters": "mIoU by number of clusters", "classes": "IoU by class of the full ViL-Seg on coco-mini"}
+PICTURES = {
+    "clusters": "mIoU by number of clusters",
+    "classes": "IoU by class of the full ViL-Seg on coco-mini",
+}
 
 
 def study_first(_: Sequence[Row]) -> str:
@@ -47,13 +50,24 @@ def study_first(_: Sequence[Row]) -> str:
     rows, variants = read(RESULTS, KIND), tuple(PAPER_NAMES)
     lines = []
     for measure in (*MEASURES, SMALL):
-        cells = [spread(list(found(rows, v, measure.name, figure).values())) for v in variants for figure in FIGURES]
+        cells = [
+            spread(list(found(rows, v, measure.name, figure).values()))
+            for v in variants
+            for figure in FIGURES
+        ]
         if any(cell != "–" for cell in cells):
             lines.append((f"ours, {measure.name}", *cells))
     for name, title in PAPER_SETS.items() if lines else ():
-        cells = [_paper("Table 1", PAPER_NAMES[v], name, figure) for v in variants for figure in FIGURES.values()]
+        cells = [
+            _paper("Table 1", PAPER_NAMES[v], name, figure)
+            for v in variants
+            for figure in FIGURES.values()
+        ]
         lines.append((f"the paper, {title}, unseen classes", *cells))
-    header = ("", *(f"{variant}: {figure} %" for variant in variants for figure in FIGURES.values()))
+    header = (
+        "",
+        *(f"{variant}: {figure} %" for variant in variants for figure in FIGURES.values()),
+    )
     return markdown(header, lines, "l" + "r" * 6, REPRODUCE)
 
 
@@ -64,8 +78,12 @@ def study_second(_: Sequence[Row]) -> str:
         chosen = [row for row in rows if (row["variant"], row["measure"]) == (variant, COCO.name)]
         if not chosen:
             continue
-        passes = [row for row in rows if (row["variant"], row["benchmark"]) == (variant, COCO.benchmark)]
-        rate = 1 / min(row["seconds_per_photo"] for row in passes)  # other work only slows a pass down
+        passes = [
+            row for row in rows if (row["variant"], row["benchmark"]) == (variant, COCO.benchmark)
+        ]
+        rate = 1 / min(
+            row["seconds_per_photo"] for row in passes
+        )  # other work only slows a pass down
         scores = [
             spread(list(found(rows, variant, measure.name, figure).values()))
             for measure in (COCO, CAMVID)
@@ -73,11 +91,28 @@ def study_second(_: Sequence[Row]) -> str:
         ]
         name = PAPER_ABLATED.get(variant, "–")
         paper = [_paper("Table 2", name, "voc20", figure) for figure in FIGURES.values()]
-        sizes = [_paper("Table 2", name, "any", figure) for figure in ("parameters, million", "photos/s")]
-        lines.append((variant, f"{chosen[0]['parameters'] / 1e6:.2f}", f"{rate:.1f}", *scores, *sizes, *paper))
+        sizes = [
+            _paper("Table 2", name, "any", figure) for figure in ("parameters, million", "photos/s")
+        ]
+        lines.append(
+            (
+                variant,
+                f"{chosen[0]['parameters'] / 1e6:.2f}",
+                f"{rate:.1f}",
+                *scores,
+                *sizes,
+                *paper,
+            )
+        )
     ours = (f"{m.name}: {figure} %" for m in (COCO, CAMVID) for figure in FIGURES.values())
     paper_header = ("parameters, million", "photos/s", "VOC: mIoU %", "VOC: pixel accuracy %")
-    header = ("variant", "parameters, million", "photos/s", *ours, *(f"the paper: {part}" for part in paper_header))
+    header = (
+        "variant",
+        "parameters, million",
+        "photos/s",
+        *ours,
+        *(f"the paper: {part}" for part in paper_header),
+    )
     return markdown(header, lines, "l" + "r" * 10, REPRODUCE)
 
 
@@ -86,10 +121,17 @@ def study_clusters(_: Sequence[Row]) -> str:
     rows, lines = read(RESULTS, KIND), []
     for count in CLUSTERS:
         variant = FULL if count == NUM_CLUSTERS else f"C = {count}"
-        cells = [list(found(rows, variant, m.name, figure).values()) for m in (COCO, CAMVID) for figure in FIGURES]
+        cells = [
+            list(found(rows, variant, m.name, figure).values())
+            for m in (COCO, CAMVID)
+            for figure in FIGURES
+        ]
         if any(cells):
             lines.append((str(count), *map(spread, cells)))
-    header = ("clusters C", *(f"{m.name}: {figure} %" for m in (COCO, CAMVID) for figure in FIGURES.values()))
+    header = (
+        "clusters C",
+        *(f"{m.name}: {figure} %" for m in (COCO, CAMVID) for figure in FIGURES.values()),
+    )
     return markdown(header, lines, "rrrrr", REPRODUCE)
 
 
@@ -98,9 +140,16 @@ def model_scores(_: Sequence[Row]) -> str:
     rows, lines = read(RESULTS, KIND, MODEL), []
     measures = (COCO, SMOOTHED, CAMVID)
     for variant in dict.fromkeys(row["variant"] for row in rows):
-        cells = [list(found(rows, variant, m.name, figure).values()) for m in measures for figure in FIGURES]
+        cells = [
+            list(found(rows, variant, m.name, figure).values())
+            for m in measures
+            for figure in FIGURES
+        ]
         lines.append((variant, *map(spread, cells)))
-    header = ("variant", *(f"{m.name}: {figure} %" for m in measures for figure in FIGURES.values()))
+    header = (
+        "variant",
+        *(f"{m.name}: {figure} %" for m in measures for figure in FIGURES.values()),
+    )
     return markdown(header, lines, "lrrrrrr", f"{REPRODUCE} --model {MODEL}")
 
 
@@ -114,7 +163,9 @@ def study_directions(_: Sequence[Row]) -> str:
     return directions(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
 
 
-def directions(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str) -> str:
+def directions(
+    rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str
+) -> str:
     """Lay out claims by measure: the gain, and whether the seeds agree."""
     lines = []
     for direction in claimed:
@@ -131,7 +182,9 @@ def study_verdicts(_: Sequence[Row]) -> str:
     return verdicts(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
 
 
-def verdicts(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str) -> str:
+def verdicts(
+    rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequence[Measure], command: str
+) -> str:
     """List claims by verdict, each with its measures."""
     reached: dict[str, dict[str, list[str]]] = {}
     for direction in claimed:
@@ -139,7 +192,9 @@ def verdicts(rows: Sequence[Row], claimed: Sequence[Direction], measures: Sequen
             reached.setdefault(verdict(gains), {}).setdefault(direction.claim, []).append(measure)
     lines = []
     for each in VERDICTS:
-        claims = [f"{claim} ({' / '.join(where)})" for claim, where in reached.get(each, {}).items()]
+        claims = [
+            f"{claim} ({' / '.join(where)})" for claim, where in reached.get(each, {}).items()
+        ]
         if claims:
             lines.append(f"- **{each}**: {'; '.join(claims)}")
     return "\n".join(lines) or missing(command)
@@ -150,14 +205,18 @@ def study_seeds(_: Sequence[Row]) -> str:
     rows = read(RESULTS, KIND)
     if not rows:
         return missing(REPRODUCE)
-    whole = sorted({row["seed"] for row in rows if row["variant"] == STUDENT})  # the last variant of each seed
+    whole = sorted(
+        {row["seed"] for row in rows if row["variant"] == STUDENT}
+    )  # the last variant of each seed
     rest = sorted({row["seed"] for row in rows} - set(whole))
     return f"Seeds measured in full: {list_of(whole)}; in part: {list_of(rest)}."
 
 
 def study_pictures(_: Sequence[Row]) -> str:
     """The pictures that the study drew."""
-    return pictures({f"reproduce-vilseg-{name}.svg": what for name, what in PICTURES.items()}, REPRODUCE)
+    return pictures(
+        {f"reproduce-vilseg-{name}.svg": what for name, what in PICTURES.items()}, REPRODUCE
+    )
 
 
 def publications(rows: Sequence[Row]) -> str:
@@ -166,7 +225,9 @@ def publications(rows: Sequence[Row]) -> str:
     lines = []
     for method in dict.fromkeys(number.method for number in table):
         known = next(number for number in table if number.method == method).protocol["supervision"]
-        cells = [cell(table, method, name, figure) for name in PAPER_SETS for figure in FIGURES.values()]
+        cells = [
+            cell(table, method, name, figure) for name in PAPER_SETS for figure in FIGURES.values()
+        ]
         lines.append((method, known, *cells, "–", "–"))
     for row in unseen(rows):
         if row["benchmark"] == "coco-mini":
@@ -179,7 +240,11 @@ def publications(rows: Sequence[Row]) -> str:
                     *scores,
                 )
             )
-    columns = [f"{title}: {figure} %" for title in (*PAPER_SETS.values(), "coco-mini") for figure in FIGURES.values()]
+    columns = [
+        f"{title}: {figure} %"
+        for title in (*PAPER_SETS.values(), "coco-mini")
+        for figure in FIGURES.values()
+    ]
     return markdown(("method", "learned from", *columns), lines, "ll" + "r" * 8, REPRODUCE)
 
 
@@ -218,14 +283,26 @@ def history_pocket(rows: Sequence[Row]) -> str:
 def _history(rows: Sequence[Row], part: str, heading: str) -> str:
     points, source = history(rows, "clusters")
     chosen = [point for point in points if point["part"] == part]
-    columns = [(b, figure) for b in ("coco-mini", "camvid") for figure in FIGURES if any(b in p for p in chosen)]
-    lines = [(p["tried"], *(percent(p.get(b, {}).get(figure)) for b, figure in columns)) for p in chosen]
+    columns = [
+        (b, figure)
+        for b in ("coco-mini", "camvid")
+        for figure in FIGURES
+        if any(b in p for p in chosen)
+    ]
+    lines = [
+        (p["tried"], *(percent(p.get(b, {}).get(figure)) for b, figure in columns)) for p in chosen
+    ]
     header = (heading, *(f"{b}: {FIGURES[figure]} %" for b, figure in columns))
     return f"{markdown(header, lines, 'l' + 'r' * len(columns), REPRODUCE)}\n\n{source}"
 
 
 def _paper(table: str, method: str, benchmark: str, metric: str) -> str:
-    return cell([number for number in published() if number.source == f"{PAPER}, {table}"], method, benchmark, metric)
+    return cell(
+        [number for number in published() if number.source == f"{PAPER}, {table}"],
+        method,
+        benchmark,
+        metric,
+    )
 
 
 def cell(numbers: Sequence[Published], method: str, benchmark: str, metric: str) -> str:

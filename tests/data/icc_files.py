@@ -1,4 +1,4 @@
-"""Small ICC profiles, written by hand: RGB with chosen primaries, grey with a chosen gamma, CMYK by a table."""
+"""Small ICC profiles, written by hand: RGB with chosen primaries, gray with a chosen gamma, CMYK by a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _D50 = (0.9642, 1.0, 0.8249)
 
 def rgb_profile(columns: list[tuple[float, float, float]], gamma: float) -> bytes:
     """A matrix profile: COLUMNS are the XYZ of red, green and blue."""
-    tags = {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
+    tags = {
+        name: _xyz(column)
+        for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)
+    }
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(gamma))
     return _profile(b"RGB ", b"XYZ ", tags)
 
@@ -27,7 +30,11 @@ def cmyk_profile(lab_of_corners: list[tuple[int, int, int]]) -> bytes:
 
 
 def _profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
-    tags = {b"wtpt": _xyz(_D50), b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79), **tags}
+    tags = {
+        b"wtpt": _xyz(_D50),
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79),
+        **tags,
+    }
     table, data = b"", b""
     start = 128 + 4 + 12 * len(tags)
     for name, content in tags.items():
@@ -35,7 +42,16 @@ def _profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes
         table += name + struct.pack(">II", start + len(data), len(content))
         data += content
     kind = b"prtr" if space == b"CMYK" else b"mntr"
-    head = struct.pack(">I4sI4s4s4s12x4s28x", start + len(data), b"test", 0x02400000, kind, space, connection, b"acsp")
+    head = struct.pack(
+        ">I4sI4s4s4s12x4s28x",
+        start + len(data),
+        b"test",
+        0x02400000,
+        kind,
+        space,
+        connection,
+        b"acsp",
+    )
     head += struct.pack(">3i", *(round(value * 65536) for value in _D50))
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
 

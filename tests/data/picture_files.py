@@ -1,4 +1,4 @@
-"""PNG files written chunk by chunk: Pillow writes no greys of 1, 2 and 4 bits."""
+"""PNG files written chunk by chunk: Pillow writes no grays of 1, 2 and 4 bits."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ import zlib
 import numpy as np
 
 
-def png(size: tuple[int, int], bits: int, color_type: int, rows: bytes, transparent: bytes = b"") -> bytes:
+def png(
+    size: tuple[int, int], bits: int, color_type: int, rows: bytes, transparent: bytes = b""
+) -> bytes:
     """A PNG of ROWS, each of which begins with its filter."""
     header = struct.pack(">IIBBBBB", *size, bits, color_type, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks if each[0] != b"tRNS" or transparent)
+    chunks = [
+        (b"IHDR", header),
+        (b"tRNS", transparent),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        _chunk(*each) for each in chunks if each[0] != b"tRNS" or transparent
+    )
 
 
-def grey_png(values: np.ndarray, bits: int, transparent: int | None = None, palette: bool = False) -> bytes:
-    """VALUES (h, w) as greys, or palette indices, of so many bits, one of which may be transparent."""
+def grey_png(
+    values: np.ndarray, bits: int, transparent: int | None = None, palette: bool = False
+) -> bytes:
+    """VALUES (h, w) as grays, or palette indices, of so many bits, one of which may be transparent."""
     lines = []
     for row in values:
         digits = "".join(format(int(value), f"0{bits}b") for value in row)
@@ -31,4 +42,9 @@ def grey_png(values: np.ndarray, bits: int, transparent: int | None = None, pale
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )

@@ -33,7 +33,9 @@ def write_tar(path: Path, entries: Iterable[tuple[str, bytes]]) -> Path:
     return path
 
 
-def captioned(keys: Iterable[str], photos: Iterable[Image.Image], texts: Iterable[str]) -> list[tuple[str, bytes]]:
+def captioned(
+    keys: Iterable[str], photos: Iterable[Image.Image], texts: Iterable[str]
+) -> list[tuple[str, bytes]]:
     """Entries of photos that have a caption each."""
     entries = []
     for key, photo, text in zip(keys, photos, texts, strict=True):
@@ -57,5 +59,8 @@ def pairs(keys: Iterable[str]) -> list[tuple[str, bytes]]:
     return [
         entry
         for number, key in enumerate(keys)
-        for entry in ((f"{key}.jpg", jpeg(number)), (f"{key}.json", json.dumps({"captions": [key, key * 2]}).encode()))
+        for entry in (
+            (f"{key}.jpg", jpeg(number)),
+            (f"{key}.json", json.dumps({"captions": [key, key * 2]}).encode()),
+        )
     ]

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from trees import coco_files, write
 
-from maskfree.data.benchmarks.catalog import BENCHMARKS, CLASSES, IGNORE, Benchmark, benchmark, files_sha256
+from maskfree.data.benchmarks.catalog import (
+    BENCHMARKS,
+    CLASSES,
+    IGNORE,
+    Benchmark,
+    benchmark,
+    files_sha256,
+)
 from maskfree.text.vocabulary import Vocabulary
 from shared_folder import SHARED
 
@@ -14,8 +21,14 @@ PERSON = 14
 OWN_NAMES = {name for name in BENCHMARKS if name != "folder"}
 
 NUM_CLASSES = dict.fromkeys(("voc20", "voc21", "voc-train", "coco-mini"), 20)
-NUM_CLASSES |= dict.fromkeys(("context59", "context60"), 59) | {"coco-stuff": 171, "coco-stuff-27": 27}
-NUM_CLASSES |= dict.fromkeys(("coco-object", "coco-mini-80"), 80) | {"ade20k": 150, "cityscapes": 19}
+NUM_CLASSES |= dict.fromkeys(("context59", "context60"), 59) | {
+    "coco-stuff": 171,
+    "coco-stuff-27": 27,
+}
+NUM_CLASSES |= dict.fromkeys(("coco-object", "coco-mini-80"), 80) | {
+    "ade20k": 150,
+    "cityscapes": 19,
+}
 NUM_CLASSES |= dict.fromkeys(("camvid", "camvid-train"), 11)
 
 
@@ -32,7 +45,9 @@ def test_class_lists_keep_the_rules_of_a_vocabulary(name):
 
 
 def test_lists_are_in_their_official_order():
-    ends = {name: (words[0], words[-1]) for name in OWN_NAMES for words in [benchmark(name).words()]}
+    ends = {
+        name: (words[0], words[-1]) for name in OWN_NAMES for words in [benchmark(name).words()]
+    }
     assert ends["voc20"] == ("aeroplane", "tv monitor")
     assert ends["context59"] == ("aeroplane", "wood")
     assert ends["coco-stuff"] == ("person", "wood")
@@ -47,7 +62,9 @@ def test_lists_are_in_their_official_order():
     assert benchmark("cityscapes").words()[11] == "person"
 
 
-@pytest.mark.parametrize(("name", "count"), [("voc21", 5), ("coco-mini", 5), ("context59", 4), ("coco-stuff", 15)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("voc21", 5), ("coco-mini", 5), ("context59", 4), ("coco-stuff", 15)]
+)
 def test_unseen_classes_are_classes(name, count):
     chosen = benchmark(name)
     assert len(set(chosen.unseen)) == count
@@ -80,7 +97,9 @@ def test_an_unknown_name_set_is_refused():
 
 
 def test_a_missing_root_names_the_layout(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is no folder; cityscapes needs leftImg8bit/val/\*/\*_left"):
+    with pytest.raises(
+        FileNotFoundError, match=r"is no folder; cityscapes needs leftImg8bit/val/\*/\*_left"
+    ):
         benchmark("cityscapes").samples(tmp_path / "nowhere")
 
 
@@ -111,7 +130,11 @@ def test_the_name_hash_is_that_of_the_file():
 
 @pytest.fixture
 def folder_root(tmp_path):
-    files = {"images/a.jpg": (4, 1), "labels/a.png": [[0, 1, 2, 255]], "classes.txt": "sofa/couch\nlamp\nplant\n"}
+    files = {
+        "images/a.jpg": (4, 1),
+        "labels/a.png": [[0, 1, 2, 255]],
+        "classes.txt": "sofa/couch\nlamp\nplant\n",
+    }
     return write(tmp_path, files)
 
 
@@ -127,7 +150,8 @@ def test_a_folder_brings_its_own_classes(folder_root):
 
 
 @pytest.mark.parametrize(
-    ("lines", "truth"), [("Background\nlamp\nplant", [2, 0, 1]), ("lamp\nbackground\nplant", [0, 2, 1])]
+    ("lines", "truth"),
+    [("Background\nlamp\nplant", [2, 0, 1]), ("lamp\nbackground\nplant", [0, 2, 1])],
 )
 def test_a_line_background_is_no_class_wherever_it_stands(folder_root, lines, truth):
     write(folder_root, {"classes.txt": lines})
@@ -141,7 +165,9 @@ def test_further_lists_of_a_folder_are_name_sets(folder_root):
     write(folder_root, {"classes_short.txt": "a\nb\nc\n"})
     assert benchmark("folder", folder_root).words("short") == ("a", "b", "c")
     write(folder_root, {"classes_long.txt": "a\nb\nc\nd\n"})
-    with pytest.raises(ValueError, match=r"classes_long.txt does not name the classes of classes.txt"):
+    with pytest.raises(
+        ValueError, match=r"classes_long.txt does not name the classes of classes.txt"
+    ):
         benchmark("folder", folder_root)
 
 
@@ -151,11 +177,17 @@ def test_further_lists_of_a_folder_are_name_sets(folder_root):
         ("lamp\n\nplant", "classes.txt:2 is '': a line is one class"),
         ("lamp, desk\nplant", "classes.txt:1 is 'lamp, desk': a line is one class, without commas"),
         ("", "classes.txt:1 is ''"),
-        ("lamp\nplant\tpot", r"classes.txt:2 is 'plant\\tpot': a line is one class, without commas and tabs"),
+        (
+            "lamp\nplant\tpot",
+            r"classes.txt:2 is 'plant\\tpot': a line is one class, without commas and tabs",
+        ),
         ("lamp\n\ufeffplant", r"classes.txt:2 is '\\ufeffplant'"),
         ("lamp\nplant/ Lamp", "classes.txt:2 has 'lamp', as line 1: each word names one class"),
         ("background\nbackground", "classes.txt names no class"),
-        ("\n".join(map(str, range(255))), "classes.txt has 255 lines: a truth map has room for 254 classes"),
+        (
+            "\n".join(map(str, range(255))),
+            "classes.txt has 255 lines: a truth map has room for 254 classes",
+        ),
     ],
 )
 def test_a_malformed_class_list_is_refused(folder_root, lines, message):
@@ -165,7 +197,8 @@ def test_a_malformed_class_list_is_refused(folder_root, lines, message):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xef\xbb\xbfbackground\nlamp\n", b"background\r\nlamp\r\n\r\n", b" background\t\nlamp\n\n"]
+    "content",
+    [b"\xef\xbb\xbfbackground\nlamp\n", b"background\r\nlamp\r\n\r\n", b" background\t\nlamp\n\n"],
 )
 def test_a_class_list_is_read_as_editors_write_it(folder_root, content):
     (folder_root / "classes.txt").write_bytes(content)
@@ -197,15 +230,21 @@ def test_the_class_list_that_people_reported():
 def test_an_id_without_a_line_is_refused(folder_root):
     write(folder_root, {"classes.txt": "lamp\nplant"})
     (sample,) = benchmark("folder", folder_root).samples(folder_root)
-    with pytest.raises(ValueError, match=r"a.png holds id 2, which stands for no class: ids run to 1"):
+    with pytest.raises(
+        ValueError, match=r"a.png holds id 2, which stands for no class: ids run to 1"
+    ):
         sample.read_truth()
 
 
 def test_a_folder_needs_its_root_and_its_list(folder_root):
-    with pytest.raises(ValueError, match="folder takes its class list from its root: say where that is"):
+    with pytest.raises(
+        ValueError, match="folder takes its class list from its root: say where that is"
+    ):
         benchmark("folder").words()
     (folder_root / "classes.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"classes.txt is missing: it names the classes, one a line"):
+    with pytest.raises(
+        FileNotFoundError, match=r"classes.txt is missing: it names the classes, one a line"
+    ):
         benchmark("folder", folder_root)
 
 
@@ -231,4 +270,6 @@ def test_camvid_has_its_published_split(shared_data):
     assert len(benchmark("camvid").samples(root)) == 101
     assert len(benchmark("camvid-train").samples(root)) == 367
     road = sum((s.read_truth() == 3).mean() for s in benchmark("camvid").samples(root)) / 101
-    assert 0.2 < road < 0.4  # the third of a street scene that is road; a shifted id map would show here
+    assert (
+        0.2 < road < 0.4
+    )  # the third of a street scene that is road; a shifted id map would show here

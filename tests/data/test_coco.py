@@ -82,17 +82,32 @@ def test_where_the_background_is_unknown_the_rest_does_not_count(coco_root):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "images" / "3.jpg").unlink(), "3.jpg is missing; coco-mini needs images/"),
+        (
+            lambda root: (root / "images" / "3.jpg").unlink(),
+            "3.jpg is missing; coco-mini needs images/",
+        ),
         (lambda root: (root / "instances.json").unlink(), "instances.json is missing"),
         (lambda root: (root / "instances.json").write_text("{]"), "instances.json is no JSON"),
         (
             lambda root: edit(root, lambda c: c.pop("categories")),
             "is no COCO instance file: it has no list 'categories'",
         ),
-        (lambda root: edit(root, lambda c: c["images"].clear()), "is no COCO instance file|names no photo"),
-        (lambda root: edit(root, lambda c: c["categories"][0].update(name="human")), "has no category 'person'"),
-        (lambda root: Image.new("RGB", (5, 4)).save(root / "images" / "3.jpg"), "3.jpg is 5x4 but .* 12x8"),
-        (lambda root: (root / "images" / "3.jpg").write_bytes(b"not a photo"), "3.jpg cannot be read as a photo"),
+        (
+            lambda root: edit(root, lambda c: c["images"].clear()),
+            "is no COCO instance file|names no photo",
+        ),
+        (
+            lambda root: edit(root, lambda c: c["categories"][0].update(name="human")),
+            "has no category 'person'",
+        ),
+        (
+            lambda root: Image.new("RGB", (5, 4)).save(root / "images" / "3.jpg"),
+            "3.jpg is 5x4 but .* 12x8",
+        ),
+        (
+            lambda root: (root / "images" / "3.jpg").write_bytes(b"not a photo"),
+            "3.jpg cannot be read as a photo",
+        ),
     ],
 )
 def test_a_spoilt_coco_tree_is_refused_in_one_line(coco_root, spoil, message):
@@ -117,7 +132,10 @@ def test_ids_may_be_strings_or_whole_floats(coco_root):
         for entry in (*content["images"], *content["categories"]):
             entry["id"] = str(entry["id"])
         for entry in content["annotations"]:
-            entry |= {"image_id": str(int(entry["image_id"])), "category_id": str(entry["category_id"])}
+            entry |= {
+                "image_id": str(int(entry["image_id"])),
+                "category_id": str(entry["category_id"]),
+            }
 
     for change in (as_floats, as_strings):
         edit(coco_root, change)
@@ -126,13 +144,18 @@ def test_ids_may_be_strings_or_whole_floats(coco_root):
 
 def test_without_areas_the_order_is_that_of_the_masks(coco_root):
     expected = [mask_of(coco_root, photo) for photo in (0, 1)]
-    edit(coco_root, lambda content: [annotation.pop("area") for annotation in content["annotations"]])
+    edit(
+        coco_root, lambda content: [annotation.pop("area") for annotation in content["annotations"]]
+    )
     assert np.array_equal([mask_of(coco_root, photo) for photo in (0, 1)], expected)
 
 
 def test_a_photo_without_a_size_has_its_own(coco_root):
     expected = mask_of(coco_root)
-    edit(coco_root, lambda content: [(image.pop("width"), image.pop("height")) for image in content["images"]])
+    edit(
+        coco_root,
+        lambda content: [(image.pop("width"), image.pop("height")) for image in content["images"]],
+    )
     assert np.array_equal(mask_of(coco_root), expected)
 
 
@@ -145,7 +168,9 @@ def test_what_the_file_does_not_list_is_left_out_and_counted(coco_root, caplog):
     (coco_root / "images" / "Thumbs.db").write_bytes(b"x")
     assert np.array_equal(mask_of(coco_root), expected)
     annotations, photos = (record.message for record in caplog.records[:2])
-    assert annotations.endswith("instances.json: 1 of its annotations belong to photos that it does not list: left out")
+    assert annotations.endswith(
+        "instances.json: 1 of its annotations belong to photos that it does not list: left out"
+    )
     assert "does not list 1 of the photos in" in photos and "such as z.png" in photos
 
 
@@ -160,10 +185,16 @@ def set_image(**values):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_annotation(id=5, image_id="7"), "annotation 5 has the image_id '7', but what it names has the id 7"),
+        (
+            set_annotation(id=5, image_id="7"),
+            "annotation 5 has the image_id '7', but what it names has the id 7",
+        ),
         (set_annotation(id="x", image_id=None), "annotation 'x' has no image_id"),
         (set_annotation(category_id=[1]), "annotation number 1 has no category_id"),
-        (set_annotation(category_id=3), "annotation number 1 has the category_id 3, which is not among"),
+        (
+            set_annotation(category_id=3),
+            "annotation number 1 has the category_id 3, which is not among",
+        ),
         (set_annotation(area="16"), "annotation number 1 has the area '16'"),
         (set_annotation(area=float("nan")), "annotation number 1 has the area nan"),
         (set_annotation(area=-1), "annotation number 1 has the area -1"),
@@ -186,7 +217,10 @@ def set_image(**values):
         (set_image(height=None), "image 7 has the width 12 and the height None"),
         (set_image(height=0), "and the height 0"),
         (set_image(width=10**12), "is 12x8 but instances.json says 1000000000000x8"),
-        (lambda c: c["categories"].append({"id": 0, "name": "person"}), "category 0 is there twice"),
+        (
+            lambda c: c["categories"].append({"id": 0, "name": "person"}),
+            "category 0 is there twice",
+        ),
         (lambda c: c["categories"].append({"id": 1}), "category 1 has no name"),
     ],
 )
@@ -204,15 +238,27 @@ CAT = np.pad(np.full((40, 70), 15), ((10, 14), (10, 16)), constant_values=80)
 @pytest.mark.parametrize(
     ("folder", "expected"),
     [
-        ("coco_messages/image_id_string", "annotation 1 has the image_id '1', but what it names has the id 1"),
+        (
+            "coco_messages/image_id_string",
+            "annotation 1 has the image_id '1', but what it names has the id 1",
+        ),
         ("coco_messages/no_area", CAT),
         ("coco_no_size/no_width_height", CAT),
         ("coco_polygon_nan", "instances.json, annotation 1: a polygon has x = nan, far outside"),
-        ("coco_rle_short/rle_counts_short", "annotation 1: its run lengths are 1920 pixels together"),
-        ("coco_rle_size/rle_other_size", "annotation 1: its run lengths are of the size [128, 192]"),
+        (
+            "coco_rle_short/rle_counts_short",
+            "annotation 1: its run lengths are 1920 pixels together",
+        ),
+        (
+            "coco_rle_size/rle_other_size",
+            "annotation 1: its run lengths are of the size [128, 192]",
+        ),
         ("coco_segmentation_empty/empty_segmentation", np.full((64, 96), 80)),
         ("coco_segmentation_empty/segmentation_null", np.full((64, 96), 80)),
-        ("coco_segmentation_empty/flat_polygon", "annotation 1: its segmentation is one list of numbers"),
+        (
+            "coco_segmentation_empty/flat_polygon",
+            "annotation 1: its segmentation is one list of numbers",
+        ),
     ],
 )
 def test_the_faults_that_people_reported(tmp_path, folder, expected):
@@ -220,7 +266,9 @@ def test_the_faults_that_people_reported(tmp_path, folder, expected):
         pytest.skip(f"{SHARED}/faults is absent")
     shutil.copytree(SHARED / "faults" / folder, tmp_path / "data")
     if not (tmp_path / "data" / "images").exists():
-        shutil.copytree(SHARED / "faults" / "coco_messages" / "no_area" / "images", tmp_path / "data" / "images")
+        shutil.copytree(
+            SHARED / "faults" / "coco_messages" / "no_area" / "images", tmp_path / "data" / "images"
+        )
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=re.escape(expected)):
             benchmark("coco-mini-80").samples(tmp_path / "data")

@@ -16,7 +16,9 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=8)
-        | st.fixed_dictionaries({"counts": inner | st.text("0123456789PQlo`_", max_size=12), "size": st.just([8, 12])})
+        | st.fixed_dictionaries(
+            {"counts": inner | st.text("0123456789PQlo`_", max_size=12), "size": st.just([8, 12])}
+        )
         | st.dictionaries(st.text(max_size=3), inner, max_size=3)
     ),
     max_leaves=24,
@@ -38,7 +40,8 @@ def slowly_painted(polygon: list[float], width: int, height: int) -> tuple[np.nd
         for x in range(width):
             px, py = x + 0.5, y + 0.5
             crossings = [
-                (ay > py) != (by > py) and px < (bx - ax) * (py - ay) / (by - ay) + ax for (ax, ay), (bx, by) in sides
+                (ay > py) != (by > py) and px < (bx - ax) * (py - ay) / (by - ay) + ax
+                for (ax, ay), (bx, by) in sides
             ]
             inside[y, x] = sum(crossings) % 2
             far[y, x] = min(distance((px, py), a, b) for a, b in sides)
@@ -48,7 +51,11 @@ def slowly_painted(polygon: list[float], width: int, height: int) -> tuple[np.nd
 def distance(point, a, b):
     (px, py), (ax, ay), (bx, by) = point, a, b
     length = (bx - ax) ** 2 + (by - ay) ** 2
-    along = 0 if not length else min(1, max(0, ((px - ax) * (bx - ax) + (py - ay) * (by - ay)) / length))
+    along = (
+        0
+        if not length
+        else min(1, max(0, ((px - ax) * (bx - ax) + (py - ay) * (by - ay)) / length))
+    )
     return math.hypot(px - ax - along * (bx - ax), py - ay - along * (by - ay))
 
 
@@ -118,7 +125,11 @@ def test_the_area_is_that_of_polygons_and_runs():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.floats(-5, 20), min_size=6, max_size=12).filter(lambda numbers: len(numbers) % 2 == 0))
+@given(
+    st.lists(st.floats(-5, 20), min_size=6, max_size=12).filter(
+        lambda numbers: len(numbers) % 2 == 0
+    )
+)
 def test_polygons_are_painted_as_by_a_plain_rasteriser(polygon):
     """They differ at most where a pixel's middle is within a pixel of the outline."""
     wide, high = 15, 13
@@ -137,7 +148,9 @@ def test_run_lengths_are_read_plain_and_compressed(width, height, data):
     compressed = coco.encode(np.asfortranarray(wanted.astype(np.uint8)))
     text = {"size": [height, width], "counts": compressed["counts"].decode()}
     for segmentation in (text, runs(wanted)):
-        assert np.array_equal(painted(read_mask(segmentation, width, height), width, height), wanted)
+        assert np.array_equal(
+            painted(read_mask(segmentation, width, height), width, height), wanted
+        )
 
 
 def test_long_compressed_run_lengths_are_read():

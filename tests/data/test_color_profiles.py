@@ -23,7 +23,9 @@ def encoded(image: Image.Image, profile: bytes, format: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("format", "mode"), [("PNG", "RGB"), ("PNG", "P"), ("PNG", "RGBA"), ("TIFF", "RGB")])
+@pytest.mark.parametrize(
+    ("format", "mode"), [("PNG", "RGB"), ("PNG", "P"), ("PNG", "RGBA"), ("TIFF", "RGB")]
+)
 def test_colors_are_those_of_the_profile(format: str, mode: str):
     stored = Image.new("RGB", (4, 3), (200, 100, 50)).convert(mode)
     read = np.asarray(read_photo(encoded(stored, rgb_profile(SWAPPED, 2.2), format))).astype(int)
@@ -31,17 +33,25 @@ def test_colors_are_those_of_the_profile(format: str, mode: str):
 
 
 def test_colors_of_a_jpeg_are_those_of_the_profile():
-    read = read_photo(encoded(Image.new("RGB", (8, 8), (200, 100, 50)), rgb_profile(SWAPPED, 2.2), "JPEG"))
+    read = read_photo(
+        encoded(Image.new("RGB", (8, 8), (200, 100, 50)), rgb_profile(SWAPPED, 2.2), "JPEG")
+    )
     assert np.abs(np.asarray(read).astype(int) - (100, 50, 200)).max() <= 6
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
 def test_greys_are_those_of_the_profile(mode: str):
     linear = np.arange(256) / 255
-    grey = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    stored = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    gray = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    stored = (
+        Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else gray.convert(mode)
+    )
     read = np.asarray(read_photo(encoded(stored, grey_profile(1.0))))[0]
-    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    expected = (
+        np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    )
     assert np.abs(read - expected[:, None]).max() <= 1
 
 
@@ -52,7 +62,7 @@ def test_a_grey_photo_may_have_the_profile_of_its_colors():
 
 @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
 def test_inks_are_those_of_the_profile(format: str):
-    # Paper is white; any ink is middle grey, but black is black.
+    # Paper is white; any ink is middle gray, but black is black.
     corners = [(255 if i == 0 else 0 if i % 2 else 128, 128, 128) for i in range(16)]
     stored = Image.new("CMYK", (24, 8), (0, 0, 0, 0))
     stored.paste((255, 0, 0, 0), (8, 0, 16, 8))
@@ -70,10 +80,14 @@ def test_an_srgb_photo_is_not_touched():
 
 
 @pytest.mark.parametrize("kind", ["noise", "cut", "another space"])
-def test_a_broken_profile_is_ignored_and_said(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_broken_profile_is_ignored_and_said(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     corners = [(128, 128, 128)] * 16
     whole = rgb_profile(SWAPPED, 2.2)
-    profile = {"noise": b"no profile", "cut": whole[:200], "another space": cmyk_profile(corners)}[kind]
+    profile = {"noise": b"no profile", "cut": whole[:200], "another space": cmyk_profile(corners)}[
+        kind
+    ]
     (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (4, 3), (200, 100, 50)), profile))
     with caplog.at_level(logging.WARNING):
         read = read_photo(tmp_path / "a.png")

@@ -6,7 +6,7 @@ from trees import coco_files, write
 
 from maskfree.data.benchmarks.catalog import BENCHMARKS, IGNORE, benchmark
 from maskfree.data.benchmarks.inventory import check, overview, verify
-from maskfree.data.benchmarks.layouts import Sample
+from maskfree.data.benchmarks.layouts import LabeledPhoto
 
 
 def camvid(root, count=2):
@@ -18,7 +18,12 @@ def camvid(root, count=2):
 def test_a_complete_benchmark_has_its_photos_counted(tmp_path):
     camvid(tmp_path / "camvid", 3)
     found = check(benchmark("camvid"), tmp_path)
-    assert (found.root, found.num_photos, found.expected, found.problem) == (tmp_path / "camvid", 3, 101, "")
+    assert (found.root, found.num_photos, found.expected, found.problem) == (
+        tmp_path / "camvid",
+        3,
+        101,
+        "",
+    )
     assert found.state == f"3 photos in {tmp_path / 'camvid'}, published with 101"
 
 
@@ -58,11 +63,16 @@ def test_all_benchmarks_are_listed_with_their_layout(tmp_path):
     camvid(tmp_path)
     rows = {row.name: row for row in overview(tmp_path)}
     assert list(rows) == list(BENCHMARKS)
-    assert all(row.layout and row.title and (row.source or row.name == "folder") for row in rows.values())
+    assert all(
+        row.layout and row.title and (row.source or row.name == "folder") for row in rows.values()
+    )
     assert rows["voc20"].num_classes == 20
     assert rows["folder"].num_classes is None
     assert rows["folder"].layout == "images/*.* and labels/*.png and classes.txt"
-    assert rows["folder"].found.problem == f"{tmp_path}/classes.txt is missing: it names the classes, one a line"
+    assert (
+        rows["folder"].found.problem
+        == f"{tmp_path}/classes.txt is missing: it names the classes, one a line"
+    )
     assert rows["voc20"].state == f"{tmp_path}/JPEGImages is missing"
     assert [name for name, row in rows.items() if not row.found.problem] == ["camvid"]
 
@@ -98,6 +108,6 @@ def test_verifying_finds_an_id_beyond_the_classes(tmp_path):
 
 def test_verifying_compares_the_decoded_size(tmp_path):
     write(tmp_path, {"a.png": (3, 2)})
-    sample = Sample("a.png", tmp_path / "a.png", lambda: np.zeros((3, 2), dtype=np.uint8))
+    sample = LabeledPhoto("a.png", tmp_path / "a.png", lambda: np.zeros((3, 2), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"a.png is 3x2 but its truth map 2x3"):
         verify([sample])

@@ -27,11 +27,18 @@ def test_sequences_and_lists(tmp_path: Path):
     one = [np.zeros((4, 6))] * 3
     root = davis(tmp_path, {"dog": one, "cat": one, "car": one})
     assert [each.name for each in find_sequences(root)] == ["car", "cat", "dog"]
-    assert [path.name for path in find_sequences(root, ["dog"])[0].masks] == ["00000.png", "00001.png", "00002.png"]
+    assert [path.name for path in find_sequences(root, ["dog"])[0].masks] == [
+        "00000.png",
+        "00001.png",
+        "00002.png",
+    ]
     (root / "ImageSets" / "2017").mkdir(parents=True)
     (root / "ImageSets" / "2017" / "val.txt").write_text("dog\ncar\n")
     (root / "ImageSets" / "2016.txt").write_text(
-        "".join(f"/JPEGImages/480p/cat/{i:05d}.jpg /Annotations/480p/cat/{i:05d}.png\n" for i in range(3))
+        "".join(
+            f"/JPEGImages/480p/cat/{i:05d}.jpg /Annotations/480p/cat/{i:05d}.png\n"
+            for i in range(3)
+        )
     )
     assert [each.name for each in find_sequences(root, ["2017/val", "dog"])] == ["dog", "car"]
     assert [each.name for each in find_sequences(root, ["2016"])] == ["cat"]
@@ -54,15 +61,26 @@ def test_masks_of_0_and_255(tmp_path: Path, mode: str):
 def test_255_beside_objects_stays_what_it_is_in_later_masks_too(tmp_path: Path):
     several = davis(tmp_path / "2017", {"a": [[[0, 3, 255]], [[0, 0, 255]]]})
     single = davis(tmp_path / "2016", {"a": [[[0, 255, 0]], [[0, 0, 0]], [[255, 255, 0]]]})
-    assert [mask.tolist() for mask in read_masks(find_sequences(several)[0])] == [[[0, 3, 255]], [[0, 0, 255]]]
-    assert [mask.tolist() for mask in read_masks(find_sequences(single)[0])] == [[[0, 1, 0]], [[0, 0, 0]], [[1, 1, 0]]]
+    assert [mask.tolist() for mask in read_masks(find_sequences(several)[0])] == [
+        [[0, 3, 255]],
+        [[0, 0, 255]],
+    ]
+    assert [mask.tolist() for mask in read_masks(find_sequences(single)[0])] == [
+        [[0, 1, 0]],
+        [[0, 0, 0]],
+        [[1, 1, 0]],
+    ]
 
 
 def test_what_is_no_mask(tmp_path: Path):
     Image.fromarray(np.full((3, 4), 300, np.uint16)).save(tmp_path / "many.png")
-    Image.new("RGB", (4, 3), (250, 10, 10)).save(tmp_path / "colours.png")
+    Image.new("RGB", (4, 3), (250, 10, 10)).save(tmp_path / "colors.png")
     (tmp_path / "text.png").write_text("no picture")
-    for name, reason in (("many", "object 300"), ("colours", "in colors"), ("text", "is not an image")):
+    for name, reason in (
+        ("many", "object 300"),
+        ("colors", "in colors"),
+        ("text", "is not an image"),
+    ):
         with pytest.raises(ValueError, match=reason) as raised:
             read_objects(tmp_path / f"{name}.png")
         assert "\n" not in str(raised.value)

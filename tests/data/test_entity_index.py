@@ -25,7 +25,9 @@ from maskfree.text.entities import EntitySet
 for package in ("pyarrow", "textblob", "lemminflect"):
     pytest.importorskip(package, reason=f"{package} is in the extra 'entities'")
 
-FINDER = EntitySet((("dog", "dog"), ("puppy", "dog"), ("cat", "cat"), ("bus", "bus"), ("boat", "boat")))
+FINDER = EntitySet(
+    (("dog", "dog"), ("puppy", "dog"), ("cat", "cat"), ("bus", "bus"), ("boat", "boat"))
+)
 CORPUS = {
     "a.tar": {
         "k/0": ["two dogs"],
@@ -57,7 +59,13 @@ def shards(tmp_path: Path) -> tuple[Path, ...]:
     return tuple(write_tar(folder / name, entries(pairs)) for name, pairs in CORPUS.items())
 
 
-def prepare(shards: Sequence[Path], out: Path, resume: bool = False, finder: EntitySet = FINDER, workers: int = 1):
+def prepare(
+    shards: Sequence[Path],
+    out: Path,
+    resume: bool = False,
+    finder: EntitySet = FINDER,
+    workers: int = 1,
+):
     work = Preparation(tuple(shards), out, workers)
     work.start({"list": finder.lines}, resume)
     work.find(finder, lambda units, name, number: units)
@@ -95,7 +103,9 @@ def test_two_keys_with_one_hash_are_told_apart(index: EntityIndex, monkeypatch: 
     assert index.find("another") is None
 
 
-def test_partners_share_an_entity_and_come_with_their_own_photo(index: EntityIndex, shards: tuple[Path, ...]):
+def test_partners_share_an_entity_and_come_with_their_own_photo(
+    index: EntityIndex, shards: tuple[Path, ...]
+):
     """Each possible partner is drawn, in whichever shard it lies, the photo itself never, and each as often."""
     photos = {e.key: e.photo for e in read_shards([str(shard) for shard in shards])}
     drawn = Counter()
@@ -108,7 +118,13 @@ def test_partners_share_an_entity_and_come_with_their_own_photo(index: EntityInd
         entity, example = found
         assert (example.problem, example.photo) == ("", photos[example.key])
         drawn[entity, example.key] += 1
-    assert set(drawn) == {("cat", "k/4"), ("cat", "k/8"), ("dog", "k/0"), ("dog", "k/5"), ("dog", "k/8")}
+    assert set(drawn) == {
+        ("cat", "k/4"),
+        ("cat", "k/8"),
+        ("dog", "k/0"),
+        ("dog", "k/5"),
+        ("dog", "k/8"),
+    }
     assert abs(sum(n for (entity, _), n in drawn.items() if entity == "cat") - 300) < 60
     assert min(n for (entity, _), n in drawn.items() if entity == "dog") > 60
 
@@ -131,7 +147,15 @@ def test_the_table_for_everybody(index: EntityIndex):
     from pyarrow import parquet
 
     table = parquet.read_table(index.folder / PAIRS)
-    assert table.column_names == ["key", "shard", "offset", "size", "entities", "canonical", "captions"]
+    assert table.column_names == [
+        "key",
+        "shard",
+        "offset",
+        "size",
+        "entities",
+        "canonical",
+        "captions",
+    ]
     assert table.slice(1, 1).drop_columns(["offset", "size"]).to_pylist() == [
         {
             "key": "k/1",
@@ -144,7 +168,9 @@ def test_the_table_for_everybody(index: EntityIndex):
     assert EntitySet.read(str(index.folder / "entities.txt")) == FINDER
 
 
-def test_shards_may_move_but_not_change(index: EntityIndex, shards: tuple[Path, ...], tmp_path: Path):
+def test_shards_may_move_but_not_change(
+    index: EntityIndex, shards: tuple[Path, ...], tmp_path: Path
+):
     moved = [shard.rename(tmp_path / shard.name) for shard in shards]
     names = [str(shard) for shard in moved]
     assert EntityIndex.open(index.folder, names).find("k/4") == index.find("k/4")
@@ -165,7 +191,10 @@ def test_a_shard_that_changes_later_gives_a_problem(index: EntityIndex, shards: 
     write_tar(shards[1], entries({"k/5": ["moved"]}))
     shards[2].unlink()
     problems = {index.partner(0, np.random.default_rng(seed))[1].problem for seed in range(20)}  # pyright: ignore[reportOptionalSubscript]
-    assert any("is not where the index" in problem or "no file in the archive" in problem for problem in problems)
+    assert any(
+        "is not where the index" in problem or "no file in the archive" in problem
+        for problem in problems
+    )
     assert any("No such file" in problem for problem in problems)
 
 
@@ -187,7 +216,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     prepare(shards, tmp_path / "whole")
     read: list[str] = []
 
@@ -242,13 +273,26 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path):
         "none": ("txt", b"a tree"),
     }
     files = [
-        file for key, (suffix, text) in texts.items() for file in ((f"{key}.jpg", b"photo"), (f"{key}.{suffix}", text))
+        file
+        for key, (suffix, text) in texts.items()
+        for file in ((f"{key}.jpg", b"photo"), (f"{key}.{suffix}", text))
     ]
-    files += [("bare.jpg", b"photo"), ("text.txt", b"a dog"), ("empty.jpg", b""), ("empty.txt", b"a dog")]
+    files += [
+        ("bare.jpg", b"photo"),
+        ("text.txt", b"a dog"),
+        ("empty.jpg", b""),
+        ("empty.txt", b"a dog"),
+    ]
     files += [("good.jpg", b"other photo"), ("good.txt", b"a cat")]
     files += [("dotted.v2.jpg", b"photo"), ("dotted.v2.txt", b"a dog")]
     summary = prepare([write_tar(tmp_path / "a.tar", files)], tmp_path / "index")
-    left_out = {"no photo": 1, "empty photo": 1, "no caption": 2, "unreadable captions": 4, "no entity": 2}
+    left_out = {
+        "no photo": 1,
+        "empty photo": 1,
+        "no caption": 2,
+        "unreadable captions": 4,
+        "no entity": 2,
+    }
     left_out |= {"dotted name": 1, "unreadable name": 0}
     others = {"captions": 6, "captions cut": 2, "broken shard": 0, "repeated key": 1}
     assert summary["counts"] == {"read": 15, "kept": 3} | left_out | others
@@ -291,12 +335,19 @@ def archive(path: Path, tar_format: int, mtime: float, names: Sequence[str]) -> 
     return path
 
 
-@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("mtime", [0, 12.5])  # of a fraction pax makes a record of its own, as WebDataset's writer does
 @pytest.mark.parametrize(
-    "long", ["x.jpg", "f" * 90 + "/" + "g" * 80 + ".jpg", "\xfcber/\u72d7.jpg", "l" * 99 + "\u72d7.jpg"]
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 )
-def test_members_are_those_that_tarfile_finds(tmp_path: Path, tar_format: int, mtime: float, long: str):
+@pytest.mark.parametrize(
+    "mtime", [0, 12.5]
+)  # of a fraction pax makes a record of its own, as WebDataset's writer does
+@pytest.mark.parametrize(
+    "long",
+    ["x.jpg", "f" * 90 + "/" + "g" * 80 + ".jpg", "\xfcber/\u72d7.jpg", "l" * 99 + "\u72d7.jpg"],
+)
+def test_members_are_those_that_tarfile_finds(
+    tmp_path: Path, tar_format: int, mtime: float, long: str
+):
     names = ["a.jpg", "a.json", long, "z.txt"]
     if tar_format == tarfile.USTAR_FORMAT and "/" not in long:
         names[2] = "short.jpg"  # the format cannot hold long names without folders

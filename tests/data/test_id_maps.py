@@ -25,8 +25,15 @@ def test_ids_of_few_bits_are_as_stored_everywhere(tmp_path: Path, bits: int, pal
     (tmp_path / "labels" / "a.png").write_bytes(grey_png(ids, bits, palette=palette))
     Image.new("RGB", (5, 3)).save(tmp_path / "images" / "a.png")
     path = tmp_path / "labels" / "a.png"
-    [sample] = IndexMaps(truths=(Truth(ids={i: i for i in range(15)}),)).samples(tmp_path, tuple("abcdefghijklmno"), 0)
-    for found in (read_ids(path), read_objects(path), sample.read_truth(), SegmentMaps(path.parent).of("a")):
+    [sample] = IndexMaps(truths=(Truth(ids={i: i for i in range(15)}),)).samples(
+        tmp_path, tuple("abcdefghijklmno"), 0
+    )
+    for found in (
+        read_ids(path),
+        read_objects(path),
+        sample.read_truth(),
+        SegmentMaps(path.parent).of("a"),
+    ):
         assert found.tolist() == ids.tolist()
 
 
@@ -34,7 +41,9 @@ def test_ids_of_few_bits_are_as_stored_everywhere(tmp_path: Path, bits: int, pal
 @pytest.mark.parametrize("mode", ["L", "P", "I;16", "1"])
 def test_a_tiff_of_ids_is_as_stored(tmp_path: Path, mode: str, compression: str):
     ids = np.array([[0, 1, 0], [1, 1, 0]]) * (1 if mode == "1" else 200 if mode != "I;16" else 459)
-    image = Image.fromarray(ids.astype(bool if mode == "1" else np.uint16 if mode == "I;16" else np.uint8))
+    image = Image.fromarray(
+        ids.astype(bool if mode == "1" else np.uint16 if mode == "I;16" else np.uint8)
+    )
     if mode == "P":
         image.putpalette(bytes(range(256)) * 3)
     image.save(tmp_path / "a.tif", compression=compression)

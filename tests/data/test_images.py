@@ -11,14 +11,28 @@ from maskfree.data.photo_folders import find_photos, read_photos
 
 
 def test_photos_are_found_at_any_depth_by_suffix(tmp_path, caplog):
-    photos = ("A.JPG", "a/c.JPEG", "a/d/e.png", "a/f.webp", "b.tif", "c.TIFF", "d.gif", "e.avif", "f.jfif", "g.bmp")
+    photos = (
+        "A.JPG",
+        "a/c.JPEG",
+        "a/d/e.png",
+        "a/f.webp",
+        "b.tif",
+        "c.TIFF",
+        "d.gif",
+        "e.avif",
+        "f.jfif",
+        "g.bmp",
+    )
     others = (".cache/h.jpg", "._A.JPG", "Thumbs.db", "a/notes.txt")
     for name in (*photos, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(jpeg())
     found = find_photos([str(tmp_path)])
     assert [p.removeprefix(f"{tmp_path}/") for p in found] == list(photos)
-    assert f"{tmp_path}: 4 of 14 files are no photos and are left out (._A.JPG, h.jpg, Thumbs.db, ...)" in caplog.text
+    assert (
+        f"{tmp_path}: 4 of 14 files are no photos and are left out (._A.JPG, h.jpg, Thumbs.db, ...)"
+        in caplog.text
+    )
     examples = list(read_photos(found, [str(tmp_path)]))
     assert {e.captions for e in examples} == {()}
     assert decode(examples[0], 0).size == (40, 30)
@@ -34,7 +48,10 @@ def test_keys_do_not_depend_on_where_the_folder_lies(tmp_path, monkeypatch):
         return [example.key for example in read_photos(find_photos(folders), folders)]
 
     assert (
-        keys(str(tmp_path / "here/photos")) == keys("there/photos/") == keys("here/../there/photos") == ["deep/1.jpg"]
+        keys(str(tmp_path / "here/photos"))
+        == keys("there/photos/")
+        == keys("here/../there/photos")
+        == ["deep/1.jpg"]
     )
     assert keys("there/photos", "there/more") == ["0/deep/1.jpg", "1/deep/1.jpg"]
 
@@ -70,7 +87,9 @@ def test_decoding_gives_upright_rgb():
 
 def test_postscript_in_a_shard_is_not_run():
     with pytest.raises(ValueError, match="PostScript"):
-        decode(Example("k", "s", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), 512)
+        decode(
+            Example("k", "s", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), 512
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo", jpeg()[:300]])

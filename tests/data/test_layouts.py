@@ -14,7 +14,10 @@ LABELS = np.arange(12).reshape(3, 4)
 
 
 def read(layout, root, classes=CLASSES, nothing=99):
-    return {sample.key: sample.read_truth().tolist() for sample in layout.samples(root, classes, nothing)}
+    return {
+        sample.key: sample.read_truth().tolist()
+        for sample in layout.samples(root, classes, nothing)
+    }
 
 
 @pytest.fixture
@@ -24,14 +27,18 @@ def index_root(tmp_path):
 
 def test_void_pixels_do_not_count(index_root):
     layout = IndexMaps(truths=(Truth(ids=with_void(11)),))
-    assert read(layout, index_root) == {"images/a.jpg": [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, IGNORE]]}
+    assert read(layout, index_root) == {
+        "images/a.jpg": [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, IGNORE]]
+    }
 
 
 def test_255_never_counts_and_nothing_is_what_the_caller_says(tmp_path):
     write(tmp_path, {"images/a.jpg": (3, 2), "labels/a.png": [[0, 1, 255], [2, 0, 11]]})
     layout = IndexMaps(truths=(Truth(ids=counted(11, NOTHING)),))
     assert read(layout, tmp_path) == {"images/a.jpg": [[99, 0, IGNORE], [1, 99, 10]]}
-    assert read(layout, tmp_path, nothing=IGNORE) == {"images/a.jpg": [[IGNORE, 0, IGNORE], [1, IGNORE, 10]]}
+    assert read(layout, tmp_path, nothing=IGNORE) == {
+        "images/a.jpg": [[IGNORE, 0, IGNORE], [1, IGNORE, 10]]
+    }
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,9 @@ def test_gaps_of_the_photo_fill_those_of_the_truth(tmp_path):
 
 
 def test_a_name_may_have_dots_and_hidden_files_are_no_photos(tmp_path):
-    write(tmp_path, {"images/a.b.jpg": (1, 1), "labels/a.b.png": [[2]], "images/.hidden.jpg": (1, 1)})
+    write(
+        tmp_path, {"images/a.b.jpg": (1, 1), "labels/a.b.png": [[2]], "images/.hidden.jpg": (1, 1)}
+    )
     assert read(IndexMaps(), tmp_path) == {"images/a.b.jpg": [[2]]}
 
 
@@ -113,7 +122,10 @@ def test_a_mat_file_of_anything_but_ids_is_refused(tmp_path, values):
 
 def test_the_first_kind_of_truth_that_is_there_is_read_for_all(tmp_path):
     layout = IndexMaps(truths=(Truth("a/{name}.png"), Truth("b/{name}.png", counted(11, IGNORE))))
-    write(tmp_path, {"images/1.jpg": (1, 1), "images/2.jpg": (1, 1), "b/1.png": [[1]], "b/2.png": [[2]]})
+    write(
+        tmp_path,
+        {"images/1.jpg": (1, 1), "images/2.jpg": (1, 1), "b/1.png": [[1]], "b/2.png": [[2]]},
+    )
     assert read(layout, tmp_path) == {"images/1.jpg": [[0]], "images/2.jpg": [[1]]}
     write(tmp_path, {"a/1.png": [[1]]})
     with pytest.raises(FileNotFoundError, match=r"a/2.png is missing"):
@@ -125,9 +137,18 @@ def test_the_first_kind_of_truth_that_is_there_is_read_for_all(tmp_path):
     [
         (lambda root: (root / "labels" / "a.png").unlink(), "a.png is missing"),
         (lambda root: (root / "images" / "a.jpg").unlink(), "images holds no photo"),
-        (lambda root: Image.new("L", (3, 4)).save(root / "labels" / "a.png"), "a.jpg is 4x3 but a.png is 3x4"),
-        (lambda root: (root / "labels" / "a.png").write_bytes(b"?"), "a.png cannot be read as an index PNG"),
-        (lambda root: (root / "images" / "a.jpg").write_bytes(b"?"), "a.jpg cannot be read as a photo"),
+        (
+            lambda root: Image.new("L", (3, 4)).save(root / "labels" / "a.png"),
+            "a.jpg is 4x3 but a.png is 3x4",
+        ),
+        (
+            lambda root: (root / "labels" / "a.png").write_bytes(b"?"),
+            "a.png cannot be read as an index PNG",
+        ),
+        (
+            lambda root: (root / "images" / "a.jpg").write_bytes(b"?"),
+            "a.jpg cannot be read as a photo",
+        ),
     ],
 )
 def test_a_spoilt_tree_is_refused_before_any_map_is_decoded(index_root, spoil, message):
@@ -148,7 +169,7 @@ def test_the_first_missing_folder_or_list_is_named(tmp_path):
     assert layout.describe() == "(images/*.jpg or photos/*.jpg) and labels/*.png and sets/val.txt"
 
 
-def test_a_colour_label_map_is_refused(tmp_path):
+def test_a_color_label_map_is_refused(tmp_path):
     write(tmp_path, {"images/a.jpg": (4, 3), "labels/a.png": (4, 3)})
     (sample,) = IndexMaps().samples(tmp_path, CLASSES, 99)
     with pytest.raises(ValueError, match="has mode RGB"):
@@ -168,7 +189,9 @@ def test_what_is_wrong_with_a_mat_file_is_named(tmp_path):
 
     write(tmp_path, {"images/a.jpg": (3, 1), "maps/a.mat": [[300, 301, 0]]})
     (sample,) = MAT.samples(tmp_path, CLASSES, 99)
-    with pytest.raises(ValueError, match=r"a.mat holds id 301, which stands for no class: ids run to 300"):
+    with pytest.raises(
+        ValueError, match=r"a.mat holds id 301, which stands for no class: ids run to 300"
+    ):
         sample.read_truth()
     write(tmp_path, {"images/a.jpg": (2, 1)})
     with pytest.raises(ValueError, match=r"a.jpg is 2x1 but a.mat is 3x1"):
@@ -184,7 +207,9 @@ def test_what_is_wrong_with_a_mat_file_is_named(tmp_path):
 def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
     write(tmp_path, {"images/a.jpg": (3, 1), "maps/a.mat": [[300, 255, 0]]})
     monkeypatch.setattr("maskfree.data.benchmarks.layouts.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"^\.mat files need scipy: pip install 'maskfree\[evaluate\]'$"):
+    with pytest.raises(
+        ValueError, match=r"^\.mat files need scipy: pip install 'maskfree\[evaluate\]'$"
+    ):
         MAT.samples(tmp_path, CLASSES, 99)
 
 

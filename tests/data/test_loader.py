@@ -50,7 +50,10 @@ class KeyTransform(Transform):
 @pytest.fixture
 def shards(tmp_path):
     """Three shards of 5, 7 and 4 pairs."""
-    keys = [[f"{shard}{number}" for number in range(count)] for shard, count in (("a", 5), ("b", 7), ("c", 4))]
+    keys = [
+        [f"{shard}{number}" for number in range(count)]
+        for shard, count in (("a", 5), ("b", 7), ("c", 4))
+    ]
     for name, part in zip("abc", keys, strict=True):
         write_tar(tmp_path / f"{name}.tar", pairs(part))
     return tmp_path
@@ -96,7 +99,11 @@ def test_stream_follows_from_the_seed(shards):
 
 def test_augmentation_changes_with_the_pass_and_not_with_the_order(shards):
     def values(loaded):
-        return {key: value for keys, numbers in contents(loaded) for key, value in zip(keys, numbers, strict=True)}
+        return {
+            key: value
+            for keys, numbers in contents(loaded)
+            for key, value in zip(keys, numbers, strict=True)
+        }
 
     by_one = take(make(shards, batch_size=16), 2)
     assert values(by_one[:1]).keys() == values(by_one[1:]).keys()
@@ -110,8 +117,12 @@ def test_processes_split_each_pass_by_shard_or_by_sample(shards, count):
         parts = []
         for index in range(count):
             stream = make(shards)
-            parts.append([e.key for e in Share(index, count).examples(stream.units, stream.read, 5, turn)])
-        assert sorted(itertools.chain(*parts)) == sorted(keys_of(take(make(shards, batch_size=16), 1)))
+            parts.append(
+                [e.key for e in Share(index, count).examples(stream.units, stream.read, 5, turn)]
+            )
+        assert sorted(itertools.chain(*parts)) == sorted(
+            keys_of(take(make(shards, batch_size=16), 1))
+        )
         sizes = sorted(map(len, parts))
         assert max(sizes) - min(sizes) <= 1 if count == 5 else sum(sizes) == 16
 
@@ -132,7 +143,9 @@ def test_stream_of_two_workers_goes_on_where_it_was(shards, done):
     positions = list(start)
     for item in whole[:done]:
         positions[item.stream] = item.position
-    rest = take(make(shards, positions=positions, batches_done=done, workers=2), 12 - done, workers=2)
+    rest = take(
+        make(shards, positions=positions, batches_done=done, workers=2), 12 - done, workers=2
+    )
     assert contents(rest) == contents(whole[done:])
 
 
@@ -146,7 +159,9 @@ def test_workers_and_processes_never_share_a_sample(shards):
 
 
 def test_broken_samples_are_counted_named_and_skipped(shards, caplog):
-    write_tar(shards / "d.tar", [("torn.jpg", jpeg()[:200]), ("torn.txt", b"a"), ("mute.jpg", jpeg())])
+    write_tar(
+        shards / "d.tar", [("torn.jpg", jpeg()[:200]), ("torn.txt", b"a"), ("mute.jpg", jpeg())]
+    )
     with caplog.at_level(logging.WARNING):
         loaded = take(make(shards, batch_size=8), 4)
     keys = keys_of(loaded)
@@ -157,14 +172,24 @@ def test_broken_samples_are_counted_named_and_skipped(shards, caplog):
 
 
 def test_broken_samples_are_counted_by_reason(shards):
-    odd = [("torn.jpg", b"x"), ("torn.txt", b"a"), ("mute.jpg", jpeg()), ("bare.txt", b"a"), ("deep.jpg", jpeg())]
+    odd = [
+        ("torn.jpg", b"x"),
+        ("torn.txt", b"a"),
+        ("mute.jpg", jpeg()),
+        ("bare.txt", b"a"),
+        ("deep.jpg", jpeg()),
+    ]
     write_tar(
-        shards / "d.tar", [*odd, ("deep.json", b"[" * 200_000), ("dotted.v2.jpg", jpeg()), ("dotted.v2.txt", b"a")]
+        shards / "d.tar",
+        [*odd, ("deep.json", b"[" * 200_000), ("dotted.v2.jpg", jpeg()), ("dotted.v2.txt", b"a")],
     )
     write_tar(shards / "e.tar", [("k" * 400 + ".jpg", jpeg()), ("k" * 400 + ".txt", b"a")])
     position = take(make(shards, batch_size=1, shuffle_buffer=1), 17)[-1].position
-    assert (position.turn, position.broken) == (0, 5)
-    assert counted(position.by_reason) == "2 no photo, 1 unreadable photo, 1 no caption, 1 unreadable captions"
+    assert (position.epoch, position.broken) == (0, 5)
+    assert (
+        counted(position.by_reason)
+        == "2 no photo, 1 unreadable photo, 1 no caption, 1 unreadable captions"
+    )
 
 
 def test_shards_without_a_usable_sample_say_why(tmp_path):
@@ -212,7 +237,9 @@ def test_shuffle_gives_every_example_once():
     for size in (1, 3, 10, 50):
         assert sorted(shuffled(iter(range(20)), size, seed=1)) == list(range(20))
     assert list(shuffled(iter(range(20)), 1, seed=1)) == list(range(20))
-    assert list(shuffled(iter(range(20)), 50, seed=1)) != list(shuffled(iter(range(20)), 50, seed=2))
+    assert list(shuffled(iter(range(20)), 50, seed=1)) != list(
+        shuffled(iter(range(20)), 50, seed=2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,7 +271,10 @@ def indexed(tmp_path):
     """Three shards of photos that their red tells apart, whose captions name what `ENTITIES` says, and their index."""
     for shard in "abc":
         keys = [key for key in ENTITIES if key[0] == shard]
-        texts = [" and ".join(f"a {entity}" for entity in ENTITIES[key].split()) or "very blue" for key in keys]
+        texts = [
+            " and ".join(f"a {entity}" for entity in ENTITIES[key].split()) or "very blue"
+            for key in keys
+        ]
         photos = [Image.new("RGB", (40, 30), (REDS[key], 0, 0)) for key in keys]
         write_tar(tmp_path / "shards" / f"{shard}.tar", captioned(keys, photos, texts))
     write_index(tmp_path / "shards", tmp_path / "index")
@@ -257,7 +287,7 @@ def partners_of(loaded):
         ((key, _, *partner),) = (text.split(":") for text in item.batch.keys)
         match = [other for other, red in REDS.items() if partner and abs(red - int(partner[0])) < 4]
         assert len(match) == bool(partner)
-        yield (item.position.turn, key), (match[0], partner[1]) if partner else None
+        yield (item.position.epoch, key), (match[0], partner[1]) if partner else None
 
 
 def test_photos_without_entity_are_passed_over_and_not_broken(indexed):
@@ -283,25 +313,37 @@ def test_partners_follow_from_seed_pass_and_key_whatever_the_workers(indexed):
     alone = dict(partners_of(take(make(**indexed, batch_size=1), 40)))
     assert [alone[0, key] for key in PAIRED] != [alone[1, key] for key in PAIRED]
     for workers in (1, 2):
-        several = dict(partners_of(take(make(**indexed, batch_size=1, workers=workers), 36, workers)))
+        several = dict(
+            partners_of(take(make(**indexed, batch_size=1, workers=workers), 36, workers))
+        )
         assert several.keys() & alone.keys() and len(several.keys() & alone.keys()) >= 30
         assert all(alone[place] == several[place] for place in several.keys() & alone.keys())
-    shares = [dict(partners_of(take(make(**indexed, share=Share(i, 2), batch_size=1), 10))) for i in range(2)]
+    shares = [
+        dict(partners_of(take(make(**indexed, share=Share(i, 2), batch_size=1), 10)))
+        for i in range(2)
+    ]
     first = [{key for turn, key in part if turn == 0} for part in shares]
     assert first[0] | first[1] == set(PAIRED) and not first[0] & first[1]
-    assert all(alone[place] == part[place] for part in shares for place in part.keys() & alone.keys())
+    assert all(
+        alone[place] == part[place] for part in shares for place in part.keys() & alone.keys()
+    )
 
 
 @pytest.mark.parametrize("done", [4, 13])
 def test_indexed_stream_goes_on_where_it_was(indexed, done):
     whole = take(make(**indexed, batch_size=2), 18)
-    rest = take(make(**indexed, batch_size=2, positions=[whole[done - 1].position], batches_done=done), 18 - done)
+    rest = take(
+        make(**indexed, batch_size=2, positions=[whole[done - 1].position], batches_done=done),
+        18 - done,
+    )
     assert contents(rest) == contents(whole[done:])
     assert [item.position for item in rest] == [item.position for item in whole[done:]]
 
 
 def test_a_partner_that_cannot_be_read_is_none_and_named_once_a_pass(indexed, caplog, monkeypatch):
-    monkeypatch.setattr(EntityIndex, "partner", lambda self, row, rng: ("dog", Example("d", "d.tar", b"torn")))
+    monkeypatch.setattr(
+        EntityIndex, "partner", lambda self, row, rng: ("dog", Example("d", "d.tar", b"torn"))
+    )
     with caplog.at_level(logging.WARNING):
         loaded = take(make(**indexed, batch_size=1), 20)
     assert not any(partner for _, partner in partners_of(loaded))
@@ -321,7 +363,10 @@ def test_no_partner_is_read_for_a_transform_that_takes_none(indexed, monkeypatch
 
 def test_broken_photos_are_counted_with_an_index_too(indexed):
     (indexed["folder"] / "d.tar").write_bytes(b"")
-    write_tar(indexed["folder"] / "d.tar", [("torn.jpg", b"x"), ("torn.txt", b"a dog"), ("mute.jpg", jpeg())])
+    write_tar(
+        indexed["folder"] / "d.tar",
+        [("torn.jpg", b"x"), ("torn.txt", b"a dog"), ("mute.jpg", jpeg())],
+    )
     write_index(indexed["folder"], Path(indexed["index"]).with_name("again"))
     indexed["index"] = str(Path(indexed["index"]).with_name("again"))
     loaded = take(make(**indexed, batch_size=1, shuffle_buffer=1), 30)
@@ -329,7 +374,9 @@ def test_broken_photos_are_counted_with_an_index_too(indexed):
     assert 4 <= loaded[-1].position.broken <= 6
 
 
-@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="the system does not count the bytes that are read")
+@pytest.mark.skipif(
+    not Path("/proc/self/io").is_file(), reason="the system does not count the bytes that are read"
+)
 def test_the_shard_of_a_partner_is_not_read_whole(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, 2**23, dtype=np.uint8).tobytes()
     large = [("x.jpg", jpeg()), ("x.txt", b"a dog"), ("y.jpg", noise), ("y.txt", b"a cat")]
@@ -355,7 +402,10 @@ def test_the_same_photos_in_another_folder_give_the_same_batches(tmp_path, monke
             (tmp_path / folder / name).write_bytes(jpeg())
     monkeypatch.chdir(tmp_path / "two")
     places = (str(tmp_path / "one"), str(tmp_path / "two/deeper"), "deeper/")
-    seen = [contents(take(make(tmp_path, shards=(), images=(place,), batch_size=2), 4)) for place in places]
+    seen = [
+        contents(take(make(tmp_path, shards=(), images=(place,), batch_size=2), 4))
+        for place in places
+    ]
     assert seen[0] == seen[1] == seen[2]
 
 
@@ -371,6 +421,8 @@ def test_photos_of_two_folders_with_one_name_are_told_apart_or_refused(tmp_path)
     class MapTransform(KeyTransform):
         reads_maps = True
 
-    with pytest.raises(ValueError, match=r"x/a\.jpg and .*y/a\.jpg have one name, a: maps of photos"):
+    with pytest.raises(
+        ValueError, match=r"x/a\.jpg and .*y/a\.jpg have one name, a: maps of photos"
+    ):
         Stream(DataConfig(images=folders), MapTransform(), 2, 5, Share(0, 1))
     assert Stream(DataConfig(images=folders[:1]), MapTransform(), 2, 5, Share(0, 1)).units

@@ -22,22 +22,26 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize(("extension", "mode"), [(e, mode) for e, modes in MODES.items() for mode in modes])
+@pytest.mark.parametrize(
+    ("extension", "mode"), [(e, mode) for e, modes in MODES.items() for mode in modes]
+)
 def test_every_mode_becomes_rgb_with_the_same_picture(tmp_path: Path, extension: str, mode: str):
     ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
-    grey = Image.fromarray(ramp)
+    gray = Image.fromarray(ramp)
     if mode == "I;16":
         image = Image.fromarray(ramp.astype(np.uint16) * 257)
     elif mode == "1":
-        image = grey.convert("1", dither=Image.Dither.NONE)
+        image = gray.convert("1", dither=Image.Dither.NONE)
     else:
-        image = (grey.convert("RGB") if mode in ("CMYK", "YCbCr") else grey).convert(mode)
+        image = (gray.convert("RGB") if mode in ("CMYK", "YCbCr") else gray).convert(mode)
     path = tmp_path / f"ramp.{extension}"
     image.save(path)
     read = read_photo(path)
     assert (read.mode, read.size) == ("RGB", (64, 48))
     expected = np.where(ramp > 127, 255, 0) if mode == "1" else ramp.astype(int)
-    assert np.abs(np.asarray(read).astype(int) - expected[..., None]).max() <= (12 if extension == "jpg" else 3)
+    assert np.abs(np.asarray(read).astype(int) - expected[..., None]).max() <= (
+        12 if extension == "jpg" else 3
+    )
 
 
 def test_sixteen_bit_dark_photo_stays_dark():
@@ -126,7 +130,9 @@ def test_folder(tmp_path: Path):
         read_photo(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, I am text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, I am text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
+)
 def test_file_that_is_no_image(tmp_path: Path, content: bytes):
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.jpg is (not an image|damaged)"):
@@ -153,7 +159,9 @@ def test_too_many_pixels():
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp", "avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_that_was_read_is_not_turned_again(tmp_path: Path, extension: str, orientation: int):
+def test_a_photo_that_was_read_is_not_turned_again(
+    tmp_path: Path, extension: str, orientation: int
+):
     corner = Image.new("RGB", (32, 16), "white")
     corner.paste(RED, (0, 0, 8, 8))
     exif = Image.Exif()
@@ -196,7 +204,9 @@ def test_metadata_after_the_pixels_of_a_png_count_too(tmp_path: Path):
     start = content.index(b"eXIf") - 4
     end = start + 12 + int.from_bytes(content[start : start + 4], "big")
     last = content.index(b"IEND") - 4
-    (tmp_path / "late.png").write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+    (tmp_path / "late.png").write_bytes(
+        content[:start] + content[end:last] + content[start:end] + content[last:]
+    )
     assert picture_size(tmp_path / "late.png") == read_photo(tmp_path / "late.png").size == (16, 32)
 
 
@@ -213,8 +223,12 @@ def test_the_transparent_grey_of_a_png_lies_on_white(bits: int, key: int):
 
 def test_a_transparent_color_of_16_bits_is_refused():
     colors = np.zeros((2, 3, 3), ">u2")
-    content = png(colors.shape[1::-1], 16, 2, b"".join(b"\0" + row.tobytes() for row in colors), b"\0" * 6)
-    with pytest.raises(ValueError, match="photo has 16 bits and a transparent color: save it with an alpha channel"):
+    content = png(
+        colors.shape[1::-1], 16, 2, b"".join(b"\0" + row.tobytes() for row in colors), b"\0" * 6
+    )
+    with pytest.raises(
+        ValueError, match="photo has 16 bits and a transparent color: save it with an alpha channel"
+    ):
         read_photo(content)
 
 
@@ -263,13 +277,18 @@ def test_bytes_and_open_files_are_photos(tmp_path: Path):
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(40), r"HEIC photo, which needs pillow-heif: pip install 'maskfree\[heic\]'"),
+        (
+            b"\0\0\0\x18ftypheic" + bytes(40),
+            r"HEIC photo, which needs pillow-heif: pip install 'maskfree\[heic\]'",
+        ),
         (b"\0\0\0\x18ftypmif1" + bytes(40), "HEIC photo"),
         (b"\xff\x0a" + bytes(40), "JPEG XL file"),
         (b"%PDF-1.7" + bytes(40), "PDF file"),
     ],
 )
-def test_known_formats_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, head: bytes, kind: str):
+def test_known_formats_that_cannot_be_read_are_named(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, kind: str
+):
     monkeypatch.setattr("maskfree.data.decoding.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=f"photo is a {kind}"):
         read_photo(head)
@@ -283,7 +302,9 @@ def test_a_postscript_file_is_never_run():
 
 def test_the_bound_is_on_decoded_bytes():
     side = int(MAX_PIXELS**0.5) + 1
-    with pytest.raises(ValueError, match=f"photo has {side}x{side} pixels: 1 to {MAX_PIXELS} are allowed"):
+    with pytest.raises(
+        ValueError, match=f"photo has {side}x{side} pixels: 1 to {MAX_PIXELS} are allowed"
+    ):
         read_photo(png((side, side), 1, 0, b""))
     assert MAX_PIXELS * 4 <= 2**29
 

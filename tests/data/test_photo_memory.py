@@ -12,15 +12,21 @@ from picture_files import png
 
 from maskfree.data.decoding import MAX_BYTES, MAX_PIXELS
 
-STATUS = Path("/proc/self/status")  # the peak of getrusage counts that of the process it was started from
+STATUS = Path(
+    "/proc/self/status"
+)  # the peak of getrusage counts that of the process it was started from
 PEAK = f"print([line.split()[1] for line in open('{STATUS}') if line.startswith('VmHWM')][0])"
 
-pytestmark = pytest.mark.skipif(not STATUS.exists(), reason=f"there is no {STATUS}, which tells the peak of memory")
+pytestmark = pytest.mark.skipif(
+    not STATUS.exists(), reason=f"there is no {STATUS}, which tells the peak of memory"
+)
 
 
 def peak_bytes(program: str) -> int:
     """Most memory that a process of its own held while it ran PROGRAM."""
-    ended = subprocess.run([sys.executable, "-c", f"{program}\n{PEAK}"], capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{PEAK}"], capture_output=True, text=True, check=True
+    )
     return 1024 * int(ended.stdout.split()[-1])
 
 
@@ -41,10 +47,20 @@ def test_reading_costs_few_bytes_a_pixel(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_largest_photo_is_labelled_within_two_gigabytes(tmp_path: Path):
+def test_the_largest_photo_is_labeled_within_two_gigabytes(tmp_path: Path):
     side = int(np.sqrt(MAX_PIXELS))
     photo = blank(tmp_path / "a.png", side, 1, 0)
-    arguments = ["segment", str(photo), "--words", "sky", "tree", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    arguments = [
+        "segment",
+        str(photo),
+        "--words",
+        "sky",
+        "tree",
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
     program = f"from maskfree import cli\ntry: cli.main({arguments})\nexcept SystemExit as end: assert not end.code"
     assert peak_bytes(program) < 4 * MAX_BYTES
     assert (tmp_path / "out" / "a.png").is_file()

@@ -40,13 +40,29 @@ def test_photos_of_shards_come_in_order_whether_by_file_folder_or_pattern(tmp_pa
         entries = [(f"{index}{i}.{kind}", content) for i in range(3) for kind, content in PAIR]
         write_tar(tmp_path / "shards" / f"s-{index}.tar", entries)
     folder = tmp_path / "shards"
-    for source in ([str(folder)], [str(folder / "s-{0..1}.tar")], [str(folder / f"s-{i}.tar") for i in range(2)]):
-        assert [example.key for example in read_sources(source)] == ["00", "01", "02", "10", "11", "12"]
+    for source in (
+        [str(folder)],
+        [str(folder / "s-{0..1}.tar")],
+        [str(folder / f"s-{i}.tar") for i in range(2)],
+    ):
+        assert [example.key for example in read_sources(source)] == [
+            "00",
+            "01",
+            "02",
+            "10",
+            "11",
+            "12",
+        ]
 
 
 def test_samples_without_a_photo_come_with_a_problem(tmp_path):
-    write_tar(tmp_path / "s.tar", [("0.jpg", jpeg()), ("0.txt", b"a dog"), ("1.txt", b"a caption alone")])
-    assert [bool(example.problem) for example in read_sources([str(tmp_path / "s.tar")])] == [False, True]
+    write_tar(
+        tmp_path / "s.tar", [("0.jpg", jpeg()), ("0.txt", b"a dog"), ("1.txt", b"a caption alone")]
+    )
+    assert [bool(example.problem) for example in read_sources([str(tmp_path / "s.tar")])] == [
+        False,
+        True,
+    ]
 
 
 def test_nothing_to_read_is_said_before_anything_is_read(tmp_path):
@@ -67,7 +83,10 @@ def test_nothing_to_read_is_said_before_anything_is_read(tmp_path):
 def test_photos_of_shards_need_no_captions(tmp_path):
     write_tar(tmp_path / "s.tar", [("0.jpg", jpeg()), ("1.jpg", jpeg()), ("1.txt", b"a dog")])
     examples = list(read_sources([str(tmp_path / "s.tar")]))
-    assert [(example.key, example.problem, example.captions) for example in examples] == [("0", "", ()), ("1", "", ())]
+    assert [(example.key, example.problem, example.captions) for example in examples] == [
+        ("0", "", ()),
+        ("1", "", ()),
+    ]
     assert all(decode(example, 0).size == (40, 30) for example in examples)
 
 

@@ -36,12 +36,16 @@ def test_unknown_classes_start_from_different_segments_by_seed():
 
 
 def test_fewer_segments_than_unknown_classes():
-    with pytest.raises(ValueError, match="12 unknown classes start from as many segments: there are 11"):
+    with pytest.raises(
+        ValueError, match="12 unknown classes start from as many segments: there are 11"
+    ):
         prototypes().unknown(12, 0)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"p\.safetensors is missing: `maskfree prepare prototypes`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"p\.safetensors is missing: `maskfree prepare prototypes`"
+    ):
         Prototypes.read(tmp_path / "p.safetensors")
 
 
@@ -56,7 +60,8 @@ def test_a_damaged_file_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("missing", "names"), [("known", json.dumps(NAMES)), ("", None), ("", "3"), ("", "{"), ("pool", json.dumps(NAMES))]
+    ("missing", "names"),
+    [("known", json.dumps(NAMES)), ("", None), ("", "3"), ("", "{"), ("pool", json.dumps(NAMES))],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, missing, names):
     tensors = {name: torch.rand(3, 4) for name in ("phrases", "known", "pool") if name != missing}

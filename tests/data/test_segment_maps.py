@@ -36,10 +36,10 @@ def refuse(photo: np.ndarray) -> np.ndarray:
     raise AssertionError("no map is missing")
 
 
-def photos(folder, **colours):
+def photos(folder, **colors):
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (name, colour) in enumerate(colours.items()):
-        Image.new("RGB", (20 + number, 14), colour).save(folder / f"{name}.png")
+    for number, (name, color) in enumerate(colors.items()):
+        Image.new("RGB", (20 + number, 14), color).save(folder / f"{name}.png")
     return str(folder)
 
 
@@ -76,7 +76,10 @@ def test_a_map_of_another_shape_is_refused(tmp_path, of_photo):
 
 
 def test_a_missing_map_names_file_and_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no region map .*b\.png for the photo 'x/b\.jpg'.*prepare segments"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no region map .*b\.png for the photo 'x/b\.jpg'.*prepare segments",
+    ):
         SegmentMaps(tmp_path).of("x/b.jpg")
 
 
@@ -94,7 +97,9 @@ def test_what_is_no_map_is_refused_in_one_line(tmp_path, kind):
     if kind == "text":
         path.write_text("no picture")
     elif kind == "cut":
-        path.write_bytes(encode_map(np.random.default_rng(0).integers(0, 9, (50, 60), np.uint8))[:200])
+        path.write_bytes(
+            encode_map(np.random.default_rng(0).integers(0, 9, (50, 60), np.uint8))[:200]
+        )
     else:
         image = Image.new("L" if kind == "JPEG" else kind, (5, 4))
         image.save(path, "JPEG" if kind == "JPEG" else "PNG")
@@ -114,7 +119,12 @@ def test_maps_are_made_broken_photos_counted(tmp_path, workers):
     for number, name in enumerate("abc"):
         expected = halves(np.zeros((14, 20 + number, 3)))
         assert (SegmentMaps(tmp_path / "out").of(f"{source}/{name}.png") == expected).all()
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "c.png", "segments.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a.png",
+        "b.png",
+        "c.png",
+        "segments.json",
+    ]
 
 
 def test_a_stopped_run_leaves_nothing_half_done_and_goes_on(tmp_path):
@@ -122,7 +132,12 @@ def test_a_stopped_run_leaves_nothing_half_done_and_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prepare([source], out, stop_at_blue, kind="x")
     assert sorted(p.name for p in out.iterdir()) == ["a.png", "segments.json"]
-    assert prepare([source], out, kind="x")["counts"] == {"photos": 3, "made": 2, "kept": 1, "broken": 0}
+    assert prepare([source], out, kind="x")["counts"] == {
+        "photos": 3,
+        "made": 2,
+        "kept": 1,
+        "broken": 0,
+    }
     again = prepare([source], out, refuse, kind="x")
     assert again["counts"]["kept"] == 3 and again["photos_per_second"] is None
 
@@ -157,7 +172,11 @@ def test_photos_of_shards(tmp_path):
     photo = io.BytesIO()
     Image.new("RGB", (9, 7), "red").save(photo, "PNG")
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
-        for name, content in (("000017.png", photo.getvalue()), ("000017.txt", b"red"), ("18.png", b"broken")):
+        for name, content in (
+            ("000017.png", photo.getvalue()),
+            ("000017.txt", b"red"),
+            ("18.png", b"broken"),
+        ):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))

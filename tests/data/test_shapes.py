@@ -11,13 +11,13 @@ from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
 
 
-def test_captions_name_the_colours_that_are_seen():
+def test_captions_name_the_colors_that_are_seen():
     rng = np.random.default_rng(0)
     for _ in range(20):
         photo, captions = shapes.draw(rng)
         pixels = np.asarray(photo).reshape(-1, 3).astype(int)
-        for name, colour in shapes.COLOURS.items():
-            share = (np.abs(pixels - colour).max(axis=1) < 30).mean()
+        for name, color in shapes.COLORS.items():
+            share = (np.abs(pixels - color).max(axis=1) < 30).mean()
             assert [name in caption for caption in captions] == [share > 0.01] * 2
 
 
@@ -48,7 +48,10 @@ def test_index_knows_the_shapes_that_captions_name(tmp_path):
     index = EntityIndex.open(tmp_path / "data" / shapes.INDEX, shards)
     examples = {example.key: example for example in read_shards(shards)}
     assert len(index) == len(examples) == 12
-    named = {key: {name for name in shapes.SHAPES if name in e.captions[0]} for key, e in examples.items()}
+    named = {
+        key: {name for name in shapes.SHAPES if name in e.captions[0]}
+        for key, e in examples.items()
+    }
     for key in examples:
         row = index.find(key)
         assert row is not None and set(index.entities_of(row)) == named[key]

@@ -24,7 +24,10 @@ def test_patterns_name_files_folders_globs_braces_and_urls(tmp_path):
     assert find_shards([str(tmp_path / "train-*.tar")]) == every
     assert find_shards([str(tmp_path / "train-{000..002}.tar"), every[3]]) == every
     assert find_shards([f"file:{first}"]) == find_shards([f"file://{first}"]) == (first,)
-    assert find_shards(["https://a.org/{x,y}.tar"]) == ("https://a.org/x.tar", "https://a.org/y.tar")
+    assert find_shards(["https://a.org/{x,y}.tar"]) == (
+        "https://a.org/x.tar",
+        "https://a.org/y.tar",
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,9 +72,17 @@ def test_bad_patterns_are_named(tmp_path, pattern, error, words):
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "JPG"])
 def test_captions_and_photos_of_every_form(tmp_path, caption, expected, suffix):
     texts = {k: (v if isinstance(v, str) else json.dumps(v)).encode() for k, v in caption.items()}
-    shard = write_tar(tmp_path / "a.tar", [(f"k/x.{suffix}", b"photo"), *((f"k/x.{k}", v) for k, v in texts.items())])
+    shard = write_tar(
+        tmp_path / "a.tar",
+        [(f"k/x.{suffix}", b"photo"), *((f"k/x.{k}", v) for k, v in texts.items())],
+    )
     (example,) = read_shards([str(shard)])
-    assert (example.key, example.photo, example.captions, example.problem) == ("k/x", b"photo", expected, "")
+    assert (example.key, example.photo, example.captions, example.problem) == (
+        "k/x",
+        b"photo",
+        expected,
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,19 +94,43 @@ def test_captions_and_photos_of_every_form(tmp_path, caption, expected, suffix):
         ([("x.jpg", b"photo"), ("x.json", b"{")], "unreadable captions"),
         ([("x.jpg", b"photo"), ("x.json", b'{"captions": [3]}')], "unreadable captions"),
         ([("x.jpg", b"photo"), ("x.json", b'{"captions": 3}')], "unreadable captions"),
-        ([("x.jpg", b"photo"), ("x.txt", b"\xff\xfe")], "unreadable captions: the .txt file is not UTF-8"),
-        ([("x.jpg", b"photo"), ("x.json", "{}".encode("utf-16"))], "unreadable captions: the .json file is not UTF-8"),
+        (
+            [("x.jpg", b"photo"), ("x.txt", b"\xff\xfe")],
+            "unreadable captions: the .txt file is not UTF-8",
+        ),
+        (
+            [("x.jpg", b"photo"), ("x.json", "{}".encode("utf-16"))],
+            "unreadable captions: the .json file is not UTF-8",
+        ),
         ([("x.jpg", b"photo"), ("x.json", b'{"captions": null}')], "no caption"),
-        ([("x.jpg", b"photo"), ("x.json", b'{"captions": 0}')], "unreadable captions: 'captions' in the .json file is"),
-        ([("x.jpg", b"photo"), ("x.json", b'{"captions": {"a": "dog"}}')], "unreadable captions: 'captions' in"),
-        ([("x.jpg", b"photo"), ("x.json", b'{"captions": [["a dog"]]}')], "neither a string nor a list of strings"),
-        ([("x.jpg", b"photo"), ("x.json", b'{"captions": ["a", null]}')], "neither a string nor a list of strings"),
-        ([("x.jpg", b"photo"), ("x.json", b'"a dog"')], "unreadable captions: the .json file holds no object"),
+        (
+            [("x.jpg", b"photo"), ("x.json", b'{"captions": 0}')],
+            "unreadable captions: 'captions' in the .json file is",
+        ),
+        (
+            [("x.jpg", b"photo"), ("x.json", b'{"captions": {"a": "dog"}}')],
+            "unreadable captions: 'captions' in",
+        ),
+        (
+            [("x.jpg", b"photo"), ("x.json", b'{"captions": [["a dog"]]}')],
+            "neither a string nor a list of strings",
+        ),
+        (
+            [("x.jpg", b"photo"), ("x.json", b'{"captions": ["a", null]}')],
+            "neither a string nor a list of strings",
+        ),
+        (
+            [("x.jpg", b"photo"), ("x.json", b'"a dog"')],
+            "unreadable captions: the .json file holds no object",
+        ),
         (
             [("x.jpg", b"photo"), ("x.json", b'{"caption": "\\ud800"}')],
             "unreadable captions: a caption holds half",
         ),
-        ([("x.jpg", b"photo"), ("x.json", b"[" * 200_000)], "unreadable captions: the .json file is no JSON that is"),
+        (
+            [("x.jpg", b"photo"), ("x.json", b"[" * 200_000)],
+            "unreadable captions: the .json file is no JSON that is",
+        ),
         (
             [("x.jpg", b"photo"), ("x.txt", b"a " * 2**21 + b"dog")],
             "unreadable captions: the .txt file is over 4,194",
@@ -133,7 +168,9 @@ def test_shards_come_by_http(tmp_path):
         def log_message(self, *args):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)
+    ) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -152,25 +189,49 @@ def test_photo_bytes_are_those_of_the_shard(tmp_path):
 
 
 def test_every_problem_begins_with_a_reason_by_which_it_is_counted(tmp_path):
-    entries = [("a.txt", b"x"), ("b.jpg", b"x"), ("c.jpg", b"x"), ("c.json", b"["), ("d.jpg", b"x"), ("d.jpg", b"x")]
+    entries = [
+        ("a.txt", b"x"),
+        ("b.jpg", b"x"),
+        ("c.jpg", b"x"),
+        ("c.json", b"["),
+        ("d.jpg", b"x"),
+        ("d.jpg", b"x"),
+    ]
     shard = write_tar(tmp_path / "a.tar", entries)
     reasons = [example.problem.partition(":")[0] for example in read_shards([str(shard)])]
-    assert reasons == ["no photo", "no caption", "unreadable captions", "no caption", "broken shard"]
+    assert reasons == [
+        "no photo",
+        "no caption",
+        "unreadable captions",
+        "no caption",
+        "broken shard",
+    ]
 
 
 def test_a_name_in_another_encoding_is_told(tmp_path):
     name = b"caf\xe9.jpg".decode(errors="surrogateescape")
-    odd, good = read_shards([str(write_tar(tmp_path / "a.tar", [(name, jpeg()), *pairs(["good"])]))])
+    odd, good = read_shards(
+        [str(write_tar(tmp_path / "a.tar", [(name, jpeg()), *pairs(["good"])]))]
+    )
     assert odd.problem == "unreadable name: names of files in a shard are UTF-8" and not odd.photo
     assert (good.key, good.problem) == ("good", "")
 
 
 def test_a_file_beyond_the_bound_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "_MAX_BYTES", 2000)
-    entries = [("a.jpg", b"x" * 2001), ("a.txt", b"a dog"), ("b.jpg", b"x"), ("b.txt", b"y" * 2001), *pairs(["c"])]
+    entries = [
+        ("a.jpg", b"x" * 2001),
+        ("a.txt", b"a dog"),
+        ("b.jpg", b"x"),
+        ("b.txt", b"y" * 2001),
+        *pairs(["c"]),
+    ]
     large, wordy, good = read_shards([str(write_tar(tmp_path / "a.tar", entries))])
     assert large.problem == "unreadable photo: it is over 2,000 bytes"
-    assert wordy.problem.startswith("unreadable captions: the .txt file is over") and wordy.photo == b"x"
+    assert (
+        wordy.problem.startswith("unreadable captions: the .txt file is over")
+        and wordy.photo == b"x"
+    )
     assert (good.key, good.problem) == ("c", "")
 
 
@@ -186,7 +247,9 @@ def hostile(path, kind, size):
     return path
 
 
-@pytest.mark.parametrize("size", [b"77777777777\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-0000000001\0"])
+@pytest.mark.parametrize(
+    "size", [b"77777777777\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-0000000001\0"]
+)
 @pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"S", b"5"])
 def test_sizes_that_no_file_has_end_nothing(tmp_path, kind, size):
     shard = hostile(tmp_path / "a.tar", kind, size)
@@ -211,7 +274,11 @@ def test_a_compressed_archive_is_trained_on_but_not_indexed(tmp_path):
     ("name", "captions", "problem"),
     [
         ("captions_string/cl.tar", [("a dog on grass",)], ""),
-        ("tar_dotted_keys/dot.tar", [()], "no photo: a file ends with .v2.0001.jpg, for the key ends at the first dot"),
+        (
+            "tar_dotted_keys/dot.tar",
+            [()],
+            "no photo: a file ends with .v2.0001.jpg, for the key ends at the first dot",
+        ),
     ],
 )
 def test_the_faults_that_people_reported(name, captions, problem):
@@ -220,4 +287,7 @@ def test_the_faults_that_people_reported(name, captions, problem):
         pytest.skip(f"{shard} is absent")
     examples = list(read_shards([str(shard)]))
     assert [example.captions for example in examples] == captions
-    assert all(example.problem.startswith(problem) and bool(example.problem) == bool(problem) for example in examples)
+    assert all(
+        example.problem.startswith(problem) and bool(example.problem) == bool(problem)
+        for example in examples
+    )

@@ -39,7 +39,9 @@ def test_all_maps_come_in_the_order_of_their_names(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"k\.safetensors is missing: `maskfree prepare teacher`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"k\.safetensors is missing: `maskfree prepare teacher`"
+    ):
         TeacherMaps(tmp_path).of("k")
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError, match="holds no teacher's maps"):
@@ -59,7 +61,12 @@ def test_damaged_maps_are_named(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "tensors", [{"other": torch.rand(2, 3, 4)}, {"embeddings": torch.rand(3, 4)}, {"embeddings": torch.rand(0, 3, 4)}]
+    "tensors",
+    [
+        {"other": torch.rand(2, 3, 4)},
+        {"embeddings": torch.rand(3, 4)},
+        {"embeddings": torch.rand(0, 3, 4)},
+    ],
 )
 def test_files_that_hold_something_else_are_refused(tmp_path, tensors):
     save_file(tensors, tmp_path / "k.safetensors")
@@ -71,5 +78,7 @@ def test_a_map_of_another_photos_shape_is_refused(tmp_path):
     maps = TeacherMaps(tmp_path)
     maps.write("wide", torch.ones(3, 20, 40))
     assert maps.of("wide", (227, 450)).shape == (3, 20, 40)
-    with pytest.raises(ValueError, match="40x20 patches, its photo 450x300 px: it is another photo's"):
+    with pytest.raises(
+        ValueError, match="40x20 patches, its photo 450x300 px: it is another photo's"
+    ):
         maps.of("wide", (300, 450))

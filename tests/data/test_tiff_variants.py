@@ -9,33 +9,45 @@ import pytest
 
 from maskfree.data.photo import read_photo
 
-tifffile = pytest.importorskip("tifffile", reason="tifffile, which writes the variants, comes with scikit-image")
+tifffile = pytest.importorskip(
+    "tifffile", reason="tifffile, which writes the variants, comes with scikit-image"
+)
 
 H, W = 24, 34
 Y, X = np.mgrid[:H, :W]
-COLORS = np.stack([X * 255 // (W - 1), Y * 255 // (H - 1), (X + Y) * 255 // (W + H - 2)], -1).astype(np.uint8)
-GREY = COLORS[..., 2]
+COLORS = np.stack(
+    [X * 255 // (W - 1), Y * 255 // (H - 1), (X + Y) * 255 // (W + H - 2)], -1
+).astype(np.uint8)
+GRAY = COLORS[..., 2]
 WIDE = {"8": (np.uint8, 1), "16": (np.uint16, 257)}
 
 
 def variants(bits: str) -> dict[str, tuple[np.ndarray, np.ndarray, dict]]:
     """Stored values, what they mean, and how they are written."""
     kind, scale = WIDE[bits]
-    grey, colors = GREY.astype(kind) * kind(scale), COLORS.astype(kind) * kind(scale)
+    gray, colors = GRAY.astype(kind) * kind(scale), COLORS.astype(kind) * kind(scale)
     full = np.full((H, W), np.iinfo(kind).max, kind)
-    greys = np.repeat(GREY[..., None], 3, 2)
+    grays = np.repeat(GRAY[..., None], 3, 2)
     layers = {"extrasamples": ["unassalpha"]}
     return {
-        "black is zero": (grey, greys, {"photometric": "minisblack"}),
-        "white is zero": (~grey, greys, {"photometric": "miniswhite"}),
+        "black is zero": (gray, grays, {"photometric": "minisblack"}),
+        "white is zero": (~gray, grays, {"photometric": "miniswhite"}),
         "RGB": (colors, COLORS, {"photometric": "rgb"}),
-        "planes": (np.moveaxis(colors, -1, 0), COLORS, {"photometric": "rgb", "planarconfig": "separate"}),
+        "planes": (
+            np.moveaxis(colors, -1, 0),
+            COLORS,
+            {"photometric": "rgb", "planarconfig": "separate"},
+        ),
         "RGBA": (np.dstack([colors, full]), COLORS, {"photometric": "rgb", **layers}),
-        "LA": (np.dstack([grey, full]), greys, {"photometric": "minisblack", **layers}),
+        "LA": (np.dstack([gray, full]), grays, {"photometric": "minisblack", **layers}),
         "CMYK": (np.dstack([~colors, full * 0]), COLORS, {"photometric": "separated"}),
-        "float": ((GREY / 255).astype(np.float32), greys, {"photometric": "minisblack"}),
-        "float, white is zero": ((1 - GREY / 255).astype(np.float32), greys, {"photometric": "miniswhite"}),
-        "signed": (grey.view(f"i{kind().itemsize}"), greys, {"photometric": "minisblack"}),
+        "float": ((GRAY / 255).astype(np.float32), grays, {"photometric": "minisblack"}),
+        "float, white is zero": (
+            (1 - GRAY / 255).astype(np.float32),
+            grays,
+            {"photometric": "miniswhite"},
+        ),
+        "signed": (gray.view(f"i{kind().itemsize}"), grays, {"photometric": "minisblack"}),
     }
 
 
@@ -47,7 +59,9 @@ READ = {"black is zero", "white is zero", "RGB", "RGBA", "CMYK", "float", "float
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 @pytest.mark.parametrize("bits", list(WIDE))
-def test_a_tiff_is_right_or_refused(bits: str, tile: tuple[int, int] | None, compression: str | None, order: str):
+def test_a_tiff_is_right_or_refused(
+    bits: str, tile: tuple[int, int] | None, compression: str | None, order: str
+):
     read = set()
     for name, (stored, expected, how) in variants(bits).items():
         file = io.BytesIO()
@@ -77,9 +91,22 @@ def test_12_bits_are_read_on_their_own_scale():
     digits = "".join(format(value, "012b") for value in values.ravel())
     packed = int(digits, 2).to_bytes(len(digits) // 8, "big")
     file = io.BytesIO()
-    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8 + 2 + 12 * 8 + 4), (277, 1), (279, len(packed))]
+    tags = [
+        (256, 4),
+        (257, 1),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8 + 2 + 12 * 8 + 4),
+        (277, 1),
+        (279, len(packed)),
+    ]
     file.write(b"II*\0" + (8).to_bytes(4, "little") + len(tags).to_bytes(2, "little"))
     for tag, value in tags:
-        file.write(b"".join(n.to_bytes(size, "little") for n, size in ((tag, 2), (4, 2), (1, 4), (value, 4))))
+        file.write(
+            b"".join(
+                n.to_bytes(size, "little") for n, size in ((tag, 2), (4, 2), (1, 4), (value, 4))
+            )
+        )
     file.write(bytes(4) + packed)
     assert np.asarray(read_photo(file.getvalue()))[0, :, 0].tolist() == [0, 255, 128, 64]

@@ -11,18 +11,18 @@ from PIL import Image
 from maskfree.data import video
 from maskfree.data.video import open_clip, write_clip
 
-COLOURS = [(200, 30, 30), (30, 190, 40), (40, 50, 210), (230, 220, 60)]
+COLORS = [(200, 30, 30), (30, 190, 40), (40, 50, 210), (230, 220, 60)]
 
 
 def pictures(size=(48, 32)):
-    """Pictures of one colour each, whose left upper quarter is white."""
-    for colour in COLOURS:
-        picture = Image.new("RGB", size, colour)
+    """Pictures of one color each, whose left upper quarter is white."""
+    for color in COLORS:
+        picture = Image.new("RGB", size, color)
         picture.paste((255, 255, 255), (0, 0, size[0] // 2, size[1] // 2))
         yield picture
 
 
-def colours_of(images):
+def colors_of(images):
     return [np.asarray(image)[-4, -4].astype(int) for image in images]
 
 
@@ -55,7 +55,7 @@ def test_a_video_gives_back_what_was_written(film: Path):
     names, images = zip(*clip.frames(), strict=True)
     assert names == ("00000", "00001", "00002", "00003")
     assert all((image.size, image.mode) == ((48, 32), "RGB") for image in images)
-    np.testing.assert_allclose(colours_of(images), COLOURS, atol=12)
+    np.testing.assert_allclose(colors_of(images), COLORS, atol=12)
     assert len(list(clip.frames())) == 4  # a second time
 
 
@@ -65,13 +65,18 @@ def test_a_video_of_odd_sides_loses_a_row_and_a_column(tmp_path: Path):
     assert next(open_clip(tmp_path / "odd.mp4").frames())[1].size == (34, 26)
 
 
-@pytest.mark.parametrize(("degrees", "size", "white"), [(90, (32, 48), (3, -4)), (180, (48, 32), (-4, -4))])
+@pytest.mark.parametrize(
+    ("degrees", "size", "white"), [(90, (32, 48), (3, -4)), (180, (48, 32), (-4, -4))]
+)
 def test_a_video_that_lies_on_its_side_is_put_upright(film: Path, degrees, size, white):
     _, image = next(open_clip(turned(film, degrees)).frames())
     assert image.size == size
     whites = (np.asarray(image).min(axis=2) > 220).nonzero()
     middle = [float(axis.mean()) for axis in whites]  # of the quarter that was left and above
-    assert (middle[0] < size[1] / 2, middle[1] < size[0] / 2) == {90: (False, True), 180: (False, False)}[degrees]
+    assert (middle[0] < size[1] / 2, middle[1] < size[0] / 2) == {
+        90: (False, True),
+        180: (False, False),
+    }[degrees]
 
 
 def test_frames_come_one_at_a_time(film: Path, monkeypatch: pytest.MonkeyPatch):
@@ -90,7 +95,7 @@ def test_a_folder_is_read_by_number(tmp_path: Path):
     assert clip.num_frames == 4
     names, images = zip(*clip.frames(), strict=True)
     assert names == ("frame1", "frame9", "frame10", "frame100")
-    assert [tuple(c) for c in colours_of(images)] == [COLOURS[i] for i in (2, 1, 0, 3)]
+    assert [tuple(c) for c in colors_of(images)] == [COLORS[i] for i in (2, 1, 0, 3)]
 
 
 @pytest.mark.parametrize("suffix", video.PICTURES)
@@ -104,7 +109,7 @@ def test_an_animated_picture_has_all_frames(tmp_path: Path, suffix: str):
             moving.seek(index)
             shown.append(moving.convert("RGB"))
             assert moving.info["duration"] == 250
-    np.testing.assert_allclose(colours_of(shown), COLOURS, atol=12)
+    np.testing.assert_allclose(colors_of(shown), COLORS, atol=12)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
@@ -128,7 +133,9 @@ def test_a_clip_that_fails_leaves_nothing(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "reason"), [("x.avi", ".webp, .gif, .mp4"), ("x.gif", "no picture")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x.avi", ".webp, .gif, .mp4"), ("x.gif", "no picture")]
+)
 def test_what_cannot_be_written(tmp_path: Path, name: str, reason: str):
     with pytest.raises(ValueError, match=reason):
         write_clip(iter(()), tmp_path / name, rate=4)
@@ -158,13 +165,20 @@ def test_two_photos_of_one_name(tmp_path: Path):
         open_clip(tmp_path)
 
 
-def test_without_pyav_only_folders_work(tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_pyav_only_folders_work(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"maskfree\[video\]"):
         open_clip(film)
 
 
-CORNERS = {"red": (220, 20, 20), "green": (20, 140, 20), "white": (250, 250, 250), "blue": (20, 20, 230)}
+CORNERS = {
+    "red": (220, 20, 20),
+    "green": (20, 140, 20),
+    "white": (250, 250, 250),
+    "blue": (20, 20, 230),
+}
 
 
 def four_corners(size=(96, 64)) -> Image.Image:
@@ -179,7 +193,12 @@ def four_corners(size=(96, 64)) -> Image.Image:
 
 def corners_of(image: Image.Image) -> str:
     """The colors of the corners, row by row."""
-    places = [(5, 5), (image.width - 6, 5), (5, image.height - 6), (image.width - 6, image.height - 6)]
+    places = [
+        (5, 5),
+        (image.width - 6, 5),
+        (5, image.height - 6),
+        (image.width - 6, image.height - 6),
+    ]
     found = []
     for place in places:
         pixel = np.array(image.getpixel(place), int)
@@ -254,7 +273,9 @@ def write_film(path: Path, films: list[tuple[tuple[int, int], bool]], sound: boo
                 container.mux(stream.encode(av.VideoFrame.from_image(picture)))
             container.mux(stream.encode(None))
         if sound:
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 800), np.int16), format="s16", layout="mono"
+            )
             frame.sample_rate = 8000
             container.mux(streams[-1].encode(frame))
             container.mux(streams[-1].encode(None))
@@ -272,13 +293,17 @@ def test_a_file_without_a_film_is_refused(tmp_path: Path):
         open_clip(write_film(tmp_path / "sound.wav", [], sound=True))
     playlist = tmp_path / "list.m3u8"
     film = write_film(tmp_path / "film.ts", [((96, 64), False)])
-    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{film.name}\n#EXT-X-ENDLIST\n")
+    playlist.write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{film.name}\n#EXT-X-ENDLIST\n"
+    )
     with pytest.raises(ValueError, match=r"list.m3u8 is (a list of other files|no video)"):
         open_clip(playlist)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "ffv1"])
-def test_ten_bits_are_brought_to_eight(tmp_path: Path, codec: str, caplog: pytest.LogCaptureFixture):
+def test_ten_bits_are_brought_to_eight(
+    tmp_path: Path, codec: str, caplog: pytest.LogCaptureFixture
+):
     av = pytest.importorskip("av", reason="the extra 'video' is not installed")
     if codec not in av.codecs_available:
         pytest.skip(f"PyAV was built without {codec}")
@@ -302,14 +327,20 @@ def test_pixels_that_are_not_square_are_said(tmp_path: Path, caplog: pytest.LogC
         stream = container.add_stream("mpeg4", rate=5)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
-        container.mux(stream.encode(av.VideoFrame.from_image(four_corners()).reformat(format="yuv420p")))
+        container.mux(
+            stream.encode(av.VideoFrame.from_image(four_corners()).reformat(format="yuv420p"))
+        )
         container.mux(stream.encode(None))
     [(_, image)] = open_clip(path).frames()
     assert image.size == (96, 64)
-    assert caplog.messages == [f"the pixels of {path} are 16/11 times as wide as high: its frames are taken as stored"]
+    assert caplog.messages == [
+        f"the pixels of {path} are 16/11 times as wide as high: its frames are taken as stored"
+    ]
 
 
-def test_of_a_film_that_was_cut_off_what_is_there_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_of_a_film_that_was_cut_off_what_is_there_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     path = write_film(tmp_path / "film.avi", [((96, 64), False)])
     whole = path.read_bytes()
     path.write_bytes(whole[: whole.rindex(b"00dc", 0, whole.index(b"idx1")) + 4])
@@ -341,7 +372,7 @@ def test_animated_pictures_are_clips(tmp_path: Path, suffix: str):
     names, images = zip(*clip.frames(), strict=True)
     assert names == ("00000", "00001", "00002", "00003")
     assert {(image.size, image.mode) for image in images} == {((48, 32), "RGB")}
-    np.testing.assert_allclose(colours_of(images), COLOURS, atol=6)
+    np.testing.assert_allclose(colors_of(images), COLORS, atol=6)
 
 
 def test_the_picture_before_the_film_of_a_png_is_no_frame(tmp_path: Path):
@@ -350,7 +381,7 @@ def test_the_picture_before_the_film_of_a_png_is_no_frame(tmp_path: Path):
     first.save(path, save_all=True, append_images=others, default_image=True, duration=100)
     clip = open_clip(path)
     assert clip.num_frames == 3
-    assert [tuple(c) for c in colours_of([image for _, image in clip.frames()])] == COLOURS[1:]
+    assert [tuple(c) for c in colors_of([image for _, image in clip.frames()])] == COLORS[1:]
 
 
 def test_a_photo_is_a_clip_of_one_frame_and_upright(tmp_path: Path):

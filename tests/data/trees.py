@@ -1,4 +1,4 @@
-"""Small trees of labelled photos, of any layout."""
+"""Small trees of labeled photos, of any layout."""
 
 from __future__ import annotations
 
@@ -58,13 +58,31 @@ def coco_content() -> dict[str, Any]:
     crowd = np.zeros((HEIGHT, WIDTH), dtype=bool)
     crowd[2:5, 3:9] = True
     return {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT} for i in (7, 3)],
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT} for i in (7, 3)
+        ],
         "categories": [{"id": 10 * i, "name": name} for i, name in enumerate(names)],
         "annotations": [
-            {"image_id": 7, "category_id": 10 * names.index("dog"), "area": 16, "segmentation": box(2, 2, 6, 6)},
-            {"image_id": 7, "category_id": 10 * names.index("laptop"), "area": 4, "segmentation": box(3, 3, 5, 5)},
+            {
+                "image_id": 7,
+                "category_id": 10 * names.index("dog"),
+                "area": 16,
+                "segmentation": box(2, 2, 6, 6),
+            },
+            {
+                "image_id": 7,
+                "category_id": 10 * names.index("laptop"),
+                "area": 4,
+                "segmentation": box(3, 3, 5, 5),
+            },
             {"image_id": 7, "category_id": 0, "area": 60, "segmentation": box(0, 1, 10, 7)},
-            {"image_id": 3, "category_id": 0, "area": 18, "iscrowd": 1, "segmentation": runs(crowd)},
+            {
+                "image_id": 3,
+                "category_id": 0,
+                "area": 18,
+                "iscrowd": 1,
+                "segmentation": runs(crowd),
+            },
         ],
     }
 

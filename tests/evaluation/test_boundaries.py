@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskfree.evaluation.boundaries import Humans, boundary, count_photo, cover, match_boundaries, scores
+from maskfree.evaluation.boundaries import (
+    Humans,
+    boundary,
+    count_photo,
+    cover,
+    match_boundaries,
+    scores,
+)
 
 
 def columns(width, *starts, height=50):
@@ -37,7 +44,12 @@ def test_pixels_match_within_the_tolerance_only():
     machine = lines(120, 60)
     tolerance = 3.5 / np.hypot(50, 120)
     for away, matched in ((0, 50), (3, 50), (4, 0)):
-        assert match_boundaries(machine, [lines(120, 60 + away)], tolerance) == (matched, 50, matched, 50)
+        assert match_boundaries(machine, [lines(120, 60 + away)], tolerance) == (
+            matched,
+            50,
+            matched,
+            50,
+        )
 
 
 def test_each_pixel_matches_but_one():
@@ -62,8 +74,13 @@ def test_the_matching_is_the_largest_there_is():
 def test_covering_weighs_the_best_overlap_by_area():
     drawn, machine = columns(40, 30), columns(40, 20)
     first, second = 20 / 30, 10 / 20  # of 30 columns and of 10
-    assert cover(machine, people(drawn)) == (pytest.approx((30 * first + 10 * second) * 50), 40 * 50)
-    assert cover(machine * 7 + 3, people(machine, drawn))[0] == pytest.approx(50 * (40 + 30 * first + 10 * second))
+    assert cover(machine, people(drawn)) == (
+        pytest.approx((30 * first + 10 * second) * 50),
+        40 * 50,
+    )
+    assert cover(machine * 7 + 3, people(machine, drawn))[0] == pytest.approx(
+        50 * (40 + 30 * first + 10 * second)
+    )
 
 
 def test_one_setting_for_all_and_the_best_of_each_photo():

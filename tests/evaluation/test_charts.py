@@ -10,13 +10,25 @@ from PIL import Image
 from result_rows import ROW as A_ROW
 
 from maskfree.evaluation.reporting import charts
-from maskfree.evaluation.reporting.charts import Panel, Series, class_bars, curve, ranking_bars, threshold_curve
+from maskfree.evaluation.reporting.charts import (
+    Panel,
+    Series,
+    class_bars,
+    curve,
+    ranking_bars,
+    threshold_curve,
+)
 
 IOU = {"dog": 0.5, "sheep": None, "cow": 0.125, "person": 0.75}
 MANY = {f"thing {i}": i / 100 for i in range(90)}
 ROW = replace(A_ROW, iou=IOU, protocol={"names": "plain", "background": "none"})
 SWEEP = [
-    replace(ROW, protocol=ROW.protocol | {"background": f"threshold:{t}"}, mean_iou=m, pixel_accuracy=m + 0.25)
+    replace(
+        ROW,
+        protocol=ROW.protocol | {"background": f"threshold:{t}"},
+        mean_iou=m,
+        pixel_accuracy=m + 0.25,
+    )
     for t, m in ((0.5, 0.125), (0.0, 0.25), (0.25, 0.375))
 ]
 TWO_MODELS = [*SWEEP, *(replace(row, model="other", mean_iou=None) for row in SWEEP)]
@@ -24,7 +36,10 @@ LINES = [
     Series("VOC", [5, 10, 25], [0.25, 0.5, 0.375], [0.01, 0.02, 0.03]),
     Series("Context", [5, 10, 25], [0.1, None, 0.2]),
 ]
-PANELS = [Panel("first protocol", ["a", "b", "c"], [0.5, 0.25, None]), Panel("second " * 30, ["d"], [0.75])]
+PANELS = [
+    Panel("first protocol", ["a", "b", "c"], [0.5, 0.25, None]),
+    Panel("second " * 30, ["d"], [0.75]),
+]
 FIGURES = {
     "class bars": lambda path: class_bars(IOU, "IoU by class", path),
     "classes in order": lambda path: class_bars(IOU, "IoU by class", path, mean=0.4, in_order=True),
@@ -83,7 +98,10 @@ def test_bars_are_sorted_or_in_order_and_skip_classes_that_are_nowhere(tmp_path,
     assert names == [["person", "dog", "cow"], ["dog", "cow", "person"]]
     levels = [figure.axes[0].lines[0].get_ydata()[0] for figure in drawn]
     assert levels == pytest.approx([(75 + 50 + 12.5) / 3, 40])
-    assert {"mIoU 45.8", "mIoU 40.0"} <= {*comments(tmp_path / "a.svg"), *comments(tmp_path / "b.svg")}
+    assert {"mIoU 45.8", "mIoU 40.0"} <= {
+        *comments(tmp_path / "a.svg"),
+        *comments(tmp_path / "b.svg"),
+    }
 
 
 def test_many_classes_lie_on_their_side_with_the_best_on_top(tmp_path, drawn):
@@ -98,7 +116,11 @@ def test_many_classes_lie_on_their_side_with_the_best_on_top(tmp_path, drawn):
 def test_a_sweep_is_drawn_by_threshold_and_only_what_was_fixed_is_marked(tmp_path, drawn):
     FIGURES["sweep"](tmp_path / "a.svg")
     lines = drawn[0].axes[0].lines
-    assert [line.get_label() for line in lines] == ["mIoU", "pixel accuracy", "fixed beforehand: 0.25"]
+    assert [line.get_label() for line in lines] == [
+        "mIoU",
+        "pixel accuracy",
+        "fixed beforehand: 0.25",
+    ]
     assert list(lines[0].get_xdata()) == [0, 0.25, 0.5]
     assert list(lines[0].get_ydata()) == [25, 37.5, 12.5]
     assert list(lines[1].get_ydata()) == [50, 62.5, 37.5]

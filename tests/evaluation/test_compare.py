@@ -41,9 +41,9 @@ OTHER = {  # another value for each field of a protocol; they differ among thems
     "logit_scale": 40.0,
     "top_classes": 3,
     "smooth": 3,
-    "presence": 0.5,
-    "presence_share": 0.2,
-    "presence_most": 0.3,
+    "class_prior": 0.5,
+    "class_prior_share": 0.2,
+    "class_prior_max": 0.3,
     "refine": "pamr",
 }
 
@@ -51,8 +51,14 @@ OTHER = {  # another value for each field of a protocol; they differ among thems
 def row(model="pocket", mean_iou=0.3, benchmark="voc20", **changes):
     """A row of a "product" protocol, in which every field acts; CHANGES are of the row or of its protocol."""
     in_row = {f.name for f in fields(Row)} & changes.keys()
-    protocol = asdict(Protocol(score="product", logit_scale=30.0, smooth=1, presence=0.1, presence_share=0.1))
-    protocol |= {"templates": ["a {}", "the {}", "{}"]} | {k: v for k, v in changes.items() if k not in in_row}
+    protocol = asdict(
+        Protocol(
+            score="product", logit_scale=30.0, smooth=1, class_prior=0.1, class_prior_share=0.1
+        )
+    )
+    protocol |= {"templates": ["a {}", "the {}", "{}"]} | {
+        k: v for k, v in changes.items() if k not in in_row
+    }
     whole = replace(
         A_ROW,
         benchmark=benchmark,
@@ -106,8 +112,8 @@ def test_what_is_not_a_condition_shares_a_ranking():
 
 
 def test_fields_that_another_one_switches_off_do_not_count():
-    cosine = {"score": "cosine", "presence": 0.0}
-    idle = {"logit_scale": 9.0, "top_classes": 2, "presence_share": 0.7}
+    cosine = {"score": "cosine", "class_prior": 0.0}
+    idle = {"logit_scale": 9.0, "top_classes": 2, "class_prior_share": 0.7}
     assert len(compare([row(**cosine), row(**cosine, **idle)])) == 1
     assert len(compare([row(score="softmax", top_classes=2), row(score="softmax")])) == 1
     apart = compare([row(score="cosine"), row(logit_scale=40.0)])
@@ -120,7 +126,7 @@ def test_fields_that_another_one_switches_off_do_not_count():
         ({"background": "threshold:.30"}, {"background": "threshold:0.3"}),
         ({"background": "words:sky, wall"}, {"background": "words:sky,wall"}),
         ({"templates": ["a {}"]}, {"templates": ("a {}",)}),
-        ({"presence": 1}, {"presence": 1.0}),
+        ({"class_prior": 1}, {"class_prior": 1.0}),
     ],
 )
 def test_two_spellings_of_a_condition_are_the_same(one, same):
@@ -135,8 +141,13 @@ def test_a_field_that_an_older_row_lacks_is_named():
 
 def test_the_refusal_names_fields_and_values():
     words = "words:" + ",".join(f"thing {i}" for i in range(26))
-    apart = compare([row(mean_iou=0.5), row(names="synonyms", names_sha256="b" * 64, background=words)])
-    assert refusal(apart) == "not ranked together: names (plain | synonyms), background (none | words (26))"
+    apart = compare(
+        [row(mean_iou=0.5), row(names="synonyms", names_sha256="b" * 64, background=words)]
+    )
+    assert (
+        refusal(apart)
+        == "not ranked together: names (plain | synonyms), background (none | words (26))"
+    )
     assert refusal(compare([row("a"), row("b")])) == ""
 
 
@@ -148,8 +159,17 @@ def test_values_that_look_alike_in_brief_get_a_hash():
 
 
 def test_benchmarks_are_apart_and_their_largest_ranking_is_first():
-    rows = [row(mean_iou=0.9, side_px=336), row("a"), row("b"), row(benchmark="camvid", mean_iou=0.1)]
-    assert [(r.benchmark, len(r.rows)) for r in compare(rows)] == [("camvid", 1), ("voc20", 2), ("voc20", 1)]
+    rows = [
+        row(mean_iou=0.9, side_px=336),
+        row("a"),
+        row("b"),
+        row(benchmark="camvid", mean_iou=0.1),
+    ]
+    assert [(r.benchmark, len(r.rows)) for r in compare(rows)] == [
+        ("camvid", 1),
+        ("voc20", 2),
+        ("voc20", 1),
+    ]
 
 
 def test_rankings_are_not_themselves_ranked():
@@ -183,7 +203,9 @@ SETTINGS = st.fixed_dictionaries(
 def test_rankings_hold_each_row_once_and_never_mix_conditions(settings):
     rows = [row(f"model {i}", **each) for i, each in enumerate(settings)]
     rankings = compare(rows)
-    assert sorted(r.model for ranking in rankings for r in ranking.rows) == sorted(r.model for r in rows)
+    assert sorted(r.model for ranking in rankings for r in ranking.rows) == sorted(
+        r.model for r in rows
+    )
     for ranking in rankings:
         assert all(conditions(each) == conditions(ranking.rows[0]) for each in ranking.rows)
         known = [-math.inf if each.mean_iou is None else each.mean_iou for each in ranking.rows]
@@ -195,7 +217,11 @@ def test_rankings_hold_each_row_once_and_never_mix_conditions(settings):
 
 
 def test_tables_show_scores_classes_side_by_side_and_the_refusal():
-    rows = [row("a", 0.301, iou={"dog": 0.11, "cow": 0.22}), row("b", 0.25, boundary_f=0.125), row("c", side_px=336)]
+    rows = [
+        row("a", 0.301, iou={"dog": 0.11, "cow": 0.22}),
+        row("b", 0.25, boundary_f=0.125),
+        row("c", side_px=336),
+    ]
     shown = text(*tables(compare(rows)))
     first = next(line for line in shown.splitlines() if "│ 1 │ a" in line)
     assert [cell.strip() for cell in first.strip("│").split("│")] == [
@@ -215,16 +241,24 @@ def test_published_numbers_stand_apart_with_their_source():
     assert "voc20: as published, each by its own protocol; not ranked with the rows above" in shown
     assert shown.index("30.0") < shown.index("as published") < shown.index("34.42")
     assert "arXiv:2207.08455, Table 1" in shown
-    assert "coco-mini: no published" in text(*tables(compare([row(benchmark="coco-mini")]), published=True))
+    assert "coco-mini: no published" in text(
+        *tables(compare([row(benchmark="coco-mini")]), published=True)
+    )
 
 
 def test_other_files_of_a_results_folder_are_skipped_by_kind(tmp_path):
     ours = write_row(row(), tmp_path)
     old = write_json({"format": 1, "mean_iou": 0.1, "protocol": {}}, tmp_path / "old.json")
-    speed = write_json({"format": 1, "benchmark": "loader", "ratios": []}, tmp_path / "benchmark-loader.json")
-    history = write_json({"history": "pocket", "rows": [{"mean_iou": 1}]}, tmp_path / "history-pocket.json")
+    speed = write_json(
+        {"format": 1, "benchmark": "loader", "ratios": []}, tmp_path / "benchmark-loader.json"
+    )
+    history = write_json(
+        {"history": "pocket", "rows": [{"mean_iou": 1}]}, tmp_path / "history-pocket.json"
+    )
     several = write_json([1, 2], tmp_path / "list.json")
-    sweep = write_json({"format": 2, "kind": "sweep", "rows": [asdict(row())]}, tmp_path / "sweep.json")
+    sweep = write_json(
+        {"format": 2, "kind": "sweep", "rows": [asdict(row())]}, tmp_path / "sweep.json"
+    )
     rows, skipped = read_rows([speed, ours, old, history, several, sweep, ours])
     assert rows == [row()]
     assert skipped == {
@@ -281,7 +315,10 @@ def test_the_command_needs_a_row(tmp_path):
     with pytest.raises(ValueError, match="give the files"):
         run([], None, False, console)
     speed = write_json({"benchmark": "loader"}, tmp_path / "benchmark-loader.json")
-    with pytest.raises(ValueError, match=r"no rows of results to compare; no row of results: benchmark-loader\.json"):
+    with pytest.raises(
+        ValueError,
+        match=r"no rows of results to compare; no row of results: benchmark-loader\.json",
+    ):
         run([speed], None, False, console)
 
 

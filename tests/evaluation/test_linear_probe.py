@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from painted import HEIGHT, VOID, WIDTH, colour_segmenter, halves, named, write_photo, write_tree
+from painted import HEIGHT, VOID, WIDTH, color_segmenter, halves, named, write_photo, write_tree
 from torch import nn
 from torch.testing import assert_close
 
@@ -21,7 +21,9 @@ CAMVID = benchmark("camvid")
 
 def probe(root, config=CONFIG, segmenter=None):
     ((part,), _) = splits(CAMVID, root)
-    return linear_probe(segmenter or colour_segmenter(), part.train, part.test, classes_of(CAMVID), config)
+    return linear_probe(
+        segmenter or color_segmenter(), part.train, part.test, classes_of(CAMVID), config
+    )
 
 
 def test_classes_come_from_masks_and_void_pixels_do_not_count(tmp_path):
@@ -33,7 +35,7 @@ def test_classes_come_from_masks_and_void_pixels_do_not_count(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_counts_and_the_network_stays_as_it_is(tmp_path):
-    root, segmenter = write_tree(tmp_path), colour_segmenter()
+    root, segmenter = write_tree(tmp_path), color_segmenter()
     before = [parameter.clone() for parameter in segmenter.method.parameters()]
     torch.manual_seed(1)
     first = probe(root, segmenter=segmenter)
@@ -48,13 +50,17 @@ def test_each_photo_and_its_mirror_image_is_embedded_once(tmp_path, monkeypatch)
     embed = module.embed
     monkeypatch.setattr(module, "embed", lambda *each: calls.append(each) or embed(*each))
     probe(write_tree(tmp_path))
-    assert len(calls) == 2 * 3 + 2, "three photos teach, with their mirror images, and two are labelled"
+    assert len(calls) == 2 * 3 + 2, (
+        "three photos teach, with their mirror images, and two are labeled"
+    )
 
 
 def test_mirror_images_are_learned_with_mirrored_masks(tmp_path, monkeypatch):
     seen = []
     save = np.savez
-    monkeypatch.setattr(np, "savez", lambda path, **arrays: seen.append(arrays) or save(path, **arrays))
+    monkeypatch.setattr(
+        np, "savez", lambda path, **arrays: seen.append(arrays) or save(path, **arrays)
+    )
     write_photo(tmp_path, "val", "a", halves(1, 2), halves(5, VOID))
     write_photo(tmp_path, "train", "a", halves(1, 2), halves(5, VOID))
     probe(tmp_path, replace(CONFIG, epochs=1))
@@ -79,13 +85,15 @@ def test_scores_are_enlarged_before_the_best_is_taken():
     scores = torch.tensor([[1.0, 0.0], [0.0, 0.5]])[:, None]  # 2 classes, 1 x 2 patches
     found = label(classifier, scores, 1, 8)
     assert found.shape == (1, 8)
-    assert found[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1], "the first class is surer and reaches further"
+    assert found[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1], (
+        "the first class is surer and reaches further"
+    )
 
 
-def test_nothing_labelled_teaches_nothing(tmp_path):
+def test_nothing_labeled_teaches_nothing(tmp_path):
     for part in ("train", "val"):
         write_photo(tmp_path, part, "a", halves(1, 2), halves(VOID, VOID))
-    with pytest.raises(ValueError, match="none of the 1 training photos has a labelled pixel"):
+    with pytest.raises(ValueError, match="none of the 1 training photos has a labeled pixel"):
         probe(tmp_path)
 
 
@@ -93,22 +101,30 @@ def test_photos_of_one_embedding_give_numbers(tmp_path):
     for part in ("train", "val"):
         write_photo(tmp_path, part, "a", halves(1, 1), halves(4, 6))
     row = probe(tmp_path)
-    assert row.confusion[:, 6].sum() == HEIGHT * WIDTH, "what most pixels are is all that can be known"
+    assert row.confusion[:, 6].sum() == HEIGHT * WIDTH, (
+        "what most pixels are is all that can be known"
+    )
 
 
-def test_classes_may_be_told_by_colours_that_are_named_anew(tmp_path):
-    colours = halves(1, 2)
+def test_classes_may_be_told_by_colors_that_are_named_anew(tmp_path):
+    colors = halves(1, 2)
     for part in ("train", "val"):
-        write_photo(tmp_path, part, "a", colours, named(colours))
+        write_photo(tmp_path, part, "a", colors, named(colors))
     assert probe(tmp_path, replace(CONFIG, seed=5)).scores.mean_iou > 0.9
 
 
 def test_a_row_of_results_spells_the_settings(tmp_path):
     parts, taught_by = splits(CAMVID, write_tree(tmp_path))
-    row = results_row(probe(tmp_path), CAMVID, parts, taught_by, colour_segmenter(), CONFIG, "maskfree probe")
+    row = results_row(
+        probe(tmp_path), CAMVID, parts, taught_by, color_segmenter(), CONFIG, "maskfree probe"
+    )
     assert row.protocol_name == "linear"
-    assert (row.protocol["epochs"], row.protocol["learning_rate"], row.protocol["momentum"]) == (12, 0.1, 0.9)
-    assert row.stem.startswith("camvid-colours-linear-plain-none-")
+    assert (row.protocol["epochs"], row.protocol["learning_rate"], row.protocol["momentum"]) == (
+        12,
+        0.1,
+        0.9,
+    )
+    assert row.stem.startswith("camvid-colors-linear-plain-none-")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from painted import HEIGHT, NUM_CLASSES, STEP, VOID, WIDTH, colour_segmenter, halves, named, write_photo, write_tree
+from painted import (
+    HEIGHT,
+    NUM_CLASSES,
+    STEP,
+    VOID,
+    WIDTH,
+    color_segmenter,
+    halves,
+    named,
+    write_photo,
+    write_tree,
+)
 from PIL import Image
 from torch.nn import functional as F
 
@@ -64,7 +75,9 @@ def test_faiss_finds_the_same_neighbours():
 def test_faiss_that_is_not_there_is_said_in_a_line(monkeypatch):
     original = builtins.__import__
     monkeypatch.setattr(
-        builtins, "__import__", lambda name, *rest: _missing(name) if name == "faiss" else original(name, *rest)
+        builtins,
+        "__import__",
+        lambda name, *rest: _missing(name) if name == "faiss" else original(name, *rest),
     )
     with pytest.raises(ValueError, match="needs faiss: pip install faiss-cpu"):
         nearest_by_faiss(unit(2, 7), unit(3, 7), 1)
@@ -76,7 +89,9 @@ def _missing(name):
 
 @pytest.mark.parametrize("search", [nearest, nearest_by_faiss])
 def test_more_neighbours_than_segments_are_refused(search):
-    with pytest.raises(ValueError, match="4 neighbours are asked for, but there are 3 training segments"):
+    with pytest.raises(
+        ValueError, match="4 neighbours are asked for, but there are 3 training segments"
+    ):
         search(unit(2, 7), unit(3, 7), 4)
 
 
@@ -85,60 +100,64 @@ def test_the_most_frequent_label_wins_and_of_several_the_smallest():
     assert majority(labels).tolist() == [1, 0, 4]
 
 
-def test_segments_follow_colours_and_their_mean_is_the_colour():
+def test_segments_follow_colors_and_their_mean_is_the_color():
     photo = named_photo(halves(1, 3))
-    segments = segments_of(colour_segmenter(), photo, CONFIG)
+    segments = segments_of(color_segmenter(), photo, CONFIG)
     assert segments.ids.shape == (8, 12)
     filled = segments.sizes > 0
     assert segments.sizes.sum() == 8 * 12
-    colours = segments.embeddings.argmax(1)
-    assert (segments.embeddings[filled].amax(1) > 0.999).all(), "a segment mixes colours"
-    assert torch.equal(colours[segments.ids], torch.from_numpy(halves(1, 3)[::4, ::4].copy()))
+    colors = segments.embeddings.argmax(1)
+    assert (segments.embeddings[filled].amax(1) > 0.999).all(), "a segment mixes colors"
+    assert torch.equal(colors[segments.ids], torch.from_numpy(halves(1, 3)[::4, ::4].copy()))
 
 
-def named_photo(colours):
-    pixels = np.zeros((*colours.shape, 3), np.uint8)
-    pixels[..., 0] = colours * STEP
+def named_photo(colors):
+    pixels = np.zeros((*colors.shape, 3), np.uint8)
+    pixels[..., 0] = colors * STEP
     return Image.fromarray(pixels)
 
 
 def test_classes_come_from_masks_and_void_pixels_do_not_count(tmp_path):
     ((part,), taught_by) = splits(CAMVID, write_tree(tmp_path))
     assert taught_by == "camvid-train"
-    row = knn_probe(colour_segmenter(), part.train, part.test, classes_of(CAMVID), CONFIG)
+    row = knn_probe(color_segmenter(), part.train, part.test, classes_of(CAMVID), CONFIG)
     assert (row.num_train, row.num_test) == (3, 2)
     expected = np.zeros(NUM_CLASSES, np.int64)
     third, rest = HEIGHT * WIDTH // 3, HEIGHT * WIDTH * 2 // 3
-    for colour, pixels in ((1, rest), (2, third), (3, rest // 2), (4, third)):
-        expected[named(np.array(colour))] = pixels
+    for color, pixels in ((1, rest), (2, third), (3, rest // 2), (4, third)):
+        expected[named(np.array(color))] = pixels
     assert np.array_equal(row.confusion, np.diag(expected))
     assert row.scores.mean_iou == 1
     assert {name for name, value in row.iou.items() if value == 1} == {
-        classes_of(CAMVID)[named(np.array(colour))] for colour in (1, 2, 3, 4)
+        classes_of(CAMVID)[named(np.array(color))] for color in (1, 2, 3, 4)
     }
 
 
-def test_a_segment_has_the_class_of_most_of_its_labelled_pixels(tmp_path):
+def test_a_segment_has_the_class_of_most_of_its_labeled_pixels(tmp_path):
     labels = np.full((HEIGHT, WIDTH), VOID)
     labels[:10], labels[10:16] = 6, 5  # most of the photo is void, which has no vote
     write_photo(tmp_path, "val", "a", halves(1, 1), labels)
     config = replace(CONFIG, segments=1)
-    assert segment_bank(colour_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, config).labels.tolist() == [6]
+    assert segment_bank(
+        color_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, config
+    ).labels.tolist() == [6]
     labels[:10] = VOID
     labels[0, :3] = 5
     write_photo(tmp_path, "val", "a", halves(1, 1), labels)
-    assert segment_bank(colour_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, config).labels.tolist() == [5]
+    assert segment_bank(
+        color_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, config
+    ).labels.tolist() == [5]
 
 
-def test_segments_without_a_labelled_pixel_teach_nothing(tmp_path):
+def test_segments_without_a_labeled_pixel_teach_nothing(tmp_path):
     labels = halves(4, VOID)
     write_photo(tmp_path, "val", "a", halves(1, 2), labels)
-    bank = segment_bank(colour_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, CONFIG)
+    bank = segment_bank(color_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, CONFIG)
     assert set(bank.labels.tolist()) == {4}
     assert (bank.embeddings.argmax(1) == 1).all()
     write_photo(tmp_path, "val", "a", halves(1, 2), halves(VOID, VOID))
-    with pytest.raises(ValueError, match="none of the 1 training photos has a labelled pixel"):
-        segment_bank(colour_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, CONFIG)
+    with pytest.raises(ValueError, match="none of the 1 training photos has a labeled pixel"):
+        segment_bank(color_segmenter(), CAMVID.samples(tmp_path), NUM_CLASSES, CONFIG)
 
 
 def test_cells_cover_the_pixels_whose_middle_they_hold():
@@ -148,8 +167,8 @@ def test_cells_cover_the_pixels_whose_middle_they_hold():
 
 
 def test_without_training_photos_each_half_teaches_the_other(tmp_path):
-    for number, colours in enumerate((halves(1, 2), halves(2, 1), halves(3, 1))):
-        write_photo(tmp_path, "val", f"v{number}", colours, named(colours))
+    for number, colors in enumerate((halves(1, 2), halves(2, 1), halves(3, 1))):
+        write_photo(tmp_path, "val", f"v{number}", colors, named(colors))
     other = replace(CAMVID, name="street")
     parts, taught_by = splits(other, tmp_path)
     assert taught_by == "halves"
@@ -159,12 +178,14 @@ def test_without_training_photos_each_half_teaches_the_other(tmp_path):
         ["1"],
         ["0", "2"],
     ]
-    first, second = (knn_probe(colour_segmenter(), p.train, p.test, classes_of(other), CONFIG) for p in parts)
+    first, second = (
+        knn_probe(color_segmenter(), p.train, p.test, classes_of(other), CONFIG) for p in parts
+    )
     together = first + second
     assert together.num_test == 3
     assert together.confusion.sum() == 3 * HEIGHT * WIDTH
     third = HEIGHT * WIDTH // 3
-    assert together.confusion.trace() == 3 * HEIGHT * WIDTH - third, "colour 3 is in one half only"
+    assert together.confusion.trace() == 3 * HEIGHT * WIDTH - third, "color 3 is in one half only"
     (tmp_path / "val/images/v1.png").unlink()
     (tmp_path / "val/images/v2.png").unlink()
     with pytest.raises(ValueError, match="street has 1 photo: one half teaches the other"):
@@ -173,13 +194,17 @@ def test_without_training_photos_each_half_teaches_the_other(tmp_path):
 
 def test_a_row_of_results_says_how_it_was_taught(tmp_path):
     (parts, taught_by) = splits(CAMVID, write_tree(tmp_path / "data"))
-    segmenter = colour_segmenter()
+    segmenter = color_segmenter()
     found = knn_probe(segmenter, parts[0].train, parts[0].test, classes_of(CAMVID), CONFIG)
     row = results_row(found, CAMVID, parts, taught_by, segmenter, CONFIG, "maskfree probe camvid")
     assert read_row(write_row(row, tmp_path)) == row
     assert (row.protocol_name, row.num_photos, row.mean_iou) == ("knn", 2, 1.0)
     assert row.protocol["taught_by"] == "camvid-train"
-    assert (row.protocol["neighbours"], row.protocol["segments"], row.protocol["side_px"]) == (1, 6, HEIGHT)
+    assert (row.protocol["neighbours"], row.protocol["segments"], row.protocol["side_px"]) == (
+        1,
+        6,
+        HEIGHT,
+    )
     assert len(row.protocol["taught_by_sha256"]) == 64
 
 

@@ -20,9 +20,11 @@ def test_places_are_along_the_directions_of_largest_variance():
     values = torch.cat([along, 0.01 * torch.randn(200, 3)], 1) @ rotation + 7
     placed = project(values, values)
     assert_close(placed.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
-    centred = values - values.mean(0)
-    _, singular, directions = torch.linalg.svd(centred.double())
-    assert_close(placed.abs(), (centred.double() @ directions[:2].T).abs().float(), atol=1e-4, rtol=1e-4)
+    centerd = values - values.mean(0)
+    _, singular, directions = torch.linalg.svd(centerd.double())
+    assert_close(
+        placed.abs(), (centerd.double() @ directions[:2].T).abs().float(), atol=1e-4, rtol=1e-4
+    )
     assert_close(placed.double().norm(dim=0), singular[:2], atol=1e-4, rtol=1e-4)
 
 
@@ -33,7 +35,9 @@ def test_new_values_are_placed_as_those_that_were_fitted():
 
 def test_the_same_numbers_give_the_same_file_with_a_panel_for_each_model(tmp_path):
     models = {"teacher": embeddings(), "student": embeddings(30, 6, 1)}
-    paths = [draw_projection(models, CLASSES, tmp_path / f"{i}.svg", title="segments") for i in range(2)]
+    paths = [
+        draw_projection(models, CLASSES, tmp_path / f"{i}.svg", title="segments") for i in range(2)
+    ]
     torch.randn(3)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     drawn = paths[0].read_text()
@@ -46,13 +50,17 @@ def test_the_same_numbers_give_the_same_file_with_a_panel_for_each_model(tmp_pat
 def test_models_of_other_widths_are_fitted_each_by_itself(tmp_path):
     models = {"wide": embeddings(), "narrow": embeddings(30, 4)}
     assert draw_projection(models, CLASSES, tmp_path / "a.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="the embeddings have 4 and 6 dimensions: fit each by itself"):
+    with pytest.raises(
+        ValueError, match="the embeddings have 4 and 6 dimensions: fit each by itself"
+    ):
         draw_projection(models, CLASSES, tmp_path / "b.svg", fit="union")
 
 
 def test_only_classes_that_occur_are_in_the_legend(tmp_path):
     values, _ = embeddings()
-    drawn = draw_projection({"a": (values, torch.full((40,), 2))}, CLASSES, tmp_path / "a.svg").read_text()
+    drawn = draw_projection(
+        {"a": (values, torch.full((40,), 2))}, CLASSES, tmp_path / "a.svg"
+    ).read_text()
     assert "<!-- thing 2 -->" in drawn
     assert "<!-- thing 3 -->" not in drawn
 
@@ -62,8 +70,16 @@ def test_only_classes_that_occur_are_in_the_legend(tmp_path):
     [
         ({}, "a.svg", "no embeddings to draw"),
         ({"a": embeddings()}, "a.pdf", "must end in"),
-        ({"a": (torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))}, "a.svg", r"shape \(1, 4\): at least 2"),
-        ({"a": (torch.zeros(3, 4), torch.zeros(2, dtype=torch.long))}, "a.svg", "3 embeddings but 2 classes"),
+        (
+            {"a": (torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))},
+            "a.svg",
+            r"shape \(1, 4\): at least 2",
+        ),
+        (
+            {"a": (torch.zeros(3, 4), torch.zeros(2, dtype=torch.long))},
+            "a.svg",
+            "3 embeddings but 2 classes",
+        ),
         ({"a": (torch.zeros(3, 4), torch.full((3,), 9))}, "a.svg", "a class outside 0 to 8"),
     ],
 )

@@ -10,7 +10,13 @@ import pytest
 from rich.console import Console
 
 from maskfree.data.benchmarks.catalog import BENCHMARKS
-from maskfree.evaluation.reporting.published import NOT_PERCENT, Published, published, published_for, tables
+from maskfree.evaluation.reporting.published import (
+    NOT_PERCENT,
+    Published,
+    published,
+    published_for,
+    tables,
+)
 
 KNOWN = {"name", "background", "classes", "resolution", "supervision", "data", "self training"}
 ELSEWHERE = {"context", "any", "mean", "mean of 5", "mean of 8", "davis-2017", "ade847"}
@@ -25,18 +31,67 @@ SPOTS = [  # typed from the sources by hand, a second time
     (T2, "ViL-Seg w/o L_vision", "context59", "mIoU", "all-as-unseen", 13.14),
     (T2, "Offline (K-means)", "any", "photos/s", "all-as-unseen", 8.5),
     (T2, "ViL-Seg", "voc20", ACC, "all-as-unseen", 75.97),
-    ("arXiv:2207.08455, text on Fig. 6", "ViL-Seg", "voc20", "classes with IoU above 20 %", "all-as-unseen", 14),
+    (
+        "arXiv:2207.08455, text on Fig. 6",
+        "ViL-Seg",
+        "voc20",
+        "classes with IoU above 20 %",
+        "all-as-unseen",
+        14,
+    ),
     (OV1, "OVSegmentor, ViT-B", "voc21", "mIoU", "zero-shot", 53.8),
     (OV1, "OVSegmentor, ViT-S", "ade20k", "mIoU", "zero-shot", 4.3),
     (OV1, "DeiT, ViT-S", "context60", "mIoU", "fine-tuned", 35.9),
     ("arXiv:2301.09121, Table 2", "OVSegmentor", "context59", "mIoU", "unseen", 54.5),
-    ("arXiv:2301.09121, Table 3", "OVSegmentor with L_entity alone", "context60", "mIoU", "zero-shot", 19.9),
-    ("arXiv:2301.09121, Table 4", "OVSegmentor, MLM without groups", "voc21", "mIoU", "zero-shot", 36.3),
-    ("arXiv:2301.09121, Table 5", "OVSegmentor, 16 groups, ratio 1", "voc21", "mIoU", "zero-shot", 42.9),
-    ("arXiv:2301.09121, Table 7", "OVSegmentor (CC4M)", "coco-object", "mIoU", "unseen entities", 25.9),
+    (
+        "arXiv:2301.09121, Table 3",
+        "OVSegmentor with L_entity alone",
+        "context60",
+        "mIoU",
+        "zero-shot",
+        19.9,
+    ),
+    (
+        "arXiv:2301.09121, Table 4",
+        "OVSegmentor, MLM without groups",
+        "voc21",
+        "mIoU",
+        "zero-shot",
+        36.3,
+    ),
+    (
+        "arXiv:2301.09121, Table 5",
+        "OVSegmentor, 16 groups, ratio 1",
+        "voc21",
+        "mIoU",
+        "zero-shot",
+        42.9,
+    ),
+    (
+        "arXiv:2301.09121, Table 7",
+        "OVSegmentor (CC4M)",
+        "coco-object",
+        "mIoU",
+        "unseen entities",
+        25.9,
+    ),
     ("arXiv:2301.09121, Table 7", "OVSegmentor (CC12M)", "ade20k", "mIoU", "seen entities", 10.1),
-    ("arXiv:2305.01040, Table 2", "CLIP-S4, CLIP ViT-B/16", "coco-stuff", "mIoU", "zero-shot", 22.1),
-    ("arXiv:2305.01040, Table 3", "CLIP-S4", "context59", "harmonic mean", "class-free, fold 3", 30.0),
+    (
+        "arXiv:2305.01040, Table 2",
+        "CLIP-S4, CLIP ViT-B/16",
+        "coco-stuff",
+        "mIoU",
+        "zero-shot",
+        22.1,
+    ),
+    (
+        "arXiv:2305.01040, Table 3",
+        "CLIP-S4",
+        "context59",
+        "harmonic mean",
+        "class-free, fold 3",
+        30.0,
+    ),
     ("arXiv:2305.01040, Table 4", "MaskContrast (Sup.)", "voc21", "mIoU", "linear probe", 63.9),
     ("arXiv:2305.01040, Table 5", "mgPFF", "davis-2017", "boundary accuracy F", "tracking", 46.9),
     ("SCLIP's README", "SCLIP, B", "cityscapes", "mIoU", "zero-shot", 32.3),
@@ -51,7 +106,9 @@ def key(row):
 
 @pytest.mark.parametrize(("source", "method", "benchmark", "metric", "protocol", "value"), SPOTS)
 def test_numbers_are_those_of_the_source(source, method, benchmark, metric, protocol, value):
-    (row,) = [row for row in published() if key(row) == (source, method, benchmark, metric, protocol)]
+    (row,) = [
+        row for row in published() if key(row) == (source, method, benchmark, metric, protocol)
+    ]
     assert row.value == value
 
 
@@ -81,7 +138,8 @@ def test_a_mean_of_eight_is_that_of_the_rows_it_stands_with():
         parts = [
             row.value
             for row in published()
-            if (row.source, row.method) == (mean.source, mean.method) and row.benchmark != "mean of 8"
+            if (row.source, row.method) == (mean.source, mean.method)
+            and row.benchmark != "mean of 8"
         ]
         if len(parts) == 8:
             checked += 1
@@ -90,11 +148,20 @@ def test_a_mean_of_eight_is_that_of_the_rows_it_stands_with():
 
 
 def test_harmonic_means_are_those_of_their_parts():
-    rows = {(row.method, row.protocol["name"], row.metric): row.value for row in published() if "Table 3" in row.source}
+    rows = {
+        (row.method, row.protocol["name"], row.metric): row.value
+        for row in published()
+        if "Table 3" in row.source
+    }
     for (method, fold, metric), value in rows.items():
         if metric == "harmonic mean":
-            unknown, known = (rows[method, fold, f"mIoU of {part} classes"] for part in ("unknown", "known"))
-            assert value == pytest.approx(2 * unknown * known / (unknown + known), abs=0.11), (method, fold)
+            unknown, known = (
+                rows[method, fold, f"mIoU of {part} classes"] for part in ("unknown", "known")
+            )
+            assert value == pytest.approx(2 * unknown * known / (unknown + known), abs=0.11), (
+                method,
+                fold,
+            )
 
 
 def test_rows_of_a_benchmark_include_those_that_may_be_of_it():
@@ -107,7 +174,13 @@ def test_numbers_are_shown_as_printed():
     shown = {key(row): row.shown for row in published()}
     assert shown[T1, "ViL-Seg, ViT-B/16", "voc20", "mIoU", "unseen"] == "34.42"
     assert (
-        shown["arXiv:2305.01040, Table 3", "CLIP-S4", "context59", "harmonic mean", "class-free, fold 0"]
+        shown[
+            "arXiv:2305.01040, Table 3",
+            "CLIP-S4",
+            "context59",
+            "harmonic mean",
+            "class-free, fold 0",
+        ]
         == "30.6 ± 0.5"
     )
     assert shown[T2, "ViL-Seg", "any", "parameters, million", "all-as-unseen"] == "86.27"
@@ -124,7 +197,12 @@ def test_tables_say_once_what_all_numbers_of_a_source_share():
     table = lines[lines.index(head) :]
     full = next(line for line in table if "ViL-Seg + ST" in line)
     assert [cell.strip() for cell in full.strip("│").split("│")] == [
-        *("ViL-Seg + ST, ViT-B/16", "37.3", "85.62", "supervision: image-text pairs, CC12M; self training: yes")
+        *(
+            "ViL-Seg + ST, ViT-B/16",
+            "37.3",
+            "85.62",
+            "supervision: image-text pairs, CC12M; self training: yes",
+        )
     ]
     assert sum("5 of 20" in line for line in lines) == 2  # here and in OVSegmentor's Table 2
 
@@ -132,7 +210,11 @@ def test_tables_say_once_what_all_numbers_of_a_source_share():
 def test_tables_name_the_protocol_by_column_where_a_source_has_several():
     console = Console(width=160, file=io.StringIO())
     with console.capture() as captured:
-        console.print(*tables([row for row in published_for("voc21") if row.source.endswith("01040, Table 4")]))
+        console.print(
+            *tables(
+                [row for row in published_for("voc21") if row.source.endswith("01040, Table 4")]
+            )
+        )
     shown = captured.get()
     assert "mIoU, nearest neighbours" in shown
     row = next(line for line in shown.splitlines() if "IIC" in line)
@@ -161,6 +243,8 @@ def test_an_unknown_kind_of_source_is_refused():
 
 
 def test_every_row_of_the_file_has_a_value_for_each_column():
-    for table in json.loads(files("maskfree.evaluate").joinpath("published.json").read_text(encoding="utf-8")):
+    for table in json.loads(
+        files("maskfree.evaluation.reporting").joinpath("published.json").read_text(encoding="utf-8")
+    ):
         for row in table["rows"]:
             assert len(row["values"]) == len(table["columns"]), (table["source"], row["method"])

@@ -1,4 +1,4 @@
-"""The page about a measured run, with a method that reads class ids off the colours: the ranking is known."""
+"""The page about a measured run, with a method that reads class ids off the colors: the ranking is known."""
 
 import base64
 import io
@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from colours import Colours
+from colors import Colors
 from PIL import Image
 
 from maskfree.data.benchmarks.catalog import Benchmark
 from maskfree.data.benchmarks.layouts import IndexMaps
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.reporting.report import extremes, write_report
-from maskfree.evaluation.zero_shot import Work, measure
+from maskfree.evaluation.zero_shot import EvalJob, measure
 from maskfree.inference.segmenter import Segmenter
 from maskfree.types import Segmentation, Tokens
 
 NAMES = ("<b>dog", 'cat & "co', "bus")
 DOG, CAT, BUS, NOTHING, IGNORED = 0, 1, 2, 3, 255
-COLOUR_STEP = 40  # red value per class id
+COLOR_STEP = 40  # red value per class id
 PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
 VOID = {"img", "meta", "br", "hr", "link", "input"}
 
@@ -37,7 +37,10 @@ def tokenize(texts):
 @pytest.fixture
 def segmenter():
     return Segmenter(
-        Colours(NOTHING + 1, COLOUR_STEP).eval(), tokenize, name="colours", weights_hash="0123456789abcdef" * 4
+        Colors(NOTHING + 1, COLOR_STEP).eval(),
+        tokenize,
+        name="colors",
+        weights_hash="0123456789abcdef" * 4,
     )
 
 
@@ -46,7 +49,12 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path):
         super().__init__()
-        self.text, self.open, self.attributes, self.tags = path.read_text(encoding="utf-8"), [], [], []
+        self.text, self.open, self.attributes, self.tags = (
+            path.read_text(encoding="utf-8"),
+            [],
+            [],
+            [],
+        )
         self.sections: dict[str, list[str]] = {}  # text of the h3 below each h2, by its id
         self.feed(self.text)
         self.close()
@@ -80,7 +88,7 @@ def add_photo(root, name, truth, answer):
     for folder in ("images", "labels"):
         (root / folder).mkdir(exist_ok=True)
     pixels = np.full((*answer.shape, 3), 90, np.uint8)
-    pixels[..., 0] = answer * COLOUR_STEP
+    pixels[..., 0] = answer * COLOR_STEP
     Image.fromarray(pixels).save(root / "images" / f"{name}.png")
     Image.fromarray(truth.astype(np.uint8)).save(root / "labels" / f"{name}.png")
 
@@ -117,14 +125,18 @@ def bench(root):
 def write(segmenter, root, path, protocol=PROTOCOL, count=10, **changes):
     mine = bench(root)
     samples = mine.samples(root)
-    measured = measure(segmenter, protocol, Work(mine, samples, "maskfree evaluate <mine>"))
+    measured = measure(segmenter, protocol, EvalJob(mine, samples, "maskfree evaluate <mine>"))
     measured = replace(measured, row=replace(measured.row, **changes))
-    path = write_report(measured, prepare(segmenter, mine, protocol), mine, samples, protocol, path, count)
+    path = write_report(
+        measured, prepare(segmenter, mine, protocol), mine, samples, protocol, path, count
+    )
     return Page(path), measured.row
 
 
 def keys(headings):
-    return [heading.split(":")[0].removeprefix("images/").removesuffix(".png") for heading in headings]
+    return [
+        heading.split(":")[0].removeprefix("images/").removesuffix(".png") for heading in headings
+    ]
 
 
 def test_best_and_worst_photos_in_order(segmenter, root, tmp_path):
@@ -145,11 +157,21 @@ def test_equal_photos_keep_their_order_and_none_is_shown_twice():
 
 
 def test_scores_classes_and_confusions(segmenter, root, tmp_path):
-    page, row = write(segmenter, root, tmp_path / "r.html", boundary_f=0.125, parts={"seen classes": 0.375})
-    for score in (row.mean_iou, row.pixel_accuracy, row.mean_accuracy, row.frequency_weighted_iou, 0.125, 0.375):
+    page, row = write(
+        segmenter, root, tmp_path / "r.html", boundary_f=0.125, parts={"seen classes": 0.375}
+    )
+    for score in (
+        row.mean_iou,
+        row.pixel_accuracy,
+        row.mean_accuracy,
+        row.frequency_weighted_iou,
+        0.125,
+        0.375,
+    ):
         assert f"<dd>{100 * score:.1f}%</dd>" in page.text
     ranked = re.findall(
-        r'<td class="number">(\d)</td><th scope="row">([^<]+)</th><td class="number">([^<]+)<', page.text
+        r'<td class="number">(\d)</td><th scope="row">([^<]+)</th><td class="number">([^<]+)<',
+        page.text,
     )
     assert [(number, name) for number, name, _ in ranked] == [
         ("1", "&lt;b&gt;dog"),
@@ -160,12 +182,17 @@ def test_scores_classes_and_confusions(segmenter, root, tmp_path):
     assert f'<div style="width:{100 * row.iou[NAMES[CAT]]:.1f}%"></div>' in page.text
     (true, answer, share), *_ = row.confusions
     assert (true, answer) == (NAMES[CAT], "bus")
-    assert f'cat &amp; &quot;co</td><td>bus</td><td class="number">{100 * share:.1f}%</td>' in page.text
+    assert (
+        f'cat &amp; &quot;co</td><td>bus</td><td class="number">{100 * share:.1f}%</td>'
+        in page.text
+    )
     assert f"<td>bus ({100 * share:.1f}%)" in page.text
 
 
 def test_classes_are_ranked_and_those_that_do_not_occur_come_last(segmenter, root, tmp_path):
-    page, _ = write(segmenter, root, tmp_path / "r.html", iou={"x": None, "y": 0.0, "z": 0.5}, confusions=[])
+    page, _ = write(
+        segmenter, root, tmp_path / "r.html", iou={"x": None, "y": 0.0, "z": 0.5}, confusions=[]
+    )
     assert re.findall(r'<td class="number">(\d)</td><th scope="row">(\w)<', page.text) == [
         ("3", "z"),
         ("2", "y"),
@@ -178,7 +205,14 @@ def test_the_page_carries_its_protocol(segmenter, root, tmp_path):
     for name, value in row.protocol.items():
         assert f'<th scope="row">{name.replace("_", " ")}</th>' in page.text
         assert str(value) in page.text or isinstance(value, list)
-    told = (row.weights_sha256, row.names_sha256, row.files_sha256, row.names_file, row.date, row.versions["torch"])
+    told = (
+        row.weights_sha256,
+        row.names_sha256,
+        row.files_sha256,
+        row.names_file,
+        row.date,
+        row.versions["torch"],
+    )
     for text in (*told, row.machine["cpu"], "a photo of a {}", "maskfree evaluate &lt;mine&gt;"):
         assert text in page.text
 
@@ -192,7 +226,9 @@ def test_what_users_write_is_escaped(segmenter, root, tmp_path):
 
 def test_nothing_comes_from_elsewhere(segmenter, root, tmp_path):
     page, _ = write(segmenter, root, tmp_path / "r.html")
-    assert page.values("src") and all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
+    assert page.values("src") and all(
+        value.startswith("data:image/jpeg;base64,") for value in page.values("src")
+    )
     assert all(value.startswith("#") for value in page.values("href"))
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"https?:|url\(|@import", page.text)
@@ -209,7 +245,7 @@ def test_the_page_can_be_read_without_pictures(segmenter, root, tmp_path):
     assert {value.removeprefix("#") for value in page.values("href")} <= targets
 
 
-def test_answer_and_truth_in_the_colours_of_the_legend(segmenter, root, tmp_path):
+def test_answer_and_truth_in_the_colors_of_the_legend(segmenter, root, tmp_path):
     """Photo d: the answer is right, and the lowest quarter of the truth does not count."""
     page, _ = write(segmenter, root, tmp_path / "r.html")
     photo, answer, truth = (np.asarray(picture).astype(int) for picture in page.pictures()[:3])
@@ -244,7 +280,12 @@ def with_background(root):
 
 
 def test_the_background_stays_as_it_is_in_the_photo(segmenter, with_background, tmp_path):
-    page, row = write(segmenter, with_background, tmp_path / "r.html", replace(PROTOCOL, background="threshold:0.5"))
+    page, row = write(
+        segmenter,
+        with_background,
+        tmp_path / "r.html",
+        replace(PROTOCOL, background="threshold:0.5"),
+    )
     assert row.iou["background"] > 0.8
     photo, answered, true = (np.asarray(picture).astype(int) for picture in page.pictures())
     assert np.abs(true[8] - photo[8]).max() < 12 and np.abs(answered[8] - photo[8]).max() < 12
@@ -259,7 +300,9 @@ def test_without_a_rule_the_background_does_not_count(segmenter, with_background
     assert "does not count: truth 50.0%<" in page.text and "background: truth" not in page.text
 
 
-@pytest.mark.parametrize(("size", "shown"), [((960, 600), (320, 200)), ((60, 800), (36, 480)), ((40, 24), (40, 24))])
+@pytest.mark.parametrize(
+    ("size", "shown"), [((960, 600), (320, 200)), ((60, 800), (36, 480)), ((40, 24), (40, 24))]
+)
 def test_large_photos_become_small_pictures(segmenter, root, tmp_path, size, shown):
     for path in [*root.glob("images/*"), *root.glob("labels/*")]:
         path.unlink()
@@ -297,23 +340,29 @@ def test_readers_see_the_old_page_until_the_new_one_is_done(segmenter, root, tmp
 def test_a_truth_of_another_size_is_named(segmenter, root, tmp_path):
     mine = bench(root)
     samples = mine.samples(root)
-    measured = measure(segmenter, PROTOCOL, Work(mine, samples, "test"))
+    measured = measure(segmenter, PROTOCOL, EvalJob(mine, samples, "test"))
     other = [replace(sample, read_truth=lambda: np.zeros((32, 44), np.uint8)) for sample in samples]
     with pytest.raises(ValueError, match=r"images/d\.png: the photo and its truth differ in size"):
-        write_report(measured, prepare(segmenter, mine, PROTOCOL), mine, other, PROTOCOL, tmp_path / "r.html")
+        write_report(
+            measured, prepare(segmenter, mine, PROTOCOL), mine, other, PROTOCOL, tmp_path / "r.html"
+        )
 
 
 def test_without_photos_there_are_label_maps_only(segmenter, root, tmp_path):
     """The same labels over two photos that differ give the same page: nothing of a photo is in it."""
     mine = bench(root)
     samples = mine.samples(root)
-    measured = measure(segmenter, PROTOCOL, Work(mine, samples, "test"))
+    measured = measure(segmenter, PROTOCOL, EvalJob(mine, samples, "test"))
     prepared = prepare(segmenter, mine, PROTOCOL)
-    path = write_report(measured, prepared, mine, samples, PROTOCOL, tmp_path / "r.html", show_photos=False)
+    path = write_report(
+        measured, prepared, mine, samples, PROTOCOL, tmp_path / "r.html", show_photos=False
+    )
     page = path.read_text()
     assert page.count("<img") == 2 * 4
     assert "Photo images/" not in page
     uris = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
     with Image.open(io.BytesIO(base64.b64decode(uris[0]))) as picture:
-        colours = {tuple(c // 8 for c in colour) for _, colour in picture.convert("RGB").getcolors(1 << 20)}
-    assert len(colours) < 60  # flat areas and JPEG's edges
+        colors = {
+            tuple(c // 8 for c in color) for _, color in picture.convert("RGB").getcolors(1 << 20)
+        }
+    assert len(colors) < 60  # flat areas and JPEG's edges

@@ -6,12 +6,24 @@ from dataclasses import replace
 import pytest
 from result_rows import ROW as A_ROW
 
-from maskfree.evaluation.reporting.results import machine, number, read_row, versions, write_json, write_row
+from maskfree.evaluation.reporting.results import (
+    machine,
+    number,
+    read_row,
+    versions,
+    write_json,
+    write_row,
+)
 
 ROW = replace(
     A_ROW,
     benchmark="coco-mini",
-    protocol={"names": "plain", "background": "threshold:0.3", "side_px": 448, "templates": ["a photo of a {}"]},
+    protocol={
+        "names": "plain",
+        "background": "threshold:0.3",
+        "side_px": 448,
+        "templates": ["a photo of a {}"],
+    },
     parts={"unseen classes": 0.25},
     confusions=[["dog", "sheep", 0.125]],
     versions=versions(),

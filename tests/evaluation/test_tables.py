@@ -7,7 +7,14 @@ import pytest
 from result_rows import ROW as A_ROW
 from rich.console import Console
 
-from maskfree.evaluation.reporting.tables import by_class, curve, percent, short_rule, summary, threshold_of
+from maskfree.evaluation.reporting.tables import (
+    by_class,
+    curve,
+    percent,
+    short_rule,
+    summary,
+    threshold_of,
+)
 
 ROW = replace(A_ROW, benchmark="coco-mini")
 
@@ -63,9 +70,21 @@ def test_a_long_list_of_background_words_is_counted():
 
 def test_classes_of_all_rows_are_listed_once_with_a_dash_for_what_is_absent():
     shown = text(by_class([ROW, ruled("none", iou={"dog": 0.25, "horse": 1.0})]))
-    assert [cell.strip() for cell in line_with(shown, "dog").strip("│").split("│")] == ["dog", "50.0", "25.0"]
-    assert [cell.strip() for cell in line_with(shown, "sheep").strip("│").split("│")] == ["sheep", "-", "-"]
-    assert [cell.strip() for cell in line_with(shown, "horse").strip("│").split("│")] == ["horse", "-", "100.0"]
+    assert [cell.strip() for cell in line_with(shown, "dog").strip("│").split("│")] == [
+        "dog",
+        "50.0",
+        "25.0",
+    ]
+    assert [cell.strip() for cell in line_with(shown, "sheep").strip("│").split("│")] == [
+        "sheep",
+        "-",
+        "-",
+    ]
+    assert [cell.strip() for cell in line_with(shown, "horse").strip("│").split("│")] == [
+        "horse",
+        "-",
+        "100.0",
+    ]
 
 
 def test_columns_by_class_name_the_protocol_only_where_there_are_several():

@@ -1,4 +1,4 @@
-"""The zero-shot protocol, with a method that reads class ids off the colours: every score is known beforehand."""
+"""The zero-shot protocol, with a method that reads class ids off the colors: every score is known beforehand."""
 
 import json
 from dataclasses import replace
@@ -6,21 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from colours import Colours
+from colors import Colors
 from PIL import Image
 
 from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.benchmarks.coco import CocoInstances
 from maskfree.data.benchmarks.layouts import IndexMaps
-from maskfree.evaluation.evaluator import Team
+from maskfree.evaluation.evaluator import DistInfo
 from maskfree.evaluation.protocol import PROTOCOLS, Protocol, check, prepare
 from maskfree.evaluation.reporting.results import read_row, write_row
-from maskfree.evaluation.zero_shot import Work, measure, sweep
+from maskfree.evaluation.zero_shot import EvalJob, measure, sweep
 from maskfree.inference.segmenter import Inference, Segmenter
 from maskfree.types import Tokens
 
 WORDS = benchmark("coco-mini").words()
-COLOUR_STEP = 12  # red value per class id
+COLOR_STEP = 12  # red value per class id
 PERSON, CAR, DOG, SHEEP = (WORDS.index(word) for word in ("person", "car", "dog", "sheep"))
 NOTHING = 20
 OTHERS = {"wall": NOTHING}  # words that are no class
@@ -32,14 +32,16 @@ def tokenize(texts):
     ids = []
     for text in texts:
         known = next((i for i, word in enumerate(WORDS) if text.endswith(word)), None)
-        ids.append(OTHERS.setdefault(text.split()[-1], NOTHING + len(OTHERS)) if known is None else known)
+        ids.append(
+            OTHERS.setdefault(text.split()[-1], NOTHING + len(OTHERS)) if known is None else known
+        )
     return Tokens(torch.tensor(ids)[:, None], torch.ones(len(ids), 1, dtype=torch.bool))
 
 
 def photo(labels):
-    """Paint each class in its colour."""
+    """Paint each class in its color."""
     pixels = np.zeros((*labels.shape, 3), np.uint8)
-    pixels[..., 0] = labels * COLOUR_STEP
+    pixels[..., 0] = labels * COLOR_STEP
     return Image.fromarray(pixels)
 
 
@@ -49,7 +51,9 @@ def outline(left, top, right, bottom):
 
 @pytest.fixture
 def segmenter():
-    return Segmenter(Colours(MOST_IDS, COLOUR_STEP).eval(), tokenize, name="colours", weights_hash="0" * 64)
+    return Segmenter(
+        Colors(MOST_IDS, COLOR_STEP).eval(), tokenize, name="colors", weights_hash="0" * 64
+    )
 
 
 PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
@@ -70,12 +74,24 @@ def root(tmp_path):
     for name, labels in (("a", a), ("b", b)):
         photo(labels).save(tmp_path / "images" / f"{name}.png")
     content = {
-        "images": [{"id": i, "file_name": f"{i}.png", "width": 48, "height": 32} for i in ("a", "b")],
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "width": 48, "height": 32} for i in ("a", "b")
+        ],
         "categories": [{"id": i, "name": name} for name, i in category.items()],
         "annotations": [
             {"image_id": "a", "category_id": 0, "area": 768, "segmentation": outline(0, 0, 24, 32)},
-            {"image_id": "a", "category_id": category["dog"], "area": 768, "segmentation": outline(24, 0, 48, 32)},
-            {"image_id": "b", "category_id": category["dog"], "area": 512, "segmentation": outline(0, 0, 16, 32)},
+            {
+                "image_id": "a",
+                "category_id": category["dog"],
+                "area": 768,
+                "segmentation": outline(24, 0, 48, 32),
+            },
+            {
+                "image_id": "b",
+                "category_id": category["dog"],
+                "area": 512,
+                "segmentation": outline(0, 0, 16, 32),
+            },
         ],
     }
     (tmp_path / "instances.json").write_text(json.dumps(content))
@@ -84,7 +100,7 @@ def root(tmp_path):
 
 def work(root, bench=None, **settings):
     bench = bench or benchmark("coco-mini")
-    return Work(bench, bench.samples(root), "test", **settings)
+    return EvalJob(bench, bench.samples(root), "test", **settings)
 
 
 def run(segmenter, root, protocol, bench=None):
@@ -95,7 +111,9 @@ def test_without_background_only_pixels_of_a_class_count(segmenter, root):
     row = run(segmenter, root, PROTOCOL)
     width_of_strip = 8  # of 24 columns of dog in a, besides 16 in b
     assert row.iou["person"] == 1
-    assert row.iou["dog"] == pytest.approx(1 - width_of_strip / 40, abs=0.03)  # edges of patches are interpolated
+    assert row.iou["dog"] == pytest.approx(
+        1 - width_of_strip / 40, abs=0.03
+    )  # edges of patches are interpolated
     assert row.iou["car"] == 0  # predicted, nowhere true
     assert row.iou["sheep"] is None  # in neither
     assert row.mean_iou == pytest.approx((1 + row.iou["dog"] + 0) / 3)
@@ -129,8 +147,11 @@ def test_a_row_carries_its_protocol(segmenter, root):
     assert row.protocol["side_px"] == 32
     assert row.protocol["templates"] == ["a photo of a {}"]
     assert row.names_sha256 == bench.names_sha256("synonyms") != bench.names_sha256("plain")
-    assert (row.num_photos, row.model, row.weights_sha256) == (2, "colours", "0" * 64)
-    assert row.versions["torch"] == torch.__version__.split("+")[0] or row.versions["torch"] == torch.__version__
+    assert (row.num_photos, row.model, row.weights_sha256) == (2, "colors", "0" * 64)
+    assert (
+        row.versions["torch"] == torch.__version__.split("+")[0]
+        or row.versions["torch"] == torch.__version__
+    )
     assert row.seconds_per_photo > 0
 
 
@@ -158,7 +179,11 @@ def test_progress_sees_every_photo(segmenter, root):
         ("coco-mini", Protocol(background="threshold:2"), "is not a cosine"),
         ("camvid", Protocol(background="threshold:0.3"), "camvid does not label its background"),
         ("camvid", Protocol(candidates="unseen"), "camvid has no unseen classes"),
-        ("coco-mini", Protocol(scored="unseen", background="threshold:0.3"), "without a background rule"),
+        (
+            "coco-mini",
+            Protocol(scored="unseen", background="threshold:0.3"),
+            "without a background rule",
+        ),
     ],
 )
 def test_a_protocol_that_does_not_fit_is_refused(bench, protocol, message):
@@ -183,7 +208,12 @@ def test_an_overlap_is_judged_by_the_object_on_top(segmenter, root):
         {"image_id": "b", "category_id": 0, "area": 1536, "segmentation": outline(0, 0, 48, 32)}
     )
     (root / "instances.json").write_text(json.dumps(content))
-    row = run(segmenter, root, PROTOCOL, Benchmark("x", "", CocoInstances(renamed="coco_to_voc20"), {"plain": "voc20"}))
+    row = run(
+        segmenter,
+        root,
+        PROTOCOL,
+        Benchmark("x", "", CocoInstances(renamed="coco_to_voc20"), {"plain": "voc20"}),
+    )
     assert row.iou["person"] == pytest.approx(24 / (24 + 32), abs=0.03)
 
 
@@ -193,7 +223,12 @@ def flock(root):
     content = json.loads((root / "instances.json").read_text())
     sheep = next(c["id"] for c in content["categories"] if c["name"] == "sheep")
     content["annotations"].append(
-        {"image_id": "b", "category_id": sheep, "area": 1024, "segmentation": outline(16, 0, 48, 32)}
+        {
+            "image_id": "b",
+            "category_id": sheep,
+            "area": 1024,
+            "segmentation": outline(16, 0, 48, 32),
+        }
     )
     (root / "instances.json").write_text(json.dumps(content))
     labels = np.full((32, 48), SHEEP)
@@ -247,7 +282,11 @@ def test_a_sweep_equals_measuring_with_each_threshold(segmenter, root):
     assert [row.protocol["background"] for row in swept] == [f"threshold:{t:g}" for t in thresholds]
     for row in swept:
         alone = run(segmenter, root, replace(PROTOCOL, background=row.protocol["background"]))
-        assert (row.iou, row.pixel_accuracy, row.protocol) == (alone.iou, alone.pixel_accuracy, alone.protocol)
+        assert (row.iou, row.pixel_accuracy, row.protocol) == (
+            alone.iou,
+            alone.pixel_accuracy,
+            alone.protocol,
+        )
     assert swept[0].iou != swept[-1].iou
 
 
@@ -320,10 +359,12 @@ def test_the_shares_of_a_team_add_up(segmenter, root):
             parts.append((index, tensor.clone()))
             return tensor
 
-        measure(segmenter, PROTOCOL, work(root, team=Team(index, 3, keep), watch=watch))
+        measure(segmenter, PROTOCOL, work(root, team=DistInfo(index, 3, keep), watch=watch))
         assert len(seen) == (index < 2)
     alone = []
-    measure(segmenter, PROTOCOL, work(root, team=Team(total=lambda t: alone.append(t.clone()) or t)))
+    measure(
+        segmenter, PROTOCOL, work(root, team=DistInfo(total=lambda t: alone.append(t.clone()) or t))
+    )
     each = [[tensor for index, tensor in parts if index == i] for i in (0, 1, 2)]
     for whole, *shares in zip(alone, *each, strict=True):
         if whole.numel() > 1:  # all but the seconds
@@ -337,7 +378,12 @@ def test_boundaries_are_measured_when_asked(segmenter, root):
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_fits_every_benchmark_or_says_why(name):
-    for bench in (benchmark("coco-mini"), benchmark("voc21"), benchmark("coco-object"), benchmark("ade20k")):
+    for bench in (
+        benchmark("coco-mini"),
+        benchmark("voc21"),
+        benchmark("coco-object"),
+        benchmark("ade20k"),
+    ):
         for protocol in PROTOCOLS[name](bench):
             if "unseen" in (protocol.candidates, protocol.scored) and not bench.unseen:
                 with pytest.raises(ValueError, match="no unseen classes"):
@@ -347,22 +393,33 @@ def test_every_protocol_fits_every_benchmark_or_says_why(name):
 
 
 def test_the_published_protocols_are_free_of_our_smoothing(segmenter):
-    own = replace(segmenter, inference=Inference(smooth=5, presence=1.5))
+    own = replace(segmenter, inference=Inference(smooth=5, class_prior=1.5))
     bench = benchmark("coco-mini")
     for name in ("tcl", "sclip", "groupvit"):
         (protocol,) = PROTOCOLS[name](bench)
         inference = prepare(own, bench, protocol).inference
-        assert (inference.smooth, inference.presence) == (1, 0)
+        assert (inference.smooth, inference.class_prior) == (1, 0)
     assert prepare(own, bench, PROTOCOLS["own"](bench)[0]).inference == own.inference
 
 
 def test_protocols_have_the_sizes_of_their_sources():
     bench = benchmark("voc21")
-    (tcl,), (sclip,), (groupvit,) = (PROTOCOLS[name](bench) for name in ("tcl", "sclip", "groupvit"))
+    (tcl,), (sclip,), (groupvit,) = (
+        PROTOCOLS[name](bench) for name in ("tcl", "sclip", "groupvit")
+    )
     assert (tcl.side_px, tcl.window_px, tcl.stride_px, tcl.names) == (448, 448, 224, "plain")
-    assert (sclip.side_px, sclip.window_px, sclip.stride_px, sclip.score) == (336, 224, 112, "softmax")
+    assert (sclip.side_px, sclip.window_px, sclip.stride_px, sclip.score) == (
+        336,
+        224,
+        112,
+        "softmax",
+    )
     assert sclip.background.count(",") == 25
-    assert (groupvit.background, groupvit.score, groupvit.top_classes) == ("threshold:0.9", "product", 5)
+    assert (groupvit.background, groupvit.score, groupvit.top_classes) == (
+        "threshold:0.9",
+        "product",
+        5,
+    )
     assert PROTOCOLS["groupvit"](benchmark("context60"))[0].background == "threshold:0.35"
     assert "bed" not in PROTOCOLS["sclip"](benchmark("coco-object"))[0].background.split(",")
 
@@ -379,7 +436,7 @@ def test_the_model_is_asked_for_the_words_of_the_name_set(root):
         asked.extend(texts)
         return tokenize(texts)
 
-    segmenter = Segmenter(Colours(MOST_IDS, COLOUR_STEP).eval(), listen, name="colours")
+    segmenter = Segmenter(Colors(MOST_IDS, COLOR_STEP).eval(), listen, name="colors")
     run(segmenter, root, PROTOCOL)
     assert asked == [f"a photo of a {word}" for word in WORDS]
     run(segmenter, root, replace(PROTOCOL, names="synonyms"))

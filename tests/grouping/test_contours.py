@@ -16,12 +16,12 @@ KINDS = ("contours", "slic", "felzenszwalb")
 
 
 def quarters(height=60, width=84):
-    """A photo of four colours, and the number of each pixel's quarter."""
+    """A photo of four colors, and the number of each pixel's quarter."""
     numbers = np.zeros((height, width), np.int64)
     numbers[:, width // 3 :] += 1
     numbers[height // 2 :] += 2
-    colours = np.array([[200, 40, 40], [40, 160, 60], [40, 60, 200], [220, 210, 60]], np.uint8)
-    return colours[numbers], numbers
+    colors = np.array([[200, 40, 40], [40, 160, 60], [40, 60, 200], [220, 210, 60]], np.uint8)
+    return colors[numbers], numbers
 
 
 def noise(height, width):
@@ -33,7 +33,7 @@ def same_partition(one, other):
     return pairs == len(np.unique(one)) == len(np.unique(other))
 
 
-def test_a_contour_is_strong_where_colours_meet_and_its_direction_goes_across():
+def test_a_contour_is_strong_where_colors_meet_and_its_direction_goes_across():
     photo, _ = quarters()
     strength, direction = contour_strength(photo)
     assert strength.min() >= 0 and strength.max() <= 1
@@ -47,7 +47,9 @@ def test_a_diagonal_contour_has_a_diagonal_direction():
     y, x = np.mgrid[:64, :80]
     photo = np.where((x - y > 8)[..., None], [180, 180, 180], [70, 70, 70]).astype(np.uint8)
     _, direction = contour_strength(photo)
-    assert direction[30, 38] == pytest.approx(3 * np.pi / 4, abs=0.05)  # to the right and upwards, or the reverse
+    assert direction[30, 38] == pytest.approx(
+        3 * np.pi / 4, abs=0.05
+    )  # to the right and upwards, or the reverse
 
 
 def test_texture_alone_makes_a_contour_and_its_inside_none():
@@ -61,15 +63,15 @@ def test_texture_alone_makes_a_contour_and_its_inside_none():
     assert strength[20:60, 56:64].max(1).mean() > 1.5 * strength[20:60, 20:28].max(1).mean()
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (13, 200, 77)])
-def test_a_photo_of_one_colour_has_no_contour_and_one_region(colour):
-    photo = np.full((40, 57, 3), colour, np.uint8)
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (13, 200, 77)])
+def test_a_photo_of_one_color_has_no_contour_and_one_region(color):
+    photo = np.full((40, 57, 3), color, np.uint8)
     assert contour_strength(photo)[0].max() == 0
     for kind in KINDS:
         assert region_map(photo, SegmentConfig(kind=kind)).tolist() == np.zeros((40, 57)).tolist()
 
 
-def test_the_regions_are_the_colours():
+def test_the_regions_are_the_colors():
     photo, numbers = quarters()
     regions = region_map(photo, SegmentConfig())
     agreement = max_overlap(regions, numbers)
@@ -166,8 +168,12 @@ def test_settings_that_make_no_sense_are_refused(settings, line):
 def test_the_direction_of_a_strength_is_across_its_ridges():
     y, x = np.mgrid[:40, :50].astype(np.float32)
     assert abs(np.sin(direction_across(np.exp(-((x - 25) ** 2) / 8))[20, 25])) < 1e-3
-    assert direction_across(np.exp(-((y - 20) ** 2) / 8))[20, 25] == pytest.approx(np.pi / 2, abs=1e-3)
-    assert direction_across(np.exp(-((x - y - 5) ** 2) / 8))[20, 25] == pytest.approx(3 * np.pi / 4, abs=1e-3)
+    assert direction_across(np.exp(-((y - 20) ** 2) / 8))[20, 25] == pytest.approx(
+        np.pi / 2, abs=1e-3
+    )
+    assert direction_across(np.exp(-((x - y - 5) ** 2) / 8))[20, 25] == pytest.approx(
+        3 * np.pi / 4, abs=1e-3
+    )
 
 
 @pytest.fixture
@@ -189,7 +195,9 @@ def small_dexined(monkeypatch):
     return Small
 
 
-def test_a_learned_detector_takes_weights_from_a_file_and_photos_of_any_size(tmp_path, small_dexined):
+def test_a_learned_detector_takes_weights_from_a_file_and_photos_of_any_size(
+    tmp_path, small_dexined
+):
     weights = small_dexined(pretrained=False).state_dict()
     torch.save(weights, tmp_path / "w.pth")
     save_file(weights, tmp_path / "w.safetensors")
@@ -197,7 +205,9 @@ def test_a_learned_detector_takes_weights_from_a_file_and_photos_of_any_size(tmp
         strength, direction = dexined_strength(noise(*size), str(tmp_path / "w.pth"))
         assert strength.shape == direction.shape == size
         assert strength.min() >= 0 and strength.max() <= 1
-        assert (dexined_strength(noise(*size), str(tmp_path / "w.safetensors"))[0] == strength).all()
+        assert (
+            dexined_strength(noise(*size), str(tmp_path / "w.safetensors"))[0] == strength
+        ).all()
     regions = region_map(noise(33, 50), SegmentConfig(detector=f"dexined:{tmp_path / 'w.pth'}"))
     assert regions.shape == (33, 50)
 

@@ -5,7 +5,12 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.ops.denoise import key_weights, published_key_weights, smooth_by_keys, unlikely_classes
+from maskfree.ops.denoise import (
+    key_weights,
+    published_key_weights,
+    smooth_by_keys,
+    unlikely_classes,
+)
 
 
 @pytest.mark.parametrize("case", ["square", "wide"])
@@ -48,7 +53,12 @@ def test_weights_are_cosines_of_keys_whatever_their_length():
     assert_close(weights.abs().sum(2), torch.ones(2, 7))
     assert_close(key_weights(keys * torch.rand(2, 1, 7).add(0.1)), weights)
     own = weights.diagonal(dim1=1, dim2=2)[..., None]
-    assert_close(weights / own, F.cosine_similarity(keys[..., None], keys[:, :, None], dim=1), atol=1e-5, rtol=1e-4)
+    assert_close(
+        weights / own,
+        F.cosine_similarity(keys[..., None], keys[:, :, None], dim=1),
+        atol=1e-5,
+        rtol=1e-4,
+    )
     order = torch.randperm(7)
     assert_close(key_weights(keys[..., order]), weights[:, order][:, :, order])
 
@@ -58,14 +68,22 @@ def test_patches_of_one_key_get_one_score_that_is_a_cosine():
     scores = torch.rand(1, 4, 5) * 2 - 1
     smoothed = smooth_by_keys(scores, key_weights(keys), torch.zeros(1, 5), 1.0)
     expected = torch.cat(
-        [scores[..., :2].mean(2, True).expand(-1, -1, 2), scores[..., 2:].mean(2, True).expand(-1, -1, 3)], 2
+        [
+            scores[..., :2].mean(2, True).expand(-1, -1, 2),
+            scores[..., 2:].mean(2, True).expand(-1, -1, 3),
+        ],
+        2,
     )
     assert_close(smoothed, expected)
     assert smoothed.abs().max() <= 1
 
 
 def test_sure_patches_stay_as_they_are():
-    scores, keys, sure = torch.rand(1, 4, 5), torch.randn(1, 3, 5), torch.tensor([[0.9, 0.1, 0.9, 0.1, 0.5]])
+    scores, keys, sure = (
+        torch.rand(1, 4, 5),
+        torch.randn(1, 3, 5),
+        torch.tensor([[0.9, 0.1, 0.9, 0.1, 0.5]]),
+    )
     smoothed = smooth_by_keys(scores, key_weights(keys), sure, 0.5)
     assert torch.equal((smoothed == scores).all(1), sure >= 0.5)
 

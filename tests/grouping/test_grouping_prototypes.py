@@ -23,7 +23,7 @@ def test_segments_are_unit_means_of_pixels_that_are_alike():
     assert (segments @ F.normalize(noise.sum((1, 2)), dim=0)).isfinite().all()
 
 
-def test_a_photo_of_one_colour_has_segments_that_are_alike():
+def test_a_photo_of_one_color_has_segments_that_are_alike():
     seen = unit(5, 1, dim=0)[:, :, None].expand(5, 4, 6)
     segments = segments_of(seen, 9)
     assert 1 <= len(segments) <= 9

@@ -8,13 +8,18 @@ from maskfree.ops.kmeans import kmeans
 
 
 def inertia(points: torch.Tensor, labels: torch.Tensor) -> float:
-    return sum(float((points[labels == g] - points[labels == g].mean(0)).square().sum()) for g in labels.unique())
+    return sum(
+        float((points[labels == g] - points[labels == g].mean(0)).square().sum())
+        for g in labels.unique()
+    )
 
 
 def blobs(number: int, dim: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    centres = 4 * torch.randn(number, dim, generator=generator)
-    return torch.cat([c + torch.randn(20 + 3 * i, dim, generator=generator) for i, c in enumerate(centres)])
+    centers = 4 * torch.randn(number, dim, generator=generator)
+    return torch.cat(
+        [c + torch.randn(20 + 3 * i, dim, generator=generator) for i, c in enumerate(centers)]
+    )
 
 
 @pytest.mark.parametrize("num_clusters", [4, 7, 12])
@@ -25,7 +30,9 @@ def test_as_good_as_scikit_learn(num_clusters):
     for seed in range(10):
         points = blobs(7, 5, seed)
         ours.append(inertia(points, kmeans(points[None], num_clusters)[0][0]))
-        peer = cluster.KMeans(num_clusters, n_init=1, random_state=0).fit(points.numpy().astype(np.float64))
+        peer = cluster.KMeans(num_clusters, n_init=1, random_state=0).fit(
+            points.numpy().astype(np.float64)
+        )
         peers.append(peer.inertia_)
     assert sum(ours) <= 1.02 * sum(peers)
 

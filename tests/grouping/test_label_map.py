@@ -18,7 +18,9 @@ def test_agrees_with_interpolation_and_arg_max(shape: tuple[int, int, int], size
     assert labels.dtype == (np.uint8 if shape[0] <= 256 else np.uint16)
     np.testing.assert_allclose(best, enlarged.amax(0).numpy(), atol=1e-3)
     picked = enlarged.gather(0, torch.from_numpy(labels.astype(np.int64))[None])[0]
-    torch.testing.assert_close(picked, enlarged.amax(0), atol=1e-5, rtol=0)  # ties may go either way
+    torch.testing.assert_close(
+        picked, enlarged.amax(0), atol=1e-5, rtol=0
+    )  # ties may go either way
 
 
 def test_smooth_scores_keep_all_winners():

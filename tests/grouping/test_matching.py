@@ -18,7 +18,9 @@ def test_no_other_assignment_has_a_higher_sum(rows, columns):
     found = match(similarity)
     assert found.shape == (7, rows)
     every = torch.tensor(list(itertools.permutations(range(columns), rows)))
-    best = torch.stack([total(similarity, every[i].expand(7, -1)) for i in range(len(every))]).amax(0)
+    best = torch.stack([total(similarity, every[i].expand(7, -1)) for i in range(len(every))]).amax(
+        0
+    )
     torch.testing.assert_close(total(similarity, found), best)
     assert all(len(set(row)) == rows for row in found.tolist())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.ops.class_prior import presence, smooth
+from maskfree.ops.class_prior import apply_class_prior, smooth
 
 SCORES = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).float()
 
@@ -31,8 +31,10 @@ def test_presence_is_the_mean_margin_where_it_is_widest(share, count):
     scores = torch.randn(2, 3, 4, 5)
     others = torch.stack([scores[:, [1, 2]], scores[:, [0, 2]], scores[:, [0, 1]]], 1).amax(2)
     widest = (scores - others).flatten(2).sort(dim=2, descending=True).values[:, :, :count].mean(2)
-    assert_close(presence(scores, share, 9.0), widest[:, :, None, None] - 9.0)
-    assert_close(presence(scores, share, 0.1), (widest - 0.1).clamp_max(0)[:, :, None, None])
+    assert_close(apply_class_prior(scores, share, 9.0), widest[:, :, None, None] - 9.0)
+    assert_close(
+        apply_class_prior(scores, share, 0.1), (widest - 0.1).clamp_max(0)[:, :, None, None]
+    )
 
 
 def test_a_small_thing_that_wins_is_present_and_a_class_that_never_wins_is_not():
@@ -40,14 +42,16 @@ def test_a_small_thing_that_wins_is_present_and_a_class_that_never_wins_is_not()
     scores[0, 0] = 0.2  # wins nearly everywhere
     scores[0, 1, 1, 1:3] = 1.0  # wins on two patches
     scores[0, 2] = 0.15  # is near everywhere and wins nowhere
-    found = presence(scores, 0.1, 0.05)[0, :, 0, 0]
+    found = apply_class_prior(scores, 0.1, 0.05)[0, :, 0, 0]
     assert found[:2].tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
     assert found[2].item() == pytest.approx(-0.1)
 
 
 def test_ties_have_no_margin():
-    assert_close(presence(torch.ones(1, 2, 3, 4), 0.1, 0.05), torch.full((1, 2, 1, 1), -0.05))
+    assert_close(
+        apply_class_prior(torch.ones(1, 2, 3, 4), 0.1, 0.05), torch.full((1, 2, 1, 1), -0.05)
+    )
 
 
 def test_of_one_class_nothing_can_be_said():
-    assert_close(presence(torch.randn(2, 1, 3, 4), 0.1, 0.05), torch.zeros(2, 1, 1, 1))
+    assert_close(apply_class_prior(torch.randn(2, 1, 3, 4), 0.1, 0.05), torch.zeros(2, 1, 1, 1))

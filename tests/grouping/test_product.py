@@ -39,14 +39,18 @@ def test_patches_that_are_their_own_groups_own_their_pixels():
     assert scores.shape == (2, 4, 6, 10)
     assert_close(scores[:, :, ::2, ::2], scores[:, :, 1::2, 1::2])
     one_hot = torch.eye(15).view(1, 15, 3, 5).expand(2, -1, -1, -1)
-    assert_close(product_scores(groups_of(groups.embeddings, (3, 5), one_hot), classes, **settings), scores)
+    assert_close(
+        product_scores(groups_of(groups.embeddings, (3, 5), one_hot), classes, **settings), scores
+    )
 
 
 def test_classes_that_the_crop_is_far_from_cannot_win():
     torch.manual_seed(0)
     groups = groups_of(torch.randn(1, 15, 7), (3, 5))
     classes = F.normalize(torch.randn(6, 7), dim=-1)
-    scores = product_scores(groups, classes, logit_scale=5.0, top_classes=2, threshold=None, size=(3, 5))
+    scores = product_scores(
+        groups, classes, logit_scale=5.0, top_classes=2, threshold=None, size=(3, 5)
+    )
     near = (groups.overall @ classes.T)[0].topk(2).indices
     assert set(scores[0].amax((1, 2)).nonzero()[:, 0].tolist()) == set(near.tolist())
 
@@ -56,5 +60,7 @@ def test_the_best_group_is_never_background(threshold):
     torch.manual_seed(0)
     groups = groups_of(torch.randn(1, 15, 7), (3, 5))
     classes = F.normalize(torch.randn(6, 7), dim=-1)
-    scores = product_scores(groups, classes, logit_scale=5.0, top_classes=5, threshold=threshold, size=(3, 5))[0]
+    scores = product_scores(
+        groups, classes, logit_scale=5.0, top_classes=5, threshold=threshold, size=(3, 5)
+    )[0]
     assert (scores[-1] == 0).sum() == (15 if threshold == 0 else 1)

@@ -22,7 +22,9 @@ CASES = json.loads(SETTINGS.read_text())["hyper_parameters"]["cases"] if SETTING
 def test_parity_with_dino(case, fixture_tensors):
     tensors = fixture_tensors("davis_label_propagation")
     features = tensors[f"in.{case['name']}.features"].permute(0, 3, 1, 2)
-    config = PropagationConfig(top_k=case["topk"], context=case["n_last_frames"], radius=case["radius"])
+    config = PropagationConfig(
+        top_k=case["topk"], context=case["n_last_frames"], radius=case["radius"]
+    )
     labels = LabelPropagation(config, features[0], tensors[f"in.{case['name']}.first_seg"][0])
     for index, frame in enumerate(features[1:]):
         soft = labels(frame)
@@ -44,12 +46,19 @@ def by_definition(target, frames, labels, *, top_k, radius, temperature):
     found = torch.zeros(channels, height, width)
     for y in range(height):
         for x in range(width):
-            rows, columns = slice(max(0, y - radius), y + radius + 1), slice(max(0, x - radius), x + radius + 1)
-            cosines = torch.einsum("d,ndhw->nhw", target[:, y, x], frames[:, :, rows, columns]).flatten()
+            rows, columns = (
+                slice(max(0, y - radius), y + radius + 1),
+                slice(max(0, x - radius), x + radius + 1),
+            )
+            cosines = torch.einsum(
+                "d,ndhw->nhw", target[:, y, x], frames[:, :, rows, columns]
+            ).flatten()
             theirs = labels[:, :, rows, columns].permute(1, 0, 2, 3).flatten(1)
             best = cosines.topk(min(top_k, len(cosines)))
             found[:, y, x] = (
-                theirs[:, best.indices] @ (best.values / temperature).exp() / ((best.values / temperature).exp().sum())
+                theirs[:, best.indices]
+                @ (best.values / temperature).exp()
+                / ((best.values / temperature).exp().sum())
             )
     return found
 
@@ -58,7 +67,10 @@ def by_definition(target, frames, labels, *, top_k, radius, temperature):
 def test_tiles_give_what_each_cell_gives_alone(radius):
     target, frames, labels = unit(6, 19, 35), unit(3, 6, 19, 35), torch.rand(3, 4, 19, 35)
     settings = {"top_k": 5, "radius": radius, "temperature": 0.2}
-    assert_close(propagate(target, frames, labels, **settings), by_definition(target, frames, labels, **settings))
+    assert_close(
+        propagate(target, frames, labels, **settings),
+        by_definition(target, frames, labels, **settings),
+    )
 
 
 def test_a_frame_like_the_first_keeps_its_labels_and_a_shift_moves_them():
@@ -78,7 +90,7 @@ def test_labels_that_sum_to_one_still_do():
         assert_close(soft.sum(0), torch.ones(7, 5))
 
 
-def test_frames_of_one_colour_take_the_mean_of_the_neighbourhood():
+def test_frames_of_one_color_take_the_mean_of_the_neighbourhood():
     flat, labels = torch.ones(3, 5, 8), torch.rand(2, 5, 8)
     soft = LabelPropagation(PropagationConfig(top_k=2, radius=1), flat, labels)(flat)
     assert_close(soft[:, 2, 3], labels[:, 1:4, 2:5].mean((1, 2)))
@@ -86,7 +98,9 @@ def test_frames_of_one_colour_take_the_mean_of_the_neighbourhood():
 
 def test_a_corrected_frame_is_where_it_begins_anew():
     frame = unit(6, 2, 3)
-    labels = LabelPropagation(PropagationConfig(top_k=9, context=3, radius=0), frame, torch.full((1, 2, 3), 5.0))
+    labels = LabelPropagation(
+        PropagationConfig(top_k=9, context=3, radius=0), frame, torch.full((1, 2, 3), 5.0)
+    )
     assert_close(labels(frame), torch.full((1, 2, 3), 5.0))
     labels(frame)
     labels.correct(torch.full((1, 2, 3), 7.0))
@@ -96,26 +110,35 @@ def test_a_corrected_frame_is_where_it_begins_anew():
 
 def test_without_context_only_the_known_frame_counts():
     frame = unit(6, 2, 3)
-    labels = LabelPropagation(PropagationConfig(top_k=9, context=0, radius=0), frame, torch.full((1, 2, 3), 2.0))
+    labels = LabelPropagation(
+        PropagationConfig(top_k=9, context=0, radius=0), frame, torch.full((1, 2, 3), 2.0)
+    )
     labels(frame)
     labels.correct(torch.full((1, 2, 3), 4.0))
     assert_close(labels(frame), torch.full((1, 2, 3), 4.0))
 
 
 def test_a_faded_object_still_wins_where_it_is_clearest():
-    soft = torch.tensor([[[0.98, 0.8, 1.0]], [[0.1, 0.2, 0.0]], [[0.0, 0.0, 0.0]], [[0.3, 0.3, 0.3]]])
+    soft = torch.tensor(
+        [[[0.98, 0.8, 1.0]], [[0.1, 0.2, 0.0]], [[0.0, 0.0, 0.0]], [[0.3, 0.3, 0.3]]]
+    )
     stretched = stretch(soft, (1, 3))
     assert stretched[:3].argmax(0).tolist() == [[0, 1, 0]]
     assert_close(stretched[2:], soft[2:])  # absent, and the same everywhere
     enlarged = F.interpolate(stretch(soft, (4, 11))[None], (4, 11), mode="bilinear")[0]
-    assert_close(enlarged[:2].aminmax(dim=2), torch.return_types.aminmax((torch.zeros(2, 4), torch.ones(2, 4))))
+    assert_close(
+        enlarged[:2].aminmax(dim=2),
+        torch.return_types.aminmax((torch.zeros(2, 4), torch.ones(2, 4))),
+    )
 
 
 def test_the_named_setting():
     assert PropagationConfig(top_k=10, context=20, radius=12, temperature=0.05) == CRW
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"context": -1}, {"radius": -1}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"top_k": 0}, {"context": -1}, {"radius": -1}, {"temperature": 0.0}]
+)
 def test_settings_outside_their_ranges(wrong):
     with pytest.raises(ValueError, match=str(*wrong).partition("_")[0]):
         PropagationConfig(**wrong)

@@ -8,7 +8,14 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.ops.segments import VOID, grid, intersect, segment_sums, segment_values, spherical_kmeans
+from maskfree.ops.segments import (
+    VOID,
+    grid,
+    intersect,
+    segment_sums,
+    segment_values,
+    spherical_kmeans,
+)
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "segsort_kmeans"
@@ -31,13 +38,19 @@ def test_segments_and_prototypes_equal_the_published_code(case):
     embeddings = F.normalize(tensors[f"in.{name}.embedding"], dim=1)
     number, _, height, width = case["shape"]
     rows, columns = case["num_clusters"]
-    assert_close(grid(rows * columns, height, width), tensors[f"mid.{name}.initial_labels"], atol=0, rtol=0)
+    assert_close(
+        grid(rows * columns, height, width), tensors[f"mid.{name}.initial_labels"], atol=0, rtol=0
+    )
     clusters = spherical_kmeans(embeddings, rows * columns, case["iterations"])
     labels = tensors[f"in.{name}.labels"] if case["labels"] else torch.zeros_like(clusters)
     segments = intersect(clusters, labels, MOST)
     sums, counts = segment_sums(embeddings, segments, MOST)
-    before = F.pad((counts > 0).sum(1).cumsum(0), (1, -1))  # the published numbers go on from photo to photo
-    assert torch.equal((segments + before[:, None, None]).flatten(), tensors[f"out.{name}.cluster_index"])
+    before = F.pad(
+        (counts > 0).sum(1).cumsum(0), (1, -1)
+    )  # the published numbers go on from photo to photo
+    assert torch.equal(
+        (segments + before[:, None, None]).flatten(), tensors[f"out.{name}.cluster_index"]
+    )
     prototypes = F.normalize(sums, dim=2)[counts > 0]
     assert_close(prototypes, tensors[f"out.{name}.prototypes"], atol=1e-6, rtol=0)
     photos = torch.arange(number)[:, None]
@@ -53,7 +66,9 @@ def test_places_are_appended_as_the_published_code_appends_them(case):
     tensors, name = load_file(FIXTURE.with_suffix(".safetensors")), case["name"]
     places = _with_location(torch.zeros(1, 1, *case["shape"][2:]), 1.0)[0, :, 1:]
     given = tensors[f"mid.{name}.location"].flatten(0, 1)
-    assert_close(places, given / (1 + given.square().sum(1, keepdim=True)).sqrt(), atol=1e-6, rtol=0)
+    assert_close(
+        places, given / (1 + given.square().sum(1, keepdim=True)).sqrt(), atol=1e-6, rtol=0
+    )
     points = _with_location(F.normalize(tensors[f"in.{name}.embedding"], dim=1), 1.0).flatten(0, 1)
     assert_close(points, tensors[f"out.{name}.pixel_embedding_with_loc"], atol=1e-6, rtol=0)
 
@@ -74,12 +89,14 @@ def test_a_photos_segments_do_not_depend_on_its_batch():
     assert torch.equal(together.flip(0), spherical_kmeans(embeddings.flip(0), 12))
 
 
-def test_iterations_gather_pixels_about_their_centres():
+def test_iterations_gather_pixels_about_their_centers():
     embeddings = smooth(2, 6, 13, 17)
 
     def agreement(iterations):
-        sums, _ = segment_sums(embeddings, spherical_kmeans(embeddings, 12, iterations, location=0.0), 12)
-        return sums.norm(dim=2).sum()  # the sum over pixels of the cosine to their centre
+        sums, _ = segment_sums(
+            embeddings, spherical_kmeans(embeddings, 12, iterations, location=0.0), 12
+        )
+        return sums.norm(dim=2).sum()  # the sum over pixels of the cosine to their center
 
     assert agreement(0) < agreement(1) < agreement(10)
 
@@ -92,15 +109,15 @@ def test_location_keeps_segments_together():
     def spread(location):
         segments = spherical_kmeans(embeddings, 12, location=location)
         sums, counts = segment_sums(places, segments, 12)
-        centres = (sums / counts.clamp_min(1)[..., None])[0][segments[0]].movedim(-1, 0)
-        return (places[0] - centres).square().mean()
+        centers = (sums / counts.clamp_min(1)[..., None])[0][segments[0]].movedim(-1, 0)
+        return (places[0] - centers).square().mean()
 
     assert spread(3.0) < spread(1.0) < spread(0.0)
 
 
 @pytest.mark.parametrize("location", [1.0, 0.0])
-@pytest.mark.parametrize("value", [1.0, 0.0], ids=["one colour", "zero vectors"])
-def test_a_photo_of_one_colour_is_cut_by_place_or_not_at_all(value, location):
+@pytest.mark.parametrize("value", [1.0, 0.0], ids=["one color", "zero vectors"])
+def test_a_photo_of_one_color_is_cut_by_place_or_not_at_all(value, location):
     embeddings = value * F.normalize(torch.ones(2, 5, 12, 18), dim=1)
     found = spherical_kmeans(embeddings, 6, location=location)
     assert ((found >= 0) & (found < 6)).all()

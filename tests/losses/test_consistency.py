@@ -17,7 +17,10 @@ def unit(*shape, seed=0):
 def test_embeddings_cost_one_minus_the_cosine_whatever_their_lengths():
     segments = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
     teacher = torch.tensor([[1.0, 0.0], [0.0, -5.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    assert_close(embedding_consistency(segments, teacher), torch.tensor([0.0, 2.0, 1.0, 1 - math.sqrt(0.5), 1.0]))
+    assert_close(
+        embedding_consistency(segments, teacher),
+        torch.tensor([0.0, 2.0, 1.0, 1 - math.sqrt(0.5), 1.0]),
+    )
 
 
 def test_the_gradient_of_a_zero_vector_is_finite():
@@ -37,7 +40,9 @@ def test_a_certain_class_costs_the_cross_entropy_of_scaled_cosines(scale):
 
 def test_equal_cosines_cost_log_k_whatever_the_targets():
     targets = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
-    losses = semantic_consistency(torch.full((6, 4), 0.3), targets / targets.sum(1, keepdim=True), 50.0)
+    losses = semantic_consistency(
+        torch.full((6, 4), 0.3), targets / targets.sum(1, keepdim=True), 50.0
+    )
     assert_close(losses, torch.full((6,), math.log(4)))
 
 
@@ -61,14 +66,21 @@ def test_prototypes_are_drawn_to_their_segments_only():
 
 
 def test_eq_4_moves_a_prototype_to_the_mean_direction_as_kmeans_does():
-    teacher = F.normalize(unit(1, 7) + 0.3 * torch.randn(20, 7, generator=torch.Generator().manual_seed(3)), dim=1)
+    teacher = F.normalize(
+        unit(1, 7) + 0.3 * torch.randn(20, 7, generator=torch.Generator().manual_seed(3)), dim=1
+    )
     prototypes, labels = unit(1, 7, seed=2).requires_grad_(), torch.zeros(20, dtype=torch.long)
-    optimiser = torch.optim.SGD([prototypes], lr=0.5)
+    optimizer = torch.optim.SGD([prototypes], lr=0.5)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         prototype_loss(teacher, labels, prototypes).backward()
-        optimiser.step()
-    assert_close(F.normalize(prototypes.detach(), dim=1)[0], F.normalize(teacher.mean(0), dim=0), atol=1e-3, rtol=0)
+        optimizer.step()
+    assert_close(
+        F.normalize(prototypes.detach(), dim=1)[0],
+        F.normalize(teacher.mean(0), dim=0),
+        atol=1e-3,
+        rtol=0,
+    )
 
 
 @pytest.mark.parametrize("labels", [[-1, -4, -1], []], ids=["only others", "no segment"])

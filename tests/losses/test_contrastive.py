@@ -44,8 +44,14 @@ def test_image_to_text_has_only_captions_as_negatives():
     image, text = unit(5, 16), unit(5, 16)
     closer = image.clone()
     closer[3] = image[4]
-    first = [image_to_text(image, text, SCALE), F.cross_entropy(SCALE * image[3:4] @ text.T, torch.tensor([3]))]
-    second = [image_to_text(closer, text, SCALE), F.cross_entropy(SCALE * closer[3:4] @ text.T, torch.tensor([3]))]
+    first = [
+        image_to_text(image, text, SCALE),
+        F.cross_entropy(SCALE * image[3:4] @ text.T, torch.tensor([3])),
+    ]
+    second = [
+        image_to_text(closer, text, SCALE),
+        F.cross_entropy(SCALE * closer[3:4] @ text.T, torch.tensor([3])),
+    ]
     assert_close((second[0] - first[0]) * 5, second[1] - first[1])
 
 

@@ -15,7 +15,9 @@ from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"
 SETTINGS = FIXTURE.with_suffix(".json")
-HYPER_PARAMETERS = json.loads(SETTINGS.read_text())["hyper_parameters"] if SETTINGS.exists() else {"cases": []}
+HYPER_PARAMETERS = (
+    json.loads(SETTINGS.read_text())["hyper_parameters"] if SETTINGS.exists() else {"cases": []}
+)
 CASES = [case for case in HYPER_PARAMETERS["cases"] if case["kind"] == "contrastive"]
 SCALE = torch.tensor(7.0)
 
@@ -31,7 +33,9 @@ def test_the_caption_loss_equals_the_released_code(case):
     known = {k.split(".", 2)[2]: v for k, v in tensors.items() if k.split(".")[1] == case["name"]}
     given = [known[name].requires_grad_() for name in ("image_x", "text_x", "logit_scale")]
     image, text, logit_scale = given
-    loss = info_nce(F.normalize(image, dim=1), F.normalize(text, dim=1), logit_scale.exp().clamp_max(100.0))
+    loss = info_nce(
+        F.normalize(image, dim=1), F.normalize(text, dim=1), logit_scale.exp().clamp_max(100.0)
+    )
     if "loss_per_rank" in known:  # each rank gives the mean over its own rows
         assert_close(loss, known["loss_per_rank"].mean(), rtol=1e-5, atol=0)
         return
@@ -43,39 +47,44 @@ def test_the_caption_loss_equals_the_released_code(case):
 
 def test_one_label_a_photo_is_the_plain_contrast():
     image, text = unit(5, 8), unit(5, 8)
-    labelled = torch.ones(5, 1, dtype=torch.bool)
-    assert_close(multi_label_contrast(image, text[:, None], labelled, SCALE), info_nce(image, text, SCALE))
+    labeled = torch.ones(5, 1, dtype=torch.bool)
+    assert_close(
+        multi_label_contrast(image, text[:, None], labeled, SCALE), info_nce(image, text, SCALE)
+    )
 
 
 def test_uninformative_labels_cost_log_b_both_ways():
     """A photo owns 3 of 5 x 3 equal texts, and a text 1 of 5 equal photos."""
     image, texts = unit(1, 8).expand(5, 8), unit(1, 1, 8).expand(5, 3, 8)
-    labelled = torch.ones(5, 3, dtype=torch.bool)
-    assert_close(multi_label_contrast(image, texts, labelled, SCALE), torch.tensor(math.log(5)))
+    labeled = torch.ones(5, 3, dtype=torch.bool)
+    assert_close(multi_label_contrast(image, texts, labeled, SCALE), torch.tensor(math.log(5)))
 
 
 def test_labels_have_a_closed_form_one_by_one():
     image, texts = unit(4, 8), unit(4, 3, 8)
-    labelled = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]]).bool()
+    labeled = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]]).bool()
     rated = (SCALE * torch.einsum("bd,ctd->bct", image, texts)).exp()
-    every = [(c, t) for c in range(4) for t in range(3) if labelled[c, t]]
+    every = [(c, t) for c in range(4) for t in range(3) if labeled[c, t]]
     found = [
-        -math.log(sum(rated[b, b, t] for t in range(3) if labelled[b, t]) / sum(rated[b, c, t] for c, t in every))
+        -math.log(
+            sum(rated[b, b, t] for t in range(3) if labeled[b, t])
+            / sum(rated[b, c, t] for c, t in every)
+        )
         for b in (0, 1, 3)
     ]
     picked = [-math.log(rated[c, c, t] / rated[:, c, t].sum()) for c, t in every]
     wanted = torch.tensor((sum(found) / 3 + sum(picked) / len(every)) / 2)
-    assert_close(multi_label_contrast(image, texts, labelled, SCALE), wanted)
+    assert_close(multi_label_contrast(image, texts, labeled, SCALE), wanted)
 
 
 def test_a_label_that_is_none_may_be_anything():
     image, texts = unit(4, 8), unit(4, 3, 8)
-    labelled = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]]).bool()
-    other = torch.where(labelled[..., None], texts, unit(4, 3, 8))
-    loss = multi_label_contrast(image, texts, labelled, SCALE)
-    assert_close(multi_label_contrast(image, other, labelled, SCALE), loss)
+    labeled = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]]).bool()
+    other = torch.where(labeled[..., None], texts, unit(4, 3, 8))
+    loss = multi_label_contrast(image, texts, labeled, SCALE)
+    assert_close(multi_label_contrast(image, other, labeled, SCALE), loss)
     order = torch.randperm(4)
-    assert_close(multi_label_contrast(image[order], texts[order], labelled[order], SCALE), loss)
+    assert_close(multi_label_contrast(image[order], texts[order], labeled[order], SCALE), loss)
 
 
 def test_masked_words_are_classified_and_the_others_ignored():
@@ -90,7 +99,9 @@ def test_masked_words_are_classified_and_the_others_ignored():
 def test_like_groups_have_a_closed_form():
     groups = torch.eye(6).view(3, 2, 6)
     present = torch.ones(3, dtype=torch.bool)
-    assert_close(group_contrast(groups, groups, present, SCALE), torch.tensor(math.log(1 + 5 * math.exp(-7))))
+    assert_close(
+        group_contrast(groups, groups, present, SCALE), torch.tensor(math.log(1 + 5 * math.exp(-7)))
+    )
     same = unit(1, 1, 8).expand(3, 2, 8)
     assert_close(group_contrast(same, same, present, SCALE), torch.tensor(math.log(6)))
 
@@ -124,7 +135,7 @@ def test_without_anything_to_learn_from_a_loss_is_zero_with_a_graph(loss):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_widened(dtype):
     image, texts = unit(4, 8), unit(4, 3, 8)
-    labelled = torch.ones(4, 3, dtype=torch.bool)
-    narrow = multi_label_contrast(image.to(dtype), texts.to(dtype), labelled, SCALE)
+    labeled = torch.ones(4, 3, dtype=torch.bool)
+    narrow = multi_label_contrast(image.to(dtype), texts.to(dtype), labeled, SCALE)
     assert narrow.dtype == torch.float32
-    assert_close(narrow, multi_label_contrast(image, texts, labelled, SCALE), rtol=0.02, atol=0.02)
+    assert_close(narrow, multi_label_contrast(image, texts, labeled, SCALE), rtol=0.02, atol=0.02)

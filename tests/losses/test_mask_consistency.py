@@ -10,13 +10,22 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.losses.mask_arithmetic import PAPER, RELEASED
-from maskfree.losses.mask_consistency import chosen, consistency, learning_only, mask_logits, over_photos, subgroups
+from maskfree.losses.mask_consistency import (
+    chosen,
+    consistency,
+    learning_only,
+    mask_logits,
+    over_photos,
+    subgroups,
+)
 from maskfree.ops.matching import match
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"
 SETTINGS = FIXTURE.with_suffix(".json")
-HYPER_PARAMETERS = json.loads(SETTINGS.read_text())["hyper_parameters"] if SETTINGS.exists() else {"cases": []}
+HYPER_PARAMETERS = (
+    json.loads(SETTINGS.read_text())["hyper_parameters"] if SETTINGS.exists() else {"cases": []}
+)
 CASES = [case for case in HYPER_PARAMETERS["cases"] if case["kind"] == "mask"]
 MATCHED_BY = {"L2": "distance", "cosine": "cosine"}
 GRID = (3, 5)
@@ -32,7 +41,9 @@ def test_the_released_arithmetic_equals_the_released_code(case):
     similarity = (known["group_features"] @ known["entity_text_x"][:, :, None])[..., 0]
     learning = subgroups(similarity, round(number * case["group_ratio"]))
     still = torch.ones(len(keys), number, dtype=torch.bool).scatter(1, learning, False)
-    assert torch.equal(still.nonzero()[:, 1].view_as(known["detached_groups"]), known["detached_groups"])
+    assert torch.equal(
+        still.nonzero()[:, 1].view_as(known["detached_groups"]), known["detached_groups"]
+    )
 
     likeness = []
 
@@ -40,13 +51,19 @@ def test_the_released_arithmetic_equals_the_released_code(case):
         likeness.append(values)
         return match(values)
 
-    arithmetic = replace(RELEASED, threshold=case["threshold"], matched_by=MATCHED_BY[case["cost_type"]])
+    arithmetic = replace(
+        RELEASED, threshold=case["threshold"], matched_by=MATCHED_BY[case["cost_type"]]
+    )
     targets = mask_logits(known["q_cross"][:, 0], keys)
     predictions = mask_logits(learning_only(queries, learning), keys)
-    losses = consistency(targets, predictions, patches=(14, 14), match=recorded, arithmetic=arithmetic)
+    losses = consistency(
+        targets, predictions, patches=(14, 14), match=recorded, arithmetic=arithmetic
+    )
     loss = over_photos(losses, torch.ones(len(losses), dtype=torch.bool), number, arithmetic)
     assert_close(loss, known["mask_loss"], rtol=1e-5, atol=0)
-    assert_close(-likeness[0].mT, known["match_cost"], rtol=1e-4, atol=1e-5)  # theirs: predictions are the rows
+    assert_close(
+        -likeness[0].mT, known["match_cost"], rtol=1e-4, atol=1e-5
+    )  # theirs: predictions are the rows
     assert torch.equal(match(likeness[0].mT), known["match_target"])
     loss.backward()
     assert_close(queries.grad, known["grad_q_online"][:, 0], rtol=1e-3, atol=1e-6)
@@ -68,20 +85,32 @@ def halves():
     return masks
 
 
-@pytest.mark.parametrize("arithmetic", [PAPER, replace(RELEASED, side_px=None)], ids=["paper", "released"])
+@pytest.mark.parametrize(
+    "arithmetic", [PAPER, replace(RELEASED, side_px=None)], ids=["paper", "released"]
+)
 def test_identical_masks_cost_nothing_in_any_order(arithmetic):
     logits = saturated(halves())
     for order in ([0, 1], [1, 0]):
-        losses = consistency(logits, logits[:, order], patches=GRID, match=match, arithmetic=arithmetic)
+        losses = consistency(
+            logits, logits[:, order], patches=GRID, match=match, arithmetic=arithmetic
+        )
         assert_close(losses, torch.zeros(2))
 
 
 def test_disjoint_masks_cost_one():
     masks = halves()
-    losses = consistency(saturated(masks[:, :1]), saturated(masks[:, 1:]), patches=GRID, match=match)
+    losses = consistency(
+        saturated(masks[:, :1]), saturated(masks[:, 1:]), patches=GRID, match=match
+    )
     assert_close(losses, torch.ones(2))
     smooth = replace(PAPER, smoothing=1.0)
-    losses = consistency(saturated(masks[:, :1]), saturated(masks[:, 1:]), patches=GRID, match=match, arithmetic=smooth)
+    losses = consistency(
+        saturated(masks[:, :1]),
+        saturated(masks[:, 1:]),
+        patches=GRID,
+        match=match,
+        arithmetic=smooth,
+    )
     assert_close(losses, torch.full((2,), 1 - 1 / 16))
 
 
@@ -91,7 +120,9 @@ def test_dice_has_its_closed_form_one_by_one_and_jointly():
     each = [1 - 2 * 1.2 / (2 + 1.6), 1 - 2 * 0.7 / (1 + 1.0)]
     losses = consistency(targets, predictions, patches=(2, 2), match=match)
     assert_close(losses, torch.tensor([sum(each) / 2]))
-    together = consistency(targets, predictions, patches=(2, 2), match=match, arithmetic=replace(PAPER, joint=True))
+    together = consistency(
+        targets, predictions, patches=(2, 2), match=match, arithmetic=replace(PAPER, joint=True)
+    )
     assert_close(together, torch.tensor([1 - 2 * 1.9 / (3 + 2.6)]))
 
 
@@ -107,10 +138,16 @@ def test_the_threshold_is_of_the_sigmoid_or_of_its_largest(relative, count):
 def test_squashing_by_range_ignores_shift_and_size_and_sigmoid_does_not():
     targets, predictions = torch.randn(2, 4, 15), torch.randn(2, 4, 15)
     for squash, same in (("range", True), ("sigmoid", False)):
-        settings = {"patches": GRID, "match": match, "arithmetic": replace(PAPER, squash=squash, matched_on="logits")}
+        settings = {
+            "patches": GRID,
+            "match": match,
+            "arithmetic": replace(PAPER, squash=squash, matched_on="logits"),
+        }
         fixed = {**settings, "match": lambda values: torch.arange(4).expand(2, -1)}
         changed = consistency(targets, 3 * predictions + 2, **fixed)
-        assert torch.allclose(changed, consistency(targets, predictions, **fixed), atol=1e-5) is same
+        assert (
+            torch.allclose(changed, consistency(targets, predictions, **fixed), atol=1e-5) is same
+        )
 
 
 def test_masks_are_matched_by_the_cosine_of_their_sigmoids():
@@ -122,7 +159,9 @@ def test_masks_are_matched_by_the_cosine_of_their_sigmoids():
         return match(values)
 
     consistency(targets, predictions, patches=GRID, match=recorded)
-    wanted = F.cosine_similarity(targets.sigmoid()[:, :, None], predictions.sigmoid()[:, None], dim=-1)
+    wanted = F.cosine_similarity(
+        targets.sigmoid()[:, :, None], predictions.sigmoid()[:, None], dim=-1
+    )
     assert_close(likeness[0], wanted)
 
 
@@ -142,7 +181,9 @@ def test_distance_and_cosine_can_match_otherwise():
     assert [order.tolist() for order in orders] == [[[0, 1]], [[1, 0]]]
 
 
-@pytest.mark.parametrize("arithmetic", [PAPER, replace(RELEASED, side_px=20)], ids=["paper", "released"])
+@pytest.mark.parametrize(
+    "arithmetic", [PAPER, replace(RELEASED, side_px=20)], ids=["paper", "released"]
+)
 def test_order_of_masks_and_neighbours_in_the_batch_do_not_matter(arithmetic):
     targets, predictions, order = torch.randn(3, 4, 15), torch.randn(3, 4, 15), torch.randperm(4)
     settings = {"patches": GRID, "match": match, "arithmetic": arithmetic}
@@ -153,7 +194,10 @@ def test_order_of_masks_and_neighbours_in_the_batch_do_not_matter(arithmetic):
 
 
 def test_targets_get_no_gradient_and_predictions_grow_towards_them():
-    targets, predictions = torch.randn(2, 3, 15, requires_grad=True), torch.zeros(2, 3, 15, requires_grad=True)
+    targets, predictions = (
+        torch.randn(2, 3, 15, requires_grad=True),
+        torch.zeros(2, 3, 15, requires_grad=True),
+    )
     straight = {"patches": GRID, "match": lambda values: torch.arange(3).expand(2, -1)}
     consistency(targets, predictions, **straight).sum().backward()
     assert targets.grad is None

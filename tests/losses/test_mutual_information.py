@@ -11,7 +11,9 @@ from maskfree.losses.mutual_information import (
     negative_mutual_information_per_shift,
 )
 
-FORMS = pytest.mark.parametrize("loss", [negative_mutual_information, negative_mutual_information_per_shift])
+FORMS = pytest.mark.parametrize(
+    "loss", [negative_mutual_information, negative_mutual_information_per_shift]
+)
 
 
 def assignments(*shape: int) -> torch.Tensor:
@@ -51,7 +53,10 @@ def test_better_agreement_costs_less():
 def test_counts_are_sums_over_pixels_of_products():
     first, second = assignments(2, 3, 4, 5), assignments(2, 3, 4, 5)
     expected = sum(
-        torch.outer(first[b, :, y, x], second[b, :, y, x]) for b in range(2) for y in range(4) for x in range(5)
+        torch.outer(first[b, :, y, x], second[b, :, y, x])
+        for b in range(2)
+        for y in range(4)
+        for x in range(5)
     )
     assert_close(co_occurrence(first, second)[0, 0], expected)
     assert_close(co_occurrence(first, second).sum(), torch.tensor(2.0 * 4 * 5))
@@ -70,7 +75,9 @@ def test_masked_pixels_do_not_count():
     first, second = assignments(2, 3, 4, 6), assignments(2, 3, 4, 6)
     mask = torch.zeros(2, 4, 6)
     mask[:, :, :2] = 1
-    assert_close(co_occurrence(first, second, mask=mask), co_occurrence(first[..., :2], second[..., :2]))
+    assert_close(
+        co_occurrence(first, second, mask=mask), co_occurrence(first[..., :2], second[..., :2])
+    )
 
 
 def test_batches_may_be_counted_apart():
@@ -89,19 +96,30 @@ def test_never_used_cluster_gives_finite_gradients():
 
 @pytest.mark.parametrize("corners", [True, False])
 def test_numbers_of_the_original(fixture_tensors, corners):
-    """IID_segmentation_loss of xu-ji/IIC@b7602b7, plain and uncollapsed, with the twin warped back as it does."""
+    """IID_segmentation_loss of xu-ji/IIC@b7602b7, plain and uncollapsed, with the augmented warped back as it does."""
     numbers = fixture_tensors("iic_loss")
-    forms = {"collapsed": negative_mutual_information, "uncollapsed": negative_mutual_information_per_shift}
+    forms = {
+        "collapsed": negative_mutual_information,
+        "uncollapsed": negative_mutual_information_per_shift,
+    }
     compared = 0
     for name, expected in numbers.items():
         parts = name.split(".")
-        if parts[0] != "out" or parts[2] != f"align_corners_{corners}" or not name.endswith(("loss", "loss_lamb1")):
+        if (
+            parts[0] != "out"
+            or parts[2] != f"align_corners_{corners}"
+            or not name.endswith(("loss", "loss_lamb1"))
+        ):
             continue
         case, form, displacement = parts[1], forms[parts[3]], int(parts[4][1:])
-        lamb = float(f"{parts[5].removeprefix('lamb')}.{parts[6]}") if name.endswith(".loss") else 1.0
+        lamb = (
+            float(f"{parts[5].removeprefix('lamb')}.{parts[6]}") if name.endswith(".loss") else 1.0
+        )
         first = numbers[f"in.{case}.x1"].clone().requires_grad_()
         second = numbers[f"in.{case}.x2"].clone().requires_grad_()
-        grid = F.affine_grid(numbers[f"in.{case}.affine2_to_1"], list(first.shape), align_corners=corners)
+        grid = F.affine_grid(
+            numbers[f"in.{case}.affine2_to_1"], list(first.shape), align_corners=corners
+        )
         back = F.grid_sample(second, grid, padding_mode="zeros", align_corners=corners)
         mask = None if case == "flip" else numbers[f"in.{case}.mask1"]
         loss = form(co_occurrence(first, back, displacement, mask), lamb)

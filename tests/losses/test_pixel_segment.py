@@ -49,13 +49,23 @@ def example(n=23, m=9, d=6):
     own = torch.randint(0, 6, (n,), generator=generator)
     pixel_regions = regions[own]
     pixel_regions[::7] = NO_REGION
-    return unit(n, d).requires_grad_(), pixel_regions, unit(m, d, seed=1).requires_grad_(), regions, own
+    return (
+        unit(n, d).requires_grad_(),
+        pixel_regions,
+        unit(m, d, seed=1).requires_grad_(),
+        regions,
+        own,
+    )
 
 
 def read(case):
     prefix = f"out.{case}."
     tensors = load_file(FIXTURE.with_suffix(".safetensors"))
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def published_arguments(given):
@@ -82,19 +92,32 @@ def test_segsort_plus_equals_the_published_code(case, concentration):
     clear = (left > 0.05) | (left <= 0)
     assert clear.float().mean() > 0.4
     per_pixel = given[f"segsort_plus_per_pixel_k{concentration:g}"]
-    arguments = (pixels[clear], pixel_regions[clear], segments, segment_regions, concentration, own[clear])
+    arguments = (
+        pixels[clear],
+        pixel_regions[clear],
+        segments,
+        segment_regions,
+        concentration,
+        own[clear],
+    )
     loss = pixel_segment_contrast(*arguments)
     assert_close(loss, per_pixel[clear].mean(), rtol=1e-5, atol=0)
     (gradient,) = torch.autograd.grad(loss * clear.float().mean(), pixels)
-    assert_close(gradient[clear], given[f"grad_embedding_k{concentration:g}"][clear], atol=1e-6, rtol=0)
+    assert_close(
+        gradient[clear], given[f"grad_embedding_k{concentration:g}"][clear], atol=1e-6, rtol=0
+    )
 
-    whole = pixel_segment_contrast(pixels, pixel_regions, segments, segment_regions, concentration, own)
+    whole = pixel_segment_contrast(
+        pixels, pixel_regions, segments, segment_regions, concentration, own
+    )
     exact = literal(pixels, pixel_regions, segments, segment_regions, concentration, own)
     assert_close(whole.double(), exact, rtol=1e-6, atol=0)
     assert_close(whole, given[f"segsort_plus_k{concentration:g}"], rtol=1e-4, atol=0)
     ours, theirs = torch.autograd.grad(whole, segments)[0], torch.autograd.grad(exact, segments)[0]
     assert_close(ours, theirs, atol=1e-6, rtol=0)
-    if case == "no_labels" and concentration == 10:  # the only one in which rounding is below the tolerance
+    if (
+        case == "no_labels" and concentration == 10
+    ):  # the only one in which rounding is below the tolerance
         assert_close(ours, given["grad_prototypes_k10"], atol=1e-6, rtol=0)
 
 
@@ -113,7 +136,12 @@ def test_segsort_equals_the_published_code(case, concentration):
         among[number] = region
         regions = torch.full((int(inside.sum()),), region)
         total = total + inside.sum() * pixel_segment_contrast(
-            pixels[inside], regions, segments, among, concentration, number * torch.ones_like(regions)
+            pixels[inside],
+            regions,
+            segments,
+            among,
+            concentration,
+            number * torch.ones_like(regions),
         )
     assert_close(total / len(pixels), given[f"segsort_plain_k{concentration:g}"], rtol=1e-5, atol=0)
 
@@ -124,10 +152,20 @@ def test_segsort_equals_the_published_code(case, concentration):
 def test_values_and_gradients_are_those_of_the_formula(monkeypatch, block, with_own, concentration):
     monkeypatch.setattr(pixel_segment, "_block_elements", lambda device: block)
     pixels, pixel_regions, segments, segment_regions, own = example()
-    arguments = (pixels, pixel_regions, segments, segment_regions, concentration, own if with_own else None)
+    arguments = (
+        pixels,
+        pixel_regions,
+        segments,
+        segment_regions,
+        concentration,
+        own if with_own else None,
+    )
     ours, exact = pixel_segment_contrast(*arguments), literal(*arguments)
     assert_close(ours.double(), exact, rtol=1e-6, atol=0)
-    gradients = torch.autograd.grad(3 * ours, (pixels, segments)), torch.autograd.grad(3 * exact, (pixels, segments))
+    gradients = (
+        torch.autograd.grad(3 * ours, (pixels, segments)),
+        torch.autograd.grad(3 * exact, (pixels, segments)),
+    )
     for mine, theirs in zip(*gradients, strict=True):
         assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
 
@@ -137,19 +175,28 @@ def test_the_gradient_is_that_of_finite_differences(with_own):
     pixels, pixel_regions, segments, segment_regions, own = example()
 
     def loss(pixels, segments):
-        return pixel_segment_contrast(pixels, pixel_regions, segments, segment_regions, 4.0, own if with_own else None)
+        return pixel_segment_contrast(
+            pixels, pixel_regions, segments, segment_regions, 4.0, own if with_own else None
+        )
 
-    doubles = (pixels.detach().double().requires_grad_(), segments.detach().double().requires_grad_())
+    doubles = (
+        pixels.detach().double().requires_grad_(),
+        segments.detach().double().requires_grad_(),
+    )
     assert torch.autograd.gradcheck(loss, doubles)
 
 
 def test_equal_embeddings_cost_the_logarithm_of_the_positives_share():
     same = unit(1, 6)
     regions = torch.tensor([5, 5, 2, 2, 2, -2])
-    loss = pixel_segment_contrast(same.expand(4, -1), torch.full((4,), 5), same.expand(6, -1), regions)
+    loss = pixel_segment_contrast(
+        same.expand(4, -1), torch.full((4,), 5), same.expand(6, -1), regions
+    )
     assert_close(loss, torch.tensor(math.log(6 / 2)))
     own = torch.tensor([0, 1, 0, 1])
-    loss = pixel_segment_contrast(same.expand(4, -1), torch.full((4,), 5), same.expand(6, -1), regions, own=own)
+    loss = pixel_segment_contrast(
+        same.expand(4, -1), torch.full((4,), 5), same.expand(6, -1), regions, own=own
+    )
     assert_close(loss, torch.tensor(math.log(5 / 1)))
 
 
@@ -163,7 +210,12 @@ def test_order_and_names_of_segments_do_not_matter_and_no_segment_is_none():
     assert_close(shuffled, loss)
     kept = segment_regions != NO_REGION
     rows = (kept.cumsum(0) - 1)[own]
-    assert_close(pixel_segment_contrast(pixels, pixel_regions, segments[kept], segment_regions[kept], own=rows), loss)
+    assert_close(
+        pixel_segment_contrast(
+            pixels, pixel_regions, segments[kept], segment_regions[kept], own=rows
+        ),
+        loss,
+    )
     renamed = torch.where(segment_regions > 0, segment_regions + 2**40, segment_regions)
     pixels_renamed = torch.where(pixel_regions > 0, pixel_regions + 2**40, pixel_regions)
     assert_close(pixel_segment_contrast(pixels, pixels_renamed, segments, renamed, own=own), loss)
@@ -183,7 +235,9 @@ def test_a_pixel_without_a_positive_does_not_count():
     for given in (None, own):
         loss = pixel_segment_contrast(pixels, stray, segments, segment_regions, own=given)
         kept = None if given is None else given[there]
-        expected = pixel_segment_contrast(pixels[there], pixel_regions[there], segments, segment_regions, own=kept)
+        expected = pixel_segment_contrast(
+            pixels[there], pixel_regions[there], segments, segment_regions, own=kept
+        )
         assert_close(loss, expected)
         (gradient,) = torch.autograd.grad(loss, pixels)
         assert not gradient[~there].any()
@@ -191,15 +245,36 @@ def test_a_pixel_without_a_positive_does_not_count():
 
 @pytest.mark.parametrize(
     ("n", "pixel_region", "segment_regions"),
-    [(5, NO_REGION, [0, 1, -2]), (5, 4, [0, 1, -2]), (5, 0, []), (0, 0, [0, 1]), (5, 0, [NO_REGION] * 3), (0, 0, [])],
-    ids=["all pixels void", "no positives", "no segments", "no pixels", "all segments void", "nothing"],
+    [
+        (5, NO_REGION, [0, 1, -2]),
+        (5, 4, [0, 1, -2]),
+        (5, 0, []),
+        (0, 0, [0, 1]),
+        (5, 0, [NO_REGION] * 3),
+        (0, 0, []),
+    ],
+    ids=[
+        "all pixels void",
+        "no positives",
+        "no segments",
+        "no pixels",
+        "all segments void",
+        "nothing",
+    ],
 )
 @pytest.mark.parametrize("with_own", [False, True])
-def test_where_nothing_counts_the_loss_is_zero_with_a_graph(n, pixel_region, segment_regions, with_own):
-    pixels, segments = unit(n, 6).requires_grad_(), unit(len(segment_regions), 6, seed=1).requires_grad_()
+def test_where_nothing_counts_the_loss_is_zero_with_a_graph(
+    n, pixel_region, segment_regions, with_own
+):
+    pixels, segments = (
+        unit(n, 6).requires_grad_(),
+        unit(len(segment_regions), 6, seed=1).requires_grad_(),
+    )
     regions = torch.tensor(segment_regions, dtype=torch.long)
     own = torch.zeros(n, dtype=torch.long) if with_own else None
-    loss = pixel_segment_contrast(pixels, torch.full((n,), pixel_region), segments, regions, own=own)
+    loss = pixel_segment_contrast(
+        pixels, torch.full((n,), pixel_region), segments, regions, own=own
+    )
     assert loss == 0
     loss.backward()
     assert not pixels.grad.any()
@@ -219,9 +294,16 @@ def test_half_precision_is_widened():
     pixels, pixel_regions, segments, segment_regions, _ = example()
     expected = pixel_segment_contrast(pixels, pixel_regions, segments, segment_regions)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_close(pixel_segment_contrast(pixels, pixel_regions, segments, segment_regions), expected, atol=0, rtol=0)
+        assert_close(
+            pixel_segment_contrast(pixels, pixel_regions, segments, segment_regions),
+            expected,
+            atol=0,
+            rtol=0,
+        )
     halves = pixels.detach().bfloat16().requires_grad_()
-    loss = pixel_segment_contrast(halves, pixel_regions, segments.detach().bfloat16(), segment_regions)
+    loss = pixel_segment_contrast(
+        halves, pixel_regions, segments.detach().bfloat16(), segment_regions
+    )
     assert loss.dtype == torch.float32
     loss.backward()
     assert halves.grad.dtype == torch.bfloat16

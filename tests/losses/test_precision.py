@@ -14,7 +14,7 @@ def test_autocast_changes_no_loss():
         lambda: info_nce(image, text, torch.tensor(90.0)),
         lambda: image_to_text(image, text, scale=torch.tensor(90.0)),
         lambda: global_to_local(overall, local),
-        lambda: self_distillation(overall[:, None], local, centre=overall.mean(0)),
+        lambda: self_distillation(overall[:, None], local, center=overall.mean(0)),
         lambda: negative_mutual_information(co_occurrence(first, second, displacement=1)),
     ]
     exact = [loss() for loss in losses]

@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.losses.pseudo_labels import IGNORE, LEVELS, best_of_synonyms, confidence, pixel_cross_entropy, thresholds
+from maskfree.losses.pseudo_labels import (
+    IGNORE,
+    LEVELS,
+    best_of_synonyms,
+    confidence,
+    pixel_cross_entropy,
+    thresholds,
+)
 
 
 def histogram(*classes: dict[int, int]) -> np.ndarray:

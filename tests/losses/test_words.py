@@ -71,11 +71,17 @@ def test_bag_is_cheapest_when_every_word_is_somebodys():
     """It costs at least the entropy of the words; pixels that share them out, each sure of its own, cost just that."""
     weights = torch.tensor([[0.5, 0.25, 0.25, 0.0, 0.0]]).repeat(B, 1)
     entropy = torch.tensor(-(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25)))
-    shared_out = (40 * F.one_hot(torch.tensor([0, 0, 1, 2]), K).float()).log_softmax(-1).repeat(B, 1, 1)
+    shared_out = (
+        (40 * F.one_hot(torch.tensor([0, 0, 1, 2]), K).float()).log_softmax(-1).repeat(B, 1, 1)
+    )
     assert_close(bag_of_words(shared_out, weights), entropy)
     all_alike = weights[:, None].add(1e-9).log().repeat(1, N, 1)
     assert_close(bag_of_words(all_alike, weights), entropy)
-    one_word = (40 * F.one_hot(torch.zeros(N, dtype=torch.long), K).float()).log_softmax(-1).repeat(B, 1, 1)
+    one_word = (
+        (40 * F.one_hot(torch.zeros(N, dtype=torch.long), K).float())
+        .log_softmax(-1)
+        .repeat(B, 1, 1)
+    )
     assert bag_of_words(one_word, weights) > 10 * entropy
     assert min(bag_of_words(random_logs(), weights) for _ in range(20)) > entropy
 
@@ -102,14 +108,21 @@ def test_pixels_are_averaged_and_told_one_by_one():
     logs, chosen = random_logs(), torch.randint(K, (B, N))
     picked = logs.gather(-1, chosen[..., None])
     assert_close(pixel_words(logs, F.one_hot(chosen, K).float()), -picked.mean())
-    assert_close(pixel_words(logs.repeat(2, 3, 1), F.one_hot(chosen, K).float().repeat(2, 3, 1)), -picked.mean())
+    assert_close(
+        pixel_words(logs.repeat(2, 3, 1), F.one_hot(chosen, K).float().repeat(2, 3, 1)),
+        -picked.mean(),
+    )
     targets = random_weights(B, N, K)
-    assert not torch.isclose(pixel_words(logs, targets[:, torch.arange(N).roll(1)]), pixel_words(logs, targets))
+    assert not torch.isclose(
+        pixel_words(logs, targets[:, torch.arange(N).roll(1)]), pixel_words(logs, targets)
+    )
 
 
 def test_gradient_pulls_the_pixel_that_is_nearest_to_the_word_the_most():
     words, scale = unit(K, D).requires_grad_(), SCALE.clone().requires_grad_()
-    pixels = F.normalize(words.detach()[[0, 1, 2, 3]] + 0.2 * unit(N, D), dim=-1)[None].requires_grad_()
+    pixels = F.normalize(words.detach()[[0, 1, 2, 3]] + 0.2 * unit(N, D), dim=-1)[
+        None
+    ].requires_grad_()
     weights = F.one_hot(torch.tensor([2]), K).float()
     bag_of_words(word_log_probabilities(pixels, words, scale, EVEN, 0.5), weights).backward()
     pulled = -(pixels.grad[0] @ words.detach()[2])
@@ -125,7 +138,12 @@ def test_gradient_of_told_pixels_reaches_each():
 
 
 def test_autocast_changes_nothing():
-    pixels, words, weights, targets = unit(B, N, D), unit(K, D), random_weights(B, K), random_weights(B, N, K)
+    pixels, words, weights, targets = (
+        unit(B, N, D),
+        unit(K, D),
+        random_weights(B, K),
+        random_weights(B, N, K),
+    )
 
     def run() -> list[float]:
         logs = word_log_probabilities(pixels, words, torch.tensor(60.0), EVEN, 0.5)

@@ -17,14 +17,14 @@ from maskfree.data.sample import Source
 from maskfree.hub import checkpoint
 from maskfree.methods.clips4.config import (
     CLIPS4Config,
-    ContrastConfig,
     CorrectionConfig,
-    EmbeddingConfig,
+    EmbeddingConsistencyConfig,
     PairConfig,
-    PixelLabelsConfig,
-    SemanticConfig,
+    PixelSegmentConfig,
+    PseudoLabelConfig,
+    SemanticConsistencyConfig,
 )
-from maskfree.methods.clips4.objectives import Segments
+from maskfree.methods.clips4.objectives import ViewSegments
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes import clips4
@@ -63,17 +63,19 @@ def test_the_total_is_equation_5_with_that_of_the_unknown_classes():
     losses = method(batch)
     assert list(losses.terms) == ["contrast", "embedding", "semantic", "unknown"]
     assert_close(losses.total, sum(losses.terms.values()))
-    assert set(losses.health) == {"similarity", "same_class", "known_share"}
+    assert set(losses.metrics) == {"similarity", "same_class", "known_share"}
 
 
-def test_terms_see_the_enlarged_and_normalised_embeddings_of_both_views():
+def test_terms_see_the_enlarged_and_normalized_embeddings_of_both_views():
     method, batch = tiny_clips4_config().build().eval(), random_batch()
     losses = method(batch)
     views = batch.pairs.images.flatten(0, 1)
     raw = torch.cat([method.image(view[None]) for view in views])
-    pixels = F.normalize(F.interpolate(raw, (GRID, GRID), mode="bilinear", align_corners=False), dim=1)
+    pixels = F.normalize(
+        F.interpolate(raw, (GRID, GRID), mode="bilinear", align_corners=False), dim=1
+    )
     regions, teacher = batch.pairs.regions.flatten(0, 1), batch.pairs.teacher.flatten(0, 1).float()
-    segments = Segments.cut(pixels, regions.long(), teacher, 4, 1.0)
+    segments = ViewSegments.cut(pixels, regions.long(), teacher, 4, 1.0)
     assert_close(losses.terms["contrast"], method.contrast(segments).terms["contrast"])
     assert_close(losses.terms["semantic"], method.semantic(segments, teacher).terms["semantic"])
 
@@ -85,8 +87,14 @@ def test_terms_see_the_enlarged_and_normalised_embeddings_of_both_views():
         ({"semantic": None}, {"contrast", "embedding"}),
         ({"embedding": None}, {"contrast", "semantic", "unknown"}),
         ({"contrast": None}, {"embedding", "semantic", "unknown"}),
-        ({"semantic": SemanticConfig(num_unknown=0)}, {"contrast", "embedding", "semantic"}),
-        ({"contrast": None, "embedding": None, "semantic": None, "labels": PixelLabelsConfig()}, {"labels"}),
+        (
+            {"semantic": SemanticConsistencyConfig(num_unknown=0)},
+            {"contrast", "embedding", "semantic"},
+        ),
+        (
+            {"contrast": None, "embedding": None, "semantic": None, "labels": PseudoLabelConfig()},
+            {"labels"},
+        ),
     ],
 )
 def test_terms_can_be_left_out(changes, terms):
@@ -99,9 +107,9 @@ def test_weights_reach_their_terms():
     usual = tiny_clips4_config().build()(batch).terms
     torch.manual_seed(1)
     weights = {
-        "contrast": ContrastConfig(weight=0.5),
-        "embedding": EmbeddingConfig(weight=3.0),
-        "semantic": SemanticConfig(weight=0.25, num_unknown=5),
+        "contrast": PixelSegmentConfig(weight=0.5),
+        "embedding": EmbeddingConsistencyConfig(weight=3.0),
+        "semantic": SemanticConsistencyConfig(weight=0.25, num_unknown=5),
     }
     other = tiny_clips4_config(**weights).build()(batch).terms
     factors = {"contrast": 0.5, "embedding": 3.0, "semantic": 0.25, "unknown": 1.0}
@@ -110,7 +118,9 @@ def test_weights_reach_their_terms():
 
 def test_the_order_of_photos_does_not_matter():
     method, batch, order = tiny_clips4_config().build(), random_batch(), torch.tensor([2, 0, 1])
-    pairs = PairedViews(batch.pairs.images[order], batch.pairs.regions[order], batch.pairs.teacher[order])
+    pairs = PairedViews(
+        batch.pairs.images[order], batch.pairs.regions[order], batch.pairs.teacher[order]
+    )
     first = method.eval()(batch).terms  # outside training nothing is remembered
     assert_close(method(replace(batch, pairs=pairs)).terms, first)
 
@@ -119,13 +129,17 @@ def test_only_the_image_side_and_the_unknown_classes_learn():
     method = tiny_clips4_config().build()
     learning = {name for name, weight in method.named_parameters() if weight.requires_grad}
     assert {name.split(".")[0] for name in learning} == {"image", "semantic"}
-    assert {name for name in learning if name.startswith("semantic")} == {"semantic.classes.unknown"}
+    assert {name for name in learning if name.startswith("semantic")} == {
+        "semantic.classes.unknown"
+    }
     method(random_batch()).total.backward()
     assert method.semantic.classes.unknown.grad.any()
 
 
 def test_prototypes_come_from_their_file(prototypes):
-    config = tiny_clips4_config(prototypes=prototypes, known=(), semantic=SemanticConfig(num_unknown=6, seed=2))
+    config = tiny_clips4_config(
+        prototypes=prototypes, known=(), semantic=SemanticConsistencyConfig(num_unknown=6, seed=2)
+    )
     method = config.build()
     classes = method.semantic.classes
     assert classes.num_known == 3 and classes.unknown.shape == (6, DIM)
@@ -137,7 +151,7 @@ def test_prototypes_come_from_their_file(prototypes):
 
 
 def test_known_classes_can_be_their_names_with_synonyms(prototypes):
-    semantic = SemanticConfig(num_unknown=2, known="names")
+    semantic = SemanticConsistencyConfig(num_unknown=2, known="names")
     classes = tiny_clips4_config(prototypes=prototypes, semantic=semantic).build().semantic.classes
     assert classes.known.shape == (4, DIM) and classes.num_known == 3
     assert classes.cosines(unit(2, DIM, 3, 5)).shape == (2, 5, 3, 5)
@@ -146,12 +160,15 @@ def test_known_classes_can_be_their_names_with_synonyms(prototypes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"semantic": SemanticConfig(num_unknown=10)}, "10 unknown classes start from as many segments: there are 9"),
+        (
+            {"semantic": SemanticConsistencyConfig(num_unknown=10)},
+            "10 unknown classes start from as many segments: there are 9",
+        ),
         ({"embed_dim": 24}, "has 18 dimensions, embed_dim is 24"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"num_segments": 0}, "num_segments is 0"),
-        ({"contrast": ContrastConfig(memory=-1)}, "memory is -1"),
-        ({"contrast": ContrastConfig(thin=0)}, "thin is 0"),
+        ({"contrast": PixelSegmentConfig(memory=-1)}, "memory is -1"),
+        ({"contrast": PixelSegmentConfig(thin=0)}, "thin is 0"),
         ({"prototypes": None, "known": ()}, r"name their file in method\.prototypes"),
     ],
 )
@@ -168,29 +185,41 @@ def test_a_view_divides_into_patches():
 
 
 def test_files_that_are_missing_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.safetensors is missing: `maskfree prepare prototypes`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.safetensors is missing: `maskfree prepare prototypes`"
+    ):
         tiny_clips4_config(prototypes=str(tmp_path / "none.safetensors")).build()
     with pytest.raises(ValueError, match=r"method\.teacher"):
         tiny_clips4_config().build_transform(None)
     with pytest.raises(ValueError, match="--init"):
         tiny_clips4_config().tokenizer_source()
-    tiny_clips4_config(embedding=None, semantic=None).build_transform(None)  # contrast alone follows nobody
+    tiny_clips4_config(embedding=None, semantic=None).build_transform(
+        None
+    )  # contrast alone follows nobody
 
 
 def test_the_papers_settings_are_the_papers():
     config = CLIPS4Config()
-    assert (config.num_segments, config.contrast.concentration, config.semantic.num_unknown) == (36, 10.0, 64)
+    assert (config.num_segments, config.contrast.concentration, config.semantic.num_unknown) == (
+        36,
+        10.0,
+        64,
+    )
     assert config.contrast.memory == 2 * 8 * 2 * 36
     weights = (config.contrast.weight, config.embedding.weight, config.semantic.weight)
-    assert weights == (1.0, 1.0, 1.0) and config.labels is None and not config.contrast.leave_out_own
-    assert config.semantic.presence == 0 and config.semantic.known == "segments"
+    assert (
+        weights == (1.0, 1.0, 1.0) and config.labels is None and not config.contrast.leave_out_own
+    )
+    assert config.semantic.class_prior == 0 and config.semantic.known == "segments"
 
 
 def test_a_student_of_a_clip_starts_with_its_texts(tmp_path, tiny_tokenizer):
     """The recipe names what is not taken: the image side and the scale; nothing else of the text side stays random."""
     theirs = tiny_maskclip_config()
     teacher = theirs.build()
-    checkpoint.save(tmp_path / "clip", teacher, theirs, tiny_tokenizer, {"name": "clip", "templates": ["{}"]})
+    checkpoint.save(
+        tmp_path / "clip", teacher, theirs, tiny_tokenizer, {"name": "clip", "templates": ["{}"]}
+    )
     recipe = clips4()
     config = tiny_clips4_config(text=theirs.text, text_projection=recipe.method.text_projection)
     method = config.build()
@@ -200,7 +229,7 @@ def test_a_student_of_a_clip_starts_with_its_texts(tmp_path, tiny_tokenizer):
     assert_close(method.encode_text(tokens), teacher.encode_text(tokens))
 
 
-def test_photos_of_one_colour_and_of_all_sizes_train(tmp_path):
+def test_photos_of_one_color_and_of_all_sizes_train(tmp_path):
     sizes = [(1, 1), (3, 400), (500, 20), (64, 64), (90, 60)]
     maps = TeacherMaps(tmp_path / "teacher")
     for index, (width, height) in enumerate(sizes):
@@ -208,52 +237,73 @@ def test_photos_of_one_colour_and_of_all_sizes_train(tmp_path):
     method = tiny_clips4_config(teacher=str(maps.folder)).build()
     transform = tiny_clips4_config(teacher=str(maps.folder)).build_transform(None)
     photos = [Image.new("RGB", size, (40 * index, 90, 200)) for index, size in enumerate(sizes)]
-    batch = transform.collate([transform.sample(Source(str(i), p, []), i) for i, p in enumerate(photos)])
+    batch = transform.collate(
+        [transform.sample(Source(str(i), p, []), i) for i, p in enumerate(photos)]
+    )
     losses = method(batch)
     losses.total.backward()
-    assert all(value.isfinite() for value in (*losses.terms.values(), *losses.health.values()))
+    assert all(value.isfinite() for value in (*losses.terms.values(), *losses.metrics.values()))
     assert all(w.grad.isfinite().all() for w in method.parameters() if w.grad is not None)
 
 
 def test_a_student_learns_what_its_teacher_sees(tmp_path):
-    """Photos of two halves; the teacher has a direction for each colour. A photo of three stripes is the test."""
-    colours, meanings = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9]]), torch.eye(DIM)[[3, 7, 11]]
-    vit = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    """Photos of two halves; the teacher has a direction for each color. A photo of three stripes is the test."""
+    colors, meanings = (
+        torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9]]),
+        torch.eye(DIM)[[3, 7, 11]],
+    )
+    vit = {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
     maps, rng = TeacherMaps(tmp_path), np.random.default_rng(0)
     sources = []
     for index in range(24):
         halves = rng.permutation(3)[[0, 0, 1, 1]]
         maps.write(str(index), meanings[halves].T[:, None].expand(-1, 2, -1))
-        Image.fromarray(np.array([[0, 0, 1, 1]], np.uint8).repeat(3, 0)).save(tmp_path / f"{index}.png")
-        pixels = (colours[halves.repeat(10)].expand(30, -1, -1) * 255).byte().numpy()
+        Image.fromarray(np.array([[0, 0, 1, 1]], np.uint8).repeat(3, 0)).save(
+            tmp_path / f"{index}.png"
+        )
+        pixels = (colors[halves.repeat(10)].expand(30, -1, -1) * 255).byte().numpy()
         sources.append(Source(str(index), Image.fromarray(pixels), []))
     config = tiny_clips4_config(
         image=ImageEncoderConfig("vit", vit | {"image_size": 32, "patch_size": 8}),
         image_projection=ProjectionConfig("linear"),
-        contrast=ContrastConfig(weight=0.1),
+        contrast=PixelSegmentConfig(weight=0.1),
         semantic=None,
         grid=4,
-        views=PairConfig(side_px=32, recolour=0.0, grey=0.0),
+        views=PairConfig(side_px=32, jitter_probability=0.0, grayscale_probability=0.0),
         segments=str(tmp_path),
         teacher=str(tmp_path),
     )
     method, transform = config.build(), config.build_transform(None)
-    optimiser = torch.optim.AdamW([w for w in method.parameters() if w.requires_grad], lr=3e-3)
+    optimizer = torch.optim.AdamW([w for w in method.parameters() if w.requires_grad], lr=3e-3)
     similar = []
     for step in range(40):
         chosen = [transform.sample(sources[(6 * step + i) % 24], 100 * step + i) for i in range(6)]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses = method(transform.collate(chosen))
         losses.total.backward()
-        optimiser.step()
-        similar.append(losses.health["similarity"].item())
+        optimizer.step()
+        similar.append(losses.metrics["similarity"].item())
     assert np.mean(similar[-5:]) > 0.85 > 0.5 > similar[0]
-    stripes = colours[[2, 0, 1]].T[:, None].repeat_interleave(16, 2).expand(-1, 24, -1)
-    assert method.eval().segment(stripes[None], meanings)[0, :, 1].argmax(0).tolist() == [2, 2, 0, 0, 1, 1]
+    stripes = colors[[2, 0, 1]].T[:, None].repeat_interleave(16, 2).expand(-1, 24, -1)
+    assert method.eval().segment(stripes[None], meanings)[0, :, 1].argmax(0).tolist() == [
+        2,
+        2,
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_a_corrected_projection_starts_as_it_is():
-    config = tiny_clips4_config(image_projection=ProjectionConfig("linear"), correction=CorrectionConfig(12, (1, 2)))
+    config = tiny_clips4_config(
+        image_projection=ProjectionConfig("linear"), correction=CorrectionConfig(12, (1, 2))
+    )
     method = config.build().eval()
     images = torch.rand(2, 3, 48, 64)
     features = method.image.encoder(images)

@@ -21,7 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.clips4.objectives import PixelLabelsTerm, Segments, TargetClasses
+from maskfree.methods.clips4.objectives import (
+    PrototypeClassifier,
+    PseudoLabelObjective,
+    ViewSegments,
+)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -49,22 +53,24 @@ def test_semantic_consistency_is_equations_3_and_4(sizes, soft):
     assert 0 < len(pulled) < len(crossed)
     assert_close(losses.terms["semantic"], torch.stack(crossed).mean() / 2)
     assert_close(losses.terms["unknown"], torch.stack(pulled).mean())
-    assert losses.health["same_class"].item() == pytest.approx(sum(agreed) / len(agreed))
-    assert losses.health["known_share"].item() == pytest.approx(sum(known) / len(known))
+    assert losses.metrics["same_class"].item() == pytest.approx(sum(agreed) / len(agreed))
+    assert losses.metrics["known_share"].item() == pytest.approx(sum(known) / len(known))
 
 
 def test_unknown_classes_move_to_their_segments_and_known_ones_stay():
     known, unknown = torch.eye(DIM)[:1], torch.eye(DIM)[1:2]
-    classes = TargetClasses(known, [1], unknown)
-    seen = F.normalize(torch.tensor([0.0, 1.0, 1.0, 0.0, 0.0]), dim=0)  # between the unknown class and what has none
+    classes = PrototypeClassifier(known, [1], unknown)
+    seen = F.normalize(
+        torch.tensor([0.0, 1.0, 1.0, 0.0, 0.0]), dim=0
+    )  # between the unknown class and what has none
     teacher = seen.view(1, DIM, 1, 1).expand(2 * PHOTOS, DIM, HEIGHT, WIDTH)
-    term, optimiser = semantic_of(classes), torch.optim.SGD([classes.unknown], lr=0.2)
+    term, optimizer = semantic_of(classes), torch.optim.SGD([classes.unknown], lr=0.2)
     distances = []
     for _ in range(15):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses = term(cut(some_pixels(), some_regions(), teacher), teacher)
         losses.total.backward()
-        optimiser.step()
+        optimizer.step()
         distances.append(losses.terms["unknown"].item())
     assert distances == sorted(distances, reverse=True) and distances[-1] < 0.1 * distances[0]
     assert torch.equal(classes.known, known)
@@ -87,17 +93,17 @@ def test_without_unknown_classes_there_is_no_term_for_them():
     teacher = some_pixels()
     term = semantic_of(classes_of(1, 2, unknown=0))
     losses = term(cut(some_pixels(), some_regions(), teacher), teacher)
-    assert set(losses.terms) == {"semantic"} and losses.health["known_share"] == 1
+    assert set(losses.terms) == {"semantic"} and losses.metrics["known_share"] == 1
     assert not any(weight.requires_grad for weight in term.parameters())
 
 
-def seen_in_a_corner() -> tuple[TargetClasses, Segments, Tensor]:
+def seen_in_a_corner() -> tuple[PrototypeClassifier, ViewSegments, Tensor]:
     """Class 0 is ahead of class 1 by a hair everywhere, but the second photo's first view has a corner of class 1."""
     first, second = torch.eye(DIM)[:2]
     teacher = (first + 0.99 * second).view(1, DIM, 1, 1).repeat(4, 1, HEIGHT, WIDTH)
     teacher[2, :, -2:, -3:] = second.view(DIM, 1, 1)
     teacher = F.normalize(teacher, dim=1)
-    classes = TargetClasses(torch.stack([first, second]), [1, 1], torch.zeros(0, DIM))
+    classes = PrototypeClassifier(torch.stack([first, second]), [1, 1], torch.zeros(0, DIM))
     return classes, cut(teacher, torch.zeros(4, HEIGHT, WIDTH, dtype=torch.long), teacher), teacher
 
 
@@ -106,7 +112,7 @@ def test_classes_that_the_teacher_sees_nowhere_in_a_photo_are_held_back():
     classes, segments, teacher = seen_in_a_corner()
     theirs = F.normalize(segments.teacher, dim=1)
     plain, held = (
-        semantic_of(classes, presence=weight).eval()._scores(theirs, segments, teacher).argmax(1)
+        semantic_of(classes, class_prior=weight).eval()._scores(theirs, segments, teacher).argmax(1)
         for weight in (0.0, 5.0)
     )
     assert (plain[segments.views != 2] == 0).all() and 1 in plain[segments.views == 2]
@@ -115,7 +121,7 @@ def test_classes_that_the_teacher_sees_nowhere_in_a_photo_are_held_back():
 
 def test_in_training_a_class_that_is_held_back_keeps_its_share():
     classes, segments, teacher = seen_in_a_corner()
-    theirs, term = F.normalize(segments.teacher, dim=1), semantic_of(classes, presence=5.0)
+    theirs, term = F.normalize(segments.teacher, dim=1), semantic_of(classes, class_prior=5.0)
     held = term.eval()._scores(theirs, segments, teacher)  # both classes have the same share so far
     scores = term.train()._scores(theirs, segments, teacher)
     usual, before, after = (
@@ -137,16 +143,20 @@ def test_unknown_classes_get_their_share_of_the_segments(share):
 
 def test_pixel_labels_are_the_classes_of_the_nearest_phrases():
     pixels, teacher, phrases = some_pixels(), some_pixels(), unit(4, DIM)
-    losses = PixelLabelsTerm(weight=2.0, scale=7.0, phrases=phrases, synonyms=(1, 2, 1))(pixels, teacher)
+    losses = PseudoLabelObjective(weight=2.0, scale=7.0, phrases=phrases, synonyms=(1, 2, 1))(
+        pixels, teacher
+    )
 
     def cosines(embedding: Tensor) -> Tensor:
         return torch.stack([(group @ embedding).max() for group in phrases.split((1, 2, 1))])
 
     expected, same = [], []
-    for view, y, x in torch.cartesian_prod(*map(torch.arange, (2 * PHOTOS, HEIGHT, WIDTH))).tolist():
+    for view, y, x in torch.cartesian_prod(
+        *map(torch.arange, (2 * PHOTOS, HEIGHT, WIDTH))
+    ).tolist():
         label = int(cosines(teacher[view, :, y, x]).argmax())
         logits = 7 * cosines(pixels[view, :, y, x])
         expected.append(-logits.log_softmax(0)[label])
         same.append(int(logits.argmax()) == label)
     assert_close(losses.terms["labels"], 2 * torch.stack(expected).mean())
-    assert losses.health["same_class"].item() == pytest.approx(sum(same) / len(same))
+    assert losses.metrics["same_class"].item() == pytest.approx(sum(same) / len(same))

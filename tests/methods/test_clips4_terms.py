@@ -26,16 +26,27 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.clips4.objectives import ContrastTerm, Segments, embedding_term
+from maskfree.methods.clips4.objectives import PixelSegmentObjective, ViewSegments, embedding_term
 
 
-def contrast(**changes) -> ContrastTerm:
-    settings = {"weight": 1.0, "concentration": 10.0, "memory": 0, "leave_out_own": False, "thin": 1, "dim": DIM}
-    return ContrastTerm(**(settings | changes))
+def contrast(**changes) -> PixelSegmentObjective:
+    settings = {
+        "weight": 1.0,
+        "concentration": 10.0,
+        "memory": 0,
+        "leave_out_own": False,
+        "thin": 1,
+        "dim": DIM,
+    }
+    return PixelSegmentObjective(**(settings | changes))
 
 
 def slow_contrast(
-    segments: Segments, regions: Tensor, memory: Tensor | None = None, without_own: bool = False, thin: int = 1
+    segments: ViewSegments,
+    regions: Tensor,
+    memory: Tensor | None = None,
+    without_own: bool = False,
+    thin: int = 1,
 ) -> Tensor:
     """Eq. 1, pixel by pixel and segment by segment, with kappa 10."""
     everything = slow_segments(segments, regions)
@@ -45,7 +56,9 @@ def slow_contrast(
         view, y, x = place
         if regions[view, y, x] == VOID or (y + x) % thin:
             continue
-        weights = [(10 * segments.pixels[view, :, y, x] @ each.embedding).exp() for each in everything]
+        weights = [
+            (10 * segments.pixels[view, :, y, x] @ each.embedding).exp() for each in everything
+        ]
         positive = [each.region == (view // 2, int(regions[view, y, x])) for each in everything]
         if without_own and sum(positive) > 1:
             own = next(i for i, each in enumerate(everything) if tuple(place) in each.pixels)
@@ -80,18 +93,24 @@ def test_contrast_is_equation_1(leave_out_own, thin):
 def test_a_region_is_the_same_in_both_views_of_a_photo_and_in_no_other_photo():
     regions = torch.zeros(4, HEIGHT, WIDTH, dtype=torch.long)
     regions[..., WIDTH // 2 :] = 1
-    directions = torch.eye(DIM)[regions].movedim(-1, 1)  # what a perfect student would say of the first photo
+    directions = torch.eye(DIM)[regions].movedim(
+        -1, 1
+    )  # what a perfect student would say of the first photo
     directions[2:] = directions[2:].roll(2, dims=1)
     right = contrast()(cut(directions, regions)).terms["contrast"]
     swapped = regions.clone()
     swapped[1] = 1 - regions[1]
     assert right < 0.01 < contrast()(cut(directions, swapped)).terms["contrast"]
     alike = torch.cat([directions[:2], directions[:2]])
-    assert contrast()(cut(alike, regions)).terms["contrast"] > 0.6  # another photo's segments push, however alike
+    assert (
+        contrast()(cut(alike, regions)).terms["contrast"] > 0.6
+    )  # another photo's segments push, however alike
 
 
 def test_of_more_segments_than_there_is_room_for_the_smallest_do_not_count():
-    regions = torch.arange(HEIGHT * WIDTH).view(HEIGHT, WIDTH) // 2  # 14 regions of two pixels, and room for 6
+    regions = (
+        torch.arange(HEIGHT * WIDTH).view(HEIGHT, WIDTH) // 2
+    )  # 14 regions of two pixels, and room for 6
     regions = regions.repeat(2, 1, 1)
     segments = cut(some_pixels()[:2], regions)
     sizes = torch.stack([view[view >= 0].bincount(minlength=6) for view in segments.ids])
@@ -107,7 +126,7 @@ def test_weights_scale_terms():
     assert_close(half, whole / 2)
     whole, half = (embedding_term(segments, weight) for weight in (1.0, 0.5))
     assert_close(half.terms["embedding"], whole.terms["embedding"] / 2)
-    assert half.health == whole.health
+    assert half.metrics == whole.metrics
 
 
 def test_memory_holds_the_newest_segments_first_and_no_more_than_it_has_room_for():
@@ -164,9 +183,11 @@ def test_embedding_consistency_is_equation_2():
     pixels, regions, teacher = some_pixels(), some_regions(), some_pixels()
     losses = embedding_term(cut(pixels, regions, teacher), 1.0)
     slow = slow_segments(cut(pixels, regions), regions, teacher)
-    expected = torch.stack([1 - F.cosine_similarity(each.embedding, each.teacher, dim=0) for each in slow]).mean()
+    expected = torch.stack(
+        [1 - F.cosine_similarity(each.embedding, each.teacher, dim=0) for each in slow]
+    ).mean()
     assert_close(losses.terms["embedding"], expected)
-    assert_close(losses.health["similarity"], 1 - expected)
+    assert_close(losses.metrics["similarity"], 1 - expected)
 
 
 @pytest.mark.parametrize("leave_out_own", [False, True])
@@ -178,17 +199,27 @@ def test_views_without_regions_count_for_nothing(views, leave_out_own):
     pixels, teacher = some_pixels().requires_grad_(), some_pixels()
     term = contrast(leave_out_own=leave_out_own, memory=50)
     segments = cut(pixels, regions, teacher)
-    parts = [term(segments), embedding_term(segments, 1.0), semantic_of(classes_of(1, 2))(segments, teacher)]
+    parts = [
+        term(segments),
+        embedding_term(segments, 1.0),
+        semantic_of(classes_of(1, 2))(segments, teacher),
+    ]
     sum(part.total for part in parts).backward()
-    assert all(value.isfinite() for part in parts for value in (*part.terms.values(), *part.health.values()))
+    assert all(
+        value.isfinite()
+        for part in parts
+        for value in (*part.terms.values(), *part.metrics.values())
+    )
     assert pixels.grad.isfinite().all() and not pixels.grad[views].any()
     if len(views) == 2 * PHOTOS:
         assert all(part.total == 0 for part in parts) and not pixels.grad.any()
     else:
-        assert_close(parts[0].terms["contrast"], slow_contrast(segments, regions, without_own=leave_out_own))
+        assert_close(
+            parts[0].terms["contrast"], slow_contrast(segments, regions, without_own=leave_out_own)
+        )
 
 
-def test_a_photo_of_one_colour_has_one_embedding_and_finite_terms():
+def test_a_photo_of_one_color_has_one_embedding_and_finite_terms():
     pixels = unit(1, DIM, 1, 1).expand(2, DIM, HEIGHT, WIDTH).clone().requires_grad_()
     regions = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.long)
     segments = cut(pixels, regions, pixels.detach())

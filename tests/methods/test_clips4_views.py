@@ -16,9 +16,16 @@ from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo_sources import file_stem
 from maskfree.data.sample import Source
 from maskfree.methods.clips4.config import PairConfig
-from maskfree.methods.clips4.transform import PairTransform, Sample, cut_embeddings, cut_regions
+from maskfree.methods.clips4.transform import (
+    CLIPS4Sample,
+    PairTransform,
+    cut_embeddings,
+    cut_regions,
+)
 
-PLAIN = PairConfig(side_px=64, scale=(0.1, 1.0), recolour=0.0, grey=0.0, blur=0.0)
+PLAIN = PairConfig(
+    side_px=64, scale=(0.1, 1.0), jitter_probability=0.0, grayscale_probability=0.0, blur=0.0
+)
 SIZE, GRID = (150, 100), 8
 CELLS = (5, 7)  # regions down and across
 
@@ -47,11 +54,13 @@ def prepare(folder: Path, key: str, size: tuple[int, int] = SIZE) -> PairTransfo
     x, y = (torch.from_numpy(each).float() for each in places(*patches))
     seen = torch.stack([x, y, torch.ones_like(x), torch.zeros_like(x)])
     TeacherMaps(folder / "teacher").write(key, F.normalize(seen, dim=0))
-    return PairTransform(views=PLAIN, grid=GRID, segments=folder / "segments", teacher=folder / "teacher")
+    return PairTransform(
+        views=PLAIN, grid=GRID, segments=folder / "segments", teacher=folder / "teacher"
+    )
 
 
-def shown(sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far to the right and down each cell of each view is in the photo, by its pixels' colours."""
+def shown(sample: CLIPS4Sample) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far to the right and down each cell of each view is in the photo, by its pixels' colors."""
     red, green, _ = F.avg_pool2d(sample.images, sample.images.shape[-1] // GRID).unbind(1)
     return red, green
 
@@ -62,13 +71,17 @@ def test_regions_and_embeddings_are_those_of_the_pixels(tmp_path, seed):
     x, y = shown(sample)
     assert sample.regions.shape == (2, GRID, GRID) and sample.teacher.shape == (2, 4, GRID, GRID)
     number = (y * CELLS[0]).floor() * CELLS[1] + (x * CELLS[1]).floor()
-    border = ((x * CELLS[1] + 0.05) % 1 < 0.1) | ((y * CELLS[0] + 0.05) % 1 < 0.1)  # a cell's middle is near it
+    border = ((x * CELLS[1] + 0.05) % 1 < 0.1) | (
+        (y * CELLS[0] + 0.05) % 1 < 0.1
+    )  # a cell's middle is near it
     assert (~border).sum() > 60
     assert torch.equal(sample.regions[~border], number[~border].to(torch.uint8))
     seen = sample.teacher.float()
     assert_close(seen.norm(dim=1), torch.ones(2, GRID, GRID), atol=2e-3, rtol=0)
     assert_close(seen[:, 0] / seen[:, 2], x, atol=0.03, rtol=0)
-    assert_close(seen[:, 1] / seen[:, 2], y, atol=0.04, rtol=0)  # at the border the map ends half a patch earlier
+    assert_close(
+        seen[:, 1] / seen[:, 2], y, atol=0.04, rtol=0
+    )  # at the border the map ends half a patch earlier
 
 
 def test_seeds_show_mirrored_views_and_others():
@@ -80,20 +93,27 @@ def test_seeds_show_mirrored_views_and_others():
         x, _ = shown(sample)
         assert torch.equal(x[:, 0, 0] > x[:, 0, -1], sample.flipped)
         assert_close(
-            x.amin((1, 2)), sample.boxes[:, 0] + (sample.boxes[:, 2] - sample.boxes[:, 0]) / 16, atol=0.02, rtol=0
+            x.amin((1, 2)),
+            sample.boxes[:, 0] + (sample.boxes[:, 2] - sample.boxes[:, 0]) / 16,
+            atol=0.02,
+            rtol=0,
         )
     boxes = torch.stack([sample.boxes for sample in samples])
     assert (boxes[:, 0] != boxes[:, 1]).any(1).all()
 
 
-@pytest.mark.parametrize("change", [{"recolour": 1.0}, {"grey": 1.0}, {"blur": 1.0, "blur_px": (1.0, 1.0)}])
-def test_colours_change_and_places_do_not(tmp_path, change):
+@pytest.mark.parametrize(
+    "change", [{"recolor": 1.0}, {"gray": 1.0}, {"blur": 1.0, "blur_px": (1.0, 1.0)}]
+)
+def test_colors_change_and_places_do_not(tmp_path, change):
     transform = prepare(tmp_path, "k")
     plain, other = (
         each.sample(Source("k", ramp(*SIZE), []), 3)
         for each in (transform, replace(transform, views=replace(PLAIN, **change)))
     )
-    assert torch.equal(plain.regions[0], other.regions[0]) and torch.equal(plain.teacher[0], other.teacher[0])
+    assert torch.equal(plain.regions[0], other.regions[0]) and torch.equal(
+        plain.teacher[0], other.teacher[0]
+    )
     assert not torch.allclose(plain.images[0], other.images[0], atol=1e-3)
     assert other.images.min() >= 0 and other.images.max() <= 1 + 1e-6
 
@@ -120,13 +140,18 @@ def test_a_batch_has_both_views_of_each_photo_side_by_side(tmp_path):
         assert torch.equal(batch.pairs.images[index], sample.images)
         assert torch.equal(batch.pairs.regions[index], sample.regions)
         assert torch.equal(batch.images[index], sample.images[0])
-        assert torch.equal(batch.boxes[index], sample.boxes[0]) and batch.flipped[index] == sample.flipped[0]
+        assert (
+            torch.equal(batch.boxes[index], sample.boxes[0])
+            and batch.flipped[index] == sample.flipped[0]
+        )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 700), (900, 3), (31, 2000)])
 def test_photos_of_any_size_give_views(tmp_path, size):
     views = PairConfig(side_px=64)
-    sample = replace(prepare(tmp_path, "k", size), views=views).sample(Source("k", ramp(*size), []), 1)
+    sample = replace(prepare(tmp_path, "k", size), views=views).sample(
+        Source("k", ramp(*size), []), 1
+    )
     assert sample.images.shape == (2, 3, 64, 64) and sample.images.isfinite().all()
     assert sample.teacher.isfinite().all() and (sample.regions < CELLS[0] * CELLS[1]).all()
 
@@ -144,7 +169,9 @@ def test_what_was_not_prepared_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"other\.png.*`maskfree prepare segments`"):
         transform.sample(Source("other", ramp(*SIZE), []), 0)
     write_regions(tmp_path / "segments", "other", np.zeros((100, 150), np.uint8))
-    with pytest.raises(FileNotFoundError, match=r"other\.safetensors is missing: `maskfree prepare teacher`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"other\.safetensors is missing: `maskfree prepare teacher`"
+    ):
         transform.sample(Source("other", ramp(*SIZE), []), 0)
 
 
@@ -158,7 +185,11 @@ def test_cells_are_read_at_their_middles():
     regions = np.arange(24, dtype=np.uint8).reshape(4, 6)
     assert cut_regions(regions, (0.0, 0.0, 1.0, 1.0), 2).tolist() == [[7, 10], [19, 22]]
     assert cut_regions(regions, (0.5, 0.5, 1.0, 1.0), 2).tolist() == [[15, 17], [21, 23]]
-    assert cut_regions(np.zeros((1, 1), np.uint8), (0.2, 0.2, 0.9, 1.0), 3).tolist() == [[0] * 3] * 3
+    assert (
+        cut_regions(np.zeros((1, 1), np.uint8), (0.2, 0.2, 0.9, 1.0), 3).tolist() == [[0] * 3] * 3
+    )
     embeddings = F.normalize(torch.randn(5, 2, 4), dim=0)
-    assert_close(cut_embeddings(embeddings, (0.0, 0.0, 1.0, 1.0), 4)[:, ::3], embeddings[:, :, [0, 1, 2, 3]])
+    assert_close(
+        cut_embeddings(embeddings, (0.0, 0.0, 1.0, 1.0), 4)[:, ::3], embeddings[:, :, [0, 1, 2, 3]]
+    )
     assert_close(cut_embeddings(embeddings, (0.25, 0.5, 0.5, 1.0), 1)[:, 0, 0], embeddings[:, 1, 1])

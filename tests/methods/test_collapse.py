@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_vilseg import ColourEncoder
+from test_vilseg import ColorEncoder
 from torch import nn
 
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
@@ -12,14 +12,14 @@ from maskfree.types import Batch
 from tiny import tiny_vilseg_config
 
 
-def coloured_photos(seed: int, size: int = 24, views: int = 3) -> Batch:
-    """Photos of one colour each with grainy patches, and crops of them."""
+def colored_photos(seed: int, size: int = 24, views: int = 3) -> Batch:
+    """Photos of one color each with grainy patches, and crops of them."""
     generator = torch.Generator().manual_seed(seed)
-    colours = torch.rand(size, 1, 3, 1, 1, generator=generator)
+    colors = torch.rand(size, 1, 3, 1, 1, generator=generator)
 
     def patches(number: int, rows: int, columns: int) -> torch.Tensor:
         grain = 0.15 * torch.randn(size, number, 3, rows, columns, generator=generator)
-        return (colours + grain).clamp(0, 1).repeat_interleave(16, -2).repeat_interleave(16, -1)
+        return (colors + grain).clamp(0, 1).repeat_interleave(16, -2).repeat_interleave(16, -1)
 
     return Batch(
         images=patches(1, 3, 5)[:, 0],
@@ -29,27 +29,31 @@ def coloured_photos(seed: int, size: int = 24, views: int = 3) -> Batch:
     )
 
 
-def health_after_training(config: ViLSegConfig, steps: int) -> tuple[float, float]:
+def metrics_after_training(config: ViLSegConfig, steps: int) -> tuple[float, float]:
     """Entropy of one photo's answer, and of the mean answer over photos, after L_vision alone."""
     method = config.build()
-    method.image.encoder = ColourEncoder()
-    method.image.projection = nn.Sequential(nn.Conv2d(4, 32, 1), nn.GELU(), nn.Conv2d(32, config.embed_dim, 1))
+    method.image.encoder = ColorEncoder()
+    method.image.projection = nn.Sequential(
+        nn.Conv2d(4, 32, 1), nn.GELU(), nn.Conv2d(32, config.embed_dim, 1)
+    )
     method.vision = config.vision.build(method.image, config.embed_dim)
-    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-2)
     for step in range(steps):
-        optimiser.zero_grad()
-        losses = method(coloured_photos(step))
+        optimizer.zero_grad()
+        losses = method(colored_photos(step))
         losses.total.backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(step, steps)
-    return float(losses.health["vision_entropy"]), float(losses.health["vision_mean_entropy"])
+    return float(losses.metrics["vision_entropy"]), float(losses.metrics["vision_mean_entropy"])
 
 
 @pytest.mark.parametrize("mode", ["literal", "distillation"])
 def test_only_the_literal_form_collapses(mode):
-    vision = VisionConfig(mode=mode, out_dim=14, num_local_views=3, local_side_px=32, teacher_momentum=0.99)
+    vision = VisionConfig(
+        mode=mode, out_dim=14, num_local_views=3, local_side_px=32, teacher_momentum=0.99
+    )
     config = tiny_vilseg_config(vision=vision, cluster=None, grouping="pixels")
-    one, all_together = health_after_training(config, steps=200)
+    one, all_together = metrics_after_training(config, steps=200)
     if mode == "literal":
         assert all_together < 0.05
     else:

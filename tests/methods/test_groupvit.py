@@ -21,7 +21,9 @@ from shared_folder import SHARED
 from tiny import CAPTIONS, tiny_groupvit_config
 
 FOLDER = SHARED / "fixtures"
-HERE = pytest.mark.skipif(not (FOLDER / "groupvit_visual.json").exists(), reason="../shared/fixtures is not here")
+HERE = pytest.mark.skipif(
+    not (FOLDER / "groupvit_visual.json").exists(), reason="../shared/fixtures is not here"
+)
 
 
 def described(name: str) -> dict:
@@ -73,8 +75,8 @@ def original(name: str) -> tuple[GroupViT, dict[str, torch.Tensor]]:
     return method.eval(), tensors
 
 
-def as_photo(method: GroupViT, normalised: torch.Tensor) -> torch.Tensor:
-    return normalised * method.deviation + method.mean
+def as_photo(method: GroupViT, normalized: torch.Tensor) -> torch.Tensor:
+    return normalized * method.deviation + method.mean
 
 
 @HERE
@@ -85,7 +87,10 @@ def test_groups_equal_the_authors_code(case: str):
     images = tensors[f"in.{case}.image"]
     patches = (images.shape[2] // 4, images.shape[3] // 4)
     groups = method.group(as_photo(method, images))
-    wanted = {key: tensors[f"out.{case}.{key}"] for key in ("attn_soft0", "attn_soft1", "image_feat", "image_x")}
+    wanted = {
+        key: tensors[f"out.{case}.{key}"]
+        for key in ("attn_soft0", "attn_soft1", "image_feat", "image_x")
+    }
     assignment = (wanted["attn_soft1"] @ wanted["attn_soft0"])[:, 0].unflatten(2, patches)
     assert groups.patches == patches
     assert_close(groups.assignment, assignment, atol=1e-4, rtol=1e-4)
@@ -99,7 +104,12 @@ def test_texts_equal_the_authors_code():
     method, tensors = original("groupvit_text")
     ids = tensors["in.prompts.tokens"]
     tokens = Tokens(ids, torch.arange(ids.shape[1]) <= ids.argmax(1, keepdim=True))
-    assert_close(method.encode_text(tokens), F.normalize(tensors["out.prompts.text_x"], dim=-1), atol=1e-4, rtol=1e-4)
+    assert_close(
+        method.encode_text(tokens),
+        F.normalize(tensors["out.prompts.text_x"], dim=-1),
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 @HERE
@@ -123,14 +133,19 @@ def test_patches_share_themselves_among_groups():
 def test_captions_are_learned(tiny_tokenizer):
     method = tiny_groupvit_config().build()
     images = torch.rand(5, 3, 1, 1).expand(5, 3, 64, 64).contiguous()
-    batch = Batch(images, torch.zeros(5, 4), torch.zeros(5, dtype=torch.bool), captions=tiny_tokenizer(CAPTIONS[:5]))
-    optimiser = torch.optim.AdamW(method.parameters(), lr=3e-3)
+    batch = Batch(
+        images,
+        torch.zeros(5, 4),
+        torch.zeros(5, dtype=torch.bool),
+        captions=tiny_tokenizer(CAPTIONS[:5]),
+    )
+    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
     first = method(batch).total
     for step in range(30):
         loss = method(batch).total
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(step, 30)
     assert loss < first / 3
 
@@ -161,7 +176,13 @@ def test_saved_network_comes_back(tmp_path: Path):
 def test_checkpoint_needs_nothing_else(tmp_path: Path, tiny_tokenizer, photo):
     config = tiny_groupvit_config()
     method = config.build().eval()
-    checkpoint.save(tmp_path, method, config.for_inference(), tiny_tokenizer, {"name": "gv", "templates": ["a {}"]})
+    checkpoint.save(
+        tmp_path,
+        method,
+        config.for_inference(),
+        tiny_tokenizer,
+        {"name": "gv", "templates": ["a {}"]},
+    )
     segmenter = loading.load(tmp_path)
     images = torch.rand(1, 3, 32, 48)
     assert_close(segmenter.method.group(images).assignment, method.group(images).assignment)
@@ -178,7 +199,9 @@ def test_bad_input(tiny_tokenizer, tmp_path: Path):
         tiny_groupvit_config(vision={"depth": 3}).build()
     for field, taken in (("vocab_size", "7 and 77"), ("max_position_embeddings", "49408 and 7")):
         with pytest.raises(ValueError, match=f"cuts texts at 32: the text encoder takes {taken}"):
-            tiny_groupvit_config(text={field: 7, "bos_token_id": 0, "eos_token_id": 1}).build_transform(tiny_tokenizer)
+            tiny_groupvit_config(
+                text={field: 7, "bos_token_id": 0, "eos_token_id": 1}
+            ).build_transform(tiny_tokenizer)
     with pytest.raises(ValueError, match="no tokenizer"):
         tiny_groupvit_config().tokenizer_source()
     with pytest.raises(FileNotFoundError, match="no readable weights in the folder"):

@@ -13,12 +13,21 @@ from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS, TRAINED, VA
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.text.prompts import mean_over_templates
 from maskfree.text.templates import TEMPLATES
-from tiny import CAPTIONS, TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_maskclip_config, tiny_siglip_config
+from tiny import (
+    CAPTIONS,
+    TINY_CLIP_TEXT,
+    TINY_CLIP_VISION,
+    tiny_maskclip_config,
+    tiny_siglip_config,
+)
 
 
 def pair(**changes):
     """The same weights without and with refinements."""
-    plain, refined = tiny_maskclip_config().build().eval(), tiny_maskclip_config(**changes).build().eval()
+    plain, refined = (
+        tiny_maskclip_config().build().eval(),
+        tiny_maskclip_config(**changes).build().eval(),
+    )
     for method in (plain, refined):
         method.load_state_dict(plain.state_dict() | {"log_scale": torch.tensor(100.0).log()})
     return plain, refined
@@ -34,7 +43,9 @@ def test_ensemble_of_prompts_equals_the_published_code(fixture_tensors):
     given = fixture_tensors("maskclip_dense")
     texts = given["in.text_template_embeddings"]
     unit = F.normalize(texts.flatten(0, 1), dim=1)
-    assert_close(mean_over_templates(unit, texts.shape[1]), given["out.text_ensemble"], atol=1e-5, rtol=1e-4)
+    assert_close(
+        mean_over_templates(unit, texts.shape[1]), given["out.text_ensemble"], atol=1e-5, rtol=1e-4
+    )
 
 
 def test_85_prompts():
@@ -73,7 +84,9 @@ def test_smoothing_takes_the_mean_over_like_keys(scene):
 
 
 def tiny_clip() -> transformers.CLIPModel:
-    config = transformers.CLIPConfig(projection_dim=18, text_config=TINY_CLIP_TEXT, vision_config=TINY_CLIP_VISION)
+    config = transformers.CLIPConfig(
+        projection_dim=18, text_config=TINY_CLIP_TEXT, vision_config=TINY_CLIP_VISION
+    )
     return transformers.CLIPModel(config).eval()
 
 
@@ -87,7 +100,9 @@ def test_clip_of_transformers_is_read_whole(tmp_path, tiny_tokenizer):
     method = config.build().eval()
     assert method.logit_scale == pytest.approx(54.598, abs=1e-2)
     tokens = tiny_tokenizer(CAPTIONS[:3])
-    theirs = model.get_text_features(input_ids=tokens.ids, attention_mask=tokens.mask.long()).pooler_output
+    theirs = model.get_text_features(
+        input_ids=tokens.ids, attention_mask=tokens.mask.long()
+    ).pooler_output
     assert_close(method.encode_text(tokens), F.normalize(theirs, dim=1), atol=1e-5, rtol=1e-4)
     assert_close(method.image.tower.visual_projection.weight, model.visual_projection.weight)
     stored = config.without_pretrained()
@@ -98,7 +113,9 @@ def test_clip_of_transformers_is_read_whole(tmp_path, tiny_tokenizer):
 @torch.no_grad()
 def test_siglip_reads_texts_filled_up(tmp_path, tiny_tokenizer):
     text = {**TINY_CLIP_TEXT, "projection_size": 24}
-    model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=TINY_CLIP_VISION)).eval()
+    model = transformers.SiglipModel(
+        transformers.SiglipConfig(text_config=text, vision_config=TINY_CLIP_VISION)
+    ).eval()
     model.save_pretrained(tmp_path)
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
     config, tokenizer = published_clip(str(tmp_path))
@@ -110,11 +127,16 @@ def test_siglip_reads_texts_filled_up(tmp_path, tiny_tokenizer):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [tiny_maskclip_config(), tiny_siglip_config()], ids=["clip", "siglip"])
+@pytest.mark.parametrize(
+    "config", [tiny_maskclip_config(), tiny_siglip_config()], ids=["clip", "siglip"]
+)
 def test_student_takes_over_the_text_side(config: MaskCLIPConfig, tiny_tokenizer):
     teacher = config.build().eval()
     student = StudentConfig(
-        text=config.text, text_projection=config.text_projection, embed_dim=config.embed_dim, synonyms=(1,)
+        text=config.text,
+        text_projection=config.text_projection,
+        embed_dim=config.embed_dim,
+        synonyms=(1,),
     )
     text = student.build().text.eval()
     text.load_state_dict(teacher.text.state_dict())
@@ -123,14 +145,24 @@ def test_student_takes_over_the_text_side(config: MaskCLIPConfig, tiny_tokenizer
 
 
 def test_nothing_of_it_is_trained():
-    assert not [name for name, each in tiny_maskclip_config().build().named_parameters() if each.requires_grad]
+    assert not [
+        name
+        for name, each in tiny_maskclip_config().build().named_parameters()
+        if each.requires_grad
+    ]
 
 
 def test_view_goes_with_the_last_block():
-    assert usual_view(MASKCLIP)[0] == TEMPLATES["maskclip"] and usual_view(MASKCLIP)[1].max_whole_px == 896
+    assert (
+        usual_view(MASKCLIP)[0] == TEMPLATES["maskclip"]
+        and usual_view(MASKCLIP)[1].max_whole_px == 896
+    )
     for block in (VALUE_ONLY, NACLIP):
         templates, inference = usual_view(block)
-        assert templates == TEMPLATES["imagenet"] and (inference.side_px, inference.window_px) == (336, 224)
+        assert templates == TEMPLATES["imagenet"] and (inference.side_px, inference.window_px) == (
+            336,
+            224,
+        )
     assert usual_view(TRAINED, "siglip")[0] == TEMPLATES["siglip"]
 
 

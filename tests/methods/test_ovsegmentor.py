@@ -37,7 +37,7 @@ def random_batch(number: int = 5) -> Batch:
             masked=every,
             targets=torch.randint(-1, 60, (number, 8)),
             labels=texts(6, 2 * number),
-            labelled=torch.tensor([[True, False]] + [[True, True]] * (number - 1)),
+            labeled=torch.tensor([[True, False]] + [[True, True]] * (number - 1)),
         ),
         partners=Partners(torch.rand(number, 3, 64, 64), texts(5), every),
     )
@@ -64,7 +64,8 @@ def moved(part: torch.nn.Module) -> bool:
 
 ONE_WAY = {"symmetric": False, "keys": "target"}
 ENTITIES = [
-    EntityConfig(objective=name, num_heads=3) for name in ("completion", "labels", "words", "words_without_groups")
+    EntityConfig(objective=name, num_heads=3)
+    for name in ("completion", "labels", "words", "words_without_groups")
 ]
 MASKS = [
     masks(),
@@ -97,7 +98,9 @@ def test_every_mask_objective_teaches_the_image_encoder_alone(config):
     assert moved(method.image)
     assert not any(moved(part) for part in (method.text, method.entity, method.masks))
     losses.total.backward()
-    assert moved(method.entity) and not any(p.requires_grad or moved(method.masks) for p in method.masks.parameters())
+    assert moved(method.entity) and not any(
+        p.requires_grad or moved(method.masks) for p in method.masks.parameters()
+    )
 
 
 def test_the_decoder_learns_from_the_entities_alone():
@@ -111,7 +114,12 @@ def test_the_decoder_learns_from_the_entities_alone():
 
 @pytest.mark.parametrize(
     ("config", "learns"),
-    [(masks(), True), (masks(symmetric=False), True), (masks(**ONE_WAY), False), (masks(keys="target"), True)],
+    [
+        (masks(), True),
+        (masks(symmetric=False), True),
+        (masks(**ONE_WAY), False),
+        (masks(keys="target"), True),
+    ],
 )
 def test_partners_teach_where_they_are_seen_by_the_trained_encoder(config, learns):
     method, batch = built(masks=config), random_batch()
@@ -126,7 +134,9 @@ def test_partners_teach_where_they_are_seen_by_the_trained_encoder(config, learn
 @pytest.mark.parametrize(("ratio", "count"), [(0.25, 1), (0.5, 2), (1.0, 4)])
 def test_only_the_closest_groups_learn(others, ratio, count):
     method, seen = built(masks=masks(**ONE_WAY, others=others, ratio=ratio)), []
-    method.image.register_forward_hook(lambda module, images, grouped: seen.append(grouped.assignment.queries))
+    method.image.register_forward_hook(
+        lambda module, images, grouped: seen.append(grouped.assignment.queries)
+    )
     term = method(random_batch()).terms["masks"]
     (gradient,) = torch.autograd.grad(term, seen)
     assert (gradient.abs().sum(2) > 0).sum(1).tolist() == [count] * 5
@@ -137,7 +147,9 @@ def test_both_directions_are_the_mean_of_each():
     both, batch = built(masks=masks(keys="target")).eval(), random_batch()
     one = built(masks=masks(**ONE_WAY)).eval()
     one.load_state_dict(both.state_dict())
-    swapped = replace(batch, images=batch.partners.images, partners=replace(batch.partners, images=batch.images))
+    swapped = replace(
+        batch, images=batch.partners.images, partners=replace(batch.partners, images=batch.images)
+    )
     there, back = (one(b).terms["masks"] for b in (batch, swapped))
     assert abs(there - back) > 1e-5
     assert_close(both(batch).terms["masks"], (there + back) / 2)
@@ -150,16 +162,21 @@ def test_photos_without_a_partner_do_not_matter(objective):
     present = torch.tensor([True, False, True, True, False])
     partners = replace(batch.partners, present=present)
     losses = method(replace(batch, partners=partners))
-    assert losses.health["paired"] == 0.6
+    assert losses.metrics["paired"] == 0.6
     other = torch.where(present.view(-1, 1, 1, 1), partners.images, torch.zeros(()))
-    assert_close(method(replace(batch, partners=replace(partners, images=other))).terms["masks"], losses.terms["masks"])
+    assert_close(
+        method(replace(batch, partners=replace(partners, images=other))).terms["masks"],
+        losses.terms["masks"],
+    )
     assert abs(method(batch).terms["masks"] - losses.terms["masks"]) > 1e-6
 
 
 @pytest.mark.parametrize("config", MASKS)
 def test_no_partner_at_all_is_no_loss(config):
     method, batch = built(masks=config), random_batch()
-    losses = method(replace(batch, partners=replace(batch.partners, present=torch.zeros(5, dtype=torch.bool))))
+    losses = method(
+        replace(batch, partners=replace(batch.partners, present=torch.zeros(5, dtype=torch.bool)))
+    )
     assert losses.terms["masks"] == 0
     losses.total.backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in method.parameters())
@@ -183,7 +200,9 @@ def test_captions_in_which_nothing_was_masked(all_questions):
     losses = method(replace(batch, entities=none))
     assert (losses.terms["entity"] == 0) != all_questions
     losses.total.backward()
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in method.entity.parameters())
+    assert all(
+        p.grad is not None and bool(p.grad.isfinite().all()) for p in method.entity.parameters()
+    )
 
 
 def test_masks_wait_for_their_part_of_the_training():
@@ -202,7 +221,10 @@ def test_masks_wait_for_their_part_of_the_training():
 @torch.no_grad()
 def test_the_target_encoder_follows():
     method = built(masks=masks(momentum=0.75))
-    teacher, student = dict(method.masks.teacher.named_parameters()), dict(method.image.named_parameters())
+    teacher, student = (
+        dict(method.masks.teacher.named_parameters()),
+        dict(method.image.named_parameters()),
+    )
     for parameter in student.values():
         parameter.add_(torch.rand_like(parameter))
     expected = {name: 0.75 * value + 0.25 * student[name] for name, value in teacher.items()}
@@ -214,7 +236,7 @@ def test_a_training_begins_with_the_loaded_encoder_as_its_target():
     first, second = built(masks=None), built()
     second.load_state_dict(first.state_dict(), strict=False)
     second.after_step(3, 4)
-    second.begin()
+    second.on_train_start()
     assert_close(second.masks.teacher.state_dict(), first.image.state_dict(), atol=0, rtol=0)
     assert second.masks.progress == 0
 
@@ -224,7 +246,9 @@ def test_terms_have_their_weights():
     plain, batch = built(masks=masks(weight=0.1)).eval(), random_batch()
     plain.load_state_dict(heavy.state_dict())
     one, other = plain(batch).terms, heavy(batch).terms
-    assert_close(other, {"cross": one["cross"], "entity": 3 * one["entity"], "masks": 7 * one["masks"]})
+    assert_close(
+        other, {"cross": one["cross"], "entity": 3 * one["entity"], "masks": 7 * one["masks"]}
+    )
 
 
 def test_a_frozen_text_encoder_stays():
@@ -243,7 +267,10 @@ def test_samples_hold_what_the_terms_need_and_no_more(tiny_tokenizer, photo):
     whole = made()
     assert whole.partners.present.all() and whole.entities.labels is None
     assert made(masks=None).partners is None and made(entity=None).entities is None
-    assert made(entity=EntityConfig(objective="labels", num_labels=2)).entities.labelled.shape == (1, 2)
+    assert made(entity=EntityConfig(objective="labels", num_labels=2)).entities.labeled.shape == (
+        1,
+        2,
+    )
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 1.2, -0.5])

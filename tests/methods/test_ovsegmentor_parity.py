@@ -46,11 +46,19 @@ def settings_of(stage: str, sizes: dict[str, Any]) -> OVSegmentorConfig:
     )
 
 
-def original(config: OVSegmentorConfig, weights: dict[str, Tensor]) -> tuple[OVSegmentor, dict[str, str]]:
+def original(
+    config: OVSegmentorConfig, weights: dict[str, Tensor]
+) -> tuple[OVSegmentor, dict[str, str]]:
     """The method in training with the weights of a fixture, and our names by theirs."""
     method = config.build().train()
-    state = {name: value for name, value in method.state_dict().items() if not name.startswith("masks.")}
-    theirs = {name: value for name, value in weights.items() if not name.startswith("img_encoder_momentum.")}
+    state = {
+        name: value for name, value in method.state_dict().items() if not name.startswith("masks.")
+    }
+    theirs = {
+        name: value
+        for name, value in weights.items()
+        if not name.startswith("img_encoder_momentum.")
+    }
     method.load_state_dict(renamed(theirs, state, config.image.depths), strict=False)
     if method.masks is not None:
         target = method.masks.teacher.state_dict()
@@ -58,7 +66,7 @@ def original(config: OVSegmentorConfig, weights: dict[str, Tensor]) -> tuple[OVS
             target[name] = weights[f"img_encoder_momentum.{key}"].reshape(target[name].shape)
         method.masks.teacher.load_state_dict(target)
     for encoder in [method.image] if method.masks is None else [method.image, method.masks.teacher]:
-        encoder.stem.mean.zero_()  # their photos are normalised already
+        encoder.stem.mean.zero_()  # their photos are normalized already
         encoder.stem.deviation.fill_(1)
     return method, official_names(state, config.image.depths)
 
@@ -92,14 +100,19 @@ def batch_of(given: dict[str, Tensor]) -> Batch:
 def test_training_step_equals_the_released_code(stage, fixture_tensors, monkeypatch):
     tensors = fixture_tensors(stage)
     about = json.loads((FOLDER / f"{stage}.json").read_text())["hyper_parameters"]
-    groups = {start: {k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)} for start in ("w.", "in.")}
+    groups = {
+        start: {k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)}
+        for start in ("w.", "in.")
+    }
     given = groups["in."]
     method, names = original(settings_of(stage, about), groups["w."])
     noise = iter([given["gumbel_noise_image"][:, 0], given["gumbel_noise_cross"][:, 0]])
     monkeypatch.setattr(binding, "gumbel_noise", lambda like: next(noise))
 
     seen = []
-    method.image.register_forward_hook(lambda module, images, grouped: seen.append(grouped.assignment))
+    method.image.register_forward_hook(
+        lambda module, images, grouped: seen.append(grouped.assignment)
+    )
     losses = method(batch_of(given))
     losses.total.backward()
     assert len(list(noise)) == 2 - about["gumbel_calls"]
@@ -108,7 +121,8 @@ def test_training_step_equals_the_released_code(stage, fixture_tensors, monkeypa
     assert_close(seen[0].soft, tensors["mid.attn_soft"][:, 0], atol=1e-5, rtol=1e-4)
     weights = {"cross": 1.0, "entity": 1.0, "masks": 0.1}  # the original's terms are without
     wanted = {
-        ours: weights[ours] * tensors[f"out.loss.{theirs}"] for ours, theirs in list(TERMS.items())[: len(losses.terms)]
+        ours: weights[ours] * tensors[f"out.loss.{theirs}"]
+        for ours, theirs in list(TERMS.items())[: len(losses.terms)]
     }
     assert_close(losses.terms, wanted, atol=0, rtol=1e-4)
     assert_close(losses.total, tensors["out.loss.loss"], atol=0, rtol=1e-4)
@@ -118,10 +132,16 @@ def test_training_step_equals_the_released_code(stage, fixture_tensors, monkeypa
     assert {ours for ours, p in parameters.items() if p.requires_grad} <= set(names.values())
     for key, norm in zip(about["grad_norm_names"], tensors["out.grad_norms"].tolist(), strict=True):
         grad = grads.get(key)
-        # Where a batch normalisation follows, a bias has no gradient, and both sides show what rounding left.
+        # Where a batch normalization follows, a bias has no gradient, and both sides show what rounding left.
         atol = 2e-4 if key.endswith(("linear_hidden.0.bias", "blocks.0.norm_new_x.bias")) else 1e-5
-        assert (-1.0 if grad is None else grad.norm().item()) == pytest.approx(norm, rel=5e-3, abs=atol), key
-    gradients = {key.removeprefix("out.grad."): v for key, v in tensors.items() if key.startswith("out.grad.")}
+        assert (-1.0 if grad is None else grad.norm().item()) == pytest.approx(
+            norm, rel=5e-3, abs=atol
+        ), key
+    gradients = {
+        key.removeprefix("out.grad."): v
+        for key, v in tensors.items()
+        if key.startswith("out.grad.")
+    }
     assert len(gradients) == 14
     for key, gradient in gradients.items():
         # Rounding alone moves the original's entries by this share of the largest: see the fixture's noise_sensitivity.
@@ -131,4 +151,6 @@ def test_training_step_equals_the_released_code(stage, fixture_tensors, monkeypa
     for projector, projection in PROJECTORS.items():
         statistics = method.get_submodule(projection).get_submodule("norm").state_dict()
         for name in ("running_mean", "running_var", "num_batches_tracked"):
-            assert_close(statistics[name], tensors[f"out.bn.{projector}.{name}"], atol=1e-6, rtol=1e-4)
+            assert_close(
+                statistics[name], tensors[f"out.bn.{projector}.{name}"], atol=1e-6, rtol=1e-4
+            )

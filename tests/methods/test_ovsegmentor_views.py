@@ -64,17 +64,29 @@ def same(first, second):
 @pytest.mark.parametrize(
     ("caption", "question", "entities"),
     [
-        (JERSEY, "A [MASK] hangs beside two [MASK]; [MASK] and a [MASK] [MASK] look on", "shirt bus sheep glass bus"),
-        ("Men, women and children's bikes", "[MASK], [MASK] and [MASK]'s [MASK]", "people people people bicycle"),
+        (
+            JERSEY,
+            "A [MASK] hangs beside two [MASK]; [MASK] and a [MASK] [MASK] look on",
+            "shirt bus sheep glass bus",
+        ),
+        (
+            "Men, women and children's bikes",
+            "[MASK], [MASK] and [MASK]'s [MASK]",
+            "people people people bicycle",
+        ),
         ("The man's sofa.", "The [MASK]'s [MASK].", "people sofa"),
     ],
 )
 def test_every_entity_is_masked_and_numbered(transform, photo, caption, question, entities):
     texts = text_of(transform, caption, photo)
     assert texts.question == question and texts.masked
-    assert [name.casefold() for name in names(transform, texts.hidden)] == entities.casefold().split()
+    assert [
+        name.casefold() for name in names(transform, texts.hidden)
+    ] == entities.casefold().split()
     distinct = list(dict.fromkeys(names(transform, texts.hidden)))
-    assert any(texts.answer == template.replace("{}", " and ".join(distinct)) for template in TEMPLATES)
+    assert any(
+        texts.answer == template.replace("{}", " and ".join(distinct)) for template in TEMPLATES
+    )
 
 
 def test_templates_vary_and_lose_nothing(transform, photo):
@@ -83,9 +95,14 @@ def test_templates_vary_and_lose_nothing(transform, photo):
 
 
 def test_one_mention_at_random(transform, photo):
-    drawn = {text_of(replace(transform, masking="one"), "a dog and a cat", photo, seed)[:2] for seed in range(60)}
+    drawn = {
+        text_of(replace(transform, masking="one"), "a dog and a cat", photo, seed)[:2]
+        for seed in range(60)
+    }
     assert {question for question, _ in drawn} == {"a [MASK] and a cat", "a dog and a [MASK]"}
-    assert all(("dog" in answer) == (question == "a [MASK] and a cat") for question, answer in drawn)
+    assert all(
+        ("dog" in answer) == (question == "a [MASK] and a cat") for question, answer in drawn
+    )
 
 
 def test_nouns_outside_the_set_are_masked_without_a_number(transform, photo):
@@ -103,36 +120,59 @@ def test_a_caption_that_names_nothing_is_its_own_question_and_answer(transform, 
 
 def test_targets_stand_on_the_mask_tokens(transform, tokenizer, photo):
     captions = [JERSEY, "very blue", "[MASK] a dog", "a dog " + "red " * 60 + "cat"]
-    samples = [transform.sample(Source(str(i), photo((20, 20)), [c]), i) for i, c in enumerate(captions)]
+    samples = [
+        transform.sample(Source(str(i), photo((20, 20)), [c]), i) for i, c in enumerate(captions)
+    ]
     entities = transform.collate(samples).entities
     assert entities.masked.tolist() == [True, False, True, True]
     assert (entities.questions.ids == tokenizer.mask_id)[entities.targets >= 0].all()
     found = [names(transform, row[row >= 0].tolist()) for row in entities.targets]
-    assert found == [["shirt", "bus", "sheep", "glass", "bus"], [], ["dog"], ["dog"]]  # the cat is cut off
+    assert found == [
+        ["shirt", "bus", "sheep", "glass", "bus"],
+        [],
+        ["dog"],
+        ["dog"],
+    ]  # the cat is cut off
     assert (entities.questions.ids == tokenizer.mask_id).sum(1).tolist() == [5, 0, 2, 1]
-    assert entities.labels is None and entities.labelled is None
+    assert entities.labels is None and entities.labeled is None
     assert entities.answers.ids.shape[0] == 4
 
 
 def test_labels_are_distinct_entities_in_prompts(transform, tokenizer, photo):
     several = replace(transform, label_count=2)
     captions = ["a man, a woman, a dog and a cat", "a dog and dogs", "very blue"]
-    samples = [several.sample(Source(str(i), photo((20, 20)), [c]), i) for i, c in enumerate(captions)]
+    samples = [
+        several.sample(Source(str(i), photo((20, 20)), [c]), i) for i, c in enumerate(captions)
+    ]
     assert [len(sample.texts.labels) for sample in samples] == [2, 1, 0]
     entities = several.collate(samples).entities
     assert entities.labels.ids.shape[0] == 6
-    assert entities.labelled.tolist() == [[True, True], [True, False], [False, False]]
+    assert entities.labeled.tolist() == [[True, True], [True, False], [False, False]]
     drawn = {text_of(several, captions[0], photo, seed).labels for seed in range(300)}
-    prompted = {t.replace("{}", name): (name, t) for name in ("people", "dog", "cat") for t in TEMPLATES}
+    prompted = {
+        t.replace("{}", name): (name, t) for name in ("people", "dog", "cat") for t in TEMPLATES
+    }
     pairs = {tuple(prompted[label] for label in labels) for labels in drawn}
-    assert len({(first, second) for (first, _), (second, _) in pairs}) == 6  # two different ones, in any order
-    assert len({(first, second) for (_, first), (_, second) in pairs}) == 9  # each template goes with each
+    assert (
+        len({(first, second) for (first, _), (second, _) in pairs}) == 6
+    )  # two different ones, in any order
+    assert (
+        len({(first, second) for (_, first), (_, second) in pairs}) == 9
+    )  # each template goes with each
 
 
 def test_seed_alone_decides(transform, source):
     copy = pickle.loads(pickle.dumps(transform))
-    one, again, other = transform.sample(source, 1), copy.sample(source, 1), transform.sample(source, 2)
-    assert same(one, again) and one.texts == again.texts and torch.equal(one.partner[1], again.partner[1])
+    one, again, other = (
+        transform.sample(source, 1),
+        copy.sample(source, 1),
+        transform.sample(source, 2),
+    )
+    assert (
+        same(one, again)
+        and one.texts == again.texts
+        and torch.equal(one.partner[1], again.partner[1])
+    )
     assert not torch.equal(one.image, other.image)
     assert not torch.equal(one.partner[1], other.partner[1])
     itself = transform.sample(replace(source, partner=Partner("dog", source.photo)), 1)
@@ -161,13 +201,15 @@ def test_parts_that_are_left_out_are_none(transform, source):
     batch = bare.collate([bare.sample(source, 0)])
     assert batch.entities is None and batch.partners is None and batch.captions is not None
     assert transform.takes_partner and not bare.takes_partner
-    unlabelled = transform.collate([transform.sample(Source("k", source.photo), 0)])
-    assert unlabelled.captions is None and unlabelled.entities is None
+    unlabeled = transform.collate([transform.sample(Source("k", source.photo), 0)])
+    assert unlabeled.captions is None and unlabeled.entities is None
 
 
 def test_a_photo_without_partner_gets_zeros(transform, tokenizer, source):
     pairs = [source, replace(source, partner=None), source]
-    partners = transform.collate([transform.sample(item, seed) for seed, item in enumerate(pairs)]).partners
+    partners = transform.collate(
+        [transform.sample(item, seed) for seed, item in enumerate(pairs)]
+    ).partners
     assert partners.present.tolist() == [True, False, True]
     assert not partners.images[1].any() and partners.images[0].any()
     assert partners.images.shape == (3, 3, 32, 32)
@@ -179,15 +221,21 @@ def test_views_are_crops_that_boxes_describe(transform, source):
     for seed in range(12):
         sample = plain.sample(source, seed)
         left, top, right, bottom = sample.box.tolist()
-        across = torch.linspace(left, right, 32)  # the photo's red grows from left to right, its green downwards
-        assert_close(sample.image[0].mean(0), across.flip(0) if sample.flipped else across, atol=0.05, rtol=0)
+        across = torch.linspace(
+            left, right, 32
+        )  # the photo's red grows from left to right, its green downwards
+        assert_close(
+            sample.image[0].mean(0), across.flip(0) if sample.flipped else across, atol=0.05, rtol=0
+        )
         assert_close(sample.image[1].mean(1), torch.linspace(top, bottom, 32), atol=0.05, rtol=0)
     flips = np.array([plain.sample(source, seed).flipped for seed in range(40)])
     assert 5 < flips.sum() < 35
 
 
 def test_a_tokenizer_without_mask_token_is_refused(transform, photo):
-    unable = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"dog": 0}, unk_token="dog")))
+    unable = Tokenizer(
+        tokenizers.Tokenizer(tokenizers.models.WordLevel({"dog": 0}, unk_token="dog"))
+    )
     with pytest.raises(ValueError, match="no mask token"):
         text_of(replace(transform, tokenizer=unable), "a dog", photo)
 
@@ -198,7 +246,9 @@ def test_an_index_of_other_entities_is_refused(transform, tmp_path):
     theirs = replace(transform, entity_set=EntitySet.read("shapes"))
     assert Stream(data, theirs, 2, 0, Share(0, 1)).index is not None
     with pytest.raises(ValueError, match=r"the entity '\w+', which is not in the method's list"):
-        Stream(data, replace(transform, entity_set=EntitySet.read("ovsegmentor")), 2, 0, Share(0, 1))
+        Stream(
+            data, replace(transform, entity_set=EntitySet.read("ovsegmentor")), 2, 0, Share(0, 1)
+        )
 
 
 def test_batches_come_from_data_workers_whose_number_changes_no_sample(transform, tmp_path):
@@ -207,7 +257,9 @@ def test_batches_come_from_data_workers_whose_number_changes_no_sample(transform
     seen = []
     for workers in (0, 2):
         index = str(tmp_path / "data" / shapes.INDEX)
-        data = DataConfig(shards=(str(tmp_path / "data"),), index=index, workers=workers, shuffle_buffer=4)
+        data = DataConfig(
+            shards=(str(tmp_path / "data"),), index=index, workers=workers, shuffle_buffer=4
+        )
         stream = Stream(data, ours, 1, 3, Share(0, 1))
         batches = [item.batch for item in itertools.islice(build_loader(stream, workers), 12)]
         seen.append({batch.keys[0]: batch for batch in batches})
@@ -216,5 +268,10 @@ def test_batches_come_from_data_workers_whose_number_changes_no_sample(transform
     for key in common:
         one, other = seen[0][key], seen[1][key]
         assert torch.equal(one.images, other.images)
-        assert torch.equal(one.partners.images, other.partners.images) and one.partners.present.all()
-        assert torch.equal(one.entities.questions.ids, other.entities.questions.ids) and one.entities.masked.all()
+        assert (
+            torch.equal(one.partners.images, other.partners.images) and one.partners.present.all()
+        )
+        assert (
+            torch.equal(one.entities.questions.ids, other.entities.questions.ids)
+            and one.entities.masked.all()
+        )

@@ -15,45 +15,49 @@ from maskfree.data.sample import Source
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
-from maskfree.nn.contrastive_config import CrossConfig
+from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.types import Batch, Tokens
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
 
 SIDES = (48, 80)  # 3 x 5 patches
 
 
-class ColourEncoder(nn.Module):
-    """Each patch's mean colour, mapped to four channels: it has no notion of left and right."""
+class ColorEncoder(nn.Module):
+    """Each patch's mean color, mapped to four channels: it has no notion of left and right."""
 
-    stride_px, channels = 16, 4
+    patch_size, channels = 16, 4
 
     def __init__(self):
         super().__init__()
         self.map = nn.Linear(3, 4)
 
     def forward(self, images):
-        return self.map(F.avg_pool2d(images, self.stride_px).movedim(1, -1)).movedim(-1, 1)
+        return self.map(F.avg_pool2d(images, self.patch_size).movedim(1, -1)).movedim(-1, 1)
 
 
-def colour_method(config: ViLSegConfig):
+def color_method(config: ViLSegConfig):
     method = config.build()
-    method.image.encoder = ColourEncoder()
+    method.image.encoder = ColorEncoder()
     method.image.projection = config.image_projection.build_for_pixels(4, config.embed_dim)
     return method
 
 
 def make_batch(tokenizer, size: int = 6, views: int = 3) -> Batch:
-    images = torch.rand(size, 3, SIDES[0] // 16, SIDES[1] // 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    images = (
+        torch.rand(size, 3, SIDES[0] // 16, SIDES[1] // 16)
+        .repeat_interleave(16, 2)
+        .repeat_interleave(16, 3)
+    )
     flipped = torch.arange(size) % 2 == 0
-    twins = torch.where(flipped[:, None, None, None], images.flip(-1), images) * 0.9
+    augmented_view = torch.where(flipped[:, None, None, None], images.flip(-1), images) * 0.9
     return Batch(
         images=images,
         boxes=torch.rand(size, 4),
         flipped=torch.zeros(size, dtype=torch.bool),
         captions=tokenizer((CAPTIONS * 2)[:size]),
         local_views=torch.rand(size, views, 3, 32, 32),
-        twins=twins,
-        twins_flipped=flipped,
+        augmented_view=augmented_view,
+        augmented_flipped=flipped,
     )
 
 
@@ -68,7 +72,10 @@ def gradients(module: nn.Module) -> float:
 def test_each_term_is_switched_by_its_config(tiny_tokenizer):
     batch = make_batch(tiny_tokenizer)
     assert set(only().build()(batch).terms) == {"cross"}
-    assert set(tiny_vilseg_config(cluster=None, grouping="pixels").build()(batch).terms) == {"cross", "vision"}
+    assert set(tiny_vilseg_config(cluster=None, grouping="pixels").build()(batch).terms) == {
+        "cross",
+        "vision",
+    }
     assert set(tiny_vilseg_config(vision=None).build()(batch).terms) == {"cross", "cluster"}
     with pytest.raises(ValueError, match="nothing to learn"):
         only().build()(replace(batch, captions=None))
@@ -81,7 +88,7 @@ def test_weights_scale_their_terms(tiny_tokenizer):
     config = tiny_vilseg_config()
     weighted = replace(
         config,
-        cross=CrossConfig(weight=2.0),
+        cross=ContrastiveConfig(weight=2.0),
         vision=replace(config.vision, weight=3.0),
         cluster=replace(config.cluster, weight=5.0),
     )
@@ -95,17 +102,20 @@ def test_weights_scale_their_terms(tiny_tokenizer):
 
 @pytest.mark.parametrize(("symmetric", "loss"), [(True, info_nce), (False, image_to_text)])
 def test_image_embedding_is_the_mean_of_its_pixels(tiny_tokenizer, symmetric, loss):
-    batch, method = make_batch(tiny_tokenizer), only(cross=CrossConfig(symmetric=symmetric)).build()
+    batch, method = (
+        make_batch(tiny_tokenizer),
+        only(cross=ContrastiveConfig(symmetric=symmetric)).build(),
+    )
     image = F.normalize(method.image(batch.images).mean((2, 3)), dim=1)
     expected = loss(image, method.encode_text(batch.captions), torch.tensor(1 / 0.07))
     assert_close(method(batch).terms["cross"], expected)
 
 
 def test_scale_stays_in_its_bounds(tiny_tokenizer):
-    method = only(cross=CrossConfig(initial_scale=20.0, max_scale=30.0)).build()
+    method = only(cross=ContrastiveConfig(initial_scale=20.0, max_scale=30.0)).build()
     with torch.no_grad():
         method.cross.log_scale.fill_(9.0)
-    assert_close(method(make_batch(tiny_tokenizer)).health["logit_scale"], torch.tensor(30.0))
+    assert_close(method(make_batch(tiny_tokenizer)).metrics["logit_scale"], torch.tensor(30.0))
     method.after_step(0, 10)
     assert_close(method.cross.log_scale.exp().detach(), torch.tensor(30.0))
     method(make_batch(tiny_tokenizer)).total.backward()
@@ -114,7 +124,9 @@ def test_scale_stays_in_its_bounds(tiny_tokenizer):
 
 @pytest.mark.parametrize("detach", [True, False])
 def test_gradient_of_the_clusters_stops_at_the_encoder_if_it_should(tiny_tokenizer, detach):
-    method = tiny_vilseg_config(vision=None, cluster=ClusterConfig(num_clusters=5, detach=detach)).build()
+    method = tiny_vilseg_config(
+        vision=None, cluster=ClusterConfig(num_clusters=5, detach=detach)
+    ).build()
     method(make_batch(tiny_tokenizer)).terms["cluster"].backward()
     assert gradients(method.cluster) > 0
     assert (gradients(method.image) == 0) == detach
@@ -122,45 +134,59 @@ def test_gradient_of_the_clusters_stops_at_the_encoder_if_it_should(tiny_tokeniz
 
 
 def test_mirrored_twins_are_mirrored_back(tiny_tokenizer):
-    """For an encoder that does not know left from right, mirroring the twins then changes nothing."""
-    method = colour_method(tiny_vilseg_config(vision=None))
+    """For an encoder that does not know left from right, mirroring the augmented_view then changes nothing."""
+    method = color_method(tiny_vilseg_config(vision=None))
     batch = make_batch(tiny_tokenizer)
-    straight = replace(batch, twins=batch.images * 0.9, twins_flipped=torch.zeros_like(batch.twins_flipped))
+    straight = replace(
+        batch,
+        augmented_view=batch.images * 0.9,
+        augmented_flipped=torch.zeros_like(batch.augmented_flipped),
+    )
     expected = method(straight).terms["cluster"]
     assert_close(method(batch).terms["cluster"], expected)
-    wrong = replace(batch, twins_flipped=~batch.twins_flipped)
+    wrong = replace(batch, augmented_flipped=~batch.augmented_flipped)
     assert not torch.isclose(method(wrong).terms["cluster"], expected, rtol=1e-6)
 
 
 def test_cluster_term_is_minus_mutual_information_and_can_be_learned(tiny_tokenizer):
-    method = colour_method(tiny_vilseg_config(vision=None))
+    method = color_method(tiny_vilseg_config(vision=None))
     batch = make_batch(tiny_tokenizer)
     pixels = method.image(batch.images)
-    expected = co_occurrence(method.cluster.head(pixels), method.cluster.head(method.image(batch.images * 0.9)))
+    expected = co_occurrence(
+        method.cluster.head(pixels), method.cluster.head(method.image(batch.images * 0.9))
+    )
     assert_close(method(batch).terms["cluster"], negative_mutual_information(expected))
-    optimiser = torch.optim.Adam(method.cluster.parameters(), lr=0.5)
+    optimizer = torch.optim.Adam(method.cluster.parameters(), lr=0.5)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses = method(batch)
         losses.terms["cluster"].backward()
-        optimiser.step()
+        optimizer.step()
     assert losses.terms["cluster"] < -0.5 * math.log(5)
-    assert losses.health["clusters_in_use"] >= 3
-    assert losses.health["cluster_entropy"] > 0.5 * math.log(5)
-    assert losses.health["cluster_conditional_entropy"] < 0.5 * losses.health["cluster_entropy"]
+    assert losses.metrics["clusters_in_use"] >= 3
+    assert losses.metrics["cluster_entropy"] > 0.5 * math.log(5)
+    assert losses.metrics["cluster_conditional_entropy"] < 0.5 * losses.metrics["cluster_entropy"]
 
 
 def test_teacher_and_text_get_no_gradient_from_l_vision(tiny_tokenizer):
     method = tiny_vilseg_config().build()
-    before = {name: value.clone() for name, value in method.vision.state_dict().items() if "teacher" in name}
+    before = {
+        name: value.clone()
+        for name, value in method.vision.state_dict().items()
+        if "teacher" in name
+    }
     method(make_batch(tiny_tokenizer)).terms["vision"].backward()
     assert gradients(method.image) > 0 and gradients(method.vision.head) > 0
     assert gradients(method.vision.teacher) == 0 == gradients(method.text)
-    assert before and all(torch.equal(method.vision.state_dict()[name], value) for name, value in before.items())
+    assert before and all(
+        torch.equal(method.vision.state_dict()[name], value) for name, value in before.items()
+    )
 
 
 def test_teacher_follows_the_student_with_a_rising_momentum(tiny_tokenizer):
-    method = tiny_vilseg_config(vision=VisionConfig(out_dim=14, num_local_views=3, teacher_momentum=0.9)).build()
+    method = tiny_vilseg_config(
+        vision=VisionConfig(out_dim=14, num_local_views=3, teacher_momentum=0.9)
+    ).build()
     student, teacher = method.image.projection.weight, method.vision.teacher.projection.weight
     with torch.no_grad():
         student += 1
@@ -170,18 +196,18 @@ def test_teacher_follows_the_student_with_a_rising_momentum(tiny_tokenizer):
         assert_close(teacher, momentum * before + (1 - momentum) * student)
 
 
-def test_centre_is_the_running_mean_of_the_teachers_logits(tiny_tokenizer):
+def test_center_is_the_running_mean_of_the_teachers_logits(tiny_tokenizer):
     method, batch = tiny_vilseg_config().build(), make_batch(tiny_tokenizer)
     vision = method.vision
     logits = vision.teacher_head(vision.teacher(batch.images).mean((2, 3)))
     first = method(batch).terms["vision"]
     assert_close(method(batch).terms["vision"], first)  # nothing moves within a step
     method.after_step(0, 100)
-    assert_close(vision.centre, 0.1 * logits.mean(0))
+    assert_close(vision.center, 0.1 * logits.mean(0))
     method.eval()(batch)
     method.after_step(1, 100)
-    assert_close(vision.centre, 0.1 * logits.mean(0))  # looking at held-out photos does not count
-    assert "vision.centre" in method.state_dict()
+    assert_close(vision.center, 0.1 * logits.mean(0))  # looking at held-out photos does not count
+    assert "vision.center" in method.state_dict()
 
 
 def test_literal_l_vision_moves_the_global_side_too(tiny_tokenizer):
@@ -205,7 +231,9 @@ def test_regions_take_the_class_of_their_mean(tiny_vilseg):
         for cluster in labels[photo].unique():
             inside = labels[photo] == cluster
             region = F.normalize(pixels[photo][:, inside].mean(1), dim=0)
-            assert_close(scores[photo][:, inside], (classes @ region)[:, None].expand(-1, int(inside.sum())))
+            assert_close(
+                scores[photo][:, inside], (classes @ region)[:, None].expand(-1, int(inside.sum()))
+            )
 
 
 def test_soft_regions_are_means_of_all_pixels_that_are_read_by_all(tiny_vilseg):
@@ -231,7 +259,7 @@ def test_every_pixel_for_itself(tiny_vilseg):
 
 
 def test_kmeans_groups_look_alike_patches():
-    method = colour_method(only(grouping="kmeans", kmeans_clusters=2)).eval()
+    method = color_method(only(grouping="kmeans", kmeans_clusters=2)).eval()
     images = torch.zeros(1, 3, *SIDES)
     images[:, 0, :, 48:] = 1
     images += 0.01 * torch.rand_like(images)
@@ -278,43 +306,66 @@ def test_two_processes_give_the_gradient_of_one(tiny_tokenizer):
     assert not summed
     for either in (method, *processes):
         either.after_step(0, 10)
-        assert_close(either.vision.centre, method.vision.centre, atol=1e-6, rtol=1e-4)
+        assert_close(either.vision.center, method.vision.center, atol=1e-6, rtol=1e-4)
 
 
 def part_of(batch: Batch, rows: slice) -> Batch:
-    tensors = {name: value[rows] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
-    return replace(batch, **tensors, captions=Tokens(batch.captions.ids[rows], batch.captions.mask[rows]))
+    tensors = {
+        name: value[rows] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)
+    }
+    return replace(
+        batch, **tensors, captions=Tokens(batch.captions.ids[rows], batch.captions.mask[rows])
+    )
 
 
 def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
     config = tiny_vilseg_config()
     transform = config.build_transform(tiny_tokenizer)
-    samples = [transform.sample(Source(str(i), photo((90, 61)), CAPTIONS[:3]), seed=i) for i in range(24)]
+    samples = [
+        transform.sample(Source(str(i), photo((90, 61)), CAPTIONS[:3]), seed=i) for i in range(24)
+    ]
     batch = transform.collate(samples)
-    assert batch.images.shape == batch.twins.shape == (24, 3, 64, 64)
+    assert batch.images.shape == batch.augmented_view.shape == (24, 3, 64, 64)
     assert batch.local_views.shape == (24, 3, 3, 32, 32) and batch.local_boxes.shape == (24, 3, 4)
     assert {sample.caption for sample in samples} == set(CAPTIONS[:3])
-    for flags in (batch.flipped, batch.twins_flipped, batch.local_flipped):
+    for flags in (batch.flipped, batch.augmented_flipped, batch.local_flipped):
         assert 0 < flags.float().mean() < 1
-    assert ((batch.boxes[:, 2:] - batch.boxes[:, :2]) > 0).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= 1
+    assert (
+        ((batch.boxes[:, 2:] - batch.boxes[:, :2]) > 0).all()
+        and batch.boxes.min() >= 0
+        and batch.boxes.max() <= 1
+    )
     lean = only().build_transform(None)
     bare = lean.collate([lean.sample(Source("a", photo()), seed=0)])
-    assert bare.captions is bare.local_views is bare.twins is bare.twins_flipped is None
+    assert (
+        bare.captions is bare.local_views is bare.augmented_view is bare.augmented_flipped is None
+    )
 
 
 def test_recorded_geometry_is_that_of_the_view(tiny_tokenizer, photo):
-    """The picture's red and green are its x and y, so a view's own colours tell where it was cut."""
-    config = replace(tiny_vilseg_config(), views=replace(tiny_vilseg_config().views, jitter=(0.0, 0.0, 0.0, 0.0)))
+    """The picture's red and green are its x and y, so a view's own colors tell where it was cut."""
+    config = replace(
+        tiny_vilseg_config(), views=replace(tiny_vilseg_config().views, jitter=(0.0, 0.0, 0.0, 0.0))
+    )
     transform = config.build_transform(tiny_tokenizer)
-    batch = transform.collate([transform.sample(Source(str(i), photo((200, 300)), CAPTIONS), seed=i) for i in range(8)])
+    batch = transform.collate(
+        [transform.sample(Source(str(i), photo((200, 300)), CAPTIONS), seed=i) for i in range(8)]
+    )
     views = [(batch.images, batch.boxes, batch.flipped)]
-    views += [(batch.local_views[:, v], batch.local_boxes[:, v], batch.local_flipped[:, v]) for v in range(3)]
+    views += [
+        (batch.local_views[:, v], batch.local_boxes[:, v], batch.local_flipped[:, v])
+        for v in range(3)
+    ]
     for images, boxes, flipped in views:
         upright = torch.where(flipped[:, None, None, None], images.flip(-1), images)
         left, right = upright[:, 0, :, 0].mean(1), upright[:, 0, :, -1].mean(1)
         top, bottom = upright[:, 1, 0].mean(1), upright[:, 1, -1].mean(1)
         assert_close(torch.stack([left, top, right, bottom], 1), boxes, atol=0.03, rtol=0)
-    unmirrored = torch.where(batch.twins_flipped[:, None, None, None], batch.twins.flip(-1), batch.twins)
+    unmirrored = torch.where(
+        batch.augmented_flipped[:, None, None, None],
+        batch.augmented_view.flip(-1),
+        batch.augmented_view,
+    )
     assert_close(unmirrored, batch.images, atol=1e-5, rtol=0)
 
 
@@ -323,9 +374,11 @@ def test_a_training_begins_with_the_loaded_encoder_as_its_teacher():
     second.load_state_dict(first.state_dict(), strict=False)
     with torch.no_grad():
         second.vision.head.weight.normal_()
-    second.begin()
+    second.on_train_start()
     assert_close(second.vision.teacher.state_dict(), first.image.state_dict(), atol=0, rtol=0)
-    assert_close(second.vision.teacher_head.state_dict(), second.vision.head.state_dict(), atol=0, rtol=0)
+    assert_close(
+        second.vision.teacher_head.state_dict(), second.vision.head.state_dict(), atol=0, rtol=0
+    )
 
 
 def test_settings_that_cannot_work_are_refused(tiny_tokenizer):
@@ -337,7 +390,9 @@ def test_settings_that_cannot_work_are_refused(tiny_tokenizer):
     narrow = replace(config.text, architecture=config.text.architecture | {"vocab_size": 20})
     with pytest.raises(ValueError, match="the text encoder 20"):
         replace(config, text=narrow).build_transform(tiny_tokenizer)
-    short = replace(config.text, architecture=config.text.architecture | {"max_position_embeddings": 16})
+    short = replace(
+        config.text, architecture=config.text.architecture | {"max_position_embeddings": 16}
+    )
     with pytest.raises(ValueError, match="encoder takes 16"):
         replace(config, text=short).build_transform(tiny_tokenizer)
 
@@ -346,33 +401,46 @@ def test_tokenizer_comes_from_its_own_field_or_the_text_weights():
     config = tiny_vilseg_config()
     with pytest.raises(ValueError, match="no tokenizer"):
         config.tokenizer_source()
-    assert replace(config, text=replace(config.text, weights="folder")).tokenizer_source() == "folder"
+    assert (
+        replace(config, text=replace(config.text, weights="folder")).tokenizer_source() == "folder"
+    )
     assert replace(config, tokenizer="other").tokenizer_source() == "other"
     assert ViLSegConfig().tokenizer_source() == "openai/clip-vit-base-patch16"
 
 
-def test_learns_which_caption_names_which_colour(tiny_tokenizer):
-    """Images of one colour with captions; then each half of a two-colour image gets its own word."""
-    colours = {"dog": (1.0, 0.0, 0.0), "grass": (0.0, 1.0, 0.0), "sea": (0.0, 0.0, 1.0), "sky": (1.0, 1.0, 0.0)}
-    words, values = list(colours), torch.tensor(list(colours.values()))
-    config = only(cluster=ClusterConfig(num_clusters=6), grouping="clusters", cross=CrossConfig(symmetric=True))
-    method = colour_method(config)
-    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
+def test_learns_which_caption_names_which_color(tiny_tokenizer):
+    """Images of one color with captions; then each half of a two-color image gets its own word."""
+    colors = {
+        "dog": (1.0, 0.0, 0.0),
+        "grass": (0.0, 1.0, 0.0),
+        "sea": (0.0, 0.0, 1.0),
+        "sky": (1.0, 1.0, 0.0),
+    }
+    words, values = list(colors), torch.tensor(list(colors.values()))
+    config = only(
+        cluster=ClusterConfig(num_clusters=6),
+        grouping="clusters",
+        cross=ContrastiveConfig(symmetric=True),
+    )
+    method = color_method(config)
+    optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
     captions = tiny_tokenizer([f"a photo of a {word}" for word in words])
     for _ in range(150):
         images = (values[:, :, None, None] + 0.1 * torch.randn(4, 3, *SIDES)).clamp(0, 1)
-        images[:, :, :, :16] = values[torch.randperm(4)][:, :, None, None]  # some of another colour, without a word
+        images[:, :, :, :16] = values[torch.randperm(4)][
+            :, :, None, None
+        ]  # some of another color, without a word
         batch = Batch(
             images=images,
             boxes=torch.zeros(4, 4),
             flipped=torch.zeros(4, dtype=torch.bool),
             captions=captions,
-            twins=images * 0.9,
-            twins_flipped=torch.zeros(4, dtype=torch.bool),
+            augmented_view=images * 0.9,
+            augmented_flipped=torch.zeros(4, dtype=torch.bool),
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         method(batch).total.backward()
-        optimiser.step()
+        optimizer.step()
     method.eval()
     with torch.no_grad():
         photo = values[0][None, :, None, None].repeat(1, 1, 48, 80)

@@ -57,7 +57,11 @@ def test_a_class_speaks_for_the_word_that_is_its_name():
 
 def test_only_the_head_learns():
     votes = tiny_vilseg_config(votes=TINY_VOTES, **PIXELS).build().votes
-    learning = {name.split(".")[0] for name, parameter in votes.named_parameters() if parameter.requires_grad}
+    learning = {
+        name.split(".")[0]
+        for name, parameter in votes.named_parameters()
+        if parameter.requires_grad
+    }
     assert learning == {"concepts"}
 
 
@@ -67,13 +71,13 @@ def test_the_head_learns_what_captions_name():
     images, nouns = torch.rand(4, 3, 64, 64), votes.concept_names.texts[[1, 4]]
     weights = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     images[:2] *= 0.2
-    optimiser = torch.optim.Adam(votes.concepts.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(votes.concepts.parameters(), lr=0.02)
     losses = []
     for _ in range(25):
         loss = votes(images, nouns, weights).total
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():
@@ -83,7 +87,9 @@ def test_the_head_learns_what_captions_name():
 
 
 def test_another_tower_is_refused():
-    for tower in (ImageEncoderConfig("efficientnet_lite", TINY_VOTES.tower.architecture, output_stride=16),):
+    for tower in (
+        ImageEncoderConfig("efficientnet_lite", TINY_VOTES.tower.architecture, output_stride=16),
+    ):
         with pytest.raises(ValueError, match="at a stride of 32 px"):
             tiny_vilseg_config(votes=replace(TINY_VOTES, tower=tower), **PIXELS).build()
 
@@ -103,7 +109,7 @@ def test_a_classifier_that_learns_is_held_to_what_it_said_at_first():
     with torch.no_grad():
         votes.classifier.weight.normal_()  # as from a checkpoint
     images, nouns = torch.rand(2, 3, 64, 64), votes.concept_names.texts[:2]
-    votes.begin()
+    votes.on_train_start()
     assert votes(images, nouns, torch.eye(2)).terms["kept"].item() == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
         votes.classifier.bias[0] += 3

@@ -22,8 +22,8 @@ from maskfree.hub import checkpoint
 from maskfree.methods.vilseg import transform
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig, WordsConfig
 from maskfree.methods.vilseg.words import as_convolution, embed_tags, start_from_tags
-from maskfree.nn.classifier_mixture import VisualWords
-from maskfree.nn.pretrained import initialise_convolutions, read_classifier
+from maskfree.nn.classifier_mixture import ClassifierMixture
+from maskfree.nn.pretrained import initialize_convolutions, read_classifier
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tags import Tag
@@ -33,21 +33,30 @@ from tiny import TINY_IMAGE, TINY_TEXT, tiny_vilseg_config
 TAGS = "poodle, toy dog\tdog\nhouse cat\tcat/animal\nlawn\nliner, ship\tboat\nball\ttoy\n"
 KINDS = ("animal", "boat", "cat", "dog", "toy")
 NUM_TAGS, SIDES = 5, (48, 80)  # 3 x 5 patches
-CAPTIONED = (["a dog on the grass", "a dog"], ["a man and a ball", "a man sits"], ["a very large one"], ["a cat"])
+CAPTIONED = (
+    ["a dog on the grass", "a dog"],
+    ["a man and a ball", "a man sits"],
+    ["a very large one"],
+    ["a cat"],
+)
 CONTENT = {"dog", "grass", "man", "ball", "cat", "sea", "sky"}
 
 
 @pytest.fixture(autouse=True)
 def _plain_nouns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few words are nouns, so that nothing here needs the extra `entities`."""
-    monkeypatch.setattr(transform, "nouns", lambda text: tuple(w for w in text.split() if w in CONTENT))
+    monkeypatch.setattr(
+        transform, "nouns", lambda text: tuple(w for w in text.split() if w in CONTENT)
+    )
 
 
 def save_classifier(folder: Path, num_classes: int) -> Path:
     """A MobileNetV2 with a last layer, as published ones come."""
-    configuration = transformers.MobileNetV2Config(**TINY_IMAGE.architecture, num_labels=num_classes)
+    configuration = transformers.MobileNetV2Config(
+        **TINY_IMAGE.architecture, num_labels=num_classes
+    )
     model = transformers.MobileNetV2ForImageClassification(configuration)
-    initialise_convolutions(model)
+    initialize_convolutions(model)
     nn.init.normal_(model.classifier.weight)
     nn.init.normal_(model.classifier.bias)
     model.save_pretrained(folder)
@@ -76,7 +85,10 @@ def config(tmp_path: Path, tiny_tokenizer) -> ViLSegConfig:
 
 def collated(config: ViLSegConfig, tokenizer, photo, captions=CAPTIONED, seed: int = 0) -> Batch:
     transform = config.build_transform(tokenizer)
-    samples = [transform.sample(Source(str(i), photo((90, 61)), texts), seed + i) for i, texts in enumerate(captions)]
+    samples = [
+        transform.sample(Source(str(i), photo((90, 61)), texts), seed + i)
+        for i, texts in enumerate(captions)
+    ]
     return transform.collate(samples)
 
 
@@ -88,9 +100,13 @@ def gradients(module: nn.Module) -> float:
 
 
 def test_words_of_a_batch_are_the_kinds_and_then_its_nouns(config, tiny_tokenizer, photo):
-    batch = collated(replace(config, words=replace(config.words, prompted=0.0)), tiny_tokenizer, photo)
+    batch = collated(
+        replace(config, words=replace(config.words, prompted=0.0)), tiny_tokenizer, photo
+    )
     expected = tiny_tokenizer([*KINDS, "ball", "grass", "man"])
-    assert torch.equal(batch.words.ids, expected.ids) and torch.equal(batch.words.mask, expected.mask)
+    assert torch.equal(batch.words.ids, expected.ids) and torch.equal(
+        batch.words.mask, expected.mask
+    )
     third = 1 / 3
     weights = torch.tensor(
         [
@@ -107,19 +123,28 @@ def test_prompted_batches_are_prompted(config, tiny_tokenizer, photo):
     prompted = replace(config.words, prompt="there is a {} in the picture", prompted=1.0)
     batch = collated(replace(config, words=prompted), tiny_tokenizer, photo)
     words = [*KINDS, "ball", "grass", "man"]
-    assert torch.equal(batch.words.ids, tiny_tokenizer([f"there is a {word} in the picture" for word in words]).ids)
+    assert torch.equal(
+        batch.words.ids, tiny_tokenizer([f"there is a {word} in the picture" for word in words]).ids
+    )
 
 
 def test_as_many_batches_are_prompted_as_should_be(config, tiny_tokenizer, photo):
-    transform = replace(config, words=replace(config.words, prompted=0.25)).build_transform(tiny_tokenizer)
-    drawn = [transform.sample(Source("a", photo((16, 16)), ["a dog"]), seed).prompted for seed in range(200)]
+    transform = replace(config, words=replace(config.words, prompted=0.25)).build_transform(
+        tiny_tokenizer
+    )
+    drawn = [
+        transform.sample(Source("a", photo((16, 16)), ["a dog"]), seed).prompted
+        for seed in range(200)
+    ]
     assert 0.15 < sum(drawn) / len(drawn) < 0.35
 
 
 def test_photos_without_captions_still_have_the_tags(config, tiny_tokenizer, photo):
     batch = collated(config, tiny_tokenizer, photo, captions=([], [], []))
     assert batch.captions is None
-    assert len(batch.words.ids) == len(KINDS) and torch.equal(batch.word_weights, torch.zeros(3, len(KINDS)))
+    assert len(batch.words.ids) == len(KINDS) and torch.equal(
+        batch.word_weights, torch.zeros(3, len(KINDS))
+    )
     losses = config.build()(batch)
     assert set(losses.terms) == {"nouns", "kinds", "tags"}
     assert losses.terms["nouns"] == 0
@@ -137,7 +162,9 @@ def test_no_words_without_a_tokenizer_or_without_the_term(config, tiny_tokenizer
 
 
 def test_classifier_is_read_without_its_background(config, tmp_path):
-    stored = transformers.MobileNetV2ForImageClassification.from_pretrained(config.image.weights).classifier
+    stored = transformers.MobileNetV2ForImageClassification.from_pretrained(
+        config.image.weights
+    ).classifier
     read = read_classifier(config.image.weights, NUM_TAGS)
     assert torch.equal(read.weight, stored.weight[1:]) and torch.equal(read.bias, stored.bias[1:])
     whole = read_classifier(config.image.weights, NUM_TAGS + 1)
@@ -157,7 +184,10 @@ def test_tags_are_embedded_as_the_mean_of_their_names_and_with_their_kinds(confi
     assert names.shape == both.shape == (NUM_TAGS, 24)
     first, second = F.normalize(embed("poodle", "toy dog"), dim=0), embed("house cat")
     assert_close(names[:3], torch.stack([first, second, embed("lawn")]), atol=1e-5, rtol=1e-4)
-    expected = [F.normalize(first + embed("dog"), dim=0), F.normalize(second + embed("cat", "animal"), dim=0)]
+    expected = [
+        F.normalize(first + embed("dog"), dim=0),
+        F.normalize(second + embed("cat", "animal"), dim=0),
+    ]
     assert_close(both[:3], torch.stack([*expected, embed("lawn")]), atol=1e-5, rtol=1e-4)
 
 
@@ -171,7 +201,7 @@ def test_any_number_of_tags_is_embedded(config, tiny_tokenizer):
 
 @torch.no_grad()
 def test_pixel_that_is_surely_a_tag_starts_with_the_tags_text():
-    image, text = VisualWords(channels=6, num_words=NUM_TAGS, dim=8), NearIdentity(8)
+    image, text = ClassifierMixture(channels=6, num_words=NUM_TAGS, dim=8), NearIdentity(8)
     classifier, features = nn.Linear(6, NUM_TAGS), F.normalize(torch.randn(NUM_TAGS, 8), dim=1)
     classifier.weight.copy_(200 * torch.eye(NUM_TAGS, 6))
     classifier.bias.zero_()
@@ -183,7 +213,9 @@ def test_pixel_that_is_surely_a_tag_starts_with_the_tags_text():
 
 def test_classifier_as_a_convolution_says_the_same():
     classifier, features = nn.Linear(6, NUM_TAGS), torch.randn(2, 6, 3, 4)
-    assert_close(as_convolution(classifier)(features).movedim(1, -1), classifier(features.movedim(1, -1)))
+    assert_close(
+        as_convolution(classifier)(features).movedim(1, -1), classifier(features.movedim(1, -1))
+    )
 
 
 def test_built_method_starts_from_the_classifier(config):
@@ -197,17 +229,33 @@ def test_built_method_starts_from_the_classifier(config):
     images = torch.rand(2, 3, *SIDES)
     tags = method.words.tagger(images)
     assert_close(tags.sum(1), torch.ones(2, 3, 5))
-    assert_close(tags, classifier(method.image.encoder(images).movedim(1, -1)).softmax(-1).movedim(-1, 1))
+    assert_close(
+        tags, classifier(method.image.encoder(images).movedim(1, -1)).softmax(-1).movedim(-1, 1)
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: {"image": replace(c.image, architecture=TINY_IMAGE.architecture, weights=None)}, "image weights"),
+        (
+            lambda c: {
+                "image": replace(c.image, architecture=TINY_IMAGE.architecture, weights=None)
+            },
+            "image weights",
+        ),
         (lambda c: {"text": replace(c.text, frozen=False)}, "a frozen text encoder"),
-        (lambda c: {"image_projection": ProjectionConfig("linear")}, "image projection of kind 'words'"),
-        (lambda c: {"text_projection": ProjectionConfig("linear")}, "text projection of kind 'near'"),
-        (lambda c: {"image_projection": ProjectionConfig("words", num_words=9)}, "num_words is 9: there are 5 tags"),
+        (
+            lambda c: {"image_projection": ProjectionConfig("linear")},
+            "image projection of kind 'words'",
+        ),
+        (
+            lambda c: {"text_projection": ProjectionConfig("linear")},
+            "text projection of kind 'near'",
+        ),
+        (
+            lambda c: {"image_projection": ProjectionConfig("words", num_words=9)},
+            "num_words is 9: there are 5 tags",
+        ),
         (lambda c: {"words": replace(c.words, tags="nowhere.txt")}, r"no tags file nowhere\.txt"),
         (lambda c: {"tokenizer": None}, "no tokenizer"),
     ],
@@ -233,7 +281,7 @@ def test_gradient_reaches_the_projections_and_not_the_tagger(config, tiny_tokeni
     method, batch = config.build(), collated(config, tiny_tokenizer, photo)
     losses = method(batch)
     assert set(losses.terms) == {"cross", "nouns", "kinds", "tags"} and losses.total.isfinite()
-    assert_close(losses.health["word_scale"], torch.tensor(config.words.initial_scale))
+    assert_close(losses.metrics["word_scale"], torch.tensor(config.words.initial_scale))
     for name in ("nouns", "kinds", "tags"):
         method.zero_grad()
         method(batch).terms[name].backward()
@@ -257,14 +305,18 @@ def test_terms_are_what_they_say(config, tiny_tokenizer, photo):
             for kind, share in shares.items():
                 kinds[:, kind] += share * tags[:, column]
         names, _ = embed_tags(config.words.read(), method.text.encoder, tiny_tokenizer)
-        embeddings = torch.cat([F.normalize(method.text.projection(names), dim=-1), method.text(batch.words)])
+        embeddings = torch.cat(
+            [F.normalize(method.text.projection(names), dim=-1), method.text(batch.words)]
+        )
         common = torch.cat([tags.mean(0), batch.word_weights.mean(0)])
         common[NUM_TAGS:][: len(KINDS)] += kinds.mean(0)
         common = (common / common.mean()).clamp_min(1e-5)
         logs = (20 * pixels @ embeddings.T + 0.5 * common.log()).log_softmax(-1)
         terms = method(batch).terms
     assert_close(terms["tags"], -0.25 * (tags * logs[:, :NUM_TAGS]).sum(1).mean())
-    assert_close(terms["kinds"], -0.25 * (kinds * logs[:, NUM_TAGS:][:, : len(KINDS)]).sum(1).mean())
+    assert_close(
+        terms["kinds"], -0.25 * (kinds * logs[:, NUM_TAGS:][:, : len(KINDS)]).sum(1).mean()
+    )
     assert_close(terms["nouns"], -0.5 * (batch.word_weights * logs[:, NUM_TAGS:]).sum(1).mean())
 
 
@@ -302,7 +354,9 @@ def test_what_predicts_has_no_tagger(config, tmp_path, tiny_tokenizer):
     assert kept.keys() < trained.keys()
     assert {name for name in trained.keys() - kept.keys() if not name.startswith("words.")} == set()
     rebuilt.load_state_dict({name: trained[name] for name in kept})
-    checkpoint.save(tmp_path / "model", rebuilt, lean, tiny_tokenizer, {"name": "tiny", "templates": ["{}"]})
+    checkpoint.save(
+        tmp_path / "model", rebuilt, lean, tiny_tokenizer, {"name": "tiny", "templates": ["{}"]}
+    )
     loaded, *_ = checkpoint.load(tmp_path / "model", {"ViLSegConfig": ViLSegConfig})
     images, classes = torch.rand(1, 3, *SIDES), F.normalize(torch.randn(7, 24), dim=1)
     assert_close(loaded.segment(images, classes), method.eval().segment(images, classes))
@@ -311,7 +365,11 @@ def test_what_predicts_has_no_tagger(config, tmp_path, tiny_tokenizer):
 def test_a_run_with_words_takes_its_steps_and_exports(config, tmp_path):
     """With all terms, an average, and the image encoder frozen at first, as the bundled model's run."""
     texts = [json.dumps({"captions": list(captions)}).encode() for captions in CAPTIONED]
-    entries = [e for i, text in enumerate(texts) for e in ((f"{i}.jpg", jpeg(i, (90, 61))), (f"{i}.json", text))]
+    entries = [
+        e
+        for i, text in enumerate(texts)
+        for e in ((f"{i}.jpg", jpeg(i, (90, 61))), (f"{i}.json", text))
+    ]
     write_tar(tmp_path / "train.tar", entries)
     whole = tiny_vilseg_config()
     recipe = Recipe(
@@ -320,14 +378,16 @@ def test_a_run_with_words_takes_its_steps_and_exports(config, tmp_path):
             config,
             vision=VisionConfig(out_dim=14, num_local_views=2, local_side_px=32),
             cluster=whole.cluster,
-            text=replace(config.text, architecture=config.text.architecture | {"max_position_embeddings": 80}),
+            text=replace(
+                config.text, architecture=config.text.architecture | {"max_position_embeddings": 80}
+            ),
         ),
         data=DataConfig(shards=(str(tmp_path / "train.tar"),), workers=0),
         train=TrainConfig(
             steps=2,
             batch_size=4,
             warm_up_steps=1,
-            rates=(("image.encoder", 0.1),),
+            lr_multipliers=(("image.encoder", 0.1),),
             frozen=("image.encoder",),
             frozen_steps=1,
             average_decay=0.5,
@@ -336,44 +396,57 @@ def test_a_run_with_words_takes_its_steps_and_exports(config, tmp_path):
         ),
     )
     assert fit(recipe, tmp_path / "run") == 2
-    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert {"cross", "vision", "cluster", "nouns", "kinds", "tags", "total"} <= set(rows[-1]["loss"])
+    rows = [
+        json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert {"cross", "vision", "cluster", "nouns", "kinds", "tags", "total"} <= set(
+        rows[-1]["loss"]
+    )
     run = json.loads((tmp_path / "run" / "model" / "run.json").read_text())
     assert run["config"]["words"] is None and run["config"]["vision"] is None
     checkpoint.load(tmp_path / "run" / "model", {"ViLSegConfig": ViLSegConfig})
 
 
-class Colours(nn.Module):
-    """Each patch's mean colour, as six channels."""
+class Colors(nn.Module):
+    """Each patch's mean color, as six channels."""
 
-    stride_px = 16
+    patch_size = 16
 
     def forward(self, images):
-        colour = F.avg_pool2d(images, self.stride_px)
-        return torch.cat([colour, 1 - colour], dim=1)
+        color = F.avg_pool2d(images, self.patch_size)
+        return torch.cat([color, 1 - color], dim=1)
 
 
 def test_learns_which_half_is_which_noun(config, tiny_tokenizer, photo):
-    """Photos of two colours, whose captions name both; no photo says which is which, the others do."""
-    colours = {"dog": (1.0, 0.0, 0.0), "grass": (0.0, 1.0, 0.0), "sea": (0.0, 0.0, 1.0), "sky": (1.0, 1.0, 0.0)}
-    names, values = list(colours), torch.tensor(list(colours.values()))
+    """Photos of two colors, whose captions name both; no photo says which is which, the others do."""
+    colors = {
+        "dog": (1.0, 0.0, 0.0),
+        "grass": (0.0, 1.0, 0.0),
+        "sea": (0.0, 0.0, 1.0),
+        "sky": (1.0, 1.0, 0.0),
+    }
+    names, values = list(colors), torch.tensor(list(colors.values()))
     pairs = [(first, second) for first in range(4) for second in range(4) if first < second]
-    alone = replace(config.words, kinds_weight=0.0, tags_weight=0.0, pixels_per_photo=15, prompted=0.0)
+    alone = replace(
+        config.words, kinds_weight=0.0, tags_weight=0.0, pixels_per_photo=15, prompted=0.0
+    )
     config = replace(config, words=alone)
     method = config.build()
-    method.image.encoder = method.words.tagger.encoder = Colours()
-    method.image.projection = VisualWords(channels=6, num_words=NUM_TAGS, dim=24)
+    method.image.encoder = method.words.tagger.encoder = Colors()
+    method.image.projection = ClassifierMixture(channels=6, num_words=NUM_TAGS, dim=24)
     method.words.tagger.classifier = nn.Conv2d(6, NUM_TAGS, 1)
     captions = [[f"{names[first]} {names[second]}"] for first, second in pairs]
     batch = collated(config, tiny_tokenizer, photo, captions)
     images = torch.stack([values[list(pair)].T[:, [0, 0, 1, 1, 1]] for pair in pairs])  # b 3 wp
-    images = images[:, :, None].expand(-1, -1, 3, -1).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=1e-2)
+    images = (
+        images[:, :, None].expand(-1, -1, 3, -1).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    )
+    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(120):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         noisy = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
         method(replace(batch, images=noisy, captions=None)).total.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         labels = method.eval().segment(images, method.encode_text(tiny_tokenizer(names))).argmax(1)
     for photo_labels, (first, second) in zip(labels, pairs, strict=True):

@@ -8,8 +8,20 @@ from torch.testing import assert_close
 from maskfree.nn import binding as module
 from maskfree.nn.binding import Binding, gumbel_noise, one_hot_of
 
-PAPER = {"num_tokens": 4, "cross_attention": False, "channel_mlp": False, "extra_mass": 0.0, "hard": True}
-RELEASED = {"num_tokens": 9, "cross_attention": True, "channel_mlp": True, "extra_mass": 1.0, "hard": True}
+PAPER = {
+    "num_tokens": 4,
+    "cross_attention": False,
+    "channel_mlp": False,
+    "extra_mass": 0.0,
+    "hard": True,
+}
+RELEASED = {
+    "num_tokens": 9,
+    "cross_attention": True,
+    "channel_mlp": True,
+    "extra_mass": 1.0,
+    "hard": True,
+}
 
 
 def binding_of(**changes):
@@ -28,7 +40,9 @@ def means_of(weights, values):
             mass = weights[image, group].sum()
             for patch in range(weights.shape[2]):
                 if mass > 0:
-                    means[image, group] += weights[image, group, patch] / mass * values[image, patch]
+                    means[image, group] += (
+                        weights[image, group, patch] / mass * values[image, patch]
+                    )
     return means
 
 
@@ -136,7 +150,12 @@ def test_a_binding_that_starts_by_likeness_makes_groups_of_what_is_like_their_to
     groups, assignment = binding(tokens, patches)
     assert torch.equal(assignment.hard.argmax(1), drawn)
     normed = binding.norm_patches(patches)
-    assert_close(groups, binding.norm_tokens(tokens) + 8 * means_of(assignment.hard, normed), atol=1e-4, rtol=1e-4)
+    assert_close(
+        groups,
+        binding.norm_tokens(tokens) + 8 * means_of(assignment.hard, normed),
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 def test_only_the_asked_parts_exist():

@@ -25,7 +25,10 @@ class Pool(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         places = features.flatten(2).mT
         places = torch.cat([places.mean(1, keepdim=True), places], dim=1)
-        parts = (project(places).unflatten(2, (self.heads, -1)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        parts = (
+            project(places).unflatten(2, (self.heads, -1))
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
         mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in parts))
         return self.c_proj(mixed.transpose(1, 2).flatten(2)[:, 0])
 
@@ -58,7 +61,12 @@ def test_open_clips_resnet():
     tower = DenseClipResNet(tower=make_resnet(SIZES), statistics="clip").eval()
     tower.tower.attnpool.positional_embedding.zero_()  # which dense use leaves out
     photo = torch.rand(1, 3, 32, 32)
-    assert_close(tower(photo)[..., 0, 0], tower.tower((photo - tower.mean) / tower.deviation), atol=1e-5, rtol=1e-4)
+    assert_close(
+        tower(photo)[..., 0, 0],
+        tower.tower((photo - tower.mean) / tower.deviation),
+        atol=1e-5,
+        rtol=1e-4,
+    )
     assert tower(torch.rand(2, 3, 64, 96)).shape == (2, 18, 2, 3)
     with pytest.raises(ValueError, match="ModifiedResNet cannot be built"):
         make_resnet({"depth": 3})

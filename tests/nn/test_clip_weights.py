@@ -25,7 +25,11 @@ def test_every_tensor_comes_back_in_its_place():
 def test_half_precision_and_buffers_of_the_published_files():
     model = clip_model()
     state = {name: tensor.half() for name, tensor in published(model).items()}
-    extra = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(32), "vocab_size": torch.tensor(400)}
+    extra = {
+        "input_resolution": torch.tensor(32),
+        "context_length": torch.tensor(32),
+        "vocab_size": torch.tensor(400),
+    }
     renamed = renamed_clip(state | extra, model.state_dict())
     assert all(tensor.dtype == torch.float32 for tensor in renamed.values())
 
@@ -39,7 +43,11 @@ def test_sizes_are_read_off_the_tensors():
 
 
 def test_a_head_for_each_64_channels_unless_said():
-    state = {name: tensor.repeat_interleave(8, -1) for name, tensor in published(clip_model()).items() if tensor.ndim}
+    state = {
+        name: tensor.repeat_interleave(8, -1)
+        for name, tensor in published(clip_model()).items()
+        if tensor.ndim
+    }
     state["logit_scale"] = torch.tensor(1.0)
     state["visual.conv1.weight"] = torch.zeros(192, 3, 8, 8)
     vision, text = clip_architectures(state)
@@ -56,8 +64,12 @@ def test_what_is_wrong_is_named():
         renamed_clip(state | {"visual.odd": torch.zeros(1)}, expected)
     with pytest.raises(ValueError, match=r"misshapen: logit_scale \(2,\), not \(\)$"):
         renamed_clip(state | {"logit_scale": torch.zeros(2)}, expected)
-    with pytest.raises(ValueError, match=r"no CLIP of OpenAI's or open_clip's kind; missing: .* and \d+ more"):
-        clip_architectures({"conv.weight": torch.zeros(1)} | {name: state[name] for name in ("logit_scale",)})
+    with pytest.raises(
+        ValueError, match=r"no CLIP of OpenAI's or open_clip's kind; missing: .* and \d+ more"
+    ):
+        clip_architectures(
+            {"conv.weight": torch.zeros(1)} | {name: state[name] for name in ("logit_scale",)}
+        )
     with pytest.raises(ValueError, match="5 attention heads do not divide 24 channels"):
         clip_architectures(state, heads=(5, 2))
 
@@ -70,7 +82,9 @@ def test_ends_of_the_text_towers(tmp_path):
     assert_close(weights["weight"], model.text_projection.weight)
     assert_close(scale, model.logit_scale)
     text = {**TINY_CLIP_TEXT, "projection_size": 24}
-    siglip = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=TINY_CLIP_VISION))
+    siglip = transformers.SiglipModel(
+        transformers.SiglipConfig(text_config=text, vision_config=TINY_CLIP_VISION)
+    )
     siglip.logit_scale.fill_(2.5)
     siglip.save_pretrained(tmp_path / "siglip")
     weights, scale = read_text_end(str(tmp_path / "siglip"), "siglip")

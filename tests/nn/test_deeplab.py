@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.nn.deeplab import AtrousPyramid, Corrected
+from maskfree.nn.deeplab import ASPP, ResidualHead
 
 
-def head(dilations=(2, 3), dim=5) -> AtrousPyramid:
-    return AtrousPyramid(channels=7, width=12, dim=dim, dilations=dilations)
+def head(dilations=(2, 3), dim=5) -> ASPP:
+    return ASPP(channels=7, width=12, dim=dim, dilations=dilations)
 
 
 @pytest.mark.parametrize("dilations", [(1,), (2, 3), (3, 6, 9)])
@@ -42,12 +42,14 @@ def test_the_whole_photo_is_heard_everywhere():
 def test_every_part_learns():
     pyramid = head()
     pyramid(torch.randn(2, 7, 6, 5)).square().sum().backward()
-    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in pyramid.parameters())
+    assert all(
+        weight.grad is not None and weight.grad.abs().sum() > 0 for weight in pyramid.parameters()
+    )
 
 
 def test_a_correction_starts_as_nothing_and_learns():
     known, features = torch.nn.Conv2d(7, 5, 1), torch.randn(2, 7, 6, 4)
-    corrected = Corrected(known, head())
+    corrected = ResidualHead(known, head())
     assert torch.equal(corrected(features), known(features))
     corrected(features).square().sum().backward()
     assert corrected.pyramid.out.weight.grad.any() and known.weight.grad.any()

@@ -35,7 +35,7 @@ SIGLIP = DenseClipConfig("siglip", architecture=SIZES, last_block=TRAINED)
 
 
 def official(given, width, layers, dim, **changes) -> DenseClip:
-    """The fixture's tower under our names; its photos are normalised already."""
+    """The fixture's tower under our names; its photos are normalized already."""
     config = DenseClipConfig(
         architecture={
             "hidden_size": width,
@@ -70,7 +70,9 @@ def test_maskclip_equals_its_code(case, fixture_tensors):
     image = given[f"in.{case}.image"]
     dense = tower.read(image)
     assert_close(dense.features, given[f"out.{case}.official.dense_v"], **TOLERANCE)
-    assert_close(tower.project(dense.features), given[f"out.{case}.official.projected"], **TOLERANCE)
+    assert_close(
+        tower.project(dense.features), given[f"out.{case}.official.projected"], **TOLERANCE
+    )
     # There, keys go through the output projection too.
     keys = tower.tower.vision_model.encoder.layers[-1].self_attn.out_proj(tokens(dense.keys))
     assert_close(keys, given[f"mid.{case}.official.k"], **TOLERANCE)
@@ -140,7 +142,11 @@ def test_proxy_attention_equals_proxyclip(case, number, shift, scale, fixture_te
     tower = official(given, 64, 2, 20, positions="factor")
     proxy = proxy_attention(given[f"in.{case}.ex_feats{number}"], shift, scale)
     embeddings = tower.project(tower.read(given[f"in.{case}.image"], proxy).features)
-    assert_close(tokens(embeddings), given[f"out.{case}.proxyclip.ex{number}_beta{shift}_gamma{scale}"], **TOLERANCE)
+    assert_close(
+        tokens(embeddings),
+        given[f"out.{case}.proxyclip.ex{number}_beta{shift}_gamma{scale}"],
+        **TOLERANCE,
+    )
 
 
 @torch.no_grad()
@@ -162,7 +168,9 @@ def test_proxy_of_a_wide_photo_keeps_its_rows():
     coarse = replace(CLIP, last_block=VALUE_ONLY).build().eval()
     coarse.load_state_dict(tower.state_dict())
     assert_close(tower.read(image, torch.eye(15)[None]).features, coarse.read(image).features)
-    with pytest.raises(ValueError, match=r"a proxy of 16 patches has not the shape of a photo of \(3, 5\) patches"):
+    with pytest.raises(
+        ValueError, match=r"a proxy of 16 patches has not the shape of a photo of \(3, 5\) patches"
+    ):
         tower.read(image, torch.eye(16)[None])
 
 
@@ -176,7 +184,9 @@ def test_photos_of_a_batch_do_not_see_each_other(block):
 
 @torch.no_grad()
 def test_presets_differ_in_the_last_block_only():
-    towers = {name: replace(CLIP, last_block=block).build().eval() for name, block in PRESETS.items()}
+    towers = {
+        name: replace(CLIP, last_block=block).build().eval() for name, block in PRESETS.items()
+    }
     image = torch.rand(1, 3, 24, 40)
     for tower in towers.values():
         tower.load_state_dict(towers["trained"].state_dict())
@@ -190,21 +200,29 @@ def test_presets_differ_in_the_last_block_only():
 def test_trained_block_is_transformers_own():
     tower = replace(CLIP, last_block=TRAINED).build().eval()
     image = torch.rand(2, 3, 32, 32)
-    hidden = tower.tower.vision_model((image - tower.mean) / tower.deviation).last_hidden_state[:, 1:]
-    assert_close(tokens(tower.read(image).features), tower.tower.vision_model.post_layernorm(hidden))
+    hidden = tower.tower.vision_model((image - tower.mean) / tower.deviation).last_hidden_state[
+        :, 1:
+    ]
+    assert_close(
+        tokens(tower.read(image).features), tower.tower.vision_model.post_layernorm(hidden)
+    )
     wide = torch.rand(1, 3, 24, 40)
-    normalised = (wide - tower.mean) / tower.deviation
-    hidden = tower.tower.vision_model(normalised, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+    normalized = (wide - tower.mean) / tower.deviation
+    hidden = tower.tower.vision_model(normalized, interpolate_pos_encoding=True).last_hidden_state[
+        :, 1:
+    ]
     assert_close(tokens(tower.read(wide).features), tower.tower.vision_model.post_layernorm(hidden))
 
 
 @torch.no_grad()
 def test_siglip_of_one_patch_is_the_whole_photo():
     tower = SIGLIP.build().eval()
-    tower.tower.embeddings.position_embedding.weight[:] = tower.tower.embeddings.position_embedding.weight[:1].clone()
+    tower.tower.embeddings.position_embedding.weight[:] = (
+        tower.tower.embeddings.position_embedding.weight[:1].clone()
+    )
     patch = torch.rand(1, 3, 8, 8)
-    normalised = (patch - tower.mean) / tower.deviation
-    pooled = tower.tower(normalised, interpolate_pos_encoding=True).pooler_output
+    normalized = (patch - tower.mean) / tower.deviation
+    pooled = tower.tower(normalized, interpolate_pos_encoding=True).pooler_output
     assert_close(tower(patch)[..., 0, 0], pooled, atol=1e-5, rtol=1e-4)
     assert tower(torch.rand(2, 3, 24, 40)).shape == (2, 24, 3, 5)
 
@@ -229,7 +247,8 @@ def test_settings_that_make_no_sense():
 
 def test_published_form_is_a_setting():
     published = DenseClipConfig(
-        architecture=CLIP.architecture | {"hidden_act": "gelu", "layer_norm_eps": 1e-6}, statistics="imagenet"
+        architecture=CLIP.architecture | {"hidden_act": "gelu", "layer_norm_eps": 1e-6},
+        statistics="imagenet",
     )
     assert published.build().mean[0, 0, 0, 0] == pytest.approx(0.485)
     own = CLIP.build()

@@ -8,7 +8,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.nn.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, is_efficientnet_lite
+from maskfree.nn.efficientnet_lite import (
+    EfficientNetLite,
+    EfficientNetLiteConfig,
+    is_efficientnet_lite,
+)
 from maskfree.nn.encoders import ImageEncoderConfig
 from maskfree.nn.pretrained import fold_batch_norms, read_classifier
 from shared_folder import SHARED
@@ -20,7 +24,9 @@ SMALL = {"width": 0.2, "depth": 0.3, "stem": 8, "head": 16}
 
 def pattern() -> torch.Tensor:
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(160.0), indexing="ij")
-    return torch.stack([0.5 + 0.5 * torch.sin(x / 9), 0.5 + 0.5 * torch.cos(y / 7), ((x + 2 * y) % 64) / 64])[None]
+    return torch.stack(
+        [0.5 + 0.5 * torch.sin(x / 9), 0.5 + 0.5 * torch.cos(y / 7), ((x + 2 * y) % 64) / 64]
+    )[None]
 
 
 @pytest.mark.real
@@ -36,11 +42,11 @@ def test_logits_are_those_of_the_published_package():
     assert_close(encoder(pattern()), features, atol=2e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("stride_px", [8, 16, 32])
-def test_strides_become_dilation(stride_px):
-    encoder = ImageEncoderConfig("efficientnet_lite", SMALL, output_stride=stride_px).build()
-    assert encoder.stride_px == stride_px
-    assert encoder(torch.rand(1, 3, 64, 96)).shape == (1, 16, 64 // stride_px, 96 // stride_px)
+@pytest.mark.parametrize("patch_size", [8, 16, 32])
+def test_strides_become_dilation(patch_size):
+    encoder = ImageEncoderConfig("efficientnet_lite", SMALL, output_stride=patch_size).build()
+    assert encoder.patch_size == patch_size
+    assert encoder(torch.rand(1, 3, 64, 96)).shape == (1, 16, 64 // patch_size, 96 // patch_size)
 
 
 def test_padding_is_tensorflows_same():

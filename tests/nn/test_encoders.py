@@ -10,7 +10,13 @@ from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.pretrained import FrozenBatchNorm, fold_batch_norms
 from tiny import CAPTIONS, TINY_IMAGE, TINY_TEXT
 
-TRANSFORMER = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 32, "patch_size": 8}
+TRANSFORMER = {
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "image_size": 32,
+    "patch_size": 8,
+}
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 2, 2, 1]}
 IMAGE_CONFIGS = {
     "vit": ImageEncoderConfig("vit", TRANSFORMER | {"intermediate_size": 20}),
@@ -19,7 +25,9 @@ IMAGE_CONFIGS = {
     "resnet": ImageEncoderConfig("resnet", RESNET),
     "resnet16": ImageEncoderConfig("resnet", RESNET | {"layer_type": "basic"}, output_stride=16),
     "mobilenet16": TINY_IMAGE,
-    "efficientnet_lite": ImageEncoderConfig("efficientnet_lite", {"width": 0.2, "depth": 0.3, "head": 16}),
+    "efficientnet_lite": ImageEncoderConfig(
+        "efficientnet_lite", {"width": 0.2, "depth": 0.3, "head": 16}
+    ),
     "mobilenet8": ImageEncoderConfig("mobilenet_v2", TINY_IMAGE.architecture, output_stride=8),
 }
 TEXT_CONFIGS = {
@@ -44,9 +52,9 @@ texts_of = pytest.mark.parametrize("config", TEXT_CONFIGS.values(), ids=TEXT_CON
 @images_of
 def test_features_lie_on_the_patch_grid_at_any_size(config):
     encoder = config.build()
-    assert encoder.stride_px in (8, 16, 32)
+    assert encoder.patch_size in (8, 16, 32)
     for rows, columns in [(3, 5), (5, 2), (1, 1), (4, 4)]:
-        images = torch.rand(2, 3, rows * encoder.stride_px, columns * encoder.stride_px)
+        images = torch.rand(2, 3, rows * encoder.patch_size, columns * encoder.patch_size)
         features = encoder(images)
         assert features.shape == (2, encoder.channels, rows, columns)
         assert_close(encoder(images[1:]), features[1:], atol=1e-4, rtol=1e-3)
@@ -57,9 +65,11 @@ def test_features_lie_on_the_patch_grid_at_any_size(config):
 def test_patches_keep_their_place(config):
     """Changing the right end of a wide image moves the features there the most, and the left end's less."""
     encoder = config.build().eval()
-    images = torch.rand(8, 3, 2 * encoder.stride_px, 640)
+    images = torch.rand(8, 3, 2 * encoder.patch_size, 640)
     changed = images.clone()
-    changed[..., -encoder.stride_px :] = torch.rand(8, 3, 2 * encoder.stride_px, encoder.stride_px)
+    changed[..., -encoder.patch_size :] = torch.rand(
+        8, 3, 2 * encoder.patch_size, encoder.patch_size
+    )
     with torch.no_grad():
         change = (encoder(changed) - encoder(images)).norm(dim=1).mean((0, 1))
     end = len(change) // 4
@@ -81,7 +91,7 @@ def test_tokens_go_back_to_their_row_and_column(family):
 def test_other_sides_are_refused(config):
     encoder = config.build()
     with pytest.raises(ValueError, match="does not divide"):
-        encoder(torch.rand(1, 3, encoder.stride_px, encoder.stride_px + 1))
+        encoder(torch.rand(1, 3, encoder.patch_size, encoder.patch_size + 1))
 
 
 @images_of
@@ -91,7 +101,7 @@ def test_image_config_spelled_out_is_the_same_network(config):
     again = ImageEncoderConfig(**json.loads(json.dumps(asdict(plain))))
     first, second = config.build().eval(), again.build().eval()
     second.load_state_dict(first.state_dict())
-    images = torch.rand(1, 3, 2 * first.stride_px, 3 * first.stride_px)
+    images = torch.rand(1, 3, 2 * first.patch_size, 3 * first.patch_size)
     assert_close(second(images), first(images))
     assert again.without_pretrained() == again
 
@@ -101,11 +111,11 @@ def test_image_config_spelled_out_is_the_same_network(config):
 def test_dilated_resnet_agrees_with_the_strided_one_where_both_look(layer_type, in_bottleneck):
     architecture = RESNET | {"layer_type": layer_type, "downsample_in_bottleneck": in_bottleneck}
     strided = ImageEncoderConfig("resnet", architecture).build().eval()
-    for stride_px in (16, 8):
-        dense = ImageEncoderConfig("resnet", architecture, output_stride=stride_px).build().eval()
-        assert dense.stride_px == stride_px
+    for patch_size in (16, 8):
+        dense = ImageEncoderConfig("resnet", architecture, output_stride=patch_size).build().eval()
+        assert dense.patch_size == patch_size
         dense.load_state_dict(strided.state_dict())
-        images, step = torch.rand(1, 3, 96, 160), 32 // stride_px
+        images, step = torch.rand(1, 3, 96, 160), 32 // patch_size
         assert_close(dense(images)[..., ::step, ::step], strided(images), atol=1e-4, rtol=1e-4)
 
 
@@ -156,23 +166,29 @@ def test_batch_norms_fold_into_convolutions(family):
 
 
 @pytest.mark.parametrize("tf_padding", [False, True])
-@pytest.mark.parametrize("stride_px", [8, 16, 32])
-def test_mobilenet_pads_as_the_original(tf_padding, stride_px):
+@pytest.mark.parametrize("patch_size", [8, 16, 32])
+def test_mobilenet_pads_as_the_original(tf_padding, patch_size):
     """Its layers are rebuilt: same weight names, features and gradients as transformers' own."""
     import transformers
 
     settings = TINY_IMAGE.architecture | {"tf_padding": tf_padding}
-    encoder = _with_trained_norms(ImageEncoderConfig("mobilenet_v2", settings, output_stride=stride_px))
-    configuration = transformers.MobileNetV2Config(**settings, output_stride=stride_px)
+    encoder = _with_trained_norms(
+        ImageEncoderConfig("mobilenet_v2", settings, output_stride=patch_size)
+    )
+    configuration = transformers.MobileNetV2Config(**settings, output_stride=patch_size)
     peer = transformers.MobileNetV2Model(configuration, add_pooling_layer=False).eval()
     peer.load_state_dict(encoder.tower.state_dict(), strict=False)
-    assert [n for n, _ in peer.named_parameters()] == [n for n, _ in encoder.tower.named_parameters()]
+    assert [n for n, _ in peer.named_parameters()] == [
+        n for n, _ in encoder.tower.named_parameters()
+    ]
     images = torch.rand(2, 3, 64, 96)
     features, expected = encoder(images), peer(images * 2 - 1).last_hidden_state
     assert_close(features, expected, atol=1e-4, rtol=1e-4)
     features.square().sum().backward()
     expected.square().sum().backward()
-    for (name, one), (_, other) in zip(encoder.tower.named_parameters(), peer.named_parameters(), strict=True):
+    for (name, one), (_, other) in zip(
+        encoder.tower.named_parameters(), peer.named_parameters(), strict=True
+    ):
         scale = other.grad.abs().max().item()
         assert_close(one.grad, other.grad, atol=1e-4 * scale, rtol=1e-3, msg=name)
 
@@ -227,10 +243,12 @@ def test_mobilenet_of_imagenet_knows_its_classes(shared, capfd):
 
     folder = str(shared / "weights" / "mobilenet_v2_imagenet")
     encoder = ImageEncoderConfig("mobilenet_v2", weights=folder, output_stride=16).build().eval()
-    assert (encoder.channels, encoder.stride_px) == (1280, 16)
+    assert (encoder.channels, encoder.patch_size) == (1280, 16)
     assert capfd.readouterr() == ("", "")
     images = torch.rand(1, 3, 64, 96)
-    peer = transformers.MobileNetV2Model.from_pretrained(folder, output_stride=16, dtype=torch.float32).eval()
+    peer = transformers.MobileNetV2Model.from_pretrained(
+        folder, output_stride=16, dtype=torch.float32
+    ).eval()
     with torch.no_grad():
         assert_close(encoder(images), peer(images * 2 - 1).last_hidden_state, atol=1e-3, rtol=1e-3)
 
@@ -264,12 +282,19 @@ def test_clip_pools_where_transformers_does(tiny_tokenizer):
 def test_bert_pools_the_mean_of_its_tokens(tiny_tokenizer):
     encoder = TINY_TEXT.build().eval()
     tokens = tiny_tokenizer([CAPTIONS[0]])
-    assert_close(encoder(tokens), encoder.tower(input_ids=tokens.ids).last_hidden_state.mean(1), atol=1e-5, rtol=1e-4)
+    assert_close(
+        encoder(tokens),
+        encoder.tower(input_ids=tokens.ids).last_hidden_state.mean(1),
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 @texts_of
 def test_frozen_text_encoder_answers_from_memory(config, tiny_tokenizer, monkeypatch):
-    architecture = {name: value for name, value in config.architecture.items() if "dropout" not in name}
+    architecture = {
+        name: value for name, value in config.architecture.items() if "dropout" not in name
+    }
     encoder = TextEncoderConfig(config.family, architecture, frozen=True).build().train()
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     first = encoder(tiny_tokenizer(CAPTIONS))

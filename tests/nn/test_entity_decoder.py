@@ -15,7 +15,9 @@ from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "ovsegmentor_losses"
 SETTINGS = FIXTURE.with_suffix(".json")
-HYPER_PARAMETERS = json.loads(SETTINGS.read_text())["hyper_parameters"] if SETTINGS.exists() else {"cases": []}
+HYPER_PARAMETERS = (
+    json.loads(SETTINGS.read_text())["hyper_parameters"] if SETTINGS.exists() else {"cases": []}
+)
 CASES = [case for case in HYPER_PARAMETERS["cases"] if case["kind"] == "entity"]
 THEIRS = {
     "norm_tokens": "norm_text",
@@ -47,9 +49,14 @@ def bridge_of(weights):
             state[f"{layers[module]}.{name}"] = value.squeeze(-1) if value.ndim == 3 else value
     hidden, channels = state["0.weight"].shape
     bridge = nn.Sequential(
-        nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, len(state["3.bias"]))
+        nn.Linear(channels, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, len(state["3.bias"])),
     )
-    bridge.load_state_dict({**state, "1.num_batches_tracked": torch.tensor(0)})  # the fixture leaves the counter out
+    bridge.load_state_dict(
+        {**state, "1.num_batches_tracked": torch.tensor(0)}
+    )  # the fixture leaves the counter out
     return bridge
 
 
@@ -57,11 +64,20 @@ def bridge_of(weights):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_the_decoder_equals_the_released_code(case):
     tensors = load_file(FIXTURE.with_suffix(".safetensors"))
-    known = {tuple(k.split(".", 2)[::2]): v for k, v in tensors.items() if k.split(".")[1] == case["name"]}
+    known = {
+        tuple(k.split(".", 2)[::2]): v
+        for k, v in tensors.items()
+        if k.split(".")[1] == case["name"]
+    }
     weights = {name: v for (kind, name), v in known.items() if kind == "w"}
     decoder, bridge = decoder_of(weights, case["dim_v"]), bridge_of(weights)
-    groups, questions = (known["in", name].requires_grad_() for name in ("group_tokens", "question_tokens"))
-    answer, scale = F.normalize(known["in", "answer"], dim=1), known["in", "logit_scale"].exp().clamp_max(100.0)
+    groups, questions = (
+        known["in", name].requires_grad_() for name in ("group_tokens", "question_tokens")
+    )
+    answer, scale = (
+        F.normalize(known["in", "answer"], dim=1),
+        known["in", "logit_scale"].exp().clamp_max(100.0),
+    )
 
     decoder.eval()
     bridge.eval()
@@ -71,7 +87,12 @@ def test_the_decoder_equals_the_released_code(case):
     assert_close(found, known["mid", "eval.after_cross"], atol=1e-4, rtol=1e-4)
     projected = bridge(completed[:, 0])
     assert_close(projected, known["out", "eval.projected"], atol=1e-4, rtol=1e-4)
-    assert_close(info_nce(F.normalize(projected, dim=1), answer, scale), known["out", "eval.loss"], rtol=1e-5, atol=0)
+    assert_close(
+        info_nce(F.normalize(projected, dim=1), answer, scale),
+        known["out", "eval.loss"],
+        rtol=1e-5,
+        atol=0,
+    )
 
     decoder.train()
     bridge.train()
@@ -83,8 +104,12 @@ def test_the_decoder_equals_the_released_code(case):
     # batch statistics of four rows magnify rounding: the released code re-run with 1e-7 noise moves by 8e-6
     assert_close(groups.grad, known["out", "train.grad_group_tokens"], rtol=1e-3, atol=1e-5)
     assert_close(questions.grad, known["out", "train.grad_question_tokens"], rtol=1e-3, atol=1e-5)
-    assert_close(bridge[1].running_mean, known["out", "train.bn_running_mean_after"], rtol=1e-4, atol=1e-6)
-    assert_close(bridge[1].running_var, known["out", "train.bn_running_var_after"], rtol=1e-4, atol=1e-6)
+    assert_close(
+        bridge[1].running_mean, known["out", "train.bn_running_mean_after"], rtol=1e-4, atol=1e-6
+    )
+    assert_close(
+        bridge[1].running_var, known["out", "train.bn_running_var_after"], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_texts_of_another_width_are_mapped_and_of_the_same_width_are_not():
@@ -113,7 +138,9 @@ def test_padding_matters_only_where_it_is_seen():
     other = torch.where(seen[..., None], questions, torch.randn(2, 5, 12))
     assert_close(decoder(other, groups, seen)[seen], decoder(questions, groups, seen)[seen])
     assert_close(decoder(questions, groups, seen)[1:, :2], decoder(questions[1:, :2], groups[1:]))
-    assert not torch.isclose(decoder(other, groups)[1, :2], decoder(questions, groups)[1, :2], atol=1e-4).all()
+    assert not torch.isclose(
+        decoder(other, groups)[1, :2], decoder(questions, groups)[1, :2], atol=1e-4
+    ).all()
 
 
 def test_order_of_groups_does_not_matter():

@@ -9,16 +9,24 @@ import transformers
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.nn.classifier_mixture import VisualWords
+from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
-from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys, read_vision_transformer
+from maskfree.nn.grouping_weights import (
+    official_image_keys,
+    official_projection_keys,
+    read_vision_transformer,
+)
 from maskfree.nn.projection_config import ProjectionConfig
 from shared_folder import SHARED
 from tiny import TINY_IMAGE
 
-PAPER = GroupingEncoderConfig(patch_px=8, side_px=24, dim=12, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4)
-RELEASED = replace(PAPER, num_tokens=7, cross_attention=True, channel_mlp=True, extra_mass=1.0, keep_patches=False)
+PAPER = GroupingEncoderConfig(
+    patch_px=8, side_px=24, dim=12, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4
+)
+RELEASED = replace(
+    PAPER, num_tokens=7, cross_attention=True, channel_mlp=True, extra_mass=1.0, keep_patches=False
+)
 SOFT = replace(PAPER, hard=False)
 STEM = replace(PAPER, stem=TINY_IMAGE, side_px=48)
 FORMS = {"paper": PAPER, "released": RELEASED, "soft": SOFT, "stem": STEM}
@@ -47,21 +55,34 @@ def official(fixture, tensors):
         keep_patches=False,
     ).build()
     prefix = "w.img_encoder."
-    theirs = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    theirs = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
     keys = official_image_keys(tuple(settings["depths"]))
     assert theirs.keys() == keys.keys()
     encoder.load_state_dict({keys[name]: value for name, value in theirs.items()})
-    encoder.stem.mean.zero_()  # their images are normalised already
+    encoder.stem.mean.zero_()  # their images are normalized already
     encoder.stem.deviation.fill_(1)
 
     prefix = "w.img_projector."
-    theirs = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    theirs = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
     keys = official_projection_keys()
-    assert keys.keys() - theirs.keys() == {"linear_hidden.1.num_batches_tracked"}  # the fixture leaves it out
+    assert keys.keys() - theirs.keys() == {
+        "linear_hidden.1.num_batches_tracked"
+    }  # the fixture leaves it out
     projection = ProjectionConfig("batchnorm_mlp", hidden=4096).build_for_vectors(
         settings["embed_dim"], settings["output_dim"]
     )
-    state = {keys[name]: value.squeeze(-1) if value.ndim == 3 else value for name, value in theirs.items()}
+    state = {
+        keys[name]: value.squeeze(-1) if value.ndim == 3 else value
+        for name, value in theirs.items()
+    }
     projection.load_state_dict(projection.state_dict() | state)
     return encoder.eval(), projection.eval()
 
@@ -82,7 +103,9 @@ def observed(encoder, images):
     }
     seen = {}
     for name, part in parts.items():
-        part.register_forward_hook(lambda module, given, result, name=name: seen.update({name: result}))
+        part.register_forward_hook(
+            lambda module, given, result, name=name: seen.update({name: result})
+        )
     grouped = encoder(images)
     seen["patch_tokens"] = seen["patch_tokens"].flatten(2).mT
     seen["grouped_tokens"] = seen["grouped_tokens"][0]
@@ -99,7 +122,9 @@ def test_the_released_form_equals_the_released_code(fixture, case, fixture_tenso
         images = tensors[f"in.{case}.image"]
     else:
         patch = tensors[f"in.{case}.image_patch"]
-        coarse = tensors[f"in.{case}.image_coarse"].repeat_interleave(16, 2).repeat_interleave(16, 3)
+        coarse = (
+            tensors[f"in.{case}.image_coarse"].repeat_interleave(16, 2).repeat_interleave(16, 3)
+        )
         images = coarse * patch.tile(1, 1, *(side // 16 for side in coarse.shape[2:]))
     seen, grouped = observed(encoder, images)
     overall = grouped.groups.mean(1)
@@ -113,10 +138,16 @@ def test_the_released_form_equals_the_released_code(fixture, case, fixture_tenso
         f"out.{case}.image_feat": projection(grouped.groups),
         f"out.{case}.image_x": projection(overall),
     }
-    wanted = {name: value for name, value in tensors.items() if name.startswith((f"mid.{case}.", f"out.{case}."))}
+    wanted = {
+        name: value
+        for name, value in tensors.items()
+        if name.startswith((f"mid.{case}.", f"out.{case}."))
+    }
     assert wanted
     for name, value in wanted.items():
-        assert_close(ours[name], value, atol=1e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            ours[name], value, atol=1e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
     hard = wanted[f"out.{case}.attn_hard"]
     assert torch.equal(ours[f"out.{case}.attn_hard"].argmax(2), hard.argmax(2))
 
@@ -128,7 +159,9 @@ def test_every_weight_learns(config):
     (grouped.groups * torch.randn_like(grouped.groups)).sum().backward()
     for name, weight in encoder.named_parameters():
         assert weight.grad is not None and weight.grad.isfinite().all(), name
-        if not name.endswith("k_proj.bias") and not name.startswith("stem."):  # the softmax does not see a key's bias
+        if not name.endswith("k_proj.bias") and not name.startswith(
+            "stem."
+        ):  # the softmax does not see a key's bias
             assert weight.grad.any(), name
 
 
@@ -137,10 +170,12 @@ def test_images_of_any_size_are_grouped(config):
     encoder = config.build().eval()
     assert (encoder.channels, encoder.num_groups) == (12, 4)
     for rows, columns in [(3, 3), (2, 5), (5, 2)]:
-        grouped = encoder(torch.rand(2, 3, rows * encoder.stride_px, columns * encoder.stride_px))
+        grouped = encoder(torch.rand(2, 3, rows * encoder.patch_size, columns * encoder.patch_size))
         assert grouped.groups.shape == (2, 4, 12)
         assert grouped.patches == (rows, columns)
-        assert grouped.assignment.soft.shape == grouped.assignment.hard.shape == (2, 4, rows * columns)
+        assert (
+            grouped.assignment.soft.shape == grouped.assignment.hard.shape == (2, 4, rows * columns)
+        )
         assert grouped.assignment.queries.shape == (2, 4, 12)
         assert grouped.assignment.keys.shape == (2, rows * columns, 12)
 
@@ -190,7 +225,7 @@ def test_patches_go_to_the_token_that_they_are_like_before_anything_is_learned()
 
 
 @torch.no_grad()
-def test_patches_are_normalised_before_their_positions_where_it_is_asked_for():
+def test_patches_are_normalized_before_their_positions_where_it_is_asked_for():
     plain, normed = PAPER.build().eval(), replace(PAPER, patch_norm=True).build().eval()
     missing = normed.load_state_dict(plain.state_dict(), strict=False).missing_keys
     assert missing == ["patch_norm.weight", "patch_norm.bias"]
@@ -200,18 +235,27 @@ def test_patches_are_normalised_before_their_positions_where_it_is_asked_for():
         encoder(images)
     positions = plain.positions((3, 5))
     assert_close(seen[0], plain.stem(images).flatten(2).mT + positions)
-    assert_close(seen[1], F.layer_norm(seen[0] - positions, (12,)) + positions, atol=1e-5, rtol=1e-4)
+    assert_close(
+        seen[1], F.layer_norm(seen[0] - positions, (12,)) + positions, atol=1e-5, rtol=1e-4
+    )
 
 
 @torch.no_grad()
 def test_features_of_a_stem_may_be_widened_through_visual_words():
     config = replace(STEM, widen=ProjectionConfig(kind="words", num_words=7))
     encoder = config.build().eval()
-    assert isinstance(encoder.widen, VisualWords) and encoder.widen.words.weight.shape == (12, 7, 1, 1)
+    assert isinstance(encoder.widen, ClassifierMixture) and encoder.widen.words.weight.shape == (
+        12,
+        7,
+        1,
+        1,
+    )
     seen, images = [], torch.rand(2, 3, 48, 80)
     encoder.first.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, :15]))
     encoder(images)
-    assert_close(seen[0], encoder.widen(encoder.stem(images)).flatten(2).mT + encoder.positions((3, 5)))
+    assert_close(
+        seen[0], encoder.widen(encoder.stem(images)).flatten(2).mT + encoder.positions((3, 5))
+    )
     config.without_pretrained().build().load_state_dict(encoder.state_dict())
 
 
@@ -222,9 +266,16 @@ def test_later_layers_are_skipped_more_often():
 
 
 def vision_transformer(folder, **changes):
-    settings = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 48}
+    settings = {
+        "hidden_size": 12,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 48,
+    }
     settings |= {"image_size": 24, "patch_size": 8, "layer_norm_eps": 1e-5}
-    tower = transformers.ViTModel(transformers.ViTConfig(**(settings | changes)), add_pooling_layer=False).eval()
+    tower = transformers.ViTModel(
+        transformers.ViTConfig(**(settings | changes)), add_pooling_layer=False
+    ).eval()
     for weight in tower.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     tower.save_pretrained(folder)
@@ -236,8 +287,8 @@ def test_layers_of_a_vision_transformer_compute_what_they_did(tmp_path):
     tower = vision_transformer(tmp_path)
     encoder = replace(PAPER, weights=str(tmp_path)).build().eval()
     images = torch.rand(2, 3, 24, 24)
-    normalised = (images - encoder.stem.mean) / encoder.stem.deviation
-    theirs = tower.embeddings(normalised)[:, 1:]
+    normalized = (images - encoder.stem.mean) / encoder.stem.deviation
+    theirs = tower.embeddings(normalized)[:, 1:]
     ours = encoder.stem(images).flatten(2).mT + encoder.positions((3, 3))
     assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
     for block, layer in zip([*encoder.first, *encoder.second], tower.layers, strict=True):
@@ -247,12 +298,21 @@ def test_layers_of_a_vision_transformer_compute_what_they_did(tmp_path):
 
 def test_a_vision_transformer_fills_what_the_released_code_fills(fixture_tensors, tmp_path):
     tensors = fixture_tensors("ovsegmentor_dino_init")
-    given = {name.removeprefix("in."): value for name, value in tensors.items() if name.startswith("in.")}
-    changes = {"hidden_size": 8, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 32}
+    given = {
+        name.removeprefix("in."): value for name, value in tensors.items() if name.startswith("in.")
+    }
+    changes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     tower = vision_transformer(tmp_path, **changes, image_size=224, patch_size=16)
     tower.load_state_dict(published(given))
     tower.save_pretrained(tmp_path)
-    config = replace(RELEASED, patch_px=16, side_px=224, dim=8, num_heads=4, depths=(6, 6), num_tokens=64)
+    config = replace(
+        RELEASED, patch_px=16, side_px=224, dim=8, num_heads=4, depths=(6, 6), num_tokens=64
+    )
     torch.manual_seed(1)
     random = config.build().state_dict()
     torch.manual_seed(1)
@@ -269,7 +329,9 @@ def published(state):
         "embeddings.position_embeddings": state["pos_embed"],
     }
     for part in ("weight", "bias"):
-        renamed[f"embeddings.patch_embeddings.projection.{part}"] = state[f"patch_embed.proj.{part}"]
+        renamed[f"embeddings.patch_embeddings.projection.{part}"] = state[
+            f"patch_embed.proj.{part}"
+        ]
         renamed[f"layernorm.{part}"] = state[f"norm.{part}"]
         for layer in range(12):
             theirs, ours = f"blocks.{layer}", f"layers.{layer}"
@@ -285,7 +347,9 @@ def published(state):
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     vision_transformer(tmp_path, intermediate_size=40)
-    with pytest.raises(ValueError, match=r"do not fit: first.0.mlp.fc1.weight is \(40, 12\) there, not \(48, 12\)$"):
+    with pytest.raises(
+        ValueError, match=r"do not fit: first.0.mlp.fc1.weight is \(40, 12\) there, not \(48, 12\)$"
+    ):
         replace(PAPER, weights=str(tmp_path)).build()
     with pytest.raises(ValueError, match=r"have 3 layers, not 4$"):
         read_vision_transformer(str(tmp_path), PAPER.build(), (2, 2))
@@ -295,7 +359,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 
 def test_without_pretrained_is_the_same_network(tmp_path):
     vision_transformer(tmp_path)
-    stem = ImageEncoderConfig(family=TINY_IMAGE.family, architecture=TINY_IMAGE.architecture, output_stride=16)
+    stem = ImageEncoderConfig(
+        family=TINY_IMAGE.family, architecture=TINY_IMAGE.architecture, output_stride=16
+    )
     for config in (replace(PAPER, weights=str(tmp_path)), replace(STEM, stem=stem)):
         plain = config.without_pretrained()
         assert plain.weights is None

@@ -20,7 +20,10 @@ def test_pixels_are_projected_one_by_one(kind):
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_vectors_are_projected(kind):
-    assert ProjectionConfig(kind, hidden=9).build_for_vectors(7, 4)(torch.randn(3, 7)).shape == (3, 4)
+    assert ProjectionConfig(kind, hidden=9).build_for_vectors(7, 4)(torch.randn(3, 7)).shape == (
+        3,
+        4,
+    )
 
 
 def test_a_batch_norm_mlp_has_the_statistics_of_all_vectors():
@@ -56,9 +59,9 @@ def test_cluster_head_gives_distributions(kernel):
     assert_close(assignment.sum(1), torch.ones(2, 3, 4))
 
 
-def test_a_standardised_head_sees_directions_whatever_they_share():
+def test_a_standardized_head_sees_directions_whatever_they_share():
     """Embeddings of any length around a common direction: each channel comes to mean 0 and the asked deviation."""
-    head = ClusterHead(dim=6, num_clusters=5, standardised=True, sharpness=0.5)
+    head = ClusterHead(dim=6, num_clusters=5, standardized=True, sharpness=0.5)
     pixels = torch.randn(64, 6, 3, 4) + 20
     unit = F.normalize(pixels, dim=1)
     seen = []
@@ -73,7 +76,7 @@ def test_a_standardised_head_sees_directions_whatever_they_share():
 
 def test_statistics_of_two_processes_are_those_of_one():
     pixels = torch.randn(4, 6, 3, 5)
-    whole, second, first = (ClusterHead(dim=6, num_clusters=5, standardised=True) for _ in range(3))
+    whole, second, first = (ClusterHead(dim=6, num_clusters=5, standardized=True) for _ in range(3))
     whole.observe(pixels, lambda tensor: tensor)
     sent = []
     second.observe(pixels[2:], lambda tensor: sent.append(tensor) or tensor)
@@ -96,4 +99,9 @@ def test_dino_head_has_the_numbers_of_the_original(fixture_tensors):
 
 
 def test_dino_head_gives_cosines():
-    assert DinoHead(channels=12, out_dim=24, hidden=20, bottleneck=8)(100 * torch.randn(7, 12)).abs().max() <= 1
+    assert (
+        DinoHead(channels=12, out_dim=24, hidden=20, bottleneck=8)(100 * torch.randn(7, 12))
+        .abs()
+        .max()
+        <= 1
+    )

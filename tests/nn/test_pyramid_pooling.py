@@ -51,4 +51,6 @@ def test_the_whole_photo_is_heard_everywhere():
 def test_every_part_learns():
     pyramid = head()
     pyramid(torch.randn(2, 7, 7, 8)).square().sum().backward()
-    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in pyramid.parameters())
+    assert all(
+        weight.grad is not None and weight.grad.abs().sum() > 0 for weight in pyramid.parameters()
+    )

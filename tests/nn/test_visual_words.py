@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.nn.classifier_mixture import VisualWords
+from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.projection_config import ProjectionConfig
 
@@ -15,12 +15,12 @@ CHANNELS, WORDS, DIM = 7, 5, 4
 
 
 @pytest.fixture
-def projection() -> VisualWords:
+def projection() -> ClassifierMixture:
     return ProjectionConfig("words", num_words=WORDS).build_for_pixels(CHANNELS, DIM)
 
 
 @torch.no_grad()
-def test_unsure_pixels_get_the_mean_word(projection: VisualWords):
+def test_unsure_pixels_get_the_mean_word(projection: ClassifierMixture):
     projection.classifier.weight.zero_()
     projection.classifier.bias.fill_(3.0)
     projection.linear.weight.zero_()
@@ -31,23 +31,25 @@ def test_unsure_pixels_get_the_mean_word(projection: VisualWords):
 
 
 @torch.no_grad()
-def test_sure_pixels_get_their_own_word_and_the_linear_map(projection: VisualWords):
+def test_sure_pixels_get_their_own_word_and_the_linear_map(projection: ClassifierMixture):
     projection.classifier.weight.copy_(100 * torch.eye(WORDS, CHANNELS)[:, :, None, None])
     chosen = torch.randint(WORDS, (2, 3, 6))
     features = F.one_hot(chosen, CHANNELS).movedim(-1, 1).float()
-    expected = projection.words.weight[:, :, 0, 0].T[chosen].movedim(-1, 1) + projection.linear(features)
+    expected = projection.words.weight[:, :, 0, 0].T[chosen].movedim(-1, 1) + projection.linear(
+        features
+    )
     assert_close(projection(features), expected)
     assert projection.linear(features).norm() < 0.1 * expected.norm(), "the words lead at first"
 
 
-def test_pixels_are_projected_one_by_one(projection: VisualWords):
+def test_pixels_are_projected_one_by_one(projection: ClassifierMixture):
     features = torch.randn(2, CHANNELS, 3, 6)
     projected = projection(features)
     assert projected.shape == (2, DIM, 3, 6)
     assert_close(projection(features[1:, :, 2:, 4:]), projected[1:, :, 2:, 4:])
 
 
-def test_everything_learns(projection: VisualWords):
+def test_everything_learns(projection: ClassifierMixture):
     projection(torch.randn(2, CHANNELS, 3, 6)).square().sum().backward()
     for name, weight in projection.named_parameters():
         assert weight.grad is not None and weight.grad.abs().sum() > 0, name

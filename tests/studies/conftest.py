@@ -19,8 +19,12 @@ def data(tmp_path, photo):
     square = [[0, 0, 32, 0, 32, 24, 0, 24]]
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in (1, 2)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())],
-        "annotations": [{"image_id": i, "category_id": 0, "area": 768, "segmentation": square} for i in (1, 2)],
+        "categories": [
+            {"id": i, "name": name} for i, name in enumerate(benchmark("coco-mini-80").words())
+        ],
+        "annotations": [
+            {"image_id": i, "category_id": 0, "area": 768, "segmentation": square} for i in (1, 2)
+        ],
     }
     (root / "coco-mini" / "instances.json").write_text(json.dumps(content))
     for part, names in (("train", "ab"), ("val", "c")):

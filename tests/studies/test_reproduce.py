@@ -16,9 +16,11 @@ from tiny import TINY_TEXT, tiny_vilseg_config
 
 
 def recipe(**settings):
-    train = TrainConfig(**({"steps": 2, "batch_size": 4, "warm_up_steps": 0, "devices": "1"} | settings))
+    train = TrainConfig(
+        **({"steps": 2, "batch_size": 4, "warm_up_steps": 0, "devices": "1"} | settings)
+    )
     text = replace(TINY_TEXT, architecture=TINY_TEXT.architecture | {"max_position_embeddings": 80})
-    cluster = ClusterConfig(num_clusters=20, standardised=True)
+    cluster = ClusterConfig(num_clusters=20, standardized=True)
     method = tiny_vilseg_config(text=text, cluster=cluster, assignment="soft")
     data = DataConfig(shapes=20, workers=0, shuffle_buffer=20)
     return replace(vilseg_debug(), name="study", method=method, train=train, data=data)
@@ -53,10 +55,22 @@ def test_the_study_trains_measures_and_goes_on(data, trained, tmp_path, capsys):
 
 
 def row(variant, seed, mean_iou, measure=COCO.name):
-    return {"variant": variant, "seed": seed, "measure": measure, "mean_iou": mean_iou, "iou": {"dog": mean_iou}}
+    return {
+        "variant": variant,
+        "seed": seed,
+        "measure": measure,
+        "mean_iou": mean_iou,
+        "iou": {"dog": mean_iou},
+    }
 
 
-ROWS = [row(FULL, 0, 0.4), row(FULL, 1, 0.5), row(FULL, 2, 0.6), row(NO_VISION, 0, 0.3), row(NO_VISION, 1, 0.6)]
+ROWS = [
+    row(FULL, 0, 0.4),
+    row(FULL, 1, 0.5),
+    row(FULL, 2, 0.6),
+    row(NO_VISION, 0, 0.3),
+    row(NO_VISION, 1, 0.6),
+]
 
 
 def test_figures_are_drawn_of_what_is_there(tmp_path):

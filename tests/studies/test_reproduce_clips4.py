@@ -14,7 +14,7 @@ from maskfree.data.config import DataConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.evaluation.class_free import unknown_classes, with_unknown
 from maskfree.hub import checkpoint
-from maskfree.methods.clips4.config import PixelLabelsConfig, SemanticConfig
+from maskfree.methods.clips4.config import PseudoLabelConfig, SemanticConsistencyConfig
 from maskfree.recipes import clips4_pocket
 from maskfree.regions.region_maps import SegmentConfig
 from studies import clips4
@@ -54,7 +54,10 @@ def shards(tmp_path):
             memory = io.BytesIO()
             squares = rng.integers(0, 256, (3, 4, 3), np.uint8).repeat(16, 0).repeat(16, 1)
             Image.fromarray(squares).save(memory, "PNG")
-            for name, content in ((f"{index}.png", memory.getvalue()), (f"{index}.txt", b"squares")):
+            for name, content in (
+                (f"{index}.png", memory.getvalue()),
+                (f"{index}.txt", b"squares"),
+            ):
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
@@ -67,34 +70,57 @@ def recipe(tmp_path, shards, tiny_tokenizer):
     config = tiny_vilseg_config(grouping="pixels", cluster=None, vision=None)
     about = {"name": "tiny", "templates": ["a {}"]}
     checkpoint.save(tmp_path / "teacher", config.build(), config, tiny_tokenizer, about)
-    semantic = SemanticConfig(known="names", soft=True, presence=1.0, num_unknown=3)
-    parts = {name: getattr(config, name) for name in ("image", "image_projection", "text_projection")}
+    semantic = SemanticConsistencyConfig(known="names", soft=True, class_prior=1.0, num_unknown=3)
+    parts = {
+        name: getattr(config, name) for name in ("image", "image_projection", "text_projection")
+    }
     method = tiny_clips4_config(semantic=semantic, known=(), **parts)
     train = TrainConfig(steps=2, batch_size=2, warm_up_steps=0, devices="1", accelerator="cpu")
     data = DataConfig(shards=(str(shards),), workers=0, shuffle_buffer=4)
-    return Recipe("study", method, data, train, init=str(tmp_path / "teacher"), init_without=("cross",))
+    return Recipe(
+        "study", method, data, train, init=str(tmp_path / "teacher"), init_without=("cross",)
+    )
 
 
 def options(data, tmp_path, **changes):
-    settings = {"seeds": (0,), "fold_seeds": (0,), "out": tmp_path / "runs", "results": tmp_path / "results"}
-    settings |= {"model": str(tmp_path / "teacher"), "fold_steps": 1, "segments": SegmentConfig("felzenszwalb", most=9)}
+    settings = {
+        "seeds": (0,),
+        "fold_seeds": (0,),
+        "out": tmp_path / "runs",
+        "results": tmp_path / "results",
+    }
+    settings |= {
+        "model": str(tmp_path / "teacher"),
+        "fold_steps": 1,
+        "segments": SegmentConfig("felzenszwalb", most=9),
+    }
     return CLIPS4Options(data, **(settings | changes))
 
 
 def rows_of(tmp_path, seed=0):
-    return json.loads((tmp_path / "results" / f"reproduce-clips4-seed{seed}.json").read_text())["rows"]
+    return json.loads((tmp_path / "results" / f"reproduce-clips4-seed{seed}.json").read_text())[
+        "rows"
+    ]
 
 
-def test_the_study_prepares_trains_measures_and_goes_on(data, recipe, trained, tmp_path, capsys, monkeypatch):
+def test_the_study_prepares_trains_measures_and_goes_on(
+    data, recipe, trained, tmp_path, capsys, monkeypatch
+):
     pytest.importorskip("skimage")
-    monkeypatch.setattr(clips4, "_PAPER", SemanticConfig(num_unknown=3))
+    monkeypatch.setattr(clips4, "_PAPER", SemanticConsistencyConfig(num_unknown=3))
     chosen = options(data, tmp_path, tables=(2, 8), only=(TEACHER, FULL, TOP))
     clips4.reproduce(chosen, recipe)
     assert trained == ["study-clip-s4-flickr8k", "study-clip-s4-camvid"]
     rows = rows_of(tmp_path)
     measured = {(row["variant"], row["measure"]) for row in rows}
     assert {(name, each.name) for name in (TEACHER, FULL) for each in (COCO, CAMVID)} <= measured
-    assert set(next(row["similarities"] for row in rows if row["variant"] == TOP)) == {"1", "4", "16", "64", "256"}
+    assert set(next(row["similarities"] for row in rows if row["variant"] == TOP)) == {
+        "1",
+        "4",
+        "16",
+        "64",
+        "256",
+    }
     assert "directions" in capsys.readouterr().out
     assert str(tmp_path) not in json.dumps(rows)
     clips4.reproduce(chosen, recipe)
@@ -106,20 +132,26 @@ def test_which_variants_have_which_seeds(data, recipe, tmp_path):
     study = Study(chosen, recipe)
 
     def names(seed):
-        return [(each.name, {figure.name for figure in each.measures}) for each in study.variants(seed)]
+        return [
+            (each.name, {figure.name for figure in each.measures}) for each in study.variants(seed)
+        ]
 
     folds = [fold_measure(fold).name for fold in range(NUM_FOLDS)]
     assert {name for name, _ in names(0)} == {TEACHER, TOP, *CHANGES}
     assert {name for name, _ in names(1)} == {FULL, PLUS}
     assert names(3) == [(FULL, {fold}) for fold in folds]
-    assert {"tracking", "similarity", "k-NN, camvid"} <= set().union(*(figures for _, figures in names(0)))
+    assert {"tracking", "similarity", "k-NN, camvid"} <= set().union(
+        *(figures for _, figures in names(0))
+    )
 
 
 def test_variants_change_what_their_row_names_and_nothing_else():
     method = clips4_pocket().method
     assert CHANGES[FULL](method) == method
     losses = {"contrast": None, "embedding": None, "semantic": None}
-    assert CHANGES[PLUS](method) == replace(method, **losses, labels=PixelLabelsConfig(), segments=None)
+    assert CHANGES[PLUS](method) == replace(
+        method, **losses, labels=PseudoLabelConfig(), segments=None
+    )
     for name, off in (
         (CONTRAST, ("embedding", "semantic")),
         (CONTRAST_EMBEDDING, ("semantic",)),
@@ -151,10 +183,16 @@ def test_a_table_that_is_none_of_the_studys_is_refused(data, recipe, tmp_path):
 
 
 def test_claims_are_about_variants_that_are_measured():
-    assert {name for each in DIRECTIONS for name in (each.better, each.worse)} <= {*CHANGES, TEACHER}
+    assert {name for each in DIRECTIONS for name in (each.better, each.worse)} <= {
+        *CHANGES,
+        TEACHER,
+    }
 
 
 def test_the_teacher_compares_with_every_seed():
-    rows = [{"variant": TEACHER, "seed": 0, "x": 5}, *({"variant": FULL, "seed": seed} for seed in (0, 1, 4))]
+    rows = [
+        {"variant": TEACHER, "seed": 0, "x": 5},
+        *({"variant": FULL, "seed": seed} for seed in (0, 1, 4)),
+    ]
     assert [row["seed"] for row in for_every_seed(rows) if row["variant"] == TEACHER] == [0, 1, 4]
     assert for_every_seed(rows)[:4] == rows

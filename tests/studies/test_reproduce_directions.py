@@ -11,10 +11,22 @@ PLAIN = Measure("coco-mini, plain names", "coco-mini", bare())
 
 
 def row(variant, seed, mean_iou, measure=COCO.name, **parts):
-    return {"variant": variant, "seed": seed, "measure": measure, "mean_iou": mean_iou, "parts": parts}
+    return {
+        "variant": variant,
+        "seed": seed,
+        "measure": measure,
+        "mean_iou": mean_iou,
+        "parts": parts,
+    }
 
 
-ROWS = [row("full", 0, 0.4), row("full", 1, 0.5), row("full", 2, 0.6), row("less", 0, 0.3), row("less", 1, 0.6)]
+ROWS = [
+    row("full", 0, 0.4),
+    row("full", 1, 0.5),
+    row("full", 2, 0.6),
+    row("less", 0, 0.3),
+    row("less", 1, 0.6),
+]
 
 
 def test_a_direction_compares_seed_by_seed():
@@ -27,13 +39,21 @@ def test_a_direction_compares_seed_by_seed():
 
 def test_a_direction_may_be_about_two_measures_of_one_variant():
     rows = [*ROWS, row("full", 1, 0.2, PLAIN.name)]
-    ((_, gains),) = compared(rows, Direction("synonyms help", "full", "full", "ours", (COCO, PLAIN)), [])
+    ((_, gains),) = compared(
+        rows, Direction("synonyms help", "full", "full", "ours", (COCO, PLAIN)), []
+    )
     assert gains == pytest.approx([0.3])
 
 
 def test_a_direction_may_be_about_a_part_of_the_classes():
-    rows = [row("full", 0, 0.4, seen=0.7), row("less", 0, 0.5, seen=0.2), row("less", 1, 0.5, seen=None)]
-    ((_, gains),) = compared(rows, Direction("seen ones gain", "full", "less", "Table 7", figure="seen"), [COCO])
+    rows = [
+        row("full", 0, 0.4, seen=0.7),
+        row("less", 0, 0.5, seen=0.2),
+        row("less", 1, 0.5, seen=None),
+    ]
+    ((_, gains),) = compared(
+        rows, Direction("seen ones gain", "full", "less", "Table 7", figure="seen"), [COCO]
+    )
     assert gains == pytest.approx([0.5])
 
 
@@ -54,7 +74,9 @@ def test_what_stands_together_has_the_same_seeds():
 def test_tables_have_means_spreads_and_how_many_seeds_agree():
     console = Console(width=200, file=None)
     with console.capture() as captured:
-        console.print(*tables(ROWS, [COCO, PLAIN], [Direction("more helps", "full", "less", "Table 2")]))
+        console.print(
+            *tables(ROWS, [COCO, PLAIN], [Direction("more helps", "full", "less", "Table 2")])
+        )
     text = captured.get()
     assert "50.0 ± 10.0" in text
     assert "1 of 2" in text

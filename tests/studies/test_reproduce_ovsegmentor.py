@@ -40,11 +40,15 @@ CHANGES = {ablation.name: ablation.change for ablation in ABLATIONS}
 
 
 def recipe(num_groups=8, **settings):
-    train = TrainConfig(**({"steps": 4, "batch_size": 4, "warm_up_steps": 0, "devices": "1"} | settings))
+    train = TrainConfig(
+        **({"steps": 4, "batch_size": 4, "warm_up_steps": 0, "devices": "1"} | settings)
+    )
     whole = ovsegmentor_debug()
     image = replace(whole.method.image, patch_px=16, num_groups=num_groups, num_tokens=num_groups)
     data = DataConfig(shapes=20, index="shapes", workers=0, shuffle_buffer=20)
-    return replace(whole, name="study", method=replace(whole.method, image=image), train=train, data=data)
+    return replace(
+        whole, name="study", method=replace(whole.method, image=image), train=train, data=data
+    )
 
 
 def options(data, tmp_path, **changes):
@@ -92,10 +96,16 @@ def test_groupvit_is_measured_once_beside_it(data, trained, tiny_tokenizer, tmp_
     folder = tmp_path / "a-groupvit"
     tiny_groupvit_config().build().tower.save_pretrained(folder)
     tiny_tokenizer.save(folder / "tokenizer.json")
-    ovsegmentor.reproduce(options(data, tmp_path, seeds=(2, 3), groupvit=str(folder), only=(GROUPVIT,)), recipe())
+    ovsegmentor.reproduce(
+        options(data, tmp_path, seeds=(2, 3), groupvit=str(folder), only=(GROUPVIT,)), recipe()
+    )
     assert trained == []
-    assert [(row["model"], row["measure"]) for row in rows_of(tmp_path)] == [("a-groupvit", m.name) for m in MEASURES]
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["reproduce-ovsegmentor-seed0.json"]
+    assert [(row["model"], row["measure"]) for row in rows_of(tmp_path)] == [
+        ("a-groupvit", m.name) for m in MEASURES
+    ]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [
+        "reproduce-ovsegmentor-seed0.json"
+    ]
 
 
 def test_tables_have_seeds_of_their_own(data, tmp_path):
@@ -125,8 +135,12 @@ def test_variants_change_what_their_row_names_and_nothing_else():
         TEXT_WORDS: {"objective": "words_without_groups"},
     }
     for name, changes in changed.items():
-        assert CHANGES[name](method) == replace(method, entity=replace(method.entity, **changes), masks=None)
-    assert CHANGES[GROUPS](method) == replace(method, masks=replace(method.masks, objective="groups"))
+        assert CHANGES[name](method) == replace(
+            method, entity=replace(method.entity, **changes), masks=None
+        )
+    assert CHANGES[GROUPS](method) == replace(
+        method, masks=replace(method.masks, objective="groups")
+    )
     image = replace(method.image, num_groups=16, num_tokens=16)
     wide = replace(method, image=image, masks=replace(method.masks, ratio=0.25))
     assert CHANGES[cell(16, 0.25)](method) == wide
@@ -146,7 +160,9 @@ def test_what_cannot_be_studied_is_refused(data, tmp_path):
         ovsegmentor.reproduce(replace(chosen, tables=(3, 2)), recipe())
     with pytest.raises(ValueError, match=r"no variant 'entity': OVSegmentor, baseline, \+ entity"):
         ovsegmentor.reproduce(replace(chosen, only=(FULL, "entity")), recipe())
-    with pytest.raises(ValueError, match=r"full method has 8 groups and masks.ratio 0.5, not 6 and 0.5"):
+    with pytest.raises(
+        ValueError, match=r"full method has 8 groups and masks.ratio 0.5, not 6 and 0.5"
+    ):
         ovsegmentor.reproduce(chosen, recipe(num_groups=6))
     with pytest.raises(ValueError, match="needs an OVSegmentor recipe with both losses"):
         ovsegmentor.reproduce(replace(chosen, results=tmp_path / "others"), vilseg_debug())
@@ -164,7 +180,13 @@ def test_the_index_is_made_once(tmp_path, monkeypatch):
 
 
 def row(variant, mean_iou, seed=0):
-    return {"variant": variant, "seed": seed, "measure": COCO.name, "mean_iou": mean_iou, "parts": {}}
+    return {
+        "variant": variant,
+        "seed": seed,
+        "measure": COCO.name,
+        "mean_iou": mean_iou,
+        "parts": {},
+    }
 
 
 def test_the_figure_is_drawn_of_whole_curves(tmp_path):

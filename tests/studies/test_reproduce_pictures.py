@@ -17,7 +17,7 @@ RED, BLUE, NOWHERE = torch.eye(3)
 class Halves(torch.nn.Module):
     """A left and a right group, and a third that is nowhere; the texts are "red", "blue" and "nowhere"."""
 
-    stride_px = 16
+    patch_size = 16
 
     def group(self, images):
         height, width = images.shape[2] // 16, images.shape[3] // 16
@@ -31,7 +31,9 @@ class Halves(torch.nn.Module):
 def segmenter(monkeypatch):
     whole = Segmenter(method=Halves(), tokenizer=lambda texts: texts, name="halves")
     known = {"red": RED, "blue": BLUE, "nothing": F.normalize(NOWHERE + 0.1 * BLUE, dim=0)}
-    monkeypatch.setattr(Segmenter, "with_words", lambda self, words: replace(self, embeddings=known[words[0]][None]))
+    monkeypatch.setattr(
+        Segmenter, "with_words", lambda self, words: replace(self, embeddings=known[words[0]][None])
+    )
     return whole
 
 

@@ -11,13 +11,32 @@ from pathlib import Path
 
 import pytest
 
-from maskfree.text.entities import ABSTRACT, EntitySet, entity_sentence, masked, noun_mentions, nouns
+from maskfree.text.entities import (
+    ABSTRACT,
+    EntitySet,
+    entity_sentence,
+    masked,
+    noun_mentions,
+    nouns,
+)
 from maskfree.text.lexicon import grammar, is_known
 from maskfree.text.templates import IMAGENET_TEMPLATES
 
 OVSEGMENTOR = EntitySet.read("ovsegmentor")
 NEVER_MASKED = (  # by the original, which strips the letter s and looks for the rest, or in lower case
-    *("bus", "spoon", "glass", "sofa", "shirt", "suitcase", "sink", "sheep", "skateboard", "skis", "snowboard"),
+    *(
+        "bus",
+        "spoon",
+        "glass",
+        "sofa",
+        "shirt",
+        "suitcase",
+        "sink",
+        "sheep",
+        "skateboard",
+        "skis",
+        "snowboard",
+    ),
     *("surfboard", "sandwich"),
 )
 IRREGULAR = {
@@ -61,8 +80,10 @@ def test_nouns_are_lemmas_in_the_order_of_the_text(caption: str, expected: tuple
 
 @needs_grammar
 def test_nothing_else_comes_out():
-    """Verbs, colours and what no picture shows stay out; what is left is one plain word each."""
-    named = nouns("In the picture a brown dog's owner quickly runs across the wide street at 10 o'clock.")
+    """Verbs, colors and what no picture shows stay out; what is left is one plain word each."""
+    named = nouns(
+        "In the picture a brown dog's owner quickly runs across the wide street at 10 o'clock."
+    )
     assert {"dog", "owner", "street"} <= set(named)
     assert not {"brown", "quickly", "run", "wide", *ABSTRACT} & set(named)
     assert all(word.isalpha() and word == word.lower() for word in named)
@@ -78,7 +99,9 @@ def test_abstract_words_are_lemmas():
 @needs_grammar
 def test_no_file_stays_open():
     code = "from maskfree.text.entities import nouns; assert nouns('a zyzzyvan meets George in London')"
-    done = subprocess.run([sys.executable, "-W", "error::ResourceWarning", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", code], capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -90,7 +113,9 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: str)
     monkeypatch.delitem(sys.modules, f"{package}.en", raising=False)
     grammar.cache_clear()
     nouns.cache_clear()
-    with pytest.raises(ValueError, match=r"need the package \S*: pip install maskfree\[entities\]") as caught:
+    with pytest.raises(
+        ValueError, match=r"need the package \S*: pip install maskfree\[entities\]"
+    ) as caught:
         nouns("a dog that nobody asked for yet")
     assert package in str(caught.value)
 
@@ -112,7 +137,7 @@ def test_each_word_of_the_paper_is_found_and_masked(word: str):
         for caption, expected in (
             (f"A picture of {spelled} near here", "A picture of [MASK] near here"),
             (f"We see two {spelled}.", "We see two [MASK]."),
-            (f"the {spelled}'s colour, ({spelled})", "the [MASK]'s colour, ([MASK])"),
+            (f"the {spelled}'s color, ({spelled})", "the [MASK]'s color, ([MASK])"),
             (f'"{spelled}" it says', '"[MASK]" it says'),
         ):
             mentions = OVSEGMENTOR.mentions(caption)
@@ -126,7 +151,9 @@ def test_what_the_original_never_masks():
     assert len(NEVER_MASKED) == 13
     assert set(NEVER_MASKED) <= set(OVSEGMENTOR.entities)
     for entity in NEVER_MASKED:
-        assert [mention.entity for mention in OVSEGMENTOR.mentions(f"There is the {entity}, again")] == [entity]
+        assert [
+            mention.entity for mention in OVSEGMENTOR.mentions(f"There is the {entity}, again")
+        ] == [entity]
 
 
 @needs_grammar
@@ -157,20 +184,36 @@ def test_what_is_a_mention(caption: str, expected: tuple[str, ...]):
 
 @needs_grammar
 def test_phrases_are_found_whole_and_the_longest_first():
-    finder = EntitySet((("dog", "dog"), ("hot dog", "food"), ("hot dog stand", "stand"), ("traffic light", "light")))
+    finder = EntitySet(
+        (
+            ("dog", "dog"),
+            ("hot dog", "food"),
+            ("hot dog stand", "stand"),
+            ("traffic light", "light"),
+        )
+    )
     caption = "Hot  dogs at a hot dog stand, a dog, traffic-lights, hot, dog"
     found = [(caption[m.start : m.end], m.entity) for m in finder.mentions(caption)]
     assert found == [
-        *(("Hot  dogs", "food"), ("hot dog stand", "stand"), ("dog", "dog"), ("traffic-lights", "light")),
+        *(
+            ("Hot  dogs", "food"),
+            ("hot dog stand", "stand"),
+            ("dog", "dog"),
+            ("traffic-lights", "light"),
+        ),
         ("dog", "dog"),
     ]
 
 
 @needs_grammar
 def test_a_set_is_picklable_and_words_of_the_list_win():
-    finder = EntitySet((("glasses", "spectacles"), ("glass", "glass"), ("short", "tiny"), ("shorts", "shorts")))
+    finder = EntitySet(
+        (("glasses", "spectacles"), ("glass", "glass"), ("short", "tiny"), ("shorts", "shorts"))
+    )
     for each in (finder, pickle.loads(pickle.dumps(finder))):
-        found = [mention.entity for mention in each.mentions("glasses, a glass, shorts and a short one")]
+        found = [
+            mention.entity for mention in each.mentions("glasses, a glass, shorts and a short one")
+        ]
         assert found == ["spectacles", "glass", "shorts", "tiny"]
 
 
@@ -214,28 +257,45 @@ def test_an_unknown_list_is_named():
 
 @needs_grammar
 def test_unknown_words_are_known():
-    assert [word for word in ("dog", "T-shirt", "TV", "hot dog", "flurbel") if not is_known(word)] == ["flurbel"]
+    assert [
+        word for word in ("dog", "T-shirt", "TV", "hot dog", "flurbel") if not is_known(word)
+    ] == ["flurbel"]
 
 
 @needs_grammar
 def test_all_nouns_with_their_places():
     caption = "Two Dogs' balls, the shorts of children in front"
     found = {caption[m.start : m.end]: m.entity for m in noun_mentions(caption)}
-    assert found == {"Dogs": "dog", "balls": "ball", "shorts": "shorts", "children": "child", "front": "front"}
+    assert found == {
+        "Dogs": "dog",
+        "balls": "ball",
+        "shorts": "shorts",
+        "children": "child",
+        "front": "front",
+    }
 
 
 def test_templates_are_the_eighty_of_clip():
     assert len(IMAGENET_TEMPLATES) == len(set(IMAGENET_TEMPLATES)) == 80
-    assert all(template.count("{}") == 1 and template.strip() == template for template in IMAGENET_TEMPLATES)
-    assert {"a bad photo of a {}.", "itap of my {}.", "a {} in a video game.", "a tattoo of the {}."} <= {
-        *IMAGENET_TEMPLATES
-    }
+    assert all(
+        template.count("{}") == 1 and template.strip() == template
+        for template in IMAGENET_TEMPLATES
+    )
+    assert {
+        "a bad photo of a {}.",
+        "itap of my {}.",
+        "a {} in a video game.",
+        "a tattoo of the {}.",
+    } <= {*IMAGENET_TEMPLATES}
 
 
 def test_nothing_of_a_template_is_lost():
     for template in IMAGENET_TEMPLATES:
         before, after = template.split("{}")
-        assert entity_sentence(("dog", "ball", "sea"), template) == f"{before}dog and ball and sea{after}"
+        assert (
+            entity_sentence(("dog", "ball", "sea"), template)
+            == f"{before}dog and ball and sea{after}"
+        )
     assert entity_sentence(["dog"], "the {}!") == "the dog!"
     for names, template in (((), "a {}"), (("dog",), "a dog"), (("dog",), "{} {}")):
         with pytest.raises(ValueError, match=r"at least one|exactly once"):

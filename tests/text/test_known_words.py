@@ -24,7 +24,9 @@ def segmenter(tiny_vilseg, tiny_tokenizer: Tokenizer) -> Segmenter:
 @pytest.fixture(scope="module")
 def of_bytes() -> Tokenizer:
     """A tokenizer of CLIP's kind."""
-    model = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    model = tokenizers.Tokenizer(
+        tokenizers.models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>")
+    )
     model.normalizer = tokenizers.normalizers.Sequence(
         [tokenizers.normalizers.NFC(), tokenizers.normalizers.Lowercase()]
     )
@@ -40,9 +42,20 @@ def of_bytes() -> Tokenizer:
 
 @pytest.mark.parametrize(
     "words",
-    [["dog", "🌳"], ["🌳", "🏯", "☁️"], ["树", "天空"], ["dog/🌳"], ["[UNK]"], ["\u0301"], ["🌳 !"], ["👩‍🌾"]],
+    [
+        ["dog", "🌳"],
+        ["🌳", "🏯", "☁️"],
+        ["树", "天空"],
+        ["dog/🌳"],
+        ["[UNK]"],
+        ["\u0301"],
+        ["🌳 !"],
+        ["👩‍🌾"],
+    ],
 )
-def test_a_word_that_the_model_does_not_know_is_refused_by_name(segmenter: Segmenter, words: list[str]):
+def test_a_word_that_the_model_does_not_know_is_refused_by_name(
+    segmenter: Segmenter, words: list[str]
+):
     with pytest.raises(ValueError, match="the model tiny does not know") as refused:
         segmenter.with_words(words)
     named = [word for phrase in words for word in phrase.split("/") if word != "dog"]
@@ -56,7 +69,9 @@ def test_unknown_background_words_are_refused_too(segmenter: Segmenter):
         segmenter.with_words(["dog"], "words:树,sky")
 
 
-def test_a_word_that_is_known_in_part_is_warned_of(segmenter: Segmenter, caplog: pytest.LogCaptureFixture):
+def test_a_word_that_is_known_in_part_is_warned_of(
+    segmenter: Segmenter, caplog: pytest.LogCaptureFixture
+):
     segmenter.with_words(["dog", "cat 🌳"])
     assert caplog.messages == ["the model tiny knows only a part of 'cat 🌳', and not the rest"]
     assert caplog.records[0].levelno == logging.WARNING
@@ -71,14 +86,18 @@ def test_a_word_that_is_known_in_part_is_warned_of(segmenter: Segmenter, caplog:
         (["a" * 80 + " dog", "a" * 80 + " cat"], "dog' from"),  # cut to the tokenizer's length
     ],
 )
-def test_words_of_the_same_tokens_are_refused_by_name(segmenter: Segmenter, words: list[str], pair: str):
+def test_words_of_the_same_tokens_are_refused_by_name(
+    segmenter: Segmenter, words: list[str], pair: str
+):
     with pytest.raises(ValueError, match="the model tiny cannot tell") as refused:
         segmenter.with_words(words)
     assert pair in str(refused.value)
 
 
 def test_a_word_may_be_the_same_as_its_synonym(segmenter: Segmenter):
-    assert segmenter.with_words(["café/cafe", "dog"]).vocabulary == Vocabulary((("café", "cafe"), ("dog",)))
+    assert segmenter.with_words(["café/cafe", "dog"]).vocabulary == Vocabulary(
+        (("café", "cafe"), ("dog",))
+    )
 
 
 def test_known_words_raise_no_alarm(segmenter: Segmenter, caplog: pytest.LogCaptureFixture):
@@ -90,7 +109,10 @@ def test_letters_without_a_word_are_warned_of(caplog: pytest.LogCaptureFixture, 
     vocabulary = ["[PAD]", "[UNK]", "dog", "天", "空", "д", "##о", "##м", "a", "photo", "of"]
     model = tokenizers.Tokenizer(
         tokenizers.models.WordPiece(
-            {piece: index for index, piece in enumerate([*vocabulary, *(f"word{i}" for i in range(50))])},
+            {
+                piece: index
+                for index, piece in enumerate([*vocabulary, *(f"word{i}" for i in range(50))])
+            },
             unk_token="[UNK]",
         )
     )
@@ -98,7 +120,9 @@ def test_letters_without_a_word_are_warned_of(caplog: pytest.LogCaptureFixture, 
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     tiny = Segmenter(tiny_vilseg, Tokenizer(model), name="tiny")
     tiny.with_words(["天空", "дом", "dog"])
-    assert caplog.messages == ["the model tiny knows the letters of '天空', 'дом', hardly the meaning"]
+    assert caplog.messages == [
+        "the model tiny knows the letters of '天空', 'дом', hardly the meaning"
+    ]
 
 
 def test_a_tokenizer_of_chinese_letters_knows_them():
@@ -144,7 +168,9 @@ def test_the_bundled_model_refuses_what_it_does_not_know(
 ):
     photo((40, 30)).save(tmp_path / "a.png")
     with pytest.raises(SystemExit) as left:
-        cli.main(["segment", str(tmp_path / "a.png"), "--words", *words, "--out", str(tmp_path / "out")])
+        cli.main(
+            ["segment", str(tmp_path / "a.png"), "--words", *words, "--out", str(tmp_path / "out")]
+        )
     assert left.value.code == 2
     assert f"the model pocket does not know {words[0]!r}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

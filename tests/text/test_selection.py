@@ -15,28 +15,40 @@ from maskfree.text.taggers import Nouns
 pytest.importorskip("textblob", reason="textblob is in the extra 'entities'")
 pytest.importorskip("lemminflect", reason="lemminflect is in the extra 'entities'")
 CORPUS = (
-    ["a dog jumps over the fence", "two brown dogs jump in the morning", "dogs run, a man watches"] * 4
-    + ["a photo of a man at night", "the man rides the orange bike", "soccer players wear shorts"] * 4
+    ["a dog jumps over the fence", "two brown dogs jump in the morning", "dogs run, a man watches"]
+    * 4
+    + ["a photo of a man at night", "the man rides the orange bike", "soccer players wear shorts"]
+    * 4
     + ["a zebra"]
 )
 
 
 def counted(captions: list[str]) -> tuple[Counter[str], Counter[str]]:
     found = [Nouns()(caption) for caption in captions]
-    return Counter(n for one in found for n in one), Counter(n for one in found for n, firm in one.items() if firm)
+    return Counter(n for one in found for n in one), Counter(
+        n for one in found for n, firm in one.items() if firm
+    )
 
 
 def test_frequent_things_that_can_be_seen_are_chosen():
     """No verbs though the tagger calls them nouns, no times, sports or pictures; plurals where they are the thing."""
     pairs, as_nouns = counted(CORPUS)
     assert pairs["jump"] == 8
-    assert select(pairs, as_nouns, 10, 2).entities == ("dog", "man", "bike", "fence", "player", "shorts")
+    assert select(pairs, as_nouns, 10, 2).entities == (
+        "dog",
+        "man",
+        "bike",
+        "fence",
+        "player",
+        "shorts",
+    )
     assert select(pairs, as_nouns, 2, 2).pairs == (("dog", "dog"), ("man", "man"))
     assert "zebra" in select(pairs, as_nouns, 100, 1).entities
 
 
 @pytest.mark.parametrize(
-    ("most", "least", "words"), [(0, 1, "0 entities at most"), (3, 0, "0 pairs at least"), (3, 99, "no noun that can")]
+    ("most", "least", "words"),
+    [(0, 1, "0 entities at most"), (3, 0, "0 pairs at least"), (3, 99, "no noun that can")],
 )
 def test_bad_choices_are_refused(most: int, least: int, words: str):
     with pytest.raises(ValueError, match=words):

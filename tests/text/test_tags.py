@@ -40,10 +40,14 @@ def test_kinds_are_in_the_order_of_the_alphabet_and_once(file: Path):
     assert kinds_of([]) == ()
 
 
-@pytest.mark.parametrize("line", ["", "\tdog", " , \tdog", "a" * (MAX_CHARACTERS + 1), "dog, " + "a" * 500])
+@pytest.mark.parametrize(
+    "line", ["", "\tdog", " , \tdog", "a" * (MAX_CHARACTERS + 1), "dog, " + "a" * 500]
+)
 def test_bad_line_is_numbered(file: Path, line: str):
     file.write_text(LINES + line + "\n" + LINES)
-    with pytest.raises(ValueError, match=r"tags\.txt, line 5: a tag is `name, name<TAB>kind/kind`") as caught:
+    with pytest.raises(
+        ValueError, match=r"tags\.txt, line 5: a tag is `name, name<TAB>kind/kind`"
+    ) as caught:
         read_tags(file)
     assert "\n" not in str(caught.value)
 

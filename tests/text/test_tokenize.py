@@ -26,7 +26,10 @@ def test_long_texts_are_cut_and_keep_their_end_token(tiny_tokenizer):
 
 def test_saved_tokenizer_gives_the_same_tokens(tiny_tokenizer, tmp_path):
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
-    copies = [Tokenizer.from_file(tmp_path / "tokenizer.json"), pickle.loads(pickle.dumps(tiny_tokenizer))]
+    copies = [
+        Tokenizer.from_file(tmp_path / "tokenizer.json"),
+        pickle.loads(pickle.dumps(tiny_tokenizer)),
+    ]
     for copy in copies:
         assert copy.max_length == tiny_tokenizer.max_length
         assert copy.vocabulary_size == tiny_tokenizer.vocabulary_size
@@ -72,7 +75,9 @@ def test_a_model_without_tokenizer_files_is_refused(tmp_path, family):
 
 def test_a_list_of_words_is_a_tokenizer(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "sky"]))
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "sky"])
+    )
     assert Tokenizer.from_source(str(tmp_path))(["dog sky"]).ids.tolist() == [[2, 5, 6, 3]]
 
 
@@ -80,7 +85,11 @@ def test_mask_token_in_a_text_is_one_token(tmp_path):
     shapes.write(tmp_path / "data", 4)
     first = Tokenizer.from_source(str(tmp_path / "data"))
     first.save(tmp_path / "copy.json")
-    for tokenizer in (first, Tokenizer.from_file(tmp_path / "copy.json"), pickle.loads(pickle.dumps(first))):
+    for tokenizer in (
+        first,
+        Tokenizer.from_file(tmp_path / "copy.json"),
+        pickle.loads(pickle.dumps(first)),
+    ):
         assert tokenizer.mask_token == "[MASK]"
         ids = tokenizer(["A photo [MASK], and [MASK]'s"]).ids[0]
         assert (ids == tokenizer.mask_id).sum() == 2
@@ -88,16 +97,23 @@ def test_mask_token_in_a_text_is_one_token(tmp_path):
 
 
 def test_mask_token_may_be_spelt_as_robertas():
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"dog": 0, "<mask>": 1}, unk_token="dog"))
+    model = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"dog": 0, "<mask>": 1}, unk_token="dog")
+    )
     model.add_special_tokens(["<mask>"])
     assert (Tokenizer(model).mask_token, Tokenizer(model).mask_id) == ("<mask>", 1)
 
 
 def test_a_tokenizer_that_has_no_mask_token_says_so():
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"dog": 0}, unk_token="dog"))
-    model = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 0, "[MASK]": 1, "[": 2}, unk_token="[UNK]"))
+    model = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({"[UNK]": 0, "[MASK]": 1, "[": 2}, unk_token="[UNK]")
+    )
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    for tokenizer in (Tokenizer(words), Tokenizer(model)):  # the second's is no special token, so texts split it
+    for tokenizer in (
+        Tokenizer(words),
+        Tokenizer(model),
+    ):  # the second's is no special token, so texts split it
         with pytest.raises(ValueError, match="no mask token") as caught:
             _ = tokenizer.mask_id
         assert "\n" not in str(caught.value)

@@ -77,6 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> int:
     """Run a command and return its status; `--help` and wrong arguments end in SystemExit."""
     general = arguments[1:2] in ([], ["-h"], ["--help"])  # help that needs no recipe or study
-    if arguments[:1] in (["self-train"], ["distill"]) or (arguments[:1] and arguments[0] in NESTED and not general):
+    if arguments[:1] in (["self-train"], ["distill"]) or (
+        arguments[:1] and arguments[0] in NESTED and not general
+    ):
         return NESTED[arguments[0]](arguments[1:])
-    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments) or 0
+    return (
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments
+        )
+        or 0
+    )

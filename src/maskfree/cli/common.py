@@ -61,7 +61,11 @@ def log_to_stderr() -> None:
     from rich.logging import RichHandler
 
     console = Console(stderr=True)
-    handler = RichHandler(console=console, show_path=False) if console.is_terminal else logging.StreamHandler()
+    handler = (
+        RichHandler(console=console, show_path=False)
+        if console.is_terminal
+        else logging.StreamHandler()
+    )
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
 
 

@@ -38,8 +38,14 @@ def convert(
 
     if kind == "clip":
         both = None if heads is None and text_heads is None else (heads or 0, text_heads or 0)
-        convert_clip(file, out, last_block=last_block, tokenizer=tokenizer, activation=activation, heads=both)
+        convert_clip(
+            file, out, last_block=last_block, tokenizer=tokenizer, activation=activation, heads=both
+        )
     else:
-        convert_ovsegmentor(Path(file), out, tokenizer or "bert-base-uncased", heads or 8, text_heads or 12)
-    Console(highlight=False, markup=False, soft_wrap=True).print(f"{out}: maskfree segment PHOTO --model {out}")
+        convert_ovsegmentor(
+            Path(file), out, tokenizer or "bert-base-uncased", heads or 8, text_heads or 12
+        )
+    Console(highlight=False, markup=False, soft_wrap=True).print(
+        f"{out}: maskfree segment PHOTO --model {out}"
+    )
     return 0

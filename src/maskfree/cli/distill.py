@@ -27,7 +27,7 @@ def distill(photos: Positional[tuple[str, ...]]) -> int:
 def distill_with(arguments: Sequence[str]) -> int:
     """Parse what follows `distill`: the settings are those of a training."""
     from maskfree.data.photo_sources import read_sources
-    from maskfree.distillation.clips4_config import Distillation
+    from maskfree.distillation.clips4_config import DistillConfig
     from maskfree.text.vocabulary import Vocabulary
 
     def teach(
@@ -35,7 +35,7 @@ def distill_with(arguments: Sequence[str]) -> int:
         words: tuple[str, ...],
         model: str = "pocket",
         out: Path = Path("runs/distilled"),
-        settings: Annotated[Distillation, tyro.conf.arg(name="")] = Distillation(),  # noqa: B008 - frozen
+        settings: Annotated[DistillConfig, tyro.conf.arg(name="")] = DistillConfig(),  # noqa: B008 - frozen
         quiet: bool = False,
     ) -> int:
         """Train a sharper student of a model on PHOTOS without labels; it takes any words, these and others.
@@ -60,7 +60,9 @@ def distill_with(arguments: Sequence[str]) -> int:
         if trained is None:
             raise Stopped("the last step of training is saved")
         told = ["--words", *words, "--model", str(trained)]
-        Console(highlight=False, markup=False, soft_wrap=True).print(f"maskfree segment PHOTO {shlex.join(told)}")
+        Console(highlight=False, markup=False, soft_wrap=True).print(
+            f"maskfree segment PHOTO {shlex.join(told)}"
+        )
         return 0
 
     return tyro.cli(teach, prog="maskfree distill", args=list(arguments))

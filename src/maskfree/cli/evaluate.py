@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maskfree.data.benchmarks.catalog import Benchmark
-    from maskfree.evaluation.evaluator import Team
+    from maskfree.evaluation.evaluator import DistInfo
     from maskfree.evaluation.protocol import Protocol
-    from maskfree.evaluation.zero_shot import Work
+    from maskfree.evaluation.zero_shot import EvalJob
     from maskfree.inference.segmenter import Segmenter
 
 MOST_THRESHOLDS = 1001
@@ -42,7 +42,7 @@ class Changes:
     """Shorter side of the photo as the network sees it."""
     smooth: int | None = None
     """Width in patches over which scores are averaged; 1 is none."""
-    presence: float | None = None
+    class_prior: float | None = None
     """Weight of how clearly a class wins in the whole photo; 0 is none."""
     refine: str | None = None
     """How scores are brought to pixels: none, pamr or crf."""
@@ -57,8 +57,14 @@ class Changes:
 
     def apply(self, protocol: Protocol) -> list[Protocol]:
         """Return PROTOCOL with the changes, once for each combination of names and background."""
-        single = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "background")}
-        changed = replace(protocol, **{name: value for name, value in single.items() if value is not None})
+        single = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("names", "background")
+        }
+        changed = replace(
+            protocol, **{name: value for name, value in single.items() if value is not None}
+        )
         return [
             replace(changed, names=names, background=background)
             for background in self.background or (protocol.background,)
@@ -127,7 +133,9 @@ def evaluate(
     thresholds = _thresholds(sweep) if sweep else ()
     if output.results.exists() and not output.results.is_dir():
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
-    found = [(each, each.samples(data)) for each in (known.benchmark(name, data) for name in benchmarks)]
+    found = [
+        (each, each.samples(data)) for each in (known.benchmark(name, data) for name in benchmarks)
+    ]
 
     keep_freed_memory()
     from maskfree.evaluation.protocol import check
@@ -138,20 +146,31 @@ def evaluate(
         raise ValueError("--sweep tries thresholds itself: leave --background out")
     for each, _, planned in plan:
         if sweep and not each.background:
-            raise ValueError(f"{each.name} does not label its background: there is no threshold to sweep")
+            raise ValueError(
+                f"{each.name} does not label its background: there is no threshold to sweep"
+            )
         for one in planned:
             check(each, replace(one.protocol, background="threshold:0") if sweep else one.protocol)
 
     team, device = _team(hardware.device)
     segmenter = loading.load(model, device)
-    segmenter = segmenter.with_inference(segmenter.inference.changed(batch_size=hardware.batch_size))
+    segmenter = segmenter.with_inference(
+        segmenter.inference.changed(batch_size=hardware.batch_size)
+    )
     console = Console(quiet=team.index > 0)
-    from maskfree.evaluation.zero_shot import Work
+    from maskfree.evaluation.zero_shot import EvalJob
 
     for each, samples, planned in plan:
         command = ["maskfree", "evaluate", each.name, "--data", str(data), "--model", model]
         command += ["--boundaries"] if output.boundaries else []
-        work = Work(each, samples, shlex.join(command), output.boundaries, output.results / ".unfinished", team)
+        work = EvalJob(
+            each,
+            samples,
+            shlex.join(command),
+            output.boundaries,
+            output.results / ".unfinished",
+            team,
+        )
         if thresholds and sweep:
             work = replace(work, command=f"{work.command} --sweep {' '.join(sweep)}")
             _sweep(segmenter, planned, thresholds, work, output, console)
@@ -171,13 +190,19 @@ def datasets(root: Path | None = None) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for row in overview(root):
         console.print(f"{row.name}: {row.title}")
-        for label, text in (("layout", row.layout), ("source", row.source), ("found", row.state if root else "")):
+        for label, text in (
+            ("layout", row.layout),
+            ("source", row.source),
+            ("found", row.state if root else ""),
+        ):
             if text:
                 console.print(f"  {label}: {text}")
     return 0
 
 
-def compare(files: Positional[tuple[Path, ...]], out: Path | None = None, published: bool = False) -> int:
+def compare(
+    files: Positional[tuple[Path, ...]], out: Path | None = None, published: bool = False
+) -> int:
     """Put rows of results side by side; only those of one protocol and the same photos stand in one ranking.
 
     Args:
@@ -197,7 +222,9 @@ def _thresholds(sweep: tuple[str, str]) -> tuple[float, ...]:
     try:
         first, last, step = map(float, spelled.split(":"))
     except ValueError as error:
-        raise ValueError(f"--sweep threshold {spelled!r} is not FIRST:LAST:STEP, as in 0:1:0.05") from error
+        raise ValueError(
+            f"--sweep threshold {spelled!r} is not FIRST:LAST:STEP, as in 0:1:0.05"
+        ) from error
     if not (-1 <= first <= last <= 1 and step > 0 and (last - first) / step < MOST_THRESHOLDS):
         raise ValueError(
             f"--sweep threshold {spelled!r}: -1 <= FIRST <= LAST <= 1, and at most {MOST_THRESHOLDS} steps above 0"
@@ -212,21 +239,25 @@ def _protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes) -> 
     found: dict[Protocol, Planned] = {}
     for name in names:
         if name not in PROTOCOLS:
-            raise ValueError(f"the protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}")
+            raise ValueError(
+                f"the protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}"
+            )
         made = PROTOCOLS[name](benchmark)
         for protocol in made:
             for changed in changes.apply(protocol):
                 options = ("--protocol", name, *changes.options(changed))
-                found.setdefault(changed, Planned(changed, name if changed in made else "custom", options))
+                found.setdefault(
+                    changed, Planned(changed, name if changed in made else "custom", options)
+                )
     return list(found.values())
 
 
-def _team(device: str) -> tuple[Team, str]:
+def _team(device: str) -> tuple[DistInfo, str]:
     """Join the other processes, if there are any; return how they share the work, and this one's device."""
-    from maskfree.evaluation.evaluator import Team
+    from maskfree.evaluation.evaluator import DistInfo
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team(), device
+        return DistInfo(), device
     need("a run of several processes", "evaluate", modules=("lightning_fabric",))
     from maskfree.distributed import launch
 
@@ -235,10 +266,16 @@ def _team(device: str) -> tuple[Team, str]:
     def total(tensor: Tensor) -> Tensor:
         return cast("Tensor", fabric.all_reduce(tensor.to(fabric.device), reduce_op="sum")).cpu()
 
-    return Team(fabric.global_rank, fabric.world_size, total), str(fabric.device)
+    return DistInfo(fabric.global_rank, fabric.world_size, total), str(fabric.device)
 
 
-def _measure(segmenter: Segmenter, planned: Sequence[Planned], work: Work, output: Output, console: Console) -> None:
+def _measure(
+    segmenter: Segmenter,
+    planned: Sequence[Planned],
+    work: EvalJob,
+    output: Output,
+    console: Console,
+) -> None:
     from maskfree.evaluation.protocol import prepare
     from maskfree.evaluation.reporting import charts, tables
     from maskfree.evaluation.reporting.report import write_report
@@ -255,12 +292,24 @@ def _measure(segmenter: Segmenter, planned: Sequence[Planned], work: Work, outpu
         path = write_row(measured.row, output.results)
         if output.chart:
             rule = tables.short_rule(protocol.background)
-            title = f"{measured.row.benchmark}, {measured.row.model}, {protocol.names} names, {rule}"
-            charts.class_bars(measured.row.iou, title, path.with_suffix(".svg"), measured.row.mean_iou)
+            title = (
+                f"{measured.row.benchmark}, {measured.row.model}, {protocol.names} names, {rule}"
+            )
+            charts.class_bars(
+                measured.row.iou, title, path.with_suffix(".svg"), measured.row.mean_iou
+            )
         if output.report:
             prepared = prepare(segmenter, work.benchmark, protocol)
             page = path.with_suffix(".html")
-            write_report(measured, prepared, work.benchmark, work.samples, protocol, page, show_photos=output.photos)
+            write_report(
+                measured,
+                prepared,
+                work.benchmark,
+                work.samples,
+                protocol,
+                page,
+                show_photos=output.photos,
+            )
     console.print(tables.summary(rows), tables.by_class(rows))
 
 
@@ -268,7 +317,7 @@ def _sweep(
     segmenter: Segmenter,
     planned: Sequence[Planned],
     thresholds: Sequence[float],
-    work: Work,
+    work: EvalJob,
     output: Output,
     console: Console,
 ) -> None:
@@ -289,7 +338,7 @@ def _sweep(
             console.print(tables.curve(rows), f"{path}, {path.with_suffix('.svg')}")
 
 
-def _watched(work: Work, planned: Planned, output: Output) -> Work:
+def _watched(work: EvalJob, planned: Planned, output: Output) -> EvalJob:
     """Add what shows progress, and the options to the command."""
     options = planned.options
     if " --sweep " in work.command:

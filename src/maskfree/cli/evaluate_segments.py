@@ -38,13 +38,19 @@ def evaluate_segments(
 
     check_installed(config)
     pairs = regions.find_photos(folder, photos)
-    kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = ("contours", "slic", "felzenszwalb")
+    kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = (
+        "contours",
+        "slic",
+        "felzenszwalb",
+    )
     rows = []
     for kind in kinds if every_kind else (config.kind,):
         settings = replace(config, kind=kind)
         measured = regions.measure(pairs, settings, Progress(quiet))
         rows.append((settings, measured))
-        _write(regions.content_of(measured, settings, len(pairs)), _command(settings, photos), results)
+        _write(
+            regions.content_of(measured, settings, len(pairs)), _command(settings, photos), results
+        )
     _print(rows, len(pairs))
     return 0
 
@@ -70,7 +76,11 @@ def _command(config: SegmentConfig, photos: int | None) -> str:
     for field in fields(SegmentConfig):
         value = getattr(config, field.name)
         if field.name != "kind" and value != field.default:
-            value = f"dexined:{Path(value.partition(':')[2]).name}" if field.name == "detector" else value
+            value = (
+                f"dexined:{Path(value.partition(':')[2]).name}"
+                if field.name == "detector"
+                else value
+            )
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     return shlex.join(words + (["--photos", str(photos)] if photos else []))
 
@@ -78,12 +88,23 @@ def _command(config: SegmentConfig, photos: int | None) -> str:
 def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
     from rich.table import Table
 
-    table = Table("kind", "F (ODS)", "F (OIS)", "precision", "recall", "covering (ODS)", "covering (OIS)", "at")
+    table = Table(
+        "kind",
+        "F (ODS)",
+        "F (OIS)",
+        "precision",
+        "recall",
+        "covering (ODS)",
+        "covering (OIS)",
+        "at",
+    )
     for config, measured in rows:
         for name, found in ((config.kind, measured.swept), (f"{config.kind}, maps", measured.maps)):
             values = (found.boundary_ods, found.boundary_ois, found.precision, found.recall)
             values += (found.covering_ods, found.covering_ois)
-            table.add_row(name, *(f"{value:.3f}" for value in values), f"{found.boundary_setting:g}")
+            table.add_row(
+                name, *(f"{value:.3f}" for value in values), f"{found.boundary_setting:g}"
+            )
     console = Console(highlight=False)
     console.print(table)
     for config, measured in rows:

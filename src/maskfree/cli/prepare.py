@@ -62,8 +62,13 @@ def prepare(what: Positional[str]) -> int:
 def prepare_what(arguments: Sequence[str]) -> int:
     """Parse what follows `prepare`: the options depend on it."""
     if not arguments or arguments[0] not in WHAT:
-        raise ValueError(f"say what to prepare: {', '.join(WHAT)}" + (f"; not {arguments[0]!r}" if arguments else ""))
-    return tyro.cli(_command(arguments[0]), prog=f"maskfree prepare {arguments[0]}", args=list(arguments[1:]))
+        raise ValueError(
+            f"say what to prepare: {', '.join(WHAT)}"
+            + (f"; not {arguments[0]!r}" if arguments else "")
+        )
+    return tyro.cli(
+        _command(arguments[0]), prog=f"maskfree prepare {arguments[0]}", args=list(arguments[1:])
+    )
 
 
 def _command(what: str) -> Callable[..., int]:
@@ -104,8 +109,14 @@ def entities(
     from maskfree.data.entities import preparation
     from maskfree.data.shards import find_shards
 
-    if missing := [name for name in ("pyarrow", "textblob", "lemminflect", "braceexpand") if not find_spec(name)]:
-        raise ValueError(f"an index of entities needs {', '.join(missing)}: pip install 'maskfree[entities]'")
+    if missing := [
+        name
+        for name in ("pyarrow", "textblob", "lemminflect", "braceexpand")
+        if not find_spec(name)
+    ]:
+        raise ValueError(
+            f"an index of entities needs {', '.join(missing)}: pip install 'maskfree[entities]'"
+        )
     if not shards:
         raise ValueError("no shards were given: give files, folders or globs")
     if workers < 1:
@@ -143,7 +154,10 @@ def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
     if choice.entities == "auto":
         check(choice.most, choice.least)
         Nouns(choice.tagger)("a dog")  # a missing package is said before anything is made
-        chosen, settings = None, {"most": choice.most, "least": choice.least, "tagger": choice.tagger}
+        chosen, settings = (
+            None,
+            {"most": choice.most, "least": choice.least, "tagger": choice.tagger},
+        )
     else:
         chosen = EntitySet.read(choice.entities)
         settings = {"list": chosen.lines.splitlines()}
@@ -159,14 +173,22 @@ def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
 
 def _tell(summary: dict[str, Any], console: Console) -> None:
     counts, found = summary["counts"], summary["entities"]
-    console.print(f"{counts['read']} pairs read, {counts['kept']} kept, of {len(summary['shards'])} shards")
+    console.print(
+        f"{counts['read']} pairs read, {counts['kept']} kept, of {len(summary['shards'])} shards"
+    )
     for reason in _SKIPPED:
         if counts[reason]:
             console.print(f"  {reason}: {counts[reason]}")
-    ranked = sorted(((number, name) for name, number in found.items() if number), key=lambda item: (-item[0], item[1]))
+    ranked = sorted(
+        ((number, name) for name, number in found.items() if number),
+        key=lambda item: (-item[0], item[1]),
+    )
     shown = ", ".join(f"{name} {number}" for number, name in ranked[:_SHOWN])
     console.print(f"{len(ranked)} of {len(found)} entities occur, in so many pairs: {shown}")
-    for label, number in (("never occur", 0), ("occur in one pair, which has no partner by them", 1)):
+    for label, number in (
+        ("never occur", 0),
+        ("occur in one pair, which has no partner by them", 1),
+    ):
         if names := [name for name, count in found.items() if count == number]:
             console.print(f"  {label}: {', '.join(names)}")
 

@@ -42,9 +42,13 @@ def segments(
     summary = work.run(partial(region_map, config=config), Progress(quiet))
     counts, speed = summary["counts"], summary["photos_per_second"]
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{counts['photos']} photos: {counts['made']} maps made, {counts['kept']} were there -> {out}")
+    console.print(
+        f"{counts['photos']} photos: {counts['made']} maps made, {counts['kept']} were there -> {out}"
+    )
     if counts["broken"]:
         console.print(f"  broken, left out: {counts['broken']}")
     if speed:
-        console.print(f"  {speed} photos per second with {workers} processes, {summary['mean_regions']} regions each")
+        console.print(
+            f"  {speed} photos per second with {workers} processes, {summary['mean_regions']} regions each"
+        )
     return 0

@@ -34,7 +34,9 @@ def teacher(
     """
     from maskfree.data.photo_sources import read_sources
 
-    read_sources(photos)  # what is wrong with them is said before the seconds that torch takes to be imported
+    read_sources(
+        photos
+    )  # what is wrong with them is said before the seconds that torch takes to be imported
 
     keep_freed_memory()
     from maskfree.distillation.teacher_features import prepare_teacher
@@ -96,9 +98,13 @@ def prototypes(
     found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, Progress(quiet))
     found.write(out)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{out}: prototypes of {len(found.names)} words, {len(found.pool)} segments for unknown classes")
+    console.print(
+        f"{out}: prototypes of {len(found.names)} words, {len(found.pool)} segments for unknown classes"
+    )
     if lost:
-        console.print(f"  no segment resembles these most, so theirs are of something else: {', '.join(lost)}")
+        console.print(
+            f"  no segment resembles these most, so theirs are of something else: {', '.join(lost)}"
+        )
     return 0
 
 

@@ -90,11 +90,15 @@ def probe(
     command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
     command += ["--side-px", str(segmenter.inference.side_px), *_options(config)]
     found = _probe(segmenter, chosen, parts, config, Progress(output.quiet, chosen.name))
-    row = common.results_row(found, chosen, parts, taught_by, segmenter, config, shlex.join(command))
+    row = common.results_row(
+        found, chosen, parts, taught_by, segmenter, config, shlex.join(command)
+    )
     path = write_row(row, output.results)
     console = Console()
     console.print(tables.summary([row]), tables.by_class([row]))
-    console.print(f"taught by masks of {taught_by}: {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"taught by masks of {taught_by}: {path}", highlight=False, markup=False, soft_wrap=True
+    )
     return 0
 
 
@@ -113,9 +117,13 @@ def _probe(
     rows = []
     for part in parts:
         if isinstance(config, KnnConfig):
-            rows.append(knn_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch))
+            rows.append(
+                knn_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch)
+            )
         else:
-            rows.append(linear_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch))
+            rows.append(
+                linear_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch)
+            )
     return sum(rows[1:], start=rows[0])
 
 

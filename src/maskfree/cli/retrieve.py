@@ -80,18 +80,18 @@ def retrieve(
 
     keep_freed_memory()
     from maskfree.hub import loading
-    from maskfree.inference import search
+    from maskfree.inference import search as searching
 
-    synonyms = search.parse_word(word)
-    config = search.RetrievalConfig(**asdict(search))
-    found = search.photos_of(photos)
+    synonyms = searching.parse_word(word)
+    config = searching.RetrievalConfig(**asdict(search))
+    found = searching.photos_of(photos)
     stem = _plan_stem(synonyms[0], found, out)
     loaded = loading.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
     if sight.templates:
         segmenter = segmenter.with_words([word], "none", sight.templates)
     watch = Progress(quiet, synonyms[0])
-    retrieved = search.retrieve(segmenter, word, found, config, watch)
+    retrieved = searching.retrieve(segmenter, word, found, config, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)
     _write(retrieved, synonyms, segmenter, config, out / stem)
@@ -114,7 +114,11 @@ def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
 
 
 def _write(
-    retrieved: Retrieved, synonyms: tuple[str, ...], segmenter: Segmenter, config: RetrievalConfig, place: Path
+    retrieved: Retrieved,
+    synonyms: tuple[str, ...],
+    segmenter: Segmenter,
+    config: RetrievalConfig,
+    place: Path,
 ) -> None:
     """Print the list, and write it beside the contact sheet: PLACE.png and PLACE.json."""
     from maskfree.files.atomic import replace_text

@@ -53,7 +53,9 @@ def segment(
     from maskfree.inference.segmenter import PhotoError
 
     loaded = loading.load(model, runtime.device)
-    inference = loaded.inference.changed(side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine)
+    inference = loaded.inference.changed(
+        side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine
+    )
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
     num_bad = 0
@@ -100,5 +102,7 @@ def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:
 
     for photo, stem in zip(photos, stems, strict=True):
         if stem != photo.stem:
-            note(f"{photo}: its results are named {stem}.*, since {out / photo.stem}.* would overwrite other files")
+            note(
+                f"{photo}: its results are named {stem}.*, since {out / photo.stem}.* would overwrite other files"
+            )
     return stems

@@ -17,7 +17,7 @@ from maskfree.signals import Stopped
 
 
 def self_train(benchmark: Positional[str]) -> int:
-    """Train a student on what a model says of unlabelled photos; `maskfree self-train --help` lists the settings.
+    """Train a student on what a model says of unlabeled photos; `maskfree self-train --help` lists the settings.
 
     Args:
         benchmark: Name of a benchmark, whose photos and class list are taken, not its labels; or --photos and --words.
@@ -29,7 +29,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
     """Parse what follows `self-train`: the settings are those of a training."""
     from maskfree.data.benchmarks.catalog import benchmark as known
     from maskfree.data.photo_folders import find_photos
-    from maskfree.distillation.self_training_config import SelfTraining
+    from maskfree.distillation.self_training_config import SelfTrainConfig
 
     def teach(
         benchmark: Positional[str] = "",
@@ -38,10 +38,10 @@ def self_train_with(arguments: Sequence[str]) -> int:
         words: tuple[str, ...] = (),
         model: str = "pocket",
         out: Path = Path("runs/self-training"),
-        settings: Annotated[SelfTraining, OmitArgPrefixes] = SelfTraining(),  # noqa: B008 - frozen
+        settings: Annotated[SelfTrainConfig, OmitArgPrefixes] = SelfTrainConfig(),  # noqa: B008 - frozen
         quiet: bool = False,
     ) -> int:
-        """Train a student on what a model says of unlabelled photos: those of BENCHMARK, or of a folder.
+        """Train a student on what a model says of unlabeled photos: those of BENCHMARK, or of a folder.
 
         Args:
             benchmark: Name of a benchmark, whose photos and class list are taken, not its labels.
@@ -77,9 +77,13 @@ def self_train_with(arguments: Sequence[str]) -> int:
         if benchmark:
             measured = benchmark.removesuffix("-train")
             side_px = read_json(trained / "run.json")["inference"]["side_px"]
-            console.print(f"maskfree evaluate {measured} --data {data} --model {trained} --side-px {side_px}")
+            console.print(
+                f"maskfree evaluate {measured} --data {data} --model {trained} --side-px {side_px}"
+            )
         else:
-            console.print(f"maskfree segment PHOTO {shlex.join(['--words', *words, '--model', str(trained)])}")
+            console.print(
+                f"maskfree segment PHOTO {shlex.join(['--words', *words, '--model', str(trained)])}"
+            )
         return 0
 
     return tyro.cli(teach, prog="maskfree self-train", args=list(arguments))

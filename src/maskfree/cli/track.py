@@ -51,7 +51,11 @@ class Following:
 
     def options(self) -> list[str]:
         """Return the options that give these settings."""
-        return [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        return [
+            part
+            for name, value in asdict(self).items()
+            for part in (f"--{name.replace('_', '-')}", str(value))
+        ]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Naming:
     """What is looked for, if it is words."""
 
     words: tuple[str, ...] = ()
-    """As for `segment`; the first frame is labelled by them."""
+    """As for `segment`; the first frame is labeled by them."""
     background: str = "none"
     """As for `segment`."""
     every: int = 0
@@ -129,12 +133,18 @@ def track(
     segmenter = loading.load(model, following.device)
     shown = islice(opened.frames(), frames or None)
     if mask is None:
-        results = follow_words(segmenter.with_words(naming.words, naming.background), shown, config, naming.every)
+        results = follow_words(
+            segmenter.with_words(naming.words, naming.background), shown, config, naming.every
+        )
     else:
         results = follow_mask(segmenter, shown, mask, config)
     saved = save_clip(Progress(output.quiet)(results, clip.name, total), out)
     animated = animate != "none"
-    count = write_clip(map(plain_overlay, saved), moving, opened.rate) if animated else sum(1 for _ in saved)
+    count = (
+        write_clip(map(plain_overlay, saved), moving, opened.rate)
+        if animated
+        else sum(1 for _ in saved)
+    )
     Console(highlight=False, markup=False, soft_wrap=True).print(f"{clip}: {count} frames -> {out}")
     return 0
 
@@ -195,7 +205,9 @@ def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence
     for folder in (out, labels):
         remove_leftovers(folder)
     if clip.photos and out.is_dir() and out.samefile(clip.source):
-        raise ValueError(f"{out} holds the frames, and would hold results among them: give another --out")
+        raise ValueError(
+            f"{out} holds the frames, and would hold results among them: give another --out"
+        )
 
     outputs = Outputs([clip.source, *clip.photos, *([first] if first else [])])
     outputs.add_folder(labels)
@@ -209,11 +221,18 @@ def _table(rows: Sequence[TrackRow]) -> Table:
     """J and F of each object, in percent."""
     table = Table()
     measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
-    for title in ("sequence", "object", "frames", *(name.replace("_", " ").capitalize() for name in measures)):
+    for title in (
+        "sequence",
+        "object",
+        "frames",
+        *(name.replace("_", " ").capitalize() for name in measures),
+    ):
         named = title == "sequence"
         table.add_column(title, justify="left" if named else "right", no_wrap=named)
     for row in rows:
         values = (getattr(row, name) for name in measures)
         cells = ("-" if value is None else f"{value:.1%}" for value in values)
-        table.add_row(row.sequence, "all" if row.object is None else str(row.object), str(row.frames), *cells)
+        table.add_row(
+            row.sequence, "all" if row.object is None else str(row.object), str(row.frames), *cells
+        )
     return table

@@ -28,7 +28,10 @@ def train_recipe(arguments: Sequence[str]) -> int:
     from maskfree.recipes import RECIPES, Run
 
     if not arguments or arguments[0] not in RECIPES:
-        raise ValueError(f"give a recipe: {', '.join(RECIPES)}" + (f"; not {arguments[0]!r}" if arguments else ""))
+        raise ValueError(
+            f"give a recipe: {', '.join(RECIPES)}"
+            + (f"; not {arguments[0]!r}" if arguments else "")
+        )
     name = arguments[0]
     default = Run(RECIPES[name](), out=Path("runs") / name)
     run = tyro.cli(Run, prog=f"maskfree train {name}", args=arguments[1:], default=default)

@@ -28,8 +28,14 @@ def need(what: str, *extras: str, modules: tuple[str, ...] = ()) -> None:
     Raises:
         ValueError: a module is missing; the message says which extras to install.
     """
-    wanted = {extra: [name for name in EXTRAS[extra] if not modules or name in modules] for extra in extras}
-    missing = {extra: [name for name in names if find_spec(name) is None] for extra, names in wanted.items()}
+    wanted = {
+        extra: [name for name in EXTRAS[extra] if not modules or name in modules]
+        for extra in extras
+    }
+    missing = {
+        extra: [name for name in names if find_spec(name) is None]
+        for extra, names in wanted.items()
+    }
 
     lacking = [extra for extra, names in missing.items() if names]
     if lacking:

@@ -114,7 +114,9 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
 
 def _is_outside(kind: Any) -> bool:
     marks = getattr(kind, "__metadata__", ())
-    return Outside in marks or any(_is_outside(choice) for choice in get_args(kind) if get_origin(kind) is not Literal)
+    return Outside in marks or any(
+        _is_outside(choice) for choice in get_args(kind) if get_origin(kind) is not Literal
+    )
 
 
 def _check(value: Any, kind: Any, name: str) -> None:
@@ -130,7 +132,9 @@ def _check(value: Any, kind: Any, name: str) -> None:
 
 def _item_kind(kind: Any) -> Any:
     """The kind of a mapping's values."""
-    return next((get_args(choice)[1] for choice in (kind, *get_args(kind)) if _is_mapping(choice)), Any)
+    return next(
+        (get_args(choice)[1] for choice in (kind, *get_args(kind)) if _is_mapping(choice)), Any
+    )
 
 
 def _is_mapping(kind: Any) -> bool:
@@ -143,7 +147,9 @@ def _broken(value: Any, kind: Any) -> str:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         inner = _broken(value, arguments[0])
-        return inner or next((rule for mark in kind.__metadata__ if (rule := _broken_mark(value, mark))), "")
+        return inner or next(
+            (rule for mark in kind.__metadata__ if (rule := _broken_mark(value, mark))), ""
+        )
     if origin in (Union, types.UnionType):
         return _broken_all(value, arguments)
     if origin is Literal:
@@ -183,7 +189,11 @@ def _broken_items(value: Any, kinds: tuple[Any, ...]) -> str:
 
 
 def _no_whole_number(value: Any) -> str:
-    return "" if isinstance(value, numbers.Integral) and not isinstance(value, bool) else "a whole number"
+    return (
+        ""
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        else "a whole number"
+    )
 
 
 def _no_number(value: Any) -> str:

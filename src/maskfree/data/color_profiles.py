@@ -15,7 +15,9 @@ _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of a prof
 _PROBE = 9  # values of each channel by which a profile is compared with sRGB
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, name: str, in_place: bool = False) -> Image.Image:
+def to_srgb(
+    image: Image.Image, profile: bytes | None, name: str, in_place: bool = False
+) -> Image.Image:
     """Convert a picture to sRGB by its profile; one that cannot be used is ignored, and that is logged.
 
     Args:
@@ -35,14 +37,19 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str, in_place: bool
             log.warning("%s: its color profile is ignored, sRGB is assumed: %s", name, reason)
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")
-        return _apply(image, ImageCms.buildTransform(lab, ImageCms.createProfile("sRGB"), "LAB", "RGB"))
+        return _apply(
+            image, ImageCms.buildTransform(lab, ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        )
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Image:
     """IMAGE in sRGB by a PROFILE that fits it."""
     mode, transform = _transform(profile)
-    if (image.mode, mode) == ("L", "RGB"):  # a grey photo with the profile of the colors that it was made of
+    if (image.mode, mode) == (
+        "L",
+        "RGB",
+    ):  # a gray photo with the profile of the colors that it was made of
         image = image.convert("RGB")
     if image.mode != mode:
         raise ValueError(f"it is one for {mode}, the photo is {image.mode}")
@@ -63,7 +70,9 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
     flags = ImageCms.Flags.NOCACHE  # so that threads can share it
     if mode == "L":
         flags |= ImageCms.Flags.NOOPTIMIZE  # 256 values are few enough to be exact
-    transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
+    transform = ImageCms.buildTransform(
+        opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags
+    )
     return mode, None if mode == "RGB" and _is_srgb(transform) else transform
 
 
@@ -76,9 +85,11 @@ def _is_srgb(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    if image.mode == "L":  # by a table of all greys
+    if image.mode == "L":  # by a table of all grays
         ramp = _apply_to_all(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), transform)
-        return Image.merge("RGB", [image.point(list(channel.tobytes())) for channel in ramp.split()])
+        return Image.merge(
+            "RGB", [image.point(list(channel.tobytes())) for channel in ramp.split()]
+        )
     return _apply_to_all(image, transform)
 
 

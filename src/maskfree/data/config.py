@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maskfree.config.rules import Count, CountOrZero, Fraction, FractionRange, Side, SideOrZero, Weight, check
+from maskfree.config.rules import (
+    Count,
+    CountOrZero,
+    Fraction,
+    FractionRange,
+    Side,
+    SideOrZero,
+    Weight,
+    check,
+)
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,7 @@ class DataConfig:
     images: tuple[str, ...] = ()
     """Folders of photos without captions, for methods that need none."""
     shapes: CountOrZero = 0
-    """For a trial run: draw this many captioned photos of coloured shapes, and a tokenizer, and train on those."""
+    """For a trial run: draw this many captioned photos of colored shapes, and a tokenizer, and train on those."""
     index: str = ""
     """Folder written by `maskfree prepare entities` for these shards: photos without an entity are passed over, and
     each photo comes with another that shares one. With shapes anything at all: the index is made of those drawn."""
@@ -49,4 +58,9 @@ class ViewConfig:
     side_px: Side = 224
     scale: FractionRange = (0.4, 1.0)  # share of the photo's area
     mirror: Fraction = 0.5  # probability, of each view by itself
-    jitter: tuple[Weight, Weight, Weight, Weight] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
+    jitter: tuple[Weight, Weight, Weight, Weight] = (
+        0.4,
+        0.4,
+        0.4,
+        0.1,
+    )  # brightness, contrast, saturation, hue

@@ -28,7 +28,9 @@ _ORIENTATION_TAG = 0x0112
 _HEAD_BYTES = 32
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
+    ),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     b"crx ": "CR3 raw",
 }
@@ -104,7 +106,9 @@ def open_picture(source: Any, name: str, formats: Sequence[str] = PHOTO_FORMATS)
             return _open_heif(source, name)
         if kind is None:
             raise
-        raise PictureError(f"{name} is a {kind} file, which cannot be read: save it as JPEG or PNG") from error
+        raise PictureError(
+            f"{name} is a {kind} file, which cannot be read: save it as JPEG or PNG"
+        ) from error
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
@@ -144,7 +148,11 @@ def picture_size(path: Path) -> tuple[int, int]:
         ValueError: it is no picture that can be read, or a damaged one.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file, told_in_one_line(str(path)), open_picture(file, str(path)) as image:
+    with (
+        path.open("rb") as file,
+        told_in_one_line(str(path)),
+        open_picture(file, str(path)) as image,
+    ):
         check_size(image.width, image.height, str(path))
         if image.format == "TIFF":  # Pillow has swapped the sides already
             return image.size
@@ -181,7 +189,9 @@ def _kind(head: bytes) -> str | None:
 def _open_heif(source: Any, name: str) -> Image.Image:
     """Open a HEIC photo with the extra that reads it."""
     if find_spec("pillow_heif") is None:
-        raise PictureError(f"{name} is a HEIC photo, which needs pillow-heif: pip install 'maskfree[heic]'")
+        raise PictureError(
+            f"{name} is a HEIC photo, which needs pillow-heif: pip install 'maskfree[heic]'"
+        )
     from pillow_heif import register_heif_opener
 
     register_heif_opener()

@@ -32,7 +32,9 @@ def display_move(frame: Any) -> Image.Transpose | None:
     Returns:
         What Pillow does to show it upright; None: nothing, or no turn by whole quarters.
     """
-    matrix = next((bytes(each) for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), b"")
+    matrix = next(
+        (bytes(each) for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), b""
+    )
     if len(matrix) != _NUMBERS.size:
         return None
     a, b, _, c, d, *_ = _NUMBERS.unpack(matrix)

@@ -11,7 +11,23 @@ from PIL import Image
 from maskfree.data.photo import read_photo
 
 PHOTO_SUFFIXES = (
-    *("jpg", "jpeg", "png", "webp", "jpe", "jfif", "tif", "tiff", "bmp", "dib", "gif", "avif", "heic", "heif", "hif"),
+    *(
+        "jpg",
+        "jpeg",
+        "png",
+        "webp",
+        "jpe",
+        "jfif",
+        "tif",
+        "tiff",
+        "bmp",
+        "dib",
+        "gif",
+        "avif",
+        "heic",
+        "heif",
+        "hif",
+    ),
     *("jp2", "j2k", "jpx", "ppm", "pgm", "pnm", "tga", "qoi", "mpo"),
 )
 """Of the files that are photos, for every command; of a shard's files for one key the first in this order is it."""
@@ -19,7 +35,14 @@ PHOTO_SUFFIXES = (
 NO_PHOTO, UNREADABLE_PHOTO = "no photo", "unreadable photo"
 NO_CAPTION, UNREADABLE_CAPTIONS = "no caption", "unreadable captions"
 UNREADABLE_NAME, BROKEN_SHARD = "unreadable name", "broken shard"
-REASONS = (NO_PHOTO, UNREADABLE_PHOTO, NO_CAPTION, UNREADABLE_CAPTIONS, UNREADABLE_NAME, BROKEN_SHARD)
+REASONS = (
+    NO_PHOTO,
+    UNREADABLE_PHOTO,
+    NO_CAPTION,
+    UNREADABLE_CAPTIONS,
+    UNREADABLE_NAME,
+    BROKEN_SHARD,
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ import numpy as np
 from jaxtyping import UInt16
 from PIL import Image
 
-from maskfree.data.decoding import PictureError, check_size, open_picture, orientation, raw_mode, told_in_one_line
+from maskfree.data.decoding import (
+    PictureError,
+    check_size,
+    open_picture,
+    orientation,
+    raw_mode,
+    told_in_one_line,
+)
 from maskfree.data.pixel_modes import LOW_BITS, upright
 from maskfree.data.tiff_variants import check_tiff, is_white_zero
 
@@ -17,13 +24,15 @@ _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
 _MOST = 65535
 
 
-def read_ids(path: Path, what: str = "index map", greys_as_colors: bool = False) -> UInt16[np.ndarray, "h w"]:
-    """Read the ids of a map as they are stored: palette indices, or greys of 1, 2, 4, 8 or 16 bits, never scaled.
+def read_ids(
+    path: Path, what: str = "index map", greys_as_colors: bool = False
+) -> UInt16[np.ndarray, "h w"]:
+    """Read the ids of a map as they are stored: palette indices, or grays of 1, 2, 4, 8 or 16 bits, never scaled.
 
     Args:
         path: A PNG, TIFF, BMP or GIF.
         what: What the map is called in messages.
-        greys_as_colors: Whether RGB of three equal channels is taken as greys.
+        greys_as_colors: Whether RGB of three equal channels is taken as grays.
 
     Returns:
         The id of each pixel, upright.
@@ -36,7 +45,11 @@ def read_ids(path: Path, what: str = "index map", greys_as_colors: bool = False)
         raise FileNotFoundError(f"there is no {what} {path}")
     name = f"the {what} {path}"
     try:
-        with path.open("rb") as file, told_in_one_line(name), open_picture(file, name, _FORMATS) as image:
+        with (
+            path.open("rb") as file,
+            told_in_one_line(name),
+            open_picture(file, name, _FORMATS) as image,
+        ):
             return _ids_of(image, name, greys_as_colors)
     except PermissionError as error:
         raise PermissionError(f"{name} cannot be read: {error.strerror}") from error
@@ -48,7 +61,9 @@ def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.n
     if image.format in _LOSSY:
         raise PictureError(f"{name} is {image.format}, which does not keep ids: save it as PNG")
     if is_white_zero(image):
-        raise PictureError(f"{name} is a TIFF in which 0 is white, so that its ids are unclear: save it as PNG")
+        raise PictureError(
+            f"{name} is a TIFF in which 0 is white, so that its ids are unclear: save it as PNG"
+        )
     stored = raw_mode(image)
     image.load()
     turned = upright(image, orientation(image))
@@ -58,7 +73,9 @@ def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.n
     elif turned.mode in ("1", "L", "P", "I") or turned.mode.startswith("I;16"):
         values = np.asarray(turned)
     else:
-        raise PictureError(f"{name} has mode {turned.mode}: it needs one channel of ids, grey or with a palette")
+        raise PictureError(
+            f"{name} has mode {turned.mode}: it needs one channel of ids, gray or with a palette"
+        )
     if values.size and (values.max() > _MOST or values.min() < 0):
         wrong = values.min() if values.min() < 0 else values.max()
         raise PictureError(f"{name} holds {wrong}: ids run from 0 to {_MOST}")
@@ -70,7 +87,9 @@ def _greys(image: Image.Image, name: str) -> np.ndarray:
     layers = np.asarray(image)
     colors = layers[..., :1] if image.mode == "LA" else layers[..., :3]
     if not (colors == colors[..., :1]).all():
-        raise PictureError(f"{name} is in colors: give a picture of ids, grey or with a palette")
+        raise PictureError(f"{name} is in colors: give a picture of ids, gray or with a palette")
     if image.mode != "RGB" and ((layers[..., -1] != 255) & (colors[..., 0] != 0)).any():
-        raise PictureError(f"{name} is transparent in places: give a picture of ids, grey or with a palette")
+        raise PictureError(
+            f"{name} is transparent in places: give a picture of ids, gray or with a palette"
+        )
     return colors[..., 0]

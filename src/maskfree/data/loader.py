@@ -42,13 +42,13 @@ class Position:
     """How far a stream has come: the pass it is in, the samples it took of this pass, the broken ones in all passes.
 
     Attributes:
-        turn: The pass.
+        epoch: The pass.
         taken: Samples taken of this pass, broken ones too.
         broken: Samples of all passes that could not be used.
         by_reason: How many of these for each of `REASONS`; a state of an earlier version has the sum only.
     """
 
-    turn: int = 0
+    epoch: int = 0
     taken: int = 0
     broken: int = 0
     by_reason: tuple[int, ...] = (0,) * len(REASONS)
@@ -66,7 +66,12 @@ class Loaded:
 def seed_of(*parts: int | str) -> int:
     """Hash PARTS to a seed in [0, 2**63), the same on every machine and in every process."""
     text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest(), "big") >> 1
+    return (
+        int.from_bytes(
+            hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest(), "big"
+        )
+        >> 1
+    )
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,16 @@ class Share:
     index: int
     count: int
 
-    def examples(self, units: Sequence[str], read: Read, seed: int, turn: int) -> Iterator[Example]:
+    def examples(
+        self, units: Sequence[str], read: Read, seed: int, epoch: int
+    ) -> Iterator[Example]:
         """Read this stream's part of pass TURN: whole units where there are enough, else every COUNT-th sample.
 
         The parts of one pass are disjoint and complete, and move on by one stream with each pass.
         """
-        rng = np.random.default_rng(seed_of(seed, "units", turn))
+        rng = np.random.default_rng(seed_of(seed, "units", epoch))
         shuffled_units = [units[int(i)] for i in rng.permutation(len(units))]
-        first = (self.index + turn) % self.count
+        first = (self.index + epoch) % self.count
         if len(units) >= self.count:
             return read(shuffled_units[first :: self.count])
         return itertools.islice(read(shuffled_units), first, None, self.count)
@@ -110,13 +117,17 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         ValueError, OSError: the data are not there, or the index does not fit them.
     """
 
-    def __init__(self, data: DataConfig, transform: Transform, batch_size: int, seed: int, process: Share):
+    def __init__(
+        self, data: DataConfig, transform: Transform, batch_size: int, seed: int, process: Share
+    ):
         self.units = find_shards(data.shards) if data.shards else find_photos(data.images)
         assert self.units, "the caller draws shapes first"
         self.read: Read = read_shards if data.shards else partial(read_photos, folders=data.images)
         if data.images and transform.reads_maps:
             _check_stems(self.units)
-        self.index = EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
+        self.index = (
+            EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
+        )
         if self.index is not None and transform.entities is not None:
             _check_entities(self.index.entities, transform.entities)
         self.data, self.transform, self.batch_size, self.seed = data, transform, batch_size, seed
@@ -138,43 +149,58 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         try:
             while True:
                 chunk = list(itertools.islice(samples, self.batch_size))
-                yield Loaded(self.transform.collate([sample for sample, _ in chunk]), index, chunk[-1][1])
+                yield Loaded(
+                    self.transform.collate([sample for sample, _ in chunk]), index, chunk[-1][1]
+                )
         except NoSamples as error:
             yield error
 
     def _samples(self, index: int) -> Iterator[tuple[object, Position]]:
         """Augment the usable samples of this process's stream INDEX, each with the position after it."""
-        share = Share(self.process.index * len(self.positions) + index, self.process.count * len(self.positions))
+        share = Share(
+            self.process.index * len(self.positions) + index,
+            self.process.count * len(self.positions),
+        )
         start = self.positions[index]
         broken, by_reason = start.broken, list(start.by_reason)
         barren, seen = 0, 0
-        partners = _Partners(self.index if self.transform.takes_partner else None, self.data.decode_px, self.seed)
-        for turn in itertools.count(start.turn):
-            skip = start.taken if turn == start.turn else 0
+        partners = _Partners(
+            self.index if self.transform.takes_partner else None, self.data.decode_px, self.seed
+        )
+        for epoch in itertools.count(start.epoch):
+            skip = start.taken if epoch == start.epoch else 0
             mixed = shuffled(
-                filter(self._is_wanted, share.examples(self.units, self.read, self.seed, turn)),
+                filter(self._is_wanted, share.examples(self.units, self.read, self.seed, epoch)),
                 self.data.shuffle_buffer,
-                seed_of(self.seed, "buffer", turn, share.index),
+                seed_of(self.seed, "buffer", epoch, share.index),
             )
             usable = bool(skip)
             for taken, example in enumerate(itertools.islice(mixed, skip, None), start=skip + 1):
                 seen += 1
                 try:
                     photo = decode(example, self.data.decode_px)
-                except Exception as error:  # decoders raise anything at all on broken bytes; the run must live
-                    problem = example.problem or f"{UNREADABLE_PHOTO}: {' '.join(str(error).split())}"
+                except (
+                    Exception
+                ) as error:  # decoders raise anything at all on broken bytes; the run must live
+                    problem = (
+                        example.problem or f"{UNREADABLE_PHOTO}: {' '.join(str(error).split())}"
+                    )
                     log.warning("skipped sample %r of %s: %s", example.key, example.source, problem)
                     broken += 1
                     by_reason[REASONS.index(problem.partition(":")[0])] += 1
                     continue
                 usable = True
-                source = Source(example.key, photo, example.captions, partners.draw(example.key, turn))
+                source = Source(
+                    example.key, photo, example.captions, partners.draw(example.key, epoch)
+                )
                 yield (
-                    self.transform.sample(source, seed_of(self.seed, turn, example.key)),
-                    Position(turn, taken, broken, tuple(by_reason)),
+                    self.transform.sample(source, seed_of(self.seed, epoch, example.key)),
+                    Position(epoch, taken, broken, tuple(by_reason)),
                 )
             barren = 0 if usable else barren + 1
-            if barren == share.count:  # parts move on with each pass, so this amounts to all of the data
+            if (
+                barren == share.count
+            ):  # parts move on with each pass, so this amounts to all of the data
                 named = ", ".join(self.units[:3]) + (", ..." if len(self.units) > 3 else "")
                 known = f" and known to the index {self.data.index}" if self.index else ""
                 reasons = counted(by_reason)
@@ -185,7 +211,9 @@ class Stream(IterableDataset[Loaded | NoSamples]):
 
     def _is_wanted(self, example: Example) -> bool:
         """Whether the index has it; what cannot be read is let through, to be counted."""
-        return self.index is None or bool(example.problem) or self.index.find(example.key) is not None
+        return (
+            self.index is None or bool(example.problem) or self.index.find(example.key) is not None
+        )
 
 
 class _Partners:
@@ -195,18 +223,20 @@ class _Partners:
         self._index, self._decode_px, self._seed = index, decode_px, seed
         self._last_complaint = -1
 
-    def draw(self, key: str, turn: int) -> Partner | None:
+    def draw(self, key: str, epoch: int) -> Partner | None:
         """Return the partner of photo KEY in pass TURN; None without an index, or where no other shares an entity."""
         row = self._index.find(key) if self._index else None
         if self._index is None or row is None:
             return None
         try:
-            found = self._index.partner(row, np.random.default_rng(seed_of(self._seed, "partner", turn, key)))
+            found = self._index.partner(
+                row, np.random.default_rng(seed_of(self._seed, "partner", epoch, key))
+            )
             return Partner(found[0], decode(found[1], self._decode_px)) if found else None
         except Exception as error:  # as for the photo itself, which is not lost
-            if turn != self._last_complaint:
+            if epoch != self._last_complaint:
                 log.warning("no partner for sample %r: %s", key, " ".join(str(error).split()))
-            self._last_complaint = turn
+            self._last_complaint = epoch
             return None
 
 
@@ -216,7 +246,9 @@ def _check_stems(photos: Sequence[str]) -> None:
     for photo in photos:
         stem = file_stem(photo).casefold()
         if stem in known:
-            raise ValueError(f"{known[stem]} and {photo} have one name, {stem}: maps of photos are told apart by it")
+            raise ValueError(
+                f"{known[stem]} and {photo} have one name, {stem}: maps of photos are told apart by it"
+            )
         known[stem] = photo
 
 

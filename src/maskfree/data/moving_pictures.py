@@ -56,7 +56,11 @@ def moving_pictures(source: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _opened(source: Path) -> Iterator[Image.Image]:
-    with source.open("rb") as file, told_in_one_line(str(source)), open_picture(file, str(source), _FORMATS) as image:
+    with (
+        source.open("rb") as file,
+        told_in_one_line(str(source)),
+        open_picture(file, str(source), _FORMATS) as image,
+    ):
         check_size(image.width, image.height, str(source))
         yield image
 

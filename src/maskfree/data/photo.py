@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskfree.data.decoding import MAX_PIXELS, PictureError, check_size, open_picture, told_in_one_line
+from maskfree.data.decoding import (
+    MAX_PIXELS,
+    PictureError,
+    check_size,
+    open_picture,
+    told_in_one_line,
+)
 from maskfree.data.pixel_modes import to_rgb
 
 _ROWS_AT_ONCE = 256  # so that a copy costs little beside the photo
@@ -29,10 +35,14 @@ class TensorLike(Protocol):
         ...
 
 
-PhotoLike: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | TensorLike
+PhotoLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | TensorLike
+)
 
 
-def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS, decode_px: int = 0) -> Image.Image:
+def read_photo(
+    source: PhotoLike | object, max_pixels: int = MAX_PIXELS, decode_px: int = 0
+) -> Image.Image:
     """Read the first frame of a photo as RGB: upright (EXIF), in sRGB by its color profile, transparency on white.
 
     Nothing is left to be applied: reading the result again changes nothing.
@@ -40,7 +50,7 @@ def read_photo(source: PhotoLike | object, max_pixels: int = MAX_PIXELS, decode_
     Args:
         source: A path, a file open in binary mode, the bytes of an encoded photo, a Pillow picture, an array or a
             PyTorch tensor. An array is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): 8 or 16 bits, booleans, or floats in
-            [0, 1]. A tensor may also have its channels first; where both fit, they are first. A file of 32-bit greys
+            [0, 1]. A tensor may also have its channels first; where both fit, they are first. A file of 32-bit grays
             is read on the least of the scales 1, 255 and 65535 that holds them.
         max_pixels: Most pixels that are accepted.
         decode_px: If not 0, a JPEG whose shorter side is at least twice as long may be decoded at a half, a quarter or
@@ -99,7 +109,11 @@ def _from_path(path: Path, max_pixels: int, decode_px: int) -> Image.Image:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        with path.open("rb") as file, told_in_one_line(str(path)), open_picture(file, str(path)) as image:
+        with (
+            path.open("rb") as file,
+            told_in_one_line(str(path)),
+            open_picture(file, str(path)) as image,
+        ):
             return _decode(image, str(path), max_pixels, decode_px)
     except PermissionError as error:
         raise PermissionError(f"{path} cannot be read: {error.strerror}") from error
@@ -120,7 +134,9 @@ def _to_array(tensor: TensorLike) -> np.ndarray:
         array = (plain.float() if plain.is_floating_point() else plain).numpy()
     except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
         raise PictureError(f"the tensor is no photo: {' '.join(str(error).split())}") from error
-    if array.ndim == 3 and (array.shape[0] == 3 or (array.shape[0] in (1, 4) and array.shape[2] not in (1, 3, 4))):
+    if array.ndim == 3 and (
+        array.shape[0] == 3 or (array.shape[0] in (1, 4) and array.shape[2] not in (1, 3, 4))
+    ):
         return np.moveaxis(array, 0, -1)
     return array
 
@@ -130,7 +146,9 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         last = "; channels come last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise PictureError(f"an array of shape {array.shape} is no photo: (h, w), (h, w, 3) or (h, w, 4) are{last}")
+        raise PictureError(
+            f"an array of shape {array.shape} is no photo: (h, w), (h, w, 3) or (h, w, 4) are{last}"
+        )
     check_size(array.shape[1], array.shape[0], "the array", max_pixels)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint16:
@@ -142,6 +160,8 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
             raise PictureError("an array of floats is a photo if all of them lie in [0, 1]")
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise PictureError(f"an array of {array.dtype} is no photo: 8 or 16 bits, booleans or floats in [0, 1] are")
+        raise PictureError(
+            f"an array of {array.dtype} is no photo: 8 or 16 bits, booleans or floats in [0, 1] are"
+        )
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else np.ascontiguousarray(array))
     return to_rgb(image, "the array")

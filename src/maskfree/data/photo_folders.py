@@ -31,8 +31,12 @@ def only_photos(files: Iterable[Path], folder: Path) -> list[Path]:
             known = path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES
             (photos if known and not hidden else others).append(path)
     if others:
-        named = ", ".join(path.name for path in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-        _say(f"{folder}: {len(others)} of {len(photos) + len(others)} files are no photos and are left out ({named})")
+        named = ", ".join(path.name for path in others[:_NAMED]) + (
+            ", ..." if len(others) > _NAMED else ""
+        )
+        _say(
+            f"{folder}: {len(others)} of {len(photos) + len(others)} files are no photos and are left out ({named})"
+        )
     return photos
 
 
@@ -49,7 +53,9 @@ def find_photos(folders: Sequence[str]) -> tuple[str, ...]:
             raise FileNotFoundError(f"no folder {folder!r}")
         found = only_photos(root.rglob("*"), root)
         if not found:
-            raise FileNotFoundError(f"folder {folder!r} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+            raise FileNotFoundError(
+                f"folder {folder!r} holds no photo ({', '.join(PHOTO_SUFFIXES)})"
+            )
         photos.extend(map(str, found))
     return tuple(photos)
 
@@ -67,7 +73,9 @@ def read_photos(photos: Sequence[str], folders: Sequence[str]) -> Iterator[Examp
     roots = [Path(folder).expanduser() for folder in folders]
     for photo in photos:
         path = Path(photo)
-        number, root = next((pair for pair in enumerate(roots) if path.is_relative_to(pair[1])), (0, path.parent))
+        number, root = next(
+            (pair for pair in enumerate(roots) if path.is_relative_to(pair[1])), (0, path.parent)
+        )
         name = path.relative_to(root).as_posix()
         yield Example(name if len(roots) == 1 else f"{number}/{name}", str(path.parent), path)
 

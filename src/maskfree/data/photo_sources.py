@@ -14,7 +14,9 @@ from maskfree.data.photo_folders import find_photos, read_photos
 from maskfree.data.shards import find_shards, read_shards
 
 _SHARD = ".tar"
-_MAX_STEM_BYTES = 224  # file systems take 255 for a name; suffixes and names of temporary files need some
+_MAX_STEM_BYTES = (
+    224  # file systems take 255 for a name; suffixes and names of temporary files need some
+)
 _KEPT_BYTES = 160  # of a longer one
 
 
@@ -68,7 +70,9 @@ def check_apart(out: Path, sources: Sequence[str]) -> None:
     place = out.resolve()
     for source in sources:
         if place.is_relative_to(Path(source).expanduser().resolve()):
-            raise ValueError(f"--out {out} lies in the photos' folder {source}: give one outside of it")
+            raise ValueError(
+                f"--out {out} lies in the photos' folder {source}: give one outside of it"
+            )
 
 
 def _without_captions(example: Example) -> Example:
@@ -86,7 +90,9 @@ def are_shards(sources: Sequence[str]) -> bool:
         raise ValueError("no photos were given: name folders of photos, or shards")
     shards = [_is_shards(source) for source in sources]
     if any(shards) and not all(shards):
-        raise ValueError(f"{sources[shards.index(False)]!r} is a folder of photos, others are shards: take one kind")
+        raise ValueError(
+            f"{sources[shards.index(False)]!r} is a folder of photos, others are shards: take one kind"
+        )
     return all(shards)
 
 

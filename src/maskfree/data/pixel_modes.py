@@ -13,7 +13,7 @@ from maskfree.data.decoding import PictureError, orientation, raw_mode
 from maskfree.data.tiff_variants import bits_of, check_tiff, is_white_zero
 
 LOW_BITS = {"L;2": 85, "L;4": 17}
-"""Of greys stored in 2 and 4 bits: what Pillow multiplies them by, so that the highest becomes 255."""
+"""Of grays stored in 2 and 4 bits: what Pillow multiplies them by, so that the highest becomes 255."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,7 +74,9 @@ def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Ima
     if image.mode in ("1", "L"):
         return image.convert("L"), _opaque_grey(image, LOW_BITS.get(stored, 1))
     if image.mode == "RGB" and "transparency" in image.info and "16" in stored:
-        raise PictureError(f"{name} has 16 bits and a transparent color: save it with an alpha channel")
+        raise PictureError(
+            f"{name} has 16 bits and a transparent color: save it with an alpha channel"
+        )
     if image.mode in ("LA", "La"):
         pairs = image.convert("LA")
         return pairs.getchannel("L"), pairs.getchannel("A")
@@ -85,11 +87,11 @@ def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Ima
 
 
 def _opaque_grey(image: Image.Image, scale: int) -> Image.Image | None:
-    """Opacity of a picture of 8-bit greys, of which one may be transparent."""
+    """Opacity of a picture of 8-bit grays, of which one may be transparent."""
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return None
-    return image.convert("L").point([0 if grey == key * scale else 255 for grey in range(256)])
+    return image.convert("L").point([0 if gray == key * scale else 255 for gray in range(256)])
 
 
 def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
@@ -98,14 +100,18 @@ def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image 
     most = _most(image, values, name)
     inverted = is_white_zero(image)
 
-    def grey(rows: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-        share = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0).clip(0, most) / np.float32(most)
+    def gray(rows: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+        share = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0).clip(
+            0, most
+        ) / np.float32(most)
         return np.rint((1 - share if inverted else share) * 255).astype(np.uint8)
 
     key = image.info.get("transparency")
     if not isinstance(key, int):
-        return _by_rows(values, grey), None
-    return _by_rows(values, grey), _by_rows(values, lambda rows: np.where(rows == key, 0, 255).astype(np.uint8))
+        return _by_rows(values, gray), None
+    return _by_rows(values, gray), _by_rows(
+        values, lambda rows: np.where(rows == key, 0, 255).astype(np.uint8)
+    )
 
 
 def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> float:
@@ -116,13 +122,16 @@ def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> floa
         return 65535.0
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.min(initial=0) < 0:
-        raise PictureError(f"{name} holds negative numbers, which are no brightness: save it as PNG")
+        raise PictureError(
+            f"{name} holds negative numbers, which are no brightness: save it as PNG"
+        )
     highest = float(finite.max(initial=0))
     return next((scale for scale in (1.0, 255.0, 65535.0) if highest <= scale), highest)
 
 
 def _by_rows(
-    values: Num[np.ndarray, "h w"], change: Callable[[Num[np.ndarray, "h w"]], UInt8[np.ndarray, "h w"]]
+    values: Num[np.ndarray, "h w"],
+    change: Callable[[Num[np.ndarray, "h w"]], UInt8[np.ndarray, "h w"]],
 ) -> Image.Image:
     """CHANGE applied to some rows at a time."""
     changed = np.empty(values.shape, np.uint8)

@@ -26,7 +26,7 @@ class Source:
 
     key: str
     photo: Image  # RGB
-    captions: Sequence[str] = ()  # none of an unlabelled photo
+    captions: Sequence[str] = ()  # none of an unlabeled photo
     partner: Partner | None = None  # where the transform takes one, and there is one
 
 

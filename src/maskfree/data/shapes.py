@@ -1,4 +1,4 @@
-"""Photos of coloured shapes with captions, drawn to try a recipe out: shards and a tokenizer, from nothing."""
+"""Photos of colored shapes with captions, drawn to try a recipe out: shards and a tokenizer, from nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maskfree.data.entities.preparation import Finder, Preparation
 from maskfree.files.leftovers import remove_leftovers, unfinished_folder, writing
 from maskfree.progress import unwatched
 
-COLOURS = {
+COLORS = {
     "red": (214, 40, 40),
     "green": (44, 160, 60),
     "blue": (40, 80, 220),
@@ -64,26 +64,32 @@ def _write(folder: Path, photos: int, rng: np.random.Generator, finder: Finder |
 
 def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
     """Draw one or two shapes on a plain ground, and say so in two captions."""
-    ground, *colours = rng.permutation(list(COLOURS))[: rng.integers(2, 4)].tolist()
+    ground, *colors = rng.permutation(list(COLORS))[: rng.integers(2, 4)].tolist()
     noise = rng.normal(0, 6, (_SIZE[1], _SIZE[0], 3))
-    photo = Image.new("RGB", _SIZE, COLOURS[ground])
+    photo = Image.new("RGB", _SIZE, COLORS[ground])
     canvas = ImageDraw.Draw(photo)
     names = []
-    for place, colour in enumerate(colours):
+    for place, color in enumerate(colors):
         kind = SHAPES[rng.integers(len(SHAPES))]
         radius = rng.uniform(18, 32)
-        column = _SIZE[0] * (2 * place + 1) / (2 * len(colours)) + rng.uniform(-4, 4)
+        column = _SIZE[0] * (2 * place + 1) / (2 * len(colors)) + rng.uniform(-4, 4)
         row = rng.uniform(radius, _SIZE[1] - radius)
         bounds = (column - radius, row - radius, column + radius, row + radius)
         if kind == "circle":
-            canvas.ellipse(bounds, fill=COLOURS[colour])
+            canvas.ellipse(bounds, fill=COLORS[color])
         elif kind == "square":
-            canvas.rectangle(bounds, fill=COLOURS[colour])
+            canvas.rectangle(bounds, fill=COLORS[color])
         else:
-            canvas.polygon([(column, bounds[1]), (bounds[0], bounds[3]), (bounds[2], bounds[3])], fill=COLOURS[colour])
-        names.append(f"a {colour} {kind}")
+            canvas.polygon(
+                [(column, bounds[1]), (bounds[0], bounds[3]), (bounds[2], bounds[3])],
+                fill=COLORS[color],
+            )
+        names.append(f"a {color} {kind}")
     grainy = np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8)
-    captions = [f"{' and '.join(names)} on {ground}", f"{' beside '.join(names)} in front of a {ground} wall"]
+    captions = [
+        f"{' and '.join(names)} on {ground}",
+        f"{' beside '.join(names)} in front of a {ground} wall",
+    ]
     return Image.fromarray(grainy), captions
 
 

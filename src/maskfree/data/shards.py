@@ -51,7 +51,9 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
             elif scheme[1] in ("http", "https"):
                 shards.append(name)
             else:
-                raise ValueError(f"shard {name!r}: {scheme[1]}: is not allowed; give a path or a http(s) URL")
+                raise ValueError(
+                    f"shard {name!r}: {scheme[1]}: is not allowed; give a path or a http(s) URL"
+                )
     return tuple(shards)
 
 
@@ -68,9 +70,15 @@ def _without_braces(pattern: str) -> Iterable[str]:
 
 def _local_shards(name: str) -> list[str]:
     path = Path(name).expanduser()
-    found = sorted(path.glob("*.tar")) if path.is_dir() else [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207 - absolute patterns
+    found = (
+        sorted(path.glob("*.tar"))
+        if path.is_dir()
+        else [Path(p) for p in sorted(glob.glob(str(path)))]
+    )
     if not found:
-        raise FileNotFoundError(f"no shard {name!r}" + (": the folder holds no .tar file" if path.is_dir() else ""))
+        raise FileNotFoundError(
+            f"no shard {name!r}" + (": the folder holds no .tar file" if path.is_dir() else "")
+        )
     for shard in found:
         if not shard.stat().st_size:
             raise ValueError(f"shard {str(shard)!r} is empty")
@@ -86,15 +94,21 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
 
         def note(error: Exception, shard: str = shard, broken: list[Example] = broken) -> bool:
             # WebDataset appends to the arguments, which an OSError does not show, and others would.
-            reason = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
+            reason = (
+                str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
+            )
             reason = " ".join(reason.split())
-            broken.append(Example("", shard, problem=f"{BROKEN_SHARD}: {type(error).__name__}: {reason}"))
+            broken.append(
+                Example("", shard, problem=f"{BROKEN_SHARD}: {type(error).__name__}: {reason}")
+            )
             return True
 
         try:
             with _open(shard) as stream:
                 files = _files(stream, shard, note)
-                yield from (_example(shard, fields) for fields in group_by_keys(files, handler=note))
+                yield from (
+                    _example(shard, fields) for fields in group_by_keys(files, handler=note)
+                )
         except OSError as error:
             note(error)
         yield from broken
@@ -113,9 +127,15 @@ def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterat
             for info in archive:
                 if info.isreg() and not _META.match(info.name):
                     content = archive.extractfile(info) if info.size <= _MAX_BYTES else None
-                    yield {"fname": info.name, "data": content.read() if content else None, "__url__": shard}
+                    yield {
+                        "fname": info.name,
+                        "data": content.read() if content else None,
+                        "__url__": shard,
+                    }
                 archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - it would remember all of them
-    except Exception as error:  # tarfile and its decompressors raise nearly anything on damaged archives
+    except (
+        Exception
+    ) as error:  # tarfile and its decompressors raise nearly anything on damaged archives
         note(error)
 
 
@@ -136,7 +156,9 @@ class _Ending:
 def _example(shard: str, fields: Mapping[str, Any]) -> Example:
     key = fields["__key__"]
     if not is_text(key):
-        return Example(key, shard, problem=f"{UNREADABLE_NAME}: names of files in a shard are UTF-8")
+        return Example(
+            key, shard, problem=f"{UNREADABLE_NAME}: names of files in a shard are UTF-8"
+        )
 
     suffix = next((suffix for suffix in PHOTO_SUFFIXES if suffix in fields), None)
     if suffix is None:

@@ -13,7 +13,11 @@ _REGULAR = b"0\0"
 _MAX_RECORD_BYTES = 2**20  # of a pax record
 _PASSED_OVER = b"123456"  # links, devices, folders
 _OF_NEXT = b"x"  # pax: a record for the next header
-_MATTERS = (b" path=", b" size=", b" GNU.sparse")  # what such a record can say that is not in the header
+_MATTERS = (
+    b" path=",
+    b" size=",
+    b" GNU.sparse",
+)  # what such a record can say that is not in the header
 
 
 class Member(NamedTuple):
@@ -58,7 +62,9 @@ def tar_members(path: Path) -> Iterator[Member]:
 def _by_tarfile(path: Path, position: int) -> Iterator[Member]:
     """The files whose headers stand at POSITION or later, read by the library."""
     try:
-        with tarfile.open(path, "r:") as archive:  # not compressed: nobody finds a photo in such an archive again
+        with tarfile.open(
+            path, "r:"
+        ) as archive:  # not compressed: nobody finds a photo in such an archive again
             for info in archive:
                 if info.isreg() and not info.issparse() and info.offset_data >= position + BLOCK:
                     yield Member(info.name, info.offset_data, info.size)

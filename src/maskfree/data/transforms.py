@@ -1,4 +1,4 @@
-"""Random crops, flips and recolouring of one photo: pure functions of a photo and a numpy random generator."""
+"""Random crops, flips and recoloring of one photo: pure functions of a photo and a numpy random generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch.nn import functional as F
 Box = tuple[float, float, float, float]
 
 # Rec. 601 luma, and the chroma plane that a hue shift turns: rows are Y, I, Q.
-_RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_RGB_TO_YIQ = np.array(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
+)
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 
 
@@ -47,14 +49,19 @@ def random_box(
 def crop(photo: Image.Image, box: Box, side_px: int, flip: bool = False) -> Float[Tensor, "3 h w"]:
     """Cut BOX (fractions) out of an RGB photo as a square of SIDE_PX in [0, 1]; FLIP mirrors it left to right."""
     width, height = photo.size
-    bounds = (box[0] * width, box[1] * height, min(box[2] * width, width), min(box[3] * height, height))
+    bounds = (
+        box[0] * width,
+        box[1] * height,
+        min(box[2] * width, width),
+        min(box[3] * height, height),
+    )
     view = photo.resize((side_px, side_px), Image.Resampling.BILINEAR, box=bounds, reducing_gap=2.0)
     pixels = np.asarray(view)
     channels_first = np.ascontiguousarray((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1))
     return torch.from_numpy(channels_first).float().div_(255)
 
 
-def recolour(
+def color_jitter(
     image: Float[Tensor, "3 h w"],
     rng: np.random.Generator,
     brightness: float = 0.4,
@@ -64,14 +71,15 @@ def recolour(
 ) -> Float[Tensor, "3 h w"]:
     """Change brightness, contrast and saturation by a factor in 1 -/+ the argument, and the hue by up to HUE turns.
 
-    Every step is affine in colour and keeps the others' pivot, so the order does not matter and one 3x3 matrix does
+    Every step is affine in color and keeps the others' pivot, so the order does not matter and one 3x3 matrix does
     all four. Differs: hue turns in the YIQ plane instead of HSV, and values are clipped to [0, 1] once, at the end.
     """
-    light, spread, colour = (
-        rng.uniform(max(0.0, 1 - amount), 1 + amount) for amount in (brightness, contrast, saturation)
+    light, spread, color = (
+        rng.uniform(max(0.0, 1 - amount), 1 + amount)
+        for amount in (brightness, contrast, saturation)
     )
     angle = 2 * math.pi * rng.uniform(-hue, hue)
-    cosine, sine = colour * math.cos(angle), colour * math.sin(angle)
+    cosine, sine = color * math.cos(angle), color * math.sin(angle)
     chroma = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     matrix = torch.from_numpy(light * spread * (_YIQ_TO_RGB @ chroma @ _RGB_TO_YIQ)).to(image.dtype)
     luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype) @ image.mean(dim=(1, 2))
@@ -79,8 +87,8 @@ def recolour(
     return flat.clamp_(0, 1).view_as(image)
 
 
-def greyed(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    """Replace each colour by its luma."""
+def to_grayscale(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    """Replace each color by its luma."""
     luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype)
     return torch.einsum("c,chw->hw", luma, image).expand(3, -1, -1).contiguous()
 

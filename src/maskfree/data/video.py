@@ -66,9 +66,13 @@ def open_clip(source: Path) -> Clip:
     if source.is_dir():
         photos = sorted(only_photos(source.iterdir(), source), key=_in_numbers)
         if not photos:
-            raise FileNotFoundError(f"the folder {source} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+            raise FileNotFoundError(
+                f"the folder {source} holds no photo ({', '.join(PHOTO_SUFFIXES)})"
+            )
         if len({path.stem for path in photos}) < len(photos):
-            raise ValueError(f"two photos in {source} have the same name but for the suffix: frames need their own")
+            raise ValueError(
+                f"two photos in {source} have the same name but for the suffix: frames need their own"
+            )
         return Clip(source, PHOTOS_PER_SECOND, len(photos), partial(_photos, photos), tuple(photos))
     if not source.is_file():
         raise FileNotFoundError(f"there is no video or folder {source}")
@@ -97,7 +101,9 @@ def write_clip(pictures: Iterable[Image.Image], path: Path, rate: float) -> int:
         OSError: it cannot be written.
     """
     if path.suffix not in (*PICTURES, VIDEO):
-        raise ValueError(f"a clip cannot be written as {path.name}: {', '.join((*PICTURES, VIDEO))} can")
+        raise ValueError(
+            f"a clip cannot be written as {path.name}: {', '.join((*PICTURES, VIDEO))} can"
+        )
     count = 0
 
     def counted() -> Iterator[Image.Image]:
@@ -122,18 +128,24 @@ def write_clip(pictures: Iterable[Image.Image], path: Path, rate: float) -> int:
 def check_length(count: int, path: Path) -> None:
     """Raise a ValueError, in one line, if COUNT frames are too many for a clip at PATH."""
     if path.suffix in PICTURES and count > MAX_PICTURES:
-        raise ValueError(f"an animated picture has {MAX_PICTURES} frames at most, {path.name} would have more: use mp4")
+        raise ValueError(
+            f"an animated picture has {MAX_PICTURES} frames at most, {path.name} would have more: use mp4"
+        )
 
 
 def need_video_files() -> None:
     """Raise a ValueError, in one line, if PyAV is missing."""
     if not find_spec("av"):
-        raise ValueError("a video file needs PyAV: pip install 'maskfree[video]'; a folder of photos does not")
+        raise ValueError(
+            "a video file needs PyAV: pip install 'maskfree[video]'; a folder of photos does not"
+        )
 
 
 def _photos(photos: list[Path]) -> Iterator[tuple[str, Image.Image]]:
     if len(photos) > MAX_FRAMES:
-        raise ValueError(f"{photos[0].parent} has {len(photos)} photos: {MAX_FRAMES} frames are the most")
+        raise ValueError(
+            f"{photos[0].parent} has {len(photos)} photos: {MAX_FRAMES} frames are the most"
+        )
     for path in photos:
         yield path.stem, read_photo(path)
 
@@ -161,7 +173,12 @@ def _numbered(
     if index < 0:
         raise ValueError(f"{source} holds no frame that can be read")
     if count and index + 1 < count:
-        log.warning("%s holds %d frames, of the %d that it tells of: it is cut short", source, index + 1, count)
+        log.warning(
+            "%s holds %d frames, of the %d that it tells of: it is cut short",
+            source,
+            index + 1,
+            count,
+        )
 
 
 def _video(source: Path) -> Iterator[Image.Image]:
@@ -183,7 +200,11 @@ def _opened(source: Path) -> Iterator[tuple[Any, Any]]:
 
     try:
         with av.open(f"file:{source}", options=_OPTIONS) as container:
-            films = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+            films = [
+                each
+                for each in container.streams.video
+                if not each.disposition & Disposition.attached_pic
+            ]
             if not films:
                 cover = " but the picture of a cover" if container.streams.video else ""
                 raise ValueError(f"{source} holds no video{cover}")
@@ -191,13 +212,19 @@ def _opened(source: Path) -> Iterator[tuple[Any, Any]]:
                 check_size(films[0].width, films[0].height, str(source))
             yield container, films[0]
     except FFmpegError as error:
-        raise ValueError(f"{source} is no video that can be read, or a damaged one: {error.strerror}") from error
+        raise ValueError(
+            f"{source} is no video that can be read, or a damaged one: {error.strerror}"
+        ) from error
 
 
-def _write_pictures(first: Image.Image, others: Iterator[Image.Image], path: Path, rate: float) -> None:
+def _write_pictures(
+    first: Image.Image, others: Iterator[Image.Image], path: Path, rate: float
+) -> None:
     shrink = min(1.0, _PICTURE_PX / max(first.size))
     size = max(1, round(first.width * shrink)), max(1, round(first.height * shrink))
-    small, *rest = (picture.resize(size, Image.Resampling.BILINEAR) for picture in chain([first], others))
+    small, *rest = (
+        picture.resize(size, Image.Resampling.BILINEAR) for picture in chain([first], others)
+    )
     duration = max(20, round(1000 / rate))  # ms; of shorter ones browsers make a tenth of a second
     settings: dict[str, Any] = {"optimize": False, "comment": CLIP_MARK}
     if path.suffix == ".webp":
@@ -205,12 +232,16 @@ def _write_pictures(first: Image.Image, others: Iterator[Image.Image], path: Pat
     small.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **settings)
 
 
-def _write_video(first: Image.Image, others: Iterator[Image.Image], path: Path, rate: float) -> None:
+def _write_video(
+    first: Image.Image, others: Iterator[Image.Image], path: Path, rate: float
+) -> None:
     need_video_files()
     import av
 
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    width, height = (max(2, side - side % 2) for side in first.size)  # colours are stored at half the size
+    width, height = (
+        max(2, side - side % 2) for side in first.size
+    )  # colors are stored at half the size
     with av.open(str(path), "w") as container:
         container.metadata["comment"] = CLIP_MARK.decode()
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
@@ -223,6 +254,6 @@ def _write_video(first: Image.Image, others: Iterator[Image.Image], path: Path, 
 
 def _in_numbers(path: Path) -> list[tuple[int, str]]:
     """Sort key by which frame10 comes after frame9."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.stem)] + [
-        (0, path.suffix)
-    ]
+    return [
+        (int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.stem)
+    ] + [(0, path.suffix)]

@@ -1,4 +1,4 @@
-"""Distillation: from photos without labels and any vision-language model to a sharper segmenter of any words.
+"""DistillConfig: from photos without labels and any vision-language model to a sharper segmenter of any words.
 
 Source: CLIP-S4 (CVPR 2023), all of its steps in a row. Differs: the student starts as its teacher where it can; the
 paper's is a ResNet-50, whose teacher is CLIP.
@@ -20,7 +20,7 @@ from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.config import DataConfig
 from maskfree.data.photo_folders import find_photos
 from maskfree.data.photo_sources import are_shards, read_sources
-from maskfree.distillation.clips4_config import Distillation
+from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototypes import PrototypeConfig, prepare_prototypes
 from maskfree.distillation.self_training import link, part_of
 from maskfree.distillation.teacher_features import prepare_teacher
@@ -34,7 +34,7 @@ from maskfree.hub.catalog import CLIPS, GROUPVITS, model_folder
 from maskfree.hub.convert import convert_clip
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
-from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, SemanticConfig
+from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, SemanticConsistencyConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.progress import Watch, unwatched
@@ -60,7 +60,7 @@ def distill(
     words: Sequence[str],
     photos: Sequence[str],
     out: Path,
-    settings: Distillation | None = None,
+    settings: DistillConfig | None = None,
     watch: Watch = unwatched,
 ) -> Path | None:
     """Train a student of MODEL on PHOTOS, and return the folder of its checkpoint, OUT/model; it takes any words.
@@ -72,17 +72,24 @@ def distill(
         ValueError: OUT holds a run with other settings, the model cannot teach, or settings do not fit each other.
         OSError: photos or weights cannot be read, or OUT not written.
     """
-    settings = settings or Distillation()
+    settings = settings or DistillConfig()
     settings.check()
     check_installed(settings.segments)
     read_sources(photos)  # what is wrong with them is said before any work
-    check_run_folders(out, ("photos", "segments", "teacher", "clip", "state", "model"), [model, *photos])
+    check_run_folders(
+        out, ("photos", "segments", "teacher", "clip", "state", "model"), [model, *photos]
+    )
     with run_dir.held(out):
         return _distilled(model, words, photos, out, settings, watch)
 
 
 def _distilled(
-    model: str | Path, words: Sequence[str], photos: Sequence[str], out: Path, settings: Distillation, watch: Watch
+    model: str | Path,
+    words: Sequence[str],
+    photos: Sequence[str],
+    out: Path,
+    settings: DistillConfig,
+    watch: Watch,
 ) -> Path | None:
     """Do what `distill` does, in a folder that this process holds."""
     shards = are_shards(photos)
@@ -100,30 +107,41 @@ def _distilled(
     recipe = replace(
         recipe,
         method=replace(recipe.method, **made),
-        data=DataConfig(shards=sources if shards else (), images=() if shards else sources, workers=settings.workers),
+        data=DataConfig(
+            shards=sources if shards else (),
+            images=() if shards else sources,
+            workers=settings.workers,
+        ),
     )
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
     return out / "model" if done == settings.train.steps else None
 
 
 def _prepare(
-    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: Distillation, watch: Watch
+    teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: DistillConfig, watch: Watch
 ) -> dict[str, str]:
     """Make what training reads, as far as it is not there; return where, by the names of the method's settings."""
-    places = {name: out / name for name in ("segments", "teacher")} | {"prototypes": out / "prototypes.safetensors"}
-    cutting = SegmentPreparation(sources, places["segments"], asdict(settings.segments), settings.workers)
+    places = {name: out / name for name in ("segments", "teacher")} | {
+        "prototypes": out / "prototypes.safetensors"
+    }
+    cutting = SegmentPreparation(
+        sources, places["segments"], asdict(settings.segments), settings.workers
+    )
     cutting.run(partial(region_map, config=settings.segments), watch)
     prepare_teacher(teacher, sources, places["teacher"], watch)
     if not places["prototypes"].exists():
         config = PrototypeConfig(top=settings.top)
         found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch)
         for name in lost:
-            log.warning("no segment of the photos resembles %r most: its prototype is of something else", name)
+            log.warning(
+                "no segment of the photos resembles %r most: its prototype is of something else",
+                name,
+            )
         found.write(places["prototypes"])
     return {name: str(place) for name, place in places.items()}
 
 
-def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
+def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
     """Return the run, but for what is yet to be prepared.
 
     Raises:
@@ -132,7 +150,9 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
     """
     run = read_json(model / "run.json")
     if run["method"] not in _IMAGE_SIDES:
-        raise ValueError(f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}")
+        raise ValueError(
+            f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}"
+        )
     left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
     if left_out == ("image",) and settings.weights is None:
         raise ValueError(
@@ -141,14 +161,20 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
     base = clips4_pocket()
     assert isinstance(base.method, CLIPS4Config) and base.method.semantic
     config = run["config"]
-    image = ImageEncoderConfig(settings.family, weights=settings.weights, output_stride=settings.output_stride)
+    image = ImageEncoderConfig(
+        settings.family, weights=settings.weights, output_stride=settings.output_stride
+    )
     own = "image" not in left_out
     correction = None if left_out else base.method.correction
-    corrected = not left_out and config.get("correction") is not None  # a student of such a student has its head
+    corrected = (
+        not left_out and config.get("correction") is not None
+    )  # a student of such a student has its head
     if corrected:
         correction = part_of(config, "correction", CorrectionConfig)
     # a CLIP's texts lie apart from its pixels: known classes are segments, as in the paper
-    semantic = SemanticConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
+    semantic = (
+        SemanticConsistencyConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
+    )
     method = replace(
         base.method,
         image=part_of(config, "image", ImageEncoderConfig) if own else image,
@@ -163,9 +189,11 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
         views=replace(base.method.views, side_px=settings.crop_px),
         grid=settings.grid,
     )
-    stride_px = method.image.build().stride_px  # which says what is wrong with the weights before hours of work
-    if settings.crop_px % stride_px:
-        raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {stride_px} px")
+    patch_size = (
+        method.image.build().patch_size
+    )  # which says what is wrong with the weights before hours of work
+    if settings.crop_px % patch_size:
+        raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {patch_size} px")
     others = {name.split(".")[0] for name in teacher.method.state_dict()} - {"image", "text"}
     inference = teacher.inference
     return replace(
@@ -177,7 +205,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
         # a student has patches, not groups; and no margins that presence could go by
         inference=Inference(side_px=inference.side_px)
         if inference.score == "product"
-        else replace(inference, presence=0.0),
+        else replace(inference, class_prior=0.0),
         init=str(model),
         init_names=base.init_names if correction and not corrected else (),
         init_without=tuple(sorted({*others, *left_out})),
@@ -186,7 +214,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: Distillation) -> Recipe:
 
 def _whole(train: TrainConfig) -> TrainConfig:
     """Let the encoder learn with a new head, at a tenth of its rate."""
-    return replace(train, rates=(("image.encoder", 0.1),), frozen=(), frozen_steps=0)
+    return replace(train, lr_multipliers=(("image.encoder", 0.1),), frozen=(), frozen_steps=0)
 
 
 def _checkpoint(model: str | Path, out: Path) -> Path:
@@ -207,7 +235,9 @@ def _checkpoint(model: str | Path, out: Path) -> Path:
     return folder
 
 
-def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: Sequence[str], settings: Any) -> None:
+def _check_record(
+    path: Path, teacher: Segmenter, words: Sequence[str], photos: Sequence[str], settings: Any
+) -> None:
     """Write down what the run follows from, or compare with what is written.
 
     Raises:
@@ -225,4 +255,6 @@ def _check_record(path: Path, teacher: Segmenter, words: Sequence[str], photos: 
     written = read_json(path, _MAX_RECORD_BYTES)
     free = [f"settings.{name}" for name in FREE_SETTINGS]
     if changed := [name for name in differences(written, record) if name not in free]:
-        raise ValueError(f"{path.parent} was started with another {', '.join(changed)}: give another --out")
+        raise ValueError(
+            f"{path.parent} was started with another {', '.join(changed)}: give another --out"
+        )

@@ -12,7 +12,7 @@ from maskfree.regions.region_maps import SegmentConfig
 
 
 @dataclass(frozen=True)
-class Distillation:
+class DistillConfig:
     """How a student is made."""
 
     side_px: Side | None = None

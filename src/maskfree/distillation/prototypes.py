@@ -38,7 +38,10 @@ class PrototypeConfig:
 
 
 def prepare_prototypes(
-    segmenter: Segmenter, maps: TeacherMaps, config: PrototypeConfig | None = None, watch: Watch = unwatched
+    segmenter: Segmenter,
+    maps: TeacherMaps,
+    config: PrototypeConfig | None = None,
+    watch: Watch = unwatched,
 ) -> tuple[Prototypes, tuple[str, ...]]:
     """Find prototypes of SEGMENTER's words among the segments of the photos that MAPS, which it made, are of.
 
@@ -53,7 +56,9 @@ def prepare_prototypes(
     phrases, synonyms = phrases_of(segmenter)
     _check_teacher(segmenter, maps)
     found = segments(maps, config.num_segments, watch)
-    known, won = top_prototypes(found, class_cosines(found, phrases, synonyms), config.top, 1 / config.temperature)
+    known, won = top_prototypes(
+        found, class_cosines(found, phrases, synonyms), config.top, 1 / config.temperature
+    )
     generator = torch.Generator().manual_seed(config.seed)
     pool = found[torch.randperm(len(found), generator=generator)[:_POOL]]
     assert segmenter.vocabulary is not None
@@ -62,13 +67,17 @@ def prepare_prototypes(
     return Prototypes(names, phrases, known, pool), lost
 
 
-def segments(maps: TeacherMaps, num_segments: int, watch: Watch = unwatched) -> Float[Tensor, "m d"]:
+def segments(
+    maps: TeacherMaps, num_segments: int, watch: Watch = unwatched
+) -> Float[Tensor, "m d"]:
     """Return the mean embeddings of the segments of all photos, unit norm.
 
     Raises:
         FileNotFoundError: there are no maps.
     """
-    return torch.cat([segments_of(embeddings, num_segments) for embeddings in watch(maps.all(), "clustering")])
+    return torch.cat(
+        [segments_of(embeddings, num_segments) for embeddings in watch(maps.all(), "clustering")]
+    )
 
 
 def phrases_of(segmenter: Segmenter) -> tuple[Float[Tensor, "p d"], tuple[int, ...]]:

@@ -25,7 +25,7 @@ from maskfree import run_dir
 from maskfree.config.rules import check
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import seed_of
-from maskfree.distillation.self_training_config import SelfTraining
+from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import Recipe
 from maskfree.engine.run_state import differences
 from maskfree.engine.train import fit
@@ -40,7 +40,7 @@ from maskfree.methods.student.config import StudentConfig, StudentViews
 from maskfree.methods.student.model import Student
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.model import ViLSeg
-from maskfree.nn.deeplab import Corrected
+from maskfree.nn.deeplab import ResidualHead
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.progress import Watch, unwatched
@@ -57,31 +57,40 @@ def self_train(
     words: Sequence[str],
     photos: Sequence[Path],
     out: Path,
-    settings: SelfTraining | None = None,
+    settings: SelfTrainConfig | None = None,
     watch: Watch = unwatched,
 ) -> Path | None:
     """Train a student of MODEL for WORDS on PHOTOS, and return the folder of its checkpoint, OUT/model.
 
     The same call goes on after a stop; None if SIGINT or SIGTERM stopped it. WATCH wraps the photos that are still to
-    be labelled, to show progress.
+    be labeled, to show progress.
 
     Raises:
         ValueError: OUT holds a run with other settings, or the model cannot teach.
         OSError: photos or weights cannot be read, or OUT not written.
     """
-    settings = settings or SelfTraining()
+    settings = settings or SelfTrainConfig()
     settings.train.check()
     check(settings)
     if settings.crop_px % settings.output_stride:
-        raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px")
+        raise ValueError(
+            f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px"
+        )
     check_run_folders(out, ("photos", "labels", "start", "state", "model"), [model, *photos])
-    teacher = _prepared(loading.load(model, settings.train.accelerator), settings).with_words(words, "none")
+    teacher = _prepared(loading.load(model, settings.train.accelerator), settings).with_words(
+        words, "none"
+    )
     with run_dir.held(out):
         return _taught(model, teacher, photos, out, settings, watch)
 
 
 def _taught(
-    model: str | Path, teacher: Segmenter, photos: Sequence[Path], out: Path, settings: SelfTraining, watch: Watch
+    model: str | Path,
+    teacher: Segmenter,
+    photos: Sequence[Path],
+    out: Path,
+    settings: SelfTrainConfig,
+    watch: Watch,
 ) -> Path | None:
     """Label PHOTOS and train a student in OUT, which this process holds."""
     histogram = pseudo_label(teacher, link(photos, out / "photos"), out / "labels", watch)
@@ -89,7 +98,9 @@ def _taught(
     config = start(model, teacher, settings, out / "start")
     train = settings.train
     if config.known is not None:
-        train = replace(train, rates=(*train.rates, ("image.projection.known", KNOWN_RATE)))
+        train = replace(
+            train, lr_multipliers=(*train.lr_multipliers, ("image.projection.known", KNOWN_RATE))
+        )
     recipe = Recipe(
         name=f"{teacher.name}-student",
         method=replace(config, labels=str(out / "labels"), thresholds=chosen),
@@ -103,8 +114,12 @@ def _taught(
     return out / "model" if done == settings.train.steps else None
 
 
-def _prepared(teacher: Segmenter, settings: SelfTraining) -> Segmenter:
-    changes = {"side_px": settings.side_px, "smooth": settings.smooth, "presence": settings.presence}
+def _prepared(teacher: Segmenter, settings: SelfTrainConfig) -> Segmenter:
+    changes = {
+        "side_px": settings.side_px,
+        "smooth": settings.smooth,
+        "class_prior": settings.class_prior,
+    }
     return teacher.with_inference(teacher.inference.changed(**changes))
 
 
@@ -121,12 +136,16 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
     names = [escape(photo.name) for photo in photos]
     links = tuple(folder / f"{index:06d}-{name}" for index, name in enumerate(names))
     if surplus := sorted({each.name for each in folder.iterdir()} - {each.name for each in links}):
-        raise ValueError(f"{folder} holds {surplus[0]}, which is not among the photos: give another folder")
+        raise ValueError(
+            f"{folder} holds {surplus[0]}, which is not among the photos: give another folder"
+        )
     for photo, place in zip(photos, links, strict=True):
         if not photo.is_file():
             raise FileNotFoundError(f"the photo {photo} is missing")
         if place.is_symlink() and place.resolve() != photo.resolve():
-            raise ValueError(f"{place} is a link to another photo than {photo}: give another folder")
+            raise ValueError(
+                f"{place} is a link to another photo than {photo}: give another folder"
+            )
         if not place.is_symlink():
             place.symlink_to(photo.resolve())
     return links
@@ -138,7 +157,7 @@ def pseudo_label(
     """Write SEGMENTER's labels with their confidence to FOLDER, a PNG for each photo; count pixels by both.
 
     The first channel is the class, the second how sure it is: the probability in a softmax over all phrases, in the
-    8 bits of `losses.pseudo_labels.confidence`. A photo whose PNG is there is not labelled again, one that cannot be
+    8 bits of `losses.pseudo_labels.confidence`. A photo whose PNG is there is not labeled again, one that cannot be
     read is left out. FOLDER.json records the model, the words and the settings.
 
     Raises:
@@ -150,7 +169,9 @@ def pseudo_label(
     vocabulary = segmenter.vocabulary
     if vocabulary is None or len(vocabulary.classes) > IGNORE or segmenter.background:
         raise ValueError(f"pseudo labels need 1 to {IGNORE} words and no background rule")
-    segmenter = segmenter.with_inference(replace(segmenter.inference, score="softmax", refine="none"))
+    segmenter = segmenter.with_inference(
+        replace(segmenter.inference, score="softmax", refine="none")
+    )
     _check_record(segmenter, photos, folder)
     folder.mkdir(parents=True, exist_ok=True)
     places = {photo: folder / f"{photo.stem}.png" for photo in photos}
@@ -179,7 +200,9 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
         "words": [list(synonyms) for synonyms in segmenter.vocabulary.classes],
         "templates": list(segmenter.templates),
         "inference": asdict(segmenter.inference),
-        "photos_sha256": hashlib.sha256("\n".join(photo.name for photo in photos).encode()).hexdigest(),
+        "photos_sha256": hashlib.sha256(
+            "\n".join(photo.name for photo in photos).encode()
+        ).hexdigest(),
     }
     path = folder.with_name(f"{folder.name}.json")
     if not path.exists():
@@ -187,7 +210,9 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
     if changed := differences(read_json(path), record):
-        raise ValueError(f"{folder} was made with another {', '.join(changed)}: give another folder")
+        raise ValueError(
+            f"{folder} was made with another {', '.join(changed)}: give another folder"
+        )
 
 
 def _write(path: Path, pairs: UInt8[np.ndarray, "h w 2"]) -> None:
@@ -197,7 +222,9 @@ def _write(path: Path, pairs: UInt8[np.ndarray, "h w 2"]) -> None:
     replace_bytes(path, memory.getvalue())
 
 
-def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder: Path) -> StudentConfig:
+def start(
+    model: str | Path, teacher: Segmenter, settings: SelfTrainConfig, folder: Path
+) -> StudentConfig:
     """Write the student that training starts from to FOLDER, unless it is there; return its config.
 
     Its head is random, its text side and the phrases of its classes are those of TEACHER, which was loaded from MODEL.
@@ -230,7 +257,7 @@ def start(model: str | Path, teacher: Segmenter, settings: SelfTraining, folder:
         student = config.build()
         student.text.load_state_dict(method.text.state_dict())
         student.phrases = teacher.embeddings.cpu().clone()
-        if isinstance(student.image.projection, Corrected):
+        if isinstance(student.image.projection, ResidualHead):
             student.image.projection.known.load_state_dict(method.image.projection.state_dict())
         if settings.weights is None:
             student.image.encoder.load_state_dict(method.image.encoder.state_dict())

@@ -9,14 +9,14 @@ from maskfree.engine.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class SelfTraining:
+class SelfTrainConfig:
     """How a student is made."""
 
     side_px: Side | None = None
     """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
     smooth: Count | None = None
     """Width in patches over which the teacher's scores are averaged; None: the model's own."""
-    presence: Weight | None = None
+    class_prior: Weight | None = None
     """Weight of how strongly a class shows to the teacher in the whole photo; None: the model's own."""
     keep: PositiveFraction = 0.2
     """Share of the teacher's labels to learn, those with the highest confidence."""
@@ -42,7 +42,7 @@ class SelfTraining:
             weight_decay=1e-3,
             warm_up_steps=20,
             schedule="polynomial",
-            rates=(("image.encoder", 0.1),),
+            lr_multipliers=(("image.encoder", 0.1),),
             frozen=("image.encoder",),  # until the head makes sense; several times faster, too
             frozen_steps=170,
             average_decay=0.98,

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
+class TeacherCounts:
     """How many photos a teacher saw."""
 
     written: int
@@ -35,7 +35,9 @@ class Seen:
     skipped: int  # could not be read
 
 
-def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched) -> Seen:
+def prepare_teacher(
+    segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched
+) -> TeacherCounts:
     """Write SEGMENTER's embeddings of each photo of SOURCES, whole, to OUT; what is there is kept.
 
     OUT/teacher.json records the model and how it saw the photos. Photos that cannot be read are left out.
@@ -51,24 +53,34 @@ def prepare_teacher(segmenter: Segmenter, sources: Sequence[str], out: Path, wat
 
 
 def _prepare(
-    segmenter: Segmenter, sources: Sequence[str], examples: Iterable[Example], out: Path, watch: Watch
-) -> Seen:
+    segmenter: Segmenter,
+    sources: Sequence[str],
+    examples: Iterable[Example],
+    out: Path,
+    watch: Watch,
+) -> TeacherCounts:
     """Do what `prepare_teacher` does, in a folder that this process holds."""
     record = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
-    record |= {"inference": {name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")}}
+    record |= {
+        "inference": {
+            name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")
+        }
+    }
     _check_record(out / RECORD, record)
     maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
     for example in watch(examples, "looking"):
         counts[_see(segmenter, example, maps, seen)] += 1
     if not seen:
         raise ValueError(f"no photo of {', '.join(map(str, sources))} can be read")
-    return Seen(**counts)
+    return TeacherCounts(**counts)
 
 
 def _see(segmenter: Segmenter, example: Example, maps: TeacherMaps, seen: set[str]) -> str:
     stem = file_stem(example.key)
     if stem in seen:
-        raise ValueError(f"two photos have the stem {stem!r}: what is prepared of them is named by it")
+        raise ValueError(
+            f"two photos have the stem {stem!r}: what is prepared of them is named by it"
+        )
     if not example.problem and maps.path(example.key).is_file():
         seen.add(stem)
         return "kept"
@@ -99,4 +111,6 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         replace_text(path, json.dumps(record, indent=2) + "\n")
         return
     if changed := differences(read_json(path), record):
-        raise ValueError(f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}")
+        raise ValueError(
+            f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}"
+        )

@@ -1,1 +1,1 @@
-"""The training loop, the trainer, optimisers and logging."""
+"""The training loop, the trainer, optimizers and logging."""

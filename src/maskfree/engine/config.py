@@ -33,7 +33,7 @@ class TrainConfig:
     """How the rate falls afterwards, until the last step."""
     final_rate: Fraction = 0.0
     """Share of the rate that is left at the last step."""
-    rates: tuple[tuple[str, Weight], ...] = ()
+    lr_multipliers: tuple[tuple[str, Weight], ...] = ()
     """Prefixes of parameters' names with a factor on the learning rate; the longest prefix wins."""
     frozen: tuple[str, ...] = ()
     """Prefixes of parameters that stay as they are for the first `frozen_steps` steps."""

@@ -21,14 +21,18 @@ from maskfree.files.leftovers import writing
 log = logging.getLogger(__name__)
 
 
-class Monitor:
+class MetricLogger:
     """Writes one row per `record`. Rows beyond the DONE steps, which a killed run may have left, are dropped."""
 
     def __init__(self, out: Path, steps: int, done: int, photos_per_step: int):
         self.steps, self.photos_per_step = steps, photos_per_step
         rows = self._path = out / "metrics.jsonl"
         if rows.exists():
-            kept = [row for row in rows.read_text(encoding="utf-8").splitlines(True) if _step_of(row) <= done]
+            kept = [
+                row
+                for row in rows.read_text(encoding="utf-8").splitlines(True)
+                if _step_of(row) <= done
+            ]
             replace_text(rows, "".join(kept))
         self._rows = rows.open("a", encoding="utf-8", buffering=1)
         self._board_folder = out / "tensorboard"
@@ -36,7 +40,9 @@ class Monitor:
             self._board = SummaryWriter(str(self._board_folder), purge_step=done + 1)
         self._other_hook, threading.excepthook = threading.excepthook, _leave_errors_of_the_disk
         console = Console(stderr=True)
-        self._bar = Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"), console=console)
+        self._bar = Progress(
+            BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"), console=console
+        )
         self._task = self._bar.add_task("", total=steps, completed=done, left="")
         self._display = Live(self._bar, console=console) if console.is_terminal else None
         if self._display:
@@ -44,7 +50,12 @@ class Monitor:
         self._last_step, self._last_time = done, time.monotonic()
 
     def record(
-        self, step: int, loss: Mapping[str, float], health: Mapping[str, float], rate: float, broken: int
+        self,
+        step: int,
+        loss: Mapping[str, float],
+        metrics: Mapping[str, float],
+        rate: float,
+        broken: int,
     ) -> None:
         """Report after STEP steps: the LOSS with its terms, the method's HEALTH, the learning RATE, BROKEN samples."""
         now = time.monotonic()
@@ -52,11 +63,13 @@ class Monitor:
         self._last_step, self._last_time = step, now
         speed = self.photos_per_step / max(seconds, 1e-9)
         left = str(datetime.timedelta(seconds=round(seconds * (self.steps - step))))
-        row = {"step": step, "loss": dict(loss), "health": dict(health), "rate": rate}
+        row = {"step": step, "loss": dict(loss), "metrics": dict(metrics), "rate": rate}
         with writing(self._path):
-            self._rows.write(json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n")
+            self._rows.write(
+                json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n"
+            )
         scalars = {f"loss/{name}": value for name, value in loss.items()}
-        scalars |= {f"health/{name}": value for name, value in health.items()}
+        scalars |= {f"metrics/{name}": value for name, value in metrics.items()}
         scalars |= {"rate": rate, "photos_per_second": speed, "broken": broken}
         with writing(self._board_folder):
             for name, value in scalars.items():
@@ -68,8 +81,10 @@ class Monitor:
         )
         if broken:
             text += f" · {broken} broken samples skipped"
-        if health:
-            text += " · health: " + ", ".join(f"{name} {value:.4g}" for name, value in health.items())
+        if metrics:
+            text += " · metrics: " + ", ".join(
+                f"{name} {value:.4g}" for name, value in metrics.items()
+            )
         if self._display:
             self._bar.update(self._task, completed=step, left=f"{left} left")
             self._display.update(Group(self._bar, text.replace(" · ", "\n")))

@@ -21,11 +21,15 @@ def check_prefixes(names: Iterable[str], prefixes: Iterable[str]) -> None:
     for prefix in prefixes:
         if not any(has_prefix(name, prefix) for name in names):
             heads = ", ".join(sorted({name.partition(".")[0] for name in names}))
-            raise ValueError(f"no trainable parameter is named {prefix!r}; names begin with {heads}")
+            raise ValueError(
+                f"no trainable parameter is named {prefix!r}; names begin with {heads}"
+            )
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float, rates: Mapping[str, float]
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    lr_multipliers: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Sort named PARAMETERS that take gradients into groups of one decay and one share of the learning rate.
 
@@ -36,13 +40,15 @@ def parameter_groups(
         ValueError: a prefix in RATES names no trainable parameter.
     """
     trainable = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
-    check_prefixes((name for name, _ in trainable), rates)
+    check_prefixes((name for name, _ in trainable), lr_multipliers)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in trainable:
-        prefix = max((p for p in rates if has_prefix(name, p)), key=len, default=None)
-        rate = 1.0 if prefix is None else rates[prefix]
+        prefix = max((p for p in lr_multipliers if has_prefix(name, p)), key=len, default=None)
+        rate = 1.0 if prefix is None else lr_multipliers[prefix]
         decay = weight_decay if parameter.ndim >= 2 else 0.0
-        group = groups.setdefault((rate, decay), {"params": [], "weight_decay": decay, "rate": rate})
+        group = groups.setdefault(
+            (rate, decay), {"params": [], "weight_decay": decay, "rate": rate}
+        )
         group["params"].append(parameter)
     return list(groups.values())
 
@@ -62,7 +68,9 @@ def cosine(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0) ->
     return warm_up(step, warm_up_steps) * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def polynomial(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0, power: float = 0.9) -> float:
+def polynomial(
+    step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0, power: float = 0.9
+) -> float:
     """Factor on the learning rate at STEP of STEPS: warm-up, then (1 - progress) ** POWER, from 1 to FINAL.
 
     >>> [round(polynomial(step, 5, power=1), 2) for step in range(5)]

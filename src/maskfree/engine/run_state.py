@@ -24,7 +24,16 @@ from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinishe
 
 _FORMAT = 1
 _KEPT = 2
-_PACKAGES = ("maskfree", "torch", "transformers", "tokenizers", "numpy", "Pillow", "lightning-fabric", "webdataset")
+_PACKAGES = (
+    "maskfree",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "Pillow",
+    "lightning-fabric",
+    "webdataset",
+)
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:
@@ -34,7 +43,9 @@ def settings_of(recipe: Any) -> dict[str, Any]:
 
 def _spelled(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _spelled(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {
+            field.name: _spelled(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
         return {"class": type(value).__name__} | fields
     if isinstance(value, Mapping):
         return {key: _spelled(item) for key, item in value.items()}
@@ -48,7 +59,10 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
     ['data.seed']
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        below = [differences(old.get(key), new.get(key), f"{name}.{key}" if name else key) for key in {**old, **new}]
+        below = [
+            differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+            for key in {**old, **new}
+        ]
         return [path for paths in below for path in paths]
     return [] if old == new else [name]
 
@@ -63,14 +77,24 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
     if not record.exists():
         if resume:
             raise ValueError(f"nothing to resume in {out}: it holds no run.json")
-        if others := [name for name in ("model", "state", "metrics.jsonl") if (out / name).exists()]:
-            raise ValueError(f"{out / others[0]} exists, and is no part of a run: give another --out")
+        if others := [
+            name for name in ("model", "state", "metrics.jsonl") if (out / name).exists()
+        ]:
+            raise ValueError(
+                f"{out / others[0]} exists, and is no part of a run: give another --out"
+            )
         return
     if not resume:
-        raise ValueError(f"{out} holds a run already: continue it with --resume, or give another --out")
-    changed = [name for name in differences(read_record(out)["settings"], settings) if name not in free]
+        raise ValueError(
+            f"{out} holds a run already: continue it with --resume, or give another --out"
+        )
+    changed = [
+        name for name in differences(read_record(out)["settings"], settings) if name not in free
+    ]
     if changed:
-        raise ValueError(f"{out} was started with another {', '.join(changed)}: resume needs the same settings")
+        raise ValueError(
+            f"{out} was started with another {', '.join(changed)}: resume needs the same settings"
+        )
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -99,10 +123,20 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
         record = read_record(out)
         record["resumed"] = [*record.get("resumed", []), circumstances]
     else:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "processes": world}
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "processes": world,
+        }
         if torch.cuda.is_available():
             machine["accelerator"] = torch.cuda.get_device_name()
-        record = {"format": _FORMAT, "name": name, **circumstances, "machine": machine, "settings": dict(settings)}
+        record = {
+            "format": _FORMAT,
+            "name": name,
+            **circumstances,
+            "machine": machine,
+            "settings": dict(settings),
+        }
     replace_text(out / "run.json", json.dumps(record, indent=2) + "\n")
     return record
 
@@ -112,11 +146,15 @@ def save_state(out: Path, step: int, tensors: Mapping[str, torch.Tensor]) -> Non
     folder = out / "state" / f"step-{step:08d}"
     # Copies, because safetensors refuses tensors that share memory and those in channels-last order.
     order = torch.contiguous_format
-    copies = {name: tensor.detach().cpu().clone(memory_format=order) for name, tensor in tensors.items()}
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=order) for name, tensor in tensors.items()
+    }
     remove_leftovers(folder.parent)
     with writing(folder), unfinished_folder(folder.parent) as unfinished:
         save_file(copies, unfinished / "tensors.safetensors")
-        (unfinished / "state.json").write_text(json.dumps({"format": _FORMAT, "step": step}), encoding="utf-8")
+        (unfinished / "state.json").write_text(
+            json.dumps({"format": _FORMAT, "step": step}), encoding="utf-8"
+        )
         for file in unfinished.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
@@ -162,7 +200,9 @@ def _git_state() -> dict[str, Any] | None:
     here = Path(__file__).parents[1]
     try:
         commit, changes = (
-            subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+            ).stdout.strip()
             for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
         )
     except (OSError, subprocess.CalledProcessError):

@@ -23,8 +23,8 @@ from maskfree.data.sample import Transform
 from maskfree.distributed import any_process, launch, only_run
 from maskfree.engine import run_state
 from maskfree.engine.config import Recipe, TrainConfig
-from maskfree.engine.logger import Monitor
-from maskfree.engine.trainer import Learner
+from maskfree.engine.logger import MetricLogger
+from maskfree.engine.trainer import Trainer
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint
 from maskfree.hub.catalog import model_folder
@@ -50,12 +50,20 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     """
     config, settings = recipe.train, run_state.settings_of(recipe)
     _check(recipe, out)
-    fabric = launch(config.accelerator, config.devices, config.num_nodes, config.precision, config.unused_parameters)
+    fabric = launch(
+        config.accelerator,
+        config.devices,
+        config.num_nodes,
+        config.precision,
+        config.unused_parameters,
+    )
     with only_run(fabric, out):
         return _fit(fabric, recipe, out, settings, resume_run)
 
 
-def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], resume_run: bool) -> int:
+def _fit(
+    fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], resume_run: bool
+) -> int:
     """Do what `fit` does, in one of the processes that hold OUT."""
     config, data = recipe.train, recipe.data
     run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
@@ -71,34 +79,38 @@ def _fit(fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], re
     step, tensors = run_state.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
     torch.manual_seed(seed_of(config.seed, "weights"))
-    learner = Learner(fabric, _built(recipe, start), config, stream.num_streams, step)
+    trainer = Trainer(fabric, _built(recipe, start), config, stream.num_streams, step)
     if tensors is not None:
-        learner.restore(tensors)
+        trainer.restore(tensors)
         log.info("going on after step %d of %d", step, config.steps)
     fabric.barrier()  # every process has found all that it needs, before the first one writes
     if fabric.is_global_zero:
         run_state.write_record(out, recipe.name, settings, fabric.world_size)
     if step < config.steps:
-        stream.go_to(learner.positions, step * config.accumulate)
-        monitor = Monitor(out, config.steps, step, config.batch_size) if fabric.is_global_zero else None
+        stream.go_to(trainer.positions, step * config.accumulate)
+        monitor = (
+            MetricLogger(out, config.steps, step, config.batch_size)
+            if fabric.is_global_zero
+            else None
+        )
         try:
             with (
                 StopSignals(finish=True) as signals,
                 _one_line_for_lost_workers(),
                 closing(_batches(stream, data.workers)) as batches,
             ):
-                _loop(fabric, config, learner, batches, monitor, out, signals)
+                _loop(fabric, config, trainer, batches, monitor, out, signals)
         finally:
             if monitor:
                 monitor.close()
-    _tell_left_out(fabric, learner)
-    if fabric.is_global_zero and learner.step == config.steps:
-        _export(recipe, learner, tokenizer, out)
+    _tell_left_out(fabric, trainer)
+    if fabric.is_global_zero and trainer.step == config.steps:
+        _export(recipe, trainer, tokenizer, out)
         log.info("finished: %s", out / "model")
     elif fabric.is_global_zero:
-        log.info("stopped after step %d of %d", learner.step, config.steps)
+        log.info("stopped after step %d of %d", trainer.step, config.steps)
     fabric.barrier()
-    return learner.step
+    return trainer.step
 
 
 def _check(recipe: Recipe, out: Path) -> None:
@@ -106,7 +118,9 @@ def _check(recipe: Recipe, out: Path) -> None:
     recipe.train.check()
     recipe.data.check()
     data = recipe.data
-    check_run_folders(out, ("state", "model"), [recipe.init, *data.shards, *data.images, data.index])
+    check_run_folders(
+        out, ("state", "model"), [recipe.init, *data.shards, *data.images, data.index]
+    )
 
 
 @dataclass(frozen=True)
@@ -129,18 +143,22 @@ def _tokenizer(recipe: Recipe, start: _Start | None, out: Path) -> Tokenizer:
     """The run's tokenizer; that of a checkpoint keeps its longest text, which the text encoder goes by."""
     if start is not None:
         return Tokenizer.from_file(start.model / checkpoint.TOKENIZER)
-    return Tokenizer.from_source(str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source())
+    return Tokenizer.from_source(
+        str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
+    )
 
 
 def _built(recipe: Recipe, start: _Start | None) -> Method:
     method = recipe.method.build()
     if start is not None:
-        fresh = checkpoint.start_from(start.model, method, dict(recipe.init_names), recipe.init_without)
+        fresh = checkpoint.start_from(
+            start.model, method, dict(recipe.init_names), recipe.init_without
+        )
         if start.run is not None:
             fresh = _with_training_parts(start.run, method, fresh)
         parts = sorted({_part(name) for name in fresh})
         log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
-    method.begin()
+    method.on_train_start()
     return method
 
 
@@ -156,7 +174,9 @@ def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[
         ValueError: a tensor of that state has another shape.
     """
     state = run_state.load_state(run)
-    tensors = {name: state[1][f"model/{name}"] for name in missing if state and f"model/{name}" in state[1]}
+    tensors = {
+        name: state[1][f"model/{name}"] for name in missing if state and f"model/{name}" in state[1]
+    }
     try:
         method.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
@@ -167,60 +187,66 @@ def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[
 def _loop(
     fabric: Fabric,
     config: TrainConfig,
-    learner: Learner,
+    trainer: Trainer,
     batches: Iterator[Loaded],
-    monitor: Monitor | None,
+    monitor: MetricLogger | None,
     out: Path,
     signals: StopSignals,
 ) -> None:
     """Take the remaining steps, or those up to a signal in any process; report and save in between."""
     asked = any_process(fabric)
     last = False
-    while learner.step < config.steps and not last:
-        report = learner.learn(batches)
-        step = learner.step
+    while trainer.step < config.steps and not last:
+        report = trainer.train_step(batches)
+        step = trainer.step
         save = step % config.save_every == 0 or step == config.steps
         if step % config.log_every == 0 or save or step == 1:
-            loss, health = (_shared_mean(fabric, report[kind]) for kind in ("loss", "health"))
+            loss, metrics = (_shared_mean(fabric, report[kind]) for kind in ("loss", "metrics"))
             if monitor:
-                monitor.record(step, loss, health, learner.rate, sum(p.broken for p in learner.positions))
+                monitor.record(
+                    step, loss, metrics, trainer.rate, sum(p.broken for p in trainer.positions)
+                )
             if not math.isfinite(loss["total"]):
-                raise ValueError(f"the loss is {loss} at step {step}: try a smaller train.learning_rate")
+                raise ValueError(
+                    f"the loss is {loss} at step {step}: try a smaller train.learning_rate"
+                )
 
         # All processes must take the same last step, and a launcher may signal any of them.
         last = asked(signals.number is not None)
         if save or last:
-            tensors = learner.tensors()
+            tensors = trainer.tensors()
             if fabric.is_global_zero:
                 run_state.save_state(out, step, tensors)
             fabric.barrier()
 
 
-def _tell_left_out(fabric: Fabric, learner: Learner) -> None:
+def _tell_left_out(fabric: Fabric, trainer: Trainer) -> None:
     """Say how many samples of all processes could not be used, and why. Every process must ask."""
-    total, by_reason = learner.broken()
+    total, by_reason = trainer.broken()
     if fabric.is_global_zero and total:
         log.warning("samples left out, in all passes: %s", counted(by_reason, total))
 
 
 def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
     """Average each value over the processes."""
-    stacked = fabric.all_reduce(torch.stack([value.float() for value in values.values()]) if values else torch.empty(0))
+    stacked = fabric.all_reduce(
+        torch.stack([value.float() for value in values.values()]) if values else torch.empty(0)
+    )
     assert isinstance(stacked, Tensor)
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
-def _export(recipe: Recipe, learner: Learner, tokenizer: Tokenizer, out: Path) -> None:
+def _export(recipe: Recipe, trainer: Trainer, tokenizer: Tokenizer, out: Path) -> None:
     """Write what prediction needs of the trained method to OUT/model."""
-    learner.take_average()
+    trainer.take_average()
     config = recipe.method.for_inference()
     method = config.build()
-    trained = learner.method.state_dict()
+    trained = trainer.method.state_dict()
     method.load_state_dict({name: trained[name] for name in method.state_dict()})
     run = run_state.read_record(out) | {
         "templates": list(recipe.templates),
         "inference": asdict(recipe.inference),
-        "steps": learner.step,
+        "steps": trainer.step,
     }
     checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)
 

@@ -1,4 +1,4 @@
-"""What is learned in a run, and one step of it: weights, optimiser, average, and the place in the data."""
+"""What is learned in a run, and one step of it: weights, optimizer, average, and the place in the data."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from maskfree.method import Method
 from maskfree.types import Batch
 
 SCHEDULES = {"cosine": cosine, "polynomial": polynomial}
-Report = dict[str, dict[str, Tensor]]  # losses and health, each by name
+Report = dict[str, dict[str, Tensor]]  # losses and metrics, each by name
 
 
-class Learner:
+class Trainer:
     """What changes while a run goes on, and what a saved state holds; and one step of it."""
 
-    def __init__(self, fabric: Fabric, method: Method, config: TrainConfig, num_streams: int, step: int = 0):
+    def __init__(
+        self, fabric: Fabric, method: Method, config: TrainConfig, num_streams: int, step: int = 0
+    ):
         self.step = step
         self.rate = 0.0
         self.method = method.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
@@ -34,8 +36,12 @@ class Learner:
         self._fabric, self._config = fabric, config
         if fabric.world_size > 1:
             method.gather = _Gather.apply  # pyright: ignore[reportAttributeAccessIssue]
-        groups = parameter_groups(method.named_parameters(), config.weight_decay, dict(config.rates))
-        self._trained = {name: weight for name, weight in method.named_parameters() if weight.requires_grad}
+        groups = parameter_groups(
+            method.named_parameters(), config.weight_decay, dict(config.lr_multipliers)
+        )
+        self._trained = {
+            name: weight for name, weight in method.named_parameters() if weight.requires_grad
+        }
         check_prefixes(self._trained, config.frozen)
         self._freeze()
         self.module = fabric.setup_module(_Forward(method))
@@ -51,14 +57,16 @@ class Learner:
         for name, weight in self._trained.items():
             weight.requires_grad_(not any(has_prefix(name, prefix) for prefix in frozen))
 
-    def learn(self, batches: Iterator[Loaded]) -> Report:
-        """Take one step; return the loss with its terms, and the method's health, both means over the step's parts."""
+    def train_step(self, batches: Iterator[Loaded]) -> Report:
+        """Take one step; return the loss with its terms, and the method's metrics, both means over the step's parts."""
         config, parts = self._config, self._config.accumulate
         if config.frozen_steps and self.step == config.frozen_steps:
             self._freeze()  # that is, thaw; and tell the processes' wrapper, which lists what takes gradients once
             self.module = self._fabric.setup_module(_Forward(self.method))
         schedule = SCHEDULES[config.schedule]
-        self.rate = config.learning_rate * schedule(self.step, config.steps, config.warm_up_steps, config.final_rate)
+        self.rate = config.learning_rate * schedule(
+            self.step, config.steps, config.warm_up_steps, config.final_rate
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["rate"]
         reports = []
@@ -66,29 +74,46 @@ class Learner:
             loaded = next(batches)
             self.positions[loaded.stream] = loaded.position
             # Dropout and the like follow from the step alone, so that no generator has a state to save.
-            torch.manual_seed(seed_of(config.seed, "step", self.step, part, self._fabric.global_rank))
+            torch.manual_seed(
+                seed_of(config.seed, "step", self.step, part, self._fabric.global_rank)
+            )
             with self._fabric.no_backward_sync(self.module, enabled=part < parts - 1):
                 report = self.module(_Sealed(loaded.batch.to(self._fabric.device)))
                 self._fabric.backward(report["loss"]["total"] / parts)
-            reports.append({kind: {k: v.detach() for k, v in values.items()} for kind, values in report.items()})
+            reports.append(
+                {
+                    kind: {k: v.detach() for k, v in values.items()}
+                    for kind, values in report.items()
+                }
+            )
         if config.clip_norm:
             norm = self._fabric.clip_gradients(
-                self.module, self._fabric_optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
+                self.module,
+                self._fabric_optimizer,
+                max_norm=config.clip_norm,
+                error_if_nonfinite=False,
             )
             assert norm is not None
             if not norm.isfinite():
-                raise ValueError(f"the gradient is {norm} in step {self.step + 1}: try a smaller train.learning_rate")
+                raise ValueError(
+                    f"the gradient is {norm} in step {self.step + 1}: try a smaller train.learning_rate"
+                )
         self._fabric_optimizer.step()
         self._fabric_optimizer.zero_grad()
         self.method.after_step(self.step, config.steps)
         if self._average:
-            decay = min(config.average_decay, (1 + self.step) / (10 + self.step))  # or the random start stays in it
+            decay = min(
+                config.average_decay, (1 + self.step) / (10 + self.step)
+            )  # or the random start stays in it
             with torch.no_grad():
                 for name, average in self._average.items():
                     average.lerp_(self._trained[name], 1 - decay)
         self.step += 1
         return {
-            kind: {name: torch.stack([report[kind][name] for report in reports]).mean() for name in values}
+            kind: {
+                name: torch.stack([report[kind][name] for report in reports]).mean()
+                for name in values
+            }
             for kind, values in reports[0].items()
         }
 
@@ -104,42 +129,55 @@ class Learner:
         tensors |= {f"average/{name}": tensor for name, tensor in self._average.items()}
         for name, weight in self._trained.items():
             moments = self.optimizer.state.get(weight, {})
-            tensors |= {f"optimiser/{name}/{key}": moment for key, moment in moments.items()}
-        here = torch.tensor([[p.turn, p.taken, p.broken] for p in self.positions], device=self._fabric.device)
+            tensors |= {f"optimizer/{name}/{key}": moment for key, moment in moments.items()}
+        here = torch.tensor(
+            [[p.epoch, p.taken, p.broken] for p in self.positions], device=self._fabric.device
+        )
         return tensors | {"positions": self.method.gather(here[None]), "left_out": self._left_out()}
 
     def broken(self) -> tuple[int, tuple[int, ...]]:
         """Return how many samples could not be used, and how many for each reason. Every process must ask."""
-        here = torch.tensor([sum(position.broken for position in self.positions)], device=self._fabric.device)
+        here = torch.tensor(
+            [sum(position.broken for position in self.positions)], device=self._fabric.device
+        )
         return int(self.method.gather(here).sum()), tuple(self._left_out().sum(dim=(0, 1)).tolist())
 
     def _left_out(self) -> Int[Tensor, "processes streams reasons"]:
-        here = torch.tensor([position.by_reason for position in self.positions], device=self._fabric.device)
+        here = torch.tensor(
+            [position.by_reason for position in self.positions], device=self._fabric.device
+        )
         return self.method.gather(here[None])
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to where `tensors` was called, after as many steps as this learner was made with.
+        """Go back to where `tensors` was called, after as many steps as this trainer was made with.
 
         Raises:
             ValueError: it was by another number of processes.
         """
         positions = tensors["positions"]
         if len(positions) != self._fabric.world_size:
-            raise ValueError(f"the run had {len(positions)} processes, not {self._fabric.world_size}")
+            raise ValueError(
+                f"the run had {len(positions)} processes, not {self._fabric.world_size}"
+            )
         self.positions = [Position(*row) for row in positions[self._fabric.global_rank].tolist()]
         if "left_out" in tensors:
             rows = tensors["left_out"][self._fabric.global_rank].tolist()
             pairs = zip(self.positions, rows, strict=True)
             self.positions = [replace(position, by_reason=tuple(row)) for position, row in pairs]
         prefix = "model/"
-        self.method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self.method.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
         for name, average in self._average.items():
             average.copy_(tensors[f"average/{name}"])
         for name, weight in self._trained.items():
-            prefix = f"optimiser/{name}/"
-            moments = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            prefix = f"optimizer/{name}/"
+            moments = {
+                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+            }
             self.optimizer.state[weight] = {
-                key: torch.empty_like(weight).copy_(v) if v.shape == weight.shape else v for key, v in moments.items()
+                key: torch.empty_like(weight).copy_(v) if v.shape == weight.shape else v
+                for key, v in moments.items()
             }
 
 
@@ -151,7 +189,10 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
-        everyone = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(get_world_size())]
+        everyone = [
+            torch.empty_like(tensor, memory_format=torch.contiguous_format)
+            for _ in range(get_world_size())
+        ]
         all_gather(everyone, tensor.contiguous())
         return torch.cat(everyone)
 
@@ -178,4 +219,4 @@ class _Forward(nn.Module):
 
     def forward(self, sealed: _Sealed) -> Report:
         losses = self.method(sealed.batch)
-        return {"loss": {"total": losses.total, **losses.terms}, "health": dict(losses.health)}
+        return {"loss": {"total": losses.total, **losses.terms}, "metrics": dict(losses.metrics)}

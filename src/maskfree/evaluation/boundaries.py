@@ -38,20 +38,31 @@ class Humans:
             from scipy.io import loadmat
             from scipy.io.matlab import MatReadError
         except ImportError as error:
-            raise ValueError("reading BSDS500 needs scipy: pip install 'maskfree[regions]'") from error
+            raise ValueError(
+                "reading BSDS500 needs scipy: pip install 'maskfree[regions]'"
+            ) from error
         try:
             drawn = loadmat(path)["groundTruth"][0]
             return cls(
                 tuple(person["Segmentation"][0, 0].astype(np.int64) for person in drawn),
                 tuple(person["Boundaries"][0, 0].astype(bool) for person in drawn),
             )
-        except (KeyError, IndexError, TypeError, ValueError, NotImplementedError, MatReadError) as error:
-            raise ValueError(f"{path} holds no human segmentations as BSDS500 has them: {error!r}") from error
+        except (
+            KeyError,
+            IndexError,
+            TypeError,
+            ValueError,
+            NotImplementedError,
+            MatReadError,
+        ) as error:
+            raise ValueError(
+                f"{path} holds no human segmentations as BSDS500 has them: {error!r}"
+            ) from error
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores in [0, 1] over photos: with one setting for all (ODS) and with the best one for each photo (OIS)."""
+class RegionScores:
+    """RegionScores in [0, 1] over photos: with one setting for all (ODS) and with the best one for each photo (OIS)."""
 
     boundary_ods: float
     boundary_ois: float
@@ -63,15 +74,22 @@ class Scores:
     covering_setting: float
 
 
-def count_photo(regions: Iterable[Integer[np.ndarray, "h w"]], humans: Humans) -> Float[np.ndarray, "s 6"]:
+def count_photo(
+    regions: Iterable[Integer[np.ndarray, "h w"]], humans: Humans
+) -> Float[np.ndarray, "s 6"]:
     """Count for each of the region maps of one photo, made with S settings, what `scores` needs.
 
     Matched and all boundary pixels of the map, matched and all of the people; area covered and in all.
     """
-    return np.array([[*match_boundaries(boundary(map_), humans.boundaries), *cover(map_, humans)] for map_ in regions])
+    return np.array(
+        [
+            [*match_boundaries(boundary(map_), humans.boundaries), *cover(map_, humans)]
+            for map_ in regions
+        ]
+    )
 
 
-def scores(counts: Float[np.ndarray, "b s 6"], settings: Sequence[float]) -> Scores:
+def scores(counts: Float[np.ndarray, "b s 6"], settings: Sequence[float]) -> RegionScores:
     """Sum the counts of B photos with S SETTINGS into scores.
 
     Raises:
@@ -85,7 +103,7 @@ def scores(counts: Float[np.ndarray, "b s 6"], settings: Sequence[float]) -> Sco
     best, best_covering = int(f_of_settings.argmax()), int(_share(summed, 4).argmax())
     chosen = counts[photos, f_of_photos.argmax(1)].sum(0)
     covered = counts[photos, _share(counts, 4).argmax(1)].sum(0)
-    return Scores(
+    return RegionScores(
         boundary_ods=float(f_of_settings[best]),
         boundary_ois=float(_f_score(chosen)),
         precision=float(_share(summed, 0)[best]),
@@ -108,7 +126,9 @@ def boundary(regions: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     try:
         from skimage.morphology import thin
     except ImportError as error:
-        raise ValueError("thinning boundaries needs scikit-image: pip install 'maskfree[regions]'") from error
+        raise ValueError(
+            "thinning boundaries needs scikit-image: pip install 'maskfree[regions]'"
+        ) from error
     edges = np.zeros(regions.shape, bool)
     edges[:, :-1] |= regions[:, :-1] != regions[:, 1:]
     edges[:-1] |= regions[:-1] != regions[1:]
@@ -117,7 +137,9 @@ def boundary(regions: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 def match_boundaries(
-    machine: Bool[np.ndarray, "h w"], people: Sequence[Bool[np.ndarray, "h w"]], tolerance: float = TOLERANCE
+    machine: Bool[np.ndarray, "h w"],
+    people: Sequence[Bool[np.ndarray, "h w"]],
+    tolerance: float = TOLERANCE,
 ) -> tuple[int, int, int, int]:
     """Match boundary pixels one to one within TOLERANCE of the diagonal, with each of PEOPLE by itself.
 
@@ -140,7 +162,9 @@ def cover(regions: Integer[np.ndarray, "h w"], humans: Humans) -> tuple[float, f
     covered = 0.0
     for drawn in humans.segmentations:
         person = drawn.ravel().astype(np.int64)
-        both = np.bincount(person * size + machine, minlength=(int(person.max()) + 1) * size).reshape(-1, size)
+        both = np.bincount(
+            person * size + machine, minlength=(int(person.max()) + 1) * size
+        ).reshape(-1, size)
         own = both.sum(1)
         iou = both / np.maximum(own[:, None] + both.sum(0) - both, 1)
         covered += float((own * iou.max(1)).sum())
@@ -163,13 +187,17 @@ def _partners(
     near = numbers[rows[:, None] + steps[0] + pad, columns[:, None] + steps[1] + pad]
     if not (near >= 0).any():
         return np.full(number, -1)
-    nobody = others + np.arange(number)  # for each pixel one partner of its own that stands for none
+    nobody = others + np.arange(
+        number
+    )  # for each pixel one partner of its own that stands for none
     choices = np.concatenate([near, nobody[:, None]], axis=1)
     costs = np.broadcast_to(np.append(np.hypot(*steps), _ALONE * reach), choices.shape)
     allowed = choices >= 0
     starts = np.concatenate([[0], allowed.sum(1).cumsum()])
     # SciPy takes a cost of 0 for no edge; one more for each pixel changes no choice.
-    graph = csr_array((costs[allowed] + 1, choices[allowed], starts), shape=(number, others + number))
+    graph = csr_array(
+        (costs[allowed] + 1, choices[allowed], starts), shape=(number, others + number)
+    )
     partner = min_weight_full_bipartite_matching(graph)[1]
     return np.where(partner < others, partner, -1)
 

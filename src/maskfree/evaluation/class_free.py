@@ -19,7 +19,9 @@ def unknown_classes(benchmark: Benchmark, fold: int, num_folds: int = 4) -> tupl
     """
     names = [line.split("/")[0] for line in benchmark.words()]
     if not 1 <= num_folds <= len(names):
-        raise ValueError(f"{num_folds} folds of {len(names)} classes: each fold has a class at least")
+        raise ValueError(
+            f"{num_folds} folds of {len(names)} classes: each fold has a class at least"
+        )
     if not 0 <= fold < num_folds:
         raise ValueError(f"fold {fold}: there are folds 0 to {num_folds - 1}")
     first, last = (round(len(names) * at / num_folds) for at in (fold, fold + 1))

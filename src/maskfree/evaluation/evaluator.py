@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64, UInt, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, Sample
+from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, LabeledPhoto
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.protocol import Protocol, candidates
 from maskfree.files.leftovers import writing
@@ -28,7 +28,7 @@ from maskfree.progress import Watch, unwatched
 
 
 @dataclass(frozen=True)
-class Team:
+class DistInfo:
     """The processes that share a run; this one has every COUNT-th photo from number INDEX on."""
 
     index: int = 0
@@ -41,7 +41,9 @@ class Team:
 class Counts:
     """What is counted on one photo, or on a whole benchmark; sums add up."""
 
-    confusion: Int64[np.ndarray, "t k k"]  # true class by predicted class, for each threshold of a sweep, else once
+    confusion: Int64[
+        np.ndarray, "t k k"
+    ]  # true class by predicted class, for each threshold of a sweep, else once
     boundaries: Int64[np.ndarray, "k 4"] | None  # see `metrics.boundary_counts`
     seconds: float  # decoding included, truth and counting not
 
@@ -54,14 +56,14 @@ class Tally:
     photos: Float64[np.ndarray, " n"]
 
 
-class Ledger(AbstractContextManager["Ledger"]):
+class ResultCache(AbstractContextManager["ResultCache"]):
     """Counts photo by photo in a file of the folder UNFINISHED, which goes when the work is done.
 
     What a process that was killed left half written is dropped. One file per process, under a name that says what is
     counted, so that other settings never meet.
     """
 
-    def __init__(self, folder: Path | None, subject: dict[str, Any], team: Team = Team()):
+    def __init__(self, folder: Path | None, subject: dict[str, Any], team: DistInfo = DistInfo()):
         self.found: dict[str, Counts] = {}
         self._file: TextIO | None = None
         self._paths: list[Path] = []
@@ -112,13 +114,13 @@ class Ledger(AbstractContextManager["Ledger"]):
 def tally(  # noqa: PLR0913 - the runner of one measurement
     segmenter: Segmenter,
     benchmark: Benchmark,
-    samples: Sequence[Sample],
+    samples: Sequence[LabeledPhoto],
     protocol: Protocol,
     *,
-    ledger: Ledger,
+    ledger: ResultCache,
     thresholds: Sequence[float] = (),
     boundaries: bool = False,
-    team: Team = Team(),
+    team: DistInfo = DistInfo(),
     watch: Watch = unwatched,
 ) -> Tally:
     """Label SAMPLES with a SEGMENTER that is prepared for PROTOCOL, and compare at each photo's full size.
@@ -127,7 +129,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     which ascend, everything is counted once for each, as if the rule were that threshold.
 
     Raises:
-        ValueError, OSError: a photo cannot be read, or is labelled at another size than its truth.
+        ValueError, OSError: a photo cannot be read, or is labeled at another size than its truth.
     """
     lookup, num_classes = truth_lookup(benchmark, protocol)
     own = samples[team.index :: team.count]
@@ -140,11 +142,19 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
         try:
             if thresholds:
                 matrices = sweep_confusions(
-                    truth, result.labels, result.scores, thresholds, num_classes - 1, num_classes, IGNORE
+                    truth,
+                    result.labels,
+                    result.scores,
+                    thresholds,
+                    num_classes - 1,
+                    num_classes,
+                    IGNORE,
                 )
             else:
                 matrices = _confusion(truth, result.labels, num_classes, segmenter.device)[None]
-            edges = boundary_counts(truth, result.labels, num_classes, IGNORE) if boundaries else None
+            edges = (
+                boundary_counts(truth, result.labels, num_classes, IGNORE) if boundaries else None
+            )
         except ValueError as error:
             raise ValueError(f"{sample.photo}: {error}") from error
         ledger.add(sample.key, Counts(matrices, edges, seconds))
@@ -157,7 +167,10 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
 
 
 def _confusion(
-    truth: UInt8[np.ndarray, "h w"], labels: UInt[np.ndarray, "h w"], num_classes: int, device: torch.device
+    truth: UInt8[np.ndarray, "h w"],
+    labels: UInt[np.ndarray, "h w"],
+    num_classes: int,
+    device: torch.device,
 ) -> Int64[np.ndarray, "k k"]:
     """Count on the device that the network runs on."""
     if device.type == "cpu":
@@ -178,7 +191,9 @@ def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.nda
     return lookup, len(lines) + 1
 
 
-def _ahead(samples: Sequence[Sample], watch: Watch) -> Iterator[tuple[Sample, Image.Image, UInt8[np.ndarray, "h w"]]]:
+def _ahead(
+    samples: Sequence[LabeledPhoto], watch: Watch
+) -> Iterator[tuple[LabeledPhoto, Image.Image, UInt8[np.ndarray, "h w"]]]:
     """Decode photos and truths in a thread, one ahead, while the network runs."""
     with ThreadPoolExecutor(1) as pool:
         decoded = pool.submit(_decode, samples[0]) if samples else None
@@ -189,11 +204,11 @@ def _ahead(samples: Sequence[Sample], watch: Watch) -> Iterator[tuple[Sample, Im
             yield sample, photo, truth
 
 
-def _decode(sample: Sample) -> tuple[Image.Image, UInt8[np.ndarray, "h w"]]:
+def _decode(sample: LabeledPhoto) -> tuple[Image.Image, UInt8[np.ndarray, "h w"]]:
     return read_photo(sample.photo), sample.read_truth()
 
 
-def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: Team) -> Tally:
+def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistInfo) -> Tally:
     """Add up this process's counts, then once those of all processes."""
     each = np.zeros((num_photos, 2))  # its mean IoU, and whether it has one
     for place, photo in zip(range(team.index, num_photos, team.count), counts, strict=True):
@@ -220,6 +235,11 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Counts]]:
             matrix = np.zeros(entry["shape"], np.int64)
             matrix.ravel()[entry["where"]] = entry["counts"]
             edges = entry["boundaries"]
-            yield entry["key"], Counts(matrix, None if edges is None else np.array(edges, np.int64), entry["seconds"])
+            yield (
+                entry["key"],
+                Counts(
+                    matrix, None if edges is None else np.array(edges, np.int64), entry["seconds"]
+                ),
+            )
         except (ValueError, KeyError, TypeError, IndexError):
             continue  # an empty line, or one that was cut off: that photo is counted again

@@ -79,11 +79,11 @@ class Protocol:
     """For the score "product": classes of each window that may win."""
     smooth: Count | None = None
     """Width in patches over which scores are averaged."""
-    presence: Weight | None = None
+    class_prior: Weight | None = None
     """Weight of how clearly a class wins in the whole photo."""
-    presence_share: PositiveFraction | None = None
+    class_prior_share: PositiveFraction | None = None
     """Share of the patches that say so."""
-    presence_most: Weight | None = None
+    class_prior_max: Weight | None = None
     """Margin beyond which a clearer win counts no more."""
     refine: Refinement = "none"
     """How scores are brought to pixels."""
@@ -108,7 +108,9 @@ def check(benchmark: Benchmark, protocol: Protocol) -> None:
     if "unseen" in (protocol.candidates, protocol.scored) and not benchmark.unseen:
         raise ValueError(f"{benchmark.name} has no unseen classes: its papers name none")
     if rule and (protocol.candidates, protocol.scored) != ("all", "all"):
-        raise ValueError("unseen classes are measured without a background rule: use --background none")
+        raise ValueError(
+            "unseen classes are measured without a background rule: use --background none"
+        )
 
 
 def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> Segmenter:
@@ -121,14 +123,20 @@ def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> S
     if not inference.logit_scale and inference.score != "cosine":
         inference = replace(inference, logit_scale=segmenter.logit_scale)
     words = [line for line, _ in candidates(benchmark, protocol)]
-    return segmenter.with_inference(inference).with_words(words, protocol.background, protocol.templates)
+    return segmenter.with_inference(inference).with_words(
+        words, protocol.background, protocol.templates
+    )
 
 
 def candidates(benchmark: Benchmark, protocol: Protocol) -> list[tuple[str, int]]:
     """List the lines of the class list that the model chooses among, each with its id in the truth."""
     plain = benchmark.words()
     lines = list(zip(benchmark.words(protocol.names), range(len(plain)), strict=True))
-    return lines if protocol.candidates == "all" else [line for line in lines if plain[line[1]] in benchmark.unseen]
+    return (
+        lines
+        if protocol.candidates == "all"
+        else [line for line in lines if plain[line[1]] in benchmark.unseen]
+    )
 
 
 def spelled(segmenter: Segmenter, protocol: Protocol) -> Protocol:
@@ -167,7 +175,9 @@ def sclip(benchmark: Benchmark) -> tuple[Protocol, ...]:
             Protocol(
                 names=names,
                 background=f"words:{others}" if benchmark.background else "none",
-                side_px={"cityscapes": 560, "coco-stuff": 448, "coco-stuff-27": 448}.get(benchmark.name, 336),
+                side_px={"cityscapes": 560, "coco-stuff": 448, "coco-stuff-27": 448}.get(
+                    benchmark.name, 336
+                ),
                 max_whole_px=ALWAYS_WINDOWS,
                 window_px=224,
                 stride_px=112,
@@ -213,9 +223,15 @@ def all_as_unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
 
 
 def _bare(protocol: Protocol) -> Protocol:
-    """As the published protocols are: without smoothing and presence."""
+    """As the published protocols are: without smoothing and class_prior."""
     off = Inference()
-    return replace(protocol, smooth=1, presence=0.0, presence_share=off.presence_share, presence_most=off.presence_most)
+    return replace(
+        protocol,
+        smooth=1,
+        class_prior=0.0,
+        class_prior_share=off.class_prior_share,
+        class_prior_max=off.class_prior_max,
+    )
 
 
 PROTOCOLS: dict[str, Callable[[Benchmark], tuple[Protocol, ...]]] = {

@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 
 from maskfree.data.photo import read_photo
 from maskfree.data.photo_folders import only_photos
-from maskfree.evaluation.boundaries import TOLERANCE, Humans, Scores, count_photo, scores
+from maskfree.evaluation.boundaries import TOLERANCE, Humans, RegionScores, count_photo, scores
 from maskfree.progress import Watch
 from maskfree.regions.region_maps import SegmentConfig, contour_hierarchy, region_map
 from maskfree.regions.superpixels import felzenszwalb_regions, slic_regions
@@ -27,11 +27,11 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Measured:
+class RegionResult:
     """What `measure` found: scores of the sweep, and of the maps that `prepare segments` makes."""
 
-    swept: Scores
-    maps: Scores
+    swept: RegionScores
+    maps: RegionScores
     """Of the maps by the rule: one setting, so that ODS and OIS are the same."""
     mean_regions: float
     """Of the maps by the rule."""
@@ -51,13 +51,20 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
     images = folder / "images"
     photos = sorted(only_photos(images.rglob("*"), images)) if images.is_dir() else []
     if not photos:
-        raise FileNotFoundError(f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat")
+        raise FileNotFoundError(
+            f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat"
+        )
     if most is not None and most < len(photos):
         photos = [photos[(2 * number + 1) * len(photos) // (2 * most)] for number in range(most)]
-    pairs = [(p, folder / "groundTruth" / p.relative_to(folder / "images").with_suffix(".mat")) for p in photos]
+    pairs = [
+        (p, folder / "groundTruth" / p.relative_to(folder / "images").with_suffix(".mat"))
+        for p in photos
+    ]
     for _, drawn in pairs:
         if not drawn.is_file():
-            raise FileNotFoundError(f"no human segmentations {drawn}: BSDS500 has images/*.jpg and groundTruth/*.mat")
+            raise FileNotFoundError(
+                f"no human segmentations {drawn}: BSDS500 has images/*.jpg and groundTruth/*.mat"
+            )
     return pairs
 
 
@@ -65,7 +72,7 @@ def measure(
     pairs: Sequence[tuple[Path, Path]],
     config: SegmentConfig,
     watch: Watch,
-) -> Measured:
+) -> RegionResult:
     """Cut the photos of PAIRS by CONFIG's kind and score the regions; WATCH shows how far it has come.
 
     Raises:
@@ -76,14 +83,16 @@ def measure(
     for photo_path, drawn in watch(pairs, config.kind):
         photo, humans = np.asarray(read_photo(photo_path)), Humans.read(drawn)
         if photo.shape[:2] != humans.boundaries[0].shape:
-            raise ValueError(f"{drawn} is {humans.boundaries[0].shape}, its photo {photo.shape[:2]}")
+            raise ValueError(
+                f"{drawn} is {humans.boundaries[0].shape}, its photo {photo.shape[:2]}"
+            )
         start = time.perf_counter()
         by_rule = region_map(photo, config)
         seconds += time.perf_counter() - start
         swept.append(count_photo(_sweep(photo, config, settings), humans))
         maps.append(count_photo([by_rule], humans))
         regions.append(int(by_rule.max()) + 1)
-    return Measured(
+    return RegionResult(
         scores(np.array(swept), settings),
         scores(np.array(maps), [config.threshold if config.kind == "contours" else config.most]),
         float(np.mean(regions)),
@@ -91,7 +100,7 @@ def measure(
     )
 
 
-def content_of(measured: Measured, config: SegmentConfig, num_photos: int) -> dict[str, Any]:
+def content_of(measured: RegionResult, config: SegmentConfig, num_photos: int) -> dict[str, Any]:
     """Spell out what was measured, and with which settings, in plain values."""
     name, values = SWEEPS[config.kind]
     return {

@@ -30,7 +30,7 @@ FORMAT = 1
 OVERALL = "overall"
 
 
-class Statistics(NamedTuple):
+class TrackStatistics(NamedTuple):
     """What DAVIS tells of a measure over the frames of an object; NaN without a frame."""
 
     mean: float
@@ -53,23 +53,27 @@ class TrackRow:
     f_decay: float | None
 
 
-def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
+def statistics(values: Float[np.ndarray, " t"]) -> TrackStatistics:
     """Summarise a measure over the frames of a sequence, in order, as DAVIS's db_statistics.
 
     The four parts overlap in one frame each. Differs: theirs count frames in 8 bits, and err beyond 256.
 
     >>> statistics(np.array([1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]))
-    Statistics(mean=0.625, recall=0.5, decay=0.5833333333333333)
+    TrackStatistics(mean=0.625, recall=0.5, decay=0.5833333333333333)
     """
     if not len(values):
-        return Statistics(math.nan, math.nan, math.nan)
+        return TrackStatistics(math.nan, math.nan, math.nan)
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
-    return Statistics(float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean()))
+    return TrackStatistics(
+        float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean())
+    )
 
 
 def score_masks(
-    truth: Sequence[UInt8[np.ndarray, "h w"]], predicted: Iterable[UInt8[np.ndarray, "h w"]], sequence: str
+    truth: Sequence[UInt8[np.ndarray, "h w"]],
+    predicted: Iterable[UInt8[np.ndarray, "h w"]],
+    sequence: str,
 ) -> list[TrackRow]:
     """Score the masks of a sequence, object numbers, against the TRUTH, a row for each object.
 
@@ -87,7 +91,10 @@ def score_masks(
         j.append([region_similarity(*pair, void) for pair in pairs])
         f.append([boundary_f(*pair, void=void) for pair in pairs])
     values = [np.array(each, float).reshape(len(j), len(objects)).T for each in (j, f)]
-    return [_row(sequence, number, len(j), [statistics(each[number - 1]) for each in values]) for number in objects]
+    return [
+        _row(sequence, number, len(j), [statistics(each[number - 1]) for each in values])
+        for number in objects
+    ]
 
 
 def track_benchmark(
@@ -110,7 +117,10 @@ def track_benchmark(
     rows = []
     for sequence in find_sequences(folder, sequences):
         truth = read_masks(sequence)
-        frames = ((path.stem, read_photo(path)) for path in watch(sequence.photos, sequence.name, len(truth)))
+        frames = (
+            (path.stem, read_photo(path))
+            for path in watch(sequence.photos, sequence.name, len(truth))
+        )
         followed = follow_mask(segmenter, frames, truth[0], settings)
         rows += score_masks(truth, map(index_map, followed), sequence.name)
     return [*rows, overall(rows)]
@@ -123,10 +133,14 @@ def overall(rows: Sequence[TrackRow]) -> TrackRow:
         for name in (each.name for each in fields(TrackRow))
         if name[:2] in ("j_", "f_")
     }
-    return TrackRow(OVERALL, None, sum({row.sequence: row.frames for row in rows}.values()), **values)
+    return TrackRow(
+        OVERALL, None, sum({row.sequence: row.frames for row in rows}.values()), **values
+    )
 
 
-def write_rows(rows: Sequence[TrackRow], segmenter: Segmenter, about: Mapping[str, Any], folder: Path) -> Path:
+def write_rows(
+    rows: Sequence[TrackRow], segmenter: Segmenter, about: Mapping[str, Any], folder: Path
+) -> Path:
     """Write ROWS into FOLDER, together with what they depend on: ABOUT has the command and the settings.
 
     The file is tracking-MODEL.json; an older one is replaced.
@@ -146,8 +160,10 @@ def write_rows(rows: Sequence[TrackRow], segmenter: Segmenter, about: Mapping[st
     return write_json(content, folder / f"tracking-{name}.json")
 
 
-def _row(sequence: str, index: int, frames: int, measures: Sequence[Statistics]) -> TrackRow:
-    return TrackRow(sequence, index, frames, *(number(value) for measure in measures for value in measure))
+def _row(sequence: str, index: int, frames: int, measures: Sequence[TrackStatistics]) -> TrackRow:
+    return TrackRow(
+        sequence, index, frames, *(number(value) for measure in measures for value in measure)
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from maskfree.data.benchmarks.catalog import Benchmark, Sample, files_sha256
+from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto, files_sha256
 from maskfree.data.benchmarks.label_ids import read_renaming
-from maskfree.evaluation.evaluator import Ledger, Tally, Team, tally
+from maskfree.evaluation.evaluator import DistInfo, ResultCache, Tally, tally
 from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, spelled
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.inference.segmenter import Segmenter
@@ -27,43 +27,49 @@ NUM_CONFUSIONS = 10
 
 
 @dataclass(frozen=True)
-class Work:
+class EvalJob:
     """What is measured and how, besides the model and the protocol."""
 
     benchmark: Benchmark
-    samples: Sequence[Sample]
+    samples: Sequence[LabeledPhoto]
     command: str
     boundaries: bool = False
     """Also measure the boundary F-score, which takes some time."""
     unfinished: Path | None = None
     """Folder for the counts of a run that may be stopped; None: it starts anew."""
-    team: Team = field(default_factory=Team)
+    team: DistInfo = field(default_factory=DistInfo)
     watch: Watch = unwatched
     """Wraps the photos to show progress."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvalResult:
     """A row of results, and each photo's own mean IoU (NaN where nothing counted), in the order of the photos."""
 
     row: Row
     photos: Float64[np.ndarray, " n"]
 
 
-def measure(segmenter: Segmenter, protocol: Protocol, work: Work, protocol_name: str = "custom") -> Measured:
+def measure(
+    segmenter: Segmenter, protocol: Protocol, work: EvalJob, protocol_name: str = "custom"
+) -> EvalResult:
     """Label the photos by PROTOCOL and compare at each photo's full size.
 
     Raises:
-        ValueError, OSError: the protocol does not fit the benchmark, a photo cannot be read, or is labelled at another
+        ValueError, OSError: the protocol does not fit the benchmark, a photo cannot be read, or is labeled at another
             size than its truth.
     """
     prepared, protocol = _prepared(segmenter, protocol, work)
     found = _counted(prepared, protocol, work, ())
-    return Measured(_row(prepared, protocol, work, found, protocol_name), found.photos)
+    return EvalResult(_row(prepared, protocol, work, found, protocol_name), found.photos)
 
 
 def sweep(
-    segmenter: Segmenter, protocol: Protocol, thresholds: Sequence[float], work: Work, protocol_name: str = "custom"
+    segmenter: Segmenter,
+    protocol: Protocol,
+    thresholds: Sequence[float],
+    work: EvalJob,
+    protocol_name: str = "custom",
 ) -> list[Row]:
     """Measure PROTOCOL with each of the background THRESHOLDS, which ascend; a row for each, none of them chosen.
 
@@ -85,13 +91,17 @@ def sweep(
     return rows
 
 
-def _prepared(segmenter: Segmenter, protocol: Protocol, work: Work) -> tuple[Segmenter, Protocol]:
+def _prepared(
+    segmenter: Segmenter, protocol: Protocol, work: EvalJob
+) -> tuple[Segmenter, Protocol]:
     check(work.benchmark, protocol)
     prepared = prepare(segmenter, work.benchmark, protocol)
     return prepared, spelled(prepared, protocol)
 
 
-def _counted(prepared: Segmenter, protocol: Protocol, work: Work, thresholds: Sequence[float]) -> Tally:
+def _counted(
+    prepared: Segmenter, protocol: Protocol, work: EvalJob, thresholds: Sequence[float]
+) -> Tally:
     subject = {
         "benchmark": work.benchmark.name,
         "files": files_sha256(tuple(work.samples)),
@@ -103,7 +113,7 @@ def _counted(prepared: Segmenter, protocol: Protocol, work: Work, thresholds: Se
         "thresholds": list(thresholds),
         "boundaries": work.boundaries,
     }
-    with Ledger(work.unfinished, subject, work.team) as ledger:
+    with ResultCache(work.unfinished, subject, work.team) as ledger:
         found = tally(
             prepared,
             work.benchmark,
@@ -119,12 +129,16 @@ def _counted(prepared: Segmenter, protocol: Protocol, work: Work, thresholds: Se
     return found
 
 
-def _row(prepared: Segmenter, protocol: Protocol, work: Work, found: Tally, protocol_name: str) -> Row:
+def _row(
+    prepared: Segmenter, protocol: Protocol, work: EvalJob, found: Tally, protocol_name: str
+) -> Row:
     benchmark, matrix = work.benchmark, found.counts.confusion[0]
     plain = [line.split("/")[0] for line in benchmark.words()]
     names = [plain[i] for _, i in candidates(benchmark, protocol)] + [BACKGROUND]
     names = names[: len(matrix)]
-    counted = [i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen]
+    counted = [
+        i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen
+    ]
     whole, part = scores(matrix), scores(_of_truth(matrix, counted))
     iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
     edges = found.counts.boundaries
@@ -150,7 +164,8 @@ def _row(prepared: Segmenter, protocol: Protocol, work: Work, found: Tally, prot
         command=work.command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
-        machine=machine(torch.get_num_threads(), prepared.device.type) | {"precision": prepared.inference.precision},
+        machine=machine(torch.get_num_threads(), prepared.device.type)
+        | {"precision": prepared.inference.precision},
     )
 
 
@@ -161,7 +176,9 @@ def _of_truth(matrix: Int64[np.ndarray, "k k"], classes: Sequence[int]) -> Int64
     return kept
 
 
-def _parts(benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | None]) -> dict[str, float | None]:
+def _parts(
+    benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | None]
+) -> dict[str, float | None]:
     """Mean IoU of the unseen classes of the zero-shot papers and of the rest, and of OVSegmentor's entities.
 
     A class is an entity if one of its names is. Source: arXiv:2301.09121, Table 7.
@@ -178,7 +195,9 @@ def _parts(benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | N
         if not any(inside) or all(inside):
             continue
         for part, chosen in (("unseen", True), ("seen", False)):
-            known = [v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None]
+            known = [
+                v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None
+            ]
             parts[f"{part} {kind}"] = float(np.mean(known)) if known else None
         unseen_mean, seen_mean = parts[f"unseen {kind}"], parts[f"seen {kind}"]
         if unseen_mean is not None and seen_mean is not None:
@@ -196,7 +215,9 @@ def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[
     wrong = matrix - np.diag(np.diagonal(matrix))
     largest = np.argsort(wrong, axis=None, kind="stable")[::-1][:NUM_CONFUSIONS]
     pairs = [divmod(int(i), len(names)) for i in largest]
-    return [[names[t], names[p], float(wrong[t, p] / matrix.sum())] for t, p in pairs if wrong[t, p]]
+    return [
+        [names[t], names[p], float(wrong[t, p] / matrix.sum())] for t, p in pairs if wrong[t, p]
+    ]
 
 
 def _mean(values: Float64[np.ndarray, " k"]) -> float | None:

@@ -134,7 +134,9 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(content) > max_bytes:
-        raise ValueError(f"{path} is larger than {max_bytes:,} bytes, the most that is read of such a file")
+        raise ValueError(
+            f"{path} is larger than {max_bytes:,} bytes, the most that is read of such a file"
+        )
     return content
 
 
@@ -155,7 +157,12 @@ def _check_depth(content: Any) -> None:
     """Look at CONTENT level by level; whoever walks it later may do so by recursion."""
     level = [content]
     for _ in range(MAX_DEPTH):
-        level = [child for parent in level for child in _children(parent) if isinstance(child, (dict, list))]
+        level = [
+            child
+            for parent in level
+            for child in _children(parent)
+            if isinstance(child, (dict, list))
+        ]
         if not level:
             return
     raise ValueError(f"it is over {MAX_DEPTH} deep")

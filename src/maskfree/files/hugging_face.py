@@ -77,9 +77,13 @@ def _ask(source: str) -> str:
     except EntryNotFoundError:
         pass  # the name is right; what it lacks, transformers says
     except HFValidationError as error:
-        raise FileNotFoundError(f"{source!r} is no folder, and cannot be a name at Hugging Face") from error
+        raise FileNotFoundError(
+            f"{source!r} is no folder, and cannot be a name at Hugging Face"
+        ) from error
     except GatedRepoError as error:
-        raise FileNotFoundError(f"{source!r} is gated at Hugging Face: accept its terms there and log in") from error
+        raise FileNotFoundError(
+            f"{source!r} is gated at Hugging Face: accept its terms there and log in"
+        ) from error
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"{source!r} is no folder, and Hugging Face has no model of that name, or none that is public"

@@ -11,7 +11,11 @@ from PIL import PngImagePlugin
 
 from maskfree.files.atomic import read_json
 
-RESULT_SUFFIXES = (".png", ".overlay.png", ".json")  # of a segmented photo: label map, picture, record
+RESULT_SUFFIXES = (
+    ".png",
+    ".overlay.png",
+    ".json",
+)  # of a segmented photo: label map, picture, record
 _RECORDS = (  # keys by which the record of a result is known: of segment, track and retrieve
     {"photo", "words", "areas"},
     {"photo", "words", "tracking"},
@@ -79,10 +83,14 @@ class Outputs:
         real = _real(folder)
         for other, path in self._inputs:
             if other == real or other.startswith(real.rstrip(os.sep) + os.sep):
-                raise ValueError(f"{folder} holds what this run reads, {path}: give another folder to write to")
+                raise ValueError(
+                    f"{folder} holds what this run reads, {path}: give another folder to write to"
+                )
         self.add(folder)
 
-    def add_stem(self, folder: Path, stem: str, suffixes: Sequence[str], avoid: Iterable[str] = ()) -> str:
+    def add_stem(
+        self, folder: Path, stem: str, suffixes: Sequence[str], avoid: Iterable[str] = ()
+    ) -> str:
         """Plan to write files that share a stem, with a number behind it where it is taken.
 
         A file of somebody else, which no run of maskfree wrote, is not overwritten either.
@@ -155,7 +163,9 @@ def check_replaceable(*paths: Path) -> None:
     """
     for path in paths:
         if not is_replaceable(path):
-            raise FileExistsError(f"{path} exists and is no result of maskfree: it is not overwritten")
+            raise FileExistsError(
+                f"{path} exists and is no result of maskfree: it is not overwritten"
+            )
 
 
 def png_mark() -> PngImagePlugin.PngInfo:

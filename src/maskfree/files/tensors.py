@@ -22,7 +22,9 @@ Module = TypeVar("Module", bound=nn.Module)
 _MOST_HEADER_BYTES = 2**24  # of a safetensors file: names and shapes of over 100,000 tensors
 _CALLS_A_TENSOR = 100  # of torch, while a network is built; in honest ones about 10
 _CALLS_AT_LEAST = 10_000
-_TIMES_AS_LARGE = 16  # all that is made while a network is built, beside its weights; in honest ones about 4
+_TIMES_AS_LARGE = (
+    16  # all that is made while a network is built, beside its weights; in honest ones about 4
+)
 _ELEMENTS_AT_LEAST = 2**24
 
 
@@ -69,7 +71,9 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         first = file.read(8)
     if len(first) == 8 and (length := struct.unpack("<Q", first)[0]) > _MOST_HEADER_BYTES:
-        raise ValueError(f"{path} is damaged: its header of {length:,} bytes is larger than any that is needed")
+        raise ValueError(
+            f"{path} is damaged: its header of {length:,} bytes is larger than any that is needed"
+        )
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -89,7 +93,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"there is no file {path}")
     content = read_safetensors(path) if path.suffix == ".safetensors" else read_saved(path)
     inner = content.get("state_dict", content) if isinstance(content, dict) else None
-    return checked_state(inner, path, "no state dict: names with tensors, or these under 'state_dict'")
+    return checked_state(
+        inner, path, "no state dict: names with tensors, or these under 'state_dict'"
+    )
 
 
 def read_saved(path: Path, mmap: bool = False) -> Any:
@@ -106,7 +112,9 @@ def read_saved(path: Path, mmap: bool = False) -> Any:
     try:
         return torch.load(path, map_location="cpu", mmap=mmap or None, weights_only=True)
     except Exception as error:  # damaged bytes lead to errors of all kinds
-        raise ValueError(f"{path} is no file of tensors that can be read safely: {reason(error)}") from error
+        raise ValueError(
+            f"{path} is no file of tensors that can be read safely: {reason(error)}"
+        ) from error
 
 
 def _is_program(path: Path) -> bool:
@@ -128,14 +136,22 @@ def checked_state(content: Any, path: Path, otherwise: str) -> dict[str, Tensor]
     Raises:
         ValueError: It is none, or a tensor repeats a smaller memory or has none on the CPU.
     """
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
         raise ValueError(f"{path} holds {otherwise}")
     if not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds {otherwise}")
     for name, tensor in content.items():
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        plain = (
+            tensor.layout == torch.strided
+            and tensor.device.type == "cpu"
+            and not tensor.is_quantized
+        )
         if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ValueError(f"{path} is damaged: the tensor {name!r} is larger than what is stored of it")
+            raise ValueError(
+                f"{path} is damaged: the tensor {name!r} is larger than what is stored of it"
+            )
     return content
 
 
@@ -166,7 +182,9 @@ def within(contents: Contents, build: Callable[[], Module]) -> Module:
         with torch.device("meta"), _Limited(contents):
             return build()
     except Exception as error:  # those who build check in their own ways, if at all
-        raise ValueError(f"the network that it describes cannot be built: {reason(error)}") from error
+        raise ValueError(
+            f"the network that it describes cannot be built: {reason(error)}"
+        ) from error
 
 
 class _Limited(TorchFunctionMode):

@@ -8,7 +8,10 @@ from pathlib import Path
 from maskfree.files.leftovers import whole
 
 BUNDLED = {"pocket": "ViL-Seg, MobileNetV2 and a small BERT, trained on Flickr8k; in the package"}
-GROUPVITS = {"groupvit": "nvidia/groupvit-gcc-yfcc", "groupvit-redcaps": "nvidia/groupvit-gcc-redcaps"}
+GROUPVITS = {
+    "groupvit": "nvidia/groupvit-gcc-yfcc",
+    "groupvit-redcaps": "nvidia/groupvit-gcc-redcaps",
+}
 _CLIP, _LARGE, _SIGLIP = (
     "openai/clip-vit-base-patch16",
     "openai/clip-vit-large-patch14",
@@ -51,9 +54,13 @@ def model_folder(model: str | Path) -> Path:
     if model in BUNDLED:
         return Path(str(files("maskfree") / str(model)))
     if model in PUBLISHED:
-        raise FileNotFoundError(f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated")
+        raise FileNotFoundError(
+            f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated"
+        )
     folder = whole(Path(model))
     if not folder.is_dir():
         known = ", ".join((*BUNDLED, *PUBLISHED))
-        raise FileNotFoundError(f"the model {str(model)!r} is unknown: {known}, or a checkpoint's folder")
+        raise FileNotFoundError(
+            f"the model {str(model)!r} is unknown: {known}, or a checkpoint's folder"
+        )
     return folder

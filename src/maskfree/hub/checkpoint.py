@@ -20,7 +20,13 @@ from torch.overrides import TorchFunctionMode
 from maskfree.config.rules import Storage, check, outside_names
 from maskfree.devices import resolve
 from maskfree.files.atomic import read_json
-from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinished_folder, whole, writing
+from maskfree.files.leftovers import (
+    remove_leftovers,
+    replace_folder,
+    unfinished_folder,
+    whole,
+    writing,
+)
 from maskfree.files.tensors import Contents, open_safetensors, within
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
@@ -79,7 +85,11 @@ def save(
         OSError: the folder cannot be written.
         ValueError: FOLDER exists and is no checkpoint, or a weight is not finite.
     """
-    if folder.exists() and not (folder / _RUN).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if (
+        folder.exists()
+        and not (folder / _RUN).is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
         raise ValueError(f"{folder} exists and is no checkpoint: it is not replaced")
     header = {
         "format": FORMAT,
@@ -121,7 +131,9 @@ def load(
             raise ValueError(f"{folder / name} is larger than {most} bytes: it is not read")
     run = _read_run(folder / _RUN)
     if run["method"] not in configs:
-        raise ValueError(f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}")
+        raise ValueError(
+            f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}"
+        )
     config = _read_config(configs[run["method"]], run["config"], folder / _RUN)
     tokenizer = Tokenizer.from_file(folder / TOKENIZER)
     _check_size(config, folder)
@@ -139,7 +151,10 @@ def load(
 
 
 def start_from(
-    folder: Path, method: Method, renamed: Mapping[str, str] | None = None, without: Sequence[str] = ()
+    folder: Path,
+    method: Method,
+    renamed: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
 ) -> list[str]:
     """Load the weights of a checkpoint into METHOD, which may have more; return the names of those that stay as built.
 
@@ -155,7 +170,11 @@ def start_from(
     state = method.state_dict()
     with open_safetensors(path) as file:
         stored = set(file.keys())
-    left_out = {name for name in stored if any(has_prefix(name.removesuffix(_SCALE), prefix) for prefix in without)}
+    left_out = {
+        name
+        for name in stored
+        if any(has_prefix(name.removesuffix(_SCALE), prefix) for prefix in without)
+    }
     names = {name: _renamed(name, renamed or {}) for name in stored - left_out}
     shared = {name: state[here] for name, here in names.items() if here in state}
     loaded = {names[name]: tensor for name, tensor in _unpack(path, shared, left_out).items()}
@@ -195,7 +214,9 @@ def _read_run(path: Path) -> dict[str, Any]:
         if not isinstance(run, dict):
             raise ValueError("not an object")
         if run.get("format") != FORMAT:
-            raise ValueError(f"format {run.get('format')!r} is unknown: this version reads {FORMAT}")
+            raise ValueError(
+                f"format {run.get('format')!r} is unknown: this version reads {FORMAT}"
+            )
         header = dacite.from_dict(_Header, run)
         _check_texts(header)
     except (ValueError, dacite.DaciteError) as error:
@@ -203,27 +224,42 @@ def _read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def _read_config(config_class: type[MethodConfig], values: dict[str, Any], path: Path) -> MethodConfig:
+def _read_config(
+    config_class: type[MethodConfig], values: dict[str, Any], path: Path
+) -> MethodConfig:
     """Raises ValueError where VALUES do not fit the fields, or name what lies elsewhere."""
     rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _whole_numbers_too})
     try:
         config = dacite.from_dict(config_class, values, rules)
         check(config)
     except (dacite.DaciteError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the config does not fit {config_class.__name__}: {error}") from error
+        raise ValueError(
+            f"{path}: the config does not fit {config_class.__name__}: {error}"
+        ) from error
     if names := outside_names(config):
-        raise ValueError(f"{path}: the config names outside weights or files, {names[0]}: its own are all it may need")
+        raise ValueError(
+            f"{path}: the config names outside weights or files, {names[0]}: its own are all it may need"
+        )
     return config
 
 
 def _check_texts(header: _Header) -> None:
     """The name becomes a part of file names, and is printed; the templates are filled in with every word."""
     name = header.name
-    if not 0 < len(name) <= 200 or not name.isprintable() or set(name) & set("/\\") or name in (".", ".."):
-        raise ValueError(f"the name {name[:50]!r} is none: it has up to 200 printable characters, but no / and no \\")
+    if (
+        not 0 < len(name) <= 200
+        or not name.isprintable()
+        or set(name) & set("/\\")
+        or name in (".", "..")
+    ):
+        raise ValueError(
+            f"the name {name[:50]!r} is none: it has up to 200 printable characters, but no / and no \\"
+        )
     longest = max(map(len, header.templates), default=0)
     if len(header.templates) > _MOST_TEMPLATES or longest > _MOST_CHARACTERS:
-        raise ValueError(f"there are over {_MOST_TEMPLATES} templates, or one of over {_MOST_CHARACTERS} characters")
+        raise ValueError(
+            f"there are over {_MOST_TEMPLATES} templates, or one of over {_MOST_CHARACTERS} characters"
+        )
 
 
 def _check_size(config: MethodConfig, folder: Path) -> None:
@@ -258,7 +294,9 @@ def _check_shapes(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, 
         raise ValueError(_difference(expected.keys() - names, names - expected.keys()))
     for name in sorted(names):
         if stored[name] != tuple(expected[name].shape):
-            raise ValueError(f"tensor {name} is {stored[name]} where the method has {tuple(expected[name].shape)}")
+            raise ValueError(
+                f"tensor {name} is {stored[name]} where the method has {tuple(expected[name].shape)}"
+            )
 
 
 def _whole_numbers_too(value: Any) -> Any:
@@ -275,8 +313,12 @@ def _pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
             else:
                 values = values.to(torch.float16 if storage == "float16" else torch.float32)
             if not packed.get(name + _SCALE, values).isfinite().all():
-                raise ValueError(f"the weights {name} are not finite, or too large to store as {storage}")
-        packed[name] = values.clone(memory_format=torch.contiguous_format)  # tied weights must not share memory
+                raise ValueError(
+                    f"the weights {name} are not finite, or too large to store as {storage}"
+                )
+        packed[name] = values.clone(
+            memory_format=torch.contiguous_format
+        )  # tied weights must not share memory
     return packed
 
 
@@ -288,12 +330,16 @@ def _to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / steps).round().to(torch.int8).view(values.shape), scales
 
 
-def _unpack(path: Path, expected: Mapping[str, Tensor], without: Collection[str] = ()) -> dict[str, Tensor]:
+def _unpack(
+    path: Path, expected: Mapping[str, Tensor], without: Collection[str] = ()
+) -> dict[str, Tensor]:
     """Read all tensors but those WITHOUT as float, having checked that names, shapes and kinds are those EXPECTED."""
     with _unfit(path), open_safetensors(path) as file:
         shapes = {name: shape for name, shape in _shapes(file).items() if name not in without}
         _check_shapes(shapes, expected)
-        return {name: _restore(file, name, set(shapes), tensor) for name, tensor in expected.items()}
+        return {
+            name: _restore(file, name, set(shapes), tensor) for name, tensor in expected.items()
+        }
 
 
 def _restore(file: Any, name: str, stored: set[str], expected: Tensor) -> Tensor:

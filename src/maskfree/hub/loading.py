@@ -26,7 +26,10 @@ from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+)  # without them transformers makes up an empty tokenizer
 
 
 def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> Segmenter:
@@ -41,8 +44,12 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
     """
     kind = _kind_of_transformers(model)
     if kind is not None:
-        return _load_published(str(model), resolve(device), _read_groupvit if kind == "groupvit" else _read_clip)
-    method, tokenizer, run, weights_hash = checkpoint.load(model_folder(model), _configs(), resolve(device))
+        return _load_published(
+            str(model), resolve(device), _read_groupvit if kind == "groupvit" else _read_clip
+        )
+    method, tokenizer, run, weights_hash = checkpoint.load(
+        model_folder(model), _configs(), resolve(device)
+    )
     fold_batch_norms(method)
     return Segmenter(
         method=method,
@@ -85,16 +92,24 @@ def _load_published(model: str, device: str, read: Callable[[str, str], _Ready])
 def _read_groupvit(model: str, source: str) -> _Ready:
     config = GroupViTConfig(weights=source)
     method = config.build()
-    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
-        raise FileNotFoundError(f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}")
-    tokenizer = Tokenizer.from_source(source, method.tower.config.text_config.max_position_embeddings)
+    if Path(source).is_dir() and not any(
+        (Path(source) / name).is_file() for name in _TOKENIZER_FILES
+    ):
+        raise FileNotFoundError(
+            f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
+        )
+    tokenizer = Tokenizer.from_source(
+        source, method.tower.config.text_config.max_position_embeddings
+    )
     config.build_transform(tokenizer)  # which sees that they belong together
     return _Ready(method, tokenizer, AUTHORS_TEMPLATES, AUTHORS_INFERENCE)
 
 
 def _read_clip(model: str, source: str) -> _Ready:
     config, tokenizer = published_clip(source, CLIPS[model][1] if model in CLIPS else None)
-    return _Ready(config.build(), tokenizer, *usual_view(config.image.last_block, config.image.family))
+    return _Ready(
+        config.build(), tokenizer, *usual_view(config.image.last_block, config.image.family)
+    )
 
 
 def _kind_of_transformers(model: str | Path) -> str | None:
@@ -122,7 +137,9 @@ def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
     try:
         return dacite.from_dict(Inference, settings, dacite.Config(strict=True))
     except (dacite.DaciteError, ValueError) as error:
-        raise ValueError(f"the model {str(model)!r} has unusable inference settings: {error}") from error
+        raise ValueError(
+            f"the model {str(model)!r} has unusable inference settings: {error}"
+        ) from error
 
 
 def _configs() -> dict[str, type[MethodConfig]]:

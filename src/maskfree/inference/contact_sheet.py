@@ -42,7 +42,9 @@ def draw_contact_sheet(hits: Sequence[Hit], path: Path, columns: int = 4) -> Pat
     for place, hit in enumerate(hits):
         left, top = _GAP_PX + place % columns * width, _GAP_PX + place // columns * height
         tile = _tile(hit)
-        sheet.paste(tile, (left + (_TILE_PX - tile.width) // 2, top + (_TILE_PX - tile.height) // 2))
+        sheet.paste(
+            tile, (left + (_TILE_PX - tile.width) // 2, top + (_TILE_PX - tile.height) // 2)
+        )
         caption = f"{place + 1}  {hit.score:.3f}  {hit.photo.name}"
         caption = lettering.shortened(caption, _TILE_PX)
         lettering.draw(draw, (left, top + _TILE_PX + _CAPTION_PX // 2), caption)
@@ -65,22 +67,29 @@ def _tile(hit: Hit) -> Image.Image:
     )
     scale = _TILE_PX / max(box[2] - box[0], box[3] - box[1])
     size = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
-    colours = np.asarray(photo.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)).copy()
+    colors = np.asarray(
+        photo.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    ).copy()
     inside = _mask(hit.mask, box, (photo.width, photo.height), size)
-    colours[~inside] = colours[~inside] // 2 + 100
+    colors[~inside] = colors[~inside] // 2 + 100
     line = _around(inside)
-    colours[_around(inside | line) & ~line] = _EDGE
-    colours[line] = _LINE
-    return Image.fromarray(colours)
+    colors[_around(inside | line) & ~line] = _EDGE
+    colors[line] = _LINE
+    return Image.fromarray(colors)
 
 
 def _mask(
-    cells: Bool[np.ndarray, "h w"], box: tuple[int, int, int, int], photo: tuple[int, int], size: tuple[int, int]
+    cells: Bool[np.ndarray, "h w"],
+    box: tuple[int, int, int, int],
+    photo: tuple[int, int],
+    size: tuple[int, int],
 ) -> Bool[np.ndarray, "ht wt"]:
     """The segment where the tile shows BOX of the PHOTO, at SIZE; both (width, height). Edges of cells are rounded."""
     across, down = cells.shape[1] / photo[0], cells.shape[0] / photo[1]
     part = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-    smooth = Image.fromarray(cells.astype(np.float32)).resize(size, Image.Resampling.BILINEAR, box=part)
+    smooth = Image.fromarray(cells.astype(np.float32)).resize(
+        size, Image.Resampling.BILINEAR, box=part
+    )
     return np.asarray(smooth) >= 0.5
 
 
@@ -89,5 +98,11 @@ def _around(mask: Bool[np.ndarray, "h w"], radius: int = 2) -> Bool[np.ndarray, 
     grown = mask
     for _ in range(radius):
         padded = np.pad(grown, 1)
-        grown = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+        grown = (
+            padded[1:-1, 1:-1]
+            | padded[:-2, 1:-1]
+            | padded[2:, 1:-1]
+            | padded[1:-1, :-2]
+            | padded[1:-1, 2:]
+        )
     return grown & ~mask

@@ -26,7 +26,9 @@ class PatchEmbeddings(NamedTuple):
         columns = _places(width, self.extent[1], self.values.shape[2]).to(self.values.device)
         grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # h w 2, x first
         values = self.values.float()
-        sampled = F.grid_sample(values[None], grid[None].to(values), padding_mode="border", align_corners=False)
+        sampled = F.grid_sample(
+            values[None], grid[None].to(values), padding_mode="border", align_corners=False
+        )
         return F.normalize(sampled[0], dim=0)
 
 
@@ -41,11 +43,13 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
 
     Scores are not smoothed and no class is held back: that is inference over words, of which there are none here.
     """
-    inference, unit = segmenter.inference, segmenter.method.stride_px
+    inference, unit = segmenter.inference, segmenter.method.patch_size
     height, width = inference.resized(photo.height, photo.width)
     small = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
     padded = np.pad(small, ((0, -height % unit), (0, -width % unit), (0, 0)), mode="edge")
-    images = torch.from_numpy(padded[None]).to(segmenter.device).permute(0, 3, 1, 2).float().div_(255)
+    images = (
+        torch.from_numpy(padded[None]).to(segmenter.device).permute(0, 3, 1, 2).float().div_(255)
+    )
     with segmenter.autocast():
         groups = segmenter.method.group(images)
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)

@@ -67,7 +67,12 @@ class Hit:
 
     def record(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        return {"photo": self.photo.as_posix(), "box": list(self.box), "score": self.score, "area": self.area}
+        return {
+            "photo": self.photo.as_posix(),
+            "box": list(self.box),
+            "score": self.score,
+            "area": self.area,
+        }
 
 
 @dataclass(frozen=True)
@@ -111,12 +116,18 @@ def parse_word(word: str) -> tuple[str, ...]:
         raise ValueError("the word is empty: name what to look for")
     classes = Vocabulary.parse([word]).classes
     if len(classes) != 1:
-        raise ValueError(f"{word!r} names {len(classes)} words: one at a time, with synonyms as in sofa/couch")
+        raise ValueError(
+            f"{word!r} names {len(classes)} words: one at a time, with synonyms as in sofa/couch"
+        )
     return classes[0]
 
 
 def retrieve(
-    segmenter: Segmenter, word: str, photos: Sequence[Path], config: RetrievalConfig, watch: Watch = unwatched
+    segmenter: Segmenter,
+    word: str,
+    photos: Sequence[Path],
+    config: RetrievalConfig,
+    watch: Watch = unwatched,
 ) -> Retrieved:
     """Find the segments of PHOTOS whose mean embedding is the closest to that of WORD.
 
@@ -130,7 +141,9 @@ def retrieve(
     if not photos:
         raise ValueError("no photos were given: name photos, or folders of photos")
     if config.segments != KMEANS and not Path(config.segments).is_dir():
-        raise ValueError(f"the segments {config.segments!r} are neither {KMEANS} nor a folder of region PNGs")
+        raise ValueError(
+            f"the segments {config.segments!r} are neither {KMEANS} nor a folder of region PNGs"
+        )
     texts = segmenter.with_words([word], "none").embeddings
     assert texts is not None  # they come with the words
     best: list[Hit] = []
@@ -149,7 +162,9 @@ def retrieve(
 
 
 @torch.inference_mode()
-def _hits(segmenter: Segmenter, texts: Float[Tensor, "p d"], path: Path, config: RetrievalConfig) -> list[Hit]:
+def _hits(
+    segmenter: Segmenter, texts: Float[Tensor, "p d"], path: Path, config: RetrievalConfig
+) -> list[Hit]:
     """The closest segments of one photo, the closest first."""
     photo = read_photo(path)
     seen = embed(segmenter, photo)
@@ -171,7 +186,12 @@ def _hits(segmenter: Segmenter, texts: Float[Tensor, "p d"], path: Path, config:
 
 
 def _segments(
-    seen: PatchEmbeddings, height: int, width: int, path: Path, size: tuple[int, int], config: RetrievalConfig
+    seen: PatchEmbeddings,
+    height: int,
+    width: int,
+    path: Path,
+    size: tuple[int, int],
+    config: RetrievalConfig,
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "d h w"]]:
     """The segment of each of HEIGHT x WIDTH cells of a photo, -1 for none, and the cells' embeddings."""
     values = seen.at(height, width)
@@ -191,7 +211,13 @@ def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[in
         cells = mask.shape[1 - axis]
         sides.append((int(inside[0] * length / cells), round((inside[-1] + 1) * length / cells)))
     (top, bottom), (left, right) = sides
-    return Hit(path, (left, top, max(right, left + 1), max(bottom, top + 1)), score, float(mask.mean()), mask)
+    return Hit(
+        path,
+        (left, top, max(right, left + 1), max(bottom, top + 1)),
+        score,
+        float(mask.mean()),
+        mask,
+    )
 
 
 def _rank(hit: Hit) -> tuple[float, str, tuple[int, int, int, int]]:

@@ -20,7 +20,7 @@ from maskfree.data.photo import PhotoLike, photo_name, pixels_of, read_photo
 from maskfree.inference.config import Inference
 from maskfree.inference.refinement import refine
 from maskfree.method import Method
-from maskfree.ops.class_prior import presence, smooth
+from maskfree.ops.class_prior import apply_class_prior, smooth
 from maskfree.ops.group_scores import product_scores
 from maskfree.ops.label_map import label_map, softmax_map
 from maskfree.text.background import Background
@@ -76,7 +76,9 @@ class Segmenter:
     background: Background = field(default_factory=Background)
     inference: Inference = field(default_factory=Inference)
     vocabulary: Vocabulary | None = None
-    embeddings: Float[Tensor, "p d"] | None = None  # of every phrase: words and synonyms, then background words
+    embeddings: Float[Tensor, "p d"] | None = (
+        None  # of every phrase: words and synonyms, then background words
+    )
 
     def with_words(
         self,
@@ -96,7 +98,9 @@ class Segmenter:
         vocabulary = Vocabulary.parse(words)
         rule = self.background if background is None else background
         rule = Background.parse(rule) if isinstance(rule, str) else rule
-        together = Vocabulary.parse(["/".join(synonyms) for synonyms in (*vocabulary.classes, *rule.words)])
+        together = Vocabulary.parse(
+            ["/".join(synonyms) for synonyms in (*vocabulary.classes, *rule.words)]
+        )
         if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
             raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
         chosen = _templates(self.templates if templates is None else templates)
@@ -106,7 +110,9 @@ class Segmenter:
         of_texts, tokens = self._embed(fill(chosen, phrases))
         embeddings = mean_over_templates(of_texts, len(chosen))
         check_distinct(phrases, class_of, tokens[:: len(chosen)], embeddings, self.name)
-        return replace(self, vocabulary=vocabulary, background=rule, templates=chosen, embeddings=embeddings)
+        return replace(
+            self, vocabulary=vocabulary, background=rule, templates=chosen, embeddings=embeddings
+        )
 
     def with_inference(self, inference: Inference) -> Segmenter:
         """Return the same with other INFERENCE settings."""
@@ -153,7 +159,9 @@ class Segmenter:
         SHOWN is the photo as the network saw it, which refinement needs.
         """
         inference, background_id = self.inference, len(self._words.classes)
-        threshold = self.background.threshold if inference.score != "product" else None  # there it is a channel
+        threshold = (
+            self.background.threshold if inference.score != "product" else None
+        )  # there it is a channel
         height, width = inference.resized(*size)
         extent = (height / self._cell_px, width / self._cell_px)
         if inference.refine != "none" and shown is not None:
@@ -164,7 +172,9 @@ class Segmenter:
             extent = (float(scores.shape[1]), float(scores.shape[2]))
         if inference.score == "softmax":
             class_of = [i for i, count in enumerate(self._synonyms) for _ in range(count)]
-            labels, best = softmax_map(scores, class_of, logit_scale=self.logit_scale, size=size, extent=extent)
+            labels, best = softmax_map(
+                scores, class_of, logit_scale=self.logit_scale, size=size, extent=extent
+            )
         else:
             labels, best = label_map(scores, size=size, extent=extent)
         if threshold is not None:
@@ -175,7 +185,9 @@ class Segmenter:
     @property
     def device(self) -> torch.device:
         """Where the network runs."""
-        return next((parameter.device for parameter in self.method.parameters()), torch.device("cpu"))
+        return next(
+            (parameter.device for parameter in self.method.parameters()), torch.device("cpu")
+        )
 
     @property
     def logit_scale(self) -> float:
@@ -190,7 +202,7 @@ class Segmenter:
     @property
     def _cell_px(self) -> int:
         """Pixels of the resized photo that a cell of the score map spans."""
-        return 1 if self.inference.score == "product" else self.method.stride_px
+        return 1 if self.inference.score == "product" else self.method.patch_size
 
     @property
     def _synonyms(self) -> list[int]:
@@ -213,7 +225,10 @@ class Segmenter:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             tokens = self.tokenizer(texts[start : start + _TEXTS_AT_ONCE])
             embeddings.append(self.method.encode_text(tokens.to(self.device)))
-            ids += [tuple(row[known].tolist()) for row, known in zip(tokens.ids, tokens.mask, strict=True)]
+            ids += [
+                tuple(row[known].tolist())
+                for row, known in zip(tokens.ids, tokens.mask, strict=True)
+            ]
         return torch.cat(embeddings), ids
 
     def _segment_all(self, opened: Iterable[tuple[Image.Image, str] | PhotoError]) -> Iterator[Any]:
@@ -225,7 +240,9 @@ class Segmenter:
                 yield photo if isinstance(photo, PhotoError) else self._result(photo, next(scores))
                 del photo
 
-    def _take(self, opened: Iterator[tuple[Image.Image, str] | PhotoError]) -> deque[_Photo | PhotoError]:
+    def _take(
+        self, opened: Iterator[tuple[Image.Image, str] | PhotoError]
+    ) -> deque[_Photo | PhotoError]:
         chunk: deque[_Photo | PhotoError] = deque()
         pixels = 0
         for item in opened:
@@ -242,14 +259,14 @@ class Segmenter:
     def _show(self, photo: Image.Image, name: str) -> _Photo:
         height, width = self.inference.resized(photo.height, photo.width)
         small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        unit = self.method.stride_px
+        unit = self.method.patch_size
         padding = ((0, -height % unit), (0, -width % unit), (0, 0))
         return _Photo(name, pixels_of(photo), np.pad(np.asarray(small), padding, mode="edge"))
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[_Photo]) -> list[Float[Tensor, "k hp wp"]]:
         """Run the network over all windows of PHOTOS, equal sizes in batches, and average where windows overlap."""
-        unit, cell = self.method.stride_px, self.method.stride_px // self._cell_px
+        unit, cell = self.method.patch_size, self.method.patch_size // self._cell_px
         sums, visits = [], []
         by_size: dict[tuple[int, int], list[_Window]] = defaultdict(list)
         for index, photo in enumerate(photos):
@@ -271,29 +288,41 @@ class Segmenter:
         """Take the best of synonyms, then let the neighbours and the whole photo speak for each patch."""
         inference = self.inference
         if inference.score != "softmax" and max(self._synonyms) > 1:
-            scores = torch.cat([part.amax(0, keepdim=True) for part in scores.split(self._synonyms)])
+            scores = torch.cat(
+                [part.amax(0, keepdim=True) for part in scores.split(self._synonyms)]
+            )
         steady = smooth(scores[None], inference.smooth)
-        if inference.presence:
-            shown = presence(steady, inference.presence_share, inference.presence_most)
-            steady = steady + inference.presence * shown
+        if inference.class_prior:
+            shown = apply_class_prior(
+                steady, inference.class_prior_share, inference.class_prior_max
+            )
+            steady = steady + inference.class_prior * shown
         return steady[0]
 
     def _windows(self, photo: int, height: int, width: int) -> list[_Window]:
-        unit = self.method.stride_px
+        unit = self.method.patch_size
         longest = max(1, self.inference.max_whole_px // unit)
         if height <= longest and width <= longest:
             return [_Window(photo, 0, 0, height, width)]
-        window, step = (max(1, round(px / unit)) for px in (self.inference.window_px, self.inference.stride_px))
+        window, step = (
+            max(1, round(px / unit)) for px in (self.inference.window_px, self.inference.stride_px)
+        )
         return [
             _Window(photo, top, left, min(window, height), min(window, width))
             for top in _starts(height, window, step)
             for left in _starts(width, window, step)
         ]
 
-    def _run(self, photos: Sequence[_Photo], windows: Sequence[_Window]) -> Float[Tensor, "b p hp wp"]:
-        crops = [photos[window.photo].shown[window.place(self.method.stride_px)] for window in windows]
+    def _run(
+        self, photos: Sequence[_Photo], windows: Sequence[_Window]
+    ) -> Float[Tensor, "b p hp wp"]:
+        crops = [
+            photos[window.photo].shown[window.place(self.method.patch_size)] for window in windows
+        ]
         # h w 3 in memory is what torch calls channels last, which is also what convolutions like best
-        images = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        images = (
+            torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        )
         assert self.embeddings is not None  # they come with the vocabulary
         with self.autocast():
             if self.inference.score == "product":
@@ -309,24 +338,34 @@ class Segmenter:
                 scores = self.method.segment(images, self.embeddings)
         scores = scores.float().cpu()
         if not scores.isfinite().all():
-            raise ValueError(f"the model {self.name} gave scores that are not numbers: its weights are unusable")
+            raise ValueError(
+                f"the model {self.name} gave scores that are not numbers: its weights are unusable"
+            )
         return scores
 
     def _result(self, photo: _Photo, scores: Float[Tensor, "k hp wp"]) -> Segmentation:
         height, width = photo.image.shape[:2]
         labels, best = self.labels_of(scores, (height, width), photo.shown)
-        rule = {"rule": str(self.background), "id": len(self._words.classes)} if self.background else None
+        rule = (
+            {"rule": str(self.background), "id": len(self._words.classes)}
+            if self.background
+            else None
+        )
         record = {
             "photo": {"name": photo.name, "width": width, "height": height},
             "words": [list(synonyms) for synonyms in self._words.classes],
             "background": rule,
             "templates": list(self.templates),
-            "resized": dict(zip(("height", "width"), self.inference.resized(height, width), strict=True)),
-            "inference": asdict(self.inference) | {"patch_px": self.method.stride_px},
+            "resized": dict(
+                zip(("height", "width"), self.inference.resized(height, width), strict=True)
+            ),
+            "inference": asdict(self.inference) | {"patch_px": self.method.patch_size},
             "model": {"name": self.name, "weights_sha256": self.weights_hash},
             "versions": dict(_versions()),
         }
-        return Segmentation(labels=labels, words=self._words.names, scores=best, image=photo.image, record=record)
+        return Segmentation(
+            labels=labels, words=self._words.names, scores=best, image=photo.image, record=record
+        )
 
 
 @cache
@@ -338,7 +377,9 @@ def _open(photo: PhotoLike | object) -> tuple[Image.Image, str] | PhotoError:
     try:
         return read_photo(photo), photo_name(photo)
     except (ValueError, OSError) as error:
-        return PhotoError(str(photo) if isinstance(photo, str | Path) else photo_name(photo), str(error))
+        return PhotoError(
+            str(photo) if isinstance(photo, str | Path) else photo_name(photo), str(error)
+        )
 
 
 def _templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
@@ -348,7 +389,9 @@ def _templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
         return TEMPLATES[chosen]
     if "{}" in chosen:
         return (chosen,)
-    raise ValueError(f"the prompt set {chosen!r} is unknown: {', '.join(TEMPLATES)}, or a prompt that holds {{}}")
+    raise ValueError(
+        f"the prompt set {chosen!r} is unknown: {', '.join(TEMPLATES)}, or a prompt that holds {{}}"
+    )
 
 
 def _starts(length: int, window: int, step: int) -> list[int]:

@@ -37,14 +37,19 @@ class TrackConfig:
 
     propagation: PropagationConfig = field(default_factory=PropagationConfig)
     side_px: Annotated[int, Range(1, 4096)] = 720  # shorter side of a frame as the network sees it
-    finer: Annotated[int, Range(1, 16)] = 1  # cells a side that a patch of the network is divided into, bilinearly
+    finer: Annotated[int, Range(1, 16)] = (
+        1  # cells a side that a patch of the network is divided into, bilinearly
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
 
 def follow_mask(
-    segmenter: Segmenter, frames: Iterable[Frame], first: UInt8[np.ndarray, "h w"], config: TrackConfig
+    segmenter: Segmenter,
+    frames: Iterable[Frame],
+    first: UInt8[np.ndarray, "h w"],
+    config: TrackConfig,
 ) -> Iterator[Segmentation]:
     """Follow the objects of FIRST, numbers from 1 on, through FRAMES, of which the first one is its own.
 
@@ -55,7 +60,9 @@ def follow_mask(
     """
     numbers = [number for number in np.unique(first).tolist() if number and number != VOID]
     if not numbers:
-        raise ValueError("the first mask holds no object: 0 is the background, 255 stands for 1 where nothing else is")
+        raise ValueError(
+            "the first mask holds no object: 0 is the background, 255 stands for 1 where nothing else is"
+        )
     places = np.full(256, len(numbers), np.uint8)
     places[numbers] = np.arange(len(numbers), dtype=np.uint8)
     labels = places[first]
@@ -70,13 +77,19 @@ def follow_mask(
     name, image, grid = _next(grids)
     if labels.shape != (image.height, image.width):
         mask = f"{labels.shape[1]}x{labels.shape[0]}"
-        raise ValueError(f"the first mask is {mask}, the frame {name} {image.width}x{image.height}: not the same size")
+        raise ValueError(
+            f"the first mask is {mask}, the frame {name} {image.width}x{image.height}: not the same size"
+        )
     certain = np.ones(labels.shape, np.float16)
-    result = _named(Segmentation(labels, words, certain, np.asarray(image), record), name, image, config)
+    result = _named(
+        Segmentation(labels, words, certain, np.asarray(image), record), name, image, config
+    )
     yield result
     carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
     for name, image, grid in grids:
-        soft = stretch(carried(grid), labels.shape)  # all that the mask holds is taken to be still there
+        soft = stretch(
+            carried(grid), labels.shape
+        )  # all that the mask holds is taken to be still there
         yield _read_off(soft, result, name, image, config)
 
 
@@ -97,7 +110,9 @@ def follow_words(
     name, image, grid = _next(grids)
     result = segmenter(image)
     if len(result.names) > 256:
-        raise ValueError(f"{len(result.names)} words are too many to follow: 256 are the most, with the background")
+        raise ValueError(
+            f"{len(result.names)} words are too many to follow: 256 are the most, with the background"
+        )
     result = replace(result, record=result.record | {"ids": list(range(len(result.names)))})
     result = _named(result, name, image, config)
     yield result
@@ -129,7 +144,9 @@ def save_clip(results: Iterable[Segmentation], out: Path) -> Iterator[Segmentati
     for index, result in enumerate(results):
         if index == 0:
             check_replaceable(out / "track.json", out / "first.png")
-            record = json.dumps(result.record | {"names": result.names}, indent=2, ensure_ascii=False)
+            record = json.dumps(
+                result.record | {"names": result.names}, indent=2, ensure_ascii=False
+            )
             replace_text(out / "track.json", record + "\n")
             _save(result.overlay(), out / "first.png")
         picture = Image.fromarray(index_map(result))
@@ -150,12 +167,14 @@ def _grids(
 ) -> Iterator[tuple[str, Image.Image, Float[Tensor, "d h w"]]]:
     """The embeddings of each frame on a grid that spans it evenly."""
     shown = segmenter.with_inference(replace(segmenter.inference, side_px=config.side_px))
-    unit = segmenter.method.stride_px
+    unit = segmenter.method.patch_size
     size = None
     for name, image in frames:
         if size not in (None, image.size):
             was, now = (f"{each[0]}x{each[1]}" for each in (size, image.size))
-            raise ValueError(f"the frame {name} is {now}, those before it {was}: a clip has one size")
+            raise ValueError(
+                f"the frame {name} is {now}, those before it {was}: a clip has one size"
+            )
         size = image.size
         height, width = shown.inference.resized(image.height, image.width)
         cells = [max(1, round(side / unit * config.finer)) for side in (height, width)]
@@ -173,20 +192,32 @@ def _shares(result: Segmentation, grid: Float[Tensor, "d h w"]) -> Float[Tensor,
     """The share of each cell of GRID that each label covers."""
     labels = torch.from_numpy(result.labels.astype(np.int16)).to(grid.device)
     cells = (grid.shape[1], grid.shape[2])
-    shares = [F.adaptive_avg_pool2d((labels == i).float()[None], cells) for i in range(len(result.names))]
+    shares = [
+        F.adaptive_avg_pool2d((labels == i).float()[None], cells) for i in range(len(result.names))
+    ]
     return torch.cat(shares)
 
 
 def _read_off(
-    soft: Float[Tensor, "c h w"], like: Segmentation, name: str, image: Image.Image, config: TrackConfig
+    soft: Float[Tensor, "c h w"],
+    like: Segmentation,
+    name: str,
+    image: Image.Image,
+    config: TrackConfig,
 ) -> Segmentation:
     """The labels that win in a frame; their scores are what was carried to it, in [0, 1]."""
     size = (image.height, image.width)
-    labels, scores = label_map(soft.cpu(), size=size, extent=(float(soft.shape[1]), float(soft.shape[2])))
-    return _named(replace(like, labels=labels, scores=scores, image=np.asarray(image)), name, image, config)
+    labels, scores = label_map(
+        soft.cpu(), size=size, extent=(float(soft.shape[1]), float(soft.shape[2]))
+    )
+    return _named(
+        replace(like, labels=labels, scores=scores, image=np.asarray(image)), name, image, config
+    )
 
 
-def _named(result: Segmentation, name: str, image: Image.Image, config: TrackConfig) -> Segmentation:
+def _named(
+    result: Segmentation, name: str, image: Image.Image, config: TrackConfig
+) -> Segmentation:
     photo = {"name": name, "width": image.width, "height": image.height}
     return replace(result, record=result.record | {"photo": photo, "tracking": asdict(config)})
 

@@ -10,7 +10,9 @@ from maskfree.losses.precision import full_precision
 
 
 @full_precision
-def embedding_consistency(segments: Float[Tensor, "m d"], teacher: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+def embedding_consistency(
+    segments: Float[Tensor, "m d"], teacher: Float[Tensor, "m d"]
+) -> Float[Tensor, " m"]:
     """Return 1 minus the cosine of each segment's mean embedding and the teacher's, in [0, 2]; 1 for a zero vector.
 
     Only directions count, so sums do as well as means. Source: CLIP-S4, eq. 2.
@@ -39,7 +41,11 @@ def prototype_loss(
     Segments with a negative label are none of these classes'. The gradient goes to PROTOTYPES only; zero, with a graph,
     if no segment is theirs. Source: CLIP-S4, eq. 4.
     """
-    cosines = _cosines(teacher.detach(), prototypes).gather(1, labels.long().clamp_min(0)[:, None]).squeeze(1)
+    cosines = (
+        _cosines(teacher.detach(), prototypes)
+        .gather(1, labels.long().clamp_min(0)[:, None])
+        .squeeze(1)
+    )
     theirs = labels >= 0
     return ((1 - cosines) * theirs).sum() / theirs.sum().clamp_min(1)
 

@@ -22,7 +22,9 @@ def image_to_text(
 
 
 @full_precision
-def info_nce(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+def info_nce(
+    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
     """Symmetric contrastive loss in nats: each image must pick out its own caption, and the reverse.
 
     Embeddings have unit norm; text[i] describes image[i]. Source: Radford et al. 2021, fig. 3 (arXiv:2103.00020).
@@ -32,7 +34,9 @@ def info_nce(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Flo
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def retrieval_accuracy(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+def retrieval_accuracy(
+    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"]
+) -> Float[Tensor, ""]:
     """Share of the images whose own caption is the nearest of the batch, in [0, 1]."""
     nearest = (image @ text.T).argmax(1)
     return (nearest == torch.arange(len(image), device=image.device)).float().mean()

@@ -17,7 +17,7 @@ from maskfree.losses.precision import full_precision
 def multi_label_contrast(
     image: Float[Tensor, "b d"],
     texts: Float[Tensor, "b t d"],
-    labelled: Bool[Tensor, "b t"],
+    labeled: Bool[Tensor, "b t"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """Contrastive loss in nats, both ways, between photos and their several label texts, all of unit norm.
@@ -29,22 +29,26 @@ def multi_label_contrast(
     Source: GroupViT, section 3.2, "Multi-Label Image-Text Contrastive Loss" (arXiv:2202.11094). Differs: half the sum
     of both directions, as in `info_nce`.
     """
-    number, labels = labelled.shape
+    number, labels = labeled.shape
     logits = scale * torch.einsum("bd,ctd->bct", image, texts)  # photo, photo of the text, text
     own = torch.arange(number, device=image.device)
-    among_texts = logits.masked_fill(~labelled, torch.finfo(logits.dtype).min).flatten(1)
+    among_texts = logits.masked_fill(~labeled, torch.finfo(logits.dtype).min).flatten(1)
     found = among_texts.log_softmax(1).unflatten(1, (number, labels))[own, own].logsumexp(1)  # b
     among_photos = logits.log_softmax(0)[own, own]  # b t
-    return -(_mean(found, labelled.any(1)) + _mean(among_photos, labelled)) / 2
+    return -(_mean(found, labeled.any(1)) + _mean(among_photos, labeled)) / 2
 
 
 @full_precision
-def masked_language(logits: Float[Tensor, "b l k"], targets: Int[Tensor, "b l"]) -> Float[Tensor, ""]:
+def masked_language(
+    logits: Float[Tensor, "b l k"], targets: Int[Tensor, "b l"]
+) -> Float[Tensor, ""]:
     """Cross-entropy in nats of the entity that each masked token hides, among all K; zero, with a graph, without any.
 
     TARGETS are numbers of entities, and -1 for a token that hides none.
     """
-    total = F.cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten().long(), ignore_index=-1, reduction="sum"
+    )
     return total / (targets >= 0).sum().clamp_min(1)
 
 

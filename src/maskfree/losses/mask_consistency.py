@@ -28,7 +28,9 @@ def subgroups(similarity: Float[Tensor, "b g"], count: int) -> Int[Tensor, "b k"
         ValueError: COUNT is not between 1 and the number of groups.
     """
     if not 1 <= count <= similarity.shape[1]:
-        raise ValueError(f"{count} subgroups: there must be 1 to {similarity.shape[1]}, the number of groups")
+        raise ValueError(
+            f"{count} subgroups: there must be 1 to {similarity.shape[1]}, the number of groups"
+        )
     return similarity.topk(count, dim=1).indices
 
 
@@ -37,14 +39,20 @@ def chosen(groups: Float[Tensor, "b g d"], indices: Int[Tensor, "b k"]) -> Float
     return groups.gather(1, indices[..., None].expand(-1, -1, groups.shape[2]))
 
 
-def learning_only(groups: Float[Tensor, "b g d"], indices: Int[Tensor, "b k"]) -> Float[Tensor, "b g d"]:
+def learning_only(
+    groups: Float[Tensor, "b g d"], indices: Int[Tensor, "b k"]
+) -> Float[Tensor, "b g d"]:
     """Return all groups, of which only those at INDICES pass a gradient: the released choice."""
-    learning = torch.zeros(groups.shape[:2], dtype=torch.bool, device=groups.device).scatter(1, indices, True)
+    learning = torch.zeros(groups.shape[:2], dtype=torch.bool, device=groups.device).scatter(
+        1, indices, True
+    )
     return torch.where(learning[..., None], groups, groups.detach())
 
 
 @full_precision
-def mask_logits(groups: Float[Tensor, "b k d"], patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b k n"]:
+def mask_logits(
+    groups: Float[Tensor, "b k d"], patches: Float[Tensor, "b n d"]
+) -> Float[Tensor, "b k n"]:
     """Return how much each patch belongs to each group, as products over the root of their length.
 
     Differs: eq. 10 has no such divisor; the binding's attention and the released code do.
@@ -72,8 +80,12 @@ def consistency(
         ValueError: PATCHES are not the patches of the masks.
     """
     if patches[0] * patches[1] != targets.shape[2]:
-        raise ValueError(f"masks of {targets.shape[2]} patches: the grid {patches} must have as many")
-    targets, predictions = (_enlarged(maps, patches, arithmetic.side_px) for maps in (targets.detach(), predictions))
+        raise ValueError(
+            f"masks of {targets.shape[2]} patches: the grid {patches} must have as many"
+        )
+    targets, predictions = (
+        _enlarged(maps, patches, arithmetic.side_px) for maps in (targets.detach(), predictions)
+    )
     with torch.no_grad():
         order = match(_likeness(targets, predictions, arithmetic))
     predictions = chosen(_squashed(predictions, arithmetic.squash), order)
@@ -84,7 +96,10 @@ def consistency(
 
 @full_precision
 def over_photos(
-    losses: Float[Tensor, " b"], present: Bool[Tensor, " b"], num_masks: int, arithmetic: MaskArithmetic = PAPER
+    losses: Float[Tensor, " b"],
+    present: Bool[Tensor, " b"],
+    num_masks: int,
+    arithmetic: MaskArithmetic = PAPER,
 ) -> Float[Tensor, ""]:
     """Return the mean over the photos that have a partner; zero, with a graph, if none has.
 
@@ -95,11 +110,15 @@ def over_photos(
     return total / (num_masks if arithmetic.divide_by == "masks" else present.sum().clamp_min(1))
 
 
-def _enlarged(maps: Float[Tensor, "b k n"], patches: tuple[int, int], side_px: int | None) -> Float[Tensor, "b k m"]:
+def _enlarged(
+    maps: Float[Tensor, "b k n"], patches: tuple[int, int], side_px: int | None
+) -> Float[Tensor, "b k m"]:
     if side_px is None:
         return maps
     size = (side_px, side_px)
-    return F.interpolate(maps.unflatten(2, patches), size, mode="bilinear", align_corners=True).flatten(2)
+    return F.interpolate(
+        maps.unflatten(2, patches), size, mode="bilinear", align_corners=True
+    ).flatten(2)
 
 
 def _likeness(
@@ -112,7 +131,9 @@ def _likeness(
     return cosine if arithmetic.matched_by == "cosine" else -(2 - 2 * cosine).clamp_min(0).sqrt()
 
 
-def _squashed(maps: Float[Tensor, "b k m"], squash: Literal["sigmoid", "range"]) -> Float[Tensor, "b k m"]:
+def _squashed(
+    maps: Float[Tensor, "b k m"], squash: Literal["sigmoid", "range"]
+) -> Float[Tensor, "b k m"]:
     if squash == "sigmoid":
         return maps.sigmoid()
     least = maps.amin(2, keepdim=True)

@@ -39,7 +39,9 @@ def co_occurrence(
 
 
 @full_precision
-def negative_mutual_information(counts: Float[Tensor, "s s c c"], lamb: float = 1.0) -> Float[Tensor, ""]:
+def negative_mutual_information(
+    counts: Float[Tensor, "s s c c"], lamb: float = 1.0
+) -> Float[Tensor, ""]:
     """Minus the mutual information, in nats, of the joint distribution that all shifts together give.
 
     In [-log c, 0] for LAMB 1; a larger LAMB weighs the entropy of the assignments more. The joint is symmetrised, and
@@ -51,7 +53,9 @@ def negative_mutual_information(counts: Float[Tensor, "s s c c"], lamb: float = 
 
 
 @full_precision
-def negative_mutual_information_per_shift(counts: Float[Tensor, "s s c c"], lamb: float = 1.0) -> Float[Tensor, ""]:
+def negative_mutual_information_per_shift(
+    counts: Float[Tensor, "s s c c"], lamb: float = 1.0
+) -> Float[Tensor, ""]:
     """Minus the mutual information, in nats, averaged over the shifts, each with a joint distribution of its own.
 
     Source: the "uncollapsed" form in the code of Ji et al. 2019 (arXiv:1807.06653).
@@ -60,7 +64,9 @@ def negative_mutual_information_per_shift(counts: Float[Tensor, "s s c c"], lamb
     return _negative_mutual_information(joints / joints.sum((1, 2), keepdim=True), lamb).mean()
 
 
-def _negative_mutual_information(joints: Float[Tensor, "n c c"], lamb: float) -> Float[Tensor, " n"]:
+def _negative_mutual_information(
+    joints: Float[Tensor, "n c c"], lamb: float
+) -> Float[Tensor, " n"]:
     joints = ((joints + joints.mT) / 2).clamp_min(_SMALLEST)
     rows = joints.sum(2, keepdim=True)
     columns = joints.sum(1, keepdim=True)

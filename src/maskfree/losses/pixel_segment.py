@@ -35,10 +35,14 @@ def pixel_segment_contrast(
     """
     pixel_regions, segment_regions = pixel_regions.long(), segment_regions.long()
     ordered = segment_regions.sort().values
-    positives = torch.searchsorted(ordered, pixel_regions, right=True) - torch.searchsorted(ordered, pixel_regions)
+    positives = torch.searchsorted(ordered, pixel_regions, right=True) - torch.searchsorted(
+        ordered, pixel_regions
+    )
     counted = (positives > 0) & (pixel_regions != NO_REGION)
     left_out = None if own is None else own.long().where(counted & (positives > 1), -1)
-    return _Contrast.apply(pixels, concentration * segments, pixel_regions, segment_regions, counted, left_out)
+    return _Contrast.apply(
+        pixels, concentration * segments, pixel_regions, segment_regions, counted, left_out
+    )
 
 
 class _Contrast(torch.autograd.Function):
@@ -60,7 +64,9 @@ class _Contrast(torch.autograd.Function):
     ) -> Float[Tensor, ""]:
         """Return the loss; SEGMENTS are multiplied by the concentration, LEFT_OUT is -1 for none."""
         weights = counted.to(pixels.dtype) / counted.sum().clamp_min(1)
-        ignored = torch.zeros_like(segments[:, 0]).masked_fill(segment_regions == NO_REGION, _LOWEST)
+        ignored = torch.zeros_like(segments[:, 0]).masked_fill(
+            segment_regions == NO_REGION, _LOWEST
+        )
         to_pixels, to_segments = torch.zeros_like(pixels), torch.zeros_like(segments)
         loss = weights.new_zeros(())
         rows = max(1, _block_elements(pixels.device) // max(1, len(segments)))
@@ -73,7 +79,9 @@ class _Contrast(torch.autograd.Function):
             positives = logits.where(pixel_regions[block, None] == segment_regions, _LOWEST)
             all_shares, shares = logits.softmax(1), positives.softmax(1)
             # A logarithm of a sum of exponentials is the largest term minus the logarithm of its share.
-            per_pixel = logits.amax(1) - all_shares.amax(1).log() - positives.amax(1) + shares.amax(1).log()
+            per_pixel = (
+                logits.amax(1) - all_shares.amax(1).log() - positives.amax(1) + shares.amax(1).log()
+            )
             loss += (per_pixel * weights[block]).sum()
             if any(ctx.needs_input_grad):
                 gradient = all_shares.sub_(shares).mul_(weights[block, None])

@@ -17,12 +17,20 @@ def full_precision(loss: Loss) -> Loss:
 
     @wraps(loss)
     def run(*args: Any, **kwargs: Any) -> Tensor:
-        device = next(value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        device = next(
+            value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)
+        )
         with torch.autocast(device.type, enabled=False):
-            return loss(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
+            return loss(
+                *map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()}
+            )
 
     return cast(Loss, run)
 
 
 def _widened(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16) else value
+    return (
+        value.float()
+        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        else value
+    )

@@ -28,7 +28,9 @@ def confidence(probabilities: Float16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "
     return np.rint((1 + nats / _NATS).clip(0, 1) * (LEVELS - 1)).astype(np.uint8)
 
 
-def thresholds(histogram: Int64[np.ndarray, "k v"], keep: float, balance: float = 0.5) -> tuple[int, ...]:
+def thresholds(
+    histogram: Int64[np.ndarray, "k v"], keep: float, balance: float = 0.5
+) -> tuple[int, ...]:
     """Return for each class the least confidence to believe; HISTOGRAM counts pixels by class and confidence.
 
     BALANCE 1 keeps the share KEEP of each class, as CBST does (Zou et al. 2018, algorithm 1, arXiv:1810.07911): classes
@@ -48,15 +50,21 @@ def _least(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray
     return np.where(enough.any(1), highest - enough.argmax(1), highest)
 
 
-def best_of_synonyms(scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int]) -> Float[Tensor, "b k hp wp"]:
+def best_of_synonyms(
+    scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int]
+) -> Float[Tensor, "b k hp wp"]:
     """Give each class the score of its best phrase; SYNONYMS is the number of phrases of each class, in order."""
     if max(synonyms) == 1:
         return scores
-    return torch.cat([part.amax(1, keepdim=True) for part in scores.split(list(synonyms), dim=1)], dim=1)
+    return torch.cat(
+        [part.amax(1, keepdim=True) for part in scores.split(list(synonyms), dim=1)], dim=1
+    )
 
 
 @full_precision
-def pixel_cross_entropy(logits: Float[Tensor, "b k hp wp"], labels: UInt8[Tensor, "b h w"]) -> Float[Tensor, ""]:
+def pixel_cross_entropy(
+    logits: Float[Tensor, "b k hp wp"], labels: UInt8[Tensor, "b h w"]
+) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats over the pixels that count, the logits enlarged bilinearly to the labels' size.
 
     Where no pixel counts the loss is zero.

@@ -30,7 +30,9 @@ def word_log_probabilities(
 
 
 @full_precision
-def bag_of_words(log_probabilities: Float[Tensor, "b n k"], weights: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
+def bag_of_words(
+    log_probabilities: Float[Tensor, "b n k"], weights: Float[Tensor, "b k"]
+) -> Float[Tensor, ""]:
     """Cross-entropy in nats of a photo's words, by WEIGHTS, under the mean of its pixels' distributions.
 
     No pixel is told which word it is: each word of the photo has to be somebody's.
@@ -40,6 +42,8 @@ def bag_of_words(log_probabilities: Float[Tensor, "b n k"], weights: Float[Tenso
 
 
 @full_precision
-def pixel_words(log_probabilities: Float[Tensor, "b n k"], targets: Float[Tensor, "b n k"]) -> Float[Tensor, ""]:
+def pixel_words(
+    log_probabilities: Float[Tensor, "b n k"], targets: Float[Tensor, "b n k"]
+) -> Float[Tensor, ""]:
     """Cross-entropy in nats of each pixel's words under TARGETS, the tagger's probabilities there."""
     return -torch.einsum("bnk,bnk->", targets, log_probabilities) / targets.shape[:2].numel()

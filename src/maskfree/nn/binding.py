@@ -35,7 +35,7 @@ class Binding(nn.Module):
     the patches first, `channel_mlp` is added last, and `extra_mass` to the mass that divides each sum.
 
     Source: arXiv:2301.09121, eq. 3 to 6; hard binding is arXiv:2202.11094, eq. 4 and 5. Differs, as in the released
-    code: tokens and patches are normalised first, also for the sum of eq. 6, and logits are divided by the root of d.
+    code: tokens and patches are normalized first, also for the sum of eq. 6, and logits are divided by the root of d.
     """
 
     def __init__(
@@ -52,7 +52,9 @@ class Binding(nn.Module):
     ):
         super().__init__()
         if extra_mass < 0:
-            raise ValueError(f"extra_mass {extra_mass}: what is added to a number of patches is at least 0")
+            raise ValueError(
+                f"extra_mass {extra_mass}: what is added to a number of patches is at least 0"
+            )
         self.dim, self.num_groups, self.num_tokens = dim, num_groups, num_tokens
         self.extra_mass = extra_mass
         self.hard = hard
@@ -62,7 +64,9 @@ class Binding(nn.Module):
         self.norm_tokens = nn.LayerNorm(dim)
         self.norm_patches = nn.LayerNorm(dim)
         mixed = num_tokens != num_groups
-        self.mixer = TokenMixer(dim=dim, num_tokens=num_tokens, num_groups=num_groups) if mixed else None
+        self.mixer = (
+            TokenMixer(dim=dim, num_tokens=num_tokens, num_groups=num_groups) if mixed else None
+        )
         self.cross = CrossBlock(dim=dim, num_heads=num_heads) if cross_attention else None
         self.q_proj = nn.Linear(dim, dim)
         self.k_proj = nn.Linear(dim, dim)
@@ -92,7 +96,12 @@ class Binding(nn.Module):
         Every map leaves its input as it is but for a factor, which makes the choice clear and the patches outweigh the
         token.
         """
-        for layer, factor in ((self.q_proj, 4.0), (self.k_proj, 1.0), (self.v_proj, 1.0), (self.proj, 8.0)):
+        for layer, factor in (
+            (self.q_proj, 4.0),
+            (self.k_proj, 1.0),
+            (self.v_proj, 1.0),
+            (self.proj, 8.0),
+        ):
             with torch.no_grad():
                 nn.init.eye_(layer.weight).mul_(factor)
             nn.init.zeros_(layer.bias)
@@ -105,13 +114,15 @@ class Binding(nn.Module):
         drawn = (logits + gumbel_noise(logits)).softmax(1) if self.training else soft
         return Assignment(one_hot_of(drawn), soft, queries, keys)
 
-    def _means(self, weights: Float[Tensor, "b g n"], values: Float[Tensor, "b n d"]) -> Float[Tensor, "b g d"]:
+    def _means(
+        self, weights: Float[Tensor, "b g n"], values: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b g d"]:
         mass = (weights.sum(2, keepdim=True) + self.extra_mass).clamp(min=self._least_mass)
         return weights @ values / mass
 
 
 class TokenMixer(nn.Module):
-    """An MLP across tokens, the same in every dimension, that makes fewer of them, and a normalisation."""
+    """An MLP across tokens, the same in every dimension, that makes fewer of them, and a normalization."""
 
     def __init__(self, *, dim: int, num_tokens: int, num_groups: int):
         super().__init__()
@@ -134,5 +145,7 @@ def one_hot_of(soft: Float[Tensor, "b g n"]) -> Float[Tensor, "b g n"]:
 
 def gumbel_noise(like: Tensor) -> Tensor:
     """Draw from the Gumbel distribution, one number per entry of LIKE."""
-    waiting = torch.empty_like(like, dtype=torch.float32).exponential_()  # half precision would round some to zero
+    waiting = torch.empty_like(
+        like, dtype=torch.float32
+    ).exponential_()  # half precision would round some to zero
     return -waiting.clamp_(min=torch.finfo(torch.float32).tiny).log_()

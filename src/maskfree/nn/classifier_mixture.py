@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class VisualWords(nn.Module):
+class ClassifierMixture(nn.Module):
     """A linear map plus the expected embedding of a soft choice among visual words.
 
     A classifier's class names give the words their first embeddings, and its last layer the choice; everything learns.
@@ -23,7 +23,7 @@ class VisualWords(nn.Module):
         nn.init.zeros_(self.linear.bias)  # pyright: ignore[reportArgumentType] - it has one
 
     def forward(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
-        """Return the pixel embeddings, not normalised."""
+        """Return the pixel embeddings, not normalized."""
         # An encoder's maps have the channels last in memory: a softmax along the last axis need not turn them around.
         chosen = self.classifier(features).movedim(1, -1).softmax(-1).movedim(-1, 1)
         return self.linear(features) + self.words(chosen)

@@ -24,7 +24,7 @@ class DenseClipResNet(nn.Module):
     places; a place is embedded as if there were no other. Source: arXiv:2112.01071, section 3.2.
     """
 
-    stride_px = _PX_A_PATCH
+    patch_size = _PX_A_PATCH
 
     def __init__(self, *, tower: nn.Module, statistics: str):
         super().__init__()
@@ -34,13 +34,15 @@ class DenseClipResNet(nn.Module):
         self.deviation: Tensor
         mean, deviation = STATISTICS[statistics]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
+        )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
-        """Return the embedding of each patch, not normalised.
+        """Return the embedding of each patch, not normalized.
 
         Raises:
-            ValueError: a side is no multiple of `stride_px`.
+            ValueError: a side is no multiple of `patch_size`.
         """
         return self.project(self.read(images).features)
 
@@ -48,15 +50,19 @@ class DenseClipResNet(nn.Module):
         """Return the features of each patch, and its keys in the pool.
 
         Raises:
-            ValueError: a side is no multiple of `stride_px`.
+            ValueError: a side is no multiple of `patch_size`.
         """
         height, width = images.shape[-2:]
-        if height % self.stride_px or width % self.stride_px:
-            raise ValueError(f"an image of {height}x{width} px does not divide into patches of {self.stride_px} px")
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
+            )
         features = self.tower.stem((images - self.mean) / self.deviation)
         for stage in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
             features = stage(features)
-        return DensePatches(features, self.tower.attnpool.k_proj(features.movedim(1, -1)).movedim(-1, 1))
+        return DensePatches(
+            features, self.tower.attnpool.k_proj(features.movedim(1, -1)).movedim(-1, 1)
+        )
 
     def project(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
         """Map features into the space of the texts, each patch for itself."""
@@ -79,7 +85,9 @@ def make_resnet(architecture: Mapping[str, Value]) -> nn.Module:
         # An extra that drags in torchvision.
         from open_clip.modified_resnet import ModifiedResNet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("a CLIP with a ResNet needs open_clip: pip install 'maskfree[zoo]'") from error
+        raise ValueError(
+            "a CLIP with a ResNet needs open_clip: pip install 'maskfree[zoo]'"
+        ) from error
     try:
         return ModifiedResNet(**architecture)
     except TypeError as error:

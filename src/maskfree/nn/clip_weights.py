@@ -13,7 +13,13 @@ from maskfree.nn.encoder_config import Value
 from maskfree.nn.pretrained import make_tower, read_configuration, read_settings
 
 _HEAD_WIDTH = 64  # of every published ViT of OpenAI; the tensors do not tell it
-_DROPPED = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}  # no weights
+_DROPPED = {
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "attn_mask",
+    "text.attn_mask",
+}  # no weights
 _TOWERS = {"visual.transformer.": "vision_model.encoder.", "transformer.": "text_model.encoder."}
 _LAYER = {
     "ln_1": "layer_norm1",
@@ -35,7 +41,10 @@ _SINGLE = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
 }
-_TURNED = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}  # x @ W there
+_TURNED = {
+    "visual.proj": "visual_projection.weight",
+    "text_projection": "text_projection.weight",
+}  # x @ W there
 
 
 def is_resnet(state: Mapping[str, Tensor]) -> bool:
@@ -44,7 +53,9 @@ def is_resnet(state: Mapping[str, Tensor]) -> bool:
 
 
 def clip_architectures(
-    state: Mapping[str, Tensor], activation: str = "quick_gelu", heads: tuple[int, int] | None = None
+    state: Mapping[str, Tensor],
+    activation: str = "quick_gelu",
+    heads: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Value], dict[str, Value]]:
     """Read the sizes of the image and the text tower off STATE.
 
@@ -58,11 +69,19 @@ def clip_architectures(
     resnet = is_resnet(state)
     needed = [*_SINGLE, *_TURNED, *(f"{start}resblocks.0.mlp.c_fc.weight" for start in _TOWERS)]
     if resnet:
-        needed = ["visual.attnpool.c_proj.weight", *(key for key in needed if not key.startswith("visual."))]
+        needed = [
+            "visual.attnpool.c_proj.weight",
+            *(key for key in needed if not key.startswith("visual.")),
+        ]
     if missing := [key for key in needed if key not in state]:
-        raise ValueError(f"the weights are no CLIP of OpenAI's or open_clip's kind; missing: {_listed(missing)}")
+        raise ValueError(
+            f"the weights are no CLIP of OpenAI's or open_clip's kind; missing: {_listed(missing)}"
+        )
     vocabulary, width = state["token_embedding.weight"].shape
-    shared: dict[str, Value] = {"projection_dim": state["text_projection"].shape[1], "hidden_act": activation}
+    shared: dict[str, Value] = {
+        "projection_dim": state["text_projection"].shape[1],
+        "hidden_act": activation,
+    }
     text: dict[str, Value] = {
         "vocab_size": vocabulary,
         "max_position_embeddings": len(state["positional_embedding"]),
@@ -80,10 +99,14 @@ def clip_architectures(
     return shared | vision, shared | text
 
 
-def _transformer(state: Mapping[str, Tensor], start: str, width: int, heads: int | None) -> dict[str, Value]:
+def _transformer(
+    state: Mapping[str, Tensor], start: str, width: int, heads: int | None
+) -> dict[str, Value]:
     number = width // _HEAD_WIDTH if heads is None else heads
     if number < 1 or width % number:
-        raise ValueError(f"{number} attention heads do not divide {width} channels: give both numbers of heads")
+        raise ValueError(
+            f"{number} attention heads do not divide {width} channels: give both numbers of heads"
+        )
     return {
         "hidden_size": width,
         "num_attention_heads": number,
@@ -157,7 +180,10 @@ def _rename_in_layer(layer: str, key: str, tensor: Tensor) -> dict[str, Tensor] 
         if len(tensor) % 3:
             return None
         kind = key.rpartition("_")[2]
-        return {f"{layer}.self_attn.{n}_proj.{kind}": part for n, part in zip("qkv", tensor.chunk(3), strict=True)}
+        return {
+            f"{layer}.self_attn.{n}_proj.{kind}": part
+            for n, part in zip("qkv", tensor.chunk(3), strict=True)
+        }
     module, _, kind = key.rpartition(".")
     return {f"{layer}.{_LAYER[module]}.{kind}": tensor} if module in _LAYER else None
 

@@ -19,12 +19,18 @@ class ConceptHead(nn.Module):
     The coarse map joins the middle one, a few inverted bottlenecks follow, and the fine map sharpens the result.
     """
 
-    def __init__(self, *, channels: tuple[int, int, int], num_concepts: int, width: int, num_blocks: int):
+    def __init__(
+        self, *, channels: tuple[int, int, int], num_concepts: int, width: int, num_blocks: int
+    ):
         super().__init__()
         fine, middle, coarse = channels
         self.coarse = nn.Conv2d(coarse, middle, 1)
-        self.blocks = nn.Sequential(*(Block(middle, middle, 6, 5, 1, 1, keeps=True) for _ in range(num_blocks)))
-        self.fine = nn.Sequential(nn.Conv2d(fine, fine, 1, bias=False), nn.BatchNorm2d(fine), nn.ReLU6())
+        self.blocks = nn.Sequential(
+            *(Block(middle, middle, 6, 5, 1, 1, keeps=True) for _ in range(num_blocks))
+        )
+        self.fine = nn.Sequential(
+            nn.Conv2d(fine, fine, 1, bias=False), nn.BatchNorm2d(fine), nn.ReLU6()
+        )
         both = middle + fine
         self.join = nn.Sequential(
             nn.Conv2d(both, both, 3, padding=1, groups=both, bias=False),

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 _MOST_GROUPS = 32
 
 
-class AtrousPyramid(nn.Module):
-    """Atrous spatial pyramid pooling and a linear map to DIM channels, which are not normalised.
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling and a linear map to DIM channels, which are not normalized.
 
     Source: Chen et al. 2017, section 3.3 (arXiv:1706.05587). Differs: the encoder's channels are brought to WIDTH once,
     before the pyramid instead of in each of its branches, and group norms (arXiv:1803.08494) take the place of batch
@@ -32,13 +32,17 @@ class AtrousPyramid(nn.Module):
         """Return one vector per patch."""
         reduced = self.reduce(features)
         whole = self.whole(reduced.mean((2, 3), keepdim=True)).expand_as(reduced)
-        return self.out(self.merge(torch.cat([reduced, *(branch(reduced) for branch in self.atrous), whole], dim=1)))
+        return self.out(
+            self.merge(
+                torch.cat([reduced, *(branch(reduced) for branch in self.atrous), whole], dim=1)
+            )
+        )
 
 
-class Corrected(nn.Module):
+class ResidualHead(nn.Module):
     """A known projection plus a pyramid that starts as zero, so that learning starts from what is known."""
 
-    def __init__(self, known: nn.Module, pyramid: AtrousPyramid):
+    def __init__(self, known: nn.Module, pyramid: ASPP):
         super().__init__()
         self.known = known
         self.pyramid = pyramid
@@ -53,7 +57,11 @@ class Corrected(nn.Module):
 def normed_layer(channels: int, width: int, dilation: int = 0) -> nn.Sequential:
     """Convolution, 3x3 where there is a DILATION and pointwise elsewhere, group norm and ReLU."""
     kernel = 3 if dilation else 1
-    convolution = nn.Conv2d(channels, width, kernel, padding=dilation, dilation=max(dilation, 1), bias=False)
+    convolution = nn.Conv2d(
+        channels, width, kernel, padding=dilation, dilation=max(dilation, 1), bias=False
+    )
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    groups = min(math.gcd(_MOST_GROUPS, width), max(1, width // 2))  # a pooled pixel's channel alone would become 0
+    groups = min(
+        math.gcd(_MOST_GROUPS, width), max(1, width // 2)
+    )  # a pooled pixel's channel alone would become 0
     return nn.Sequential(convolution, nn.GroupNorm(groups, width), nn.ReLU())

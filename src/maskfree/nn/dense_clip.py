@@ -45,41 +45,47 @@ class DenseClip(nn.Module):
         self.deviation: Tensor
         mean, deviation = STATISTICS[statistics]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
+        )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
-        """Return the embedding of each patch, not normalised.
+        """Return the embedding of each patch, not normalized.
 
         Raises:
-            ValueError: a side is no multiple of `stride_px`.
+            ValueError: a side is no multiple of `patch_size`.
         """
         return self.project(self.read(images).features)
 
-    def read(self, images: Float[Tensor, "b 3 h w"], proxy: Float[Tensor, "b n n"] | None = None) -> DensePatches:
-        """Return features after the last normalisation, and keys, for each patch.
+    def read(
+        self, images: Float[Tensor, "b 3 h w"], proxy: Float[Tensor, "b n n"] | None = None
+    ) -> DensePatches:
+        """Return features after the last normalization, and keys, for each patch.
 
         PROXY is an attention over patches that another encoder saw, n = rows x columns of its grid, which has the
         photo's aspect ratio (`self_attention.proxy_attention`); it takes the place of the last block's, values are
         brought to its grid, and features come on that. Source: arXiv:2408.04883, section 3.3.
 
         Raises:
-            ValueError: a side is no multiple of `stride_px`, or PROXY's grid does not fit the photo.
+            ValueError: a side is no multiple of `patch_size`, or PROXY's grid does not fit the photo.
         """
         height, width = images.shape[-2:]
-        if height % self.stride_px or width % self.stride_px:
-            raise ValueError(f"an image of {height}x{width} px does not divide into patches of {self.stride_px} px")
-        grid = (height // self.stride_px, width // self.stride_px)
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
+            )
+        grid = (height // self.patch_size, width // self.patch_size)
         vision = self._vision
         hidden = self._embed_patches((images - self.mean) / self.deviation, grid)
         for layer in vision.encoder.layers[:-1]:
             hidden = layer(hidden, None)
         last = vision.encoder.layers[-1]
-        normalised = last.layer_norm1(hidden)
-        keys = last.self_attn.k_proj(normalised)[:, self._skipped :].mT.unflatten(2, grid)
+        normalized = last.layer_norm1(hidden)
+        keys = last.self_attn.k_proj(normalized)[:, self._skipped :].mT.unflatten(2, grid)
         if proxy is not None:
-            grid, hidden = self._by_proxy(last, normalised, grid, proxy)
+            grid, hidden = self._by_proxy(last, normalized, grid, proxy)
         else:
-            hidden = self._finish(last, hidden, normalised, grid)[:, self._skipped :]
+            hidden = self._finish(last, hidden, normalized, grid)[:, self._skipped :]
         return DensePatches(vision.post_layernorm(hidden).mT.unflatten(2, grid), keys)
 
     def project(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
@@ -89,12 +95,16 @@ class DenseClip(nn.Module):
             return self.tower.visual_projection(tokens).movedim(-1, 1)
         head = self.tower.head
         width = tokens.shape[-1]
-        values = F.linear(tokens, head.attention.in_proj_weight[2 * width :], head.attention.in_proj_bias[2 * width :])
+        values = F.linear(
+            tokens,
+            head.attention.in_proj_weight[2 * width :],
+            head.attention.in_proj_bias[2 * width :],
+        )
         pooled = head.attention.out_proj(values)
         return (pooled + head.mlp(head.layernorm(pooled))).movedim(-1, 1)
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         """Pixels a patch spans on each side."""
         return self.tower.config.patch_size
 
@@ -132,23 +142,31 @@ class DenseClip(nn.Module):
         if self._positions_by == "size":
             resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
         else:
-            factor = [(length + 0.1) / side for length in grid]  # the 0.1 keeps rounding from losing a row
-            resized = F.interpolate(square, scale_factor=factor, mode="bicubic", align_corners=False)
+            factor = [
+                (length + 0.1) / side for length in grid
+            ]  # the 0.1 keeps rounding from losing a row
+            resized = F.interpolate(
+                square, scale_factor=factor, mode="bicubic", align_corners=False
+            )
         return torch.cat([first, resized[0].flatten(1).T])
 
-    def _finish(self, layer: Any, hidden: Tensor, normalised: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _finish(
+        self, layer: Any, hidden: Tensor, normalized: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
         """The last block as `last_block` has it."""
         block, attention = self.last_block, layer.self_attn
         heads = attention.num_heads
         parts = {
-            "q": attention.q_proj(normalised),
-            "k": attention.k_proj(normalised),
-            "v": attention.v_proj(normalised),
+            "q": attention.q_proj(normalized),
+            "k": attention.k_proj(normalized),
+            "v": attention.v_proj(normalized),
         }
         if block.attention == "value":
             mixed = parts["v"]
         else:
-            split = {name: part.unflatten(2, (heads, -1)).transpose(1, 2) for name, part in parts.items()}
+            split = {
+                name: part.unflatten(2, (heads, -1)).transpose(1, 2) for name, part in parts.items()
+            }
             windows = None
             if block.neighbours is not None:
                 windows = gaussian_windows(grid, block.neighbours).to(hidden)
@@ -164,12 +182,14 @@ class DenseClip(nn.Module):
         return hidden + layer.mlp(layer.layer_norm2(hidden)) if block.feed_forward else hidden
 
     def _by_proxy(
-        self, layer: Any, normalised: Tensor, grid: tuple[int, int], proxy: Tensor
+        self, layer: Any, normalized: Tensor, grid: tuple[int, int], proxy: Tensor
     ) -> tuple[tuple[int, int], Tensor]:
         rows = round((proxy.shape[1] * grid[0] / grid[1]) ** 0.5)
         if rows < 1 or proxy.shape[1] % rows or rows * grid[1] * rows != proxy.shape[1] * grid[0]:
-            raise ValueError(f"a proxy of {proxy.shape[1]} patches has not the shape of a photo of {grid} patches")
+            raise ValueError(
+                f"a proxy of {proxy.shape[1]} patches has not the shape of a photo of {grid} patches"
+            )
         theirs = (rows, proxy.shape[1] // rows)
-        values = layer.self_attn.v_proj(normalised)[:, self._skipped :].mT.unflatten(2, grid)
+        values = layer.self_attn.v_proj(normalized)[:, self._skipped :].mT.unflatten(2, grid)
         values = F.interpolate(values, size=theirs, mode="bilinear", align_corners=False)
         return theirs, layer.self_attn.out_proj(proxy @ values.flatten(2).mT)

@@ -26,16 +26,22 @@ class LastBlock:
     """
 
     attention: Attention = "value"
-    residual: bool = True  # add the attention to the token, as trained; False: it takes the token's place
+    residual: bool = (
+        True  # add the attention to the token, as trained; False: it takes the token's place
+    )
     feed_forward: bool = True  # the block's second half
-    neighbours: Positive | None = None  # standard deviation in patches of a Gaussian window that is added to the logits
+    neighbours: Positive | None = (
+        None  # standard deviation in patches of a Gaussian window that is added to the logits
+    )
 
     def __post_init__(self) -> None:
         check(self)
         if self.attention == "window" and self.neighbours is None:
             raise ValueError("attention 'window' needs the width of its window: set neighbours")
         if self.attention == "value" and self.neighbours is not None:
-            raise ValueError("attention 'value' reads from the patch itself: neighbours has no effect, leave it out")
+            raise ValueError(
+                "attention 'value' reads from the patch itself: neighbours has no effect, leave it out"
+            )
 
 
 TRAINED = LastBlock("qk")
@@ -76,8 +82,12 @@ class DenseClipConfig:
     architecture: dict[str, Value] = field(default_factory=dict)
     weights: OutsideName | None = None  # folder or Hugging Face name; None is random
     last_block: LastBlock = MASKCLIP
-    positions: Literal["size", "factor"] = "size"  # how positions are resized: "factor" is (n + 0.1) / side, as SCLIP
-    statistics: Literal["imagenet", "half", "clip"] | None = None  # colour normalisation; None is the family's usual
+    positions: Literal["size", "factor"] = (
+        "size"  # how positions are resized: "factor" is (n + 0.1) / side, as SCLIP
+    )
+    statistics: Literal["imagenet", "half", "clip"] | None = (
+        None  # color normalization; None is the family's usual
+    )
 
     def build(self) -> DenseClip | DenseClipResNet:
         """Make the tower; weights are read if named."""
@@ -86,7 +96,9 @@ class DenseClipConfig:
         from maskfree.nn.pretrained import make_tower
 
         if self.family == "clip_resnet":
-            return DenseClipResNet(tower=make_resnet(self.architecture), statistics=self.statistics or "clip")
+            return DenseClipResNet(
+                tower=make_resnet(self.architecture), statistics=self.statistics or "clip"
+            )
         siglip = self.family == "siglip"
         name = "SiglipVisionModel" if siglip else "CLIPVisionModelWithProjection"
         return DenseClip(

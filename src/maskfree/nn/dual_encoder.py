@@ -11,7 +11,7 @@ from maskfree.nn.text_encoders import TextEncoder
 from maskfree.types import Tokens
 
 
-class PixelEmbedder(nn.Module):
+class ImageProjector(nn.Module):
     """Image encoder and projection: one embedding per patch, in the space of the texts."""
 
     def __init__(self, encoder: ImageEncoder, projection: nn.Module):
@@ -20,11 +20,11 @@ class PixelEmbedder(nn.Module):
         self.projection = projection
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
-        """Return the pixel embeddings, not normalised, so that their mean weighs sure pixels more."""
+        """Return the pixel embeddings, not normalized, so that their mean weighs sure pixels more."""
         return self.projection(self.encoder(images))
 
 
-class TextEmbedder(nn.Module):
+class TextProjector(nn.Module):
     """Text encoder and projection."""
 
     def __init__(self, encoder: TextEncoder, projection: nn.Module):

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from maskfree.files.tensors import read_safetensors
 
-_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+)
 _LAST_STAGE = (1, 3, 1, 6, 320)  # as the others: blocks, kernel, stride, expansion, channels
 _CLASSIFIER = "_fc"
 _PARTS = {
@@ -53,31 +60,35 @@ class EfficientNetLite(nn.Module):
     def __init__(self, config: EfficientNetLiteConfig, output_stride: int = 32):
         super().__init__()
         self.stem = _convolution(3, config.stem, kernel=3, stride=2)
-        channels, stride_px, spacing, blocks = config.stem, 2, 1, []
+        channels, patch_size, spacing, blocks = config.stem, 2, 1, []
         self._last_at: dict[int, int] = {}  # number of the last block of each stride
         self.channels_at: dict[int, int] = {}
         for number, kernel, stride, expansion, width in (*_STAGES, _LAST_STAGE):
             scaled = width not in (_STAGES[0][4], _LAST_STAGE[4])
             for repeat in range(math.ceil(number * config.depth) if scaled else number):
                 own = stride if repeat == 0 else 1
-                step = own if stride_px * own <= output_stride else 1
+                step = own if patch_size * own <= output_stride else 1
                 out = _rounded(width * config.width)
-                blocks.append(Block(channels, out, expansion, kernel, step, spacing, keeps=own == 1))
-                channels, stride_px, spacing = out, stride_px * step, spacing * (own // step)
-                self._last_at[stride_px], self.channels_at[stride_px] = len(blocks) - 1, out
+                blocks.append(
+                    Block(channels, out, expansion, kernel, step, spacing, keeps=own == 1)
+                )
+                channels, patch_size, spacing = out, patch_size * step, spacing * (own // step)
+                self._last_at[patch_size], self.channels_at[patch_size] = len(blocks) - 1, out
         self.blocks = nn.Sequential(*blocks)
         self.head = _convolution(channels, config.head, kernel=1)
-        self.stride_px = stride_px
+        self.patch_size = patch_size
         self.channels = config.head
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c hp wp"]:
-        """Return the head's features of normalised images."""
+        """Return the head's features of normalized images."""
         return self.head(self.blocks(self.stem(images)))
 
-    def maps(self, images: Float[Tensor, "b 3 h w"]) -> tuple[dict[int, Tensor], Float[Tensor, "b c hp wp"]]:
+    def maps(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[dict[int, Tensor], Float[Tensor, "b c hp wp"]]:
         """Return the last map of each stride, by the stride in pixels, and the head's features."""
         features, maps = self.stem(images), {}
-        strides = {number: stride_px for stride_px, number in self._last_at.items()}
+        strides = {number: patch_size for patch_size, number in self._last_at.items()}
         for number, block in enumerate(self.blocks):
             features = block(features)
             if number in strides:
@@ -88,13 +99,25 @@ class EfficientNetLite(nn.Module):
 class Block(nn.Module):
     """An inverted bottleneck: widen, filter each channel, narrow; added to its input where the shapes agree."""
 
-    def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int, spacing: int, *, keeps: bool):
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        expansion: int,
+        kernel: int,
+        stride: int,
+        spacing: int,
+        *,
+        keeps: bool,
+    ):
         super().__init__()
         inner = channels * expansion
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         if expansion > 1:
             parts["expand"] = _convolution(channels, inner, kernel=1)
-        parts["filter"] = _convolution(inner, inner, kernel=kernel, stride=stride, spacing=spacing, groups=inner)
+        parts["filter"] = _convolution(
+            inner, inner, kernel=kernel, stride=stride, spacing=spacing, groups=inner
+        )
         parts["narrow"] = _convolution(inner, out, kernel=1, activated=False)
         self.layers = nn.Sequential(parts)
         self._residual = keeps and channels == out
@@ -106,16 +129,25 @@ class Block(nn.Module):
 
 
 def _convolution(
-    channels: int, out: int, *, kernel: int, stride: int = 1, spacing: int = 1, groups: int = 1, activated: bool = True
+    channels: int,
+    out: int,
+    *,
+    kernel: int,
+    stride: int = 1,
+    spacing: int = 1,
+    groups: int = 1,
+    activated: bool = True,
 ) -> nn.Sequential:
-    """Convolution, normalisation and activation, with TensorFlow's SAME padding: the odd pixel after, not before."""
+    """Convolution, normalization and activation, with TensorFlow's SAME padding: the odd pixel after, not before."""
     missing = (kernel - stride) * spacing if kernel > 1 else 0
     before, after = missing // 2, missing - missing // 2
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if before != after:
         parts["padding"] = nn.ZeroPad2d((before, after, before, after))
     padding = before if before == after else 0
-    parts["convolution"] = nn.Conv2d(channels, out, kernel, stride, padding, spacing, groups, bias=False)
+    parts["convolution"] = nn.Conv2d(
+        channels, out, kernel, stride, padding, spacing, groups, bias=False
+    )
     parts["normalization"] = nn.BatchNorm2d(out, eps=1e-3)
     if activated:
         parts["activation"] = nn.ReLU6(inplace=True)
@@ -134,7 +166,9 @@ def is_efficientnet_lite(folder: str) -> bool:
         settings = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(settings, dict) and str(settings.get("architecture", "")).startswith("EfficientNet-Lite")
+    return isinstance(settings, dict) and str(settings.get("architecture", "")).startswith(
+        "EfficientNet-Lite"
+    )
 
 
 def read_efficientnet_lite(folder: str) -> tuple[dict[str, Tensor], nn.Linear]:
@@ -152,10 +186,14 @@ def read_efficientnet_lite(folder: str) -> tuple[dict[str, Tensor], nn.Linear]:
     """
     path = Path(folder) / "model.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"no readable weights in the folder {folder!r}: it has no {path.name}")
+        raise FileNotFoundError(
+            f"no readable weights in the folder {folder!r}: it has no {path.name}"
+        )
     tensors = read_safetensors(path)
     if f"{_CLASSIFIER}.weight" not in tensors or "_conv_stem.weight" not in tensors:
-        raise ValueError(f"the weights {folder!r} are no EfficientNet-Lite's: no _conv_stem and {_CLASSIFIER}")
+        raise ValueError(
+            f"the weights {folder!r} are no EfficientNet-Lite's: no _conv_stem and {_CLASSIFIER}"
+        )
     weight, bias = tensors.pop(f"{_CLASSIFIER}.weight"), tensors.pop(f"{_CLASSIFIER}.bias")
     classifier = nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():

@@ -24,12 +24,18 @@ class ImageEncoderConfig:
     For efficientnet_lite it holds `width`, `depth`, `stem` and `head`.
     """
 
-    family: Literal["vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"] = "vit"
+    family: Literal[
+        "vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"
+    ] = "vit"
     architecture: dict[str, Value] = field(default_factory=dict)
-    weights: OutsideName | None = None  # folder or Hugging Face name, for timm a file; None is random
-    output_stride: Side | None = None  # pixels a patch, by dilation; convolutional families only, None is their own
+    weights: OutsideName | None = (
+        None  # folder or Hugging Face name, for timm a file; None is random
+    )
+    output_stride: Side | None = (
+        None  # pixels a patch, by dilation; convolutional families only, None is their own
+    )
     statistics: Literal["imagenet", "half", "lite", "clip"] | None = (
-        None  # colour normalisation; None is the family's usual
+        None  # color normalization; None is the family's usual
     )
 
     def build(self) -> ImageEncoder:
@@ -54,7 +60,9 @@ class TextEncoderConfig:
     """
 
     family: Literal["clip", "bert", "siglip"] = "clip"
-    architecture: dict[str, Value] = field(default_factory=dict)  # overrides fields of transformers' configuration
+    architecture: dict[str, Value] = field(
+        default_factory=dict
+    )  # overrides fields of transformers' configuration
     weights: OutsideName | None = None  # folder or Hugging Face name; None is random
     frozen: bool = False  # not trained; its features are kept per text
     pooling: Literal["usual", "mean", "first", "last"] = "usual"

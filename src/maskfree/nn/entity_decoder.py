@@ -12,7 +12,7 @@ class EntityDecoder(nn.Module):
     """One transformer layer: cross-attention from text to groups, then self-attention, and the sum of both.
 
     Texts of another width than the groups go through a linear map first. Source: arXiv:2301.09121, eq. 8. Differs, as
-    in the released code: both inputs and the result are normalised, and the cross-attention's output is added to the
+    in the released code: both inputs and the result are normalized, and the cross-attention's output is added to the
     self-attention's.
     """
 

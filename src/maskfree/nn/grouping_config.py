@@ -22,7 +22,7 @@ class GroupingEncoderConfig:
     widen: ProjectionConfig = field(default_factory=ProjectionConfig)
     """How the stem's features come to `dim` channels, if they are not of so many."""
     patch_norm: bool = False
-    """Normalise the embedded patches before their positions are added."""
+    """Normalize the embedded patches before their positions are added."""
     patch_px: Side = 16
     """Side of a patch, without a stem."""
     side_px: Side = 224
@@ -53,7 +53,7 @@ class GroupingEncoderConfig:
     weights: OutsideName | None = None
     """Folder or Hugging Face name of a ViT, such as DINO's, which fills all but tokens and binding; None is random."""
     statistics: Literal["imagenet", "half", "clip"] = "imagenet"
-    """Colour normalisation, without a stem."""
+    """Color normalization, without a stem."""
 
     def build(self) -> GroupingEncoder:
         """Make the encoder; weights are read if named.
@@ -69,4 +69,8 @@ class GroupingEncoderConfig:
 
     def without_pretrained(self) -> GroupingEncoderConfig:
         """The same network with every value of the stem spelled out and no outside weights."""
-        return replace(self, weights=None, stem=self.stem.without_pretrained() if self.stem is not None else None)
+        return replace(
+            self,
+            weights=None,
+            stem=self.stem.without_pretrained() if self.stem is not None else None,
+        )

@@ -13,7 +13,7 @@ from maskfree.nn.binding import Assignment, Binding
 from maskfree.nn.encoders import ImageEncoder
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import read_vision_transformer
-from maskfree.nn.transformer import Block, initialise
+from maskfree.nn.transformer import Block, initialize
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Grouped:
     """The groups of a batch of images."""
 
     groups: Float[Tensor, "b g d"]
-    """After the last normalisation, not projected."""
+    """After the last normalization, not projected."""
     assignment: Assignment
     patches: tuple[int, int]
     """Rows and columns of the grid that the patches of the assignment lie on, row by row."""
@@ -48,7 +48,7 @@ class GroupingEncoder(nn.Module):
     ):
         super().__init__()
         self.channels = binding.dim
-        self.stride_px = stem.stride_px
+        self.patch_size = stem.patch_size
         self.num_groups = binding.num_groups
         self._grid = grid
         self._keep_patches = keep_patches
@@ -62,12 +62,12 @@ class GroupingEncoder(nn.Module):
         self.second = second
         self.norm = nn.LayerNorm(binding.dim)
         for part in (self.first, self.second):
-            part.apply(initialise)
+            part.apply(initialize)
         for tokens in (self.pos_embed, self.group_token):
             nn.init.trunc_normal_(tokens, std=0.02)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Grouped:
-        """Group RGB images in [0, 1] of any size that divides into patches of `stride_px`.
+        """Group RGB images in [0, 1] of any size that divides into patches of `patch_size`.
 
         Raises:
             ValueError: a side does not.
@@ -75,7 +75,9 @@ class GroupingEncoder(nn.Module):
         features = self.widen(self.stem(images))
         grid = (features.shape[-2], features.shape[-1])
         patches = self.patch_norm(features.flatten(2).mT) + self.positions(grid)
-        tokens = self.first(torch.cat([patches, self.group_token.expand(len(patches), -1, -1)], dim=1))
+        tokens = self.first(
+            torch.cat([patches, self.group_token.expand(len(patches), -1, -1)], dim=1)
+        )
         patches, tokens = tokens.split([patches.shape[1], self.group_token.shape[1]], dim=1)
         groups, assignment = self.binding(tokens, patches)
         if self._keep_patches:
@@ -87,10 +89,12 @@ class GroupingEncoder(nn.Module):
         if grid == self._grid:
             return self.pos_embed
         trained = self.pos_embed.T.unflatten(1, self._grid)[None]
-        return F.interpolate(trained, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+        return (
+            F.interpolate(trained, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+        )
 
 
-def _embed(tower: nn.Module, images: Tensor, stride_px: int) -> Tensor:
+def _embed(tower: nn.Module, images: Tensor, patch_size: int) -> Tensor:
     return tower(images)
 
 
@@ -107,11 +111,15 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
             f"depths {config.depths}: each is at least 1"
         )
     if config.stem is not None and config.weights is not None:
-        raise ValueError(f"weights {config.weights!r} come with a patch embedding: leave out the stem or them")
+        raise ValueError(
+            f"weights {config.weights!r} come with a patch embedding: leave out the stem or them"
+        )
     stem = config.stem.build() if config.stem is not None else _patch_embedding(config)
-    side, rest = divmod(config.side_px, stem.stride_px)
+    side, rest = divmod(config.side_px, stem.patch_size)
     if rest or side < 1:
-        raise ValueError(f"side_px {config.side_px} does not divide into patches of {stem.stride_px} px")
+        raise ValueError(
+            f"side_px {config.side_px} does not divide into patches of {stem.patch_size} px"
+        )
     binding = Binding(
         dim=config.dim,
         num_groups=config.num_groups,
@@ -123,8 +131,10 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
         hard=config.hard,
     )
     shares = torch.linspace(0, config.drop_path, sum(config.depths), device="cpu").tolist()
-    blocks = [Block(dim=config.dim, num_heads=config.num_heads, drop_path=share) for share in shares]
-    binding.apply(initialise)
+    blocks = [
+        Block(dim=config.dim, num_heads=config.num_heads, drop_path=share) for share in shares
+    ]
+    binding.apply(initialize)
     if config.start == "likeness":
         binding.start_by_likeness()
     same = stem.channels == config.dim
@@ -148,6 +158,6 @@ def _patch_embedding(config: GroupingEncoderConfig) -> ImageEncoder:
         tower=nn.Conv2d(3, config.dim, config.patch_px, config.patch_px),
         read=_embed,
         channels=config.dim,
-        stride_px=config.patch_px,
+        patch_size=config.patch_px,
         statistics=config.statistics,
     )

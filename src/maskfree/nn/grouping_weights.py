@@ -46,11 +46,18 @@ def official_image_keys(depths: tuple[int, int]) -> dict[str, str]:
     It is that of the released form: 64 tokens, cross-attention and channel MLP. Shapes are the same.
     """
     modules = {"patch_embed.proj": "stem.tower", "norm": "norm"}
-    modules |= {f"layers.0.downsample.{theirs}": f"binding.{ours}" for theirs, ours in _BINDING.items()}
+    modules |= {
+        f"layers.0.downsample.{theirs}": f"binding.{ours}" for theirs, ours in _BINDING.items()
+    }
     for number, (stage, depth) in enumerate(zip(("first", "second"), depths, strict=True)):
         for layer in range(depth):
-            modules |= {f"layers.{number}.blocks.{layer}.{part}": f"{stage}.{layer}.{part}" for part in _BLOCK}
-    return {"pos_embed": "pos_embed", "layers.0.group_token": "group_token"} | _of_parts(modules, ("weight", "bias"))
+            modules |= {
+                f"layers.{number}.blocks.{layer}.{part}": f"{stage}.{layer}.{part}"
+                for part in _BLOCK
+            }
+    return {"pos_embed": "pos_embed", "layers.0.group_token": "group_token"} | _of_parts(
+        modules, ("weight", "bias")
+    )
 
 
 def official_projection_keys() -> dict[str, str]:
@@ -59,15 +66,19 @@ def official_projection_keys() -> dict[str, str]:
     Their linear maps are convolutions of length 1: of (hidden, channels, 1) weights the last axis must go.
     """
     keys = _of_parts(_PROJECTION, ("weight", "bias"))
-    return keys | _of_parts({"linear_hidden.1": "norm"}, ("running_mean", "running_var", "num_batches_tracked"))
+    return keys | _of_parts(
+        {"linear_hidden.1": "norm"}, ("running_mean", "running_var", "num_batches_tracked")
+    )
 
 
 def _of_parts(modules: dict[str, str], parts: tuple[str, ...]) -> dict[str, str]:
-    return {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in modules.items() for part in parts}
+    return {
+        f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in modules.items() for part in parts
+    }
 
 
 def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int, int]) -> None:
-    """Fill a grouping encoder's patch embedding, positions, layers and last normalisation from a ViT of transformers.
+    """Fill a grouping encoder's patch embedding, positions, layers and last normalization from a ViT of transformers.
 
     The position of the class token is left out. The number of heads may be another, as in the released code.
 
@@ -77,14 +88,18 @@ def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int,
     """
     configuration = read_configuration("ViTConfig", weights, {})
     if configuration.num_hidden_layers != sum(depths):
-        raise ValueError(f"the weights {weights!r} have {configuration.num_hidden_layers} layers, not {sum(depths)}")
+        raise ValueError(
+            f"the weights {weights!r} have {configuration.num_hidden_layers} layers, not {sum(depths)}"
+        )
     tower = make_tower("ViTModel", configuration, weights, add_pooling_layer=False)
     tensors = _renamed(tower.state_dict(), depths)
     own = encoder.state_dict()
     for name, tensor in tensors.items():
         if own[name].shape != tensor.shape:
             theirs, ours = tuple(tensor.shape), tuple(own[name].shape)
-            raise ValueError(f"the weights {weights!r} do not fit: {name} is {theirs} there, not {ours}")
+            raise ValueError(
+                f"the weights {weights!r} do not fit: {name} is {theirs} there, not {ours}"
+            )
     encoder.load_state_dict(own | tensors)
 
 

@@ -16,7 +16,14 @@ from transformers.utils import logging
 
 from maskfree.files.atomic import read_json
 from maskfree.files.hugging_face import reading
-from maskfree.files.tensors import Contents, checked_state, open_safetensors, read_saved, reason, within
+from maskfree.files.tensors import (
+    Contents,
+    checked_state,
+    open_safetensors,
+    read_saved,
+    reason,
+    within,
+)
 from maskfree.nn.efficientnet_lite import is_efficientnet_lite, read_efficientnet_lite
 from maskfree.nn.encoder_config import Value
 
@@ -26,7 +33,9 @@ MAX_SIZE = 2**20
 _BASE_FIELDS = frozenset(transformers.PreTrainedConfig().to_dict())
 
 
-def read_configuration(name: str, weights: str | None, changes: Mapping[str, Value]) -> transformers.PreTrainedConfig:
+def read_configuration(
+    name: str, weights: str | None, changes: Mapping[str, Value]
+) -> transformers.PreTrainedConfig:
     """Make the configuration class NAME of transformers, from WEIGHTS' folder if given, with CHANGES applied.
 
     Raises:
@@ -37,14 +46,18 @@ def read_configuration(name: str, weights: str | None, changes: Mapping[str, Val
     known = _fields(kind)
     unknown = sorted(set(changes) - known)
     if unknown:
-        raise ValueError(f"{name} has no field {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{name} has no field {', '.join(unknown)}: it has {', '.join(sorted(known))}"
+        )
     _check_sizes(dict(changes), name)
     settings = {} if weights is None else _settings_of(kind, read_settings(weights))
     with _quiet():  # also of a default's remarks on token ids
         try:
             return kind(**{**settings, **changes})
         except Exception as error:  # it checks values in its own ways
-            raise ValueError(f"transformers makes no {name} of these values: {reason(error)}") from error
+            raise ValueError(
+                f"transformers makes no {name} of these values: {reason(error)}"
+            ) from error
 
 
 def read_settings(weights: str) -> dict[str, Any]:
@@ -56,18 +69,26 @@ def read_settings(weights: str) -> dict[str, Any]:
     """
     path = Path(weights) / "config.json"
     if Path(weights).is_file():
-        raise FileNotFoundError(f"no readable weights in {weights!r}: it is a file, and a folder is expected")
+        raise FileNotFoundError(
+            f"no readable weights in {weights!r}: it is a file, and a folder is expected"
+        )
     if Path(weights).is_dir():
         if not path.is_file():
-            raise FileNotFoundError(f"no readable weights in the folder {weights!r}: it has no config.json")
+            raise FileNotFoundError(
+                f"no readable weights in the folder {weights!r}: it has no config.json"
+            )
         settings = read_json(path)
     else:
         with _quiet(), _readable(weights) as local:
-            settings = transformers.PreTrainedConfig.get_config_dict(weights, local_files_only=local)[0]
+            settings = transformers.PreTrainedConfig.get_config_dict(
+                weights, local_files_only=local
+            )[0]
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is no JSON of settings: it holds no object")
     if not settings:  # what transformers makes of no file
-        raise FileNotFoundError(f"no readable config.json in the folder or Hugging Face name {weights!r}")
+        raise FileNotFoundError(
+            f"no readable config.json in the folder or Hugging Face name {weights!r}"
+        )
     _check_sizes(settings, str(path))
     return settings
 
@@ -89,7 +110,9 @@ def _settings_of(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     settings = settings.get(kind.base_config_key, settings) if kind.base_config_key else settings
     if settings.get("model_type") not in (None, kind.model_type):
         own = (part for part in settings.values() if isinstance(part, dict))
-        settings = next((part for part in own if part.get("model_type") == kind.model_type), settings)
+        settings = next(
+            (part for part in own if part.get("model_type") == kind.model_type), settings
+        )
     known = {name: value for name, value in settings.items() if name in _fields(kind)}
     for name, part in kind.sub_configs.items():
         if isinstance(known.get(name), dict):
@@ -106,16 +129,22 @@ def plain_fields(configuration: transformers.PreTrainedConfig) -> dict[str, Valu
     """Return every value of a configuration that shapes the network, as plain values, enough to make it again."""
     values = configuration.to_dict()
     plain = {}
-    for name in sorted(_fields(type(configuration))):  # published files keep fields of older versions too
+    for name in sorted(
+        _fields(type(configuration))
+    ):  # published files keep fields of older versions too
         value = list(values[name]) if isinstance(values[name], tuple) else values[name]
         if isinstance(value, list) and any(isinstance(item, float) for item in value):
-            value = [float(item) for item in value]  # whole numbers, too: a list has items of one kind
+            value = [
+                float(item) for item in value
+            ]  # whole numbers, too: a list has items of one kind
         if isinstance(value, bool | int | float | str | list):
             plain[name] = value
     return plain
 
 
-def make_tower(name: str, configuration: transformers.PreTrainedConfig, weights: str | None, **options: Any) -> Any:
+def make_tower(
+    name: str, configuration: transformers.PreTrainedConfig, weights: str | None, **options: Any
+) -> Any:
     """Build the model class NAME of transformers in float32, at random or with all its tensors read from WEIGHTS.
 
     Raises:
@@ -126,7 +155,9 @@ def make_tower(name: str, configuration: transformers.PreTrainedConfig, weights:
         try:
             return kind(configuration, **options)
         except Exception as error:  # it checks values in its own ways, and torch has others
-            raise ValueError(f"transformers cannot build {name} of these values: {reason(error)}") from error
+            raise ValueError(
+                f"transformers cannot build {name} of these values: {reason(error)}"
+            ) from error
     if Path(weights).is_dir():
         _check_weights(Path(weights), lambda: kind(configuration, **options))
     options |= {"config": configuration, "dtype": torch.float32, "output_loading_info": True}
@@ -134,7 +165,9 @@ def make_tower(name: str, configuration: transformers.PreTrainedConfig, weights:
         tower, report = kind.from_pretrained(weights, local_files_only=local, **options)
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
-        raise ValueError(f"the weights {weights!r} do not fill {name}: {missing[0]} and {len(missing) - 1} others")
+        raise ValueError(
+            f"the weights {weights!r} do not fill {name}: {missing[0]} and {len(missing) - 1} others"
+        )
     return tower.train()
 
 
@@ -146,10 +179,14 @@ def _check_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
         ValueError: They are damaged, or the network is larger.
     """
     if (folder / "adapter_config.json").exists():
-        raise ValueError(f"{folder} holds an adapter, which is not read: give the folder of a whole model")
+        raise ValueError(
+            f"{folder} holds an adapter, which is not read: give the folder of a whole model"
+        )
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
-        raise FileNotFoundError(f"no readable weights in the folder {str(folder)!r}: model.safetensors is missing")
+        raise FileNotFoundError(
+            f"no readable weights in the folder {str(folder)!r}: model.safetensors is missing"
+        )
     num_tensors = 0
     for path in files:
         if path.suffix == ".safetensors":
@@ -161,11 +198,13 @@ def _check_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
     try:
         within(Contents(num_tensors, num_bytes), build)
     except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'} does not fit the weights beside it: {error}") from error
+        raise ValueError(
+            f"{folder / 'config.json'} does not fit the weights beside it: {error}"
+        ) from error
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation by stored statistics, also while training; scale and shift still learn."""
+    """Batch normalization by stored statistics, also while training; scale and shift still learn."""
 
     def __init__(self, trained: nn.BatchNorm2d):
         super().__init__()
@@ -176,14 +215,20 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_var", trained.running_var)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalise each channel."""
+        """Normalize each channel."""
         return nn.functional.batch_norm(
-            features, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            features,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=False,
+            eps=self.eps,
         )
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
-    """Replace every batch normalisation inside MODULE by one whose statistics stay as they are."""
+    """Replace every batch normalization inside MODULE by one whose statistics stay as they are."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, FrozenBatchNorm(child))
@@ -192,9 +237,9 @@ def freeze_batch_norms(module: nn.Module) -> None:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Put every frozen batch normalisation behind a convolution inside MODULE into that one's weights; for inference.
+    """Put every frozen batch normalization behind a convolution inside MODULE into that one's weights; for inference.
 
-    Same features up to rounding, and the normalisation, a third of MobileNetV2's time on a CPU, is gone. It goes by the
+    Same features up to rounding, and the normalization, a third of MobileNetV2's time on a CPU, is gone. It goes by the
     names of transformers' layers; others stay as they are.
     """
     for layer in module.modules():
@@ -226,7 +271,9 @@ def pad_inside_convolutions(tower: nn.Module) -> None:
             if not isinstance(convolution, nn.Conv2d):
                 continue
             missing = max(convolution.kernel_size[0] - convolution.stride[0], 0)
-            before, after = (side * convolution.dilation[0] for side in (missing // 2, missing - missing // 2))
+            before, after = (
+                side * convolution.dilation[0] for side in (missing // 2, missing - missing // 2)
+            )
             if before == after:
                 convolution.padding = (before, before)
             else:
@@ -237,7 +284,7 @@ def pad_inside_convolutions(tower: nn.Module) -> None:
             setattr(parent, name, nn.Sequential(parts))
 
 
-def initialise_convolutions(tower: nn.Module) -> None:
+def initialize_convolutions(tower: nn.Module) -> None:
     """Draw convolutions anew such that signals keep their size without live batch norms, which transformers counts on.
 
     A convolution that an activation follows keeps the second moment; one without adds to a residual, or feeds the next
@@ -276,7 +323,9 @@ def _readable(weights: str) -> Iterator[bool]:
             where = "folder" if Path(weights).is_dir() else "Hugging Face name"
             raise FileNotFoundError(f"no readable weights in the {where} {weights!r}") from error
         except Exception as error:  # damaged files lead to errors of all kinds
-            raise ValueError(f"the weights {weights!r} are damaged, or do not fit: {reason(error)}") from error
+            raise ValueError(
+                f"the weights {weights!r} are damaged, or do not fit: {reason(error)}"
+            ) from error
 
 
 def _classifier(weights: str) -> nn.Module:
@@ -285,14 +334,23 @@ def _classifier(weights: str) -> nn.Module:
     with _quiet(), _readable(weights) as local:
         kind = type(transformers.AutoConfig.for_model(str(settings.get("model_type"))))
         labels = settings.get("id2label")
-        names = {"id2label": labels} if isinstance(labels, dict) else {"num_labels": settings.get("num_labels", 2)}
+        names = (
+            {"id2label": labels}
+            if isinstance(labels, dict)
+            else {"num_labels": settings.get("num_labels", 2)}
+        )
         configuration = kind(**_settings_of(kind, settings), **names)
         if Path(weights).is_dir():
             _check_weights(
-                Path(weights), lambda: transformers.AutoModelForImageClassification.from_config(configuration)
+                Path(weights),
+                lambda: transformers.AutoModelForImageClassification.from_config(configuration),
             )
         return transformers.AutoModelForImageClassification.from_pretrained(
-            weights, config=configuration, dtype=torch.float32, trust_remote_code=False, local_files_only=local
+            weights,
+            config=configuration,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            local_files_only=local,
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from maskfree.nn.classifier_mixture import VisualWords
+from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.pyramid_pooling import PyramidPooling
 
@@ -38,7 +38,7 @@ class NearIdentity(nn.Module):
 
 
 class BatchNormMlp(nn.Module):
-    """Two linear maps with a batch normalisation and a ReLU between; its statistics are those of all vectors given."""
+    """Two linear maps with a batch normalization and a ReLU between; its statistics are those of all vectors given."""
 
     def __init__(self, *, channels: int, hidden: int, dim: int):
         super().__init__()
@@ -48,8 +48,8 @@ class BatchNormMlp(nn.Module):
 
     def forward(self, features: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
         """Return the mapped features."""
-        normalised = self.norm(self.widen(features.flatten(0, -2)))
-        return self.narrow(F.relu(normalised)).unflatten(0, features.shape[:-1])
+        normalized = self.norm(self.widen(features.flatten(0, -2)))
+        return self.narrow(F.relu(normalized)).unflatten(0, features.shape[:-1])
 
 
 class DinoHead(nn.Module):
@@ -87,7 +87,7 @@ def _truncate(module: nn.Module) -> None:
 def project_pixels(config: ProjectionConfig, channels: int, dim: int) -> nn.Module:
     """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
     if config.kind == "words":
-        return VisualWords(channels=channels, num_words=config.num_words, dim=dim)
+        return ClassifierMixture(channels=channels, num_words=config.num_words, dim=dim)
     if config.kind == "pyramid":
         return PyramidPooling(channels=channels, width=config.hidden, dim=dim)
     return _build(config, _pointwise, channels, dim)
@@ -100,13 +100,19 @@ def project_vectors(config: ProjectionConfig, channels: int, dim: int) -> nn.Mod
     return _build(config, nn.Linear, channels, dim)
 
 
-def _build(config: ProjectionConfig, layer: Callable[[int, int], nn.Module], channels: int, dim: int) -> nn.Module:
+def _build(
+    config: ProjectionConfig, layer: Callable[[int, int], nn.Module], channels: int, dim: int
+) -> nn.Module:
     if config.kind == "linear":
         return layer(channels, dim) if config.bias else _without_bias(layer(channels, dim))
     if config.kind == "mlp":
         return nn.Sequential(layer(channels, config.hidden), nn.GELU(), layer(config.hidden, dim))
     if config.kind in ("words", "pyramid") or (config.kind in _VECTORS and layer is not nn.Linear):
-        raise ValueError(f"the projection {config.kind!r} is for {_VECTORS.get(config.kind, 'pixels')} only")
+        raise ValueError(
+            f"the projection {config.kind!r} is for {_VECTORS.get(config.kind, 'pixels')} only"
+        )
     if channels != dim:
-        raise ValueError(f"the projection {config.kind!r} keeps {channels} channels, but the embedding has {dim}")
+        raise ValueError(
+            f"the projection {config.kind!r} keeps {channels} channels, but the embedding has {dim}"
+        )
     return NearIdentity(dim) if config.kind == "near" else nn.Identity()

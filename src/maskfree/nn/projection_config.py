@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 class ProjectionConfig:
     """How features become embeddings.
 
-    As they are, by one linear map, by two with a GELU between or with a batch normalisation and a ReLU, by a linear map
+    As they are, by one linear map, by two with a GELU between or with a batch normalization and a ReLU, by a linear map
     of unit vectors that starts as the identity ("near"), or for pixels through visual words or with pyramid pooling.
     """
 
-    kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words", "pyramid"] = "linear"
+    kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words", "pyramid"] = (
+        "linear"
+    )
     hidden: Width = 2048  # width between the maps of "mlp", "batchnorm_mlp" and "pyramid"
     num_words: Width = 1000  # of "words"
     bias: bool = True  # of "linear"; CLIP's projections have none

@@ -13,7 +13,7 @@ BINS = (1, 2, 3, 6)
 
 
 class PyramidPooling(nn.Module):
-    """Pyramid pooling and a linear map to DIM channels, which are not normalised.
+    """Pyramid pooling and a linear map to DIM channels, which are not normalized.
 
     Source: Zhao et al. 2017, section 3.2 (arXiv:1612.01105). Differs: group norms (arXiv:1803.08494) in the place of
     batch norms, since the pool of one bin has one pixel a photo.
@@ -28,6 +28,11 @@ class PyramidPooling(nn.Module):
     def forward(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
         """Return one vector per patch."""
         size = features.shape[2:]
-        pooled = [pool(F.adaptive_avg_pool2d(features, bins)) for bins, pool in zip(BINS, self.pools, strict=True)]
-        spread = [F.interpolate(each, size, mode="bilinear", align_corners=False) for each in pooled]
+        pooled = [
+            pool(F.adaptive_avg_pool2d(features, bins))
+            for bins, pool in zip(BINS, self.pools, strict=True)
+        ]
+        spread = [
+            F.interpolate(each, size, mode="bilinear", align_corners=False) for each in pooled
+        ]
         return self.out(self.merge(torch.cat([features, *spread], dim=1)))

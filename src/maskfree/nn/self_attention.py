@@ -20,7 +20,8 @@ def pair_attention(
     WINDOWS add to the logits. Source: arXiv:2312.01597, eq. 4, for several pairs; arXiv:2404.08181 for windows.
     """
     read = [
-        F.scaled_dot_product_attention(parts[one], parts[other], parts["v"], attn_mask=windows) for one, other in pairs
+        F.scaled_dot_product_attention(parts[one], parts[other], parts["v"], attn_mask=windows)
+        for one, other in pairs
     ]
     return torch.stack(read).sum(0)
 

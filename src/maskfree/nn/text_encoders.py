@@ -45,10 +45,13 @@ class TextEncoder(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b c"]:
-        """Return one feature per text, not normalised."""
+        """Return one feature per text, not normalized."""
         if not self.frozen:
             return self._encode(tokens)
-        keys = [ids[mask].cpu().numpy().tobytes() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+        keys = [
+            ids[mask].cpu().numpy().tobytes()
+            for ids, mask in zip(tokens.ids, tokens.mask, strict=True)
+        ]
         features = {key: self._kept[key] for key in keys if key in self._kept}
         fresh = {key: row for row, key in enumerate(keys) if key not in features}
         if fresh:
@@ -66,7 +69,9 @@ class TextEncoder(nn.Module):
         if self._filled is not None:
             length, token = self._filled
             ids = tokens.ids.masked_fill(~tokens.mask, token)
-            return self.tower(input_ids=F.pad(ids, (0, length - ids.shape[1]), value=token)).last_hidden_state
+            return self.tower(
+                input_ids=F.pad(ids, (0, length - ids.shape[1]), value=token)
+            ).last_hidden_state
         return self.tower(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
 
     def _encode(self, tokens: Tokens) -> Tensor:
@@ -129,14 +134,20 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
     """
     configuration = _configuration(config)
     if vocabulary_size > configuration.vocab_size:
-        raise ValueError(f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}")
+        raise ValueError(
+            f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}"
+        )
     longest = configuration.max_position_embeddings
     if max_length > longest:
-        raise ValueError(f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}")
+        raise ValueError(
+            f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}"
+        )
 
 
 def _configuration(config: TextEncoderConfig) -> Any:
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     without_dropout = still if config.family == "bert" else {"attention_dropout": 0.0}
     name = _CONFIGURATIONS[config.family]
-    return read_configuration(name, config.weights, config.architecture | (without_dropout if config.frozen else {}))
+    return read_configuration(
+        name, config.weights, config.architecture | (without_dropout if config.frozen else {})
+    )

@@ -34,7 +34,9 @@ class SelfAttention(nn.Module):
         self, tokens: Float[Tensor, "b t d"], seen: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
         """Return what each token found among those that are SEEN: all of them by default."""
-        queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, values = (
+            self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        )
         mask = None if seen is None else seen[:, None, None]
         found = F.scaled_dot_product_attention(queries, keys, values, mask)
         return self.proj(found.transpose(1, 2).flatten(2))
@@ -52,10 +54,14 @@ class CrossAttention(nn.Module):
         self.v_proj = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b q d"]:
+    def forward(
+        self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]
+    ) -> Float[Tensor, "b q d"]:
         """Return what each query found among the tokens."""
         found = F.scaled_dot_product_attention(
-            self._heads(self.q_proj(queries)), self._heads(self.k_proj(tokens)), self._heads(self.v_proj(tokens))
+            self._heads(self.q_proj(queries)),
+            self._heads(self.k_proj(tokens)),
+            self._heads(self.v_proj(tokens)),
         )
         return self.proj(found.transpose(1, 2).flatten(2))
 
@@ -103,9 +109,9 @@ class Block(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """One layer from queries to other tokens: cross-attention and an MLP, each added, then a normalisation.
+    """One layer from queries to other tokens: cross-attention and an MLP, each added, then a normalization.
 
-    Queries and tokens come in normalised, or as they should be compared: only the MLP has a normalisation before it.
+    Queries and tokens come in normalized, or as they should be compared: only the MLP has a normalization before it.
     """
 
     def __init__(self, *, dim: int, num_heads: int, drop_path: float = 0.0):
@@ -116,13 +122,15 @@ class CrossBlock(nn.Module):
         self.norm_post = nn.LayerNorm(dim)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b q d"]:
+    def forward(
+        self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]
+    ) -> Float[Tensor, "b q d"]:
         """Return the updated queries."""
         queries = queries + self.drop_path(self.attn(queries, tokens))
         return self.norm_post(queries + self.drop_path(self.mlp(self.norm2(queries))))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Draw a linear map's weights anew, small and without bias, as vision transformers do; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -15,7 +15,9 @@ def smooth(scores: Float[Tensor, "b k hp wp"], width: int) -> Float[Tensor, "b k
     return F.avg_pool2d(F.pad(scores, (width // 2,) * 4, mode="replicate"), width, stride=1)
 
 
-def presence(scores: Float[Tensor, "b k hp wp"], share: float, most: float) -> Float[Tensor, "b k 1 1"]:
+def apply_class_prior(
+    scores: Float[Tensor, "b k hp wp"], share: float, most: float
+) -> Float[Tensor, "b k 1 1"]:
     """How much each class is held back, at most 0: its mean margin over the best other class, where it is widest.
 
     The mean is over the SHARE, in (0, 1], of all patches: over all of them it would deny small things, and a maximum

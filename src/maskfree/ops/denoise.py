@@ -32,7 +32,9 @@ def key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
     """
     unit = F.normalize(keys, dim=1)
     similarity = unit.mT @ unit
-    return similarity / similarity.abs().sum(2, keepdim=True).clamp_min(1e-12)  # keys of zeros hear nobody
+    return similarity / similarity.abs().sum(2, keepdim=True).clamp_min(
+        1e-12
+    )  # keys of zeros hear nobody
 
 
 def published_key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:

@@ -45,8 +45,12 @@ def product_scores(
 def _owner(groups: Groups, size: tuple[int, int]) -> Int[Tensor, "b h w"]:
     """The group that each pixel belongs to most, on the assignment enlarged bilinearly."""
     if groups.assignment is not None:
-        return F.interpolate(groups.assignment.float(), size, mode="bilinear", align_corners=False).argmax(1)
+        return F.interpolate(
+            groups.assignment.float(), size, mode="bilinear", align_corners=False
+        ).argmax(1)
     rows, columns = groups.patches
-    own = torch.arange(rows * columns, device=groups.overall.device).view(1, 1, rows, columns).float()
+    own = (
+        torch.arange(rows * columns, device=groups.overall.device).view(1, 1, rows, columns).float()
+    )
     nearest = F.interpolate(own, size, mode="nearest-exact")[0].long()
     return nearest.expand(len(groups.overall), -1, -1)

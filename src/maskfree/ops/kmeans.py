@@ -38,17 +38,23 @@ def kmeans(
     return labels, centroids
 
 
-def _spread_out(points: Float[Tensor, "b n d"], num_clusters: int, seed: int) -> Float[Tensor, "b g d"]:
+def _spread_out(
+    points: Float[Tensor, "b n d"], num_clusters: int, seed: int
+) -> Float[Tensor, "b g d"]:
     """Greedy k-means++: of a few points drawn by squared distance, keep the one that lowers the total most."""
     num_points = points.shape[1]
     tries = 2 + num_clusters.bit_length()
-    draws = torch.rand(num_clusters, tries, generator=torch.Generator().manual_seed(seed)).to(points.device)
+    draws = torch.rand(num_clusters, tries, generator=torch.Generator().manual_seed(seed)).to(
+        points.device
+    )
     nearest = torch.ones(points.shape[:2], device=points.device)  # the first draw is uniform
     chosen = []
     for draw in draws:
         heights = nearest.double().cumsum(1)
         wanted = draw.double()[None] * heights[:, -1:]
-        candidates = torch.searchsorted(heights, wanted, right=True).clamp_max(num_points - 1)  # b t
+        candidates = torch.searchsorted(heights, wanted, right=True).clamp_max(
+            num_points - 1
+        )  # b t
         distances = _squared_distances(_take(points, candidates), points)  # b t n
         if chosen:
             distances = torch.minimum(distances, nearest[:, None])
@@ -62,6 +68,8 @@ def _take(points: Float[Tensor, "b n d"], indices: Int[Tensor, "b m"]) -> Float[
     return points.take_along_dim(indices[..., None], 1)
 
 
-def _squared_distances(first: Float[Tensor, "b n d"], second: Float[Tensor, "b m d"]) -> Float[Tensor, "b n m"]:
+def _squared_distances(
+    first: Float[Tensor, "b n d"], second: Float[Tensor, "b m d"]
+) -> Float[Tensor, "b n m"]:
     lengths = first.square().sum(2)[:, :, None] + second.square().sum(2)[:, None]
     return torch.baddbmm(lengths, first, second.mT, alpha=-2).clamp_min(0)

@@ -66,7 +66,9 @@ def softmax_map(
     step = max(1, 8 * _BLOCK_PIXELS // (width * len(scores)))
     for top in range(0, height, step):
         lines = slice(top, top + step)
-        ends = torch.lerp(scores[:, above[lines]], scores[:, below[lines]], down[lines, None])  # p h wp
+        ends = torch.lerp(
+            scores[:, above[lines]], scores[:, below[lines]], down[lines, None]
+        )  # p h wp
         logits = torch.lerp(ends[:, :, left], ends[:, :, right], across).mul_(logit_scale)
         highest, phrase = logits.max(0)
         best[lines] = (highest - logits.logsumexp(0)).exp_()
@@ -75,18 +77,20 @@ def softmax_map(
 
 
 def _neighbours(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each pixel's centre: the patch before it, the one after it, and how far it lies towards the latter."""
-    centres = (torch.arange(num_pixels, dtype=torch.float64) + 0.5) * (extent / num_pixels) - 0.5
-    centres = centres.clamp(0, num_patches - 1)
-    before = centres.long()
-    return before, (before + 1).clamp(max=num_patches - 1), (centres - before).float()
+    """For each pixel's center: the patch before it, the one after it, and how far it lies towards the latter."""
+    centers = (torch.arange(num_pixels, dtype=torch.float64) + 0.5) * (extent / num_pixels) - 0.5
+    centers = centers.clamp(0, num_patches - 1)
+    before = centers.long()
+    return before, (before + 1).clamp(max=num_patches - 1), (centers - before).float()
 
 
 def _possible(pair: Float[Tensor, "k 2 wp"]) -> Int64[Tensor, " n"]:
     """Classes that may win somewhere between two rows of patches: between four patches no score leaves their range."""
     low, high = pair.amin(1), pair.amax(1)
     following = torch.arange(1, pair.shape[2] + 1).clamp(max=pair.shape[2] - 1)
-    certain = torch.minimum(low, low[:, following]).amax(0)  # some class has at least this score in the cell
+    certain = torch.minimum(low, low[:, following]).amax(
+        0
+    )  # some class has at least this score in the cell
     return (torch.maximum(high, high[:, following]) >= certain).any(1).nonzero()[:, 0]
 
 

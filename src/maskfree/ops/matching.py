@@ -19,10 +19,14 @@ def match(similarity: Float[Tensor, "b k j"]) -> Int64[Tensor, "b k"]:
 
     Source: Kuhn 1955; the solver is SciPy's, Crouse 2016 (doi:10.1109/TAES.2016.140952).
     """
-    from scipy.optimize import linear_sum_assignment  # of the extra "train": inference does without it
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # of the extra "train": inference does without it
 
     if similarity.shape[1] > similarity.shape[2]:
-        raise ValueError(f"{similarity.shape[1]} rows and {similarity.shape[2]} columns: a row would have no column")
+        raise ValueError(
+            f"{similarity.shape[1]} rows and {similarity.shape[2]} columns: a row would have no column"
+        )
     problems = similarity.detach().cpu().double().numpy()
     if not np.isfinite(problems).all():
         raise ValueError("the similarity to match by is not finite: every entry must be a number")

@@ -100,8 +100,12 @@ def propagate(
             logits = cosines.permute(1, 0, 2).flatten(1) / temperature  # t nm
             least = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
             weights = logits.masked_fill(logits < least, -torch.inf).softmax(1)
-            theirs = labels[:, :, near_rows, near_columns].flatten(2).permute(0, 2, 1).flatten(0, 1)  # nm c
-            found[:, rows, columns] = (weights @ theirs).mT.unflatten(1, (-1, columns.stop - columns.start))
+            theirs = (
+                labels[:, :, near_rows, near_columns].flatten(2).permute(0, 2, 1).flatten(0, 1)
+            )  # nm c
+            found[:, rows, columns] = (weights @ theirs).mT.unflatten(
+                1, (-1, columns.stop - columns.start)
+            )
     return found
 
 
@@ -112,7 +116,9 @@ def stretch(labels: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tens
     value stays as it is; there it becomes NaN.
     """
     stretched = labels.clone()
-    for channel in stretched:  # one at a time: many objects at the size of a photo would be large indeed
+    for (
+        channel
+    ) in stretched:  # one at a time: many objects at the size of a photo would be large indeed
         enlarged = F.interpolate(channel[None, None], size, mode="bilinear", align_corners=False)
         low, high = enlarged.aminmax()
         if high > low:
@@ -126,7 +132,9 @@ def _span(start: int, length: int, radius: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(max(0, start - radius), min(length, stop + radius))
 
 
-def _near(rows: slice, columns: slice, near_rows: slice, near_columns: slice, radius: int) -> Bool[Tensor, "t m"]:
+def _near(
+    rows: slice, columns: slice, near_rows: slice, near_columns: slice, radius: int
+) -> Bool[Tensor, "t m"]:
     """Whether each cell of a tile may look at each of the others."""
     down = (_numbers(rows)[:, None] - _numbers(near_rows)).abs() <= radius
     across = (_numbers(columns)[:, None] - _numbers(near_columns)).abs() <= radius

@@ -14,7 +14,10 @@ VOID = 255  # the region of a pixel that is in none
 
 @torch.no_grad()
 def spherical_kmeans(
-    embeddings: Float[Tensor, "b d h w"], num_segments: int, iterations: int = 10, location: float = 1.0
+    embeddings: Float[Tensor, "b d h w"],
+    num_segments: int,
+    iterations: int = 10,
+    location: float = 1.0,
 ) -> Int[Tensor, "b h w"]:
     """Cluster each photo's pixels by direction and place; return segments 0 to NUM_SEGMENTS - 1, some maybe empty.
 
@@ -32,23 +35,27 @@ def spherical_kmeans(
         points = _with_location(embeddings.float(), location)
         labels = grid(num_segments, height, width).to(device).flatten().expand(number, -1)
         for _ in range(iterations):
-            centres = F.normalize(_sums(points, labels, num_segments), dim=2)
-            labels = (centres @ points.mT).max(1).indices  # the same as argmax(1), and quicker
+            centers = F.normalize(_sums(points, labels, num_segments), dim=2)
+            labels = (centers @ points.mT).max(1).indices  # the same as argmax(1), and quicker
     return labels.unflatten(1, (height, width)).contiguous()
 
 
 def grid(num_segments: int, height: int, width: int) -> Int[Tensor, "h w"]:
     """Number the cells of a grid of NUM_SEGMENTS cells, as square as can be, down the columns.
 
-    The longer side of the picture gets more cells. Cell centres lie on the border, so cells there are half as large.
+    The longer side of the picture gets more cells. Cell centers lie on the border, so cells there are half as large.
     """
-    fewer = next(count for count in range(math.isqrt(num_segments), 0, -1) if num_segments % count == 0)
+    fewer = next(
+        count for count in range(math.isqrt(num_segments), 0, -1) if num_segments % count == 0
+    )
     more = num_segments // fewer
     rows, columns = (more, fewer) if height > width else (fewer, more)
     return _cells(rows, height)[:, None] + rows * _cells(columns, width)
 
 
-def intersect(segments: Int[Tensor, "b h w"], regions: Int[Tensor, "b h w"], most: int) -> Int[Tensor, "b h w"]:
+def intersect(
+    segments: Int[Tensor, "b h w"], regions: Int[Tensor, "b h w"], most: int
+) -> Int[Tensor, "b h w"]:
     """Cut segments along regions: number the pairs (segment, region) that occur in each photo from 0, in that order.
 
     Pixels with region `VOID` or with a negative number become -1. If a photo has more than MOST pairs, the smallest
@@ -62,7 +69,9 @@ def intersect(segments: Int[Tensor, "b h w"], regions: Int[Tensor, "b h w"], mos
     keys, order = torch.where(inside, segment * (VOID + 1) + region, none).sort(1)
     begins = F.pad(keys[:, 1:] != keys[:, :-1], (1, 0)).long()
     pair = torch.empty_like(order).scatter_(1, order, begins.cumsum(1))  # b n, void last
-    sizes = torch.zeros(number, pixels, dtype=torch.long, device=pair.device).scatter_add_(1, pair, inside.long())
+    sizes = torch.zeros(number, pixels, dtype=torch.long, device=pair.device).scatter_add_(
+        1, pair, inside.long()
+    )
     largest = sizes.argsort(dim=1, descending=True, stable=True)[:, :most]
     kept = torch.zeros_like(sizes).scatter_(1, largest, 1) * (sizes > 0)
     renumbered = torch.where(kept > 0, kept.cumsum(1) - 1, -1)
@@ -82,7 +91,9 @@ def segment_sums(
         return members @ values.float().flatten(2).mT, members.sum(2)
 
 
-def segment_values(values: Int[Tensor, "b h w"], segments: Int[Tensor, "b h w"], most: int) -> Int[Tensor, "b most"]:
+def segment_values(
+    values: Int[Tensor, "b h w"], segments: Int[Tensor, "b h w"], most: int
+) -> Int[Tensor, "b most"]:
     """Return the value that all pixels of a segment share, of the segments 0 to MOST - 1; -1 for an empty one."""
     index = torch.where((segments >= 0) & (segments < most), segments, most).flatten(1).long()
     found = torch.full((len(values), most + 1), -1, dtype=torch.long, device=values.device)
@@ -91,8 +102,12 @@ def segment_values(values: Int[Tensor, "b h w"], segments: Int[Tensor, "b h w"],
 
 def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Float[Tensor, "b n e"]:
     number, dim, height, width = embeddings.shape
-    rows, columns = (torch.linspace(-0.5, 0.5, side, device=embeddings.device) for side in (height, width))
-    places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)  # n 2
+    rows, columns = (
+        torch.linspace(-0.5, 0.5, side, device=embeddings.device) for side in (height, width)
+    )
+    places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(
+        0, 1
+    )  # n 2
     lengths = (1 + places.square().sum(1, keepdim=True)).sqrt()  # as embeddings have unit norm
     points = embeddings.new_empty(number, height * width, dim + 2)
     points[..., :dim] = embeddings.flatten(2).mT / lengths
@@ -100,7 +115,9 @@ def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Flo
     return points
 
 
-def _sums(points: Float[Tensor, "b n e"], labels: Int[Tensor, "b n"], most: int) -> Float[Tensor, "b most e"]:
+def _sums(
+    points: Float[Tensor, "b n e"], labels: Int[Tensor, "b n"], most: int
+) -> Float[Tensor, "b most e"]:
     """Sum the points of each label: half the time of a product with the 0-1 matrix, and always in the same order."""
     number, _, dim = points.shape
     firsts = most * torch.arange(number, device=labels.device)[:, None]

@@ -16,7 +16,10 @@ _LEAST_SHARE = 0.01  # of the whole photo: a word that nothing speaks for is not
 
 
 def best_cosines(
-    texts: Float[Tensor, "t d"], owners: Int[Tensor, " t"], words: Float[Tensor, "p d"], num_entries: int
+    texts: Float[Tensor, "t d"],
+    owners: Int[Tensor, " t"],
+    words: Float[Tensor, "p d"],
+    num_entries: int,
 ) -> Float[Tensor, "v p"]:
     """Return how near each entry is to each word.
 
@@ -30,7 +33,9 @@ def best_cosines(
         The highest cosine of an entry's names; -1 of an entry without any.
     """
     cosines = texts @ words.T
-    nothing = torch.full((num_entries, len(words)), -1.0, dtype=cosines.dtype, device=cosines.device)
+    nothing = torch.full(
+        (num_entries, len(words)), -1.0, dtype=cosines.dtype, device=cosines.device
+    )
     return nothing.scatter_reduce(0, owners[:, None].expand_as(cosines), cosines, "amax")
 
 
@@ -48,7 +53,9 @@ def with_kinds(names: Float[Tensor, "v p"], kinds: Float[Tensor, "v p"]) -> Floa
     return torch.where((names > 0.9) | (kinds <= -1), names, mixed)
 
 
-def ballots(cosines: Float[Tensor, "v p"], temperature: float, least: float, reach: float) -> Float[Tensor, "v p"]:
+def ballots(
+    cosines: Float[Tensor, "v p"], temperature: float, least: float, reach: float
+) -> Float[Tensor, "v p"]:
     """Return how much of each entry's probability each word gets, in [0, 1].
 
     The nearest word gets all that the entry gives, others less by an exponential of how much further they are.
@@ -63,7 +70,9 @@ def ballots(cosines: Float[Tensor, "v p"], temperature: float, least: float, rea
     return ((cosines - best) / temperature).exp() * ((best - least) / reach).clamp(0, 1)
 
 
-def log_votes(votes: Float[Tensor, "b p h w"], floor: float, whole: float) -> Float[Tensor, "b p h w"]:
+def log_votes(
+    votes: Float[Tensor, "b p h w"], floor: float, whole: float
+) -> Float[Tensor, "b p h w"]:
     """Return the logarithm of votes, to which those of the whole photo are added.
 
     Args:

@@ -9,11 +9,11 @@ from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import Inference
 from maskfree.methods.clips4.config import (
     CLIPS4Config,
-    ContrastConfig,
     CorrectionConfig,
     PairConfig,
-    PixelLabelsConfig,
-    SemanticConfig,
+    PixelSegmentConfig,
+    PseudoLabelConfig,
+    SemanticConsistencyConfig,
 )
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -44,7 +44,7 @@ def clips4() -> Recipe:
             weight_decay=5e-4,
             warm_up_steps=100,
             schedule="polynomial",
-            rates=(("image.encoder", 0.1),),
+            lr_multipliers=(("image.encoder", 0.1),),
             precision="bf16-mixed",
             log_every=50,
             save_every=1000,
@@ -72,10 +72,16 @@ def clips4_pocket() -> Recipe:
             segments="flickr8k-segments",
             teacher="flickr8k-teacher",
             prototypes="prototypes.safetensors",
-            contrast=ContrastConfig(weight=0.3, thin=4),
-            semantic=SemanticConfig(known="names", soft=True, presence=1.0),
-            # at the scale at which the teacher sees photos, and with their colours
-            views=PairConfig(scale=(0.25, 0.8), jitter=(0.2, 0.2, 0.2, 0.05), recolour=0.5, grey=0.0, blur=0.0),
+            contrast=PixelSegmentConfig(weight=0.3, thin=4),
+            semantic=SemanticConsistencyConfig(known="names", soft=True, class_prior=1.0),
+            # at the scale at which the teacher sees photos, and with their colors
+            views=PairConfig(
+                scale=(0.25, 0.8),
+                jitter=(0.2, 0.2, 0.2, 0.05),
+                jitter_probability=0.5,
+                grayscale_probability=0.0,
+                blur=0.0,
+            ),
         ),
         data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), workers=1),
         train=TrainConfig(
@@ -85,7 +91,7 @@ def clips4_pocket() -> Recipe:
             weight_decay=1e-3,
             warm_up_steps=20,
             schedule="polynomial",
-            rates=(("image.projection.known", 0.05),),
+            lr_multipliers=(("image.projection.known", 0.05),),
             frozen=("image.encoder",),
             frozen_steps=200,
             average_decay=0.98,
@@ -110,12 +116,19 @@ def maskclip_plus_pocket() -> Recipe:
     whole = clips4_pocket()
     method = whole.method
     assert isinstance(method, CLIPS4Config)
-    alone = replace(method, contrast=None, embedding=None, semantic=None, labels=PixelLabelsConfig(), segments=None)
+    alone = replace(
+        method,
+        contrast=None,
+        embedding=None,
+        semantic=None,
+        labels=PseudoLabelConfig(),
+        segments=None,
+    )
     return replace(whole, name="maskclip-plus-pocket", method=alone)
 
 
 def clips4_debug() -> Recipe:
-    """Seconds, and nothing from outside: pixel-segment contrast of coloured shapes, a photo being one region."""
+    """Seconds, and nothing from outside: pixel-segment contrast of colored shapes, a photo being one region."""
     return Recipe(
         name="clips4-debug",
         method=CLIPS4Config(
@@ -133,7 +146,7 @@ def clips4_debug() -> Recipe:
             image_projection=ProjectionConfig("pyramid", hidden=32),
             text=replace(TOY_TEXT, frozen=True),
             embed_dim=32,
-            contrast=ContrastConfig(memory=256),
+            contrast=PixelSegmentConfig(memory=256),
             embedding=None,
             semantic=None,
             num_segments=9,

@@ -9,7 +9,7 @@ from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.losses.mask_arithmetic import RELEASED
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
-from maskfree.nn.contrastive_config import CrossConfig
+from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -56,7 +56,7 @@ def ovsegmentor_released() -> Recipe:
     """The released code's first stage, 30 epochs without L_mask; `ovsegmentor_released_masks` goes on from it.
 
     Differs: answers keep the whole of their template, all entities can be masked, every epoch has another order, and
-    photos are recoloured by brightness, contrast, saturation and hue instead of RandAugment and erasing.
+    photos are recolored by brightness, contrast, saturation and hue instead of RandAugment and erasing.
     """
     paper = ovsegmentor()
     return replace(
@@ -101,7 +101,13 @@ def ovsegmentor_released_masks() -> Recipe:
         method=replace(
             method,
             text=replace(method.text, frozen=True),
-            masks=MaskConfig(start=0.0, symmetric=False, keys="target", others="without gradient", arithmetic=RELEASED),
+            masks=MaskConfig(
+                start=0.0,
+                symmetric=False,
+                keys="target",
+                others="without gradient",
+                arithmetic=RELEASED,
+            ),
             views=ViewConfig(scale=(0.4, 1.0), jitter=(0.0, 0.0, 0.0, 0.0)),
         ),
         train=replace(
@@ -145,7 +151,9 @@ def ovsegmentor_pocket() -> Recipe:
             masks=MaskConfig(weight=0.3, start=0.3, symmetric=False, keys="target"),
             views=ViewConfig(side_px=224, scale=(0.3, 1.0)),
         ),
-        data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), index="flickr8k-entities", workers=1),
+        data=DataConfig(
+            shards=("flickr8k/train-{000..005}.tar",), index="flickr8k-entities", workers=1
+        ),
         train=TrainConfig(
             steps=200,
             batch_size=64,
@@ -167,17 +175,24 @@ def ovsegmentor_pocket() -> Recipe:
 
 
 def ovsegmentor_debug() -> Recipe:
-    """Seconds, and nothing from outside: toy towers learn to name coloured shapes, which the run draws for itself."""
+    """Seconds, and nothing from outside: toy towers learn to name colored shapes, which the run draws for itself."""
     return Recipe(
         name="ovsegmentor-debug",
         method=OVSegmentorConfig(
             image=GroupingEncoderConfig(
-                patch_px=8, side_px=64, dim=48, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4, drop_path=0.0
+                patch_px=8,
+                side_px=64,
+                dim=48,
+                num_heads=3,
+                depths=(2, 1),
+                num_groups=4,
+                num_tokens=4,
+                drop_path=0.0,
             ),
             text=TOY_TEXT,
             tokenizer=None,
             embed_dim=32,
-            cross=CrossConfig(),
+            cross=ContrastiveConfig(),
             entities="shapes",
             entity=EntityConfig(num_heads=2),
             views=ViewConfig(side_px=64, scale=(0.4, 1.0)),

@@ -8,7 +8,7 @@ from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import Inference
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig, WordsConfig
-from maskfree.nn.contrastive_config import CrossConfig
+from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig, Value
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
@@ -46,15 +46,17 @@ def vilseg_pocket() -> Recipe:
     return Recipe(
         name="pocket",
         method=ViLSegConfig(
-            image=ImageEncoderConfig(family="mobilenet_v2", weights="mobilenet_v2_imagenet", output_stride=16),
+            image=ImageEncoderConfig(
+                family="mobilenet_v2", weights="mobilenet_v2_imagenet", output_stride=16
+            ),
             text=TextEncoderConfig(family="bert", weights="all-minilm-l6-v2", frozen=True),
             tokenizer=None,
             embed_dim=384,
             image_projection=ProjectionConfig(kind="words"),
             text_projection=ProjectionConfig(kind="near"),
-            cross=CrossConfig(weight=0.25),
+            cross=ContrastiveConfig(weight=0.25),
             vision=VisionConfig(weight=0.1, num_local_views=2),
-            cluster=ClusterConfig(num_clusters=20, standardised=True),
+            cluster=ClusterConfig(num_clusters=20, standardized=True),
             words=WordsConfig(),
             views=ViewConfig(side_px=256, scale=(0.3, 1.0)),
             grouping="pixels",
@@ -67,7 +69,11 @@ def vilseg_pocket() -> Recipe:
             learning_rate=1e-3,
             weight_decay=1e-3,
             warm_up_steps=20,
-            rates=(("image.encoder", 0.1), ("image.projection.classifier", 0.1), ("cluster", 3.0)),
+            lr_multipliers=(
+                ("image.encoder", 0.1),
+                ("image.projection.classifier", 0.1),
+                ("cluster", 3.0),
+            ),
             frozen=("image.encoder",),  # until the projections make sense; three times faster, too
             frozen_steps=200,
             average_decay=0.98,
@@ -77,7 +83,7 @@ def vilseg_pocket() -> Recipe:
             storage="int8",
         ),
         templates=TEMPLATES["ensemble"],
-        inference=Inference(smooth=5, presence=1.0),
+        inference=Inference(smooth=5, class_prior=1.0),
     )
 
 
@@ -115,13 +121,13 @@ def vilseg_pocket_clusters() -> Recipe:
             batch_size=32,
             frozen=("image", "text", "cross"),
             frozen_steps=400,
-            rates=(("cluster", 3.0),),
+            lr_multipliers=(("cluster", 3.0),),
         ),
     )
 
 
 def vilseg_debug() -> Recipe:
-    """Seconds, and nothing from outside: toy towers learn to name coloured shapes, which the run draws for itself."""
+    """Seconds, and nothing from outside: toy towers learn to name colored shapes, which the run draws for itself."""
     return Recipe(
         name="vilseg-debug",
         method=ViLSegConfig(

@@ -61,7 +61,10 @@ class ContourHierarchy:
         if self.tree is None:
             return [np.zeros(self.size, np.int64) for _ in thresholds]
         explorer = self._explorer()
-        return [self._labels(explorer.horizontal_cut_from_altitude(threshold)) for threshold in thresholds]
+        return [
+            self._labels(explorer.horizontal_cut_from_altitude(threshold))
+            for threshold in thresholds
+        ]
 
     def regions(self, threshold: float, step: float, most: int) -> Int64[np.ndarray, "h w"]:
         """Return the regions at THRESHOLD, raised by STEP until there are at most MOST."""
@@ -83,7 +86,9 @@ class ContourHierarchy:
         if self.tree is None:
             return np.zeros((2 * self.size[0] - 1, 2 * self.size[1] - 1))
         saliency = higra.saliency(self.tree, self.altitudes)
-        graph = higra.CptRegionAdjacencyGraph.get_pre_graph(higra.CptHierarchy.get_leaf_graph(self.tree))
+        graph = higra.CptRegionAdjacencyGraph.get_pre_graph(
+            higra.CptHierarchy.get_leaf_graph(self.tree)
+        )
         return higra.graph_4_adjacency_2_khalimsky(graph, saliency, self.size)
 
     def _explorer(self) -> Any:
@@ -99,7 +104,9 @@ def _higra() -> Any:
     try:
         return import_module("higra")
     except ImportError as error:
-        raise ValueError("a hierarchy of contours needs higra: pip install 'maskfree[regions]'") from error
+        raise ValueError(
+            "a hierarchy of contours needs higra: pip install 'maskfree[regions]'"
+        ) from error
 
 
 def _oriented(
@@ -116,7 +123,9 @@ def _oriented(
     parting = np.flatnonzero(labels[ends[0]] != labels[ends[1]])
     one, other = ends[0][parting], ends[1][parting]
     y, x = (one // width + other // width) / 2, (one % width + other % width) / 2
-    square = (y // _SQUARE_PX).astype(np.int64) * (width // _SQUARE_PX + 1) + (x // _SQUARE_PX).astype(np.int64)
+    square = (y // _SQUARE_PX).astype(np.int64) * (width // _SQUARE_PX + 1) + (
+        x // _SQUARE_PX
+    ).astype(np.int64)
     count = int(labels.max()) + 1
     pair = np.minimum(labels[one], labels[other]) * count + np.maximum(labels[one], labels[other])
     _, line = np.unique(pair * (int(square.max(initial=0)) + 1) + square, return_inverse=True)
@@ -125,7 +134,9 @@ def _oriented(
     xx, yy, xy = np.bincount(line, dx * dx), np.bincount(line, dy * dy), np.bincount(line, dx * dy)
     along = np.arctan2(2 * xy, xx - yy) / 2
     straight = np.hypot(xx - yy, 2 * xy) / np.maximum(xx + yy, 1e-9) * (number >= _FEWEST_EDGES)
-    double = np.exp(2j * direction.ravel().astype(np.float64))  # directions half a turn apart are the same
+    double = np.exp(
+        2j * direction.ravel().astype(np.float64)
+    )  # directions half a turn apart are the same
     across = np.angle(double[one] + double[other]) / 2
     agreement = np.abs(np.sin(across - along[line]))
     weakened = weights.copy()

@@ -1,7 +1,7 @@
 """How strong a contour runs through each pixel of a photo, and which way: a classical detector, and DexiNed.
 
 The classical one needs no weights. For each direction and scale it compares what lies on the two sides of a pixel: the
-histograms of brightness, of two colour axes and of textons, by their Hellinger distance, as Martin, Fowlkes and Malik
+histograms of brightness, of two color axes and of textons, by their Hellinger distance, as Martin, Fowlkes and Malik
 2004 and Arbelaez et al. 2011 do with half discs and chi-square. Differs: a side is a Gaussian window beside the pixel,
 so that one smoothed histogram serves all directions; coarse scales are computed at half the resolution; there is no
 spectral part. A logistic function of the distances gives the strength.
@@ -28,7 +28,9 @@ _WEIGHTS = {  # of the distances, fitted to 25 of the validation photos of BSDS5
     "texture coarse": 1.8,
     "texture coarsest": 2.4,
 }
-_OFFSET = -7.7  # fitted to -7.9, then raised so that .25 is about the best threshold for those photos
+_OFFSET = (
+    -7.7
+)  # fitted to -7.9, then raised so that .25 is about the best threshold for those photos
 _CHANNELS = ("brightness", "red-green", "blue-yellow")
 
 
@@ -45,7 +47,11 @@ def contour_strength(
     if np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
         return np.zeros(photo.shape[:2], np.float32), np.zeros(photo.shape[:2], np.float32)
     fine, coarse = contour_distances(photo)
-    evidence = _weighted(fine) + _double(_weighted(coarse), (photo.shape[0], photo.shape[1])) + np.float32(_OFFSET)
+    evidence = (
+        _weighted(fine)
+        + _double(_weighted(coarse), (photo.shape[0], photo.shape[1]))
+        + np.float32(_OFFSET)
+    )
     most = evidence.max(0)
     return (1 / (1 + np.exp(-most))).astype(np.float32), _direction(np.exp(evidence - most))
 
@@ -63,20 +69,34 @@ def contour_distances(
     lab = _lab(photo)
     half = _half(lab)
     textons = _one_hot(_textons(half[..., 0]), _NUM_TEXTONS)
-    fine = {f"{name} fine": _sides(_soft_bins(lab[..., i]), 2, 1.5) for i, name in enumerate(_CHANNELS)}
-    coarse = {f"{name} coarse": _sides(_soft_bins(half[..., i]), 4, 3) for i, name in enumerate(_CHANNELS)}
-    return fine, coarse | {"texture coarse": _sides(textons, 3, 2.5), "texture coarsest": _sides(textons, 7, 5)}
+    fine = {
+        f"{name} fine": _sides(_soft_bins(lab[..., i]), 2, 1.5) for i, name in enumerate(_CHANNELS)
+    }
+    coarse = {
+        f"{name} coarse": _sides(_soft_bins(half[..., i]), 4, 3) for i, name in enumerate(_CHANNELS)
+    }
+    return fine, coarse | {
+        "texture coarse": _sides(textons, 3, 2.5),
+        "texture coarsest": _sides(textons, 7, 5),
+    }
 
 
 def _weighted(distances: dict[str, Float32[np.ndarray, "o h w"]]) -> Float32[np.ndarray, "o h w"]:
-    return np.sum([np.float32(_WEIGHTS[name]) * distance for name, distance in distances.items()], axis=0)
+    return np.sum(
+        [np.float32(_WEIGHTS[name]) * distance for name, distance in distances.items()], axis=0
+    )
 
 
 def _direction(weights: Float32[np.ndarray, "o h w"]) -> Float32[np.ndarray, "h w"]:
     """Mean of the directions, in [0, pi), by WEIGHTS; those half a turn apart are the same."""
     double = np.arange(NUM_DIRECTIONS) * (2 * np.pi / NUM_DIRECTIONS)
-    sine, cosine = (np.tensordot(part.astype(np.float32), weights, 1) for part in (np.sin(double), np.cos(double)))
-    return np.minimum(np.arctan2(sine, cosine) / 2 % np.pi, np.nextafter(np.float32(np.pi), 0)).astype(np.float32)
+    sine, cosine = (
+        np.tensordot(part.astype(np.float32), weights, 1)
+        for part in (np.sin(double), np.cos(double))
+    )
+    return np.minimum(
+        np.arctan2(sine, cosine) / 2 % np.pi, np.nextafter(np.float32(np.pi), 0)
+    ).astype(np.float32)
 
 
 def _lab(photo: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
@@ -97,13 +117,20 @@ def _half(values: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "hp wp c"
     return even.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, channels).mean((1, 3))
 
 
-def _double(values: Float32[np.ndarray, "o hp wp"], size: tuple[int, int]) -> Float32[np.ndarray, "o h w"]:
-    """Undo the halving of a photo of SIZE, linearly between the centres of 2x2 pixels."""
+def _double(
+    values: Float32[np.ndarray, "o hp wp"], size: tuple[int, int]
+) -> Float32[np.ndarray, "o h w"]:
+    """Undo the halving of a photo of SIZE, linearly between the centers of 2x2 pixels."""
     for axis in (1, 2):
         last = values.shape[axis] - 1
         index = np.arange(last + 1)
-        before, after = values.take(np.maximum(index - 1, 0), axis), values.take(np.minimum(index + 1, last), axis)
-        pairs = np.stack([0.25 * before + 0.75 * values, 0.25 * after + 0.75 * values], axis=axis + 1)
+        before, after = (
+            values.take(np.maximum(index - 1, 0), axis),
+            values.take(np.minimum(index + 1, last), axis),
+        )
+        pairs = np.stack(
+            [0.25 * before + 0.75 * values, 0.25 * after + 0.75 * values], axis=axis + 1
+        )
         shape = list(values.shape)
         shape[axis] *= 2
         values = pairs.reshape(shape).take(np.arange(size[axis - 1]), axis)
@@ -121,7 +148,9 @@ def _soft_bins(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "n h w
     pixels = np.arange(values.size)
     bins[low, pixels] = 1 - above
     bins[low + 1, pixels] = above
-    return gaussian_filter1d(bins, 0.8, axis=0, mode="nearest", truncate=2.5).reshape(_NUM_BINS, *values.shape)
+    return gaussian_filter1d(bins, 0.8, axis=0, mode="nearest", truncate=2.5).reshape(
+        _NUM_BINS, *values.shape
+    )
 
 
 def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
@@ -131,7 +160,8 @@ def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
 
     orders = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 1))
     responses = [
-        gaussian_filter1d(gaussian_filter1d(brightness, scale, 0, y), scale, 1, x) * scale ** (y + x)
+        gaussian_filter1d(gaussian_filter1d(brightness, scale, 0, y), scale, 1, x)
+        * scale ** (y + x)
         for scale in (0.7, 1.5)
         for y, x in orders
     ]
@@ -139,18 +169,24 @@ def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
     length = np.linalg.norm(features, axis=1, keepdims=True)
     features *= np.log1p(length / 0.02) / (length + 0.02)  # contrast counts, but not in proportion
     generator = np.random.default_rng(0)
-    chosen = features[generator.choice(len(features), _TEXTON_SAMPLES, replace=len(features) < _TEXTON_SAMPLES)]
+    chosen = features[
+        generator.choice(len(features), _TEXTON_SAMPLES, replace=len(features) < _TEXTON_SAMPLES)
+    ]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of clusters that become empty: they keep their centres, and no pixel
-        centres, _ = kmeans2(chosen, _NUM_TEXTONS, iter=8, minit="points", rng=generator)
-    return vq(features, centres, check_finite=False)[0].reshape(brightness.shape)
+        warnings.simplefilter(
+            "ignore"
+        )  # of clusters that become empty: they keep their centers, and no pixel
+        centers, _ = kmeans2(chosen, _NUM_TEXTONS, iter=8, minit="points", rng=generator)
+    return vq(features, centers, check_finite=False)[0].reshape(brightness.shape)
 
 
 def _one_hot(numbers: Int[np.ndarray, "h w"], count: int) -> Float32[np.ndarray, "n h w"]:
     return (numbers == np.arange(count)[:, None, None]).astype(np.float32)
 
 
-def _sides(bins: Float32[np.ndarray, "n h w"], distance: int, width: float) -> Float32[np.ndarray, "o h w"]:
+def _sides(
+    bins: Float32[np.ndarray, "n h w"], distance: int, width: float
+) -> Float32[np.ndarray, "o h w"]:
     """Hellinger distance between the histograms on the two sides, in Gaussian windows DISTANCE pixels away."""
     from scipy.ndimage import gaussian_filter
 
@@ -163,8 +199,12 @@ def _sides(bins: Float32[np.ndarray, "n h w"], distance: int, width: float) -> F
     for number in range(NUM_DIRECTIONS):
         angle = number * np.pi / NUM_DIRECTIONS
         x, y = round(distance * np.cos(angle)), round(distance * np.sin(angle))
-        one = padded[:, distance + y : distance + y + height, distance + x : distance + x + width_px]
-        other = padded[:, distance - y : distance - y + height, distance - x : distance - x + width_px]
+        one = padded[
+            :, distance + y : distance + y + height, distance + x : distance + x + width_px
+        ]
+        other = padded[
+            :, distance - y : distance - y + height, distance - x : distance - x + width_px
+        ]
         same = np.einsum("nhw,nhw->hw", one, other)
         result[number] = np.sqrt(np.clip(1 - same, 0, 1))
     return result

@@ -51,9 +51,14 @@ def direction_across(strength: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray
     try:
         from scipy.ndimage import gaussian_filter1d
     except ImportError as error:
-        raise ValueError("the direction of contours needs scipy: pip install 'maskfree[regions]'") from error
+        raise ValueError(
+            "the direction of contours needs scipy: pip install 'maskfree[regions]'"
+        ) from error
     orders = ((0, 2), (2, 0), (1, 1))
-    xx, yy, xy = (gaussian_filter1d(gaussian_filter1d(strength, _SMOOTHING, 0, y), _SMOOTHING, 1, x) for y, x in orders)
+    xx, yy, xy = (
+        gaussian_filter1d(gaussian_filter1d(strength, _SMOOTHING, 0, y), _SMOOTHING, 1, x)
+        for y, x in orders
+    )
     return (np.arctan2(-2 * xy, yy - xx) / 2 % np.pi).astype(np.float32)
 
 
@@ -61,7 +66,9 @@ def direction_across(strength: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray
 def _network(weights: str) -> nn.Module:
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"no file {weights!r} with DexiNed's weights: they do not come with the package")
+        raise FileNotFoundError(
+            f"no file {weights!r} with DexiNed's weights: they do not come with the package"
+        )
     try:
         from kornia.models.dexined import DexiNed
     except ImportError as error:

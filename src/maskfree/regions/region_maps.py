@@ -43,7 +43,9 @@ class SegmentConfig:
         """
         check(self)
         if self.detector != "classical" and not self.detector.partition("dexined:")[2]:
-            raise ValueError(f"detector {self.detector!r}: classical, or dexined:FILE with its weights")
+            raise ValueError(
+                f"detector {self.detector!r}: classical, or dexined:FILE with its weights"
+            )
 
 
 def check_installed(config: SegmentConfig) -> None:
@@ -55,7 +57,9 @@ def check_installed(config: SegmentConfig) -> None:
     region_map(np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8), config)
 
 
-def region_map(photo: UInt8[np.ndarray, "h w 3"], config: SegmentConfig) -> UInt8[np.ndarray, "hp wp"]:
+def region_map(
+    photo: UInt8[np.ndarray, "h w 3"], config: SegmentConfig
+) -> UInt8[np.ndarray, "hp wp"]:
     """Return the number of each pixel's region, from 0 on, at the size of PHOTO within CONFIG's limit.
 
     Raises:
@@ -69,11 +73,15 @@ def region_map(photo: UInt8[np.ndarray, "h w 3"], config: SegmentConfig) -> UInt
     elif config.kind == "felzenszwalb":
         regions = at_most_felzenszwalb(photo, config.most)
     else:
-        regions = contour_hierarchy(photo, config.detector).regions(config.threshold, config.step, config.most)
+        regions = contour_hierarchy(photo, config.detector).regions(
+            config.threshold, config.step, config.most
+        )
     return regions.astype(np.uint8)
 
 
-def contour_hierarchy(photo: UInt8[np.ndarray, "h w 3"], detector: str = "classical") -> ContourHierarchy:
+def contour_hierarchy(
+    photo: UInt8[np.ndarray, "h w 3"], detector: str = "classical"
+) -> ContourHierarchy:
     """Return the hierarchy of PHOTO's contours, found by DETECTOR (see `SegmentConfig`).
 
     Raises:

@@ -24,7 +24,9 @@ def slic_regions(photo: UInt8[np.ndarray, "h w 3"], number: int) -> Int64[np.nda
     return labels.astype(np.int64)
 
 
-def felzenszwalb_regions(photo: UInt8[np.ndarray, "h w 3"], scale: float) -> Int64[np.ndarray, "h w"]:
+def felzenszwalb_regions(
+    photo: UInt8[np.ndarray, "h w 3"], scale: float
+) -> Int64[np.ndarray, "h w"]:
     """Return regions, from 0 on, that differ more than they vary; larger for a larger SCALE.
 
     Source: Felzenszwalb and Huttenlocher 2004, IJCV 59(2).
@@ -35,9 +37,13 @@ def felzenszwalb_regions(photo: UInt8[np.ndarray, "h w 3"], scale: float) -> Int
     try:
         from skimage.segmentation import felzenszwalb
     except ImportError as error:
-        raise ValueError("Felzenszwalb's regions need scikit-image: pip install 'maskfree[regions]'") from error
+        raise ValueError(
+            "Felzenszwalb's regions need scikit-image: pip install 'maskfree[regions]'"
+        ) from error
     least = round(photo.shape[0] * photo.shape[1] * _MIN_SHARE)
-    return felzenszwalb(photo, scale=scale, sigma=_SIGMA, min_size=least, channel_axis=-1).astype(np.int64)
+    return felzenszwalb(photo, scale=scale, sigma=_SIGMA, min_size=least, channel_axis=-1).astype(
+        np.int64
+    )
 
 
 def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], most: int) -> Int64[np.ndarray, "h w"]:
@@ -48,7 +54,9 @@ def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], most: int) -> Int64[np.ndarr
     return regions
 
 
-def at_most_felzenszwalb(photo: UInt8[np.ndarray, "h w 3"], most: int, scale: float = 200) -> Int64[np.ndarray, "h w"]:
+def at_most_felzenszwalb(
+    photo: UInt8[np.ndarray, "h w 3"], most: int, scale: float = 200
+) -> Int64[np.ndarray, "h w"]:
     """Return regions of SCALE, raised by halves until there are at most MOST."""
     while (regions := felzenszwalb_regions(photo, scale)).max() >= most:
         scale *= _GROWTH

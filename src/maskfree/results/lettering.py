@@ -24,7 +24,9 @@ _SUFFIXES = (".ttf", ".otf", ".ttc")
 _MOST_FILES = 1000
 _FC_LIST_S = 5.0
 _PROBE_PX = 24
-_NO_LETTER = "\U0010fffe"  # of which no font has a glyph: it gives the box that stands for what is missing
+_NO_LETTER = (
+    "\U0010fffe"  # of which no font has a glyph: it gives the box that stands for what is missing
+)
 _OWN = ""  # the font that comes with Pillow
 
 
@@ -45,7 +47,7 @@ class Lettering:
         return text
 
     def draw(self, canvas: ImageDraw.ImageDraw, place: tuple[int, int], text: str) -> None:
-        """Draw TEXT in dark grey; PLACE is the middle of its left edge, in pixels."""
+        """Draw TEXT in dark gray; PLACE is the middle of its left edge, in pixels."""
         left, middle = float(place[0]), place[1]
         for part, font in self._parts(text):
             canvas.text((left, middle), part, fill=(30, 30, 30), font=font, anchor="lm")

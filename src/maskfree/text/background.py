@@ -34,11 +34,15 @@ class Background:
             except ValueError:
                 threshold = math.nan
             if not -1 <= threshold <= 1:
-                raise ValueError(f"the background threshold {value!r} is not a cosine: a number in [-1, 1]")
+                raise ValueError(
+                    f"the background threshold {value!r} is not a cosine: a number in [-1, 1]"
+                )
             return cls(threshold=threshold)
         if kind == "words":
             return cls(words=Vocabulary.parse([value]).classes)
-        raise ValueError(f"the background rule {rule!r} is unknown: none, threshold:T or words:W,W,...")
+        raise ValueError(
+            f"the background rule {rule!r} is unknown: none, threshold:T or words:W,W,..."
+        )
 
     def __str__(self) -> str:
         if self.threshold is not None:

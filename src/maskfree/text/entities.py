@@ -61,9 +61,13 @@ class EntitySet:
                     raise ValueError(f"entity list, line {line}: {text!r} is not a word")
             first, other, same = seen.setdefault(_spelling(word), (line, entity, word))
             if other != entity:
-                raise ValueError(f"entity list, line {line}: the word {word!r} is {other!r} already, by line {first}")
+                raise ValueError(
+                    f"entity list, line {line}: the word {word!r} is {other!r} already, by line {first}"
+                )
             if first != line and same == word:
-                raise ValueError(f"entity list, line {line}: the word {word!r} is there twice, first in line {first}")
+                raise ValueError(
+                    f"entity list, line {line}: the word {word!r} is there twice, first in line {first}"
+                )
 
     @classmethod
     def read(cls, source: str) -> EntitySet:
@@ -75,10 +79,14 @@ class EntitySet:
             FileNotFoundError: SOURCE is neither.
             ValueError: it is not such a list; the message names the line.
         """
-        shipped = {path.name.removesuffix(_LIST): path for path in sorted(_CLASSES.glob(f"*{_LIST}"))}
+        shipped = {
+            path.name.removesuffix(_LIST): path for path in sorted(_CLASSES.glob(f"*{_LIST}"))
+        }
         path = shipped.get(source) or Path(source)
         if not path.is_file():
-            raise FileNotFoundError(f"no entity list {source!r}: give {', '.join(shipped)} or a file")
+            raise FileNotFoundError(
+                f"no entity list {source!r}: give {', '.join(shipped)} or a file"
+            )
         lines = read_text(path).rstrip().splitlines()
         try:
             return cls(tuple(_pair(line) for line in lines))
@@ -105,7 +113,7 @@ class EntitySet:
 
         A word within another one is none ("carpet" is no car), but the last part of a compound is ("school-bus"). Words
         count whatever they mean ("glass" in "a glass door", "glasses" that are worn), except for two that are mostly
-        something else: "orange" before what has that colour, and "light" before a colour. Differs: the original counts
+        something else: "orange" before what has that color, and "light" before a color. Differs: the original counts
         those too.
 
         Raises:
@@ -113,7 +121,9 @@ class EntitySet:
         """
         forms, openings = self._forms
         text = caption.lower()
-        if len(text) != len(caption):  # a few letters of other scripts get longer, and places must hold
+        if len(text) != len(
+            caption
+        ):  # a few letters of other scripts get longer, and places must hold
             text = caption
         found: list[Mention] = []
         end = 0
@@ -139,7 +149,9 @@ class EntitySet:
     def _phrase(self, text: str, start: int) -> Mention | None:
         """The longest form of several words that TEXT has at START."""
         forms, openings = self._forms
-        words = list(_first(_WORD.finditer(text, start), max(openings[_WORD.match(text, start)[0]])))  # pyright: ignore[reportOptionalSubscript] - a word starts there
+        opening = _WORD.match(text, start)
+        assert opening is not None, "a word starts there"
+        words = list(_first(_WORD.finditer(text, start), max(openings[opening[0]])))
         for number in range(len(words), 1, -1):
             spelled = " ".join(_HYPHEN.sub("-", match[0]) for match in words[:number])
             gaps = (text[a.end() : b.start()] for a, b in pairwise(words[:number]))
@@ -241,7 +253,11 @@ def _pair(line: str) -> tuple[str, str]:
 def _spelling(text: str) -> str:
     """TEXT as forms are kept: its words in lower case with plain hyphens, between single spaces; "" for no words."""
     words = text.split()
-    return " ".join(_HYPHEN.sub("-", word.lower()) for word in words) if all(map(_WORD.fullmatch, words)) else ""
+    return (
+        " ".join(_HYPHEN.sub("-", word.lower()) for word in words)
+        if all(map(_WORD.fullmatch, words))
+        else ""
+    )
 
 
 def _modifies(text: str, word: re.Match[str]) -> bool:

@@ -40,11 +40,17 @@ def check_known(
         return
 
     if missing := [phrase for phrase in phrases if not tokenizer.knows(phrase)]:
-        raise ValueError(f"the model {model} does not know {_listed(missing)}: its tokenizer has no piece of it")
+        raise ValueError(
+            f"the model {model} does not know {_listed(missing)}: its tokenizer has no piece of it"
+        )
     if partly := [phrase for phrase in phrases if tokenizer.unknown(phrase)]:
-        log.warning("the model %s knows only a part of %s, and not the rest", model, _listed(partly))
+        log.warning(
+            "the model %s knows only a part of %s, and not the rest", model, _listed(partly)
+        )
     if spelled := [phrase for phrase in phrases if tokenizer.spells(phrase)]:
-        log.warning("the model %s knows the letters of %s, hardly the meaning", model, _listed(spelled))
+        log.warning(
+            "the model %s knows the letters of %s, hardly the meaning", model, _listed(spelled)
+        )
 
 
 def check_distinct(
@@ -98,5 +104,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _paired(phrases: Sequence[str], pairs: Iterable[Sequence[int]]) -> str:
     ordered = sorted(map(tuple, pairs))
-    shown = ", ".join(f"{phrases[one]!r} from {phrases[other]!r}" for one, other in ordered[:_SHOWN])
+    shown = ", ".join(
+        f"{phrases[one]!r} from {phrases[other]!r}" for one, other in ordered[:_SHOWN]
+    )
     return shown if len(ordered) <= _SHOWN else f"{shown} and others"

@@ -11,7 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 
 # Plurals that are no more of what their singular is, if it is a noun at all.
-_PLURALS = frozenset(("clothes", "glasses", "goggles", "jeans", "pants", "pajamas", "scissors", "shorts", "sunglasses"))
+_PLURALS = frozenset(
+    (
+        "clothes",
+        "glasses",
+        "goggles",
+        "jeans",
+        "pants",
+        "pajamas",
+        "scissors",
+        "shorts",
+        "sunglasses",
+    )
+)
 
 
 @cache
@@ -22,12 +34,16 @@ def grammar() -> tuple[Callable[..., list[tuple[str, str]]], Callable[[str, str]
         ValueError: the packages of the extra `entities` are missing.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # they leave it to Python to close their files
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # they leave it to Python to close their files
         try:
             import lemminflect
             from textblob.en import lexicon, tag
         except ImportError as error:
-            reason = f"nouns of captions need the package {error.name}: pip install maskfree[entities]"
+            reason = (
+                f"nouns of captions need the package {error.name}: pip install maskfree[entities]"
+            )
             raise ValueError(reason) from error
         for part in (lexicon, lexicon.morphology, lexicon.context, lexicon.entities):
             len(part)  # each is read when first asked

@@ -26,6 +26,8 @@ def fill(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
     return [template.replace("{}", phrase) for phrase in phrases for template in templates]
 
 
-def mean_over_templates(embeddings: Float[Tensor, "kt d"], num_templates: int) -> Float[Tensor, "k d"]:
+def mean_over_templates(
+    embeddings: Float[Tensor, "kt d"], num_templates: int
+) -> Float[Tensor, "k d"]:
     """Average the unit-norm embeddings of `fill`'s texts per phrase; unit norm. Source: arXiv:2103.00020, 3.1.4."""
     return F.normalize(embeddings.unflatten(0, (-1, num_templates)).mean(1), dim=-1)

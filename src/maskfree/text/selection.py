@@ -8,7 +8,7 @@ from maskfree.text.entities import ABSTRACT, EntitySet
 
 MIN_NOUN_SHARE = 0.45  # of the pairs with a word, those where it stands as a noun
 MOST_ENTITIES = 65_535  # an index numbers them with 16 bits
-# What captions of photos say often and no region of a photo shows: times, amounts, colours, sports, media, ideas.
+# What captions of photos say often and no region of a photo shows: times, amounts, colors, sports, media, ideas.
 _UNSEEN = """
 account action activity afternoon age american angle appearance april arrangement artist asian assortment athletics
 attention attitude autumn backdrop background badminton baseball basketball bathing beauty beige birth black blue bmx
@@ -36,11 +36,13 @@ wedding week weekend weight white winter work workout world wrestling year yello
 _NO_THINGS = ABSTRACT.union(_UNSEEN.split())
 
 
-def select(pairs: Mapping[str, int], as_nouns: Mapping[str, int], most: int, least: int) -> EntitySet:
+def select(
+    pairs: Mapping[str, int], as_nouns: Mapping[str, int], most: int, least: int
+) -> EntitySet:
     """Return the MOST nouns that the most PAIRS have, each its own entity: those of at least LEAST pairs.
 
     AS_NOUNS are the pairs where the word stands as a noun: where those are well below half, it is a verb. Left out are
-    words that name nothing which has a place of its own in a picture: amounts, times, colours, actions, the picture.
+    words that name nothing which has a place of its own in a picture: amounts, times, colors, actions, the picture.
 
     Raises:
         ValueError: MOST or LEAST is out of range, or no noun is left.
@@ -50,7 +52,9 @@ def select(pairs: Mapping[str, int], as_nouns: Mapping[str, int], most: int, lea
     chosen = [noun for noun in chosen if as_nouns.get(noun, 0) >= MIN_NOUN_SHARE * pairs[noun]]
     chosen.sort(key=lambda noun: (-pairs[noun], noun))
     if not chosen:
-        raise ValueError(f"no noun that can be seen occurs in {least} pairs or more: there is no entity set to choose")
+        raise ValueError(
+            f"no noun that can be seen occurs in {least} pairs or more: there is no entity set to choose"
+        )
     return EntitySet(tuple((noun, noun) for noun in chosen[:most]))
 
 

@@ -13,7 +13,9 @@ from maskfree.text.lexicon import may_be_verb, noun_lemma, word_tag
 Tagger = Literal["textblob", "nltk", "spacy"]
 _SPACY_MODEL = "en_core_web_sm"
 # Parts of speech after which a noun may stand: the, his, two, in, green, wear; "" is the caption's beginning.
-_BEFORE_NOUNS = frozenset(("", "DT", "PRP$", "CD", "IN", "JJ", "JJR", "JJS", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ"))
+_BEFORE_NOUNS = frozenset(
+    ("", "DT", "PRP$", "CD", "IN", "JJ", "JJR", "JJS", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ")
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Nouns:
             if part_of_speech.startswith("NN") and word.isalpha():
                 before = tags[place - 1] if place else ""
                 lemma = noun_lemma(word)
-                firm = self.tagger != "textblob" or before in _BEFORE_NOUNS or not may_be_verb(lemma)
+                firm = (
+                    self.tagger != "textblob" or before in _BEFORE_NOUNS or not may_be_verb(lemma)
+                )
                 found[lemma] = found.get(lemma, False) or firm
         return found
 
@@ -76,5 +80,7 @@ def _spacy() -> Callable[[Sequence[str]], Sequence[str]]:
     try:
         pipeline = spacy.load(_SPACY_MODEL, exclude=["parser", "ner", "lemmatizer"])
     except OSError as error:
-        raise ValueError(f"the tagger spacy needs its model: python -m spacy download {_SPACY_MODEL}") from error
+        raise ValueError(
+            f"the tagger spacy needs its model: python -m spacy download {_SPACY_MODEL}"
+        ) from error
     return lambda words: [token.tag_ for token in pipeline(Doc(pipeline.vocab, words=list(words)))]

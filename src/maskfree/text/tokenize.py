@@ -18,8 +18,19 @@ MAX_BYTES = 2**26
 """The largest tokenizer.json that is read; SigLIP 2's, of 256,000 words, has half of it."""
 _MAX_GROWTH = 64  # of a text by the replacements of a normalizer, one after the other
 _WORD_LISTS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
-_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
-_CLASSES = ("CLIPTokenizer", "BertTokenizer", "GemmaTokenizer", "PreTrainedTokenizer", "Siglip2Tokenizer")
+_COMPANIONS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
+_CLASSES = (
+    "CLIPTokenizer",
+    "BertTokenizer",
+    "GemmaTokenizer",
+    "PreTrainedTokenizer",
+    "Siglip2Tokenizer",
+)
 _MASK_NAMES = ("[MASK]", "<mask>")
 _UNKNOWN = "[UNK]"
 _BEYOND_LATIN = 0x370  # the first letters of Greek; before it are Latin ones and their accents
@@ -46,8 +57,12 @@ class Tokenizer:
         path = Path(source) / "tokenizer.json"
         if path.is_file():
             return cls(_read(path), max_length)
-        if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _WORD_LISTS):
-            raise FileNotFoundError(f"no tokenizer in {source!r}: it has none of {', '.join(_WORD_LISTS)}")
+        if Path(source).is_dir() and not any(
+            (Path(source) / name).is_file() for name in _WORD_LISTS
+        ):
+            raise FileNotFoundError(
+                f"no tokenizer in {source!r}: it has none of {', '.join(_WORD_LISTS)}"
+            )
         with reading(source) as local:
             try:
                 _check_companions(Path(source))
@@ -55,9 +70,15 @@ class Tokenizer:
                 options = {"use_fast": True, "trust_remote_code": False, "local_files_only": local}
                 fast = transformers.AutoTokenizer.from_pretrained(source, **options)
             except Exception as error:  # damaged files lead to errors of all kinds
-                raise FileNotFoundError(f"no tokenizer in {source!r}: give a folder or a Hugging Face name") from error
-        if fast.get_vocab().keys() <= set(fast.all_special_tokens):  # what transformers makes of a model without one
-            raise FileNotFoundError(f"no tokenizer in {source!r}: there are weights, but no words that they know")
+                raise FileNotFoundError(
+                    f"no tokenizer in {source!r}: give a folder or a Hugging Face name"
+                ) from error
+        if fast.get_vocab().keys() <= set(
+            fast.all_special_tokens
+        ):  # what transformers makes of a model without one
+            raise FileNotFoundError(
+                f"no tokenizer in {source!r}: there are weights, but no words that they know"
+            )
         return cls(fast.backend_tokenizer, max_length)
 
     @classmethod
@@ -78,8 +99,12 @@ class Tokenizer:
     @property
     def vocabulary_size(self) -> int:
         """One more than the largest id that a text can have, special tokens included."""
-        special = self._tokenizer.encode("").ids  # these have ids of their own, which the vocabulary need not hold
-        return 1 + max((*self._tokenizer.get_vocab().values(), *special, self._padding_id), default=-1)
+        special = self._tokenizer.encode(
+            ""
+        ).ids  # these have ids of their own, which the vocabulary need not hold
+        return 1 + max(
+            (*self._tokenizer.get_vocab().values(), *special, self._padding_id), default=-1
+        )
 
     @property
     def mask_token(self) -> str:
@@ -104,9 +129,13 @@ class Tokenizer:
         for name in _MASK_NAMES:
             number = self._tokenizer.token_to_id(name)
             # To be in the vocabulary is not enough: what is no special token is split where a text holds it.
-            if number is not None and self._tokenizer.encode(name, add_special_tokens=False).ids == [number]:
+            if number is not None and self._tokenizer.encode(
+                name, add_special_tokens=False
+            ).ids == [number]:
                 return name, number
-        raise ValueError(f"the tokenizer has no mask token, {' or '.join(_MASK_NAMES)}: take one of BERT's kind")
+        raise ValueError(
+            f"the tokenizer has no mask token, {' or '.join(_MASK_NAMES)}: take one of BERT's kind"
+        )
 
     def unknown(self, text: str) -> tuple[str, ...]:
         """Return the parts of TEXT that the tokenizer has no piece of; one of bytes, as CLIP's, has all."""
@@ -121,7 +150,9 @@ class Tokenizer:
 
     def _parts(self, text: str) -> list[tuple[str, bool]]:
         """The parts that TEXT is split into, each with whether the tokenizer has a piece of it."""
-        unknown = self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or _UNKNOWN)
+        unknown = self._tokenizer.token_to_id(
+            getattr(self._tokenizer.model, "unk_token", None) or _UNKNOWN
+        )
         found = self._tokenizer.encode(text, add_special_tokens=False)
         places = zip(found.ids, found.offsets, strict=True)
         return [(text[start:end], number != unknown) for number, (start, end) in places]
@@ -132,10 +163,15 @@ class Tokenizer:
         A tokenizer of words has the letters of many scripts without knowing a word of them. One whose pieces are mostly
         single letters, as those of Chinese, does not count.
         """
-        if not isinstance(self._tokenizer.model, tokenizers.models.WordPiece) or self._is_of_letters:
+        if (
+            not isinstance(self._tokenizer.model, tokenizers.models.WordPiece)
+            or self._is_of_letters
+        ):
             return False
         pieces = map(self._letters, self._tokenizer.encode(text, add_special_tokens=False).tokens)
-        foreign = [piece for piece in pieces if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN]
+        foreign = [
+            piece for piece in pieces if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN
+        ]
         return bool(foreign) and all(len(piece) == 1 for piece in foreign)
 
     @property
@@ -151,7 +187,9 @@ class Tokenizer:
         # One by one: encode_batch starts threads, which data workers must not fork over.
         rows = [self._tokenizer.encode(text).ids or [self._padding_id] for text in texts]
         longest = max(map(len, rows), default=0)
-        ids = torch.tensor([row + [self._padding_id] * (longest - len(row)) for row in rows], dtype=torch.long)
+        ids = torch.tensor(
+            [row + [self._padding_id] * (longest - len(row)) for row in rows], dtype=torch.long
+        )
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
         return Tokens(ids.reshape(len(rows), longest), torch.arange(longest) < lengths[:, None])
 
@@ -166,7 +204,9 @@ def _read(path: Path) -> tokenizers.Tokenizer:
         tokenizer.encode("")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the library raises bare Exception, and what it did not foresee is not even that
+    except (
+        BaseException
+    ) as error:  # the library raises bare Exception, and what it did not foresee is not even that
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a tokenizer file: {reason}") from error
     return tokenizer
@@ -195,7 +235,9 @@ def _check_companions(folder: Path) -> None:
             if not isinstance(content, dict) or "auto_map" in content:
                 raise ValueError(f"{folder / name} is no description of a tokenizer")
             if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
-                raise ValueError(f"{folder / name} names the tokenizer {kind!r}: {', '.join(_CLASSES)} are read")
+                raise ValueError(
+                    f"{folder / name} names the tokenizer {kind!r}: {', '.join(_CLASSES)} are read"
+                )
 
 
 def _padding_id(tokenizer: tokenizers.Tokenizer) -> int:

@@ -31,17 +31,23 @@ class Vocabulary:
         words = _texts(words)
         for typed in words:
             if typed.splitlines() not in ([], [typed]):
-                raise ValueError(f"the word {typed[:MAX_CHARACTERS]!r} has a newline: a word is one line")
+                raise ValueError(
+                    f"the word {typed[:MAX_CHARACTERS]!r} has a newline: a word is one line"
+                )
         written = list(chain.from_iterable(typed.split(",") for typed in words))
         if not written:
             raise ValueError("no words were given: at least one is needed")
         if len(written) > MAX_CLASSES:
             raise ValueError(f"{len(written)} classes were given: {MAX_CLASSES} is the most")
-        classes = tuple(tuple(_clean(word, typed) for word in typed.split("/")) for typed in written)
+        classes = tuple(
+            tuple(_clean(word, typed) for word in typed.split("/")) for typed in written
+        )
         seen: set[str] = set()
         for word in chain.from_iterable(classes):
             if word.casefold() in seen:
-                raise ValueError(f"the word {word!r} is repeated: each word, synonyms included, may occur once")
+                raise ValueError(
+                    f"the word {word!r} is repeated: each word, synonyms included, may occur once"
+                )
             seen.add(word.casefold())
         return cls(classes)
 
@@ -57,7 +63,9 @@ class Vocabulary:
         (('dog', 'sofa', 'couch'), (0, 1, 1))
         """
         phrases = tuple(chain.from_iterable(self.classes))
-        return phrases, tuple(index for index, synonyms in enumerate(self.classes) for _ in synonyms)
+        return phrases, tuple(
+            index for index, synonyms in enumerate(self.classes) for _ in synonyms
+        )
 
     def find(self, word: str) -> int:
         """Return the index of the class that WORD, any of its synonyms, names; upper and lower case are one.

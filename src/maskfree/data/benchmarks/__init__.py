@@ -1,1 +1,1 @@
-"""Labelled benchmarks on disk."""
+"""Labeled benchmarks on disk."""

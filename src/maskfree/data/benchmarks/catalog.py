@@ -1,4 +1,4 @@
-"""Labelled data sets as people have them on disk: one literal per benchmark.
+"""Labeled data sets as people have them on disk: one literal per benchmark.
 
 A truth map holds class ids 0..k-1 in the order of the class list, k where the pixel belongs to no class of the list and
 the benchmark knows the background, and 255 where the pixel does not count. Class lists are files in `classes/`: one
@@ -26,7 +26,7 @@ from maskfree.data.benchmarks.label_ids import (
     read_renaming,
     with_void,
 )
-from maskfree.data.benchmarks.layouts import IndexMaps, Layout, Sample, Truth
+from maskfree.data.benchmarks.layouts import IndexMaps, LabeledPhoto, Layout, Truth
 from maskfree.files.atomic import read_text
 
 BACKGROUND = "background"  # a line of a user's class list that is no class
@@ -34,18 +34,24 @@ BACKGROUND = "background"  # a line of a user's class list that is no class
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A labelled data set: where its files lie, what its classes are called, and whether it knows the background."""
+    """A labeled data set: where its files lie, what its classes are called, and whether it knows the background."""
 
     name: str
     title: str
     layout: Layout
-    names: Mapping[str, str] = field(default_factory=dict)  # name set -> file of the list; "plain" is always there
-    background: bool = False  # pixels of no class are labelled as such; otherwise they do not count
-    unseen: tuple[str, ...] = ()  # the classes, by their plain names, that zero-shot papers hold back
+    names: Mapping[str, str] = field(
+        default_factory=dict
+    )  # name set -> file of the list; "plain" is always there
+    background: bool = False  # pixels of no class are labeled as such; otherwise they do not count
+    unseen: tuple[
+        str, ...
+    ] = ()  # the classes, by their plain names, that zero-shot papers hold back
     num_photos: int | None = None  # as published
     source: str = ""  # address of the data
     folders: tuple[str, ...] = ()  # where people put it below the root of all their data
-    lists_at: Path | None = CLASSES  # folder of the class lists; None: the root of the data, see `at`
+    lists_at: Path | None = (
+        CLASSES  # folder of the class lists; None: the root of the data, see `at`
+    )
 
     def words(self, name_set: str = "plain") -> tuple[str, ...]:
         """Read a class list, synonyms behind slashes, as `Segmenter.with_words` takes it.
@@ -53,7 +59,9 @@ class Benchmark:
         Raises:
             ValueError, OSError: the benchmark has no such name set, or its list is malformed.
         """
-        return tuple(line for line in _read_list(self._list(name_set)) if line.casefold() != BACKGROUND)
+        return tuple(
+            line for line in _read_list(self._list(name_set)) if line.casefold() != BACKGROUND
+        )
 
     def names_sha256(self, name_set: str) -> str:
         """SHA-256 of the file that holds a class list."""
@@ -65,19 +73,25 @@ class Benchmark:
         there = next((place for place in places if self.layout.missing(place) is None), None)
         return there or next((place for place in places[1:] if place.is_dir()), root)
 
-    def samples(self, root: Path) -> tuple[Sample, ...]:
-        """List the labelled photos under ROOT; none is decoded yet, but every file is there and of the right size.
+    def samples(self, root: Path) -> tuple[LabeledPhoto, ...]:
+        """List the labeled photos under ROOT; none is decoded yet, but every file is there and of the right size.
 
         Raises:
             ValueError, OSError: a file is missing, or does not fit the others.
         """
         if not root.is_dir():
-            raise FileNotFoundError(f"{root} is no folder; {self.name} needs {self.layout.describe()} under its root")
+            raise FileNotFoundError(
+                f"{root} is no folder; {self.name} needs {self.layout.describe()} under its root"
+            )
         classes = self.words()
         try:
-            return self.layout.samples(self.find(root), classes, len(classes) if self.background else IGNORE)
+            return self.layout.samples(
+                self.find(root), classes, len(classes) if self.background else IGNORE
+            )
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error}; {self.name} needs {self.layout.describe()}") from error
+            raise FileNotFoundError(
+                f"{error}; {self.name} needs {self.layout.describe()}"
+            ) from error
 
     def at(self, root: Path) -> Benchmark:
         """Return this benchmark with the class list that lies under ROOT; one with a list of its own stays as it is.
@@ -90,23 +104,33 @@ class Benchmark:
         """
         if self.lists_at is not None:
             return self
-        names = {"plain": "classes"} | {p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))}
+        names = {"plain": "classes"} | {
+            p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))
+        }
         lines = [line.casefold() for line in _read_list(root / "classes.txt")]
         for stem in names.values():
             theirs = _read_list(root / f"{stem}.txt")
-            if [line.casefold() == BACKGROUND for line in theirs] != [line == BACKGROUND for line in lines]:
-                raise ValueError(f"{root / stem}.txt does not name the classes of classes.txt: line n names value n")
+            if [line.casefold() == BACKGROUND for line in theirs] != [
+                line == BACKGROUND for line in lines
+            ]:
+                raise ValueError(
+                    f"{root / stem}.txt does not name the classes of classes.txt: line n names value n"
+                )
         ids: dict[int, int] = {}
         for value, line in enumerate(lines):
             ids[value] = NOTHING if line == BACKGROUND else value - lines[:value].count(BACKGROUND)
         layout = IndexMaps(truths=(Truth(ids=ids),))
-        return replace(self, names=names, lists_at=root, layout=layout, background=BACKGROUND in lines)
+        return replace(
+            self, names=names, lists_at=root, layout=layout, background=BACKGROUND in lines
+        )
 
     def _list(self, name_set: str) -> Path:
         if self.lists_at is None:
             raise ValueError(f"{self.name} takes its class list from its root: say where that is")
         if name_set not in self.names:
-            raise ValueError(f"{self.name} has no name set {name_set!r}: choose from {', '.join(self.names)}")
+            raise ValueError(
+                f"{self.name} has no name set {name_set!r}: choose from {', '.join(self.names)}"
+            )
         return self.lists_at / f"{self.names[name_set]}.txt"
 
 
@@ -121,9 +145,11 @@ def benchmark(name: str, root: Path | None = None) -> Benchmark:
     return BENCHMARKS[name] if root is None else BENCHMARKS[name].at(root)
 
 
-def files_sha256(samples: tuple[Sample, ...]) -> str:
+def files_sha256(samples: tuple[LabeledPhoto, ...]) -> str:
     """SHA-256 of the photos' paths under the root, a line each: it tells whether two runs saw the same files."""
-    return hashlib.sha256("\n".join(sample.key for sample in samples).encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(
+        "\n".join(sample.key for sample in samples).encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 def _read_list(path: Path) -> list[str]:
@@ -132,15 +158,21 @@ def _read_list(path: Path) -> list[str]:
         raise FileNotFoundError(f"{path} is missing: it names the classes, one a line")
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if len(lines) >= IGNORE:
-        raise ValueError(f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes")
+        raise ValueError(
+            f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes"
+        )
 
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line or "," in line or not line.isprintable():
-            raise ValueError(f"{path}:{number} is {line!r}: a line is one class, without commas and tabs")
+            raise ValueError(
+                f"{path}:{number} is {line!r}: a line is one class, without commas and tabs"
+            )
         for word in {" ".join(word.split()).casefold() for word in line.split("/")} - {BACKGROUND}:
             if (other := seen.setdefault(word, number)) != number:
-                raise ValueError(f"{path}:{number} has {word!r}, as line {other}: each word names one class")
+                raise ValueError(
+                    f"{path}:{number} has {word!r}, as line {other}: each word names one class"
+                )
 
     if not seen:
         raise ValueError(f"{path} names no class")
@@ -163,14 +195,19 @@ def _voc(part: str) -> IndexMaps:
 
 def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMaps:
     raw = (Truth(f"{folder}/{{name}}.png", official) for folder in _STUFF_FOLDERS)
-    converted = (Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids) for folder in _STUFF_FOLDERS)
+    converted = (
+        Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids) for folder in _STUFF_FOLDERS
+    )
     return IndexMaps(_COCO_VAL, (*raw, *converted))
 
 
 def _camvid(part: str) -> IndexMaps:
     photos = (f"{part}/images/{{name}}.{{suffix}}", f"{part}/{{name}}.png")
     return IndexMaps(
-        photos, tuple(Truth(f"{p}/{{name}}.png", with_void(11)) for p in (f"{part}/labels", f"{part}annot"))
+        photos,
+        tuple(
+            Truth(f"{p}/{{name}}.png", with_void(11)) for p in (f"{part}/labels", f"{part}annot")
+        ),
     )
 
 
@@ -194,7 +231,11 @@ _CONTEXT60 = Benchmark(
             Truth("SegmentationClassContext/{name}.png", counted(59, NOTHING)),
             Truth("trainval/{name}.mat", context()),
         ),
-        ("ImageSets/SegmentationContext/val.txt", "pascalcontext_val.txt", "ImageSets/Main/val.txt"),
+        (
+            "ImageSets/SegmentationContext/val.txt",
+            "pascalcontext_val.txt",
+            "ImageSets/Main/val.txt",
+        ),
         legend="labels.txt",
         legend_names=read_renaming("context459_to_context59"),
     ),
@@ -241,7 +282,9 @@ _CAMVID_VAL = Benchmark(
 BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
-        replace(_VOC21, name="voc20", title="PASCAL VOC 2012 validation, 20 classes", background=False),
+        replace(
+            _VOC21, name="voc20", title="PASCAL VOC 2012 validation, 20 classes", background=False
+        ),
         _VOC21,
         replace(
             _VOC21,
@@ -250,7 +293,12 @@ BENCHMARKS = {
             layout=_voc("train"),
             num_photos=1464,
         ),
-        replace(_CONTEXT60, name="context59", title="PASCAL Context validation, 59 classes", background=False),
+        replace(
+            _CONTEXT60,
+            name="context59",
+            title="PASCAL Context validation, 59 classes",
+            background=False,
+        ),
         _CONTEXT60,
         _COCO_STUFF,
         replace(
@@ -275,7 +323,8 @@ BENCHMARKS = {
             "ade20k",
             "ADE20K validation (SceneParsing), 150 classes",
             IndexMaps(
-                ("images/validation/{name}.jpg",), (Truth("annotations/validation/{name}.png", counted(150, IGNORE)),)
+                ("images/validation/{name}.jpg",),
+                (Truth("annotations/validation/{name}.png", counted(150, IGNORE)),),
             ),
             {"plain": "ade150"},
             num_photos=2000,
@@ -314,6 +363,11 @@ BENCHMARKS = {
             names=_COCO80,
             unseen=(),
         ),
-        Benchmark("folder", "Your own photos and index PNGs, with a class list", IndexMaps(), lists_at=None),
+        Benchmark(
+            "folder",
+            "Your own photos and index PNGs, with a class list",
+            IndexMaps(),
+            lists_at=None,
+        ),
     )
 }

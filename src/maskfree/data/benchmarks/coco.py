@@ -14,7 +14,14 @@ from jaxtyping import UInt8
 from maskfree.data.benchmarks.coco_file import Instances, read_instances
 from maskfree.data.benchmarks.coco_masks import ObjectMask
 from maskfree.data.benchmarks.label_ids import read_renaming
-from maskfree.data.benchmarks.layouts import Layout, Sample, check_size, existing, need, photo_size
+from maskfree.data.benchmarks.layouts import (
+    LabeledPhoto,
+    Layout,
+    check_size,
+    existing,
+    need,
+    photo_size,
+)
 from maskfree.data.examples import PHOTO_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -30,7 +37,9 @@ class CocoInstances(Layout):
 
     photo_folders: tuple[str, ...] = ("images",)  # the first that is there is read
     annotations: str = "instances.json"
-    renamed: str | None = None  # file in classes/ of "category: class" lines; None: the categories bear the class names
+    renamed: str | None = (
+        None  # file in classes/ of "category: class" lines; None: the categories bear the class names
+    )
 
     def describe(self) -> str:
         """Say in one line what must lie under the root."""
@@ -47,12 +56,17 @@ class CocoInstances(Layout):
     def photos(self, root: Path) -> tuple[str, ...]:
         """List the photos that the annotation file names, by their file name."""
         folder = self._folder(root)
-        paths = tuple(f"{folder}/{photo.file_name}" for photo in read_instances(root / self.annotations).photos)
+        paths = tuple(
+            f"{folder}/{photo.file_name}"
+            for photo in read_instances(root / self.annotations).photos
+        )
         for path in paths:
             existing(root / path)
         return paths
 
-    def samples(self, root: Path, classes: tuple[str, ...], nothing: int) -> tuple[Sample, ...]:
+    def samples(
+        self, root: Path, classes: tuple[str, ...], nothing: int
+    ) -> tuple[LabeledPhoto, ...]:
         """List the photos that the annotation file names, by their file name; what it does not name is counted."""
         need("pycocotools", "COCO masks")
         folder, instances = self._folder(root), read_instances(root / self.annotations)
@@ -67,7 +81,7 @@ class CocoInstances(Layout):
                 check_size(path, photo.size, f"{instances.path.name} says")
             size = photo.size or photo_size(path)
             masks = tuple((ids.get(i, nothing), mask) for i, mask in instances.masks(photo, size))
-            samples.append(Sample(key, path, partial(_paint, masks, size, nothing)))
+            samples.append(LabeledPhoto(key, path, partial(_paint, masks, size, nothing)))
         return tuple(samples)
 
     def _folder(self, root: Path) -> str:
@@ -77,11 +91,19 @@ class CocoInstances(Layout):
 
     def _class_ids(self, instances: Instances, classes: tuple[str, ...]) -> Mapping[int | str, int]:
         """Class id of each COCO category id; the categories left out are nothing."""
-        renamed = read_renaming(self.renamed) if self.renamed else dict(zip(classes, classes, strict=True))
+        renamed = (
+            read_renaming(self.renamed)
+            if self.renamed
+            else dict(zip(classes, classes, strict=True))
+        )
         absent = sorted(set(renamed) - set(instances.categories.values()))
         if absent:
             raise ValueError(f"{instances.path} has no category {absent[0]!r}")
-        return {i: classes.index(renamed[name]) for i, name in instances.categories.items() if name in renamed}
+        return {
+            i: classes.index(renamed[name])
+            for i, name in instances.categories.items()
+            if name in renamed
+        }
 
 
 def _tell_left_out(folder: Path, instances: Instances) -> None:
@@ -97,7 +119,9 @@ def _tell_left_out(folder: Path, instances: Instances) -> None:
     others = [
         path
         for path in folder.iterdir()
-        if path not in named and path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES and not path.name.startswith(".")
+        if path not in named
+        and path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES
+        and not path.name.startswith(".")
     ]
     if others:
         example = min(path.name for path in others)
@@ -110,7 +134,9 @@ def _tell_left_out(folder: Path, instances: Instances) -> None:
         )
 
 
-def _paint(masks: tuple[tuple[int, ObjectMask], ...], size: tuple[int, int], nothing: int) -> UInt8[np.ndarray, "h w"]:
+def _paint(
+    masks: tuple[tuple[int, ObjectMask], ...], size: tuple[int, int], nothing: int
+) -> UInt8[np.ndarray, "h w"]:
     """Paint masks, each with its class id, in the given order, later ones on top."""
     width, height = size
     truth = np.full((height, width), nothing, dtype=np.uint8)

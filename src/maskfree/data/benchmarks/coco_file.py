@@ -109,7 +109,9 @@ def _read(path: Path, content: Any) -> Instances:
 
     photos: dict[int | str, CocoPhoto] = {}
     for name, image in _entries(content, "images", "image"):
-        photos[_new_id(image, name, photos)] = CocoPhoto(_file_name(image, name), _size(image, name), [])
+        photos[_new_id(image, name, photos)] = CocoPhoto(
+            _file_name(image, name), _size(image, name), []
+        )
     if not photos:
         raise ValueError("it names no photo")
     if len({photo.file_name for photo in photos.values()}) < len(photos):
@@ -120,11 +122,15 @@ def _read(path: Path, content: Any) -> Instances:
         image_id = _id(annotation, "image_id", name, photos)
         category_id = _id(annotation, "category_id", name, categories)
         if category_id not in categories:
-            raise ValueError(f"{name} has the category_id {category_id!r}, which is not among the categories")
+            raise ValueError(
+                f"{name} has the category_id {category_id!r}, which is not among the categories"
+            )
         if image_id not in photos:
             num_unlisted += 1
             continue
-        read = Annotation(name, category_id, annotation.get("segmentation"), _area(annotation, name))
+        read = Annotation(
+            name, category_id, annotation.get("segmentation"), _area(annotation, name)
+        )
         photos[image_id].annotations.append(read)
 
     ordered = sorted(photos.values(), key=lambda photo: photo.file_name)
@@ -139,7 +145,14 @@ def _entries(content: Any, key: str, singular: str) -> Iterator[tuple[str, dict[
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict):
             raise ValueError(f"number {number} of its {key} is no object")
-        yield (f"{singular} {_short(entry['id'])}" if "id" in entry else f"{singular} number {number}"), entry
+        yield (
+            (
+                f"{singular} {_short(entry['id'])}"
+                if "id" in entry
+                else f"{singular} number {number}"
+            ),
+            entry,
+        )
 
 
 def _new_id(entry: dict[str, Any], name: str, known: Mapping[int | str, Any]) -> int | str:
@@ -149,18 +162,24 @@ def _new_id(entry: dict[str, Any], name: str, known: Mapping[int | str, Any]) ->
     return found
 
 
-def _id(entry: dict[str, Any], key: str, name: str, known: Mapping[int | str, Any] | None = None) -> int | str:
+def _id(
+    entry: dict[str, Any], key: str, name: str, known: Mapping[int | str, Any] | None = None
+) -> int | str:
     """An id: a whole number, or a string; KNOWN are those that it may be one of."""
     found = entry.get(key)
     if isinstance(found, float) and found.is_integer():  # as tables of numbers are exported
         found = int(found)
     if isinstance(found, bool) or not isinstance(found, (int, str)):
-        raise ValueError(f"{name} has no {key} that is a number" if key in entry else f"{name} has no {key}")
+        raise ValueError(
+            f"{name} has no {key} that is a number" if key in entry else f"{name} has no {key}"
+        )
 
     # 1 and "1" are two ids, but who writes both means one.
     other = _other_spelling(found)
     if known is not None and found not in known and other in known:
-        raise ValueError(f"{name} has the {key} {_short(found)}, but what it names has the id {_short(other)}")
+        raise ValueError(
+            f"{name} has the {key} {_short(found)}, but what it names has the id {_short(other)}"
+        )
     return found
 
 
@@ -176,7 +195,9 @@ def _file_name(image: dict[str, Any], name: str) -> str:
         raise ValueError(f"{name} has no file_name that is a path")
     path = PurePosixPath(found)
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{name} has the file_name {_short(found)}, which leads out of the folder of photos")
+        raise ValueError(
+            f"{name} has the file_name {_short(found)}, which leads out of the folder of photos"
+        )
     return found
 
 

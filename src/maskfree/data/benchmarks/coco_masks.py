@@ -16,8 +16,12 @@ from jaxtyping import UInt8
 
 _MIN_NUMBERS = 6  # of a polygon: three corners
 _MAX_COORDINATE = 10**6  # pycocotools counts fifths of a pixel with 32 bits
-_MAX_OUTLINE_PX = 2**22  # length of all outlines of a mask: pycocotools holds 80 bytes for each pixel of it
-_FIRST_CHARACTER = 48  # a compressed run length is written in the 64 characters from "0" on, 5 bits in each
+_MAX_OUTLINE_PX = (
+    2**22
+)  # length of all outlines of a mask: pycocotools holds 80 bytes for each pixel of it
+_FIRST_CHARACTER = (
+    48  # a compressed run length is written in the 64 characters from "0" on, 5 bits in each
+)
 _MAX_CHARACTERS = 7  # of one run length: more than any photo needs
 
 
@@ -76,19 +80,25 @@ def read_mask(segmentation: Any, width: int, height: int) -> ObjectMask:
         return ObjectMask(polygons=_read_polygons(segmentation, width, height))
     if isinstance(segmentation, dict):
         return ObjectMask(runs=_read_runs(segmentation, width, height))
-    raise ValueError(f"its segmentation is {_kind(segmentation)}, neither a list of polygons nor run lengths")
+    raise ValueError(
+        f"its segmentation is {_kind(segmentation)}, neither a list of polygons nor run lengths"
+    )
 
 
 def _read_polygons(segmentation: list[Any], width: int, height: int) -> tuple[list[float], ...]:
     if segmentation and not any(isinstance(part, (list, dict)) for part in segmentation):
-        raise ValueError("its segmentation is one list of numbers: a polygon is a list within the list")
+        raise ValueError(
+            "its segmentation is one list of numbers: a polygon is a list within the list"
+        )
     for part in segmentation:
         _check_polygon(part, width, height)
     polygons = tuple(part for part in segmentation if part)
 
     length = sum(map(_length, polygons))
     if length > _MAX_OUTLINE_PX:
-        raise ValueError(f"its outlines are {length:.0f} pixels long: {_MAX_OUTLINE_PX} are the most")
+        raise ValueError(
+            f"its outlines are {length:.0f} pixels long: {_MAX_OUTLINE_PX} are the most"
+        )
     return polygons
 
 
@@ -100,20 +110,26 @@ def _check_polygon(part: Any, width: int, height: int) -> None:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValueError(f"a polygon holds {_kind(number)} where a number should be")
     if part and (len(part) % 2 or len(part) < _MIN_NUMBERS):
-        raise ValueError(f"a polygon has {len(part)} numbers: x and y of three corners or more are needed")
+        raise ValueError(
+            f"a polygon has {len(part)} numbers: x and y of three corners or more are needed"
+        )
 
     # NaN is in no range.
     for axis, numbers, side in (("x", part[::2], width), ("y", part[1::2], height)):
         most = min(2 * side, _MAX_COORDINATE)
         wrong = next((number for number in numbers if not -side <= number <= most), None)
         if wrong is not None:
-            raise ValueError(f"a polygon has {axis} = {_short(wrong)}, far outside of the photo of {width}x{height}")
+            raise ValueError(
+                f"a polygon has {axis} = {_short(wrong)}, far outside of the photo of {width}x{height}"
+            )
 
 
 def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[int, ...]:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        raise ValueError(f"its run lengths are of the size {_short(size)}: the photo has [{height}, {width}]")
+        raise ValueError(
+            f"its run lengths are of the size {_short(size)}: the photo has [{height}, {width}]"
+        )
     if isinstance(counts, str):
         counts = list(_decompressed(counts))
     if not isinstance(counts, list):
@@ -123,7 +139,9 @@ def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[i
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"a run length is {_short(count)}: it is the number of pixels")
     if sum(counts) != width * height:
-        raise ValueError(f"its run lengths are {_short(sum(counts))} pixels together: the photo has {width * height}")
+        raise ValueError(
+            f"its run lengths are {_short(sum(counts))} pixels together: the photo has {width * height}"
+        )
     return tuple(counts)
 
 
@@ -165,7 +183,13 @@ def _corners(polygon: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def _kind(value: Any) -> str:
     """What a value of JSON is, for messages."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")
 
 

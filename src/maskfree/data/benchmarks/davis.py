@@ -37,7 +37,9 @@ def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequenc
     """
     resolution = next((each for each in _RESOLUTIONS if (root / _PHOTOS / each).is_dir()), None)
     if resolution is None:
-        raise FileNotFoundError(f"{root} is no DAVIS folder: it holds no {_PHOTOS}/{_RESOLUTIONS[0]}")
+        raise FileNotFoundError(
+            f"{root} is no DAVIS folder: it holds no {_PHOTOS}/{_RESOLUTIONS[0]}"
+        )
     photos = root / _PHOTOS / resolution
     present = sorted(folder.name for folder in photos.iterdir() if folder.is_dir())
     names = [name for each in chosen for name in _expand(root, each)] if chosen else present
@@ -45,14 +47,18 @@ def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequenc
         raise FileNotFoundError(f"{photos} holds no sequence")
     for name in names:
         if name not in present:
-            raise FileNotFoundError(f"there is no sequence {name!r} in {photos}: {', '.join(present)}")
-    return tuple(_sequence(photos / name, root / _MASKS / resolution / name) for name in dict.fromkeys(names))
+            raise FileNotFoundError(
+                f"there is no sequence {name!r} in {photos}: {', '.join(present)}"
+            )
+    return tuple(
+        _sequence(photos / name, root / _MASKS / resolution / name) for name in dict.fromkeys(names)
+    )
 
 
 def read_objects(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Read a mask: the number of the object at each pixel, 0 where there is none.
 
-    It is a picture of indices with or without a palette, a grey one of object numbers, or one of 0 and 255, which are
+    It is a picture of indices with or without a palette, a gray one of object numbers, or one of 0 and 255, which are
     0 and 1 then. Beside other numbers 255 is `VOID`, unknown.
 
     Raises:
@@ -73,7 +79,9 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
     binary = set(np.unique(masks[0])) <= {0, VOID}
     for path, mask in zip(sequence.masks, masks, strict=True):
         if mask.shape != masks[0].shape:
-            raise ValueError(f"the mask {path} is {mask.shape[1]}x{mask.shape[0]}: the first is of another size")
+            raise ValueError(
+                f"the mask {path} is {mask.shape[1]}x{mask.shape[0]}: the first is of another size"
+            )
     return [np.minimum(mask, 1) if binary else mask for mask in masks]
 
 
@@ -81,7 +89,9 @@ def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     """The numbers in a mask's file, at most 255."""
     ids = read_ids(path, "mask", greys_as_colors=True)
     if ids.max() > VOID:
-        raise ValueError(f"the mask {path} holds object {ids.max()}: numbers run to 255, and so many are the most")
+        raise ValueError(
+            f"the mask {path} holds object {ids.max()}: numbers run to 255, and so many are the most"
+        )
     return ids.astype(np.uint8)
 
 
@@ -102,5 +112,7 @@ def _sequence(photos: Path, masks: Path) -> VideoSequence:
         raise FileNotFoundError(f"the sequence {photos} holds no photo")
     theirs = tuple(masks / f"{path.stem}.png" for path in found)
     if missing := [path for path in theirs if not path.is_file()]:
-        raise FileNotFoundError(f"the sequence {photos.name} has no mask {missing[0]}: each frame needs one")
+        raise FileNotFoundError(
+            f"the sequence {photos.name} has no mask {missing[0]}: each frame needs one"
+        )
     return VideoSequence(photos.name, tuple(found), theirs)

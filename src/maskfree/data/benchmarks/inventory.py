@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from maskfree.data.benchmarks.catalog import BENCHMARKS, Benchmark
-from maskfree.data.benchmarks.layouts import Sample
+from maskfree.data.benchmarks.layouts import LabeledPhoto
 from maskfree.data.decoding import picture_size
 from maskfree.progress import Watch, unwatched
 
@@ -18,7 +18,7 @@ _NUM_IDS = 256
 
 
 @dataclass(frozen=True)
-class Found:
+class BenchmarkFolder:
     """What lies of a benchmark under a root, by the names of the files; none has been opened."""
 
     root: Path  # the folder of the benchmark, which may lie below the root that was asked about
@@ -37,7 +37,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Listing:
+class BenchmarkListing:
     """A benchmark as `maskfree datasets` shows it."""
 
     name: str
@@ -45,7 +45,7 @@ class Listing:
     num_classes: int | None  # None: as many as the user's list has
     layout: str
     source: str
-    found: Found | None  # None: no root was given
+    found: BenchmarkFolder | None  # None: no root was given
 
     @property
     def state(self) -> str:
@@ -53,17 +53,17 @@ class Listing:
         return self.found.state if self.found else ""
 
 
-def check(benchmark: Benchmark, root: Path) -> Found:
+def check(benchmark: Benchmark, root: Path) -> BenchmarkFolder:
     """See whether BENCHMARK lies under ROOT, and what is missing first if it does not."""
     place = benchmark.find(root)
     try:
         count = len(benchmark.at(place).layout.photos(place))
     except (ValueError, OSError) as error:
-        return Found(place, 0, benchmark.num_photos, str(error))
-    return Found(place, count, benchmark.num_photos)
+        return BenchmarkFolder(place, 0, benchmark.num_photos, str(error))
+    return BenchmarkFolder(place, count, benchmark.num_photos)
 
 
-def overview(root: Path | None = None) -> tuple[Listing, ...]:
+def overview(root: Path | None = None) -> tuple[BenchmarkListing, ...]:
     """List all benchmarks, with what lies of each under ROOT if one is given.
 
     Raises:
@@ -77,11 +77,13 @@ def overview(root: Path | None = None) -> tuple[Listing, ...]:
         own_list = benchmark.lists_at is None
         layout = benchmark.layout.describe() + (" and classes.txt" if own_list else "")
         num_classes = None if own_list else len(benchmark.words())
-        rows.append(Listing(name, benchmark.title, num_classes, layout, benchmark.source, found))
+        rows.append(
+            BenchmarkListing(name, benchmark.title, num_classes, layout, benchmark.source, found)
+        )
     return tuple(rows)
 
 
-def verify(samples: Sequence[Sample], watch: Watch = unwatched) -> Int64[np.ndarray, " v"]:
+def verify(samples: Sequence[LabeledPhoto], watch: Watch = unwatched) -> Int64[np.ndarray, " v"]:
     """Decode all truth maps and return how many pixels each truth id has; WATCH wraps the samples to show progress.
 
     Raises:
@@ -92,6 +94,8 @@ def verify(samples: Sequence[Sample], watch: Watch = unwatched) -> Int64[np.ndar
         truth = sample.read_truth()
         width, height = picture_size(sample.photo)
         if truth.shape != (height, width):
-            raise ValueError(f"{sample.photo} is {width}x{height} but its truth map {truth.shape[1]}x{truth.shape[0]}")
+            raise ValueError(
+                f"{sample.photo} is {width}x{height} but its truth map {truth.shape[1]}x{truth.shape[0]}"
+            )
         pixels += np.bincount(truth.ravel(), minlength=_NUM_IDS)
     return pixels

@@ -9,8 +9,40 @@ from pathlib import Path
 IGNORE = 255  # truth id of pixels that do not count; a value of 255 always means it
 NOTHING = -1  # of pixels that show no class of the list: a class of its own where the benchmark knows the background
 CLASSES = Path(__file__).parents[1] / "classes"
-_NEVER = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # COCO ids minus 1 that were removed before COCO was published
-_CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # labelIds in trainId order
+_NEVER = (
+    11,
+    25,
+    28,
+    29,
+    44,
+    65,
+    67,
+    68,
+    70,
+    82,
+    90,
+)  # COCO ids minus 1 that were removed before COCO was published
+_CITYSCAPES = (
+    7,
+    8,
+    11,
+    12,
+    13,
+    17,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    31,
+    32,
+    33,
+)  # labelIds in trainId order
 _NUM_CITYSCAPES = 34
 _NUM_CONTEXT = 459
 
@@ -48,7 +80,7 @@ def coarse(fine: Mapping[int, int]) -> dict[int, int]:
 
 
 def context() -> dict[int, int]:
-    """PASCAL Context's 459 values: 59 of them are classes, the others and 0 (unlabelled) are nothing."""
+    """PASCAL Context's 459 values: 59 of them are classes, the others and 0 (unlabeled) are nothing."""
     ids = {int(value): i for i, value in enumerate(read_renaming("context459_to_context59"))}
     return {value: ids.get(value, NOTHING) for value in range(_NUM_CONTEXT + 1)}
 

@@ -1,4 +1,4 @@
-"""How labelled data sets lie on disk: which photos there are, and how the truth map of each is read.
+"""How labeled data sets lie on disk: which photos there are, and how the truth map of each is read.
 
 A path is written with gaps: in `images/{name}.{suffix}` each gap stands for what differs between the photos. The paths
 of the truth maps use the same gaps.
@@ -31,8 +31,8 @@ _WRONG = -2  # in a table of ids: a value that stands for nothing
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One labelled photo; `read_truth` decodes its truth map when it is needed."""
+class LabeledPhoto:
+    """One labeled photo; `read_truth` decodes its truth map when it is needed."""
 
     key: str  # the photo's path under the root
     photo: Path
@@ -59,8 +59,10 @@ class Layout(ABC):
         """
 
     @abstractmethod
-    def samples(self, root: Path, classes: tuple[str, ...], nothing: int) -> tuple[Sample, ...]:
-        """List the labelled photos under ROOT as `photos` does, having checked that the sizes fit together.
+    def samples(
+        self, root: Path, classes: tuple[str, ...], nothing: int
+    ) -> tuple[LabeledPhoto, ...]:
+        """List the labeled photos under ROOT as `photos` does, having checked that the sizes fit together.
 
         CLASSES name the ids; pixels of none of them get NOTHING.
 
@@ -74,7 +76,9 @@ class Truth:
     """Where the truth maps lie, and what their values mean."""
 
     path: str = "labels/{name}.png"  # an index PNG, or a .mat file with a `LabelMap`
-    ids: Mapping[int, int] | None = None  # value -> class id, NOTHING or IGNORE; None: the values are class ids
+    ids: Mapping[int, int] | None = (
+        None  # value -> class id, NOTHING or IGNORE; None: the values are class ids
+    )
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,12 @@ class IndexMaps(Layout):
 
     photo_paths: tuple[str, ...] = ("images/{name}.{suffix}",)
     truths: tuple[Truth, ...] = (Truth(),)
-    lists: tuple[str, ...] = ()  # files that list the photos' names, a line each; none: all photos that are there
-    legend: str | None = None  # a file "value: name" that some copies have; it must not contradict `legend_names`
+    lists: tuple[
+        str, ...
+    ] = ()  # files that list the photos' names, a line each; none: all photos that are there
+    legend: str | None = (
+        None  # a file "value: name" that some copies have; it must not contradict `legend_names`
+    )
     legend_names: Mapping[str, str] | None = None
 
     def describe(self) -> str:
@@ -103,7 +111,9 @@ class IndexMaps(Layout):
         """List the photos, by their names or in the order of the list."""
         return tuple(path for path, _ in self._pairs(root)[0])
 
-    def samples(self, root: Path, classes: tuple[str, ...], nothing: int) -> tuple[Sample, ...]:
+    def samples(
+        self, root: Path, classes: tuple[str, ...], nothing: int
+    ) -> tuple[LabeledPhoto, ...]:
         """List the photos, each with its map."""
         pairs, truth = self._pairs(root)
         self._check_legend(root)
@@ -111,7 +121,7 @@ class IndexMaps(Layout):
         samples = []
         for path, labels in pairs:
             check_size(root / path, _read_size(labels), f"{labels.name} is")
-            samples.append(Sample(path, root / path, partial(_read, labels, table)))
+            samples.append(LabeledPhoto(path, root / path, partial(_read, labels, table)))
         return tuple(samples)
 
     def _kinds(self) -> list[tuple[str, ...]]:
@@ -125,8 +135,12 @@ class IndexMaps(Layout):
             raise FileNotFoundError(f"{absent} is missing")
         photo_path = next(path for path in self.photo_paths if _fixed_part(root, path).exists())
         gaps = self._gaps(root, photo_path)
-        truth = next((t for t in self.truths if (root / t.path.format(**gaps[0])).exists()), self.truths[0])
-        pairs = [(photo_path.format(**gap), existing(root / truth.path.format(**gap))) for gap in gaps]
+        truth = next(
+            (t for t in self.truths if (root / t.path.format(**gaps[0])).exists()), self.truths[0]
+        )
+        pairs = [
+            (photo_path.format(**gap), existing(root / truth.path.format(**gap))) for gap in gaps
+        ]
         for path, _ in pairs:
             existing(root / path)
         return pairs, truth
@@ -141,7 +155,9 @@ class IndexMaps(Layout):
             _check_names(names, path)
             return [{"name": name} for name in names]
         literal = _GAP.split(photo_path)  # text, gap, text, gap, ..., text
-        pattern = re.compile("".join(f"(?P<{s}>[^/]+)" if i % 2 else re.escape(s) for i, s in enumerate(literal)))
+        pattern = re.compile(
+            "".join(f"(?P<{s}>[^/]+)" if i % 2 else re.escape(s) for i, s in enumerate(literal))
+        )
         found = sorted(only_photos(root.glob(_GAP.sub("*", photo_path)), root))
         if not found:
             raise ValueError(f"{_fixed_part(root, photo_path)} holds no photo")
@@ -157,7 +173,9 @@ class IndexMaps(Layout):
         for value, name in self.legend_names.items():
             if "".join(theirs.get(value, "nothing").split()) != "".join(name.split()):
                 found = theirs.get(value, "nothing").strip()
-                raise ValueError(f"{root / self.legend} calls value {value} {found!r}, which is {name!r} here")
+                raise ValueError(
+                    f"{root / self.legend} calls value {value} {found!r}, which is {name!r} here"
+                )
 
 
 def existing(path: Path) -> Path:
@@ -187,7 +205,9 @@ def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
         return
     found = f"{photo} is {shown[0]}x{shown[1]} but {who} {size[0]}x{size[1]}"
     if shown == size[::-1]:
-        found += ": a photo is shown upright, as its EXIF orientation says, and so must its truth be"
+        found += (
+            ": a photo is shown upright, as its EXIF orientation says, and so must its truth be"
+        )
     raise ValueError(found)
 
 
@@ -229,7 +249,9 @@ def _fixed_part(root: Path, path: str) -> Path:
     return root / (before if before == path else before.rpartition("/")[0])
 
 
-def _table(ids: Mapping[int, int] | None, num_classes: int, nothing: int) -> Int16[np.ndarray, " v"]:
+def _table(
+    ids: Mapping[int, int] | None, num_classes: int, nothing: int
+) -> Int16[np.ndarray, " v"]:
     """Truth id of each value that a map may hold; the last entry stands for all values beyond."""
     ids = identity(num_classes) if ids is None else ids
     table = np.full(max(IGNORE, *ids) + 2, _WRONG, dtype=np.int16)
@@ -255,7 +277,9 @@ def _read(path: Path, table: Int16[np.ndarray, " v"]) -> UInt8[np.ndarray, "h w"
     truth = np.take(table, values, mode="clip")
     if wrong := values[truth == _WRONG].tolist():
         last = max(value for value in np.flatnonzero(table != _WRONG).tolist() if value != IGNORE)
-        raise ValueError(f"{path} holds id {wrong[0]}, which stands for no class: ids run to {last}, and 255 is void")
+        raise ValueError(
+            f"{path} holds id {wrong[0]}, which stands for no class: ids run to {last}, and 255 is void"
+        )
     return truth.astype(np.uint8)
 
 

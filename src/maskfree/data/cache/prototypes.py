@@ -64,6 +64,8 @@ class Prototypes:
             ValueError: there are fewer.
         """
         if count > len(self.pool):
-            raise ValueError(f"{count} unknown classes start from as many segments: there are {len(self.pool)}")
+            raise ValueError(
+                f"{count} unknown classes start from as many segments: there are {len(self.pool)}"
+            )
         generator = torch.Generator().manual_seed(seed)
         return self.pool[torch.randperm(len(self.pool), generator=generator)[:count]]

@@ -46,7 +46,9 @@ class SegmentMaps:
         except ValueError as error:
             raise ValueError(f"{error}; a region map is a PNG of one 8-bit channel") from error
         if ids.max() > VOID:
-            raise ValueError(f"the region map {path} holds region {ids.max()}: {VOID - 1} is the last")
+            raise ValueError(
+                f"the region map {path} holds region {ids.max()}: {VOID - 1} is the last"
+            )
         regions = ids.astype(np.uint8)
         if size is None or size == regions.shape:
             return regions
@@ -66,7 +68,9 @@ def _check_shape(path: Path, of_map: tuple[int, int], size: tuple[int, int]) -> 
     """Both are roundings, by less than a pixel of either side, of one photo's height and width."""
     (height, width), (photo_height, photo_width) = of_map, size
     lowest, highest = (height - 1) * (photo_width - 1), (height + 1) * (photo_width + 1)
-    if not (lowest <= (photo_height + 1) * (width + 1) and (photo_height - 1) * (width - 1) <= highest):
+    if not (
+        lowest <= (photo_height + 1) * (width + 1) and (photo_height - 1) * (width - 1) <= highest
+    ):
         raise ValueError(
             f"{path} is {height}x{width} (height x width), its photo {photo_height}x{photo_width}: "
             "a region map has the shape of its photo"

@@ -76,7 +76,9 @@ class SegmentPreparation:
         if not counts["photos"]:
             raise ValueError(f"no photos in {', '.join(self.sources)}")
         if counts["broken"] == counts["photos"]:
-            raise ValueError(f"none of the {counts['photos']} photos in {', '.join(self.sources)} can be read")
+            raise ValueError(
+                f"none of the {counts['photos']} photos in {', '.join(self.sources)} can be read"
+            )
         return self._finish(counts, regions, seconds)
 
     def _check_settings(self) -> None:
@@ -89,7 +91,9 @@ class SegmentPreparation:
                 raise ValueError(f"{record} is damaged: remove {self.out} to start anew") from error
             now = json.loads(json.dumps(dict(self.settings)))
             if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-                raise ValueError(f"{self.out} holds maps made with another {', '.join(changed)}: give another --out")
+                raise ValueError(
+                    f"{self.out} holds maps made with another {', '.join(changed)}: give another --out"
+                )
             return
         if stray := next(self.out.glob("*.png"), None):
             raise FileExistsError(
@@ -104,10 +108,14 @@ class SegmentPreparation:
             name = f"{example.key!r} of {example.source}"
             stem = file_stem(example.key)
             if example.key and (other := stems.setdefault(stem.casefold(), name)) is not name:
-                raise ValueError(f"the photos {other} and {name} have one name, {stem}: maps are told apart by it")
+                raise ValueError(
+                    f"the photos {other} and {name} have one name, {stem}: maps are told apart by it"
+                )
             yield example
 
-    def _finish(self, counts: Counter[str], regions: Counter[int], seconds: float) -> dict[str, Any]:
+    def _finish(
+        self, counts: Counter[str], regions: Counter[int], seconds: float
+    ) -> dict[str, Any]:
         made = counts["made"]
         summary = {
             "format": _FORMAT,
@@ -115,7 +123,11 @@ class SegmentPreparation:
             "counts": dict(counts),
             "photos_per_second": round(made / seconds, 2) if made else None,
             "workers": self.workers,
-            "mean_regions": round(sum(number * times for number, times in regions.items()) / made, 1) if made else None,
+            "mean_regions": round(
+                sum(number * times for number, times in regions.items()) / made, 1
+            )
+            if made
+            else None,
         }
         replace_text(self.out / SUMMARY, _text(summary))
         return summary
@@ -145,7 +157,9 @@ def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
         yield partial(_map_ahead, pool, number * _WAITING)
 
 
-def _map_ahead(pool: Any, most: int, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def _map_ahead(
+    pool: Any, most: int, work: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
     """Results in order; at most MOST items wait, where Pool.imap would read all of them at once."""
     waiting: list[Any] = []
     for item in items:

@@ -49,7 +49,9 @@ class TeacherMaps:
         """
         path = self.path(key)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: `maskfree prepare teacher` makes one of each photo")
+            raise FileNotFoundError(
+                f"{path} is missing: `maskfree prepare teacher` makes one of each photo"
+            )
         embeddings = _read(path)
         if size is not None:
             rows, columns = embeddings.shape[1:]
@@ -69,12 +71,16 @@ class TeacherMaps:
         """
         paths = sorted(self.folder.glob(f"*{_SUFFIX}"))
         if not paths:
-            raise FileNotFoundError(f"the folder {self.folder} holds no teacher's maps (*{_SUFFIX})")
+            raise FileNotFoundError(
+                f"the folder {self.folder} holds no teacher's maps (*{_SUFFIX})"
+            )
         yield from map(_read, paths)
 
 
 def _read(path: Path) -> Float[Tensor, "d hp wp"]:
     embeddings = read_safetensors(path).get(_NAME)
     if embeddings is None or embeddings.dim() != 3 or not embeddings.numel():
-        raise ValueError(f"{path} holds no teacher's map: a tensor {_NAME!r} of rows, columns and channels")
+        raise ValueError(
+            f"{path} holds no teacher's map: a tensor {_NAME!r} of rows, columns and channels"
+        )
     return embeddings.movedim(-1, 0)

@@ -66,7 +66,9 @@ def read_pairs(shard: Path, counts: Counter[str]) -> Iterator[CaptionPair]:
         yield from _whole(current, group, file, counts)
 
 
-def _whole(key: str, group: Mapping[str, Member], file: IO[bytes], counts: Counter[str]) -> Iterator[CaptionPair]:
+def _whole(
+    key: str, group: Mapping[str, Member], file: IO[bytes], counts: Counter[str]
+) -> Iterator[CaptionPair]:
     """The pair that the files of GROUP make, if they make one."""
     if not key:
         return
@@ -82,7 +84,9 @@ def _whole(key: str, group: Mapping[str, Member], file: IO[bytes], counts: Count
         counts["empty photo"] += 1
         return
     try:
-        captions = captions_of({suffix: _text(file, group[suffix]) for suffix in _TEXT_SUFFIXES if suffix in group})
+        captions = captions_of(
+            {suffix: _text(file, group[suffix]) for suffix in _TEXT_SUFFIXES if suffix in group}
+        )
     except (ValueError, TypeError):  # not JSON, not UTF-8, or JSON of another shape
         counts[UNREADABLE_CAPTIONS] += 1
         return
@@ -91,7 +95,9 @@ def _whole(key: str, group: Mapping[str, Member], file: IO[bytes], counts: Count
         return
     kept = tuple(map(_cut, captions))
     counts["captions"] += len(captions)
-    counts["captions cut"] += sum(short is not long for short, long in zip(kept, captions, strict=True))
+    counts["captions cut"] += sum(
+        short is not long for short, long in zip(kept, captions, strict=True)
+    )
     yield CaptionPair(key, photo.offset, photo.size, kept)
 
 

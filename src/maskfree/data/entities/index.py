@@ -53,12 +53,18 @@ class EntityIndex:
         recorded = {record["name"]: record for record in summary["shards"]}
         for name in given:
             if name not in recorded:
-                raise ValueError(f"shard {name!r} is not in the index {str(folder)!r}: prepare it again")
+                raise ValueError(
+                    f"shard {name!r} is not in the index {str(folder)!r}: prepare it again"
+                )
         for name, record in recorded.items():
             if name not in given:
-                raise ValueError(f"shard {name!r} of the index {str(folder)!r} is not among the shards given")
+                raise ValueError(
+                    f"shard {name!r} of the index {str(folder)!r} is not among the shards given"
+                )
             if fingerprint(Path(given[name])) != (record["size"], record["fingerprint"]):
-                raise ValueError(f"shard {name!r} has changed since the index {str(folder)!r} was prepared")
+                raise ValueError(
+                    f"shard {name!r} has changed since the index {str(folder)!r} was prepared"
+                )
         return cls(folder, tuple(str(given[name]) for name in recorded))
 
     def __reduce__(self) -> tuple[type[EntityIndex], tuple[Path, tuple[str, ...]]]:
@@ -106,7 +112,9 @@ class EntityIndex:
         try:
             with Path(shard).open("rb", buffering=0) as file:
                 name, found = member_at(file.fileno(), offset)
-                if found != size or not (sample_key(name) == key or (len(name) >= 100 and key.startswith(name))):
+                if found != size or not (
+                    sample_key(name) == key or (len(name) >= 100 and key.startswith(name))
+                ):
                     raise ValueError(f"the photo is not where the index {str(self.folder)!r} says")
                 return Example(key, shard, os.pread(file.fileno(), size, offset))
         except (OSError, ValueError) as error:
@@ -162,21 +170,27 @@ def fingerprint(shard: Path) -> tuple[int, str]:
             digest.update(file.read())
         else:
             for piece in range(_SAMPLES):
-                digest.update(os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1)))
+                digest.update(
+                    os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1))
+                )
     return size, digest.hexdigest()
 
 
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
     if not path.is_file():
-        raise FileNotFoundError(f"no entity index in {str(folder)!r}: `maskfree prepare entities` makes one")
+        raise FileNotFoundError(
+            f"no entity index in {str(folder)!r}: `maskfree prepare entities` makes one"
+        )
     try:
         summary = read_json(path, _MAX_SUMMARY_BYTES)
         if summary["format"] == FORMAT:
             return summary
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the summary of an entity index") from error
-    raise ValueError(f"{path} is of the format {summary['format']!r}, not {FORMAT!r}: prepare the index again")
+    raise ValueError(
+        f"{path} is of the format {summary['format']!r}, not {FORMAT!r}: prepare the index again"
+    )
 
 
 def _map(path: Path) -> Any:
@@ -189,5 +203,7 @@ def _arrow() -> Any:
     try:
         import pyarrow
     except ImportError as error:
-        raise ValueError("the entity index needs the package pyarrow: pip install maskfree[entities]") from error
+        raise ValueError(
+            "the entity index needs the package pyarrow: pip install maskfree[entities]"
+        ) from error
     return pyarrow

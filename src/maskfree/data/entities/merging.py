@@ -51,7 +51,11 @@ class Part:
 
 
 def merge(
-    parts: Sequence[Path], folder: Path, entities: Sequence[str], lines: str, settings: Mapping[str, Any]
+    parts: Sequence[Path],
+    folder: Path,
+    entities: Sequence[str],
+    lines: str,
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the index of all PARTS, in their order, into FOLDER; return its summary.
 
@@ -68,7 +72,9 @@ def merge(
     for part in told:
         assert part is not None, "all parts are finished"
         counts.update(part.counts)
-    kept = _first_of_each([parquet.read_table(part, columns=["hash"])["hash"].to_numpy() for part in parts])
+    kept = _first_of_each(
+        [parquet.read_table(part, columns=["hash"])["hash"].to_numpy() for part in parts]
+    )
     counts["repeated key"] = sum(int((~mask).sum()) for mask in kept)
     counts["kept"] = sum(int(mask.sum()) for mask in kept)
     if not counts["kept"]:
@@ -84,7 +90,11 @@ def merge(
             table = parquet.read_table(path).filter(pa.array(mask))
             shard = pa.array(np.full(len(table), number, np.uint32))
             write(table.add_column(1, "shard", shard))
-            tables.append(table.select(["key", "hash", "offset", "size", "numbers"]).append_column("shard", shard))
+            tables.append(
+                table.select(["key", "hash", "offset", "size", "numbers"]).append_column(
+                    "shard", shard
+                )
+            )
     numbers = _write_rows(pa.concat_tables(tables).combine_chunks(), folder / ROWS)
     per_entity = _write_entities(numbers, entities, folder / ENTITIES)
     (folder / ENTITY_LIST).write_text(lines, encoding="utf-8")
@@ -93,9 +103,15 @@ def merge(
         "settings": dict(settings),
         "counts": dict(counts),
         "entities": per_entity,
-        "shards": [{name: value for name, value in asdict(part).items() if name != "counts"} for part in told if part],
+        "shards": [
+            {name: value for name, value in asdict(part).items() if name != "counts"}
+            for part in told
+            if part
+        ],
     }
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / SUMMARY).write_text(
+        json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return summary
 
 
@@ -114,7 +130,12 @@ def _pairs_writer(path: Path, part: Any) -> Iterator[Callable[[Any], None]]:
     from pyarrow import parquet
 
     columns = ["key", "shard", "offset", "size", "entities", "canonical", "captions"]
-    schema = pa.schema([pa.field("shard", pa.uint32()) if name == "shard" else part.field(name) for name in columns])
+    schema = pa.schema(
+        [
+            pa.field("shard", pa.uint32()) if name == "shard" else part.field(name)
+            for name in columns
+        ]
+    )
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         yield lambda table: writer.write_table(table.select(columns))
 
@@ -142,7 +163,9 @@ def _write_rows(rows: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return starts, numbers
 
 
-def _write_entities(lists: tuple[np.ndarray, np.ndarray], entities: Sequence[str], path: Path) -> dict[str, int]:
+def _write_entities(
+    lists: tuple[np.ndarray, np.ndarray], entities: Sequence[str], path: Path
+) -> dict[str, int]:
     """Write the rows of each entity, in order; return how many they are."""
     import pyarrow as pa
 

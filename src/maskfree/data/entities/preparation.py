@@ -72,13 +72,17 @@ class Preparation:
         run_dir.refuse_if_held(self.unfinished)
         names = Counter(shard.name for shard in self.shards)
         for name in (name for name, number in names.items() if number > 1):
-            raise ValueError(f"shard {name!r} is given {names[name]} times: an index knows shards by their names")
+            raise ValueError(
+                f"shard {name!r} is given {names[name]} times: an index knows shards by their names"
+            )
         if self.out.exists():
             raise FileExistsError(f"{str(self.out)!r} exists: give another folder, or remove it")
         record = self.unfinished / "settings.json"
         wanted = json.dumps({"shards": sorted(names), **settings}, indent=1)
         if self.unfinished.exists() and not resume:
-            raise FileExistsError(f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it")
+            raise FileExistsError(
+                f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it"
+            )
         if record.exists() and read_text(record) != wanted:
             raise ValueError(
                 f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
@@ -121,7 +125,13 @@ class Preparation:
     def _part(self, shard: Path) -> Path:
         return self.unfinished / f"{shard.name}.pairs.parquet"
 
-    def _run(self, work: Callable[[tuple[Path, Path]], None], jobs: Sequence[Any], watch: Watch, name: str) -> None:
+    def _run(
+        self,
+        work: Callable[[tuple[Path, Path]], None],
+        jobs: Sequence[Any],
+        watch: Watch,
+        name: str,
+    ) -> None:
         with _processes(min(self.workers, len(jobs))) as run:
             for _ in watch(run(work, jobs), name, len(jobs)):
                 pass
@@ -181,14 +191,29 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
     counts: Counter[str] = Counter()
     rows: list[tuple[Any, ...]] = []
     for pair in read_pairs(shard, counts):
-        found = [(caption[a:b], entity) for caption in pair.captions for a, b, entity in finder.mentions(caption)]
+        found = [
+            (caption[a:b], entity)
+            for caption in pair.captions
+            for a, b, entity in finder.mentions(caption)
+        ]
         if not found:
             counts["no entity"] += 1
             continue
         words = list(dict.fromkeys(word for word, _ in found))
         entities = list(dict.fromkeys(entity for _, entity in found))
         ids = [numbers[entity] for entity in entities]
-        rows.append((pair.key, key_hash(pair.key), pair.offset, pair.size, words, entities, ids, list(pair.captions)))
+        rows.append(
+            (
+                pair.key,
+                key_hash(pair.key),
+                pair.offset,
+                pair.size,
+                words,
+                entities,
+                ids,
+                list(pair.captions),
+            )
+        )
     names = pa.list_(pa.string())
     schema = pa.schema(
         {

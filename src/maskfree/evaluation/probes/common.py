@@ -1,4 +1,4 @@
-"""What the probes of frozen embeddings share: which photos teach and which are labelled, counts, rows of results.
+"""What the probes of frozen embeddings share: which photos teach and which are labeled, counts, rows of results.
 
 A probe uses masks: it tells what embeddings hold, not what the model can do without masks.
 """
@@ -17,12 +17,18 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import BENCHMARKS, IGNORE, Benchmark, Sample, files_sha256
+from maskfree.data.benchmarks.catalog import (
+    BENCHMARKS,
+    IGNORE,
+    Benchmark,
+    LabeledPhoto,
+    files_sha256,
+)
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.inference.segmenter import Segmenter
-from maskfree.metrics import Scores, confusion, scores
+from maskfree.metrics import SegmentationScores, confusion, scores
 from maskfree.progress import Watch
 from maskfree.types import BACKGROUND
 
@@ -33,10 +39,10 @@ HALVES = "halves"
 
 @dataclass(frozen=True)
 class Split:
-    """Photos whose masks teach, and photos that are labelled."""
+    """Photos whose masks teach, and photos that are labeled."""
 
-    train: tuple[Sample, ...]
-    test: tuple[Sample, ...]
+    train: tuple[LabeledPhoto, ...]
+    test: tuple[LabeledPhoto, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +55,13 @@ class ProbeRow:
     num_train: int
     """Photos that taught; of a sum, in all."""
     num_test: int
-    """Photos that were labelled."""
+    """Photos that were labeled."""
     seconds: float
     """From the decoded test photos to their label maps."""
 
     @property
-    def scores(self) -> Scores:
-        """Scores in [0, 1]."""
+    def scores(self) -> SegmentationScores:
+        """SegmentationScores in [0, 1]."""
         return scores(self.confusion)
 
     @property
@@ -75,7 +81,7 @@ class ProbeRow:
 
 
 def classes_of(benchmark: Benchmark) -> tuple[str, ...]:
-    """Name the ids of BENCHMARK's truth maps: its classes, and the background if it is labelled."""
+    """Name the ids of BENCHMARK's truth maps: its classes, and the background if it is labeled."""
     names = tuple(line.split("/")[0] for line in benchmark.words())
     return (*names, BACKGROUND) if benchmark.background else names
 
@@ -94,12 +100,16 @@ def splits(benchmark: Benchmark, root: Path) -> tuple[list[Split], str]:
         train = replace(BENCHMARKS[name], background=benchmark.background)
         return [Split(train.samples(root), test)], name
     if len(test) < 2:
-        raise ValueError(f"{benchmark.name} has {len(test)} photo: one half teaches the other, so two are needed")
+        raise ValueError(
+            f"{benchmark.name} has {len(test)} photo: one half teaches the other, so two are needed"
+        )
     halves = test[::2], test[1::2]
     return [Split(*halves), Split(*halves[::-1])], HALVES
 
 
-def opened(samples: Sequence[Sample], watch: Watch) -> Iterator[tuple[Image.Image, UInt8[np.ndarray, "h w"]]]:
+def opened(
+    samples: Sequence[LabeledPhoto], watch: Watch
+) -> Iterator[tuple[Image.Image, UInt8[np.ndarray, "h w"]]]:
     """Decode photos and truth maps, one after the other.
 
     Raises:
@@ -109,21 +119,27 @@ def opened(samples: Sequence[Sample], watch: Watch) -> Iterator[tuple[Image.Imag
         photo, truth = read_photo(sample.photo), sample.read_truth()
         if truth.shape != (photo.height, photo.width):
             size = f"{truth.shape[1]}x{truth.shape[0]}"
-            raise ValueError(f"{sample.photo} is {photo.width}x{photo.height} but its truth map {size}")
+            raise ValueError(
+                f"{sample.photo} is {photo.width}x{photo.height} but its truth map {size}"
+            )
         yield photo, truth
 
 
 def spread(values: Tensor, height: int, width: int) -> Tensor:
     """Bring a map of cells (h w) to HEIGHT x WIDTH pixels: each has the value of the cell that its middle lies in."""
     rows, columns = (
-        ((torch.arange(length, device=values.device) + 0.5) * cells / length).long().clamp_(max=cells - 1)
+        ((torch.arange(length, device=values.device) + 0.5) * cells / length)
+        .long()
+        .clamp_(max=cells - 1)
         for length, cells in zip((height, width), values.shape, strict=True)
     )
     return values[rows[:, None], columns]
 
 
-def count(truth: UInt8[np.ndarray, "h w"], labels: Tensor, num_classes: int) -> Int64[np.ndarray, "k k"]:
-    """Count the pixels of a labelled photo by true and predicted class."""
+def count(
+    truth: UInt8[np.ndarray, "h w"], labels: Tensor, num_classes: int
+) -> Int64[np.ndarray, "k k"]:
+    """Count the pixels of a labeled photo by true and predicted class."""
     return confusion(truth, labels.cpu().numpy().astype(np.uint8), num_classes, IGNORE)
 
 
@@ -137,10 +153,14 @@ def results_row(
     command: str,
 ) -> Row:
     """Make a row of results, whose protocol spells out the probe and the photos that taught it."""
-    test = tuple(sorted((sample for split in chosen for sample in split.test), key=lambda sample: sample.key))
+    test = tuple(
+        sorted((sample for split in chosen for sample in split.test), key=lambda sample: sample.key)
+    )
     train = files_sha256(tuple(sample for split in chosen for sample in split.train))
     found = row.scores
-    inference = {name: getattr(segmenter.inference, name) for name in ("side_px", "max_long_px", "precision")}
+    inference = {
+        name: getattr(segmenter.inference, name) for name in ("side_px", "max_long_px", "precision")
+    }
     protocol: dict[str, Any] = {
         "names": "plain",
         "background": f"words:{BACKGROUND}" if benchmark.background else "none",

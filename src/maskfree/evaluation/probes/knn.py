@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import IGNORE, Sample
+from maskfree.data.benchmarks.catalog import IGNORE, LabeledPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
 from maskfree.evaluation.probes.config import KnnConfig
 from maskfree.inference.features import embed
@@ -28,7 +28,7 @@ _QUERIES_AT_ONCE = 1024
 _BANK_AT_ONCE = 65536
 
 
-class Segments(NamedTuple):
+class PhotoSegments(NamedTuple):
     """The segments of a photo; some may be empty."""
 
     ids: Int[Tensor, "h w"]
@@ -40,7 +40,7 @@ class Segments(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """Labelled segments of many photos."""
+    """Labeled segments of many photos."""
 
     embeddings: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
@@ -48,8 +48,8 @@ class Bank(NamedTuple):
 
 def knn_probe(
     segmenter: Segmenter,
-    train: Sequence[Sample],
-    test: Sequence[Sample],
+    train: Sequence[LabeledPhoto],
+    test: Sequence[LabeledPhoto],
     classes: Sequence[str],
     config: KnnConfig,
     watch: Watch = unwatched,
@@ -76,14 +76,18 @@ def knn_probe(
 
 
 def segment_bank(
-    segmenter: Segmenter, samples: Sequence[Sample], num_classes: int, config: KnnConfig, watch: Watch = unwatched
+    segmenter: Segmenter,
+    samples: Sequence[LabeledPhoto],
+    num_classes: int,
+    config: KnnConfig,
+    watch: Watch = unwatched,
 ) -> Bank:
-    """Embed the segments of labelled photos; the label of each is the class of most of its pixels.
+    """Embed the segments of labeled photos; the label of each is the class of most of its pixels.
 
-    Segments without a labelled pixel are left out. Of classes with as many pixels the first counts.
+    PhotoSegments without a labeled pixel are left out. Of classes with as many pixels the first counts.
 
     Raises:
-        ValueError, OSError: a photo cannot be read, or no pixel of any is labelled.
+        ValueError, OSError: a photo cannot be read, or no pixel of any is labeled.
     """
     embeddings, labels = [], []
     for photo, truth in opened(samples, watch):
@@ -94,22 +98,24 @@ def segment_bank(
         labels.append(votes[known].argmax(dim=1))
     bank = Bank(torch.cat(embeddings), torch.cat(labels))
     if not len(bank.labels):
-        raise ValueError(f"none of the {len(samples)} training photos has a labelled pixel")
+        raise ValueError(f"none of the {len(samples)} training photos has a labeled pixel")
     return bank
 
 
 @torch.inference_mode()
-def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> Segments:
+def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> PhotoSegments:
     """Group the pixels of a photo by their embeddings and places."""
     seen = embed(segmenter, photo)
     height, width = (max(1, round(length * config.enlarge)) for length in seen.extent)
     pixels = seen.at(height, width)[None]
     ids = spherical_kmeans(pixels, config.segments, config.iterations, config.location)
     sums, sizes = segment_sums(pixels, ids, config.segments)
-    return Segments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])
+    return PhotoSegments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])
 
 
-def neighbour_labels(embeddings: Float[Tensor, "m d"], bank: Bank, config: KnnConfig) -> Int[Tensor, " m"]:
+def neighbour_labels(
+    embeddings: Float[Tensor, "m d"], bank: Bank, config: KnnConfig
+) -> Int[Tensor, " m"]:
     """Give each segment the class that most of its nearest neighbours in BANK have.
 
     Raises:
@@ -119,7 +125,9 @@ def neighbour_labels(embeddings: Float[Tensor, "m d"], bank: Bank, config: KnnCo
     return majority(bank.labels[search(embeddings, bank.embeddings, config.neighbours)])
 
 
-def nearest(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int) -> Int[Tensor, "m c"]:
+def nearest(
+    queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int
+) -> Int[Tensor, "m c"]:
     """Find the COUNT rows of BANK with the highest dot product for each query, the highest first.
 
     Memory is bounded however many queries and rows there are.
@@ -132,7 +140,9 @@ def nearest(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: in
     return torch.cat(found)
 
 
-def nearest_by_faiss(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int) -> Int[Tensor, "m c"]:
+def nearest_by_faiss(
+    queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int
+) -> Int[Tensor, "m c"]:
     """Find what `nearest` finds, by faiss's exact search.
 
     Raises:
@@ -158,7 +168,9 @@ def majority(labels: Int[Tensor, "m c"]) -> Int[Tensor, " m"]:
     return F.one_hot(labels).sum(dim=1).argmax(dim=1)
 
 
-def _nearest_in_blocks(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int) -> Int[Tensor, "m c"]:
+def _nearest_in_blocks(
+    queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], count: int
+) -> Int[Tensor, "m c"]:
     best = torch.empty(len(queries), 0, dtype=bank.dtype, device=bank.device)
     rows = torch.empty(len(queries), 0, dtype=torch.long, device=bank.device)
     for start in range(0, len(bank), _BANK_AT_ONCE):
@@ -170,15 +182,19 @@ def _nearest_in_blocks(queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"]
     return rows
 
 
-def _votes(segments: Segments, truth: Tensor, num_classes: int) -> Int[Tensor, "m k"]:
-    """Count the labelled pixels of each class in each segment, at the truth's size."""
+def _votes(segments: PhotoSegments, truth: Tensor, num_classes: int) -> Int[Tensor, "m k"]:
+    """Count the labeled pixels of each class in each segment, at the truth's size."""
     ids = spread(segments.ids, *truth.shape)
     known = truth != IGNORE
     pairs = ids[known].long() * num_classes + truth[known].long()
     num_segments = len(segments.embeddings)
-    return torch.bincount(pairs, minlength=num_segments * num_classes).view(num_segments, num_classes)
+    return torch.bincount(pairs, minlength=num_segments * num_classes).view(
+        num_segments, num_classes
+    )
 
 
 def _check_count(count: int, rows: int) -> None:
     if not 1 <= count <= rows:
-        raise ValueError(f"{count} neighbours are asked for, but there are {rows} training segments")
+        raise ValueError(
+            f"{count} neighbours are asked for, but there are {rows} training segments"
+        )

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import IGNORE, Sample
+from maskfree.data.benchmarks.catalog import IGNORE, LabeledPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
 from maskfree.evaluation.probes.config import LinearConfig
 from maskfree.files.leftovers import unfinished_folder, writing
@@ -28,14 +28,16 @@ from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Watch, unwatched
 
-_LEAST_VARIANCE = 1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
+_LEAST_VARIANCE = (
+    1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
+)
 _TINY = 1e-12  # all embeddings may be one
 
 
 def linear_probe(
     segmenter: Segmenter,
-    train: Sequence[Sample],
-    test: Sequence[Sample],
+    train: Sequence[LabeledPhoto],
+    test: Sequence[LabeledPhoto],
     classes: Sequence[str],
     config: LinearConfig,
     watch: Watch = unwatched,
@@ -46,7 +48,7 @@ def linear_probe(
     image goes through the network once; the embeddings wait in a temporary folder.
 
     Raises:
-        ValueError, OSError: a setting makes no sense, a photo cannot be read, or no training pixel is labelled.
+        ValueError, OSError: a setting makes no sense, a photo cannot be read, or no training pixel is labeled.
     """
     config.check()
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
@@ -77,19 +79,27 @@ class _Cache:
     def __init__(self, folder: Path):
         self._folder = folder
         self.num_photos = 0
-        self.num_labelled = 0
+        self.num_labeled = 0
         self._moments: Float[Tensor, "3 d"] | None = None  # pixels, sums, sums of squares
 
     def add(
-        self, segmenter: Segmenter, photo: Image.Image, truth: UInt8[np.ndarray, "h w"], pixels_per_patch: int
+        self,
+        segmenter: Segmenter,
+        photo: Image.Image,
+        truth: UInt8[np.ndarray, "h w"],
+        pixels_per_patch: int,
     ) -> None:
         """Embed a photo and its mirror image."""
-        for mirrored, (view, labels) in enumerate(((photo, truth), (ImageOps.mirror(photo), truth[:, ::-1].copy()))):
+        for mirrored, (view, labels) in enumerate(
+            ((photo, truth), (ImageOps.mirror(photo), truth[:, ::-1].copy()))
+        ):
             embeddings = _whole(segmenter, view)
             self._count(embeddings)
             _, rows, columns = embeddings.shape
-            small = spread(torch.from_numpy(labels), rows * pixels_per_patch, columns * pixels_per_patch).numpy()
-            self.num_labelled += np.count_nonzero(small != IGNORE)
+            small = spread(
+                torch.from_numpy(labels), rows * pixels_per_patch, columns * pixels_per_patch
+            ).numpy()
+            self.num_labeled += np.count_nonzero(small != IGNORE)
             arrays = _View(embeddings.cpu().numpy().astype(np.float16), small)
             path = self._path(self.num_photos, bool(mirrored))
             with writing(path):
@@ -107,11 +117,15 @@ class _Cache:
         pixels, sums, squares = self._moments
         mean = sums / pixels
         variance = (squares / pixels - mean**2).clamp(min=0)
-        return mean.float(), variance.clamp(min=_LEAST_VARIANCE * variance.mean()).add(_TINY).sqrt().float()
+        return mean.float(), variance.clamp(min=_LEAST_VARIANCE * variance.mean()).add(
+            _TINY
+        ).sqrt().float()
 
     def _count(self, embeddings: Float[Tensor, "d hp wp"]) -> None:
         values = embeddings.double().flatten(1)
-        found = torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
+        found = torch.stack(
+            [torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)]
+        )
         self._moments = found if self._moments is None else self._moments + found
 
     def _path(self, number: int, mirrored: bool) -> Path:
@@ -125,10 +139,10 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
     weights afterwards: embeddings of one model have much in common, and plain SGD would hardly see the rest.
 
     Raises:
-        ValueError: no training pixel is labelled.
+        ValueError: no training pixel is labeled.
     """
-    if not cache.num_labelled:
-        raise ValueError(f"none of the {cache.num_photos} training photos has a labelled pixel")
+    if not cache.num_labeled:
+        raise ValueError(f"none of the {cache.num_photos} training photos has a labeled pixel")
     mean, deviation = (each.to(device) for each in cache.statistics())
     draw = torch.Generator().manual_seed(config.seed)
     classifier = nn.Conv2d(len(mean), num_classes, 1, device=device)
@@ -136,7 +150,10 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
     assert classifier.bias is not None
     nn.init.zeros_(classifier.bias)
     optimizer = torch.optim.SGD(
-        classifier.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
+        classifier.parameters(),
+        config.learning_rate,
+        config.momentum,
+        weight_decay=config.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.MultiStepLR(
         optimizer, [max(1, round(config.decay_after * config.epochs))], config.decay
@@ -153,28 +170,40 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
             for view in views:
                 values = torch.from_numpy(view.embeddings).to(device).float()
                 values = (values - mean[:, None, None]) / deviation[:, None, None]
-                (_loss(classifier, values, torch.from_numpy(view.truth).to(device)) / pixels).backward()
+                (
+                    _loss(classifier, values, torch.from_numpy(view.truth).to(device)) / pixels
+                ).backward()
             optimizer.step()
         schedule.step()
     return _folded(classifier, mean, deviation)
 
 
 @torch.inference_mode()
-def label(classifier: nn.Conv2d, embeddings: Float[Tensor, "d hp wp"], height: int, width: int) -> Tensor:
+def label(
+    classifier: nn.Conv2d, embeddings: Float[Tensor, "d hp wp"], height: int, width: int
+) -> Tensor:
     """Label HEIGHT x WIDTH pixels (h w) by the highest score, scores being enlarged bilinearly."""
-    scores = F.interpolate(classifier(embeddings[None]), (height, width), mode="bilinear", align_corners=False)
+    scores = F.interpolate(
+        classifier(embeddings[None]), (height, width), mode="bilinear", align_corners=False
+    )
     return scores[0].argmax(dim=0)
 
 
-def _loss(classifier: nn.Conv2d, values: Float[Tensor, "d hp wp"], truth: Tensor) -> Float[Tensor, ""]:
-    """Cross-entropy of the labelled pixels, summed."""
-    scores = F.interpolate(classifier(values[None]), truth.shape, mode="bilinear", align_corners=False)
+def _loss(
+    classifier: nn.Conv2d, values: Float[Tensor, "d hp wp"], truth: Tensor
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the labeled pixels, summed."""
+    scores = F.interpolate(
+        classifier(values[None]), truth.shape, mode="bilinear", align_corners=False
+    )
     return F.cross_entropy(scores, truth[None].long(), ignore_index=IGNORE, reduction="sum")
 
 
 @torch.no_grad()
-def _folded(classifier: nn.Conv2d, mean: Float[Tensor, " d"], deviation: Float[Tensor, " d"]) -> nn.Conv2d:
-    """Put the standardisation of channels into the weights."""
+def _folded(
+    classifier: nn.Conv2d, mean: Float[Tensor, " d"], deviation: Float[Tensor, " d"]
+) -> nn.Conv2d:
+    """Put the standardization of channels into the weights."""
     assert classifier.bias is not None
     classifier.weight /= deviation[:, None, None]
     classifier.bias -= classifier.weight[:, :, 0, 0] @ mean

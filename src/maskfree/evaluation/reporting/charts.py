@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")  # also for the colour-blind
+COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#555555",
+)  # also for the color-blind
 MARKERS = "osD^vPX"
 MOST_UPRIGHT = 40  # bars with their names below; more of them lie on their side
 _STYLE = {
@@ -58,9 +66,13 @@ class Series:
 
     def __post_init__(self) -> None:
         if not self.settings or len(self.scores) != len(self.settings):
-            raise ValueError(f"{self.label}: {len(self.settings)} settings and {len(self.scores)} scores, not as many")
+            raise ValueError(
+                f"{self.label}: {len(self.settings)} settings and {len(self.scores)} scores, not as many"
+            )
         if self.spreads and len(self.spreads) != len(self.settings):
-            raise ValueError(f"{self.label}: {len(self.settings)} settings and {len(self.spreads)} spreads")
+            raise ValueError(
+                f"{self.label}: {len(self.settings)} settings and {len(self.spreads)} spreads"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,11 @@ class Panel:
 
 
 def class_bars(
-    iou: Mapping[str, float | None], title: str, path: Path, mean: float | None = None, in_order: bool = False
+    iou: Mapping[str, float | None],
+    title: str,
+    path: Path,
+    mean: float | None = None,
+    in_order: bool = False,
 ) -> Path:
     """Draw a bar of IoU per class, highest first or IN_ORDER of the list, and a line at MEAN, by default theirs.
 
@@ -95,16 +111,16 @@ def class_bars(
         figure, (axes,) = _figure(size)
         label = f"mIoU {level:.1f}"
         if upright:
-            axes.bar(names, values, width=0.7, color=COLOURS[0])
-            axes.axhline(level, color=COLOURS[1], linewidth=1.2, linestyle="--", label=label)
+            axes.bar(names, values, width=0.7, color=COLORS[0])
+            axes.axhline(level, color=COLORS[1], linewidth=1.2, linestyle="--", label=label)
             axes.tick_params("x", rotation=45, length=0)
             for tick in axes.get_xticklabels():
                 tick.set(horizontalalignment="right", rotation_mode="anchor")
             axes.set(ylabel="IoU [%]", xlim=(-0.6, len(bars) - 0.4))
             axes.grid(visible=False, axis="x")
         else:
-            axes.barh(names, values, height=0.7, color=COLOURS[0])
-            axes.axvline(level, color=COLOURS[1], linewidth=1.2, linestyle="--", label=label)
+            axes.barh(names, values, height=0.7, color=COLORS[0])
+            axes.axvline(level, color=COLORS[1], linewidth=1.2, linestyle="--", label=label)
             axes.tick_params("y", labelsize=7, length=0)
             axes.set(xlabel="IoU [%]", ylim=(len(bars) - 0.4, -0.6))
             axes.grid(visible=False, axis="y")
@@ -114,7 +130,7 @@ def class_bars(
 
 
 def threshold_curve(rows: Sequence[Row], path: Path, fixed: float | None = None) -> Path:
-    """Draw mIoU (solid) and pixel accuracy (dashed) against the threshold; a colour for each model and protocol.
+    """Draw mIoU (solid) and pixel accuracy (dashed) against the threshold; a color for each model and protocol.
 
     FIXED marks a threshold that was chosen beforehand. The best of a sweep is not marked: it was found on the very
     photos that are measured.
@@ -132,14 +148,22 @@ def threshold_curve(rows: Sequence[Row], path: Path, fixed: float | None = None)
         figure, (axes,) = _figure((5.2, 3.4 if len(runs) == 1 else 3 + 0.36 * len(runs)))
         for number, (label, run) in enumerate(runs.items()):
             thresholds = [threshold_of(row) for row in run]
-            colour, whose = COLOURS[number % len(COLOURS)], f" of {label}" if len(runs) > 1 else ""
-            shown: dict[str, Any] = {"color": colour, "marker": MARKERS[number % len(MARKERS)]}
-            axes.plot(thresholds, _percents([row.mean_iou for row in run]), label=f"mIoU{whose}", **shown)
+            color, whose = COLORS[number % len(COLORS)], f" of {label}" if len(runs) > 1 else ""
+            shown: dict[str, Any] = {"color": color, "marker": MARKERS[number % len(MARKERS)]}
+            axes.plot(
+                thresholds, _percents([row.mean_iou for row in run]), label=f"mIoU{whose}", **shown
+            )
             accuracies = _percents([row.pixel_accuracy for row in run])
             lighter: dict[str, Any] = shown | {"markerfacecolor": "white", "linestyle": "--"}
             axes.plot(thresholds, accuracies, label=f"pixel accuracy{whose}", **lighter)
         if fixed is not None:
-            axes.axvline(fixed, color="#555555", linewidth=1, linestyle=":", label=f"fixed beforehand: {fixed:g}")
+            axes.axvline(
+                fixed,
+                color="#555555",
+                linewidth=1,
+                linestyle=":",
+                label=f"fixed beforehand: {fixed:g}",
+            )
         axes.set(xlabel="background threshold", ylabel="[%]")
         axes.set_ylim(bottom=0)
         first = rows[0]
@@ -178,7 +202,7 @@ def curve(
                 _percents(each.scores),
                 yerr=_percents(each.spreads) if each.spreads else None,
                 label=each.label,
-                color=COLOURS[number % len(COLOURS)],
+                color=COLORS[number % len(COLORS)],
                 marker=MARKERS[number % len(MARKERS)],
                 capsize=3,
                 elinewidth=1,
@@ -206,15 +230,27 @@ def ranking_bars(panels: Sequence[Panel], path: Path) -> Path:
     bars = [len(panel.labels) + 0.1 for panel in panels]
     lines = sum(title.count("\n") + 1 for title in titles)
     with style():
-        figure, all_axes = _figure((6.4, 0.26 * sum(bars) + 0.17 * lines + 0.25 * len(panels) + 0.3), bars)
-        top = max((100 * score for panel in panels for score in panel.scores if score is not None), default=1.0)
+        figure, all_axes = _figure(
+            (6.4, 0.26 * sum(bars) + 0.17 * lines + 0.25 * len(panels) + 0.3), bars
+        )
+        top = max(
+            (100 * score for panel in panels for score in panel.scores if score is not None),
+            default=1.0,
+        )
         for axes, panel, title in zip(all_axes, panels, titles, strict=True):
             values = [0.0 if score is None else 100 * score for score in panel.scores]
             places = range(len(values))
-            axes.barh(places, values, height=0.68, color=COLOURS[0])
+            axes.barh(places, values, height=0.68, color=COLORS[0])
             for place, value, score in zip(places, values, panel.scores, strict=True):
                 text = "-" if score is None else f"{value:.1f}"
-                axes.annotate(text, (value, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+                axes.annotate(
+                    text,
+                    (value, place),
+                    (3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
             axes.set_yticks(places, panel.labels)
             axes.tick_params("y", length=0)
             axes.set(xlim=(0, 1.1 * top), ylim=(len(values) - 0.45, -0.55))
@@ -250,7 +286,9 @@ def style() -> AbstractContextManager[Any]:
     return mpl.rc_context(style)
 
 
-def _figure(size: tuple[float, float], heights: Sequence[float] = (1.0,)) -> tuple[Figure, list[Axes]]:
+def _figure(
+    size: tuple[float, float], heights: Sequence[float] = (1.0,)
+) -> tuple[Figure, list[Axes]]:
     """Make a figure of SIZE in inches with axes one below the other, without any state of pyplot's."""
     from matplotlib.figure import Figure
 

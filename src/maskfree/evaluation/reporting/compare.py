@@ -25,7 +25,12 @@ from maskfree.files.outputs import Outputs
 from maskfree.text.background import Background
 
 NOT_RANKED = "as published, each by its own protocol; not ranked with the rows above"
-_MARKS = ("mean_iou", "protocol", "iou", "weights_sha256")  # a file with one of them means to be a row
+_MARKS = (
+    "mean_iou",
+    "protocol",
+    "iou",
+    "weights_sha256",
+)  # a file with one of them means to be a row
 _SHOWN_HASH = 8
 
 
@@ -50,18 +55,25 @@ def compare(rows: Iterable[Row]) -> list[Ranking]:
         groups.setdefault((row.benchmark, _frozen(_telling(conditions(row)))), []).append(row)
     rankings = []
     for (benchmark, _), group in groups.items():
-        ordered = sorted(group, key=lambda row: (-_score(row), row.model, row.weights_sha256, row.date))
+        ordered = sorted(
+            group, key=lambda row: (-_score(row), row.model, row.weights_sha256, row.date)
+        )
         rankings.append(Ranking(benchmark, conditions(ordered[0]), tuple(ordered)))
     return sorted(rankings, key=_place)
 
 
 def conditions(row: Row) -> dict[str, Any]:
-    """What a row's scores depend on besides the model: its photos, names, and every field of its protocol.
+    """What a row's scores depend on besides the model: photos, names, and all fields of its protocol.
 
-    Choices that a protocol leaves to the model (prompts, smoothing, presence) are among them: the row spells them out.
+    Choices that a protocol leaves to the model (prompts, smoothing, class prior) are among them:
+    the row spells them out.
     The name of the protocol is not, since it says nothing that the fields do not.
     """
-    photos = {"num_photos": row.num_photos, "files_sha256": row.files_sha256, "names_sha256": row.names_sha256}
+    photos = {
+        "num_photos": row.num_photos,
+        "files_sha256": row.files_sha256,
+        "names_sha256": row.names_sha256,
+    }
     return photos | dict(row.protocol)
 
 
@@ -90,15 +102,21 @@ def titles(rankings: Sequence[Ranking]) -> list[str]:
         texts = {field: _texts(field, group) for field in (*always, *apart)}
         for i, ranking in enumerate(group):
             called = "/".join(dict.fromkeys(row.protocol_name for row in ranking.rows))
-            facts = [f"{ranking.benchmark}, {ranking.conditions['num_photos']} photos, protocol {called}"]
-            facts += [f"{field}: {texts[field][i]}" for field in (*always[1:], *apart) if texts[field][i]]
+            facts = [
+                f"{ranking.benchmark}, {ranking.conditions['num_photos']} photos, protocol {called}"
+            ]
+            facts += [
+                f"{field}: {texts[field][i]}" for field in (*always[1:], *apart) if texts[field][i]
+            ]
             heads.append(", ".join(facts))
     return heads
 
 
 def refusal(rankings: Sequence[Ranking]) -> str:
     """Say in a line why rankings of one benchmark are apart; empty if there is one."""
-    apart = ", ".join(f"{field} ({' | '.join(values)})" for field, values in differences(rankings).items())
+    apart = ", ".join(
+        f"{field} ({' | '.join(values)})" for field, values in differences(rankings).items()
+    )
     return f"not ranked together: {apart}" if len(rankings) > 1 else ""
 
 
@@ -126,7 +144,9 @@ def tables(rankings: Sequence[Ranking], published: bool = False) -> list[Rendera
         for ranking, title in zip(group, titles(group), strict=True):
             shown += [Text(title, style="bold"), _scores(ranking.rows)]
             if len(ranking.rows) > 1:
-                labels = [f"{place}\n{row.model}" for place, row in enumerate(ranking.rows, start=1)]
+                labels = [
+                    f"{place}\n{row.model}" for place, row in enumerate(ranking.rows, start=1)
+                ]
                 shown.append(by_class(ranking.rows, labels))
         if line := refusal(group):
             shown.append(Text(f"{benchmark}: {line}", style="yellow"))
@@ -162,7 +182,9 @@ def run(files: Sequence[Path], out: Path | None, published: bool, console: Conso
     rows, skipped = read_rows(files)
     notes = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in skipped.items())
     if not rows:
-        raise ValueError(f"no rows of results to compare; {notes or 'give the files of `maskfree evaluate`'}")
+        raise ValueError(
+            f"no rows of results to compare; {notes or 'give the files of `maskfree evaluate`'}"
+        )
     rankings = compare(rows)
     if out:
         charts.ranking_bars(panels(rankings), out)
@@ -184,14 +206,20 @@ def _no_row(content: Any) -> str:
 def _checked(row: Row, path: Path) -> Row:
     """See that what the comparison reads is there."""
     if not (isinstance(row.protocol, dict) and {"names", "background"} <= row.protocol.keys()):
-        raise ValueError(f"{path} does not say its protocol: it needs at least names and background")
+        raise ValueError(
+            f"{path} does not say its protocol: it needs at least names and background"
+        )
     if not isinstance(row.iou, dict):
         raise ValueError(f"{path}: iou must be a value for each class, not {row.iou!r}")
     try:
         Background.parse(row.protocol["background"])
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
-    for name, value in {"mean_iou": row.mean_iou, "pixel_accuracy": row.pixel_accuracy, **row.iou}.items():
+    for name, value in {
+        "mean_iou": row.mean_iou,
+        "pixel_accuracy": row.pixel_accuracy,
+        **row.iou,
+    }.items():
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
             raise ValueError(f"{path}: {name} is {value!r}, not a score in [0, 1]")
     return row
@@ -204,8 +232,8 @@ def _telling(fields: Mapping[str, Any]) -> dict[str, Any]:
         idle |= {"logit_scale"}
     if fields.get("score") in ("cosine", "softmax"):
         idle |= {"top_classes"}
-    if fields.get("presence") == 0:
-        idle |= {"presence_share", "presence_most"}
+    if fields.get("class_prior") == 0:
+        idle |= {"class_prior_share", "class_prior_max"}
     kept = {field: value for field, value in fields.items() if field not in idle}
     return kept | {"background": str(Background.parse(fields["background"]))}
 
@@ -220,7 +248,13 @@ def _frozen(value: Any) -> Hashable:
 def _place(ranking: Ranking) -> tuple[str, int, str, str, str]:
     shared = ranking.conditions
     rest = json.dumps(shared, sort_keys=True)
-    return ranking.benchmark, -len(ranking.rows), str(shared["names"]), str(shared["background"]), rest
+    return (
+        ranking.benchmark,
+        -len(ranking.rows),
+        str(shared["names"]),
+        str(shared["background"]),
+        rest,
+    )
 
 
 def _score(row: Row) -> float:
@@ -228,7 +262,10 @@ def _score(row: Row) -> float:
 
 
 def _by_benchmark(rankings: Sequence[Ranking]) -> list[tuple[str, list[Ranking]]]:
-    return [(name, list(group)) for name, group in groupby(rankings, key=lambda ranking: ranking.benchmark)]
+    return [
+        (name, list(group))
+        for name, group in groupby(rankings, key=lambda ranking: ranking.benchmark)
+    ]
 
 
 def _texts(field: str, rankings: Sequence[Ranking]) -> list[str]:
@@ -241,7 +278,10 @@ def _texts(field: str, rankings: Sequence[Ranking]) -> list[str]:
         if brief[key] in alike:
             brief[key] += " " + hashlib.sha256(json.dumps(value).encode()).hexdigest()[:6]
     idle = [field in fields and field not in telling for fields, telling in every]
-    return ["" if off else brief[_frozen(telling.get(field))] for off, (_, telling) in zip(idle, every, strict=True)]
+    return [
+        "" if off else brief[_frozen(telling.get(field))]
+        for off, (_, telling) in zip(idle, every, strict=True)
+    ]
 
 
 def _brief(field: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Segment embeddings of several models in the plane, coloured by class, side by side.
+"""Segment embeddings of several models in the plane, colored by class, side by side.
 
 Source: CLIP-S4 (CVPR 2023), Fig. 4a. Differs: principal components, the paper does not say what it projects with.
 """
@@ -14,21 +14,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskfree.evaluation.reporting.charts import COLOURS, MARKERS, check_suffix, save, style
+from maskfree.evaluation.reporting.charts import COLORS, MARKERS, check_suffix, save, style
 
-Labelled = tuple[Tensor, Tensor]
+Labeled = tuple[Tensor, Tensor]
 """Embeddings (n d) and the class of each (n), an index into the class names."""
 _LEGEND_ROWS = 12
 
 
 def draw_projection(
-    embeddings: Mapping[str, Labelled],
+    embeddings: Mapping[str, Labeled],
     class_names: Sequence[str],
     path: Path,
     fit: Literal["each", "union"] = "each",
     title: str = "",
 ) -> Path:
-    """Draw a panel for each model: its segments' embeddings along two principal components, a colour for each class.
+    """Draw a panel for each model: its segments' embeddings along two principal components, a color for each class.
 
     EMBEDDINGS are by the model's name. With FIT "union" all panels share the components of all embeddings together,
     and the same scale, so that places compare; the models must share a space. The same numbers give the same file.
@@ -42,7 +42,9 @@ def draw_projection(
     _check(embeddings, class_names, fit)
     values = {name: each.float().cpu() for name, (each, _) in embeddings.items()}
     together = torch.cat(list(values.values())) if fit == "union" else None
-    planes = {name: project(each, each if together is None else together) for name, each in values.items()}
+    planes = {
+        name: project(each, each if together is None else together) for name, each in values.items()
+    }
     labels = {name: classes.cpu() for name, (_, classes) in embeddings.items()}
     return _draw(planes, labels, class_names, path, fit == "union", title)
 
@@ -53,8 +55,8 @@ def project(values: Float[Tensor, "n d"], fitted_on: Float[Tensor, "m d"]) -> Fl
     A component points to where its largest coefficient is positive, so that the same numbers give the same picture.
     """
     mean = fitted_on.double().mean(0)
-    centred = fitted_on.double() - mean
-    _, axes = torch.linalg.eigh(centred.T @ centred)
+    centerd = fitted_on.double() - mean
+    _, axes = torch.linalg.eigh(centerd.T @ centerd)
     axes = axes[:, -2:].flip(1)  # d 2, the larger variance first
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     return ((values.double() - mean) @ (axes * largest.sign())).float()
@@ -76,40 +78,52 @@ def _draw(
         columns = math.ceil(len(occurring) / _LEGEND_ROWS)
         figure = Figure(figsize=(3.1 * len(planes) + 1.3 * columns, 3.3), layout="constrained")
         grid = figure.subplots(1, len(planes), squeeze=False, sharex=shared, sharey=shared)
-        looks = {number: (COLOURS[i % len(COLOURS)], _marker(i)) for i, number in enumerate(occurring)}
+        looks = {
+            number: (COLORS[i % len(COLORS)], _marker(i)) for i, number in enumerate(occurring)
+        }
         for axes, (name, plane) in zip(grid[0], planes.items(), strict=True):
             for number in occurring:
-                colour, marker = looks[number]
+                color, marker = looks[number]
                 points = plane[labels[name] == number].numpy()
-                axes.scatter(*points.T, s=9, c=colour, marker=marker, linewidths=0, alpha=0.7, rasterized=True)
+                axes.scatter(
+                    *points.T, s=9, c=color, marker=marker, linewidths=0, alpha=0.7, rasterized=True
+                )
             axes.set_title(name, loc="left")
             axes.tick_params(labelbottom=False, labelleft=False, length=0)
             axes.set_aspect("equal", adjustable="box" if shared else "datalim")
         handles = [
-            Line2D([], [], linestyle="none", color=colour, marker=marker, label=class_names[number])
-            for number, (colour, marker) in looks.items()
+            Line2D([], [], linestyle="none", color=color, marker=marker, label=class_names[number])
+            for number, (color, marker) in looks.items()
         ]
-        figure.legend(handles=handles, loc="outside right upper", ncols=columns, fontsize=8, handletextpad=0.2)
+        figure.legend(
+            handles=handles, loc="outside right upper", ncols=columns, fontsize=8, handletextpad=0.2
+        )
         if title:
             figure.suptitle(title, fontsize=10)
         return save(figure, path)
 
 
 def _marker(place: int) -> str:
-    """Another one for each round of the colours."""
-    return MARKERS[place // len(COLOURS) % len(MARKERS)]
+    """Another one for each round of the colors."""
+    return MARKERS[place // len(COLORS) % len(MARKERS)]
 
 
-def _check(embeddings: Mapping[str, Labelled], class_names: Sequence[str], fit: str) -> None:
+def _check(embeddings: Mapping[str, Labeled], class_names: Sequence[str], fit: str) -> None:
     if not embeddings:
         raise ValueError("no embeddings to draw")
     for name, (values, labels) in embeddings.items():
         if values.ndim != 2 or min(values.shape) < 2:
-            raise ValueError(f"{name} has embeddings of shape {tuple(values.shape)}: at least 2 of 2 values are needed")
+            raise ValueError(
+                f"{name} has embeddings of shape {tuple(values.shape)}: at least 2 of 2 values are needed"
+            )
         if len(values) != len(labels):
-            raise ValueError(f"{name} has {len(values)} embeddings but {len(labels)} classes of them")
+            raise ValueError(
+                f"{name} has {len(values)} embeddings but {len(labels)} classes of them"
+            )
         if not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
             raise ValueError(f"{name} has a class outside 0 to {len(class_names) - 1}")
     widths = {values.shape[1] for values, _ in embeddings.values()}
     if fit == "union" and len(widths) > 1:
-        raise ValueError(f"the embeddings have {' and '.join(map(str, sorted(widths)))} dimensions: fit each by itself")
+        raise ValueError(
+            f"the embeddings have {' and '.join(map(str, sorted(widths)))} dimensions: fit each by itself"
+        )

@@ -14,7 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 Trust = Literal["paper", "read", "third-party", "unmarked"]
-NOT_PERCENT = ("parameters, million", "photos/s", "classes with IoU above 20 %")  # metrics; the others are in percent
+NOT_PERCENT = (
+    "parameters, million",
+    "photos/s",
+    "classes with IoU above 20 %",
+)  # metrics; the others are in percent
 _EITHER = {"context59": "context", "context60": "context"}  # where a source does not say which
 
 
@@ -52,14 +56,22 @@ class Published:
     @property
     def shown(self) -> str:
         """The number as printed, but for a zero in the second decimal."""
-        text = f"{self.value:g}" if self.metric in NOT_PERCENT else f"{self.value:.2f}".removesuffix("0")
+        text = (
+            f"{self.value:g}"
+            if self.metric in NOT_PERCENT
+            else f"{self.value:.2f}".removesuffix("0")
+        )
         return text if self.spread is None else f"{text} ± {self.spread:g}"
 
 
 @cache
 def published() -> tuple[Published, ...]:
     """List all rows, in the order of their sources."""
-    content = json.loads(files("maskfree.evaluation.reporting").joinpath("published.json").read_text(encoding="utf-8"))
+    content = json.loads(
+        files("maskfree.evaluation.reporting")
+        .joinpath("published.json")
+        .read_text(encoding="utf-8")
+    )
     return tuple(row for table in content for row in _rows(table))
 
 
@@ -96,7 +108,9 @@ def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> 
         heading = f"{number.metric}, {number.protocol['name']}" if several else number.metric
         headings[heading] = None
         besides = "; ".join(fact for fact in number.facts if fact not in shared)
-        source = {"paper": "", "read": number.source}.get(number.trust, f"{number.source} ({number.trust})")
+        source = {"paper": "", "read": number.source}.get(
+            number.trust, f"{number.source} ({number.trust})"
+        )
         cells.setdefault((number.method, besides, source), {})[heading] = number.shown
     table = Table("method")
     for heading in headings:
@@ -106,7 +120,9 @@ def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> 
     for i in remarks:
         table.add_column(titles[i])
     for line, found in cells.items():
-        table.add_row(line[0], *(found.get(heading, "-") for heading in headings), *(line[i] for i in remarks))
+        table.add_row(
+            line[0], *(found.get(heading, "-") for heading in headings), *(line[i] for i in remarks)
+        )
     return table
 
 
@@ -128,7 +144,11 @@ def _rows(table: Mapping[str, Any]) -> list[Published]:
                     spread=spread,
                     source=table["source"],
                     trust=table["trust"],
-                    protocol={fact: text for part in parts for fact, text in part.get("protocol", {}).items()},
+                    protocol={
+                        fact: text
+                        for part in parts
+                        for fact, text in part.get("protocol", {}).items()
+                    },
                     notes=tuple(part["note"] for part in parts if part.get("note")),
                 )
             )

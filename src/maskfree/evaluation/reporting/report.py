@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Float64, UInt, UInt8
 from PIL import Image
 
-from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, Sample
+from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, LabeledPhoto
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import truth_lookup
 from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting.results import Row
-from maskfree.evaluation.zero_shot import Measured
+from maskfree.evaluation.zero_shot import EvalResult
 from maskfree.files.atomic import replace_text
 from maskfree.inference.segmenter import Segmenter
 from maskfree.types import Segmentation
@@ -31,15 +31,15 @@ JPEG_QUALITY = 70
 MOST_ENTRIES = 16  # of a legend
 NOT_COUNTED = "does not count"
 PAPER = 235  # of label maps without their photo
-GREY = (128, 128, 128)  # of pixels that do not count; no class has a grey
+GRAY = (128, 128, 128)  # of pixels that do not count; no class has a gray
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def write_report(
-    measured: Measured,
+    measured: EvalResult,
     prepared_segmenter: Segmenter,
     benchmark: Benchmark,
-    samples: Sequence[Sample],
+    samples: Sequence[LabeledPhoto],
     protocol: Protocol,
     path: Path,
     count: int = 10,
@@ -47,7 +47,7 @@ def write_report(
 ) -> Path:
     """Write MEASURED to PATH as an HTML page that needs no other file; readers see the old page or the new one.
 
-    The COUNT photos with the best mean IoU and the COUNT with the worst are labelled again, by a segmenter that is
+    The COUNT photos with the best mean IoU and the COUNT with the worst are labeled again, by a segmenter that is
     prepared for PROTOCOL. No photo is both: of few photos the better half are the best. Without SHOW_PHOTOS there are
     label maps only, for a page that may be passed on where the photos may not.
 
@@ -59,7 +59,8 @@ def write_report(
 
     def shown(chosen: Sequence[int]) -> str:
         sections = [
-            _photo(prepared_segmenter, samples[i], lookup, float(measured.photos[i]), show_photos) for i in chosen
+            _photo(prepared_segmenter, samples[i], lookup, float(measured.photos[i]), show_photos)
+            for i in chosen
         ]
         return "\n".join(sections) or "<p>None.</p>"
 
@@ -106,8 +107,13 @@ def _scores(row: Row) -> str:
     }
     if row.boundary_f is not None:
         figures["boundary F"] = row.boundary_f
-    figures |= {name if name.startswith("harmonic") else f"mean IoU, {name}": v for name, v in row.parts.items()}
-    return "\n".join(f"<div><dt>{escape(name)}</dt><dd>{_percent(v)}</dd></div>" for name, v in figures.items())
+    figures |= {
+        name if name.startswith("harmonic") else f"mean IoU, {name}": v
+        for name, v in row.parts.items()
+    }
+    return "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd>{_percent(v)}</dd></div>" for name, v in figures.items()
+    )
 
 
 def _classes(row: Row) -> str:
@@ -116,7 +122,11 @@ def _classes(row: Row) -> str:
     numbered.sort(key=lambda entry: (entry[1][1] is None, -(entry[1][1] or 0)))
     lines = []
     for number, (name, iou) in numbered:
-        taken = [f"{answer} ({_percent(share)})" for truth, answer, share in row.confusions if truth == name]
+        taken = [
+            f"{answer} ({_percent(share)})"
+            for truth, answer, share in row.confusions
+            if truth == name
+        ]
         bar = f'<div style="width:{100 * iou:.1f}%"></div>' if iou is not None else ""
         lines.append(
             f'<tr><td class="number">{number}</td><th scope="row">{escape(name)}</th>'
@@ -129,18 +139,20 @@ def _confusion(truth: str, answer: str, share: float) -> str:
     return f'<tr><td>{escape(truth)}</td><td>{escape(answer)}</td><td class="number">{_percent(share)}</td></tr>'
 
 
-def _about_photos(measured: Measured) -> str:
+def _about_photos(measured: EvalResult) -> str:
     unknown = int(np.isnan(measured.photos).sum())
     text = (
         "By each photo's own mean IoU, over the classes that its truth or its answer has where the truth counts. Both "
-        "have the same colours; the background is left as it is in the photo, and what does not count is grey."
+        "have the same colors; the background is left as it is in the photo, and what does not count is gray."
     )
     return text + (f" Photos left out, since nothing in them counts: {unknown}." if unknown else "")
 
 
 def _provenance(row: Row) -> str:
     """Everything that the numbers depend on, one row of the table each."""
-    settings: dict[str, Any] = {name.replace("_", " "): value for name, value in row.protocol.items()}
+    settings: dict[str, Any] = {
+        name.replace("_", " "): value for name, value in row.protocol.items()
+    }
     settings |= {
         "benchmark": row.benchmark,
         "photos": row.num_photos,
@@ -169,7 +181,13 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _photo(segmenter: Segmenter, sample: Sample, lookup: UInt8[np.ndarray, 256], mean: float, show_photos: bool) -> str:
+def _photo(
+    segmenter: Segmenter,
+    sample: LabeledPhoto,
+    lookup: UInt8[np.ndarray, 256],
+    mean: float,
+    show_photos: bool,
+) -> str:
     """Show a photo, the answer and the truth beside each other, with one legend."""
     result = segmenter(read_photo(sample.photo))
     if not show_photos:
@@ -196,7 +214,7 @@ def _photo(segmenter: Segmenter, sample: Sample, lookup: UInt8[np.ndarray, 256],
 
 
 def _with_ignored(result: Segmentation, labels: UInt[np.ndarray, "h w"]) -> Segmentation:
-    """Give a result other labels, of which IGNORE becomes the last word; the other words keep their colours."""
+    """Give a result other labels, of which IGNORE becomes the last word; the other words keep their colors."""
     num_words = len(result.words)
     ids = np.arange(IGNORE + 1, dtype=np.uint16)
     ids[num_words] = num_words + 1  # the background, if any, stays behind the words
@@ -209,31 +227,44 @@ def _shrunk(result: Segmentation) -> Segmentation:
     height, width = result.labels.shape
     scale = min(1, PICTURE_PX[0] / width, PICTURE_PX[1] / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    rows, columns = ((np.arange(n) * m + m // 2) // n for n, m in ((size[1], height), (size[0], width)))
-    image = np.asarray(Image.fromarray(result.image).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+    rows, columns = (
+        (np.arange(n) * m + m // 2) // n for n, m in ((size[1], height), (size[0], width))
+    )
+    image = np.asarray(
+        Image.fromarray(result.image).resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+    )
     nearest = np.ix_(rows, columns)
-    return replace(result, image=image, labels=result.labels[nearest], scores=result.scores[nearest])
+    return replace(
+        result, image=image, labels=result.labels[nearest], scores=result.scores[nearest]
+    )
 
 
 def _painted(result: Segmentation) -> Image.Image:
-    """Draw the overlay without its legend, and grey what does not count."""
+    """Draw the overlay without its legend, and gray what does not count."""
     height, width = result.labels.shape
     pixels = np.array(result.overlay().crop((0, 0, width, height)))
-    pixels[result.labels == len(result.words) - 1] = GREY
+    pixels[result.labels == len(result.words) - 1] = GRAY
     return Image.fromarray(pixels)
 
 
 def _legend(truth: Segmentation, answer: Segmentation) -> str:
-    """List the names that occur in either, the largest first, with their colour and the area that each gives them."""
+    """List the names that occur in either, the largest first, with their color and the area that each gives them."""
     shares = np.stack([_shares(truth), _shares(answer)])
     ignored = len(truth.words) - 1
-    occur = [i for i in np.argsort(-shares.max(axis=0), kind="stable").tolist() if shares[:, i].any()]
+    occur = [
+        i for i in np.argsort(-shares.max(axis=0), kind="stable").tolist() if shares[:, i].any()
+    ]
     items = []
     for i in occur[:MOST_ENTRIES]:
-        red, green, blue = GREY if i == ignored else truth.palette[i].tolist()
-        figures = [f"{side} {_percent(share)}" for side, share in zip(("truth", "answer"), shares[:, i], strict=True)]
+        red, green, blue = GRAY if i == ignored else truth.palette[i].tolist()
+        figures = [
+            f"{side} {_percent(share)}"
+            for side, share in zip(("truth", "answer"), shares[:, i], strict=True)
+        ]
         swatch = f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
-        items.append(f"<li>{swatch}{escape(truth.names[i])}: {figures[0] if i == ignored else ', '.join(figures)}</li>")
+        items.append(
+            f"<li>{swatch}{escape(truth.names[i])}: {figures[0] if i == ignored else ', '.join(figures)}</li>"
+        )
     if len(occur) > MOST_ENTRIES:
         items.append(f"<li>and {len(occur) - MOST_ENTRIES} more</li>")
     return f'<ul class="legend">{"".join(items)}</ul>'

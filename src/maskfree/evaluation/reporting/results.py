@@ -38,9 +38,15 @@ class Row:
     mean_accuracy: float | None
     frequency_weighted_iou: float | None
     boundary_f: float | None  # mean over classes; None if it was not measured
-    iou: dict[str, float | None]  # by class, in its plain name; with a background rule the last one is "background"
-    parts: dict[str, float | None]  # mean IoU of parts of the classes: unseen, seen, their harmonic mean, ...
-    confusions: list[list[Any]]  # the largest: true class, predicted class, share of all pixels that count
+    iou: dict[
+        str, float | None
+    ]  # by class, in its plain name; with a background rule the last one is "background"
+    parts: dict[
+        str, float | None
+    ]  # mean IoU of parts of the classes: unseen, seen, their harmonic mean, ...
+    confusions: list[
+        list[Any]
+    ]  # the largest: true class, predicted class, share of all pixels that count
     seconds_per_photo: float  # from the decoded photo to its label map
     command: str
     date: str  # UTC, ISO 8601
@@ -54,7 +60,14 @@ class Row:
         digest = hashlib.sha256(settings.encode()).hexdigest()[:6]
         rule = str(self.protocol["background"])
         rule = rule.partition(":")[0] if rule.startswith("words") else rule
-        parts = (self.benchmark, self.model, self.protocol_name, self.protocol["names"], rule, digest)
+        parts = (
+            self.benchmark,
+            self.model,
+            self.protocol_name,
+            self.protocol["names"],
+            rule,
+            digest,
+        )
         return "-".join(re.sub(r"[^a-zA-Z0-9.]+", "-", str(part)).strip("-") for part in parts)
 
 
@@ -65,7 +78,12 @@ def write_row(row: Row, folder: Path) -> Path:
 
 def write_sweep(rows: Sequence[Row], folder: Path) -> Path:
     """Write the rows of a sweep over thresholds into one file of FOLDER; none of them stands for the model."""
-    content = {"format": FORMAT, "kind": "sweep", "command": rows[0].command, "rows": [asdict(row) for row in rows]}
+    content = {
+        "format": FORMAT,
+        "kind": "sweep",
+        "command": rows[0].command,
+        "rows": [asdict(row) for row in rows],
+    }
     without_rule = replace(rows[0], protocol=rows[0].protocol | {"background": "sweep"})
     return write_json(content, folder / f"{without_rule.stem}.json")
 
@@ -93,7 +111,9 @@ def write_json(content: Any, path: Path) -> Path:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide the numbers."""
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {
+        package: version(package) for package in PACKAGES
+    }
 
 
 def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
@@ -107,7 +127,10 @@ def cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def number(value: float) -> float | None:

@@ -49,7 +49,9 @@ def by_class(rows: Sequence[Row], labels: Sequence[str] = ()) -> Table:
 def curve(rows: Sequence[Row]) -> Table:
     """A line per threshold of a sweep; none is singled out, since the best one was not known beforehand."""
     first = rows[0]
-    table = Table(title=f"{_title(rows)}\nprotocol {first.protocol_name}, {first.protocol['names']} names")
+    table = Table(
+        title=f"{_title(rows)}\nprotocol {first.protocol_name}, {first.protocol['names']} names"
+    )
     for heading in ("threshold", "mIoU", "pixel accuracy"):
         table.add_column(heading, justify="right")
     for row in sorted(rows, key=threshold_of):
@@ -65,7 +67,9 @@ def threshold_of(row: Row) -> float:
     """
     threshold = Background.parse(row.protocol["background"]).threshold
     if threshold is None:
-        raise ValueError(f"the background rule {row.protocol['background']!r} has no threshold: a sweep needs one")
+        raise ValueError(
+            f"the background rule {row.protocol['background']!r} has no threshold: a sweep needs one"
+        )
     return threshold
 
 
@@ -82,7 +86,11 @@ def short_rule(rule: str) -> str:
 
 def headings_of(rows: Sequence[Row]) -> list[str]:
     """List the headings of scores, the boundary F only if a row has it."""
-    return [name for name in SCORES if name != "boundary F" or any(row.boundary_f is not None for row in rows)]
+    return [
+        name
+        for name in SCORES
+        if name != "boundary F" or any(row.boundary_f is not None for row in rows)
+    ]
 
 
 def score_cells(row: Row, headings: Sequence[str]) -> list[str]:

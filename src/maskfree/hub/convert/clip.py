@@ -92,7 +92,9 @@ def fill(config: MaskCLIPConfig, state: Mapping[str, Tensor]) -> MaskCLIP:
     method = config.build()
     own = {_theirs(name): name for name in method.state_dict()}
     expected = {theirs: method.state_dict()[name] for theirs, name in own.items()}
-    method.load_state_dict({own[name]: tensor for name, tensor in renamed_clip(state, expected).items()})
+    method.load_state_dict(
+        {own[name]: tensor for name, tensor in renamed_clip(state, expected).items()}
+    )
     return method
 
 
@@ -103,12 +105,17 @@ def _theirs(name: str) -> str:
 
 
 def _config(
-    state: Mapping[str, Tensor], last_block: str, activation: Activation, heads: tuple[int, int] | None
+    state: Mapping[str, Tensor],
+    last_block: str,
+    activation: Activation,
+    heads: tuple[int, int] | None,
 ) -> MaskCLIPConfig:
     vision, text = clip_architectures(state, activation, heads)
     return MaskCLIPConfig(
         image=DenseClipConfig(
-            "clip_resnet" if is_resnet(state) else "clip", vision, last_block=named_block(last_block)
+            "clip_resnet" if is_resnet(state) else "clip",
+            vision,
+            last_block=named_block(last_block),
         ),
         text=TextEncoderConfig("clip", text, frozen=True),
         text_projection=ProjectionConfig(bias=False),
@@ -126,7 +133,9 @@ def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int,
         import open_clip  # pyright: ignore[reportMissingImports] - an extra that drags in torchvision
         from open_clip.transformer import QuickGELU  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError(f"{OPEN_CLIP}{name} needs open_clip: pip install 'maskfree[zoo]'") from error
+        raise ValueError(
+            f"{OPEN_CLIP}{name} needs open_clip: pip install 'maskfree[zoo]'"
+        ) from error
     model_name, _, weights = name.partition(":")
     try:
         model = open_clip.create_model(model_name, pretrained=weights, require_pretrained=True)
@@ -137,7 +146,10 @@ def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int,
     modules = dict(model.named_modules())
     image, text = (modules.get(f"{tower}transformer.resblocks.0") for tower in ("visual.", ""))
     text = text or modules.get("text.transformer.resblocks.0")
-    heads = (image.attn.num_heads if image else 0, text.attn.num_heads if text else 0)  # 0: a ResNet, or no CLIP
+    heads = (
+        image.attn.num_heads if image else 0,
+        text.attn.num_heads if text else 0,
+    )  # 0: a ResNet, or no CLIP
     quick = any(isinstance(module, QuickGELU) for module in modules.values())
     return _plain(model.state_dict()), "quick_gelu" if quick else "gelu", heads
 
@@ -155,4 +167,6 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors without what training scripts and open_clip's newer models put before their names."""
-    return {key.removeprefix("module.").removeprefix("text."): value for key, value in state.items()}
+    return {
+        key.removeprefix("module.").removeprefix("text."): value for key, value in state.items()
+    }

@@ -31,12 +31,28 @@ RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-s
 _HARMLESS_MODULES = ("omegaconf", "collections", "typing", "enum")
 _HARMLESS = {
     "numpy.dtype",  # of a number that is read off an array
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
     *(f"numpy.{kind}" for kind in ("ndarray", "bool_", "int32", "int64", "float32", "float64")),
     "_operator.getitem",  # how a type such as Optional[int] is written
     *(
         f"builtins.{kind}"
-        for kind in ("bool", "bytes", "dict", "float", "int", "list", "object", "set", "str", "tuple", "type")
+        for kind in (
+            "bool",
+            "bytes",
+            "dict",
+            "float",
+            "int",
+            "list",
+            "object",
+            "set",
+            "str",
+            "tuple",
+            "type",
+        )
     ),
 }
 
@@ -61,7 +77,9 @@ _DECODER_PARTS = {  # by our name
 _COUNTER = ".num_batches_tracked"  # nothing reads it
 
 
-def convert_ovsegmentor(file: Path, out: Path, tokenizer: str, num_heads: int = 8, num_text_heads: int = 12) -> None:
+def convert_ovsegmentor(
+    file: Path, out: Path, tokenizer: str, num_heads: int = 8, num_text_heads: int = 12
+) -> None:
     """Write the checkpoint of OVSegmentor that its authors released as FILE to the folder OUT.
 
     All sizes are read off the tensors; the numbers of attention heads leave no trace there.
@@ -100,15 +118,23 @@ def read_released(file: Path) -> dict[str, Tensor]:
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
     except Exception as error:  # damaged bytes lead to errors of all kinds
-        raise ValueError(f"{file} is no checkpoint of torch, or is damaged: {reason(error)}") from error
+        raise ValueError(
+            f"{file} is no checkpoint of torch, or is damaged: {reason(error)}"
+        ) from error
     if foreign := sorted(name for name in named if not _is_harmless(name)):
-        raise ValueError(f"{file} names {foreign[0]}, for which a released checkpoint has no use: it is not read")
+        raise ValueError(
+            f"{file} names {foreign[0]}, for which a released checkpoint has no use: it is not read"
+        )
 
-    inert: list[Any] = [(_plain_dict if name == "collections.defaultdict" else _Inert, name) for name in named]
+    inert: list[Any] = [
+        (_plain_dict if name == "collections.defaultdict" else _Inert, name) for name in named
+    ]
     with torch.serialization.safe_globals(inert):
         content = read_saved(file, mmap=True)
     state = content.get("model") if isinstance(content, dict) else None
-    return checked_state(state, file, "no tensors under the name 'model': it is no released OVSegmentor")
+    return checked_state(
+        state, file, "no tensors under the name 'model': it is no released OVSegmentor"
+    )
 
 
 def _is_harmless(name: str) -> bool:
@@ -132,7 +158,9 @@ def _plain_dict(*anything: Any) -> dict[Any, Any]:
     return {}
 
 
-def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_heads: int) -> OVSegmentorConfig:
+def ovsegmentor_config(
+    released: Mapping[str, Tensor], num_heads: int, num_text_heads: int
+) -> OVSegmentorConfig:
     """Read the sizes of a released OVSegmentor off its tensors; the rest is as in its code.
 
     Raises:
@@ -141,12 +169,16 @@ def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_
     """
     dim, _, patch_px, _ = _shape(released, "img_encoder.patch_embed.proj.weight", 4)
     num_positions = _squeezed(_shape(released, "img_encoder.pos_embed"))[0]
-    depths = tuple(_count(released, rf"img_encoder\.layers\.{stage}\.blocks\.(\d+)\.") for stage in (0, 1))
+    depths = tuple(
+        _count(released, rf"img_encoder\.layers\.{stage}\.blocks\.(\d+)\.") for stage in (0, 1)
+    )
     num_words, width = _shape(released, f"{_BERT}embeddings.word_embeddings.weight", 2)
     num_layers = _count(released, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\.")
     for heads, channels, side in ((num_heads, dim, "image"), (num_text_heads, width, "text")):
         if heads < 1 or channels % heads:
-            raise ValueError(f"{heads} attention heads do not divide the {channels} channels of the {side} encoder")
+            raise ValueError(
+                f"{heads} attention heads do not divide the {channels} channels of the {side} encoder"
+            )
     if width != dim:
         raise ValueError(
             f"the text encoder has {width} channels, the image encoder {dim}: those of released models agree"
@@ -158,7 +190,9 @@ def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_
             dim=dim,
             num_heads=num_heads,
             depths=(depths[0], depths[1]),
-            num_groups=_shape(released, "img_encoder.layers.0.downsample.mlp_inter.fc2.weight", 2)[0],
+            num_groups=_shape(released, "img_encoder.layers.0.downsample.mlp_inter.fc2.weight", 2)[
+                0
+            ],
             num_tokens=_shape(released, "img_encoder.layers.0.group_token", 3)[1],
             cross_attention=True,
             channel_mlp=True,
@@ -172,9 +206,15 @@ def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_
                 "hidden_size": width,
                 "num_hidden_layers": num_layers,
                 "num_attention_heads": num_text_heads,
-                "intermediate_size": _shape(released, f"{_BERT}encoder.layer.0.intermediate.dense.weight", 2)[0],
-                "max_position_embeddings": _shape(released, f"{_BERT}embeddings.position_embeddings.weight", 2)[0],
-                "type_vocab_size": _shape(released, f"{_BERT}embeddings.token_type_embeddings.weight", 2)[0],
+                "intermediate_size": _shape(
+                    released, f"{_BERT}encoder.layer.0.intermediate.dense.weight", 2
+                )[0],
+                "max_position_embeddings": _shape(
+                    released, f"{_BERT}embeddings.position_embeddings.weight", 2
+                )[0],
+                "type_vocab_size": _shape(
+                    released, f"{_BERT}embeddings.token_type_embeddings.weight", 2
+                )[0],
             },
             pooling="first",
         ),
@@ -183,7 +223,10 @@ def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_
         image_projection=_projection(released, "img_projector"),
         text_projection=_projection(released, "text_projector"),
         entity=EntityConfig(
-            num_heads=num_heads, bridge=_projection(released, "bridge_projector"), all_questions=True, see_padding=True
+            num_heads=num_heads,
+            bridge=_projection(released, "bridge_projector"),
+            all_questions=True,
+            see_padding=True,
         ),
         masks=None,
         views=ViewConfig(side_px=patch_px * isqrt(num_positions)),
@@ -191,7 +234,9 @@ def ovsegmentor_config(released: Mapping[str, Tensor], num_heads: int, num_text_
     )
 
 
-def renamed(released: Mapping[str, Tensor], state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict[str, Tensor]:
+def renamed(
+    released: Mapping[str, Tensor], state: Mapping[str, Tensor], depths: tuple[int, int]
+) -> dict[str, Tensor]:
     """Give released tensors the names and shapes that they have in STATE, ours.
 
     A shape may differ by axes of length 1: convolutions of length 1 are linear maps, and positions are a batch of one.
@@ -212,16 +257,23 @@ def renamed(released: Mapping[str, Tensor], state: Mapping[str, Tensor], depths:
     if found := [_listed(kind, keys) for kind, keys in problems.items() if keys]:
         raise ValueError(f"the checkpoint is no OVSegmentor as released; {'; '.join(found)}")
     return {
-        name: released[key].reshape(state[name].shape) if key in released else state[name] for key, name in ours.items()
+        name: released[key].reshape(state[name].shape) if key in released else state[name]
+        for key, name in ours.items()
     }
 
 
 def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict[str, str]:
     """Return our name of every tensor that a released checkpoint must have, by the name there."""
     names = {"logit_scale": "cross.log_scale"}
-    names |= {f"img_encoder.{theirs}": f"image.{ours}" for theirs, ours in official_image_keys(depths).items()}
+    names |= {
+        f"img_encoder.{theirs}": f"image.{ours}"
+        for theirs, ours in official_image_keys(depths).items()
+    }
     for projector, projection in _PROJECTORS.items():
-        names |= {f"{projector}.{key}": f"{projection}.{own}" for key, own in official_projection_keys().items()}
+        names |= {
+            f"{projector}.{key}": f"{projection}.{own}"
+            for key, own in official_projection_keys().items()
+        }
     for name in state:
         if name.startswith(_TOWER):
             names[_BERT + name.removeprefix(_TOWER)] = name
@@ -233,10 +285,14 @@ def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict
 
 
 def _projection(released: Mapping[str, Tensor], projector: str) -> ProjectionConfig:
-    return ProjectionConfig(kind="batchnorm_mlp", hidden=_shape(released, f"{projector}.linear_hidden.0.weight", 3)[0])
+    return ProjectionConfig(
+        kind="batchnorm_mlp", hidden=_shape(released, f"{projector}.linear_hidden.0.weight", 3)[0]
+    )
 
 
-def _shape(released: Mapping[str, Tensor], key: str, num_axes: int | None = None) -> tuple[int, ...]:
+def _shape(
+    released: Mapping[str, Tensor], key: str, num_axes: int | None = None
+) -> tuple[int, ...]:
     if key not in released:
         raise ValueError(f"the checkpoint is no OVSegmentor as released; missing: {key}")
     shape = tuple(released[key].shape)

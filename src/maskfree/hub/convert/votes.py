@@ -79,7 +79,9 @@ def _copy(linear: nn.Linear, convolution: nn.Conv2d) -> None:
     convolution.bias.copy_(linear.bias)
 
 
-def _fill(texts: Texts, entries: Sequence[Sequence[str]], embed: Callable[[Sequence[str]], Tensor]) -> None:
+def _fill(
+    texts: Texts, entries: Sequence[Sequence[str]], embed: Callable[[Sequence[str]], Tensor]
+) -> None:
     """Put the names of ENTRIES into TEXTS."""
     phrases = sorted({phrase for entry in entries for phrase in entry})
     place = {phrase: index for index, phrase in enumerate(phrases)}
@@ -89,8 +91,14 @@ def _fill(texts: Texts, entries: Sequence[Sequence[str]], embed: Callable[[Seque
 
 
 @torch.no_grad()
-def _embed(method: ViLSeg, tokenizer: Tokenizer, templates: Sequence[str], phrases: Sequence[str]) -> Tensor:
+def _embed(
+    method: ViLSeg, tokenizer: Tokenizer, templates: Sequence[str], phrases: Sequence[str]
+) -> Tensor:
     """Embed PHRASES as words are embedded at inference."""
     texts = fill(templates, phrases)
-    parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
-    return mean_over_templates(torch.cat([method.encode_text(tokenizer(part)) for part in parts]), len(templates))
+    parts = [
+        texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)
+    ]
+    return mean_over_templates(
+        torch.cat([method.encode_text(tokenizer(part)) for part in parts]), len(templates)
+    )

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
     from maskfree.data.cache.prototypes import Prototypes
     from maskfree.methods.clips4.model import CLIPS4
-    from maskfree.methods.clips4.objectives import ContrastTerm, PixelLabelsTerm, SemanticTerm
+    from maskfree.methods.clips4.objectives import (
+        PixelSegmentObjective,
+        PseudoLabelObjective,
+        SemanticConsistencyObjective,
+    )
     from maskfree.methods.clips4.transform import PairTransform
-    from maskfree.nn.deeplab import Corrected
+    from maskfree.nn.deeplab import ResidualHead
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,14 @@ class PairConfig:
     side_px: Side = 224
     scale: FractionRange = (0.25, 1.0)  # share of the photo's area
     mirror: Fraction = 0.5  # probability, of each view by itself
-    jitter: tuple[Weight, Weight, Weight, Weight] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
-    recolour: Fraction = 0.8  # probability
-    grey: Fraction = 0.2  # probability
+    jitter: tuple[Weight, Weight, Weight, Weight] = (
+        0.4,
+        0.4,
+        0.4,
+        0.1,
+    )  # brightness, contrast, saturation, hue
+    jitter_probability: Fraction = 0.8  # probability
+    grayscale_probability: Fraction = 0.2  # probability
     blur: Fraction = 0.5  # probability
     blur_px: PositiveRange = (0.1, 2.0)  # standard deviation
 
@@ -57,16 +66,16 @@ class CorrectionConfig:
     dilations: tuple[Count, ...] = (1, 3, 6)
     """Distances, in patches, at which it looks around."""
 
-    def build(self, known: nn.Module, channels: int, embed_dim: int) -> Corrected:
+    def build(self, known: nn.Module, channels: int, embed_dim: int) -> ResidualHead:
         """Make the head, with KNOWN in it."""
-        from maskfree.nn.deeplab import AtrousPyramid, Corrected
+        from maskfree.nn.deeplab import ASPP, ResidualHead
 
-        pyramid = AtrousPyramid(channels=channels, width=self.width, dim=embed_dim, dilations=self.dilations)
-        return Corrected(known, pyramid)
+        pyramid = ASPP(channels=channels, width=self.width, dim=embed_dim, dilations=self.dilations)
+        return ResidualHead(known, pyramid)
 
 
 @dataclass(frozen=True)
-class ContrastConfig:
+class PixelSegmentConfig:
     """L_t, eq. 1."""
 
     weight: Weight = 1.0
@@ -79,15 +88,15 @@ class ContrastConfig:
     thin: Count = 1
     """Contrast every so manieth pixel only, on diagonals, which takes less time."""
 
-    def build(self, embed_dim: int) -> ContrastTerm:
+    def build(self, embed_dim: int) -> PixelSegmentObjective:
         """Make the term with its memory bank.
 
         Raises:
             ValueError: the memory is negative, or no pixel is left.
         """
-        from maskfree.methods.clips4.objectives import ContrastTerm
+        from maskfree.methods.clips4.objectives import PixelSegmentObjective
 
-        return ContrastTerm(
+        return PixelSegmentObjective(
             weight=self.weight,
             concentration=self.concentration,
             memory=self.memory,
@@ -98,14 +107,14 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True)
-class EmbeddingConfig:
+class EmbeddingConsistencyConfig:
     """L_e, eq. 2."""
 
     weight: Weight = 1.0
 
 
 @dataclass(frozen=True)
-class SemanticConfig:
+class SemanticConsistencyConfig:
     """L_s, eq. 3, with the unknown classes of eq. 4."""
 
     weight: Weight = 1.0
@@ -121,40 +130,51 @@ class SemanticConfig:
     soft: bool = False
     """Learn the teacher's probabilities of all classes, at the same temperature, instead of its best class; not in the
     paper."""
-    presence: Weight = 0.0
+    class_prior: Weight = 0.0
     """Weight, beside a segment's cosine, of how clearly the teacher sees the class anywhere in the photo; not in the
     paper. Each class keeps its share of all segments, as in distribution alignment (arXiv:1911.09785): otherwise the
     student unlearns what its photos seldom show."""
 
-    def build(self, found: Prototypes, scale: float) -> SemanticTerm:
+    def build(self, found: Prototypes, scale: float) -> SemanticConsistencyObjective:
         """Make the term; its known classes are FOUND, its unknown ones start from segments of the same file.
 
         Raises:
             ValueError: there are fewer segments than unknown classes.
         """
-        from maskfree.methods.clips4.objectives import SemanticTerm, TargetClasses
+        from maskfree.methods.clips4.objectives import (
+            PrototypeClassifier,
+            SemanticConsistencyObjective,
+        )
 
         unknown = found.unknown(self.num_unknown, self.seed)
         if self.known == "names":
-            classes = TargetClasses(found.phrases, found.synonyms, unknown)
+            classes = PrototypeClassifier(found.phrases, found.synonyms, unknown)
             if self.num_unknown:  # segments are likelier to be near segments than near texts
                 classes.share_out(found.pool, self.unknown_share)
         else:
-            classes = TargetClasses(found.known, [1] * len(found.known), unknown)
-        return SemanticTerm(weight=self.weight, scale=scale, presence=self.presence, soft=self.soft, classes=classes)
+            classes = PrototypeClassifier(found.known, [1] * len(found.known), unknown)
+        return SemanticConsistencyObjective(
+            weight=self.weight,
+            scale=scale,
+            class_prior=self.class_prior,
+            soft=self.soft,
+            classes=classes,
+        )
 
 
 @dataclass(frozen=True)
-class PixelLabelsConfig:
+class PseudoLabelConfig:
     """MaskCLIP+'s loss, which takes the place of all others in that baseline."""
 
     weight: Weight = 1.0
 
-    def build(self, found: Prototypes, scale: float) -> PixelLabelsTerm:
+    def build(self, found: Prototypes, scale: float) -> PseudoLabelObjective:
         """Make the term, whose classes are the names of those FOUND."""
-        from maskfree.methods.clips4.objectives import PixelLabelsTerm
+        from maskfree.methods.clips4.objectives import PseudoLabelObjective
 
-        return PixelLabelsTerm(weight=self.weight, scale=scale, phrases=found.phrases, synonyms=found.synonyms)
+        return PseudoLabelObjective(
+            weight=self.weight, scale=scale, phrases=found.phrases, synonyms=found.synonyms
+        )
 
 
 @dataclass(frozen=True)
@@ -162,14 +182,20 @@ class CLIPS4Config(MethodConfig):
     """Everything that describes a CLIP-S4; the defaults are the paper's."""
 
     image: ImageEncoderConfig = field(
-        default_factory=lambda: ImageEncoderConfig("resnet", weights="microsoft/resnet-50", output_stride=8)
+        default_factory=lambda: ImageEncoderConfig(
+            "resnet", weights="microsoft/resnet-50", output_stride=8
+        )
     )
-    image_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig("pyramid", hidden=512))
+    image_projection: ProjectionConfig = field(
+        default_factory=lambda: ProjectionConfig("pyramid", hidden=512)
+    )
     correction: CorrectionConfig | None = None
     """Add to the projection a head that sees a pixel's neighbours and the photo, and that starts as zero."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
     """The teacher's."""
-    text_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig("linear", bias=False))
+    text_projection: ProjectionConfig = field(
+        default_factory=lambda: ProjectionConfig("linear", bias=False)
+    )
     """The teacher's; the default is CLIP's."""
     embed_dim: Width = 512
     """The teacher's."""
@@ -181,10 +207,10 @@ class CLIPS4Config(MethodConfig):
     """File of known classes, as `maskfree prepare prototypes` writes it."""
     known: tuple[str, ...] = ()
     """Names of the known classes with their synonyms (sofa/couch); those of the file, if one is named."""
-    contrast: ContrastConfig | None = field(default_factory=ContrastConfig)
-    embedding: EmbeddingConfig | None = field(default_factory=EmbeddingConfig)
-    semantic: SemanticConfig | None = field(default_factory=SemanticConfig)
-    labels: PixelLabelsConfig | None = None
+    contrast: PixelSegmentConfig | None = field(default_factory=PixelSegmentConfig)
+    embedding: EmbeddingConsistencyConfig | None = field(default_factory=EmbeddingConsistencyConfig)
+    semantic: SemanticConsistencyConfig | None = field(default_factory=SemanticConsistencyConfig)
+    labels: PseudoLabelConfig | None = None
     num_segments: Width = 36
     """Clusters of each view's pixels, before they are cut along regions."""
     location: Weight = 1.0
@@ -203,27 +229,34 @@ class CLIPS4Config(MethodConfig):
             FileNotFoundError: there is no such file of prototypes.
         """
         from maskfree.methods.clips4.model import CLIPS4
-        from maskfree.nn.dual_encoder import PixelEmbedder, TextEmbedder
+        from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 
         check(self)
         encoder, text_encoder = self.image.build(), self.text.build()
-        if self.views.side_px % encoder.stride_px:
+        if self.views.side_px % encoder.patch_size:
             raise ValueError(
-                f"a view of {self.views.side_px} px does not divide into patches of {encoder.stride_px} px"
+                f"a view of {self.views.side_px} px does not divide into patches of {encoder.patch_size} px"
             )
         projection = self.image_projection.build_for_pixels(encoder.channels, self.embed_dim)
         if self.correction is not None:
             projection = self.correction.build(projection, encoder.channels, self.embed_dim)
-        image = PixelEmbedder(encoder, projection)
-        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
+        image = ImageProjector(encoder, projection)
+        text = TextProjector(
+            text_encoder,
+            self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
+        )
         found = self._prototypes() if self.semantic or self.labels else None
         return CLIPS4(
             image=image,
             text=text,
             contrast=self.contrast.build(self.embed_dim) if self.contrast else None,
             embedding_weight=self.embedding.weight if self.embedding else 0.0,
-            semantic=self.semantic.build(found, 1 / self.temperature) if self.semantic and found else None,
-            labels=self.labels.build(found, 1 / self.temperature) if self.labels and found else None,
+            semantic=self.semantic.build(found, 1 / self.temperature)
+            if self.semantic and found
+            else None,
+            labels=self.labels.build(found, 1 / self.temperature)
+            if self.labels and found
+            else None,
             clusters=(self.num_segments, self.location),
             scale=1 / self.temperature,
         )
@@ -237,7 +270,9 @@ class CLIPS4Config(MethodConfig):
         from maskfree.methods.clips4.transform import PairTransform
 
         if self.teacher is None and (self.embedding or self.semantic or self.labels):
-            raise ValueError("the student follows a teacher: name the folder of its maps in method.teacher")
+            raise ValueError(
+                "the student follows a teacher: name the folder of its maps in method.teacher"
+            )
         return PairTransform(
             views=self.views,
             grid=self.grid,
@@ -252,18 +287,27 @@ class CLIPS4Config(MethodConfig):
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         if self.text.weights is None:
-            raise ValueError("no tokenizer: start from the teacher's checkpoint with --init, or set text.weights")
+            raise ValueError(
+                "no tokenizer: start from the teacher's checkpoint with --init, or set text.weights"
+            )
         return self.text.weights
 
     def without_pretrained(self) -> CLIPS4Config:
         """The same architecture with every value spelled out and no outside weights, folders or files."""
         known = self._prototypes().names if self.prototypes else self.known
         outside = {"segments": None, "teacher": None, "prototypes": None, "known": known}
-        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), **outside)
+        return replace(
+            self,
+            image=self.image.without_pretrained(),
+            text=self.text.without_pretrained(),
+            **outside,
+        )
 
     def for_inference(self) -> CLIPS4Config:
         """`without_pretrained`, without the terms, which only training uses."""
-        return replace(self.without_pretrained(), contrast=None, embedding=None, semantic=None, labels=None)
+        return replace(
+            self.without_pretrained(), contrast=None, embedding=None, semantic=None, labels=None
+        )
 
     def _prototypes(self) -> Prototypes:
         """Read them, or make up as many as there are known classes: those of a checkpoint come with its weights."""
@@ -283,4 +327,6 @@ class CLIPS4Config(MethodConfig):
             raise ValueError("known classes have prototypes: name their file in method.prototypes")
         unknown = self.semantic.num_unknown if self.semantic else 0
         counts = (sum(len(name.split("/")) for name in self.known), len(self.known), unknown)
-        return Prototypes(self.known, *(F.normalize(torch.randn(n, self.embed_dim), dim=1) for n in counts))
+        return Prototypes(
+            self.known, *(F.normalize(torch.randn(n, self.embed_dim), dim=1) for n in counts)
+        )

@@ -1,6 +1,6 @@
 """CLIP-S4: language-guided self-supervised segmentation (He, Jamonnak, Gou, Ren; CVPR 2023).
 
-A student learns pixel embeddings from unlabelled photos: consistent within coherent regions and between views, and,
+A student learns pixel embeddings from unlabeled photos: consistent within coherent regions and between views, and,
 segment by segment, in agreement with a vision-language model that sees the whole photo. Its texts are the teacher's.
 
 Differs: the teacher's embeddings are read from a folder, since they are the same in every pass; the temperature of the
@@ -16,8 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.method import Method
-from maskfree.methods.clips4.objectives import ContrastTerm, PixelLabelsTerm, Segments, SemanticTerm, embedding_term
-from maskfree.nn.dual_encoder import PixelEmbedder, TextEmbedder
+from maskfree.methods.clips4.objectives import (
+    PixelSegmentObjective,
+    PseudoLabelObjective,
+    SemanticConsistencyObjective,
+    ViewSegments,
+    embedding_term,
+)
+from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 
@@ -27,12 +33,12 @@ class CLIPS4(Method):
     def __init__(
         self,
         *,
-        image: PixelEmbedder,
-        text: TextEmbedder,
-        contrast: ContrastTerm | None,
+        image: ImageProjector,
+        text: TextProjector,
+        contrast: PixelSegmentObjective | None,
         embedding_weight: float,
-        semantic: SemanticTerm | None,
-        labels: PixelLabelsTerm | None,
+        semantic: SemanticConsistencyObjective | None,
+        labels: PseudoLabelObjective | None,
         clusters: tuple[int, float],
         scale: float,
     ):
@@ -54,10 +60,14 @@ class CLIPS4(Method):
         pixels = F.normalize(F.interpolate(raw, size, mode="bilinear", align_corners=False), dim=1)
         pixels = self.gather(pixels)
         regions = self.gather(pairs.regions.flatten(0, 1).long())
-        teacher = self.gather(pairs.teacher.flatten(0, 1).float()) if pairs.teacher is not None else None
+        teacher = (
+            self.gather(pairs.teacher.flatten(0, 1).float()) if pairs.teacher is not None else None
+        )
         parts: list[Losses] = []
         if self.contrast or self.semantic or self._embedding_weight:
-            segments = Segments.cut(pixels, regions, teacher, self._num_segments, self._location)
+            segments = ViewSegments.cut(
+                pixels, regions, teacher, self._num_segments, self._location
+            )
             if self.contrast:
                 parts.append(self.contrast(segments))
             if self._embedding_weight:
@@ -84,14 +94,14 @@ class CLIPS4(Method):
         return self._scale
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         """Pixels a patch spans on each side."""
-        return self.image.encoder.stride_px
+        return self.image.encoder.patch_size
 
 
 def _together(parts: Iterable[Losses]) -> Losses:
-    terms, health = {}, {}
+    terms, metrics = {}, {}
     for part in parts:
         terms |= part.terms
-        health |= part.health
-    return Losses(terms, health)
+        metrics |= part.metrics
+    return Losses(terms, metrics)

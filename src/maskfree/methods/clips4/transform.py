@@ -20,14 +20,14 @@ from torch.nn import functional as F
 from maskfree.data.cache.region_maps import SegmentMaps
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import Box, blurred, crop, greyed, random_box, recolour
+from maskfree.data.transforms import Box, blurred, color_jitter, crop, random_box, to_grayscale
 from maskfree.methods.clips4.config import PairConfig
 from maskfree.types import Batch, PairedViews
 
 NO_REGION = 255
 
 
-class Sample(NamedTuple):
+class CLIPS4Sample(NamedTuple):
     """One photo's two views."""
 
     key: str
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class PairTransform(Transform):
-    """Cut out, mirror, recolour and blur a photo twice, and cut its regions and the teacher's map alike."""
+    """Cut out, mirror, recolor and blur a photo twice, and cut its regions and the teacher's map alike."""
 
     views: PairConfig
     grid: int  # embeddings along each side of a view
@@ -52,7 +52,7 @@ class PairTransform(Transform):
         """Regions and the teacher's maps are files of each photo."""
         return self.segments is not None or self.teacher is not None
 
-    def sample(self, source: Source, seed: int) -> Sample:
+    def sample(self, source: Source, seed: int) -> CLIPS4Sample:
         """Augment one photo; all randomness comes from SEED.
 
         Raises:
@@ -65,12 +65,16 @@ class PairTransform(Transform):
         regions = np.zeros((1, 1), np.uint8)
         if self.segments is not None:
             regions = SegmentMaps(self.segments).of(source.key, size)
-        seen = TeacherMaps(self.teacher).of(source.key, size).float() if self.teacher is not None else None
+        seen = (
+            TeacherMaps(self.teacher).of(source.key, size).float()
+            if self.teacher is not None
+            else None
+        )
         images, boxes, flips, parts, taught = [], [], [], [], []
         for _ in range(2):
             box = random_box(rng, photo.size, self.views.scale)
             flipped = bool(rng.random() < self.views.mirror)
-            images.append(self._coloured(crop(photo, box, self.views.side_px, flipped), rng))
+            images.append(self._colored(crop(photo, box, self.views.side_px, flipped), rng))
             boxes.append(torch.tensor(box))
             flips.append(flipped)
             part = torch.from_numpy(cut_regions(regions, box, self.grid))
@@ -78,7 +82,7 @@ class PairTransform(Transform):
             if seen is not None:
                 embeddings = cut_embeddings(seen, box, self.grid)
                 taught.append((embeddings.flip(-1) if flipped else embeddings).half())
-        return Sample(
+        return CLIPS4Sample(
             key=source.key,
             images=torch.stack(images),
             boxes=torch.stack(boxes),
@@ -87,7 +91,7 @@ class PairTransform(Transform):
             teacher=torch.stack(taught) if taught else None,
         )
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[CLIPS4Sample]) -> Batch:
         """Stack samples into a batch; its global views are the first ones."""
         images = torch.stack([sample.images for sample in samples])
         taught = [sample.teacher for sample in samples if sample.teacher is not None]
@@ -103,12 +107,14 @@ class PairTransform(Transform):
             keys=tuple(sample.key for sample in samples),
         )
 
-    def _coloured(self, image: Float[Tensor, "3 h w"], rng: np.random.Generator) -> Float[Tensor, "3 h w"]:
+    def _colored(
+        self, image: Float[Tensor, "3 h w"], rng: np.random.Generator
+    ) -> Float[Tensor, "3 h w"]:
         views = self.views
-        if rng.random() < views.recolour:
-            image = recolour(image, rng, *views.jitter)
-        if rng.random() < views.grey:
-            image = greyed(image)
+        if rng.random() < views.jitter_probability:
+            image = color_jitter(image, rng, *views.jitter)
+        if rng.random() < views.grayscale_probability:
+            image = to_grayscale(image)
         if rng.random() < views.blur:
             image = blurred(image, float(rng.uniform(*views.blur_px)))
         return image
@@ -123,7 +129,9 @@ def cut_regions(regions: UInt8[np.ndarray, "h w"], box: Box, grid: int) -> UInt8
     return regions[rows[:, None], columns]
 
 
-def cut_embeddings(embeddings: Float[Tensor, "d hp wp"], box: Box, grid: int) -> Float[Tensor, "d g g"]:
+def cut_embeddings(
+    embeddings: Float[Tensor, "d hp wp"], box: Box, grid: int
+) -> Float[Tensor, "d g g"]:
     """Return the embedding at the middle of each cell of a GRID x GRID net over BOX, bilinearly; unit norm."""
     middles = (torch.arange(grid) + 0.5) / grid
     rows = 2 * (box[1] + middles * (box[3] - box[1])) - 1

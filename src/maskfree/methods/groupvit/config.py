@@ -44,7 +44,9 @@ class GroupViTConfig(MethodConfig):
         configuration = self._configuration()
         side_px, patch_px = self.views.side_px, configuration.vision_config.patch_size
         if side_px % patch_px:
-            raise ValueError(f"a view of {side_px} px does not divide into patches of {patch_px} px")
+            raise ValueError(
+                f"a view of {side_px} px does not divide into patches of {patch_px} px"
+            )
         return GroupViT(make_tower("GroupViTModel", configuration, self.weights))
 
     def build_transform(self, tokenizer: Tokenizer | None) -> GroupViTTransform:

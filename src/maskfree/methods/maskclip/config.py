@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from maskfree.text.tokenize import Tokenizer
 
 
-UNTRAINED = "MaskCLIP is not trained: it labels with the weights of a CLIP; train a student of it (clips4)"
+UNTRAINED = (
+    "MaskCLIP is not trained: it labels with the weights of a CLIP; train a student of it (clips4)"
+)
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,22 @@ class MaskCLIPConfig(MethodConfig):
         """
         from maskfree.methods.maskclip.model import MaskCLIP
         from maskfree.nn.clip_weights import read_text_end
-        from maskfree.nn.dual_encoder import TextEmbedder
+        from maskfree.nn.dual_encoder import TextProjector
 
         check(self)
         if self.image.family.removesuffix("_resnet") != self.text.family:
-            raise ValueError(f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s")
+            raise ValueError(
+                f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s"
+            )
         image, encoder = self.image.build(), self.text.build()
         if image.dim != self.embed_dim:
-            raise ValueError(f"embed_dim is {self.embed_dim}: the image tower's embeddings have {image.dim}")
+            raise ValueError(
+                f"embed_dim is {self.embed_dim}: the image tower's embeddings have {image.dim}"
+            )
         projection = self.text_projection.build_for_vectors(encoder.channels, self.embed_dim)
         method = MaskCLIP(
             image=image,
-            text=TextEmbedder(encoder, projection),
+            text=TextProjector(encoder, projection),
             prompt_denoise=self.prompt_denoise,
             key_smoothing=self.key_smoothing,
         )
@@ -86,7 +92,9 @@ class MaskCLIPConfig(MethodConfig):
 
     def without_pretrained(self) -> MaskCLIPConfig:
         """The same networks with every value spelled out and no outside weights."""
-        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained())
+        return replace(
+            self, image=self.image.without_pretrained(), text=self.text.without_pretrained()
+        )
 
     def for_inference(self) -> MaskCLIPConfig:
         """`without_pretrained`: nothing of it is for training."""

@@ -22,7 +22,7 @@ from maskfree.nn.clip_resnet import DenseClipResNet
 from maskfree.nn.clip_weights import model_type
 from maskfree.nn.dense_clip import DenseClip
 from maskfree.nn.dense_clip_config import MASKCLIP, PRESETS, TRAINED, DenseClipConfig, LastBlock
-from maskfree.nn.dual_encoder import TextEmbedder
+from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.encoder_config import TextEncoderConfig, Value
 from maskfree.nn.pretrained import read_configuration
 from maskfree.nn.projection_config import ProjectionConfig
@@ -31,7 +31,10 @@ from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # without them transformers makes up an empty tokenizer
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+)  # without them transformers makes up an empty tokenizer
 
 
 class MaskCLIP(Method):
@@ -41,7 +44,7 @@ class MaskCLIP(Method):
         self,
         *,
         image: DenseClip | DenseClipResNet,
-        text: TextEmbedder,
+        text: TextProjector,
         prompt_denoise: float | None = None,
         key_smoothing: float | None = None,
     ):
@@ -69,7 +72,9 @@ class MaskCLIP(Method):
         """Make each patch a group of its own."""
         return Groups.of_pixels(self.image(images))
 
-    def segment(self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]) -> Float[Tensor, "b k hp wp"]:
+    def segment(
+        self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
+    ) -> Float[Tensor, "b k hp wp"]:
         """Cosine of each patch to each class, in [-1, 1]; -1 everywhere for a class that prompt denoising drops.
 
         Key smoothing makes it a mean over patches of like keys. Differs: the published code takes the mean of
@@ -84,7 +89,9 @@ class MaskCLIP(Method):
         if self._key_smoothing is not None:
             seen = cosines if dropped is None else cosines.masked_fill(dropped, -1)
             sure = (self.logit_scale * seen).softmax(1).amax(1)
-            cosines = smooth_by_keys(cosines, key_weights(dense.keys.flatten(2)), sure, self._key_smoothing)
+            cosines = smooth_by_keys(
+                cosines, key_weights(dense.keys.flatten(2)), sure, self._key_smoothing
+            )
         if dropped is not None:
             cosines = cosines.masked_fill(dropped, -1)
         return cosines.unflatten(2, dense.features.shape[2:])
@@ -95,12 +102,14 @@ class MaskCLIP(Method):
         return self.log_scale.exp().item()
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         """Pixels a patch spans on each side."""
-        return self.image.stride_px
+        return self.image.patch_size
 
 
-def maskclip_config(source: str, last_block: str | None = None, padding: int | None = None) -> MaskCLIPConfig:
+def maskclip_config(
+    source: str, last_block: str | None = None, padding: int | None = None
+) -> MaskCLIPConfig:
     """Return the config of the CLIPModel or SiglipModel of transformers in the folder or Hugging Face name SOURCE.
 
     LAST_BLOCK is a name in `PRESETS`; by default "maskclip" of a CLIP and "trained" of a SigLIP. PADDING is the id that
@@ -112,13 +121,17 @@ def maskclip_config(source: str, last_block: str | None = None, padding: int | N
     """
     family = model_type(source)
     if family not in ("clip", "siglip"):
-        raise ValueError(f"{source!r} is no CLIP that transformers saved, but {family or 'something else'}")
+        raise ValueError(
+            f"{source!r} is no CLIP that transformers saved, but {family or 'something else'}"
+        )
     block = named_block(last_block or ("maskclip" if family == "clip" else "trained"))
     image: dict[str, Value] = {}
     text: dict[str, Value] = {}
     if family == "clip":
         whole: Any = read_configuration("CLIPConfig", source, {})
-        image["projection_dim"] = dim = whole.projection_dim  # the towers' own may say something else
+        image["projection_dim"] = dim = (
+            whole.projection_dim
+        )  # the towers' own may say something else
     else:
         dim = read_configuration("SiglipConfig", source, {}).text_config.projection_size
         if padding is not None:
@@ -141,7 +154,9 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     config = maskclip_config(source, last_block)
     folder = Path(source)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise FileNotFoundError(f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}")
+        raise FileNotFoundError(
+            f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
+        )
     longest = config.text.without_pretrained().architecture["max_position_embeddings"]
     tokenizer = Tokenizer.from_source(source, int(longest))  # pyright: ignore[reportArgumentType]
     config.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
@@ -157,7 +172,9 @@ def usual_view(last_block: LastBlock, family: str = "clip") -> tuple[tuple[str, 
         return TEMPLATES["siglip"], Inference()
     if last_block in (MASKCLIP, TRAINED):
         return TEMPLATES["maskclip"], Inference()
-    return TEMPLATES["imagenet"], Inference(side_px=336, max_whole_px=1, window_px=224, stride_px=112)
+    return TEMPLATES["imagenet"], Inference(
+        side_px=336, max_whole_px=1, window_px=224, stride_px=112
+    )
 
 
 def named_block(name: str) -> LastBlock:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from maskfree.config.rules import Count, Fraction, OutsideName, PositiveFraction, Weight, Width, check
+from maskfree.config.rules import (
+    Count,
+    Fraction,
+    OutsideName,
+    PositiveFraction,
+    Weight,
+    Width,
+    check,
+)
 from maskfree.data.config import ViewConfig
 from maskfree.losses.mask_arithmetic import PAPER, MaskArithmetic
 from maskfree.method_config import MethodConfig
-from maskfree.nn.contrastive_config import CrossConfig
+from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -17,7 +25,7 @@ from maskfree.text.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from maskfree.methods.ovsegmentor.model import OVSegmentor
-    from maskfree.methods.ovsegmentor.objectives import EntityTerm, MaskTerm
+    from maskfree.methods.ovsegmentor.objectives import EntityObjective, MaskConsistencyObjective
     from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
     from maskfree.nn.grouping_encoder import GroupingEncoder
     from maskfree.text.tokenize import Tokenizer
@@ -44,7 +52,9 @@ class EntityConfig:
     see_padding: bool = False
     """Let the decoder attend to the padding of shorter captions, as the released code does."""
 
-    def build(self, channels: int, text_channels: int, embed_dim: int, num_entities: int) -> EntityTerm:
+    def build(
+        self, channels: int, text_channels: int, embed_dim: int, num_entities: int
+    ) -> EntityObjective:
         """Make the term.
 
         Raises:
@@ -52,18 +62,26 @@ class EntityConfig:
         """
         from torch import nn
 
-        from maskfree.methods.ovsegmentor.objectives import CompletionTerm, LabelsTerm, WordsTerm
+        from maskfree.methods.ovsegmentor.objectives import (
+            CompletionObjective,
+            MaskedWordsObjective,
+            MultiLabelObjective,
+        )
         from maskfree.nn.entity_decoder import EntityDecoder
 
         if self.objective == "labels":
-            return LabelsTerm(weight=self.weight)
+            return MultiLabelObjective(weight=self.weight)
         if self.objective == "words_without_groups":
-            return WordsTerm(weight=self.weight, decoder=None, classifier=nn.Linear(text_channels, num_entities))
+            return MaskedWordsObjective(
+                weight=self.weight, decoder=None, classifier=nn.Linear(text_channels, num_entities)
+            )
         decoder = EntityDecoder(dim=channels, text_channels=text_channels, num_heads=self.num_heads)
         if self.objective == "words":
-            return WordsTerm(weight=self.weight, decoder=decoder, classifier=nn.Linear(channels, num_entities))
+            return MaskedWordsObjective(
+                weight=self.weight, decoder=decoder, classifier=nn.Linear(channels, num_entities)
+            )
         bridge = self.bridge.build_for_vectors(channels, embed_dim)
-        return CompletionTerm(
+        return CompletionObjective(
             weight=self.weight,
             decoder=decoder,
             bridge=bridge,
@@ -91,23 +109,28 @@ class MaskConfig:
     """What becomes of the other groups; the released code compares them as well, and only holds back their gradient."""
     arithmetic: MaskArithmetic = PAPER
 
-    def build(self, image: GroupingEncoder) -> MaskTerm:
+    def build(self, image: GroupingEncoder) -> MaskConsistencyObjective:
         """Make the term; the target encoder starts as a copy of IMAGE.
 
         Raises:
             ValueError: the ratio lets no group, or more than all, take part.
         """
-        from maskfree.methods.ovsegmentor.objectives import Comparison, MaskTerm
+        from maskfree.methods.ovsegmentor.objectives import (
+            MaskConsistencyObjective,
+            MaskMatchingConfig,
+        )
 
         count = round(self.ratio * image.num_groups)
         if not 1 <= count <= image.num_groups:
-            raise ValueError(f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: it must be 1 or more")
-        return MaskTerm(
+            raise ValueError(
+                f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: it must be 1 or more"
+            )
+        return MaskConsistencyObjective(
             weight=self.weight,
             start=self.start,
             image=image,
             momentum=self.momentum,
-            comparison=Comparison(
+            comparison=MaskMatchingConfig(
                 count=count,
                 contrast_groups=self.objective == "groups",
                 symmetric=self.symmetric,
@@ -123,17 +146,25 @@ class OVSegmentorConfig(MethodConfig):
     """Everything that describes an OVSegmentor; the defaults are the paper's where it says something."""
 
     image: GroupingEncoderConfig = field(default_factory=GroupingEncoderConfig)
-    text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(family="bert", pooling="last"))
-    tokenizer: OutsideName | None = "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
+    text: TextEncoderConfig = field(
+        default_factory=lambda: TextEncoderConfig(family="bert", pooling="last")
+    )
+    tokenizer: OutsideName | None = (
+        "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
+    )
     embed_dim: Width = 256
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    cross: CrossConfig = field(default_factory=CrossConfig)
-    entities: str = "ovsegmentor"  # the entity set: a shipped list, or a file with a `word: entity` a line
+    cross: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    entities: str = (
+        "ovsegmentor"  # the entity set: a shipped list, or a file with a `word: entity` a line
+    )
     entity: EntityConfig | None = field(default_factory=EntityConfig)
     masks: MaskConfig | None = field(default_factory=MaskConfig)
     views: ViewConfig = field(default_factory=lambda: ViewConfig(scale=(0.08, 1.0)))
-    observe_tokens: bool = False  # the projections' running statistics see all tokens, too: the released code's
+    observe_tokens: bool = (
+        False  # the projections' running statistics see all tokens, too: the released code's
+    )
 
     def build(self) -> OVSegmentor:
         """Make the method; pretrained weights are read if the config names them.
@@ -142,21 +173,30 @@ class OVSegmentorConfig(MethodConfig):
             ValueError: a view does not divide into patches.
         """
         from maskfree.methods.ovsegmentor.model import OVSegmentor
-        from maskfree.nn.dual_encoder import TextEmbedder
+        from maskfree.nn.dual_encoder import TextProjector
         from maskfree.text.entities import EntitySet
 
         check(self)
         image, text_encoder = self.image.build(), self.text.build()
-        if self.views.side_px % image.stride_px:
-            raise ValueError(f"a view of {self.views.side_px} px does not divide into patches of {image.stride_px} px")
-        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
+        if self.views.side_px % image.patch_size:
+            raise ValueError(
+                f"a view of {self.views.side_px} px does not divide into patches of {image.patch_size} px"
+            )
+        text = TextProjector(
+            text_encoder,
+            self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
+        )
         entity = None
         if self.entity is not None:
             num_entities = len(EntitySet.read(self.entities).entities)
-            entity = self.entity.build(image.channels, text_encoder.channels, self.embed_dim, num_entities)
+            entity = self.entity.build(
+                image.channels, text_encoder.channels, self.embed_dim, num_entities
+            )
         return OVSegmentor(
             image=image,
-            image_projection=self.image_projection.build_for_vectors(image.channels, self.embed_dim),
+            image_projection=self.image_projection.build_for_vectors(
+                image.channels, self.embed_dim
+            ),
             text=text,
             cross=self.cross.build(),
             entity=entity,
@@ -187,7 +227,9 @@ class OVSegmentorConfig(MethodConfig):
             jitter=self.views.jitter,
             masking=entity.masking,
             templates=TEMPLATES[entity.templates],
-            label_count=entity.num_labels if self.entity and self.entity.objective == "labels" else 0,
+            label_count=entity.num_labels
+            if self.entity and self.entity.objective == "labels"
+            else 0,
             with_questions=self.entity is not None,
             with_partner=self.masks is not None,
         )
@@ -200,7 +242,9 @@ class OVSegmentorConfig(MethodConfig):
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         source = self.tokenizer or self.text.weights
         if source is None:
-            raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
+            raise ValueError(
+                "no tokenizer: set tokenizer, or weights of the text encoder that come with one"
+            )
         return source
 
     def extras(self) -> tuple[str, ...]:

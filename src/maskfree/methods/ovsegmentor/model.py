@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.method import Method
-from maskfree.methods.ovsegmentor.objectives import Asked, EntityTerm, MaskTerm
-from maskfree.nn.contrastive_objective import CrossTerm
-from maskfree.nn.dual_encoder import TextEmbedder
+from maskfree.methods.ovsegmentor.objectives import (
+    EntityInputs,
+    EntityObjective,
+    MaskConsistencyObjective,
+)
+from maskfree.nn.contrastive_objective import ContrastiveObjective
+from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.types import Batch, Groups, Losses, Tokens
 
@@ -27,10 +31,10 @@ class OVSegmentor(Method):
         *,
         image: GroupingEncoder,
         image_projection: nn.Module,
-        text: TextEmbedder,
-        cross: CrossTerm,
-        entity: EntityTerm | None = None,
-        masks: MaskTerm | None = None,
+        text: TextProjector,
+        cross: ContrastiveObjective,
+        entity: EntityObjective | None = None,
+        masks: MaskConsistencyObjective | None = None,
         observe_tokens: bool = False,
     ):
         super().__init__()
@@ -61,16 +65,28 @@ class OVSegmentor(Method):
             if self._observing:
                 with torch.no_grad():
                     self._text(texts.questions)
-            asked = Asked(grouped.groups, overall, texts, self.text, self._text, self.cross.factor, self.gather)
+            asked = EntityInputs(
+                grouped.groups,
+                overall,
+                texts,
+                self.text,
+                self._text,
+                self.cross.factor,
+                self.gather,
+            )
             parts.append(self.entity(asked))
         if masks:
             assert batch.partners is not None and groups is not None, "L_mask needs partners"
             with torch.no_grad():
                 shared = self._text(batch.partners.entities)
             seen, scale = (grouped, groups), self.cross.factor
-            parts.append(masks(self.image, batch.images, seen, self._project, batch.partners, shared, scale))
+            parts.append(
+                masks(self.image, batch.images, seen, self._project, batch.partners, shared, scale)
+            )
         terms = {name: term for part in parts for name, term in part.terms.items()}
-        return Losses(terms, {name: value for part in parts for name, value in part.health.items()})
+        return Losses(
+            terms, {name: value for part in parts for name, value in part.metrics.items()}
+        )
 
     @property
     def _observing(self) -> bool:
@@ -113,14 +129,14 @@ class OVSegmentor(Method):
         return self.cross.scale
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         """Pixels a patch spans on each side."""
-        return self.image.stride_px
+        return self.image.patch_size
 
-    def begin(self) -> None:
+    def on_train_start(self) -> None:
         """Let the target encoder be the trained one's copy, and a new training start without L_mask."""
         if self.masks is not None:
-            self.masks.begin(self.image)
+            self.masks.on_train_start(self.image)
 
     def after_step(self, step: int, steps: int) -> None:
         """Move the target encoder; keep the temperature in its bounds."""

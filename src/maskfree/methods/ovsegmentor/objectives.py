@@ -15,9 +15,16 @@ from torch.nn import functional as F
 from maskfree.losses.contrastive import info_nce, retrieval_accuracy
 from maskfree.losses.entities import group_contrast, masked_language, multi_label_contrast
 from maskfree.losses.mask_arithmetic import MaskArithmetic
-from maskfree.losses.mask_consistency import chosen, consistency, learning_only, mask_logits, over_photos, subgroups
-from maskfree.nn.contrastive_objective import Gather, follow
-from maskfree.nn.dual_encoder import TextEmbedder
+from maskfree.losses.mask_consistency import (
+    chosen,
+    consistency,
+    learning_only,
+    mask_logits,
+    over_photos,
+    subgroups,
+)
+from maskfree.nn.contrastive_objective import Gather, ema_update
+from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.entity_decoder import EntityDecoder
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.ops.matching import match
@@ -28,27 +35,27 @@ Project = Callable[[Grouped], Tensor]  # groups to the space of the texts, of an
 
 
 @dataclass(frozen=True)
-class Asked:
+class EntityInputs:
     """What an entity term sees of a batch, and with what."""
 
     groups: Float[Tensor, "b g c"]
     overall: Float[Tensor, "b d"]  # of the photos, unit norm
     texts: EntityTexts
-    text: TextEmbedder
+    text: TextProjector
     embed: Embed
     scale: Float[Tensor, ""]  # the inverse temperature
     gather: Gather
 
 
-class EntityTerm(nn.Module, ABC):
+class EntityObjective(nn.Module, ABC):
     """What the entities of a caption teach."""
 
     @abstractmethod
-    def forward(self, asked: Asked) -> Losses:
+    def forward(self, asked: EntityInputs) -> Losses:
         """Compare the photos with the texts."""
 
 
-class CompletionTerm(EntityTerm):
+class CompletionObjective(EntityObjective):
     """Masked entity completion: a masked caption that has looked at the groups must name what was masked.
 
     Captions in which nothing was masked do not count. Source: eq. 8 and 9. Differs: the released code counts them, and
@@ -56,14 +63,20 @@ class CompletionTerm(EntityTerm):
     """
 
     def __init__(
-        self, *, weight: float, decoder: EntityDecoder, bridge: nn.Module, all_questions: bool, see_padding: bool
+        self,
+        *,
+        weight: float,
+        decoder: EntityDecoder,
+        bridge: nn.Module,
+        all_questions: bool,
+        see_padding: bool,
     ):
         super().__init__()
         self.decoder = decoder
         self.bridge = bridge
         self._weight, self._all_questions, self._see_padding = weight, all_questions, see_padding
 
-    def forward(self, asked: Asked) -> Losses:
+    def forward(self, asked: EntityInputs) -> Losses:
         """Contrast completed questions with answers, over the global batch."""
         texts, encoder = asked.texts, asked.text.encoder
         seen = None if self._see_padding else texts.questions.mask
@@ -74,28 +87,30 @@ class CompletionTerm(EntityTerm):
         answers = asked.gather(asked.embed(texts.answers))[counted].float()
         if not len(questions):
             return Losses({"entity": sentences.sum() * 0}, {})
-        health = {"completion_accuracy": retrieval_accuracy(questions, answers).detach()}
-        return Losses({"entity": self._weight * info_nce(questions, answers, asked.scale)}, health)
+        metrics = {"completion_accuracy": retrieval_accuracy(questions, answers).detach()}
+        return Losses({"entity": self._weight * info_nce(questions, answers, asked.scale)}, metrics)
 
 
-class LabelsTerm(EntityTerm):
+class MultiLabelObjective(EntityObjective):
     """GroupViT's multi-label contrast: a photo and the prompts of its entities. Source: Table 4."""
 
     def __init__(self, *, weight: float):
         super().__init__()
         self._weight = weight
 
-    def forward(self, asked: Asked) -> Losses:
+    def forward(self, asked: EntityInputs) -> Losses:
         """Contrast photos with labels, over the global batch."""
         texts = asked.texts
-        assert texts.labels is not None and texts.labelled is not None, "the multi-label contrast needs labels"
-        labels = asked.gather(asked.embed(texts.labels).unflatten(0, texts.labelled.shape)).float()
+        assert texts.labels is not None and texts.labeled is not None, (
+            "the multi-label contrast needs labels"
+        )
+        labels = asked.gather(asked.embed(texts.labels).unflatten(0, texts.labeled.shape)).float()
         photos = asked.gather(asked.overall).float()
-        loss = multi_label_contrast(photos, labels, asked.gather(texts.labelled), asked.scale)
+        loss = multi_label_contrast(photos, labels, asked.gather(texts.labeled), asked.scale)
         return Losses({"entity": self._weight * loss}, {})
 
 
-class WordsTerm(EntityTerm):
+class MaskedWordsObjective(EntityObjective):
     """Masked language modelling among the entities: each masked word is guessed by itself. Source: Table 4."""
 
     def __init__(self, *, weight: float, decoder: EntityDecoder | None, classifier: nn.Linear):
@@ -104,17 +119,23 @@ class WordsTerm(EntityTerm):
         self.classifier = classifier
         self._weight = weight
 
-    def forward(self, asked: Asked) -> Losses:
+    def forward(self, asked: EntityInputs) -> Losses:
         """Guess the masked words of this process's captions."""
         questions = asked.texts.questions
         hidden = asked.text.encoder.each(questions)
         if self.decoder is not None:
             hidden = self.decoder(hidden, asked.groups, questions.mask)
-        return Losses({"entity": self._weight * masked_language(self.classifier(hidden), asked.texts.targets)}, {})
+        return Losses(
+            {
+                "entity": self._weight
+                * masked_language(self.classifier(hidden), asked.texts.targets)
+            },
+            {},
+        )
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MaskMatchingConfig:
     """How the groups of two photos that share an entity are compared."""
 
     count: int  # groups of each photo that take part: those closest to the entity
@@ -125,20 +146,35 @@ class Comparison:
     arithmetic: MaskArithmetic
 
 
-class MaskTerm(nn.Module):
+class MaskConsistencyObjective(nn.Module):
     """Cross-image mask consistency, with the momentum model that makes its targets.
 
     Source: eq. 10 to 12. Differs: see `maskfree.losses.mask_consistency`.
     """
 
-    def __init__(self, *, weight: float, start: float, image: GroupingEncoder, momentum: float, comparison: Comparison):
+    def __init__(
+        self,
+        *,
+        weight: float,
+        start: float,
+        image: GroupingEncoder,
+        momentum: float,
+        comparison: MaskMatchingConfig,
+    ):
         super().__init__()
         self.teacher = deepcopy(image).requires_grad_(False)
         self.progress: Tensor
-        self.register_buffer("progress", torch.zeros(()))  # of the training; saved, so that a resumed run knows
-        self._weight, self._start, self._momentum, self._comparison = weight, start, momentum, comparison
+        self.register_buffer(
+            "progress", torch.zeros(())
+        )  # of the training; saved, so that a resumed run knows
+        self._weight, self._start, self._momentum, self._comparison = (
+            weight,
+            start,
+            momentum,
+            comparison,
+        )
 
-    def begin(self, image: GroupingEncoder) -> None:
+    def on_train_start(self, image: GroupingEncoder) -> None:
         """Start from IMAGE, the trained encoder with its first weights."""
         self.teacher.load_state_dict(image.state_dict())
         self.progress.zero_()
@@ -166,12 +202,20 @@ class MaskTerm(nn.Module):
         with torch.no_grad():
             target = self.teacher(partners.images)
             target_groups = project(target)
-        health = {"paired": partners.present.float().mean()}
+        metrics = {"paired": partners.present.float().mean()}
         if self._comparison.contrast_groups:
             loss = self._contrast(first_groups, target_groups, shared, partners, scale)
-            return Losses({"masks": self._weight * loss}, health)
-        second = student(partners.images) if self._comparison.symmetric or self._comparison.online_keys else None
-        keys = second.assignment.keys if second and self._comparison.online_keys else target.assignment.keys
+            return Losses({"masks": self._weight * loss}, metrics)
+        second = (
+            student(partners.images)
+            if self._comparison.symmetric or self._comparison.online_keys
+            else None
+        )
+        keys = (
+            second.assignment.keys
+            if second and self._comparison.online_keys
+            else target.assignment.keys
+        )
         loss = self._direction(target, target_groups, keys, first, first_groups, partners, shared)
         if self._comparison.symmetric:
             assert second is not None
@@ -181,7 +225,7 @@ class MaskTerm(nn.Module):
             keys = first.assignment.keys if self._comparison.online_keys else own.assignment.keys
             back = self._direction(own, own_groups, keys, second, project(second), partners, shared)
             loss = (loss + back) / 2
-        return Losses({"masks": self._weight * loss}, health)
+        return Losses({"masks": self._weight * loss}, metrics)
 
     def _direction(
         self,
@@ -197,7 +241,10 @@ class MaskTerm(nn.Module):
         wanted, given = target.assignment.queries, other.assignment.queries
         best = self._closest(other_groups, shared)
         if self._comparison.leave_out:
-            wanted, given = chosen(wanted, self._closest(target_groups, shared)), chosen(given, best)
+            wanted, given = (
+                chosen(wanted, self._closest(target_groups, shared)),
+                chosen(given, best),
+            )
         else:
             given = learning_only(given, best)
         losses = consistency(
@@ -218,7 +265,10 @@ class MaskTerm(nn.Module):
         scale: Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
         """Draw the groups of the shared entity to each other: Table 6's other objective."""
-        sides = [F.normalize(chosen(side, self._closest(side, shared)), dim=-1) for side in (first, second)]
+        sides = [
+            F.normalize(chosen(side, self._closest(side, shared)), dim=-1)
+            for side in (first, second)
+        ]
         order = match(sides[0] @ sides[1].mT)
         return group_contrast(sides[0], chosen(sides[1], order), partners.present, scale)
 
@@ -228,5 +278,5 @@ class MaskTerm(nn.Module):
     @torch.no_grad()
     def after_step(self, student: GroupingEncoder, progress: float) -> None:
         """Move the momentum model; PROGRESS of the training is in (0, 1]."""
-        follow(self.teacher, student, self._momentum)
+        ema_update(self.teacher, student, self._momentum)
         self.progress.fill_(progress)

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import crop, random_box, recolour
+from maskfree.data.transforms import color_jitter, crop, random_box
 from maskfree.text.entities import EntitySet, Mention, entity_sentence, masked, noun_mentions
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, EntityTexts, Partners, Tokens
@@ -31,11 +31,13 @@ class Texts(NamedTuple):
     question: str
     answer: str
     masked: bool
-    hidden: tuple[int, ...]  # number of the entity behind each mask token of the question; -1 for none of the set
+    hidden: tuple[
+        int, ...
+    ]  # number of the entity behind each mask token of the question; -1 for none of the set
     labels: tuple[str, ...]
 
 
-class Sample(NamedTuple):
+class OVSegmentorSample(NamedTuple):
     """One photo's view, caption and texts, with its partner's view and entity."""
 
     key: str
@@ -49,7 +51,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class OVSegmentorTransform(Transform):
-    """Crop, mirror and recolour a photo and its partner; draw a caption, mask its entities and ask for them."""
+    """Crop, mirror and recolor a photo and its partner; draw a caption, mask its entities and ask for them."""
 
     tokenizer: Tokenizer
     entity_set: EntitySet
@@ -57,7 +59,9 @@ class OVSegmentorTransform(Transform):
     scale: tuple[float, float]  # share of the photo's area
     mirror: float  # probability
     jitter: tuple[float, float, float, float]  # brightness, contrast, saturation, hue; zeros: none
-    masking: Literal["entities", "one", "nouns"]  # all mentions of entities, one of them, or all nouns
+    masking: Literal[
+        "entities", "one", "nouns"
+    ]  # all mentions of entities, one of them, or all nouns
     templates: tuple[str, ...]  # of answers and labels
     label_count: int = 0  # prompted entities of each photo
     shared_prompt: str = "a photo of a {}"  # for the entity that partners share
@@ -74,7 +78,7 @@ class OVSegmentorTransform(Transform):
         """The entities that captions are searched for."""
         return self.entity_set.entities
 
-    def sample(self, source: Source, seed: int) -> Sample:
+    def sample(self, source: Source, seed: int) -> OVSegmentorSample:
         """Augment one photo; all randomness comes from SEED.
 
         Raises:
@@ -84,17 +88,21 @@ class OVSegmentorTransform(Transform):
         caption = captions[int(_rng(seed, _CAPTION).integers(len(captions)))] if captions else None
         image, box, flipped = self._view(source.photo, _rng(seed, _VIEW))
         partner = source.partner if self.with_partner else None
-        return Sample(
+        return OVSegmentorSample(
             key=source.key,
             image=image,
             box=box,
             flipped=flipped,
             caption=caption,
-            texts=self._texts(caption, seed) if self.with_questions and caption is not None else None,
-            partner=(partner.entity, self._view(partner.photo, _rng(seed, _PARTNER))[0]) if partner else None,
+            texts=self._texts(caption, seed)
+            if self.with_questions and caption is not None
+            else None,
+            partner=(partner.entity, self._view(partner.photo, _rng(seed, _PARTNER))[0])
+            if partner
+            else None,
         )
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[OVSegmentorSample]) -> Batch:
         """Stack samples into a batch; captions are tokenized if the samples have any."""
         captions = [sample.caption for sample in samples if sample.caption is not None]
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
@@ -113,7 +121,11 @@ class OVSegmentorTransform(Transform):
         box = random_box(rng, photo.size, self.scale)
         flipped = bool(rng.random() < self.mirror)
         view = crop(photo, box, self.side_px, flipped)
-        return recolour(view, rng, *self.jitter) if any(self.jitter) else view, torch.tensor(box), flipped
+        return (
+            color_jitter(view, rng, *self.jitter) if any(self.jitter) else view,
+            torch.tensor(box),
+            flipped,
+        )
 
     def _texts(self, caption: str, seed: int) -> Texts:
         """Mask what CAPTION names and say what it was; where it names nothing, both texts are the caption itself."""
@@ -131,7 +143,9 @@ class OVSegmentorTransform(Transform):
         # A caption may hold the mask token itself, which hides nothing.
         tokens = {match.start(): -1 for match in re.finditer(re.escape(mask), caption)}
         for mention in hidden:
-            meant = next((m for m in known if m.start < mention.end and mention.start < m.end), mention)
+            meant = next(
+                (m for m in known if m.start < mention.end and mention.start < m.end), mention
+            )
             tokens[mention.start] = numbers.get(meant.entity, -1)
         return Texts(
             question=masked(caption, hidden, mask),
@@ -159,8 +173,10 @@ class OVSegmentorTransform(Transform):
             answers=self.tokenizer([text.answer for text in texts]),
             masked=torch.tensor([text.masked for text in texts]),
             targets=self._targets(questions, texts),
-            labels=self.tokenizer([label for row in labels for label in row]) if self.label_count else None,
-            labelled=torch.arange(self.label_count) < counts[:, None] if self.label_count else None,
+            labels=self.tokenizer([label for row in labels for label in row])
+            if self.label_count
+            else None,
+            labeled=torch.arange(self.label_count) < counts[:, None] if self.label_count else None,
         )
 
     def _targets(self, questions: Tokens, texts: Sequence[Texts]) -> Tensor:
@@ -173,14 +189,17 @@ class OVSegmentorTransform(Transform):
                 targets[row, places] = torch.tensor(text.hidden[: len(places)], dtype=targets.dtype)
         return targets
 
-    def _partners(self, samples: Sequence[Sample]) -> Partners:
+    def _partners(self, samples: Sequence[OVSegmentorSample]) -> Partners:
         """Stack the partners' views; a photo without one has zeros."""
         none = torch.zeros(3, self.side_px, self.side_px)
         found = [sample.partner for sample in samples]
         return Partners(
             images=torch.stack([partner[1] if partner else none for partner in found]),
             entities=self.tokenizer(
-                [entity_sentence(partner[:1], self.shared_prompt) if partner else "" for partner in found]
+                [
+                    entity_sentence(partner[:1], self.shared_prompt) if partner else ""
+                    for partner in found
+                ]
             ),
             present=torch.tensor([partner is not None for partner in found]),
         )

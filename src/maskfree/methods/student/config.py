@@ -49,7 +49,9 @@ class StudentViews:
 class StudentConfig(MethodConfig):
     """Everything that describes a student."""
 
-    image: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig("mobilenet_v2", output_stride=16))
+    image: ImageEncoderConfig = field(
+        default_factory=lambda: ImageEncoderConfig("mobilenet_v2", output_stride=16)
+    )
     width: Width = 256
     """Channels inside DeepLab's head."""
     dilations: tuple[Count, ...] = (3, 6, 9)
@@ -81,22 +83,32 @@ class StudentConfig(MethodConfig):
         from torch import nn
 
         from maskfree.methods.student.model import Student
-        from maskfree.nn.deeplab import AtrousPyramid, Corrected
-        from maskfree.nn.dual_encoder import PixelEmbedder, TextEmbedder
+        from maskfree.nn.deeplab import ASPP, ResidualHead
+        from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 
         check(self)
         encoder, text_encoder = self.image.build(), self.text.build()
-        if self.views.crop_px % encoder.stride_px:
+        if self.views.crop_px % encoder.patch_size:
             raise ValueError(
-                f"views.crop_px {self.views.crop_px} does not divide into patches of {encoder.stride_px} px"
+                f"views.crop_px {self.views.crop_px} does not divide into patches of {encoder.patch_size} px"
             )
-        head = AtrousPyramid(channels=encoder.channels, width=self.width, dim=self.embed_dim, dilations=self.dilations)
+        head = ASPP(
+            channels=encoder.channels,
+            width=self.width,
+            dim=self.embed_dim,
+            dilations=self.dilations,
+        )
         projection: nn.Module = head
         if self.known is not None:
-            projection = Corrected(self.known.build_for_pixels(encoder.channels, self.embed_dim), head)
-        text = TextEmbedder(text_encoder, self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim))
+            projection = ResidualHead(
+                self.known.build_for_pixels(encoder.channels, self.embed_dim), head
+            )
+        text = TextProjector(
+            text_encoder,
+            self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
+        )
         return Student(
-            image=PixelEmbedder(encoder, projection),
+            image=ImageProjector(encoder, projection),
             text=text,
             synonyms=self.synonyms,
             dim=self.embed_dim,
@@ -114,7 +126,9 @@ class StudentConfig(MethodConfig):
         if self.labels is None:
             raise ValueError("the student learns from labels: name their folder in method.labels")
         if len(self.thresholds) != len(self.synonyms):
-            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.synonyms)} classes")
+            raise ValueError(
+                f"there are {len(self.thresholds)} thresholds for {len(self.synonyms)} classes"
+            )
         return StudentTransform(Path(self.labels), self.thresholds, self.views)
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
@@ -124,12 +138,19 @@ class StudentConfig(MethodConfig):
     def tokenizer_source(self) -> str:
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         if self.text.weights is None:
-            raise ValueError("no tokenizer: start from a checkpoint, or set weights of the text encoder")
+            raise ValueError(
+                "no tokenizer: start from a checkpoint, or set weights of the text encoder"
+            )
         return self.text.weights
 
     def without_pretrained(self) -> StudentConfig:
         """The same architecture with every value spelled out and no outside weights."""
-        return replace(self, image=self.image.without_pretrained(), text=self.text.without_pretrained(), labels=None)
+        return replace(
+            self,
+            image=self.image.without_pretrained(),
+            text=self.text.without_pretrained(),
+            labels=None,
+        )
 
     def for_inference(self) -> StudentConfig:
         """`without_pretrained`, without the classes that only training compares with."""

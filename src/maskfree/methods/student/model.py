@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import recolour
+from maskfree.data.transforms import color_jitter
 from maskfree.losses.pseudo_labels import IGNORE, best_of_synonyms, pixel_cross_entropy
 from maskfree.method import Method
 from maskfree.methods.student.config import StudentViews
-from maskfree.nn.dual_encoder import PixelEmbedder, TextEmbedder
+from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 _GREY = (128, 128, 128)
@@ -35,8 +35,8 @@ class Student(Method):
     def __init__(
         self,
         *,
-        image: PixelEmbedder,
-        text: TextEmbedder,
+        image: ImageProjector,
+        text: TextProjector,
         synonyms: Sequence[int],
         dim: int,
         scale: float,
@@ -46,28 +46,37 @@ class Student(Method):
         self.text = text.requires_grad_(False)
         self.phrases: Tensor | None
         phrases = F.normalize(torch.randn(sum(synonyms), dim), dim=-1) if synonyms else None
-        self.register_buffer("phrases", phrases)  # the classes' names, from the checkpoint it starts from
+        self.register_buffer(
+            "phrases", phrases
+        )  # the classes' names, from the checkpoint it starts from
         self._synonyms, self._scale = tuple(synonyms), scale
 
     def forward(self, batch: Batch) -> Losses:
-        """Return the term `labels`: the cross-entropy of each labelled pixel's class.
+        """Return the term `labels`: the cross-entropy of each labeled pixel's class.
 
         Raises:
             ValueError: the student was made without classes.
         """
         if self.phrases is None:
-            raise ValueError("a student without classes cannot be trained: name them in method.words")
+            raise ValueError(
+                "a student without classes cannot be trained: name them in method.words"
+            )
         assert batch.labels is not None, "the student learns from labels"
         pixels = F.normalize(self.image(batch.images).float(), dim=1)
         cosines = torch.einsum("bdhw,pd->bphw", pixels, self.phrases)
         logits = self._scale * best_of_synonyms(cosines, self._synonyms)
         loss = pixel_cross_entropy(logits, batch.labels)
         with torch.no_grad():
-            small = F.interpolate(batch.labels[:, None].float(), logits.shape[2:], mode="nearest")[:, 0]
+            small = F.interpolate(batch.labels[:, None].float(), logits.shape[2:], mode="nearest")[
+                :, 0
+            ]
             counts = small != IGNORE
             right = (logits.argmax(1) == small) & counts
-            health = {"labelled": counts.float().mean(), "agreement": right.sum() / counts.sum().clamp_min(1)}
-        return Losses({"labels": loss}, health)
+            metrics = {
+                "labeled": counts.float().mean(),
+                "agreement": right.sum() / counts.sum().clamp_min(1),
+            }
+        return Losses({"labels": loss}, metrics)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         """Embed texts as the teacher does; unit norm."""
@@ -83,12 +92,12 @@ class Student(Method):
         return self._scale
 
     @property
-    def stride_px(self) -> int:
+    def patch_size(self) -> int:
         """Pixels a patch spans on each side."""
-        return self.image.encoder.stride_px
+        return self.image.encoder.patch_size
 
 
-class Sample(NamedTuple):
+class StudentSample(NamedTuple):
     """One photo's view with its labels."""
 
     key: str
@@ -100,7 +109,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class StudentTransform(Transform):
-    """Zoom, cut, mirror and recolour a photo, and its label map alike."""
+    """Zoom, cut, mirror and recolor a photo, and its label map alike."""
 
     labels: Path
     thresholds: tuple[int, ...]
@@ -111,7 +120,7 @@ class StudentTransform(Transform):
         """Labels are a file of each photo."""
         return True
 
-    def sample(self, source: Source, seed: int) -> Sample:
+    def sample(self, source: Source, seed: int) -> StudentSample:
         """Augment one photo; all randomness comes from SEED.
 
         Raises:
@@ -120,7 +129,7 @@ class StudentTransform(Transform):
         """
         rng = np.random.default_rng(seed)
         views = self.views
-        window = _Window.draw(rng, source.photo.size, views)
+        window = _CropWindow.draw(rng, source.photo.size, views)
         labels = confident(self.labels / f"{Path(source.key).stem}.png", self.thresholds)
         image = window.cut(source.photo, Image.Resampling.BILINEAR, _GREY)
         labels = np.asarray(window.cut(Image.fromarray(labels), Image.Resampling.NEAREST, IGNORE))
@@ -128,15 +137,15 @@ class StudentTransform(Transform):
         flipped = bool(rng.random() < views.mirror)
         if flipped:
             pixels, labels = pixels.flip(-1), labels[:, ::-1]
-        return Sample(
+        return StudentSample(
             key=source.key,
-            image=recolour(pixels.contiguous(), rng, *views.jitter),
+            image=color_jitter(pixels.contiguous(), rng, *views.jitter),
             labels=torch.from_numpy(labels.copy()),
             box=torch.tensor(window.box),
             flipped=flipped,
         )
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[StudentSample]) -> Batch:
         """Stack samples into a batch."""
         return Batch(
             images=torch.stack([sample.image for sample in samples]),
@@ -158,14 +167,16 @@ def confident(path: Path, thresholds: Sequence[int]) -> UInt8[np.ndarray, "h w"]
         raise FileNotFoundError(f"{path} is missing: every photo needs its label map")
     with Image.open(path) as png:
         if png.mode != "LA":
-            raise ValueError(f"{path} has mode {png.mode}: a label map has two channels, class and confidence")
+            raise ValueError(
+                f"{path} has mode {png.mode}: a label map has two channels, class and confidence"
+            )
         labels, sure = np.moveaxis(np.array(png), -1, 0)
     if (highest := labels.max()) >= len(thresholds):
         raise ValueError(f"{path} holds class {highest}: there are {len(thresholds)}")
     return np.where(sure >= np.array(thresholds)[labels], labels, IGNORE).astype(np.uint8)
 
 
-class _Window(NamedTuple):
+class _CropWindow(NamedTuple):
     """The part of a photo that a crop shows, and where it lies in the crop; the rest is padding."""
 
     box: tuple[float, float, float, float]  # left, top, right, bottom as fractions of the photo
@@ -173,7 +184,9 @@ class _Window(NamedTuple):
     crop_px: int
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, size: tuple[int, int], views: StudentViews) -> _Window:
+    def draw(
+        cls, rng: np.random.Generator, size: tuple[int, int], views: StudentViews
+    ) -> _CropWindow:
         """Draw a zoom, log-uniform, and a place."""
         zoom = np.exp(rng.uniform(*np.log(views.zoom))) * views.side_px / min(size)
         (left, right, x, to_x), (top, bottom, y, to_y) = (
@@ -184,7 +197,12 @@ class _Window(NamedTuple):
     def cut(self, picture: Image.Image, filter: Image.Resampling, padding: Any) -> Image.Image:
         """Show the window of a picture, which may be of any size, on a square of PADDING."""
         (width, height), (left, top, right, bottom) = picture.size, self.place
-        bounds = (self.box[0] * width, self.box[1] * height, self.box[2] * width, self.box[3] * height)
+        bounds = (
+            self.box[0] * width,
+            self.box[1] * height,
+            self.box[2] * width,
+            self.box[3] * height,
+        )
         seen = picture.resize((right - left, bottom - top), filter, box=bounds, reducing_gap=2.0)
         if seen.size == (self.crop_px, self.crop_px):
             return seen

@@ -23,7 +23,7 @@ from maskfree.config.rules import (
 from maskfree.data.config import ViewConfig
 from maskfree.method_config import MethodConfig
 from maskfree.methods.vilseg.votes_config import VotesConfig
-from maskfree.nn.contrastive_config import CrossConfig
+from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from maskfree.methods.vilseg.model import ViLSeg
-    from maskfree.methods.vilseg.objectives import ClusterTerm, VisionTerm
+    from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
     from maskfree.methods.vilseg.transform import ViLSegTransform
-    from maskfree.methods.vilseg.words import WordsTerm
-    from maskfree.nn.dual_encoder import PixelEmbedder
+    from maskfree.methods.vilseg.words import WordsObjective
+    from maskfree.nn.dual_encoder import ImageProjector
     from maskfree.nn.encoders import ImageEncoder
     from maskfree.text.tags import Tag
     from maskfree.text.tokenize import Tokenizer
@@ -71,17 +71,21 @@ class WordsConfig:
         return read_tags(IMAGENET_TAGS if self.tags == "imagenet" else Path(self.tags))
 
     def build(
-        self, encoder: ImageEncoder, classifier: nn.Linear, tags: Sequence[Tag], tag_features: Float[Tensor, "t c"]
-    ) -> WordsTerm:
+        self,
+        encoder: ImageEncoder,
+        classifier: nn.Linear,
+        tags: Sequence[Tag],
+        tag_features: Float[Tensor, "t c"],
+    ) -> WordsObjective:
         """Make the term; the tagger is a copy of ENCODER with its CLASSIFIER."""
         import torch
 
-        from maskfree.methods.vilseg.words import Tagger, WordsTerm, as_convolution
+        from maskfree.methods.vilseg.words import Tagger, WordsObjective, as_convolution
         from maskfree.text.tags import kinds_of
 
         kinds = kinds_of(tags)
         belongs = torch.tensor([[kind in tag.kinds for kind in kinds] for tag in tags]).float()
-        return WordsTerm(
+        return WordsObjective(
             tagger=Tagger(deepcopy(encoder), as_convolution(classifier)),
             tag_features=tag_features,
             kinds=belongs / belongs.sum(1, keepdim=True).clamp_min(1),
@@ -106,27 +110,31 @@ class VisionConfig:
     teacher_momentum: Fraction = 0.996  # rises to 1 as a cosine
     teacher_temperature: Positive = 0.04
     student_temperature: Positive = 0.1
-    centre_momentum: Fraction = 0.9
+    center_momentum: Fraction = 0.9
 
-    def build(self, image: PixelEmbedder, embed_dim: int) -> VisionTerm:
+    def build(self, image: ImageProjector, embed_dim: int) -> VisionObjective:
         """Make the term; a teacher starts as a copy of IMAGE."""
         from torch import nn
 
-        from maskfree.methods.vilseg.objectives import Distillation, LiteralVision
+        from maskfree.methods.vilseg.objectives import DistillationObjective, LiteralVisionObjective
         from maskfree.nn.projection import DinoHead
 
         linear = self.head == "linear"
-        head = nn.Linear(embed_dim, self.out_dim) if linear else DinoHead(channels=embed_dim, out_dim=self.out_dim)
+        head = (
+            nn.Linear(embed_dim, self.out_dim)
+            if linear
+            else DinoHead(channels=embed_dim, out_dim=self.out_dim)
+        )
         if self.mode == "literal":
-            return LiteralVision(weight=self.weight, head=head)
-        return Distillation(
+            return LiteralVisionObjective(weight=self.weight, head=head)
+        return DistillationObjective(
             weight=self.weight,
             image=image,
             head=head,
             out_dim=self.out_dim,
             temperatures=(self.teacher_temperature, self.student_temperature),
             teacher_momentum=self.teacher_momentum,
-            centre_momentum=self.centre_momentum,
+            center_momentum=self.center_momentum,
         )
 
 
@@ -140,27 +148,29 @@ class ClusterConfig:
     displacement: CountOrZero = 0  # also pair patches up to so many apart
     kernel: Side = 1  # of the head's convolution; odd
     lamb: Weight = 1.0  # weight of the entropy of the assignments; 1 is mutual information
-    standardised: bool = False  # show the head pixels of unit norm with standardised channels; not in the paper
+    standardized: bool = (
+        False  # show the head pixels of unit norm with standardized channels; not in the paper
+    )
     sharpness: Positive = 0.5  # standard deviation of those channels
 
-    def build(self, embed_dim: int) -> ClusterTerm:
+    def build(self, embed_dim: int) -> ClusterObjective:
         """Make the term and its head.
 
         Raises:
             ValueError: the kernel is even, so that the map would shrink.
         """
-        from maskfree.methods.vilseg.objectives import ClusterTerm
+        from maskfree.methods.vilseg.objectives import ClusterObjective
         from maskfree.nn.cluster_head import ClusterHead
 
         if self.kernel % 2 == 0:
             raise ValueError(f"cluster.kernel is {self.kernel}: it must be odd")
-        return ClusterTerm(
+        return ClusterObjective(
             weight=self.weight,
             head=ClusterHead(
                 dim=embed_dim,
                 num_clusters=self.num_clusters,
                 kernel=self.kernel,
-                standardised=self.standardised,
+                standardized=self.standardized,
                 sharpness=self.sharpness,
             ),
             detach=self.detach,
@@ -179,14 +189,16 @@ class ViLSegConfig(MethodConfig):
     embed_dim: Width = 512
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    cross: CrossConfig = field(default_factory=CrossConfig)
+    cross: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     vision: VisionConfig | None = field(default_factory=VisionConfig)
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
     words: WordsConfig | None = None  # words as training text
     votes: VotesConfig | None = None  # of a classifier and of a head for nouns, beside the cosines
     views: ViewConfig = field(default_factory=ViewConfig)
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
-    assignment: Literal["hard", "soft"] = "hard"  # of pixels to clusters: to the likeliest, as in the paper, or to all
+    assignment: Literal["hard", "soft"] = (
+        "hard"  # of pixels to clusters: to the likeliest, as in the paper, or to all
+    )
     kmeans_clusters: Width = 20  # of each photo, for the grouping "kmeans"
 
     def build(self) -> ViLSeg:
@@ -220,7 +232,7 @@ class ViLSegConfig(MethodConfig):
             num_local_views=vision.num_local_views,
             local_side_px=vision.local_side_px,
             local_scale=vision.local_scale,
-            with_twin=self.cluster is not None,
+            with_augmented=self.cluster is not None,
             kinds=self._kinds() if tokenizer else None,
             prompt=self.words.prompt if self.words else "{}",
             prompted=self.words.prompted if self.words else 0.0,
@@ -240,7 +252,9 @@ class ViLSegConfig(MethodConfig):
         """Folder or Hugging Face name that the tokenizer is read from when training starts."""
         source = self.tokenizer or self.text.weights
         if source is None:
-            raise ValueError("no tokenizer: set tokenizer, or weights of the text encoder that come with one")
+            raise ValueError(
+                "no tokenizer: set tokenizer, or weights of the text encoder that come with one"
+            )
         return source
 
     def extras(self) -> tuple[str, ...]:
@@ -249,7 +263,9 @@ class ViLSegConfig(MethodConfig):
 
     def without_pretrained(self) -> ViLSegConfig:
         """The same architecture with every value spelled out and no outside weights."""
-        votes = replace(self.votes, tower=self.votes.tower.without_pretrained()) if self.votes else None
+        votes = (
+            replace(self.votes, tower=self.votes.tower.without_pretrained()) if self.votes else None
+        )
         image, text = self.image.without_pretrained(), self.text.without_pretrained()
         return replace(self, image=image, text=text, tokenizer=None, votes=votes)
 

@@ -1,4 +1,4 @@
-"""The views that ViL-Seg trains on: a global view, low-resolution local crops, and a recoloured, mirrored twin."""
+"""The views that ViL-Seg trains on: a global view, low-resolution local crops, and a recolored, mirrored augmented."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import crop, random_box, recolour
+from maskfree.data.transforms import color_jitter, crop, random_box
 from maskfree.text.entities import nouns
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Tokens
 
 
-class Sample(NamedTuple):
+class ViLSegSample(NamedTuple):
     """One photo's views; a part that the method does not need has no views."""
 
     key: str
@@ -30,30 +30,32 @@ class Sample(NamedTuple):
     local_views: Tensor | None
     local_boxes: Tensor | None
     local_flipped: Tensor | None
-    twin: Tensor | None
-    twin_flipped: bool
+    augmented: Tensor | None
+    augmented_flipped: bool
     nouns: Mapping[str, float]  # with the share of the captions that name each
     prompted: bool
 
 
 @dataclass(frozen=True)
 class ViLSegTransform(Transform):
-    """Crop, mirror and recolour one photo; draw one of its captions."""
+    """Crop, mirror and recolor one photo; draw one of its captions."""
 
     tokenizer: Tokenizer | None  # None if no photo has a caption
     side_px: int
     scale: tuple[float, float]  # share of the photo's area in the global view
     mirror: float  # probability
-    jitter: tuple[float, float, float, float]  # brightness, contrast, saturation, hue of local views and twins
+    jitter: tuple[
+        float, float, float, float
+    ]  # brightness, contrast, saturation, hue of local views and augmented_view
     num_local_views: int = 0
     local_side_px: int = 96
     local_scale: tuple[float, float] = (0.05, 0.4)
-    with_twin: bool = False
+    with_augmented: bool = False
     kinds: tuple[str, ...] | None = None  # words that every batch has; None: no words at all
     prompt: str = "{}"  # for the words of a prompted batch
     prompted: float = 0.0  # probability
 
-    def sample(self, source: Source, seed: int) -> Sample:
+    def sample(self, source: Source, seed: int) -> ViLSegSample:
         """Augment one photo; all randomness comes from SEED."""
         rng = np.random.default_rng(seed)
         photo, captions = source.photo, source.captions
@@ -61,12 +63,14 @@ class ViLSegTransform(Transform):
         box = random_box(rng, photo.size, self.scale)
         flipped = bool(rng.random() < self.mirror)
         image = crop(photo, box, self.side_px, flipped)
-        twin, twin_flipped = None, False
-        if self.with_twin:
-            twin_flipped = bool(rng.random() < self.mirror)
-            twin = recolour(image.flip(-1) if twin_flipped else image.clone(), rng, *self.jitter)
+        augmented, augmented_flipped = None, False
+        if self.with_augmented:
+            augmented_flipped = bool(rng.random() < self.mirror)
+            augmented = color_jitter(
+                image.flip(-1) if augmented_flipped else image.clone(), rng, *self.jitter
+            )
         local = [self._local_view(photo, rng) for _ in range(self.num_local_views)]
-        return Sample(
+        return ViLSegSample(
             key=source.key,
             caption=caption,
             image=image,
@@ -75,13 +79,13 @@ class ViLSegTransform(Transform):
             local_views=torch.stack([view for view, _, _ in local]) if local else None,
             local_boxes=torch.stack([local_box for _, local_box, _ in local]) if local else None,
             local_flipped=torch.tensor([mirrored for _, _, mirrored in local]) if local else None,
-            twin=twin,
-            twin_flipped=twin_flipped,
+            augmented=augmented,
+            augmented_flipped=augmented_flipped,
             nouns=_shares([nouns(text) for text in captions]) if self.kinds is not None else {},
             prompted=bool(rng.random() < self.prompted),
         )
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[ViLSegSample]) -> Batch:
         """Stack samples into a batch; captions are tokenized if the samples have any."""
         captions = [sample.caption for sample in samples if sample.caption is not None]
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
@@ -95,19 +99,23 @@ class ViLSegTransform(Transform):
             local_views=_stack([sample.local_views for sample in samples]),
             local_boxes=_stack([sample.local_boxes for sample in samples]),
             local_flipped=_stack([sample.local_flipped for sample in samples]),
-            twins=_stack([sample.twin for sample in samples]),
-            twins_flipped=torch.tensor([sample.twin_flipped for sample in samples]) if self.with_twin else None,
+            augmented_view=_stack([sample.augmented for sample in samples]),
+            augmented_flipped=torch.tensor([sample.augmented_flipped for sample in samples])
+            if self.with_augmented
+            else None,
             words=words,
             word_weights=word_weights,
             keys=tuple(sample.key for sample in samples),
         )
 
-    def _words(self, samples: Sequence[Sample]) -> tuple[Tokens | None, Tensor | None]:
+    def _words(self, samples: Sequence[ViLSegSample]) -> tuple[Tokens | None, Tensor | None]:
         """The kinds and then the batch's other nouns, and how much of each photo's captions each one makes up."""
         if self.kinds is None:
             return None, None
         assert self.tokenizer is not None, "words need a tokenizer"
-        others = sorted({noun for sample in samples for noun in sample.nouns}.difference(self.kinds))
+        others = sorted(
+            {noun for sample in samples for noun in sample.nouns}.difference(self.kinds)
+        )
         column = {word: index for index, word in enumerate((*self.kinds, *others))}
         if not column:
             return None, None
@@ -122,7 +130,7 @@ class ViLSegTransform(Transform):
     def _local_view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
         box = random_box(rng, photo.size, self.local_scale)
         mirrored = bool(rng.random() < self.mirror)
-        view = recolour(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
+        view = color_jitter(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
         return view, torch.tensor(box), mirrored
 
 

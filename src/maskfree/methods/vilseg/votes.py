@@ -21,7 +21,9 @@ from maskfree.ops.class_prior import smooth
 from maskfree.ops.votes import ballots, best_cosines, log_votes, settled, with_kinds
 from maskfree.types import Losses
 
-_SAME_WORD = 0.8  # cosine from which a noun of a caption is a concept's name, in the space of the texts
+_SAME_WORD = (
+    0.8  # cosine from which a noun of a caption is a concept's name, in the space of the texts
+)
 _TAGS_SMOOTHED = 3  # patches of the classifier, which are coarse
 
 
@@ -47,12 +49,18 @@ class Votes(nn.Module):
     The classifier stays as it is, or learns with the head and is held to what it said at first.
     """
 
-    def __init__(self, config: VotesConfig, *, encoder: ImageEncoder, tower: EfficientNetLite, dim: int):
+    def __init__(
+        self, config: VotesConfig, *, encoder: ImageEncoder, tower: EfficientNetLite, dim: int
+    ):
         super().__init__()
         learns = config.keep > 0
         self.encoder = encoder.requires_grad_(learns)
         self.classifier = nn.Conv2d(encoder.channels, config.num_tags, 1).requires_grad_(learns)
-        self.teacher = deepcopy(nn.Sequential(encoder, self.classifier)).requires_grad_(False) if learns else None
+        self.teacher = (
+            deepcopy(nn.Sequential(encoder, self.classifier)).requires_grad_(False)
+            if learns
+            else None
+        )
         channels = (tower.channels_at[FINE], tower.channels_at[MIDDLE], tower.channels_at[COARSE])
         self.concepts = ConceptHead(
             channels=channels,
@@ -65,13 +73,16 @@ class Votes(nn.Module):
         self.concept_names = Texts(config.num_concept_names, dim, config.num_concepts)
         self._config, self._tower = config, [tower]  # in a list: it is part of the encoder already
 
-    def begin(self) -> None:
+    def on_train_start(self) -> None:
         """Let the teacher be what the classifier is at first."""
         if self.teacher is not None:
             self.teacher.load_state_dict(nn.Sequential(self.encoder, self.classifier).state_dict())
 
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], words: Float[Tensor, "k d"], word_weights: Float[Tensor, "b k"]
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        words: Float[Tensor, "k d"],
+        word_weights: Float[Tensor, "b k"],
     ) -> Losses:
         """Compare the head with the nouns of captions.
 
@@ -94,47 +105,62 @@ class Votes(nn.Module):
         found = logs[:, :-1].exp().flatten(2)
         clearest = found.topk(max(1, round(config.share * found.shape[2])), dim=2).values.mean(2)
         shown = (named * -(clearest + 1e-4).log()).sum(1)
-        health = {"named_concepts": named.sum(1).mean()}
+        metrics = {"named_concepts": named.sum(1).mean()}
         terms = {"votes": config.weight * (shown.mean() - allowed.mean())}
         if self.teacher is not None:
             terms["kept"] = config.keep * self._forgotten(self.teacher, images, tags)
-        return Losses(terms, health)
+        return Losses(terms, metrics)
 
     def scores(
-        self, images: Float[Tensor, "b 3 h w"], words: Float[Tensor, "p d"], stride_px: int
+        self, images: Float[Tensor, "b 3 h w"], words: Float[Tensor, "p d"], patch_size: int
     ) -> Float[Tensor, "b p hp wp"]:
         """Return what is added to the cosines of patches of STRIDE_PX."""
-        config, size = self._config, (images.shape[2] // stride_px, images.shape[3] // stride_px)
+        config, size = self._config, (images.shape[2] // patch_size, images.shape[3] // patch_size)
         concepts, tags = self._logits(images)
 
         cosines = with_kinds(self.tag_names(words), self.tag_kinds(words))
-        seen = smooth(_cast(settled(tags.float().softmax(1)), cosines, config.tag_votes), _TAGS_SMOOTHED)
+        seen = smooth(
+            _cast(settled(tags.float().softmax(1)), cosines, config.tag_votes), _TAGS_SMOOTHED
+        )
         from_tags = _weighed(seen, cosines, config.tag_votes)
-        enlarged = F.interpolate(from_tags, scale_factor=COARSE / stride_px, mode="bilinear", align_corners=False)
+        enlarged = F.interpolate(
+            from_tags, scale_factor=COARSE / patch_size, mode="bilinear", align_corners=False
+        )
 
         cosines = self.concept_names(words)
-        likely = _pooled(concepts.float().softmax(1)[:, :-1], stride_px // FINE)
-        from_concepts = _weighed(_cast(likely, cosines, config.concept_votes), cosines, config.concept_votes)
+        likely = _pooled(concepts.float().softmax(1)[:, :-1], patch_size // FINE)
+        from_concepts = _weighed(
+            _cast(likely, cosines, config.concept_votes), cosines, config.concept_votes
+        )
         rows, columns = size
-        return config.offset + enlarged[:, :, :rows, :columns] + from_concepts[:, :, :rows, :columns]
+        return (
+            config.offset + enlarged[:, :, :rows, :columns] + from_concepts[:, :, :rows, :columns]
+        )
 
-    def _logits(self, images: Tensor) -> tuple[Float[Tensor, "b v hf wf"], Float[Tensor, "b t hc wc"]]:
+    def _logits(
+        self, images: Tensor
+    ) -> tuple[Float[Tensor, "b v hf wf"], Float[Tensor, "b t hc wc"]]:
         """Logits of the concepts, the last of which is "other", and of the tags; sides are padded to whole patches."""
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % COARSE, 0, -height % COARSE), mode="replicate")
-        maps, features = self._tower[0].maps(self.encoder.normalised(padded))
+        maps, features = self._tower[0].maps(self.encoder.normalized(padded))
         tags = self.classifier(features)
         return self.concepts(maps[FINE], maps[MIDDLE], maps[COARSE]), tags
 
     @staticmethod
     def _forgotten(teacher: nn.Module, images: Tensor, tags: Tensor) -> Float[Tensor, ""]:
         """The divergence of what the classifier says from what it said at first, also of what is less likely."""
-        padded = F.pad(images, (0, -images.shape[3] % COARSE, 0, -images.shape[2] % COARSE), mode="replicate")
+        padded = F.pad(
+            images, (0, -images.shape[3] % COARSE, 0, -images.shape[2] % COARSE), mode="replicate"
+        )
         with torch.no_grad():
             before = teacher(padded).float()
         sharp, soft = (
             F.kl_div(
-                (tags.float() / heat).log_softmax(1), (before / heat).log_softmax(1), log_target=True, reduction="sum"
+                (tags.float() / heat).log_softmax(1),
+                (before / heat).log_softmax(1),
+                log_target=True,
+                reduction="sum",
             )
             for heat in (1, 2)
         )

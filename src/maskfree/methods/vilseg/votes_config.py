@@ -38,7 +38,9 @@ class BallotConfig:
 class VotesConfig:
     """Votes of a classifier and of a head for the nouns of captions, beside the cosines. Not in the paper."""
 
-    tower: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig("efficientnet_lite"))
+    tower: ImageEncoderConfig = field(
+        default_factory=lambda: ImageEncoderConfig("efficientnet_lite")
+    )
     """The classifier's; an EfficientNet-Lite at its own stride."""
     num_tags: Width = 1000
     """Classes of the classifier."""
@@ -53,7 +55,9 @@ class VotesConfig:
     """Inverted bottlenecks of the head."""
     tag_votes: BallotConfig = field(default_factory=lambda: BallotConfig(neutral=0.2))
     concept_votes: BallotConfig = field(
-        default_factory=lambda: BallotConfig(temperature=0.06, least=0.2, reach=0.3, floor=0.1, whole=0.5)
+        default_factory=lambda: BallotConfig(
+            temperature=0.06, least=0.2, reach=0.3, floor=0.1, whole=0.5
+        )
     )
     offset: float = 0.4
     """Added to every score, so that thresholds which suit cosines suit the sum; it changes no arg-max."""
@@ -78,6 +82,6 @@ class VotesConfig:
         from maskfree.nn.efficientnet_lite import EfficientNetLite
 
         encoder = self.tower.build()
-        if not isinstance(tower := encoder.tower, EfficientNetLite) or encoder.stride_px != 32:
+        if not isinstance(tower := encoder.tower, EfficientNetLite) or encoder.patch_size != 32:
             raise ValueError("votes.tower must be an efficientnet_lite at a stride of 32 px")
         return Votes(self, encoder=encoder, tower=tower, dim=dim)

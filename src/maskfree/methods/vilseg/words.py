@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.losses.words import bag_of_words, pixel_words, word_log_probabilities
-from maskfree.nn.classifier_mixture import VisualWords
-from maskfree.nn.dual_encoder import TextEmbedder
+from maskfree.nn.classifier_mixture import ClassifierMixture
+from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.encoders import ImageEncoder
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.text_encoders import TextEncoder
@@ -39,7 +39,7 @@ class Tagger(nn.Module):
         return self.classifier(self.encoder(images)).float().softmax(1)
 
 
-class WordsTerm(nn.Module):
+class WordsObjective(nn.Module):
     """L_words: pixels choose among all words of the batch.
 
     The nouns of a photo's captions are a bag that its pixels must fill; the tagger's tags and their kinds are told to
@@ -70,20 +70,26 @@ class WordsTerm(nn.Module):
         self,
         images: Float[Tensor, "b 3 h w"],
         pixels: Float[Tensor, "b d hp wp"],
-        text: TextEmbedder,
+        text: TextProjector,
         words: Tokens,
         word_weights: Float[Tensor, "b k"],
     ) -> Losses:
         """Compare PIXELS with the tags and with WORDS, whose first ones are the kinds; TEXT is the text embedder."""
-        chosen = torch.randint(pixels[0, 0].numel(), (self._pixels_per_photo,), device=pixels.device)
+        chosen = torch.randint(
+            pixels[0, 0].numel(), (self._pixels_per_photo,), device=pixels.device
+        )
         tags = self.tagger(images).flatten(2)[:, :, chosen].mT
         unit = F.normalize(pixels.flatten(2)[:, :, chosen].mT.float(), dim=-1)
-        embeddings = torch.cat([F.normalize(text.projection(self.tag_features).float(), dim=-1), text(words).float()])
+        embeddings = torch.cat(
+            [F.normalize(text.projection(self.tag_features).float(), dim=-1), text(words).float()]
+        )
         num_tags, num_kinds = self.kinds.shape
         kinds = tags @ self.kinds
         frequencies = torch.cat([tags.mean((0, 1)), word_weights.mean(0)])
         frequencies[num_tags : num_tags + num_kinds] += kinds.mean((0, 1))
-        logs = word_log_probabilities(unit, embeddings, self.log_scale.exp(), frequencies, self._prior)
+        logs = word_log_probabilities(
+            unit, embeddings, self.log_scale.exp(), frequencies, self._prior
+        )
         for_nouns, for_kinds, for_tags = self._weights
         terms = {
             "nouns": for_nouns * bag_of_words(logs[:, :, num_tags:], word_weights),
@@ -112,18 +118,25 @@ def embed_tags(
     parts = [phrases[start : start + 64] for start in range(0, len(phrases), 64)]
     features = torch.cat([F.normalize(text(tokenizer(part)), dim=-1) for part in parts])
     of = dict(zip(phrases, features, strict=True))
-    named = F.normalize(torch.stack([torch.stack([of[name] for name in tag.names]).mean(0) for tag in tags]), dim=-1)
+    named = F.normalize(
+        torch.stack([torch.stack([of[name] for name in tag.names]).mean(0) for tag in tags]), dim=-1
+    )
     nothing = torch.zeros(named.shape[1])
-    kinds = torch.stack([torch.stack([of[k] for k in tag.kinds]).mean(0) if tag.kinds else nothing for tag in tags])
+    kinds = torch.stack(
+        [torch.stack([of[k] for k in tag.kinds]).mean(0) if tag.kinds else nothing for tag in tags]
+    )
     return named, F.normalize(named + kinds, dim=-1)
 
 
 @torch.no_grad()
 def start_from_tags(
-    projection: VisualWords, text_projection: NearIdentity, classifier: nn.Linear, features: Float[Tensor, "t d"]
+    projection: ClassifierMixture,
+    text_projection: NearIdentity,
+    classifier: nn.Linear,
+    features: Float[Tensor, "t d"],
 ) -> None:
     """Start the visual words of PROJECTION as the tags, whose mean text is taken off here and from all texts."""
     projection.classifier.load_state_dict(as_convolution(classifier).state_dict())
-    centre = features.mean(0)
-    projection.words.weight.copy_((features - centre).T[:, :, None, None])
-    text_projection.linear.bias.copy_(-centre)
+    center = features.mean(0)
+    projection.words.weight.copy_((features - center).T[:, :, None, None])
+    text_projection.linear.bias.copy_(-center)

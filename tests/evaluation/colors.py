@@ -1,4 +1,4 @@
-"""A method whose answers are known: it reads class ids off the colours of patches."""
+"""A method whose answers are known: it reads class ids off the colors of patches."""
 
 import torch
 from torch.nn import functional as F
@@ -9,10 +9,10 @@ from maskfree.types import Groups, Losses
 PATCH_PX = 4
 
 
-class Colours(Method):
+class Colors(Method):
     """Cosine 1 to the class whose red a patch has, 0 to the others; ids are STEP apart, and the last is no class."""
 
-    stride_px = PATCH_PX
+    patch_size = PATCH_PX
     logit_scale = 8.0
 
     def __init__(self, num_ids, step):
