@@ -101,9 +101,6 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
     ("evaluate", ("evaluate", "folder", "--data", "data", "--sweep", "threshold", "0:1:0.5")),
     ("evaluate", ("compare", "results/*.json", "--out", "ranking.png")),
     ("regions", ("evaluate-segments", "bsds500")),
-    ("train,evaluate,entities", ("reproduce", "vilseg", "--data", "data")),
-    ("train,evaluate,entities", ("reproduce", "ovsegmentor", "--data", "data")),
-    ("train,evaluate,regions", ("reproduce", "clips4", "--data", "data")),
     ("zoo", ("convert", "clip", "open_clip:ViT-B-16:openai", "converted-too")),
 ]
 """They say which extras they lack, before any work."""
@@ -123,7 +120,6 @@ BAD: list[tuple[str, ...]] = [
     ("evaluate-segments", "none"),
     ("compare", "none.json"),
     ("datasets", "--root", "none"),
-    ("reproduce", "nothing"),
     ("convert", "clip", "none", "converted-too"),
 ]
 """They are refused in one line, with or without extras."""

@@ -150,7 +150,6 @@ WRITTEN = {
     "out",
     "results",
     "root",
-    "data (reproduce)",
 }  # folders that are made, or that are only looked at
 
 

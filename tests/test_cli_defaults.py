@@ -83,7 +83,6 @@ WITHOUT_A_MODEL = {
         "evaluate-segments",
         "compare",
         "datasets",
-        "reproduce",
         "convert",
         "models",
     ),

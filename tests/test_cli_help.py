@@ -10,7 +10,6 @@ import sys
 from maskfree.cli import COMMANDS
 from maskfree.cli.prepare import WHAT
 from maskfree.recipes import RECIPES
-from studies.options import STUDIES
 
 MOST_CPU_SECONDS = 1.0
 HELPS = [
@@ -18,7 +17,6 @@ HELPS = [
     *([name] for name in COMMANDS),
     *(["prepare", what] for what in WHAT),
     *(["train", name] for name in RECIPES),
-    *(["reproduce", name] for name in STUDIES),
 ]
 ALL_HELPS = """
 import contextlib, io, json, sys

@@ -104,7 +104,7 @@ def test_help_of_a_benchmark_lists_the_settings(capsys):
         "--model",
         "--out",
         "--side-px",
-        "--class_prior",
+        "--class-prior",
         "--keep",
         "--steps",
     ):

@@ -75,7 +75,7 @@ def omegaconf(monkeypatch: pytest.MonkeyPatch) -> Any:
         "depths": [6, 6],
         "kind": Kind.SOME,
         "type": typing.Any,
-        "hint": typing.Optional[int],
+        "hint": typing.Optional[int],  # noqa: UP045
     }
     settings.cache = defaultdict(dict, {"a": {}})
     return settings

@@ -19,7 +19,6 @@ NESTED = (
     "train",
     "prepare",
     "self-train",
-    "reproduce",
 )  # whose options depend on the first argument
 page = pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 

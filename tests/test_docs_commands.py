@@ -24,7 +24,7 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
 NAMES = {*cli.COMMANDS, "--version", "-V"}
-WITH_A_NAME = {"prepare", "train", "reproduce", "convert"}
+WITH_A_NAME = {"prepare", "train", "convert"}
 
 
 def commands_in(text: str) -> Iterator[tuple[str, ...]]:
@@ -73,7 +73,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
 
     whole = cli.prepare_what.__globals__["_command"]
     monkeypatch.setitem(cli.prepare_what.__globals__, "_command", lambda what: stopped(whole(what)))
-    for command in (cli.train_recipe, cli.reproduce_study, cli.self_train_with, cli.distill_with):
+    for command in (cli.train_recipe, cli.self_train_with, cli.distill_with):
         monkeypatch.setitem(
             command.__globals__, "need", stop
         )  # the first that they do after parsing
@@ -133,7 +133,6 @@ def test_every_command_is_understood(
         ("train", "vilsegg", "--out", "runs"),
         ("train", "vilseg", "--train.step", "3"),
         ("prepare", "entitys"),
-        ("reproduce", "clip"),
         ("distill", "photos"),
         ("self-train", "camvid-train", "--keeps", "1"),
     ],

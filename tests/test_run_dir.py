@@ -140,7 +140,6 @@ COMMANDS = [
         "felzenszwalb",
         "--out",
     ),
-    ("reproduce", "vilseg", "--data", ".", "--out"),
     ("prepare", "segments", "photos", "--kind", "felzenszwalb", "--out"),
     ("prepare", "teacher", "photos", "--model", "tiny", "--out"),
     ("prepare", "entities", "shard.tar", "--workers", "1", "--out"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskfree.data.sample import Transform
-from maskfree.method import Method
+    from maskfree.method import Method
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def test_pairs_with_an_entity_are_found_by_their_keys(index: EntityIndex):
 
 
 def test_two_keys_with_one_hash_are_told_apart(index: EntityIndex, monkeypatch: pytest.MonkeyPatch):
-    hashed = index.key_hash("k/0")
-    monkeypatch.setattr(index, "key_hash", lambda key: hashed)
+    hashed = index_module.key_hash("k/0")
+    monkeypatch.setattr(index_module, "key_hash", lambda key: hashed)
     assert index.find("k/0") == 0
     assert index.find("another") is None
 
@@ -199,9 +199,9 @@ def test_a_shard_that_changes_later_gives_a_problem(index: EntityIndex, shards: 
 
 
 def test_large_shards_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(index, "_WHOLE", 1000)
-    monkeypatch.setattr(index, "_SAMPLES", 3)
-    monkeypatch.setattr(index, "_SAMPLE", 10)
+    monkeypatch.setattr(index_module, "_WHOLE", 1000)
+    monkeypatch.setattr(index_module, "_SAMPLES", 3)
+    monkeypatch.setattr(index_module, "_SAMPLE", 10)
     content = bytearray(range(256)) * 8
     (tmp_path / "x").write_bytes(content)
     before = fingerprint(tmp_path / "x")

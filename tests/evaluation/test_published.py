@@ -244,7 +244,9 @@ def test_an_unknown_kind_of_source_is_refused():
 
 def test_every_row_of_the_file_has_a_value_for_each_column():
     for table in json.loads(
-        files("maskfree.evaluation.reporting").joinpath("published.json").read_text(encoding="utf-8")
+        files("maskfree.evaluation.reporting")
+        .joinpath("published.json")
+        .read_text(encoding="utf-8")
     ):
         for row in table["rows"]:
             assert len(row["values"]) == len(table["columns"]), (table["source"], row["method"])

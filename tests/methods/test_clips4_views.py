@@ -103,7 +103,12 @@ def test_seeds_show_mirrored_views_and_others():
 
 
 @pytest.mark.parametrize(
-    "change", [{"recolor": 1.0}, {"gray": 1.0}, {"blur": 1.0, "blur_px": (1.0, 1.0)}]
+    "change",
+    [
+        {"jitter_probability": 1.0},
+        {"grayscale_probability": 1.0},
+        {"blur": 1.0, "blur_px": (1.0, 1.0)},
+    ],
 )
 def test_colors_change_and_places_do_not(tmp_path, change):
     transform = prepare(tmp_path, "k")

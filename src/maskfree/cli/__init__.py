@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from maskfree.cli.common import BAD_INPUT, complain, line_of, print_safely
+from maskfree.cli.common import print_safely
 from maskfree.cli.convert import convert
 from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
@@ -20,10 +20,9 @@ from maskfree.cli.probe import probe
 from maskfree.cli.retrieve import retrieve
 from maskfree.cli.segment import models, segment
 from maskfree.cli.self_train import self_train, self_train_with
-from maskfree.cli.stopping import tell_stop
+from maskfree.cli.stopping import guarded
 from maskfree.cli.track import evaluate_tracking, track
 from maskfree.cli.train import train, train_recipe
-from maskfree.signals import StopSignals
 
 DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -63,15 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] in (["--version"], ["-V"]):
         Console(highlight=False).print(f"maskfree {version('maskfree')}")
         sys.exit(0)
-    with StopSignals() as signals:
-        try:
-            status = _run(arguments)
-        except (ValueError, OSError) as error:
-            complain(line_of(error))
-            status = BAD_INPUT
-        except KeyboardInterrupt as stop:
-            status = tell_stop(arguments, str(stop), signals.number)
-    sys.exit(status)
+    sys.exit(guarded(_run, arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -73,7 +73,7 @@ def _local_shards(name: str) -> list[str]:
     found = (
         sorted(path.glob("*.tar"))
         if path.is_dir()
-        else [Path(p) for p in sorted(glob.glob(str(path)))]
+        else [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207 - absolute patterns
     )
     if not found:
         raise FileNotFoundError(

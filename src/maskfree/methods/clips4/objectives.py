@@ -18,7 +18,7 @@ from maskfree.ops.segments import intersect, segment_sums, segment_values, spher
 from maskfree.types import Losses
 
 _REGIONS = 256  # numbers that a photo's regions can have
-_SHARE, _MOST = 0.1, 0.1  # of `presence`, as inference has them by default
+_SHARE, _MOST = 0.1, 0.1  # of the class prior, as inference has them by default
 _MOMENTUM = 0.98  # of the classes' shares
 _REMEMBERED = -2  # the region of segments of other batches, which no pixel is in
 
@@ -189,7 +189,7 @@ class SemanticConsistencyObjective(nn.Module):
         self._weight, self._scale, self._presence, self._soft = (
             weight,
             scale,
-            apply_class_prior,
+            class_prior,
             soft,
         )
         self.shares: Tensor
