@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from shard_files import jpeg, write_tar
 
+from maskfree.data.entities import index as index_module
 from maskfree.data.entities import preparation
 from maskfree.data.entities.caption_pairs import MAX_WORDS, read_pairs
 from maskfree.data.entities.index import PAIRS, EntityIndex, fingerprint
