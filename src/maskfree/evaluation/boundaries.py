@@ -266,12 +266,10 @@ def _partners(
     numbers = np.full((machine.shape[0] + 2 * pad, machine.shape[1] + 2 * pad), -1, np.int64)
     numbers[pad : pad + machine.shape[0], pad : pad + machine.shape[1]][person] = np.arange(others)
 
+    # Candidates of a pixel are the annotator's pixels within the matching distance.
     rows, columns = np.nonzero(machine)
     steps = np.mgrid[-pad : pad + 1, -pad : pad + 1].reshape(2, -1)
-
-    # Offsets within the matching distance.
     steps = steps[:, np.hypot(*steps) <= reach]
-
     near = numbers[rows[:, None] + steps[0] + pad, columns[:, None] + steps[1] + pad]
 
     if not (near >= 0).any():
@@ -280,9 +278,9 @@ def _partners(
     # Each pixel gets a virtual partner of its own, which stands for no match.
     nobody = others + np.arange(number)
     choices = np.concatenate([near, nobody[:, None]], axis=1)
-
     costs = np.broadcast_to(np.append(np.hypot(*steps), _ALONE * reach), choices.shape)
 
+    # Rows of the sparse cost matrix hold the existing candidates only.
     allowed = choices >= 0
     starts = np.concatenate([[0], allowed.sum(1).cumsum()])
 
