@@ -57,7 +57,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class EntityTexts:
-    """Training texts made from the entities (nouns) of the captions of a batch."""
+    """Training texts made from the entities of the captions of a batch."""
 
     questions: Tokens
     """Captions with their entities masked, one per photo."""

@@ -52,7 +52,6 @@ def draw_contact_sheet(hits: Sequence[Hit], path: Path, columns: int = 4) -> Pat
 
     lettering = Lettering(13)
     draw = ImageDraw.Draw(sheet)
-
     for place, hit in enumerate(hits):
         left, top = _GAP_PX + place % columns * width, _GAP_PX + place // columns * height
 
@@ -121,7 +120,6 @@ def _mask(
 def _around(mask: Bool[np.ndarray, "h w"], radius: int = 2) -> Bool[np.ndarray, "h w"]:
     """Pixels outside the mask within a radius of it."""
     grown = mask
-
     for _ in range(radius):
         padded = np.pad(grown, 1)
         grown = (

@@ -77,5 +77,4 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
         groups = segmenter.method.group(images)
 
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)
-
     return PatchEmbeddings(values, (height / unit, width / unit))

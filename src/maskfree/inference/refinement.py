@@ -145,7 +145,6 @@ def pamr(
 
     # Work on a band of lines at a time.
     num_lines = max(1, _BLOCK_VALUES // masks[:, :, 0].numel())
-
     for _ in range(iterations):
         padded = F.pad(masks, (reach,) * 4, mode="replicate")
         masks = torch.zeros_like(masks)
@@ -168,7 +167,6 @@ def _affinities(
 
     # Local standard deviation of each channel.
     total, squares = torch.zeros_like(image), torch.zeros_like(image)
-
     for top, left in offsets:
         change = padded[:, :, top : top + height, left : left + width] - image
         total.add_(change)

@@ -112,7 +112,6 @@ def photos_of(places: Sequence[Path]) -> tuple[Path, ...]:
         raise ValueError("no photos were given: name photos, or folders of photos")
 
     found: list[Path] = []
-
     for place in places:
         if place.is_dir():
             found += map(Path, find_photos([str(place)]))
@@ -228,7 +227,6 @@ def _hits(
     order = numbers[scores[numbers].argsort(descending=True, stable=True)]
 
     cells = ids.cpu().numpy()
-
     return [
         _hit(path, cells == number, float(scores[number]), (photo.height, photo.width))
         for number in order[: min(config.top, config.per_photo or config.top)].tolist()
@@ -259,7 +257,6 @@ def _segments(
 def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[int, int]) -> Hit:
     """Convert a segment's cells to a box in pixels of the photo."""
     sides = []
-
     for axis, length in ((1, size[0]), (0, size[1])):
         inside = np.flatnonzero(mask.any(axis=axis))
         cells = mask.shape[1 - axis]

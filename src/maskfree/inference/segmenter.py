@@ -305,7 +305,6 @@ class Segmenter:
     def _embed(self, texts: Sequence[str]) -> tuple[Float[Tensor, "n d"], list[tuple[int, ...]]]:
         """Embed texts in batches; also return their token ids."""
         embeddings, ids = [], []
-
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             tokens = self.tokenizer(texts[start : start + _TEXTS_AT_ONCE])
             embeddings.append(self.method.encode_text(tokens.to(self.device)))
@@ -332,7 +331,6 @@ class Segmenter:
         """Take the next chunk of photos, bounded in number and pixels."""
         chunk: deque[_Photo | PhotoError] = deque()
         pixels = 0
-
         for item in opened:
             if isinstance(item, PhotoError):
                 chunk.append(item)

@@ -105,7 +105,6 @@ def follow_mask(
     yield result
 
     carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
-
     for name, image, grid in grids:
         # Every object of the mask is assumed to be still in view.
         soft = stretch(carried(grid), labels.shape)
@@ -148,7 +147,6 @@ def follow_words(
     yield result
 
     carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
-
     for index, (name, image, grid) in enumerate(grids, 1):
         soft = carried(grid)
         if every and index % every == 0:
@@ -188,7 +186,6 @@ def save_clip(results: Iterable[Segmentation], out: Path) -> Iterator[Segmentati
         OSError: A file cannot be written.
     """
     labels = out / "labels"
-
     for index, result in enumerate(results):
         if index == 0:
             check_replaceable(out / "track.json", out / "first.png")
