@@ -1,6 +1,6 @@
 """CLIP-S4 distillation of a vision-language model into a student, from photos without labels.
 
-Source: CLIP-S4 (CVPR 2023), all of its steps in a row.
+Source: CLIP-S4 (arXiv:2305.01040), all of its steps in a row.
 
 Differs: the student is initialized from its teacher where possible; the paper's student is a
 ResNet-50 with CLIP as its teacher.

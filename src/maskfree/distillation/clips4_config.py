@@ -43,8 +43,8 @@ class DistillConfig:
     train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
     """Optimizer and training loop of the student.
 
-    With an encoder of its own the student trains as a whole, the encoder at a tenth of the learning
-    rate.
+    With an encoder or head of its own the student trains as a whole, the encoder at a tenth of the
+    learning rate.
     """
 
     def check(self) -> None:

@@ -1,6 +1,6 @@
 """Class prototypes from a teacher's patch features and the class names.
 
-Source: CLIP-S4 (CVPR 2023), section 3.2, "Target Class Prototypes".
+Source: CLIP-S4 (arXiv:2305.01040), section 3.2, "Target Class Prototypes".
 """
 
 from __future__ import annotations

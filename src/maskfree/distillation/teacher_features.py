@@ -1,6 +1,6 @@
 """Precompute a teacher's patch features of photos.
 
-Source: CLIP-S4 (CVPR 2023), section 3.2: the teacher sees the whole original photo, and its
+Source: CLIP-S4 (arXiv:2305.01040), section 3.2: the teacher sees the whole original photo, and its
 features are cropped to the training views.
 """
 

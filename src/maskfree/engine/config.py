@@ -110,6 +110,7 @@ class Recipe:
     """Name prefixes of the initial weights that are not loaded."""
 
     def __post_init__(self) -> None:
+        """Check that the values are valid."""
         check(self)
 
     def extras(self) -> tuple[str, ...]:

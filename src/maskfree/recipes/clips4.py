@@ -32,7 +32,8 @@ def clips4() -> Recipe:
     Returns:
         Settings of the run.
 
-    Source: CLIP-S4 (CVPR 2023), section 4.2.
+    Source: CLIP-S4 (arXiv:2305.01040), section 4.2. The paper does not give the optimizer, weight
+    decay, warm-up and learning rate of the encoder.
     """
     return Recipe(
         name="clips4",
@@ -40,6 +41,7 @@ def clips4() -> Recipe:
             segments="segments",
             teacher="teacher",
             prototypes="prototypes.safetensors",
+            # Denser than the default of 28; the paper gives no number.
             grid=56,
         ),
         data=DataConfig(images=("photos",), workers=8),
@@ -50,12 +52,14 @@ def clips4() -> Recipe:
             weight_decay=5e-4,
             warm_up_steps=100,
             schedule="polynomial",
+            # The encoder learns at a tenth of the rate, as usual for PSPNet.
             lr_multipliers=(("image.encoder", 0.1),),
             precision="bf16-mixed",
             log_every=50,
             save_every=1000,
         ),
         templates=TEMPLATES["maskclip"],
+        # Of the teacher, the student takes the text side only.
         init_without=("image", "log_scale"),
     )
 
@@ -79,6 +83,7 @@ def clips4_pocket() -> Recipe:
         method=CLIPS4Config(
             image=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
             image_projection=ProjectionConfig(kind="words"),
+            # The correction starts as zero, so that the student starts as its teacher.
             correction=CorrectionConfig(),
             text=TextEncoderConfig(family="bert", architecture=MINILM, frozen=True),
             text_projection=ProjectionConfig(kind="near"),
@@ -86,7 +91,9 @@ def clips4_pocket() -> Recipe:
             segments="flickr8k-segments",
             teacher="flickr8k-teacher",
             prototypes="prototypes.safetensors",
+            # Only some of the pixels are contrasted, for speed.
             contrast=PixelSegmentConfig(weight=0.3, thin=4),
+            # Flickr8k shows too few of some classes for prototypes of segments.
             semantic=SemanticConsistencyConfig(known="names", soft=True, class_prior=1.0),
             # At the scale at which the teacher sees photos, and close to their colors.
             views=PairConfig(
@@ -105,6 +112,7 @@ def clips4_pocket() -> Recipe:
             weight_decay=1e-3,
             warm_up_steps=20,
             schedule="polynomial",
+            # Training all of it at full rate forgets what the teacher knows.
             lr_multipliers=(("image.projection.known", 0.05),),
             # The encoder stays frozen to the last step.
             frozen=("image.encoder",),

@@ -52,6 +52,7 @@ def ovsegmentor() -> Recipe:
             weight_decay=0.5,
             # Two epochs, as in the released code.
             warm_up_steps=2 * PAIRS // 2048,
+            # As in the released code.
             clip_norm=5.0,
             precision="bf16-mixed",
             log_every=50,
@@ -125,6 +126,7 @@ def ovsegmentor_released_masks() -> Recipe:
             method,
             text=replace(method.text, frozen=True),
             masks=MaskConfig(
+                # The mask loss is on from the first step.
                 start=0.0,
                 symmetric=False,
                 keys="target",
@@ -136,6 +138,7 @@ def ovsegmentor_released_masks() -> Recipe:
         ),
         train=replace(
             first.train,
+            # Half the batch size of the first stage, and a far lower learning rate.
             steps=10 * PAIRS // 1024,
             batch_size=1024,
             learning_rate=2.5e-6,
@@ -167,6 +170,7 @@ def ovsegmentor_pocket() -> Recipe:
                 num_heads=6,
                 depths=(1, 1),
                 keep_patches=False,
+                # Randomly initialized maps take many epochs to sort patches.
                 start="likeness",
                 drop_path=0.0,
             ),

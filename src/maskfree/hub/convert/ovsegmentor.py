@@ -180,12 +180,14 @@ class _Inert:
     """Stands in for each class and function that a file refers to: does nothing."""
 
     def __new__(cls, *anything: Any) -> _Inert:
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *anything: Any):
         pass
 
     def __setstate__(self, state: Any) -> None:
+        """Ignore the pickled state."""
         pass
 
 
