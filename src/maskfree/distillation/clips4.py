@@ -126,9 +126,7 @@ def _distilled(
     # Links have unique names, by which the prepared files are named.
     if not shards:
         link([Path(photo) for photo in find_photos(photos)], folder)
-
     made = _prepare(teacher, sources, out, settings, watch)
-
     assert isinstance(recipe.method, CLIPS4Config)
     recipe = replace(
         recipe,
@@ -272,7 +270,6 @@ def _checkpoint(model: str | Path, out: Path) -> Path:
     """
     if model in GROUPVITS:
         raise ValueError(f"{model} cannot teach: a student cannot take the text side of a GroupViT")
-
     if model not in CLIPS and not (Path(model) / "config.json").is_file():
         return model_folder(model)
 
@@ -281,7 +278,6 @@ def _checkpoint(model: str | Path, out: Path) -> Path:
     folder = out / "clip" / Path(model).name
     if not folder.exists():
         convert_clip(source, folder, last_block=last_block)
-
     return folder
 
 

@@ -112,7 +112,6 @@ def _taught(
     chosen = thresholds(histogram, settings.keep, settings.balance)
 
     config = start(model, teacher, settings, out / "start")
-
     train = settings.train
     # The teacher's projection is trained already: it learns slowly.
     if config.known is not None:
@@ -160,7 +159,6 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
     """
     if not photos:
         raise ValueError("no photos were given to learn from")
-
     folder.mkdir(parents=True, exist_ok=True)
 
     names = [escape(photo.name) for photo in photos]
@@ -180,7 +178,6 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
             )
         if not place.is_symlink():
             place.symlink_to(photo.resolve())
-
     return links
 
 

@@ -47,7 +47,6 @@ class MetricLogger:
                 if _step_of(row) <= done
             ]
             replace_text(rows, "".join(kept))
-
         self._rows = rows.open("a", encoding="utf-8", buffering=1)
 
         self._board_folder = out / "tensorboard"
@@ -66,7 +65,6 @@ class MetricLogger:
         self._display = Live(self._bar, console=console) if console.is_terminal else None
         if self._display:
             self._display.start()
-
         self._last_step, self._last_time = done, time.monotonic()
 
     def record(
@@ -115,7 +113,6 @@ class MetricLogger:
         )
         if broken:
             text += f" · {broken} broken samples skipped"
-
         if metrics:
             text += " · metrics: " + ", ".join(
                 f"{name} {value:.4g}" for name, value in metrics.items()

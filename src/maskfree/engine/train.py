@@ -92,7 +92,6 @@ def _fit(
         data = replace(data, shapes=0, shards=(str(out / "data"),), index=index)
 
     tokenizer = _tokenizer(recipe, start, out)
-
     step, tensors = run_state.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
 
@@ -199,7 +198,6 @@ def _built(recipe: Recipe, start: _Start | None) -> Method:
             fresh = _with_training_parts(start.run, method, fresh)
         parts = sorted({_part(name) for name in fresh})
         log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
-
     method.on_train_start()
     return method
 
@@ -231,7 +229,6 @@ def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[
         method.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise ValueError(f"{run} does not fit the method: {error}") from error
-
     return [name for name in missing if name not in tensors]
 
 

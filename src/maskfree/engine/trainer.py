@@ -60,9 +60,7 @@ class Trainer:
         self._trained = {
             name: weight for name, weight in method.named_parameters() if weight.requires_grad
         }
-
         check_prefixes(self._trained, config.frozen)
-
         # Freezing comes before the wrapper, which lists the parameters with gradients once.
         self._freeze()
 
@@ -152,7 +150,6 @@ class Trainer:
                     average.lerp_(self._trained[name], 1 - decay)
 
         self.step += 1
-
         # Mean of each value over the parts of the step.
         return {
             kind: {

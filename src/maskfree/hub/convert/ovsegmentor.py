@@ -187,7 +187,6 @@ class _Inert:
         pass
 
     def __setstate__(self, state: Any) -> None:
-        """Ignore the pickled state."""
         pass
 
 
