@@ -41,6 +41,7 @@ def to_srgb(
             reason = " ".join(str(error).split())
             log.warning("%s: its color profile is ignored, sRGB is assumed: %s", name, reason)
 
+    # A LAB image needs a transform even without a profile.
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")
         return _apply(
@@ -111,5 +112,6 @@ def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.I
 def _apply_to_all(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
     """Apply a transform to every pixel."""
     converted = ImageCms.applyTransform(image, transform)
-    assert converted is not None  # only in place there is no result
+    # There is no result only if the conversion is in place.
+    assert converted is not None
     return converted

@@ -40,6 +40,7 @@ def display_move(frame: Any) -> Image.Transpose | None:
     if len(matrix) != _NUMBERS.size:
         return None
 
+    # Of the 3x3 matrix only the rotation and mirroring are used.
     a, b, _, c, d, *_ = _NUMBERS.unpack(matrix)
     x, y = _signs(a, b), _signs(c, d)
     return _MOVES.get((x[0], x[1], y[0], y[1]))

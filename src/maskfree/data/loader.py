@@ -76,6 +76,7 @@ def seed_of(*parts: int | str) -> int:
     Returns:
         A seed in [0, 2**63).
     """
+    # The separator keeps different parts of one concatenation apart.
     text = "\x1f".join(map(str, parts))
     return (
         int.from_bytes(
@@ -139,6 +140,7 @@ def shuffled(examples: Iterator[Example], size: int, seed: int) -> Iterator[Exam
     rng = np.random.default_rng(seed)
     buffer = list(itertools.islice(examples, size))
 
+    # The buffer is full: each new example replaces a random one.
     for example in examples:
         slot = rng.integers(size)
         yield buffer[slot]
@@ -181,6 +183,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         self.index = (
             EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
         )
+        # The entities of the index must be those of the method.
         if self.index is not None and transform.entities is not None:
             _check_entities(self.index.entities, transform.entities)
 
@@ -227,6 +230,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
             self.process.count * len(self.positions),
         )
 
+        # Go on from the stored position.
         start = self.positions[index]
         broken, by_reason = start.broken, list(start.by_reason)
         barren, seen = 0, 0
@@ -235,6 +239,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         )
 
         for epoch in itertools.count(start.epoch):
+            # Only the first pass is resumed in its middle.
             skip = start.taken if epoch == start.epoch else 0
 
             mixed = shuffled(
@@ -264,6 +269,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
                     example.key, photo, example.captions, partners.draw(example.key, epoch)
                 )
 
+                # The seed does not depend on earlier samples, so that resuming changes nothing.
                 yield (
                     self.transform.sample(source, seed_of(self.seed, epoch, example.key)),
                     Position(epoch, taken, broken, tuple(by_reason)),
@@ -315,9 +321,9 @@ class _Partners:
             return Partner(found[0], decode(found[1], self._decode_px)) if found else None
         # Only the partner is lost: the photo itself is still used.
         except Exception as error:
+            # One warning per pass is enough.
             if epoch != self._last_complaint:
                 log.warning("no partner for sample %r: %s", key, " ".join(str(error).split()))
-
             self._last_complaint = epoch
             return None
 
@@ -331,7 +337,6 @@ def _check_stems(photos: Sequence[str]) -> None:
             raise ValueError(
                 f"{known[stem]} and {photo} have one name, {stem}: maps of photos are told apart by it"
             )
-
         known[stem] = photo
 
 
@@ -354,6 +359,7 @@ def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]
     Returns:
         A loader that passes on the stream's items unchanged.
     """
+    # The stream makes batches itself, so the loader must not.
     return DataLoader(
         stream,
         batch_size=None,

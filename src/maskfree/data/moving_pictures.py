@@ -67,7 +67,6 @@ def moving_pictures(source: Path) -> Iterator[Image.Image]:
             with told_in_one_line(str(source)):
                 image.seek(place)
                 frame = read_photo(image.copy())
-
             yield frame
 
 
@@ -88,4 +87,5 @@ def _places(image: Image.Image) -> range:
     if image.format not in MOVING_FORMATS:
         return range(1)
     count = getattr(image, "n_frames", 1)
+    # Pillow's `default_image` marks a still image before the animation.
     return range(1 if count > 1 and getattr(image, "default_image", False) else 0, count)

@@ -155,6 +155,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int, decode_px: int) -> I
     """Decode an opened photo, a JPEG at a reduced size if allowed."""
     check_size(image.width, image.height, name, max_pixels)
     if decode_px:
+        # JPEG can be decoded at a reduced size; most other formats ignore this.
         shrink = decode_px / min(image.size)
         image.draft("RGB", (round(image.width * shrink), round(image.height * shrink)))
     return to_rgb(image, name, owned=True)
@@ -193,6 +194,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
 
     # Pillow needs the machine's byte order.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    # Bring all types to 8 bits, 16 bits by way of floats.
     if array.dtype == np.uint16:
         array = array / np.float32(65535)
     elif array.dtype == np.bool_:
@@ -201,7 +203,6 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise PictureError("an array of floats is a photo if all of them lie in [0, 1]")
-
         array = np.rint(array * 255).astype(np.uint8)
 
     if array.dtype != np.uint8:

@@ -93,7 +93,6 @@ def read_photos(photos: Sequence[str], folders: Sequence[str]) -> Iterator[Examp
         number, root = next(
             (pair for pair in enumerate(roots) if path.is_relative_to(pair[1])), (0, path.parent)
         )
-
         name = path.relative_to(root).as_posix()
         yield Example(name if len(roots) == 1 else f"{number}/{name}", str(path.parent), path)
 

@@ -37,6 +37,7 @@ def file_stem(key: str) -> str:
     """
     name = key.rsplit("/", 1)[-1]
     stem, _, suffix = name.rpartition(".")
+    # Keys may hold dots, so only the suffix of a photo is removed.
     whole = stem if stem and suffix.lower() in PHOTO_SUFFIXES else name
 
     encoded = os.fsencode(whole)

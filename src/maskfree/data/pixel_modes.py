@@ -58,6 +58,7 @@ def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
         ValueError: The image is of a kind that would be read wrongly.
         Exception: Any error of Pillow's decoders on a damaged file.
     """
+    # Nothing is left to be applied.
     if type(image) is Image.Image and image.mode == "RGB" and not image.info:
         return image
 
@@ -123,6 +124,15 @@ def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image 
     inverted = is_white_zero(image)
 
     def gray(rows: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+        """Scale rows to 8 bits.
+
+        Args:
+            rows: Some rows of the image.
+
+        Returns:
+            The rows, with white as 255.
+        """
+        # Values that are not finite count as 0.
         share = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0).clip(
             0, most
         ) / np.float32(most)
@@ -139,6 +149,7 @@ def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image 
 
 def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> float:
     """The value that stands for white (or for black if 0 is white)."""
+    # 12-bit TIFFs are stored in 16 bits.
     if image.mode.startswith("I;16"):
         return 4095.0 if bits_of(image) == 12 else 65535.0
     if image.format == "PPM" and image.mode == "I":

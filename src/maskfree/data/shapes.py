@@ -56,6 +56,7 @@ def _write(folder: Path, photos: int, rng: np.random.Generator, finder: Finder |
     texts: list[str] = ["a photo of a"]
     for shard in range(min(_SHARDS, photos)):
         with tarfile.open(folder / f"shapes-{shard:03d}.tar", "w") as tar:
+            # Photos are dealt out to the shards in turn.
             for number in range(shard, photos, _SHARDS):
                 photo, captions = draw(rng)
                 texts.extend(captions)
@@ -134,6 +135,7 @@ def _tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     # The library's own trainer breaks ties differently in each run.
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = sorted({word for text in texts for word in text.split()} - set(letters))
+    # Single letters and their continuations spell out unknown words.
     entries = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words]
     vocabulary = {entry: number for number, entry in enumerate(entries)}
 

@@ -58,6 +58,7 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in patterns:
         for name in _without_braces(pattern):
             scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", name)
+            # A path without a scheme is a local file.
             if scheme is None:
                 shards.extend(_local_shards(name))
             elif scheme[1] == "file":
@@ -145,6 +146,7 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
             )
             return True
 
+        # A shard that cannot be opened counts as broken, too.
         try:
             with _open(shard) as stream:
                 files = _files(stream, shard, note)
@@ -167,6 +169,7 @@ def _open(shard: str) -> contextlib.AbstractContextManager[IO[bytes]]:
 def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
     """Files of an archive in WebDataset's form; the data of a file that is too large are None."""
     try:
+        # Read as a stream: an HTTP response cannot seek.
         with tarfile.open(fileobj=cast("IO[bytes]", _Ending(stream)), mode="r|*") as archive:
             for info in archive:
                 if info.isreg() and not _META.match(info.name):
@@ -217,6 +220,7 @@ def _example(shard: str, fields: Mapping[str, Any]) -> Example:
             key, shard, problem=f"{UNREADABLE_NAME}: names of files in a shard are UTF-8"
         )
 
+    # The order of the suffixes is their priority.
     suffix = next((suffix for suffix in PHOTO_SUFFIXES if suffix in fields), None)
     if suffix is None:
         return Example(key, shard, problem=f"{NO_PHOTO}: {_why_no_photo(fields)}")
@@ -227,7 +231,8 @@ def _example(shard: str, fields: Mapping[str, Any]) -> Example:
 
     try:
         captions = captions_of(fields)
-    except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or JSON of another shape
+    # Not JSON, not UTF-8, or JSON of another structure.
+    except (ValueError, TypeError) as error:
         return Example(key, shard, photo, problem=f"{UNREADABLE_CAPTIONS}: {error}")
 
     if not captions:
@@ -283,10 +288,12 @@ def captions_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
         if content is None or len(content) > MAX_CAPTION_BYTES:
             raise ValueError(f"the .{suffix} file is over {MAX_CAPTION_BYTES:,} bytes")
 
+    # Captions in JSON take precedence over the text file.
     texts = _texts_of_json(fields["json"], "txt" in fields) if "json" in fields else []
     if not texts and "txt" in fields:
         texts = [_decoded(fields["txt"], "txt")]
 
+    # Normalize white space and drop blank captions.
     lines = tuple(line for line in (" ".join(text.split()) for text in texts) if line)
     if not all(map(is_text, lines)):
         raise ValueError("a caption holds half of a character")
@@ -300,11 +307,11 @@ def _texts_of_json(content: bytes, has_text: bool) -> list[str]:
     if not isinstance(record, dict):
         if has_text:
             return []
-
         raise TypeError("the .json file holds no object")
 
     for name in ("captions", "caption"):
         value = record.get(name)
+        # Empty values count as missing.
         if value in (None, "", []):
             continue
 

@@ -64,9 +64,7 @@ def tar_members(path: Path) -> Iterator[Member]:
                 if member:
                     if member.offset + member.size > total:
                         raise tarfile.ReadError("unexpected end of data")
-
                     yield member
-
             return
         except _Unusual:
             pass
@@ -117,9 +115,11 @@ def member_at(descriptor: int, offset: int) -> tuple[str, int]:
 def _header(descriptor: int, position: int) -> tuple[Member | None, int] | None:
     """Member at a position, None if it is no file, and the next position; None at the end."""
     header = os.pread(descriptor, BLOCK, position)
+    # A block of zeros marks the end.
     if not header.strip(b"\0"):
         return None
 
+    # Byte 156 is the type flag.
     kind, size = header[156:157], _size(header)
     start = position + BLOCK
     # Contents are padded to whole blocks.
@@ -145,6 +145,7 @@ def _header(descriptor: int, position: int) -> tuple[Member | None, int] | None:
 
 def _name(header: bytes) -> str:
     """Name in a header, with its prefix."""
+    # The name has 100 bytes; a prefix of up to 155 may extend it.
     name, prefix = header[:100].rstrip(b"\0"), b""
     # GNU's own format has time stamps in the place of the prefix.
     if header[257:263] == b"ustar\0":
@@ -161,6 +162,7 @@ def _size(header: bytes) -> int:
     if len(header) < BLOCK or header[257:262] != b"ustar":
         raise _Unusual
 
+    # Bytes 124 to 135 are the size in octal digits.
     try:
         size = int(header[124:136].strip(b" \0"), 8)
     # Damage, or the binary form of 8 GiB and more.

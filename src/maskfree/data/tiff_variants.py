@@ -65,14 +65,17 @@ def _problem(image: Image.Image) -> str:
     signed = _first(tags.get(_SAMPLE_FORMAT, 1)) == _SIGNED
     tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0))
 
+    # Bit 0 of the subfile type marks a reduced version of another image.
     if _DNG in tags or int(tags.get(_SUBFILE, 0)) & 1:
         return "whose first picture is a preview, as in a camera's raw file"
+    # A planar configuration of 2 means separate planes.
     if raw and bits > 8 and tags.get(_PLANAR, 1) == 2:
         return f"of {bits} bits in separate planes without compression"
     if not raw and bits > 8 and tags.prefix == b"MM" and (bits > 16 or signed):
         return f"of {bits} bits, big-endian and compressed"
     if signed and bits <= 8:
         return f"of {bits} bits with a sign"
+    # A tile is decoded as a whole, so it must fit into memory, too.
     if tile * int(tags.get(_SAMPLES, 1)) * bits // 8 > MAX_BYTES:
         return f"with tiles of {tags[_TILE_WIDTH]}x{tags[_TILE_HEIGHT]} pixels"
 

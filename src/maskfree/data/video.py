@@ -96,6 +96,7 @@ def open_clip(source: Path) -> Clip:
     if not source.is_file():
         raise FileNotFoundError(f"there is no video or folder {source}")
 
+    # Pillow reads animated images, PyAV everything else.
     if moving := moving_frames(source):
         count, rate = moving
         return Clip(source, rate, count, partial(_numbered, source, moving_pictures, count))
@@ -150,6 +151,7 @@ def write_clip(pictures: Iterable[Image.Image], path: Path, rate: float) -> int:
             check_length(count, path)
             yield picture
 
+    # Take the first image early: it tells the size, and without it no file is made.
     others = counted()
     first = next(others, None)
 
@@ -215,12 +217,10 @@ def _numbered(
         for index, image in enumerate(read(source)):
             if index == MAX_FRAMES:
                 break
-
             yield f"{index:05d}", image
     except ValueError as error:
         if index < 0:
             raise
-
         log.warning("%s; frames before that, which are used: %d", error, index + 1)
         return
 
@@ -272,7 +272,6 @@ def _opened(source: Path) -> Iterator[tuple[Any, Any]]:
             # If the header has no size, it is checked when a frame is decoded.
             if films[0].width * films[0].height:
                 check_size(films[0].width, films[0].height, str(source))
-
             yield container, films[0]
     except FFmpegError as error:
         raise ValueError(
@@ -311,6 +310,7 @@ def _write_video(
     width, height = (max(2, side - side % 2) for side in first.size)
     with av.open(str(path), "w") as container:
         container.metadata["comment"] = CLIP_MARK.decode()
+        # 1001 is the denominator of NTSC frame rates such as 30000/1001.
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
 

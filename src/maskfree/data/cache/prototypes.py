@@ -92,5 +92,6 @@ class Prototypes:
             raise ValueError(
                 f"{count} unknown classes start from as many segments: there are {len(self.pool)}"
             )
+        # The global random state is left alone.
         generator = torch.Generator().manual_seed(seed)
         return self.pool[torch.randperm(len(self.pool), generator=generator)[:count]]

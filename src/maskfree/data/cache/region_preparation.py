@@ -104,7 +104,7 @@ class SegmentPreparation:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{record} is damaged: remove {self.out} to start anew") from error
 
-            # Through JSON, as the recorded settings went.
+            # Through JSON, which turns tuples into lists, as in the record.
             now = json.loads(json.dumps(dict(self.settings)))
             if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
                 raise ValueError(
@@ -128,6 +128,7 @@ class SegmentPreparation:
             name = f"{example.key!r} of {example.source}"
             stem = file_stem(example.key)
 
+            # File systems may ignore case.
             if example.key and (other := stems.setdefault(stem.casefold(), name)) is not name:
                 raise ValueError(
                     f"the photos {other} and {name} have one name, {stem}: maps are told apart by it"
@@ -160,6 +161,7 @@ class SegmentPreparation:
 def _make(example: Example, map_of: MapOf, maps: SegmentMaps) -> tuple[str, int]:
     """Write the map of a photo unless it exists; return the outcome and the number of regions."""
     path = maps.path(example.key)
+    # Examples of broken shards have no key.
     if example.key and path.exists():
         return "kept", 0
 
@@ -191,6 +193,7 @@ def _map_ahead(
     waiting: list[Any] = []
     for item in items:
         waiting.append(pool.apply_async(work, (item,)))
+        # Wait for the oldest result before reading on.
         if len(waiting) >= most:
             yield waiting.pop(0).get()
     for result in waiting:

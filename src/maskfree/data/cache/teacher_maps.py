@@ -53,6 +53,7 @@ class TeacherMaps:
         Raises:
             OSError: The file cannot be written.
         """
+        # Files store the channels last.
         tensor = embeddings.to("cpu", torch.float16).movedim(0, -1).contiguous()
         replace_bytes(self.path(key), save({_NAME: tensor}))
 

@@ -67,9 +67,11 @@ def read_pairs(shard: Path, counts: Counter[str]) -> Iterator[CaptionPair]:
                 key = sample_key(member.name)
                 suffix = member.name[len(key) + 1 :].lower()
 
+                # Skip hidden files and files without a suffix.
                 if not suffix or key.endswith("/"):
                     continue
 
+                # The files of one pair follow each other.
                 if key != current:
                     yield from _whole(current, group, file, counts)
                     current, group = key, {}
@@ -109,7 +111,8 @@ def _whole(
         captions = captions_of(
             {suffix: _text(file, group[suffix]) for suffix in _TEXT_SUFFIXES if suffix in group}
         )
-    except (ValueError, TypeError):  # not JSON, not UTF-8, or JSON of another shape
+    # Not JSON, not UTF-8, or JSON of another structure.
+    except (ValueError, TypeError):
         counts[UNREADABLE_CAPTIONS] += 1
         return
 
@@ -135,6 +138,7 @@ def _text(file: IO[bytes], member: Member) -> bytes:
 
 def _cut(caption: str) -> str:
     """The caption itself, or its first words if it is too long."""
+    # A caption has at least as many characters as words.
     if len(caption) < MAX_WORDS:
         return caption
     words = caption[:_MAX_CHARACTERS].split(" ", MAX_WORDS)

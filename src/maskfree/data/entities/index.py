@@ -70,6 +70,7 @@ class EntityIndex:
         """
         _arrow()
         summary = _summary(folder)
+        # Shards may have moved: they are compared by name and content.
         given = {Path(shard).name: shard for shard in shards}
         recorded = {record["name"]: record for record in summary["shards"]}
 
@@ -175,7 +176,6 @@ class EntityIndex:
                     sample_key(name) == key or (len(name) >= 100 and key.startswith(name))
                 ):
                     raise ValueError(f"the photo is not where the index {str(self.folder)!r} says")
-
                 return Example(key, shard, os.pread(file.fileno(), size, offset))
         except (OSError, ValueError) as error:
             return Example(key, shard, problem=" ".join(str(error).split()))
@@ -205,6 +205,7 @@ class EntityIndex:
     @cached_property
     def _postings(self) -> list[np.ndarray]:
         """Rows of each entity, in order."""
+        # An Arrow list column is one flat array and the offsets of its lists.
         lists = _map(self.folder / ENTITIES).column("rows")
         starts, rows = lists.offsets.to_numpy(), lists.values.to_numpy()
         return [rows[start:end] for start, end in pairwise(starts)]
@@ -259,6 +260,7 @@ def fingerprint(shard: Path) -> tuple[int, str]:
         if size <= _WHOLE:
             digest.update(file.read())
         else:
+            # The first piece is at the start of the shard, the last one at its end.
             for piece in range(_SAMPLES):
                 digest.update(
                     os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1))

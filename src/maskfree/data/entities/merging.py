@@ -102,6 +102,7 @@ def merge(
         assert part is not None, "all parts are finished"
         counts.update(part.counts)
 
+    # Later pairs with the key of an earlier one are dropped.
     kept = _first_of_each(
         [parquet.read_table(part, columns=["hash"])["hash"].to_numpy() for part in parts]
     )
@@ -154,6 +155,7 @@ def merge(
 def _first_of_each(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Mask, for each part, of the hashes that occur for the first time."""
     everything = np.concatenate(hashes)
+    # np.unique gives the first position of each value.
     first = np.zeros(len(everything), bool)
     first[np.unique(everything, return_index=True)[1]] = True
     return np.split(first, np.cumsum([len(part) for part in hashes])[:-1])
@@ -209,6 +211,7 @@ def _write_entities(
     import pyarrow as pa
 
     starts, numbers = lists
+    # The row of each mention, in the order of the rows.
     rows = np.repeat(np.arange(len(starts) - 1, dtype=np.uint32), np.diff(starts))
     counts = np.bincount(numbers, minlength=len(entities))
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

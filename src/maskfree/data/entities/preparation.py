@@ -97,6 +97,7 @@ class Preparation:
             BlockingIOError: Another process is using the folder.
         """
         run_dir.refuse_if_held(self.unfinished)
+        # The index identifies shards by name, so names must be unique.
         names = Counter(shard.name for shard in self.shards)
 
         for name in (name for name, number in names.items() if number > 1):
@@ -169,12 +170,14 @@ class Preparation:
         """
         parts = [self._part(shard) for shard in self.shards]
         folder = self.unfinished / "index"
+        # An earlier run may have been interrupted while merging.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
 
         with writing(folder):
             summary = merge(parts, folder, finder.entities, finder.lines, settings)
 
+        # Renaming makes the index appear all at once.
         folder.rename(self.out)
         shutil.rmtree(self.unfinished)
         return summary
@@ -244,7 +247,6 @@ def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:
         for caption in pair.captions:
             for noun, firm in nouns_of(caption).items():
                 found[noun] = found.get(noun, False) or firm
-
         pairs.update(found.keys())
         as_nouns.update(noun for noun, firm in found.items() if firm)
 
@@ -260,6 +262,7 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
     shard, out = job
     size_and_hash = fingerprint(shard)
 
+    # A part is made again if its shard has changed.
     if (part := Part.read(out)) and (part.size, part.fingerprint) == size_and_hash:
         return
 
@@ -313,9 +316,9 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
         [pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
     )
 
-    # The record comes last: it marks the part as finished.
     with replacing(out) as unfinished:
         parquet.write_table(table, unfinished, compression="zstd")
 
+    # The record comes last: it marks the part as finished.
     part = Part(shard.name, *size_and_hash, dict(counts))
     replace_text(Part.path(out), json.dumps(asdict(part)))
