@@ -35,5 +35,4 @@ def resolve(device: str | torch.device = "auto") -> str:
     # "cuda" is a name of "cuda:0", and PyTorch spells some devices "mps:0" and "cpu:0".
     if name in there or f"{name}:0" in there or name.removesuffix(":0") in there:
         return name
-
     raise ValueError(f"the device {name!r} is not there: choose from {', '.join(('auto', *there))}")

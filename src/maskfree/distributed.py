@@ -121,7 +121,6 @@ def any_process(fabric: Fabric) -> Callable[[bool], bool]:
     """
     if fabric.world_size == 1:
         return lambda here: here
-
     group = new_group(backend="gloo")
 
     def anywhere(here: bool) -> bool:

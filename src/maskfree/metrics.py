@@ -175,7 +175,6 @@ def scores(matrix: Int64[np.ndarray, "k k"]) -> SegmentationScores:
     weighted = (
         float((truths * np.nan_to_num(iou)).sum() / total.item()) if total.item() else math.nan
     )
-
     return SegmentationScores(iou, accuracy, _mean(iou), pixel_accuracy, _mean(accuracy), weighted)
 
 
@@ -418,7 +417,6 @@ def _dilate(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w
         rest = max(0, height - down)
         grown[down:] |= lines[:rest]
         grown[:rest] |= lines[down:]
-
     return grown
 
 

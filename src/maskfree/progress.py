@@ -91,7 +91,6 @@ class Progress:
         if self.quiet:
             yield from items
             return
-
         if total is None and isinstance(items, Sized):
             total = len(items)
 

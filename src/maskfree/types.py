@@ -311,7 +311,6 @@ class Segmentation:
         ):
             if sought in (synonym.casefold() for synonym in synonyms):
                 return self.labels == index
-
         raise ValueError(
             f"the word {word!r} is not among the words of this result: {', '.join(self.names)}"
         )
@@ -327,7 +326,6 @@ class Segmentation:
         # By strips, since bincount converts each label to 8 bytes.
         for rows in self._strips():
             counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
-
         return {
             name: float(count / self.labels.size)
             for name, count in zip(self.names, counts, strict=True)
@@ -413,7 +411,6 @@ class Segmentation:
             (unfinished / sidecar.name).write_text(text, encoding="utf-8")
             for target in targets:
                 (unfinished / target.name).replace(target)
-
         return index, overlay, sidecar
 
     def _index_image(self) -> Image.Image:
@@ -455,7 +452,6 @@ def _distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
     for _ in range(count - 1):
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
-
     return np.rint(grid[chosen[:count]]).astype(np.uint8)
 
 
@@ -509,7 +505,6 @@ def _with_legend(
         box = (left, middle - size // 2, left + size, middle + size - size // 2)
         draw.rounded_rectangle(box, radius=max(2, size // 5), fill=color)
         lettering.draw(draw, (left + size + gap, middle), text)
-
     return canvas
 
 

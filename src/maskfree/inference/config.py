@@ -56,7 +56,6 @@ class Inference:
             raise ValueError(
                 f"stride_px {self.stride_px} exceeds window_px {self.window_px}: windows would leave gaps"
             )
-
         if self.smooth % 2 == 0:
             raise ValueError(f"smooth is {self.smooth}, must be odd")
 

@@ -42,14 +42,12 @@ def draw_contact_sheet(hits: Sequence[Hit], path: Path, columns: int = 4) -> Pat
     """
     if not hits:
         raise ValueError("there are no segments to draw")
-
     columns = min(columns, len(hits))
     rows = -(-len(hits) // columns)
 
     # Cells of the grid, including the gap to the next one.
     width, height = _TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX
     sheet = Image.new("RGB", (columns * width + _GAP_PX, rows * height + _GAP_PX), (255, 255, 255))
-
     lettering = Lettering(13)
     draw = ImageDraw.Draw(sheet)
     for place, hit in enumerate(hits):
@@ -69,7 +67,6 @@ def draw_contact_sheet(hits: Sequence[Hit], path: Path, columns: int = 4) -> Pat
     drawn = io.BytesIO()
     sheet.save(drawn, format="PNG", compress_level=6, pnginfo=png_mark())
     replace_bytes(path, drawn.getvalue())
-
     return path
 
 

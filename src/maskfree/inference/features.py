@@ -40,7 +40,6 @@ class PatchEmbeddings(NamedTuple):
         sampled = F.grid_sample(
             values[None], grid[None].to(values), padding_mode="border", align_corners=False
         )
-
         return F.normalize(sampled[0], dim=0)
 
 
@@ -75,6 +74,5 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
 
     with segmenter.autocast():
         groups = segmenter.method.group(images)
-
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)
     return PatchEmbeddings(values, (height / unit, width / unit))

@@ -68,11 +68,9 @@ def refine(
         raise ValueError(
             f"the refinement {kind!r} is unknown: choose from {', '.join(get_args(Refinement))}"
         )
-
     cell_px = CELL_PX[kind] if cell_px is None else cell_px
     if cell_px < 1 or not softness > 0:
         raise ValueError(f"cell_px {cell_px} and softness {softness:g} must be positive")
-
     height, width = (max(1, round(side / cell_px)) for side in image.shape[:2])
     enlarged = _enlarge(scores, (height, width), extent)
     if kind == "none":
@@ -187,7 +185,6 @@ def _affinities(
     # No maximum is subtracted before exp: by the definition of spread, the nearest neighbor
     # is at most 10 * sqrt(9.9) = 31.5 away.
     weights.exp_()
-
     return weights.div_(weights.sum(0))
 
 
@@ -239,7 +236,6 @@ def dense_crf(
     field.addPairwiseBilateral(
         sxy=color_px, srgb=color_range, rgbim=np.array(image, order="C"), compat=color_weight
     )
-
     return np.array(field.inference(iterations), dtype=np.float32).reshape(probabilities.shape)
 
 

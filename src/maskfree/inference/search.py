@@ -143,7 +143,6 @@ def parse_word(word: str) -> tuple[str, ...]:
         raise ValueError(
             f"{word!r} names {len(classes)} words: one at a time, with synonyms as in sofa/couch"
         )
-
     return classes[0]
 
 
@@ -199,7 +198,6 @@ def retrieve(
     if len(skipped) == len(photos):
         others = f", and {len(photos) - 1} more" if len(photos) > 1 else ""
         raise ValueError(f"no photo can be read: {skipped[0].reason}{others}")
-
     return Retrieved(tuple(best), len(photos) - len(skipped), tuple(skipped))
 
 
@@ -209,7 +207,6 @@ def _hits(
 ) -> list[Hit]:
     """The closest segments of one photo, the closest first."""
     photo = read_photo(path)
-
     seen = embed(segmenter, photo)
     height, width = (max(1, round(length * config.enlarge)) for length in seen.extent)
     ids, values = _segments(seen, height, width, path, (photo.height, photo.width), config)
@@ -250,7 +247,6 @@ def _segments(
     regions = SegmentMaps(Path(config.segments)).of(path.as_posix(), size)
     small = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
     ids = np.where(np.asarray(small) == VOID, -1, np.asarray(small, np.int64))
-
     return torch.from_numpy(ids).to(values.device), values
 
 

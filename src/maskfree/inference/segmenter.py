@@ -132,7 +132,6 @@ class Segmenter:
         )
         if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
             raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
-
         chosen = _templates(self.templates if templates is None else templates)
         phrases, class_of = together.flatten()
         check_known(self.tokenizer, phrases, self.name)
@@ -498,10 +497,8 @@ def _templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
     """Prompts of a named set, or the given prompts."""
     if not isinstance(chosen, str):
         return tuple(chosen)
-
     if chosen in TEMPLATES:
         return TEMPLATES[chosen]
-
     if "{}" in chosen:
         return (chosen,)
 
