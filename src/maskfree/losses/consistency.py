@@ -65,6 +65,7 @@ def prototype_loss(
 
     Source: CLIP-S4, eq. 4.
     """
+    # Negative labels are clamped for the lookup and masked out below.
     cosines = (
         _cosines(teacher.detach(), prototypes)
         .gather(1, labels.long().clamp_min(0)[:, None])

@@ -56,6 +56,7 @@ def self_distillation(
     """
     target = ((teacher.detach() - center) / teacher_temperature).softmax(-1)
     logarithm = (student / student_temperature).log_softmax(-1)
+    # Cross-entropy of every teacher view with every student view.
     per_pair = -(target @ logarithm.mT).mean(0)  # u v
 
     # Leave out the pairs that compare a view with itself.
@@ -88,4 +89,5 @@ def entropy(probabilities: Float[Tensor, "*b p"]) -> Float[Tensor, "*b"]:
     Returns:
         Entropy in nats; 0 for a one-hot distribution, log p for a uniform one.
     """
+    # Clamped, so that 0 log 0 is 0.
     return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(-1)

@@ -65,6 +65,7 @@ def masked_language(
     Returns:
         Mean over the masked tokens, in nats; zero, with a graph, if there is none.
     """
+    # Not the built-in mean, which is NaN without any masked token.
     total = F.cross_entropy(
         logits.flatten(0, 1), targets.flatten().long(), ignore_index=-1, reduction="sum"
     )
@@ -94,14 +95,15 @@ def group_contrast(
 
     Source: arXiv:2301.09121, Table 6 ("group consistency, NCE"), which gives no formula.
     """
+    # All groups of the batch in one row.
     counted = present[:, None].expand(first.shape[:2]).flatten()
 
     # Groups of absent images are masked out of both softmaxes.
     logits = scale * first.flatten(0, 1) @ second.flatten(0, 1).mT
     lowest = torch.finfo(logits.dtype).min
+    # Both directions: rows are first groups, columns second groups.
     forth = logits.masked_fill(~counted, lowest).log_softmax(1).diagonal()
     back = logits.masked_fill(~counted[:, None], lowest).log_softmax(0).diagonal()
-
     return -(_mean(forth, counted) + _mean(back, counted)) / 2
 
 

@@ -142,8 +142,8 @@ def consistency(
 
     # Binarize the targets.
     sure = targets.sigmoid()
+    # The threshold is absolute, or a share of each mask's maximum.
     least = arithmetic.threshold * (sure.amax(2, keepdim=True) if arithmetic.relative else 1.0)
-
     return _dice((sure >= least).to(sure.dtype), predictions, arithmetic)
 
 
@@ -190,6 +190,7 @@ def _likeness(
     """Similarity of each target (row) to each prediction (column)."""
     if arithmetic.matched_on == "sigmoid":
         targets, predictions = targets.sigmoid(), predictions.sigmoid()
+    # The distance of unit-norm maps follows from their cosine.
     cosine = F.normalize(targets, dim=2) @ F.normalize(predictions, dim=2).mT
     return cosine if arithmetic.matched_by == "cosine" else -(2 - 2 * cosine).clamp_min(0).sqrt()
 
@@ -208,6 +209,7 @@ def _dice(
     targets: Float[Tensor, "b k m"], predictions: Float[Tensor, "b k m"], arithmetic: MaskArithmetic
 ) -> Float[Tensor, " b"]:
     """Dice loss of each photo."""
+    # One long mask per photo.
     if arithmetic.joint:
         targets, predictions = targets.flatten(1)[:, None], predictions.flatten(1)[:, None]
     shared = 2 * (targets * predictions).sum(2) + arithmetic.smoothing

@@ -48,6 +48,7 @@ def co_occurrence(
         for dx in range(size)
     ]
 
+    # From one axis of shifts to one per direction.
     return torch.stack(shifts).unflatten(0, (size, size))
 
 
@@ -97,6 +98,7 @@ def _negative_mutual_information(
     joints: Float[Tensor, "n c c"], lamb: float
 ) -> Float[Tensor, " n"]:
     """Negative mutual information of each symmetrized joint distribution."""
+    # Symmetric, since the order of the two views does not matter.
     joints = ((joints + joints.mT) / 2).clamp_min(_SMALLEST)
     rows = joints.sum(2, keepdim=True)
     columns = joints.sum(1, keepdim=True)

@@ -54,7 +54,6 @@ def pixel_segment_contrast(
     )
     counted = (positives > 0) & (pixel_regions != NO_REGION)
     left_out = None if own is None else own.long().where(counted & (positives > 1), -1)
-
     return _Contrast.apply(
         pixels, concentration * segments, pixel_regions, segment_regions, counted, left_out
     )

@@ -36,6 +36,7 @@ def full_precision(loss: Loss) -> Loss:
         device = next(
             value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)
         )
+        # Autocast would run the matrix products in half precision.
         with torch.autocast(device.type, enabled=False):
             return loss(
                 *map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()}

@@ -55,6 +55,7 @@ def thresholds(
 
     Source: CBST for balance 1 (Zou et al. 2018, algorithm 1, arXiv:1810.07911).
     """
+    # Thresholds of each class by itself, and one of all classes together.
     own, overall = _least(histogram, keep), _least(histogram.sum(0, keepdims=True), keep)
     return tuple(np.rint(balance * own + (1 - balance) * overall).astype(int).tolist())
 
@@ -63,6 +64,7 @@ def _least(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray
     """Highest confidence that the kept share of a row reaches; the maximum for an empty row."""
     # Pixels with at least each confidence, from the highest one down.
     reached = histogram[:, ::-1].cumsum(1)
+    # At least one pixel must remain; an empty row gets the highest confidence.
     enough = reached >= np.ceil(keep * reached[:, -1:]).clip(1)
     highest = histogram.shape[1] - 1
     return np.where(enough.any(1), highest - enough.argmax(1), highest)

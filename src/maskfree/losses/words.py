@@ -36,6 +36,7 @@ def word_log_probabilities(
 
     Source: logit adjustment, Menon et al. 2021, eq. 10 (arXiv:2007.07314).
     """
+    # Clamped, since the log of a word that never occurs is -inf.
     shift = prior * (frequencies / frequencies.mean()).clamp_min(1e-5).log()
     return (scale * pixels @ words.T + shift).log_softmax(-1)
 

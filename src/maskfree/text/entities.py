@@ -99,6 +99,7 @@ class EntitySet:
                 f"no entity list {source!r}: give {', '.join(shipped)} or a file"
             )
 
+        # Errors name the file beside the line.
         lines = read_text(path).rstrip().splitlines()
         try:
             return cls(tuple(_pair(line) for line in lines))
@@ -320,6 +321,7 @@ def nouns(caption: str) -> tuple[str, ...]:
     tag, lemmas_of = grammar()
     found: dict[str, None] = {}
     for word, part_of_speech in tag(caption, tokenize=True):
+        # Strip punctuation that the tagger left on the word.
         plain = word.lower().strip(".,!?'\"")
         if part_of_speech.startswith(_NOUN) and plain.isalpha():
             lemmas = lemmas_of(plain, "NOUN")

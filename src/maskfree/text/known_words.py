@@ -38,6 +38,7 @@ def check_known(
     Raises:
         ValueError: The tokenizer has no token for a word.
     """
+    # Other callables cannot tell what they know.
     if not isinstance(tokenizer, Tokenizer):
         return
 
@@ -97,6 +98,7 @@ def _equal(tokens: Sequence[tuple[int, ...]], class_of: Sequence[int]) -> set[tu
     places = defaultdict(list)
     for index, ids in enumerate(tokens):
         places[ids].append(index)
+    # Comparing within groups of equal tokens avoids comparing all pairs.
     pairs = (pair for equal in places.values() for pair in combinations(equal, 2))
     return {(one, other) for one, other in pairs if class_of[one] != class_of[other]}
 

@@ -149,6 +149,7 @@ def inflections(spelling: str) -> Iterator[str]:
     # Only the last word of a phrase is inflected.
     *first, last = re.split("([ -])", spelling)
     lemmas = getLemma(last, "NOUN")
+    # A word that is already singular, or has no singular, keeps its form.
     for singular in (last,) if last in (*lemmas, *_PLURALS) else lemmas or (last,):
         for form in (last, singular, *getInflection(singular, "NNS")):
             whole = "".join([*first, form.lower()])

@@ -83,6 +83,7 @@ def _nltk() -> Callable[[Sequence[str]], Sequence[str]]:
     except ImportError as error:
         raise ValueError("the tagger nltk needs its package: pip install nltk") from error
 
+    # NLTK reports a missing model only when it tags.
     try:
         nltk.pos_tag(["dog"])
     except LookupError as error:
@@ -108,4 +109,5 @@ def _spacy() -> Callable[[Sequence[str]], Sequence[str]]:
             f"the tagger spacy needs its model: python -m spacy download {_SPACY_MODEL}"
         ) from error
 
+    # A Doc made of words keeps spaCy from splitting them again.
     return lambda words: [token.tag_ for token in pipeline(Doc(pipeline.vocab, words=list(words)))]

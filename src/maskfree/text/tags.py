@@ -44,6 +44,7 @@ def read_tags(path: Path) -> tuple[Tag, ...]:
 
     tags = []
     for number, line in enumerate(read_text(path).rstrip("\n").splitlines(), 1):
+        # A class without kinds has no tab.
         names, _, kinds = line.partition("\t")
         tag = Tag(_split(names, ","), _split(kinds, "/"))
         if not tag.names or max(map(len, tag.names)) > MAX_CHARACTERS:

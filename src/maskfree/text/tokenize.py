@@ -66,6 +66,7 @@ class Tokenizer:
         Raises:
             FileNotFoundError: The source is neither, or has no tokenizer.
         """
+        # A local tokenizer.json needs no help of transformers.
         path = Path(source) / "tokenizer.json"
         if path.is_file():
             return cls(_read(path), max_length)
@@ -210,8 +211,8 @@ class Tokenizer:
     def spells(self, text: str) -> bool:
         """Whether a text of a non-Latin script is split into single letters.
 
-        A WordPiece tokenizer has the letters of many scripts without knowing a word of them. A
-        tokenizer whose tokens are to a large part single letters, as for Chinese, is never said to spell.
+        A WordPiece tokenizer has the letters of many scripts without knowing a word of them. The
+        result is False for a tokenizer with many single-letter tokens, as those for Chinese.
 
         Args:
             text: Any text.
@@ -225,6 +226,7 @@ class Tokenizer:
         ):
             return False
 
+        # Only pieces with letters beyond the Latin ones count.
         pieces = map(self._letters, self._tokenizer.encode(text, add_special_tokens=False).tokens)
         foreign = [
             piece for piece in pieces if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN
@@ -256,6 +258,7 @@ class Tokenizer:
         ids = torch.tensor(
             [row + [self._padding_id] * (longest - len(row)) for row in rows], dtype=torch.long
         )
+        # The mask is True at tokens and False at padding.
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
         return Tokens(ids.reshape(len(rows), longest), torch.arange(longest) < lengths[:, None])
 

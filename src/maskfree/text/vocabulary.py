@@ -102,6 +102,7 @@ class Vocabulary:
         Raises:
             ValueError: No class has that word.
         """
+        # Words are kept with single spaces; case is ignored.
         sought = " ".join(word.split()).casefold()
         for index, synonyms in enumerate(self.classes):
             if sought in (synonym.casefold() for synonym in synonyms):
@@ -111,6 +112,7 @@ class Vocabulary:
 
 def _texts(words: Any) -> list[str]:
     """List of the given texts; ValueError if they are no texts in an order."""
+    # One text is a list of one text, not of its letters.
     if isinstance(words, str):
         return [words]
     if words is None or isinstance(words, bytes | Mapping | Set) or not isinstance(words, Iterable):

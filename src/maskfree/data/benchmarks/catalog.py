@@ -119,6 +119,7 @@ class Benchmark:
                 f"{root} is no folder; {self.name} needs {self.layout.describe()} under its root"
             )
 
+        # Pixels of no class get the id after the last class, or are ignored.
         classes = self.words()
         try:
             return self.layout.samples(
@@ -148,6 +149,7 @@ class Benchmark:
         if self.lists_at is not None:
             return self
 
+        # The name set is what follows the underscore in the file name.
         names = {"plain": "classes"} | {
             p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))
         }
@@ -222,14 +224,14 @@ def _read_list(path: Path) -> list[str]:
         raise FileNotFoundError(f"{path} is missing: it names the classes, one a line")
 
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    # Ids are stored in 8 bits, and 255 means ignored.
     if len(lines) >= IGNORE:
         raise ValueError(
             f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes"
         )
 
-    seen: dict[str, int] = {}
-
     # Synonyms of one line may repeat one another; words of different lines may not.
+    seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line or "," in line or not line.isprintable():
             raise ValueError(
@@ -244,7 +246,6 @@ def _read_list(path: Path) -> list[str]:
 
     if not seen:
         raise ValueError(f"{path} names no class")
-
     return lines
 
 
@@ -274,6 +275,7 @@ def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMa
 
 def _camvid(part: str) -> IndexMaps:
     """Layout of CamVid."""
+    # Copies of the data set come in two layouts.
     photos = (f"{part}/images/{{name}}.{{suffix}}", f"{part}/{{name}}.png")
     return IndexMaps(
         photos,

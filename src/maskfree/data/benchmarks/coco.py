@@ -117,7 +117,6 @@ class CocoInstances(Layout):
             # Masks are read now, so that errors show early; drawing waits until the map is needed.
             masks = tuple((ids.get(i, nothing), mask) for i, mask in instances.masks(photo, size))
             samples.append(LabeledPhoto(key, path, partial(_paint, masks, size, nothing)))
-
         return tuple(samples)
 
     def _folder(self, root: Path) -> str:
@@ -128,6 +127,7 @@ class CocoInstances(Layout):
 
     def _class_ids(self, instances: Instances, classes: tuple[str, ...]) -> Mapping[int | str, int]:
         """Class id of each COCO category id; categories outside the class list are left out."""
+        # Without a renaming, categories are found by the class names themselves.
         renamed = (
             read_renaming(self.renamed)
             if self.renamed
@@ -177,6 +177,7 @@ def _paint(
     masks: tuple[tuple[int, ObjectMask], ...], size: tuple[int, int], nothing: int
 ) -> UInt8[np.ndarray, "h w"]:
     """Draw masks with their class ids in the given order, later ones on top."""
+    # Background first, then the masks.
     width, height = size
     truth = np.full((height, width), nothing, dtype=np.uint8)
     for value, mask in masks:

@@ -86,7 +86,6 @@ class Instances:
             # COCO's own area counts, where the file has it.
             area = mask.area if annotation.area is None else annotation.area
             found.append((-area, annotation.category, mask))
-
         return [(category, mask) for _, category, mask in sorted(found, key=lambda each: each[0])]
 
 
@@ -119,7 +118,6 @@ def _read(path: Path, content: Any) -> Instances:
             raise ValueError(f"{name} has no name")
         categories[number] = category["name"]
 
-    # Two ids may not share a file.
     photos: dict[int | str, CocoPhoto] = {}
     for name, image in _entries(content, "images", "image"):
         photos[_new_id(image, name, photos)] = CocoPhoto(
@@ -128,10 +126,11 @@ def _read(path: Path, content: Any) -> Instances:
 
     if not photos:
         raise ValueError("it names no photo")
+    # A photo that is listed under two ids would be evaluated twice.
     if len({photo.file_name for photo in photos.values()}) < len(photos):
         raise ValueError(f"it lists {_repeated(photos)!r} twice")
 
-    # Give each annotation to its photo.
+    # Assign each annotation to its photo.
     num_unlisted = 0
     for name, annotation in _entries(content, "annotations", "annotation"):
         image_id = _id(annotation, "image_id", name, photos)
@@ -140,6 +139,7 @@ def _read(path: Path, content: Any) -> Instances:
             raise ValueError(
                 f"{name} has the category_id {category_id!r}, which is not among the categories"
             )
+        # Annotations of unlisted photos are counted, not refused.
         if image_id not in photos:
             num_unlisted += 1
             continue
@@ -222,7 +222,6 @@ def _file_name(image: dict[str, Any], name: str) -> str:
         raise ValueError(
             f"{name} has the file_name {_short(found)}, which leads out of the folder of photos"
         )
-
     return found
 
 
@@ -231,6 +230,7 @@ def _size(image: dict[str, Any], name: str) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
     if width is None and height is None:
         return None
+    # Both sides or none.
     if not (_is_side(width) and _is_side(height)):
         raise ValueError(f"{name} has the width {_short(width)} and the height {_short(height)}")
     return int(width), int(height)
@@ -251,7 +251,6 @@ def _area(annotation: dict[str, Any], name: str) -> float | None:
     # Also refuses NaN.
     if isinstance(area, bool) or not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
         raise ValueError(f"{name} has the area {_short(area)}")
-
     return area
 
 

@@ -108,12 +108,12 @@ def _read_polygons(segmentation: list[Any], width: int, height: int) -> tuple[li
 
     polygons = tuple(part for part in segmentation if part)
 
+    # Long outlines would make pycocotools allocate too much memory.
     length = sum(map(_length, polygons))
     if length > _MAX_OUTLINE_PX:
         raise ValueError(
             f"its outlines are {length:.0f} pixels long: {_MAX_OUTLINE_PX} are the most"
         )
-
     return polygons
 
 
@@ -144,6 +144,7 @@ def _check_polygon(part: Any, width: int, height: int) -> None:
 def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[int, ...]:
     """Validate run lengths, compressed or not."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
+    # COCO gives the height first.
     if size != [height, width]:
         raise ValueError(
             f"its run lengths are of the size {_short(size)}: the photo has [{height}, {width}]"
@@ -157,11 +158,11 @@ def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[i
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"a run length is {_short(count)}: it is the number of pixels")
 
+    # The runs must cover the photo exactly.
     if sum(counts) != width * height:
         raise ValueError(
             f"its run lengths are {_short(sum(counts))} pixels together: the photo has {width * height}"
         )
-
     return tuple(counts)
 
 

@@ -64,7 +64,6 @@ def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequenc
             raise FileNotFoundError(
                 f"there is no sequence {name!r} in {photos}: {', '.join(present)}"
             )
-
     return tuple(
         _sequence(photos / name, root / _MASKS / resolution / name) for name in dict.fromkeys(names)
     )
@@ -104,6 +103,7 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
         ValueError: A mask is damaged, or differs in size from the first.
     """
     masks = [_read_mask(path) for path in sequence.masks]
+    # The first mask decides how all of them are read.
     binary = set(np.unique(masks[0])) <= {0, VOID}
 
     # All frames of a video have one size.
@@ -112,7 +112,6 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
             raise ValueError(
                 f"the mask {path} is {mask.shape[1]}x{mask.shape[0]}: the first is of another size"
             )
-
     return [np.minimum(mask, 1) if binary else mask for mask in masks]
 
 
@@ -151,5 +150,4 @@ def _sequence(photos: Path, masks: Path) -> VideoSequence:
         raise FileNotFoundError(
             f"the sequence {photos.name} has no mask {missing[0]}: each frame needs one"
         )
-
     return VideoSequence(photos.name, tuple(found), theirs)

@@ -115,7 +115,6 @@ def overview(root: Path | None = None) -> tuple[BenchmarkListing, ...]:
         rows.append(
             BenchmarkListing(name, benchmark.title, num_classes, layout, benchmark.source, found)
         )
-
     return tuple(rows)
 
 
@@ -136,6 +135,7 @@ def verify(samples: Sequence[LabeledPhoto], watch: Watch = unwatched) -> Int64[n
     pixels = np.zeros(_NUM_IDS, dtype=np.int64)
     for sample in watch(samples):
         truth = sample.read_truth()
+        # The map must fit the photo as it is shown, upright.
         width, height = picture_size(sample.photo)
         if truth.shape != (height, width):
             raise ValueError(
@@ -143,5 +143,4 @@ def verify(samples: Sequence[LabeledPhoto], watch: Watch = unwatched) -> Int64[n
             )
 
         pixels += np.bincount(truth.ravel(), minlength=_NUM_IDS)
-
     return pixels

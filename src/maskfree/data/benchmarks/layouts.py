@@ -180,7 +180,6 @@ class IndexMaps(Layout):
         for path, labels in pairs:
             check_size(root / path, _read_size(labels), f"{labels.name} is")
             samples.append(LabeledPhoto(path, root / path, partial(_read, labels, table)))
-
         return tuple(samples)
 
     def _kinds(self) -> list[tuple[str, ...]]:
@@ -205,7 +204,6 @@ class IndexMaps(Layout):
         ]
         for path, _ in pairs:
             existing(root / path)
-
         return pairs, truth
 
     def _gaps(self, root: Path, photo_path: str) -> list[dict[str, str]]:
@@ -215,6 +213,7 @@ class IndexMaps(Layout):
             names = read_text(path).split()
             if not names:
                 raise ValueError(f"{path} names no photo")
+            # A name goes into a path, so it must stay below the root.
             _check_names(names, path)
             return [{"name": name} for name in names]
 
@@ -238,7 +237,7 @@ class IndexMaps(Layout):
         lines = read_text(root / self.legend).splitlines()
         theirs = {value.strip(): name for value, _, name in (line.partition(":") for line in lines)}
 
-        # Copies of a legend differ in their spaces.
+        # Spaces are ignored in the comparison.
         for value, name in self.legend_names.items():
             if "".join(theirs.get(value, "nothing").split()) != "".join(name.split()):
                 found = theirs.get(value, "nothing").strip()
@@ -270,7 +269,7 @@ def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
     Args:
         photo: Path of the photo.
         size: Width and height in pixels that it should have.
-        who: Start of the message about the other size, such as "a.png is".
+        who: Subject and verb before the expected size in the message, such as "a.png is".
 
     Raises:
         ValueError, OSError: The photo has another size, or is not a photo.
@@ -285,7 +284,6 @@ def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
         found += (
             ": a photo is shown upright, as its EXIF orientation says, and so must its truth be"
         )
-
     raise ValueError(found)
 
 
@@ -342,13 +340,13 @@ def _table(
 ) -> Int16[np.ndarray, " v"]:
     """Id of each value that a map may hold; the last entry stands for all larger values."""
     ids = identity(num_classes) if ids is None else ids
+    # One entry more than the largest value, for all values beyond it.
     table = np.full(max(IGNORE, *ids) + 2, _WRONG, dtype=np.int16)
 
     # 255 is ignored in every data set.
     table[IGNORE] = IGNORE
     for value, i in ids.items():
         table[value] = nothing if i == NOTHING else i
-
     return table
 
 
@@ -368,12 +366,12 @@ def _read(path: Path, table: Int16[np.ndarray, " v"]) -> UInt8[np.ndarray, "h w"
 
     # Clipping maps all values beyond the table to its last entry.
     truth = np.take(table, values, mode="clip")
+    # Fail on a value without a meaning, rather than ignore its pixels.
     if wrong := values[truth == _WRONG].tolist():
         last = max(value for value in np.flatnonzero(table != _WRONG).tolist() if value != IGNORE)
         raise ValueError(
             f"{path} holds id {wrong[0]}, which stands for no class: ids run to {last}, and 255 is void"
         )
-
     return truth.astype(np.uint8)
 
 
@@ -383,6 +381,7 @@ def _read_mat_size(path: Path) -> tuple[int, int]:
     from scipy.io import whosmat
 
     with _as_mat(path):
+        # whosmat reads the header only.
         shapes = {name: shape for name, shape, _ in whosmat(path)}
         height, width = shapes[_MAT_NAME]
     return int(width), int(height)
@@ -400,7 +399,6 @@ def _read_mat(path: Path) -> Int32[np.ndarray, "h w"]:
         # The conversion to integers must not have changed a value.
         if ids.ndim != 2 or not np.array_equal(ids, values) or ids.min(initial=0) < 0:
             raise ValueError("its values are no ids of pixels")
-
     return ids
 
 
