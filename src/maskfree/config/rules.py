@@ -119,7 +119,7 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
         name: Prefix of the field names.
 
     Returns:
-        Dotted names of the fields, such as "text.tokenizer".
+        Dotted names of the fields.
     """
     found = []
 
