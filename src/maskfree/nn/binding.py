@@ -83,6 +83,8 @@ class Binding(nn.Module):
 
         self.norm_tokens = nn.LayerNorm(dim)
         self.norm_patches = nn.LayerNorm(dim)
+
+        # Tokens are mixed only if their number differs from that of the groups.
         mixed = num_tokens != num_groups
         self.mixer = (
             TokenMixer(dim=dim, num_tokens=num_tokens, num_groups=num_groups) if mixed else None
@@ -107,7 +109,8 @@ class Binding(nn.Module):
             patches: Patch features.
 
         Returns:
-            Groups, and the assignment of patches to them; a group without patches keeps its token.
+            Groups, and the assignment of patches to them; the mean of a group without patches is
+            zero.
         """
         tokens, patches = self.norm_tokens(tokens), self.norm_patches(patches)
 
@@ -119,6 +122,8 @@ class Binding(nn.Module):
             tokens = self.cross(tokens, patches)
 
         assignment = self._assign(self.q_proj(tokens), self.k_proj(patches))
+
+        # Add the projected mean of the assigned patches to each token.
         groups = tokens + self.proj(self._means(assignment.hard, self.v_proj(patches)))
         if self.mlp is not None and self.norm_mlp is not None:
             groups = groups + self.mlp(self.norm_mlp(groups))
@@ -147,6 +152,7 @@ class Binding(nn.Module):
         logits = queries @ keys.mT * queries.shape[-1] ** -0.5
         soft = logits.softmax(1)
         if not self.hard:
+            # Soft binding uses the probabilities themselves.
             return Assignment(soft, soft, queries, keys)
 
         drawn = (logits + gumbel_noise(logits)).softmax(1) if self.training else soft
@@ -213,4 +219,6 @@ def gumbel_noise(like: Tensor) -> Tensor:
     """
     # Half precision would round some samples to zero.
     waiting = torch.empty_like(like, dtype=torch.float32).exponential_()
+
+    # Clamp, since the logarithm of zero is infinite.
     return -waiting.clamp_(min=torch.finfo(torch.float32).tiny).log_()

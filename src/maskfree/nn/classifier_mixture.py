@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class ClassifierMixture(nn.Module):
     """Linear map plus the expected embedding over a classifier's classes.
 
-    The classes are initialized from an image classifier: their embeddings from the class names and
-    their logits from its last layer. All layers are trained.
+    An image classifier gives the initial values: the class names those of the embeddings, and the
+    last layer those of the logits. All layers are trained.
 
     Source: Norouzi et al. 2014, eq. 2 (arXiv:1312.5650), for the expectation.
 

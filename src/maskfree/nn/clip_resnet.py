@@ -14,6 +14,7 @@ from maskfree.nn.encoder_config import Value
 from maskfree.nn.encoders import STATISTICS
 from maskfree.nn.pretrained import freeze_batch_norms
 
+# The stem has stride 4, and three of the stages have stride 2.
 _PX_A_PATCH = 32
 
 
@@ -37,10 +38,13 @@ class DenseClipResNet(nn.Module):
         """
         super().__init__()
         self.tower: Any = tower
+        # Batch normalization keeps its pretrained statistics in training.
         freeze_batch_norms(tower)
         self.mean: Tensor
         self.deviation: Tensor
         mean, deviation = STATISTICS[statistics]
+
+        # Constants that follow from the settings are not saved with the weights.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer(
             "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
@@ -78,6 +82,7 @@ class DenseClipResNet(nn.Module):
                 f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
             )
 
+        # The network without its attention pooling.
         features = self.tower.stem((images - self.mean) / self.deviation)
         for stage in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
             features = stage(features)
@@ -96,6 +101,8 @@ class DenseClipResNet(nn.Module):
             Patch embeddings, not normalized.
         """
         pool = self.tower.attnpool
+
+        # Over a single position, attention returns its value.
         return pool.c_proj(pool.v_proj(features.movedim(1, -1))).movedim(-1, 1)
 
     @property

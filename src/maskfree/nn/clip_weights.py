@@ -22,7 +22,9 @@ _DROPPED = {
     "attn_mask",
     "text.attn_mask",
 }
+# Prefixes of the image and the text transformer.
 _TOWERS = {"visual.transformer.": "vision_model.encoder.", "transformer.": "text_model.encoder."}
+# Modules of a transformer layer.
 _LAYER = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -30,11 +32,13 @@ _LAYER = {
     "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
 }
+# Normalization layers outside the transformer layers.
 _MODULES = {
     "visual.ln_pre": "vision_model.pre_layrnorm",
     "visual.ln_post": "vision_model.post_layernorm",
     "ln_final": "text_model.final_layer_norm",
 }
+# Tensors that belong to no layer.
 _SINGLE = {
     "logit_scale": "logit_scale",
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -84,6 +88,8 @@ def clip_architectures(
         ValueError: The state is not that of a CLIP, or the heads do not divide the channels.
     """
     resnet = is_resnet(state)
+
+    # Tensors that show the sizes; the first layer stands for all.
     needed = [*_SINGLE, *_TURNED, *(f"{start}resblocks.0.mlp.c_fc.weight" for start in _TOWERS)]
     if resnet:
         needed = [
@@ -126,6 +132,7 @@ def _transformer(
     state: Mapping[str, Tensor], start: str, width: int, heads: int | None
 ) -> dict[str, Value]:
     """Return the architecture of a transformer whose tensor names begin with `start`."""
+    # Published models have a fixed number of channels per head.
     number = width // _HEAD_WIDTH if heads is None else heads
     if number < 1 or width % number:
         raise ValueError(
@@ -142,7 +149,6 @@ def _transformer(
 
 def _resnet(state: Mapping[str, Tensor]) -> dict[str, Value]:
     """Return the arguments of open_clip's ModifiedResNet."""
-
     # The pooling has 32 channels for each of the width, and 64 channels per head.
     output_dim, channels = state["visual.attnpool.c_proj.weight"].shape
     return {
@@ -174,9 +180,11 @@ def renamed_clip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     left_over = []
 
     for key, tensor in state.items():
+        # Counters of batch normalization are no weights.
         if key in _DROPPED or key.endswith(".num_batches_tracked"):
             continue
 
+        # Names that are expected as they are, such as a ResNet's, are kept.
         parts = {key: tensor} if key in expected else _rename(key, tensor)
         if parts is None or not parts.keys() <= expected.keys():
             left_over.append(key)
@@ -277,6 +285,7 @@ def read_text_end(source: str, family: str) -> tuple[dict[str, Tensor], Tensor]:
         ValueError: A tensor is missing.
     """
     if family == "siglip":
+        # SigLIP's text projection is the head of its text model.
         model = make_tower("SiglipModel", read_configuration("SiglipConfig", source, {}), source)
         return model.text_model.head.state_dict(), model.logit_scale.detach().squeeze()
     model = make_tower("CLIPModel", read_configuration("CLIPConfig", source, {}), source)

@@ -57,6 +57,8 @@ class ClusterHead(nn.Module):
         """
         if self.statistics is not None:
             pixels = self._sharpness * self.statistics(F.normalize(pixels.float(), dim=1))
+
+        # Softmax in float32, also under mixed precision.
         return self.convolution(pixels).float().softmax(1)
 
     def observe(
@@ -88,6 +90,8 @@ class RunningStatistics(nn.Module):
 
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
+
+        # 0 until the first batch; a buffer, so that checkpoints include it.
         self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b d hp wp"]:
@@ -99,6 +103,7 @@ class RunningStatistics(nn.Module):
         Returns:
             Pixels with mean 0 and variance 1 per channel over the data.
         """
+        # 1e-8 avoids division by zero for constant channels.
         rate = (self.variance + 1e-8).rsqrt()
         return (pixels - self.mean[:, None, None]) * rate[:, None, None]
 
@@ -112,14 +117,15 @@ class RunningStatistics(nn.Module):
             pixels: Pixel embeddings of this process.
             gather: Function that concatenates a tensor of all processes along the batch axis.
         """
+        # First and second moment of each channel, averaged over all processes.
         moments = gather(torch.stack([pixels.mean((2, 3)), pixels.square().mean((2, 3))], 1)).mean(
             0
         )  # 2 d
 
+        # The first batch replaces the initial values.
         momentum = torch.where(self.seen > 0, _MOMENTUM, 1.0)
 
         self.mean.lerp_(moments[0], momentum)
-
         # Variance is the second moment minus the squared mean.
         self.variance.lerp_(moments[1] - moments[0].square(), momentum)
         self.seen.fill_(1)

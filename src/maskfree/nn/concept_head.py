@@ -35,6 +35,8 @@ class ConceptHead(nn.Module):
         fine, middle, coarse = channels
 
         self.coarse = nn.Conv2d(coarse, middle, 1)
+
+        # Inverted bottlenecks with an expansion of 6 and kernels of 5x5 pixels.
         self.blocks = nn.Sequential(
             *(Block(middle, middle, 6, 5, 1, 1, keeps=True) for _ in range(num_blocks))
         )
@@ -43,6 +45,8 @@ class ConceptHead(nn.Module):
         )
 
         both = middle + fine
+
+        # Depthwise, then pointwise convolution of the joined maps.
         self.join = nn.Sequential(
             nn.Conv2d(both, both, 3, padding=1, groups=both, bias=False),
             nn.BatchNorm2d(both),
@@ -73,6 +77,8 @@ class ConceptHead(nn.Module):
             Logits at stride 8; the last class is "other".
         """
         hidden = self.blocks(middle + _enlarged(self.coarse(coarse), middle))
+
+        # Refine the middle map with the fine one, at the fine stride.
         joined = self.join(torch.cat([_enlarged(hidden, fine), self.fine(fine)], dim=1))
         return self.name_fine(joined) + _enlarged(self.name_middle(hidden), fine)
 

@@ -46,6 +46,8 @@ class ContrastiveObjective(nn.Module):
             max_scale: Upper bound of the scale; positive.
         """
         super().__init__()
+
+        # Trained in log space, so that the scale stays positive.
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self._weight, self._contrast, self._max_log_scale = weight, contrast, math.log(max_scale)
 
@@ -80,7 +82,6 @@ class ContrastiveObjective(nn.Module):
         Returns:
             The weighted loss "cross", with the scale and the retrieval accuracy as metrics.
         """
-
         # Embeddings of all processes are negatives of each other.
         image, text = gather(image).float(), gather(text).float()
 

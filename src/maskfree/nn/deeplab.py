@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# Default number of groups in group normalization (arXiv:1803.08494).
 _MOST_GROUPS = 32
 
 
@@ -48,7 +49,6 @@ class ASPP(nn.Module):
             One vector per patch, not normalized.
         """
         reduced = self.reduce(features)
-
         whole = self.whole(reduced.mean((2, 3), keepdim=True)).expand_as(reduced)
 
         # Concatenate all branches before the last maps.

@@ -52,6 +52,8 @@ class DenseClip(nn.Module):
         self.mean: Tensor
         self.deviation: Tensor
         mean, deviation = STATISTICS[statistics]
+
+        # Constants that follow from the settings are not saved with the weights.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer(
             "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
@@ -99,7 +101,6 @@ class DenseClip(nn.Module):
             )
 
         grid = (height // self.patch_size, width // self.patch_size)
-
         vision = self._vision
         hidden = self._embed_patches((images - self.mean) / self.deviation, grid)
         for layer in vision.encoder.layers[:-1]:
@@ -134,7 +135,6 @@ class DenseClip(nn.Module):
         # Value path of the pooling: over one patch, its softmax attention is 1.
         head = self.tower.head
         width = tokens.shape[-1]
-
         # The joined projection holds query, key and value, in this order.
         values = F.linear(
             tokens,
@@ -176,15 +176,14 @@ class DenseClip(nn.Module):
     def _embed_patches(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the input tokens of the first block."""
         vision = self._vision
-
         # transformers' own embedding supports only one way to resize positions.
         patches = vision.embeddings.patch_embedding(images).flatten(2).mT
         positions = self._positions(vision.embeddings.position_embedding.weight, grid)
         if self.siglip:
             return patches + positions
 
+        # CLIP's class token comes before the patches.
         first = vision.embeddings.class_embedding.expand(len(patches), 1, -1)
-
         return vision.pre_layrnorm(torch.cat([first, patches], dim=1) + positions)
 
     def _positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -195,6 +194,7 @@ class DenseClip(nn.Module):
         if grid == (side, side):
             return table
 
+        # Resize the learned square grid to that of the image.
         square = rest.T.reshape(1, -1, side, side)
         if self._positions_by == "size":
             resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
@@ -219,8 +219,10 @@ class DenseClip(nn.Module):
             "v": attention.v_proj(normalized),
         }
         if block.attention == "value":
+            # Each patch reads its own value only.
             mixed = parts["v"]
         else:
+            # Split the channels into attention heads.
             split = {
                 name: part.unflatten(2, (heads, -1)).transpose(1, 2) for name, part in parts.items()
             }
@@ -242,7 +244,6 @@ class DenseClip(nn.Module):
         # The second half of the block and its residual connections.
         mixed = attention.out_proj(mixed)
         hidden = hidden + mixed if block.residual else mixed
-
         return hidden + layer.mlp(layer.layer_norm2(hidden)) if block.feed_forward else hidden
 
     def _by_proxy(
@@ -257,7 +258,8 @@ class DenseClip(nn.Module):
             )
 
         theirs = (rows, proxy.shape[1] // rows)
+
+        # Resize the values to the proxy's grid.
         values = layer.self_attn.v_proj(normalized)[:, self._skipped :].mT.unflatten(2, grid)
         values = F.interpolate(values, size=theirs, mode="bilinear", align_corners=False)
-
         return theirs, layer.self_attn.out_proj(proxy @ values.flatten(2).mT)

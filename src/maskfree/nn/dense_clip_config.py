@@ -113,7 +113,6 @@ class DenseClipConfig:
 
         siglip = self.family == "siglip"
         name = "SiglipVisionModel" if siglip else "CLIPVisionModelWithProjection"
-
         return DenseClip(
             tower=make_tower(name, self._configuration(), self.weights),
             last_block=self.last_block,

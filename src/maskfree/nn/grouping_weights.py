@@ -117,7 +117,6 @@ def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int,
 
     # Compare shapes here, to name the weights in the error.
     own = encoder.state_dict()
-
     for name, tensor in tensors.items():
         if own[name].shape != tensor.shape:
             theirs, ours = tuple(tensor.shape), tuple(own[name].shape)

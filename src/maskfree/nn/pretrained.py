@@ -30,6 +30,7 @@ from maskfree.nn.encoder_config import Value
 MAX_SIZE = 2**20
 """Largest number allowed in a configuration; known vocabularies have up to 256,000 words."""
 
+# Fields that all configurations share; they do not shape the network.
 _BASE_FIELDS = frozenset(transformers.PreTrainedConfig().to_dict())
 
 
@@ -59,6 +60,7 @@ def read_configuration(
             f"{name} has no field {', '.join(unknown)}: it has {', '.join(sorted(known))}"
         )
 
+    # Check sizes before a network of that size is built.
     _check_sizes(dict(changes), name)
     settings = {} if weights is None else _settings_of(kind, read_settings(weights))
 
@@ -99,6 +101,7 @@ def read_settings(weights: str) -> dict[str, Any]:
 
         settings = read_json(path)
     else:
+        # transformers finds the file of a Hugging Face name.
         with _quiet(), _readable(weights) as local:
             settings = transformers.PreTrainedConfig.get_config_dict(
                 weights, local_files_only=local
@@ -114,7 +117,6 @@ def read_settings(weights: str) -> dict[str, Any]:
         )
 
     _check_sizes(settings, str(path))
-
     return settings
 
 
@@ -123,6 +125,8 @@ def _check_sizes(value: Any, name: str) -> None:
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _check_sizes(item, f"{name}: {key}" if isinstance(value, dict) else name)
+
+    # Written with `not`, so that NaN is refused as well.
     elif isinstance(value, int | float) and not abs(value) <= MAX_SIZE:
         raise ValueError(f"{name} is {value}: {MAX_SIZE:,} is the most")
 
@@ -171,6 +175,7 @@ def plain_fields(configuration: transformers.PreTrainedConfig) -> dict[str, Valu
 
     # Published files may hold fields of older versions, so only the class's fields are read.
     for name in sorted(_fields(type(configuration))):
+        # JSON has no tuples.
         value = list(values[name]) if isinstance(values[name], tuple) else values[name]
         if isinstance(value, list) and any(isinstance(item, float) for item in value):
             # A list has items of one type, so integers among floats become floats.
@@ -214,6 +219,7 @@ def make_tower(
     if Path(weights).is_dir():
         _check_weights(Path(weights), lambda: kind(configuration, **options))
 
+    # The loading report lists the tensors that are missing.
     options |= {"config": configuration, "dtype": torch.float32, "output_loading_info": True}
     with _quiet(), _readable(weights) as local:
         tower, report = kind.from_pretrained(weights, local_files_only=local, **options)
@@ -235,6 +241,7 @@ def _check_weights(folder: Path, build: Callable[[], nn.Module]) -> None:
         FileNotFoundError: The folder has no weights.
         ValueError: The weights are damaged, or the network is larger than they are.
     """
+    # An adapter names a base model elsewhere, which transformers would load.
     if (folder / "adapter_config.json").exists():
         raise ValueError(
             f"{folder} holds an adapter, which is not read: give the folder of a whole model"
@@ -276,6 +283,8 @@ class FrozenBatchNorm(nn.Module):
             trained: Batch normalization layer to replace.
         """
         super().__init__()
+
+        # The same parameters and names as in the replaced layer.
         self.weight, self.bias, self.eps = trained.weight, trained.bias, trained.eps
         self.running_mean: torch.Tensor
         self.running_var: torch.Tensor
@@ -328,6 +337,8 @@ def fold_batch_norms(module: nn.Module) -> None:
     for layer in module.modules():
         parts = dict(layer.named_children())
         convolution, norm = parts.get("convolution"), parts.get("normalization")
+
+        # transformers keeps a convolution and its normalization in one layer.
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, FrozenBatchNorm):
             convolution.weight, convolution.bias = fuse_conv_bn_weights(
                 convolution.weight,
@@ -395,6 +406,8 @@ def initialize_convolutions(tower: nn.Module) -> None:
             activated = not isinstance(parts.get("activation", nn.Identity()), nn.Identity)
             weight = layer.get_parameter("convolution.weight")
             fan_in = weight[0].numel()
+
+            # Variance 2 / fan_in keeps the second moment through a ReLU, 0.5 / fan_in halves it.
             nn.init.normal_(weight, std=((2.0 if activated else 0.5) / fan_in) ** 0.5)
 
 
@@ -405,6 +418,7 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
+    # Other code that uses transformers keeps its own log settings.
     try:
         yield
     finally:
@@ -432,6 +446,7 @@ def _classifier(weights: str) -> nn.Module:
     """Load an image classifier, built from known fields of its configuration only."""
     settings = read_settings(weights)
     with _quiet(), _readable(weights) as local:
+        # for_model only knows transformers' own classes: no code of a repository is run.
         kind = type(transformers.AutoConfig.for_model(str(settings.get("model_type"))))
         labels = settings.get("id2label")
 
@@ -481,6 +496,8 @@ def read_classifier(weights: str, num_classes: int) -> nn.Linear:
         return classifier
 
     model = _classifier(weights)
+
+    # The last linear layer is the classifier.
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
 
     # One class more than asked for is a background class, which comes first.

@@ -15,11 +15,13 @@ from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.pyramid_pooling import PyramidPooling
 
 _pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
+# Kinds that are not for pixels, and what they are for.
 _VECTORS = {"near": "texts", "batchnorm_mlp": "vectors"}
 
 
 def _without_bias(layer: nn.Module) -> nn.Module:
     """Remove the bias of a layer."""
+    # Registered as None, so that the attribute exists.
     layer.register_parameter("bias", None)
     return layer
 
@@ -75,6 +77,7 @@ class BatchNormMlp(nn.Module):
         Returns:
             Mapped features, not normalized.
         """
+        # BatchNorm1d takes a single batch axis.
         normalized = self.norm(self.widen(features.flatten(0, -2)))
         return self.narrow(F.relu(normalized)).unflatten(0, features.shape[:-1])
 

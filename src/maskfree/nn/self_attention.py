@@ -27,6 +27,7 @@ def pair_attention(
 
     Source: arXiv:2312.01597, eq. 4, for several pairs; arXiv:2404.08181 for windows.
     """
+    # The pair gives query and key; values are the trained ones.
     read = [
         F.scaled_dot_product_attention(parts[one], parts[other], parts["v"], attn_mask=windows)
         for one, other in pairs
@@ -39,7 +40,7 @@ def window_attention(
     keys: Float[Tensor, "b heads n c"],
     windows: Float[Tensor, "n n"],
 ) -> Float[Tensor, "b 1 n n"]:
-    """Compute attention from distance only, scaled to the mean bound of the image's logits.
+    """Compute attention from distance only, scaled like the image's largest possible logits.
 
     Args:
         queries: Queries, which only set the scale.
@@ -53,7 +54,6 @@ def window_attention(
 
     Differs: each image of a batch has its own scale.
     """
-
     # A logit is at most the product of both norms.
     lengths = queries.norm(dim=-1)[..., :, None] * keys.norm(dim=-1)[..., None, :]
     scale = queries.shape[-1] ** -0.5 * lengths.mean((1, 2, 3))
@@ -71,6 +71,8 @@ def gaussian_windows(grid: tuple[int, int], deviation: float) -> Float[Tensor, "
         Symmetric matrix over patches in row-major order, with 1 on the diagonal.
     """
     along = [torch.arange(length, dtype=torch.float32) for length in grid]
+
+    # Row and column of each patch.
     places = torch.stack(torch.meshgrid(*along, indexing="ij"), dim=-1).flatten(0, 1)
     squares = (places[:, None] - places[None]).square().sum(-1)
     return (-squares / (2 * deviation**2)).exp()
@@ -97,6 +99,10 @@ def proxy_attention(
     """
     patches = F.normalize(features.flatten(2).mT, dim=-1)
     similarity = patches @ patches.mT
+
+    # Logits are positive for patches that are more alike than the shifted mean.
     logits = (similarity - shift * similarity.mean((1, 2), keepdim=True)) * scale
+
+    # Keep the diagonal, so that no row is empty.
     own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
     return logits.masked_fill((logits < 0) & ~own, -torch.inf).softmax(-1)

@@ -82,9 +82,10 @@ class TextEncoder(nn.Module):
             with torch.no_grad():
                 encoded = self._encode(Tokens(tokens.ids[rows], tokens.mask[rows])).float().cpu()
 
+            # Clone the rows, since a view would keep the whole batch in memory.
             new = {key: feature.clone() for key, feature in zip(fresh, encoded, strict=True)}
             features |= new
-
+            # The size of the cache is limited, to bound its memory.
             if len(self._kept) < self._MOST_KEPT:
                 self._kept |= new
 
@@ -101,11 +102,13 @@ class TextEncoder(nn.Module):
             it.
         """
         if self._filled is not None:
+            # SigLIP attends to padding, so texts are padded to the full length without a mask.
             length, token = self._filled
             ids = tokens.ids.masked_fill(~tokens.mask, token)
             return self.tower(
                 input_ids=F.pad(ids, (0, length - ids.shape[1]), value=token)
             ).last_hidden_state
+
         return self.tower(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
 
     def _encode(self, tokens: Tokens) -> Tensor:
@@ -134,6 +137,7 @@ def _last_place(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor,
     return hidden[:, -1]
 
 
+# Pooling functions by name, and the default pooling of each family.
 _POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token, "place": _last_place}
 _USUAL = {"bert": "mean", "clip": "last", "siglip": "place"}
 _CONFIGURATIONS = {"bert": "BertConfig", "clip": "CLIPTextConfig", "siglip": "SiglipTextConfig"}
@@ -162,8 +166,8 @@ def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
     else:
         tower = make_tower("CLIPTextModel", configuration, config.weights)
 
+    # Only SigLIP uses these.
     filled = (configuration.max_position_embeddings, configuration.pad_token_id)
-
     return TextEncoder(
         tower=tower,
         pool=_POOLS[_USUAL[config.family] if config.pooling == "usual" else config.pooling],
@@ -211,8 +215,11 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
 
 def _configuration(config: TextEncoderConfig) -> Any:
     """Return the transformers configuration, without dropout if the encoder is frozen."""
+    # Names of dropout rates differ between families.
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     without_dropout = still if config.family == "bert" else {"attention_dropout": 0.0}
+
+    # Cached features must not depend on dropout.
     name = _CONFIGURATIONS[config.family]
     return read_configuration(
         name, config.weights, config.architecture | (without_dropout if config.frozen else {})

@@ -68,9 +68,12 @@ class SelfAttention(nn.Module):
         Returns:
             Attention output, without the residual.
         """
+        # Split into query, key and value, each of shape (b, heads, t, c).
         queries, keys, values = (
             self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         )
+
+        # The mask of keys is the same for all heads and queries.
         mask = None if seen is None else seen[:, None, None]
         found = F.scaled_dot_product_attention(queries, keys, values, mask)
         return self.proj(found.transpose(1, 2).flatten(2))
@@ -117,6 +120,8 @@ class CrossAttention(nn.Module):
             self._heads(self.k_proj(tokens)),
             self._heads(self.v_proj(tokens)),
         )
+
+        # Join the heads again.
         return self.proj(found.transpose(1, 2).flatten(2))
 
     def _heads(self, features: Float[Tensor, "b t d"]) -> Float[Tensor, "b heads t c"]:
@@ -158,6 +163,8 @@ class DropPath(nn.Module):
         if not self.training or self.share == 0:
             return branch
         kept = 1 - self.share
+
+        # One draw per sample, divided by the probability that it is kept.
         return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept)
 
 
