@@ -64,7 +64,6 @@ def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Imag
     if transform is not None and mode == "RGB" and in_place:
         ImageCms.applyTransform(image, transform, inPlace=True)
         return image
-
     return image if transform is None else _apply(image, transform)
 
 

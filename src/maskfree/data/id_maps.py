@@ -106,5 +106,4 @@ def _greys(image: Image.Image, name: str) -> np.ndarray:
         raise PictureError(
             f"{name} is transparent in places: give a picture of ids, gray or with a palette"
         )
-
     return colors[..., 0]

@@ -122,7 +122,6 @@ class Share:
         first = (self.index + epoch) % self.count
         if len(units) >= self.count:
             return read(shuffled_units[first :: self.count])
-
         return itertools.islice(read(shuffled_units), first, None, self.count)
 
 

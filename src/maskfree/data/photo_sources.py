@@ -120,7 +120,6 @@ def are_shards(sources: Sequence[str]) -> bool:
         raise ValueError(
             f"{sources[shards.index(False)]!r} is a folder of photos, others are shards: take one kind"
         )
-
     return all(shards)
 
 

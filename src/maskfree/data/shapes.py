@@ -91,7 +91,6 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
         # Shapes stand side by side, each in a column of its own.
         column = _SIZE[0] * (2 * place + 1) / (2 * len(colors)) + rng.uniform(-4, 4)
         row = rng.uniform(radius, _SIZE[1] - radius)
-
         bounds = (column - radius, row - radius, column + radius, row + radius)
 
         if kind == "circle":
@@ -111,7 +110,6 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
         f"{' and '.join(names)} on {ground}",
         f"{' beside '.join(names)} in front of a {ground} wall",
     ]
-
     return Image.fromarray(grainy), captions
 
 
@@ -132,7 +130,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     """Build a WordPiece tokenizer as BERT's that knows the words of some texts and all letters."""
-    # The library's own trainer breaks ties differently in each run.
+    # Built by hand: the library's trainer breaks ties differently in each run.
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = sorted({word for text in texts for word in text.split()} - set(letters))
     # Single letters and their continuations spell out unknown words.

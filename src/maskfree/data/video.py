@@ -294,7 +294,6 @@ def _write_pictures(
 
     if path.suffix == ".webp":
         settings = {"quality": 80, "method": 2, "xmp": CLIP_MARK}
-
     small.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **settings)
 
 

@@ -160,7 +160,6 @@ class EntityIndex:
                 own = int(np.searchsorted(rows, row))
                 drawn = int(rng.integers(len(rows) - 1))
                 return self.entities[int(number)], self._example(int(rows[drawn + (drawn >= own)]))
-
         return None
 
     def _example(self, row: int) -> Example:

@@ -142,7 +142,6 @@ class Preparation:
             for noun, (number, firm) in read_json(path, _MAX_COUNTS_BYTES).items():
                 pairs[noun] += number
                 as_nouns[noun] += firm
-
         return pairs, as_nouns
 
     def find(self, finder: Finder, watch: Watch) -> None:
