@@ -76,7 +76,7 @@ def seed_of(*parts: int | str) -> int:
     Returns:
         A seed in [0, 2**63).
     """
-    # The separator keeps different parts of one concatenation apart.
+    # The separator keeps ("a", "bc") and ("ab", "c") apart.
     text = "\x1f".join(map(str, parts))
     return (
         int.from_bytes(
