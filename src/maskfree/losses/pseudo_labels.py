@@ -50,8 +50,8 @@ def thresholds(
         balance: 1 keeps that share of each class, 0 keeps it of all pixels by one threshold.
 
     Returns:
-        Least confidence to keep, per class. The own threshold of a class without pixels is the
-        highest confidence.
+        Least confidence to keep, per class. A class without pixels takes the highest confidence
+        as its own threshold before the interpolation.
 
     Source: CBST for balance 1 (Zou et al. 2018, algorithm 1, arXiv:1810.07911).
     """

@@ -29,8 +29,8 @@ def read_tags(path: Path) -> tuple[Tag, ...]:
     """Read a tags file.
 
     Args:
-        path: File with a class per line, in the order of the classifier: `name,
-            name<TAB>kind/kind`.
+        path: File with a class per line, `name, name<TAB>kind/kind`, in the order of the
+            classifier.
 
     Returns:
         The classes, in the order of the file.

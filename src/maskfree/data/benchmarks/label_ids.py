@@ -13,27 +13,7 @@ CLASSES = Path(__file__).parents[1] / "classes"
 # COCO ids minus 1 that were removed before COCO was published.
 _NEVER = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 # Cityscapes labelIds in the order of the trainIds.
-_CITYSCAPES = (
-    7,
-    8,
-    11,
-    12,
-    13,
-    17,
-    19,
-    20,
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    27,
-    28,
-    31,
-    32,
-    33,
-)
+_CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _NUM_CITYSCAPES = 34
 _NUM_CONTEXT = 459
 
