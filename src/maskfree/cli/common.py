@@ -41,16 +41,16 @@ class Runtime(Hardware):
     side_px: int | None = None
     """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     refine: Literal["none", "pamr", "crf"] | None = None
-    """Refinement of the scores at pixel resolution: none (bilinear upsampling), or pamr or crf, which
-    follow the edges of the photo. None: the model's own."""
+    """Refinement of the scores at pixel resolution: none (bilinear upsampling), or pamr or crf,
+    which follow the edges of the photo. None: the model's own."""
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep large freed blocks for the next tensor instead of returning them to the system.
+    """Make glibc keep large freed blocks for the next tensor instead of returning them.
 
     By default each large tensor gets new pages, which the kernel has to clear: on a CPU that takes
-    a good part of a network's time. The size of the blocks that are kept, and of the free memory, is
-    bounded. Only the command line does this; a program that imports the package keeps its own
+    a good part of a network's time. The size of the blocks that are kept, and of the free memory,
+    is bounded. Only the command line does this; a program that imports the package keeps its own
     settings. Without glibc this function does nothing.
     """
     if platform.libc_ver()[0] != "glibc":

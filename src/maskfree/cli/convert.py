@@ -25,9 +25,9 @@ def convert(
 
     Args:
         kind: Type of the checkpoint: ovsegmentor, or clip for CLIP and SigLIP.
-        file: Checkpoint file that `torch.save` wrote. For clip: a state dict of OpenAI or open_clip,
-            also as safetensors, or the folder or Hugging Face name of a CLIP or SigLIP that
-            transformers can read.
+        file: Checkpoint file that `torch.save` wrote. For clip: a state dict of OpenAI or
+            open_clip, also as safetensors, or the folder or Hugging Face name of a CLIP or SigLIP
+            that transformers can read.
         out: Output folder for the model; it must not exist.
         tokenizer: Folder or Hugging Face name of the text encoder's tokenizer; by default that of
             BERT base or, for clip, of CLIP.
@@ -35,7 +35,8 @@ def convert(
             channels.
         text_heads: Number of attention heads of the text encoder; by default 12, for clip one per
             64 channels.
-        activation: Activation of a clip file: quick_gelu for OpenAI's, gelu for most of open_clip's.
+        activation: Activation of a clip file: quick_gelu for OpenAI's, gelu for most of
+            open_clip's.
         last_block: Variant of the last transformer block of a clip: maskclip, value_only, sclip,
             clearclip, naclip and others.
 

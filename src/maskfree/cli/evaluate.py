@@ -110,8 +110,8 @@ class Output:
     report: bool = False
     """Also write an HTML report of errors: confusions, the ten best and the ten worst photos."""
     photos: bool = True
-    """Show the photos in the report; without them it has only label maps, and can be shared where the
-    photos must not be."""
+    """Show the photos in the report; without them it has only label maps, and can be shared where
+    the photos must not be."""
     chart: bool = False
     """Also write a bar chart of the IoU of each class, as SVG."""
     boundaries: bool = False

@@ -79,7 +79,7 @@ def _write(content: dict[str, Any], command: str, results: Path) -> None:
 
 
 def _command(config: SegmentConfig, photos: int | None) -> str:
-    """Command that reproduces one kind, run next to the data set; weight paths lose their folder."""
+    """Command that reproduces one kind beside the data set; weight paths lose their folder."""
     from dataclasses import fields
 
     words = ["maskfree", "evaluate-segments", "bsds500", "--kind", config.kind]

@@ -43,15 +43,15 @@ class Choice:
     """Selection of the nouns that are entities."""
 
     entities: str = "ovsegmentor"
-    """List of entities: ovsegmentor (the 100 words of the paper), auto (the most frequent nouns of the
-    captions), or a file with `word: entity` lines."""
+    """List of entities: ovsegmentor (the 100 words of the paper), auto (the most frequent nouns of
+    the captions), or a file with `word: entity` lines."""
     most: int = 100
     """For auto: largest number of entities."""
     least: int = 10
     """For auto: smallest number of pairs in which an entity occurs."""
     tagger: Literal["textblob", "nltk", "spacy"] = "textblob"
-    """For auto: part-of-speech tagger that finds the nouns; nltk and spacy, with a model, have to be
-    installed separately."""
+    """For auto: part-of-speech tagger that finds the nouns; nltk and spacy, with a model, have to
+    be installed separately."""
 
 
 def prepare(what: Positional[str]) -> int:

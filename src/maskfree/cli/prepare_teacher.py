@@ -71,7 +71,7 @@ class Search:
     num_segments: int = 36
     """Number of segments per photo."""
     temperature: float = 0.01
-    """Temperature of the softmax over classes of the cosines between a segment and the class names."""
+    """Temperature of the softmax over classes of a segment's cosines to the class names."""
     seed: int = 0
     """Random seed of the sample of segments that are kept for unknown classes."""
 
