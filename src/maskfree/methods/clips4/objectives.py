@@ -331,8 +331,10 @@ class SemanticConsistencyObjective(nn.Module):
 class PseudoLabelObjective(nn.Module):
     """MaskCLIP+: the student learns the teacher's class of each pixel, among the known classes.
 
-    Source: Zhou et al. 2022, section 3.3 (arXiv:2112.01071). Differs: the teacher labels
-    throughout; the paper switches to the student's own labels after a tenth of the training.
+    Source: Zhou et al. 2022, section 3.3 (arXiv:2112.01071).
+
+    Differs: the teacher labels throughout; the paper switches to the student's own labels after a
+    tenth of the training.
     """
 
     def __init__(

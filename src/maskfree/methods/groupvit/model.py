@@ -3,8 +3,10 @@
 The network and its published weights are those of transformers; preprocessing and the scores of
 groups follow the authors' code (`Inference(score="product")`).
 
-Source: arXiv:2202.11094. Differs: only the image-caption contrast is trained, without the nouns of
-section 3.3, and the projections see only pooled embeddings in training.
+Source: arXiv:2202.11094.
+
+Differs: only the image-caption contrast is trained, without the nouns of section 3.3, and the
+projections see only pooled embeddings in training.
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ class GroupViT(Method):
         # The pooled output of transformers searches for an end-token id that some published
         # configurations have wrong.
         ends = hidden[torch.arange(len(hidden), device=hidden.device), tokens.mask.sum(1) - 1]
+
         return F.normalize(self.tower.text_projection(ends), dim=-1)
 
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:

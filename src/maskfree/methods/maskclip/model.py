@@ -3,7 +3,9 @@
 The attention of the last block is a setting (`nn.dense_clip.PRESETS`) that also gives SCLIP,
 ClearCLIP, NACLIP and others.
 
-Source: arXiv:2112.01071, section 3.2. Differs: see the method's page in the docs.
+Source: arXiv:2112.01071, section 3.2.
+
+Differs: see the method's page in the docs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ViL-Seg: image-text contrast, local-to-global consistency, online clustering (Liu et al. 2022).
 
-Source: arXiv:2207.08455 (ECCV 2022). Differs: see the method's page in the docs; each difference is
-a field of the config.
+Source: arXiv:2207.08455 (ECCV 2022).
+
+Differs: see the method's page in the docs; each difference is a field of the config.
 """
 
 from __future__ import annotations
