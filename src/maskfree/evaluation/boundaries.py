@@ -50,20 +50,18 @@ class Humans:
         try:
             from scipy.io import loadmat
             from scipy.io.matlab import MatReadError
-
         except ImportError as error:
             raise ValueError(
                 "reading BSDS500 needs scipy: pip install 'maskfree[regions]'"
             ) from error
 
         try:
+            # One entry per annotator, each a 1x1 struct array of MATLAB.
             drawn = loadmat(path)["groundTruth"][0]
-
             return cls(
                 tuple(person["Segmentation"][0, 0].astype(np.int64) for person in drawn),
                 tuple(person["Boundaries"][0, 0].astype(bool) for person in drawn),
             )
-
         except (
             KeyError,
             IndexError,
@@ -140,10 +138,12 @@ def scores(counts: Float[np.ndarray, "b s 6"], settings: Sequence[float]) -> Reg
     if not len(counts):
         raise ValueError("there are no photos to score")
 
+    # Counts are summed over photos before ratios are taken.
     summed = counts.sum(0)
     photos = np.arange(len(counts))
     f_of_settings, f_of_photos = _f_score(summed), _f_score(counts)
 
+    # ODS: the setting that is best for the sums.
     best, best_covering = int(f_of_settings.argmax()), int(_share(summed, 4).argmax())
 
     # OIS: take each photo's counts at its own best setting, then sum.
@@ -210,17 +210,14 @@ def match_boundaries(
         match, and all annotators' pixels.
     """
     reach = tolerance * float(np.hypot(*machine.shape))
-
     matched = np.zeros(int(machine.sum()), bool)
     recalled = 0
-
     for person in people:
         partner = _partners(machine, person, reach)
 
         # A predicted pixel is correct if it matches any annotator.
         matched |= partner >= 0
         recalled += int((partner >= 0).sum())
-
     return int(matched.sum()), len(matched), recalled, sum(int(person.sum()) for person in people)
 
 
@@ -237,7 +234,6 @@ def cover(regions: Integer[np.ndarray, "h w"], humans: Humans) -> tuple[float, f
     """
     machine = regions.ravel().astype(np.int64)
     size = int(machine.max()) + 1
-
     covered = 0.0
     for drawn in humans.segmentations:
         person = drawn.ravel().astype(np.int64)
@@ -250,7 +246,6 @@ def cover(regions: Integer[np.ndarray, "h w"], humans: Humans) -> tuple[float, f
 
         iou = both / np.maximum(own[:, None] + both.sum(0) - both, 1)
         covered += float((own * iou.max(1)).sum())
-
     return covered, float(sum(drawn.size for drawn in humans.segmentations))
 
 
@@ -283,7 +278,6 @@ def _partners(
     # Rows of the sparse cost matrix hold the existing candidates only.
     allowed = choices >= 0
     starts = np.concatenate([[0], allowed.sum(1).cumsum()])
-
     # SciPy takes a cost of 0 for no edge; one more for each pixel changes no choice.
     graph = csr_array(
         (costs[allowed] + 1, choices[allowed], starts), shape=(number, others + number)

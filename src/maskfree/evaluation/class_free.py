@@ -26,7 +26,6 @@ def unknown_classes(benchmark: Benchmark, fold: int, num_folds: int = 4) -> tupl
         ValueError: There is no such fold, or a fold would have no class.
     """
     names = [line.split("/")[0] for line in benchmark.words()]
-
     if not 1 <= num_folds <= len(names):
         raise ValueError(
             f"{num_folds} folds of {len(names)} classes: each fold has a class at least"

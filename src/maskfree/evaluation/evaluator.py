@@ -83,7 +83,6 @@ class ResultCache(AbstractContextManager["ResultCache"]):
         self.found: dict[str, Counts] = {}
         self._file: TextIO | None = None
         self._paths: list[Path] = []
-
         if folder is None:
             return
 
@@ -95,12 +94,15 @@ class ResultCache(AbstractContextManager["ResultCache"]):
         for path in sorted(folder.glob(f"{name}.*.jsonl")):
             self.found |= dict(_read_lines(path))
             if team.index == 0 and int(path.suffixes[0][1:]) >= team.count:
-                self._paths.append(path)  # of an earlier run with more processes
+                # A file of an earlier run with more processes.
+                self._paths.append(path)
 
         # Append to this process's own file.
         self._paths.append(folder / f"{name}.{team.index}.jsonl")
         self._file = self._paths[-1].open("a", encoding="utf-8")
-        self._file.write("\n")  # ends what a killed process may have left
+
+        # The line break ends a line that a killed process left half written.
+        self._file.write("\n")
 
     def add(self, key: str, counts: Counts) -> None:
         """Store the counts of a photo.
@@ -132,16 +134,19 @@ class ResultCache(AbstractContextManager["ResultCache"]):
         Call it when the final numbers were stored elsewhere.
         """
         self.__exit__()
+
         for path in self._paths:
             path.unlink(missing_ok=True)
 
         for folder in {path.parent for path in self._paths}:
-            with suppress(OSError):  # what another run has stopped with may still wait there
+            # Other stopped runs may still have files there.
+            with suppress(OSError):
                 folder.rmdir()
 
     def __exit__(self, *error: object) -> None:
         if self._file:
-            with writing(self._paths[-1]):  # what could not be written is tried again
+            # Closing tries again to write what could not be written before.
+            with writing(self._paths[-1]):
                 self._file.close()
 
 
@@ -183,6 +188,8 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     """
     lookup, num_classes = truth_lookup(benchmark, protocol)
     own = samples[team.index :: team.count]
+
+    # Photos that were counted before a stop are not segmented again.
     todo = [sample for sample in own if sample.key not in ledger.found]
 
     for sample, photo, truth in _ahead(todo, watch):
@@ -209,10 +216,10 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
             edges = (
                 boundary_counts(truth, result.labels, num_classes, IGNORE) if boundaries else None
             )
-
         except ValueError as error:
             raise ValueError(f"{sample.photo}: {error}") from error
 
+        # Written after each photo, so that a stop loses one photo at most.
         ledger.add(sample.key, Counts(matrices, edges, seconds))
 
     # Start of the sums: a process may have no photo at all.
@@ -234,7 +241,6 @@ def _confusion(
     """Confusion matrix, computed on the device that the network runs on."""
     if device.type == "cpu":
         return confusion(truth, labels, num_classes, IGNORE)
-
     first, second = (torch.from_numpy(side.astype(np.int64)).to(device) for side in (truth, labels))
     return confusion(first, second, num_classes, IGNORE)
 
@@ -252,14 +258,12 @@ def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.nda
     """
     lines, num_words = candidates(benchmark, protocol), len(benchmark.words())
     lookup = np.full(256, IGNORE, np.uint8)
-
     for new, (_, old) in enumerate(lines):
         lookup[old] = new
 
     # Without a background rule, background pixels stay IGNORE.
     if protocol.background == "none":
         return lookup, len(lines)
-
     lookup[num_words] = len(lines)
     return lookup, len(lines) + 1
 
@@ -270,14 +274,12 @@ def _ahead(
     """Decode photos and truth maps in a thread, one ahead of the network."""
     with ThreadPoolExecutor(1) as pool:
         decoded = pool.submit(_decode, samples[0]) if samples else None
-
         for number, sample in enumerate(watch(samples), 1):
             assert decoded is not None
             photo, truth = decoded.result()
 
             # Start the next one before the network runs on this one.
             decoded = pool.submit(_decode, samples[number]) if number < len(samples) else None
-
             yield sample, photo, truth
 
 
@@ -288,8 +290,8 @@ def _decode(sample: LabeledPhoto) -> tuple[Image.Image, UInt8[np.ndarray, "h w"]
 
 def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistInfo) -> Tally:
     """Sum the counts of this process, then those of all processes."""
-    each = np.zeros((num_photos, 2))  # its mean IoU, and whether it has one
-
+    # Mean IoU of each photo, and 1 if it has one.
+    each = np.zeros((num_photos, 2))
     for place, photo in zip(range(team.index, num_photos, team.count), counts, strict=True):
         found = scores(photo.confusion[0]).mean_iou
         each[place] = (0, 0) if np.isnan(found) else (found, 1)
@@ -306,8 +308,8 @@ def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistI
         """
         return team.total(torch.from_numpy(sum(parts, start=start))).numpy()
 
+    # Each process fills in its own photos; the sum holds all of them.
     means, known = total([], each).T
-
     edges = [c.boundaries for c in counts if c.boundaries is not None]
     summed = Counts(
         confusion=total([c.confusion for c in counts], nothing.confusion),
@@ -336,4 +338,5 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Counts]]:
                 ),
             )
         except (ValueError, KeyError, TypeError, IndexError):
-            continue  # an empty line, or one that was cut off: that photo is counted again
+            # An empty or truncated line: its photo is counted again.
+            continue

@@ -124,7 +124,6 @@ def check(benchmark: Benchmark, protocol: Protocol) -> None:
 
     if "unseen" in (protocol.candidates, protocol.scored) and not benchmark.unseen:
         raise ValueError(f"{benchmark.name} has no unseen classes: its papers name none")
-
     if rule and (protocol.candidates, protocol.scored) != ("all", "all"):
         raise ValueError(
             "unseen classes are measured without a background rule: use --background none"
@@ -148,7 +147,6 @@ def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> S
     for name in _OF_INFERENCE:
         value = getattr(protocol, name)
         settings[name] = getattr(own, name) if value is None else value
-
     inference = replace(own, **settings)
 
     # A softmax needs a scale: by default the one that the model learned.
@@ -173,7 +171,6 @@ def candidates(benchmark: Benchmark, protocol: Protocol) -> list[tuple[str, int]
     """
     plain = benchmark.words()
     lines = list(zip(benchmark.words(protocol.names), range(len(plain)), strict=True))
-
     return (
         lines
         if protocol.candidates == "all"
@@ -206,7 +203,6 @@ def own(benchmark: Benchmark) -> tuple[Protocol, ...]:
         The protocols to run on it.
     """
     rules = ("none", DEFAULT_THRESHOLD) if benchmark.background else ("none",)
-
     sets = [names for names in benchmark.names if names in ("plain", "synonyms")]
     return tuple(Protocol(names=names, background=rule) for rule in rules for names in sets)
 
@@ -289,7 +285,6 @@ def groupvit(benchmark: Benchmark) -> tuple[Protocol, ...]:
     Differs: The published code has 0.95 for VOC, which `--background threshold:.95` gives.
     """
     threshold = 0.35 if benchmark.name.startswith("context") else 0.9
-
     return (
         _bare(
             Protocol(
@@ -346,8 +341,8 @@ def all_as_unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
 
 def _bare(protocol: Protocol) -> Protocol:
     """Switch off smoothing and class prior, as the published protocols have neither."""
+    # Defaults for what has no effect while the prior is off.
     off = Inference()
-
     return replace(
         protocol,
         smooth=1,

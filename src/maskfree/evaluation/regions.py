@@ -59,7 +59,6 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
 
     images = folder / "images"
     photos = sorted(only_photos(images.rglob("*"), images)) if images.is_dir() else []
-
     if not photos:
         raise FileNotFoundError(
             f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat"
@@ -69,6 +68,7 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
     if most is not None and most < len(photos):
         photos = [photos[(2 * number + 1) * len(photos) // (2 * most)] for number in range(most)]
 
+    # groundTruth/ has the same tree as images/.
     pairs = [
         (p, folder / "groundTruth" / p.relative_to(folder / "images").with_suffix(".mat"))
         for p in photos
@@ -107,7 +107,6 @@ def measure(
 
     for photo_path, drawn in watch(pairs, config.kind):
         photo, humans = np.asarray(read_photo(photo_path)), Humans.read(drawn)
-
         if photo.shape[:2] != humans.boundaries[0].shape:
             raise ValueError(
                 f"{drawn} is {humans.boundaries[0].shape}, its photo {photo.shape[:2]}"

@@ -89,7 +89,6 @@ def statistics(values: Float[np.ndarray, " t"]) -> TrackStatistics:
     # Quarter edges as in the original, whose rounding the small offset reproduces.
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
-
     return TrackStatistics(
         float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean())
     )
@@ -114,12 +113,13 @@ def score_masks(
     Returns:
         A row for each object.
     """
+    # Objects are numbered by the first frame, in which VOID is no object.
     known = truth[0][truth[0] != VOID]
     objects = range(1, int(known.max(initial=0)) + 1)
 
     j, f = [], []
-
     for index, (true, found) in enumerate(zip(truth, predicted, strict=True)):
+        # As in the official code, the first and the last frame do not count.
         if not 0 < index < len(truth) - 1:
             continue
 
@@ -130,7 +130,6 @@ def score_masks(
 
     # Reshape keeps the axes when no frame counts.
     values = [np.array(each, float).reshape(len(j), len(objects)).T for each in (j, f)]
-
     return [
         _row(sequence, number, len(j), [statistics(each[number - 1]) for each in values])
         for number in objects
@@ -232,7 +231,6 @@ def write_rows(
 
     # The model's name may hold characters that a file name should not.
     name = re.sub(r"[^a-zA-Z0-9.]+", "-", segmenter.name).strip("-")
-
     return write_json(content, folder / f"tracking-{name}.json")
 
 

@@ -112,7 +112,7 @@ def sweep(
     if protocol.score == "product":
         return [measure(segmenter, rule, work, protocol_name).row for rule in rules]
 
-    # No cosine is below -1, so the labels are kept everywhere and thresholds apply afterwards.
+    # No score is below -1: every pixel keeps its class, and the thresholds apply afterwards.
     prepared, rule = _prepared(segmenter, replace(protocol, background="threshold:-1"), work)
     found = _counted(prepared, rule, work, thresholds)
 
@@ -137,6 +137,7 @@ def _counted(
     prepared: Segmenter, protocol: Protocol, work: EvalJob, thresholds: Sequence[float]
 ) -> Tally:
     """Count all photos, continuing from the counts of a stopped run."""
+    # Everything that the counts depend on: other runs must not reuse them.
     subject = {
         "benchmark": work.benchmark.name,
         "files": files_sha256(tuple(work.samples)),
@@ -182,7 +183,7 @@ def _row(
         i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen
     ]
 
-    # Accuracies count pixels of scored classes only.
+    # Pixel accuracy counts only pixels whose true class is scored.
     whole, part = scores(matrix), scores(_of_truth(matrix, counted))
     iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
     edges = found.counts.boundaries
@@ -234,8 +235,8 @@ def _parts(
     parts: dict[str, float | None] = {}
     plain, entities = benchmark.words(), _entities()
 
+    # A class is an entity if any of its synonyms is.
     synonyms = benchmark.words("synonyms" if "synonyms" in benchmark.names else "plain")
-
     values = [iou[name.split("/")[0]] for name in plain]
     unseen = [name in benchmark.unseen for name in plain]
     named = [bool(entities & {word.casefold() for word in line.split("/")}) for line in synonyms]
@@ -249,7 +250,6 @@ def _parts(
             known = [
                 v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None
             ]
-
             parts[f"{part} {kind}"] = float(np.mean(known)) if known else None
 
         unseen_mean, seen_mean = parts[f"unseen {kind}"], parts[f"seen {kind}"]
@@ -271,7 +271,6 @@ def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[
     # Off-diagonal entries from the largest to the smallest.
     largest = np.argsort(wrong, axis=None, kind="stable")[::-1][:NUM_CONFUSIONS]
     pairs = [divmod(int(i), len(names)) for i in largest]
-
     return [
         [names[t], names[p], float(wrong[t, p] / matrix.sum())] for t, p in pairs if wrong[t, p]
     ]

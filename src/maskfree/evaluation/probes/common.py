@@ -86,6 +86,7 @@ class ProbeRow:
     def __add__(self, other: ProbeRow) -> ProbeRow:
         """Sum the counts of two rows."""
         assert self.classes == other.classes, "rows of other classes cannot be added"
+
         return ProbeRow(
             self.classes,
             self.confusion + other.confusion,
@@ -136,6 +137,7 @@ def splits(benchmark: Benchmark, root: Path) -> tuple[list[Split], str]:
             f"{benchmark.name} has {len(test)} photo: one half teaches the other, so two are needed"
         )
 
+    # Both halves are measured, so that each photo is a test photo once.
     halves = test[::2], test[1::2]
     return [Split(*halves), Split(*halves[::-1])], HALVES
 
@@ -158,7 +160,6 @@ def opened(
     """
     for sample in watch(samples):
         photo, truth = read_photo(sample.photo), sample.read_truth()
-
         if truth.shape != (photo.height, photo.width):
             size = f"{truth.shape[1]}x{truth.shape[0]}"
             raise ValueError(
@@ -237,7 +238,6 @@ def results_row(
     train = files_sha256(tuple(sample for split in chosen for sample in split.train))
 
     found = row.scores
-
     inference = {
         name: getattr(segmenter.inference, name) for name in ("side_px", "max_long_px", "precision")
     }

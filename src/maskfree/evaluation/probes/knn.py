@@ -83,12 +83,11 @@ def knn_probe(
 
     for photo, truth in opened(test, watch):
         start = time.perf_counter()
-
         segments = segments_of(segmenter, photo, config)
         labels = neighbour_labels(segments.embeddings, bank, config)
         predicted = spread(labels[segments.ids], photo.height, photo.width)
-
         seconds += time.perf_counter() - start
+
         matrix += count(truth, predicted, len(classes))
 
     return ProbeRow(tuple(classes), matrix, len(train), len(test), seconds)
@@ -120,22 +119,18 @@ def segment_bank(
         OSError: A photo or its truth map cannot be read.
     """
     embeddings, labels = [], []
-
     for photo, truth in opened(samples, watch):
         segments = segments_of(segmenter, photo, config)
-
         votes = _votes(segments, torch.from_numpy(truth).to(segments.ids.device), num_classes)
 
         # Empty segments and those in unlabeled areas have no votes.
         known = votes.any(dim=1)
-
         embeddings.append(segments.embeddings[known])
         labels.append(votes[known].argmax(dim=1))
 
     bank = Bank(torch.cat(embeddings), torch.cat(labels))
     if not len(bank.labels):
         raise ValueError(f"none of the {len(samples)} training photos has a labeled pixel")
-
     return bank
 
 
@@ -154,6 +149,7 @@ def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> 
     seen = embed(segmenter, photo)
     height, width = (max(1, round(length * config.enlarge)) for length in seen.extent)
 
+    # K-means runs on several pixels per patch, with interpolated embeddings.
     pixels = seen.at(height, width)[None]
     ids = spherical_kmeans(pixels, config.segments, config.iterations, config.location)
 
@@ -199,6 +195,7 @@ def nearest(
     """
     _check_count(count, len(bank))
 
+    # Blocks bound the memory of the similarities.
     found = [_nearest_in_blocks(part, bank, count) for part in queries.split(_QUERIES_AT_ONCE)]
     return torch.cat(found)
 
@@ -220,7 +217,6 @@ def nearest_by_faiss(
         ValueError: `bank` has fewer rows than `count`, or faiss is not installed.
     """
     _check_count(count, len(bank))
-
     try:
         import faiss
     except ImportError as error:
@@ -230,7 +226,6 @@ def nearest_by_faiss(
     index = faiss.IndexFlatIP(bank.shape[1])
     index.add(bank.cpu().float().numpy())
     _, found = index.search(queries.cpu().float().numpy(), count)
-
     return torch.from_numpy(found).to(queries.device)
 
 
@@ -259,14 +254,12 @@ def _nearest_in_blocks(
 
     for start in range(0, len(bank), _BANK_AT_ONCE):
         here = queries @ bank[start : start + _BANK_AT_ONCE].T
-
         numbers = torch.arange(start, start + here.shape[1], device=bank.device).expand_as(here)
 
         # Keep the best of the earlier blocks and of this one.
         together = torch.cat([best, here], dim=1)
         best, places = together.topk(min(count, together.shape[1]), dim=1)
         rows = torch.cat([rows, numbers], dim=1).gather(1, places)
-
     return rows
 
 
@@ -277,7 +270,6 @@ def _votes(segments: PhotoSegments, truth: Tensor, num_classes: int) -> Int[Tens
 
     # One histogram over pairs of segment and class.
     pairs = ids[known].long() * num_classes + truth[known].long()
-
     num_segments = len(segments.embeddings)
     return torch.bincount(pairs, minlength=num_segments * num_classes).view(
         num_segments, num_classes

@@ -73,7 +73,6 @@ def linear_probe(
         cache = _Cache(folder)
         for photo, truth in opened(train, watch):
             cache.add(segmenter, photo, truth, config.pixels_per_patch)
-
         classifier = fit(cache, len(classes), config, segmenter.device)
 
     matrix, seconds = np.zeros((len(classes), len(classes)), np.int64), 0.0
@@ -81,7 +80,6 @@ def linear_probe(
     for photo, truth in opened(test, watch):
         start = time.perf_counter()
         predicted = label(classifier, _whole(segmenter, photo), photo.height, photo.width)
-
         seconds += time.perf_counter() - start
         matrix += count(truth, predicted, len(classes))
 
@@ -137,7 +135,6 @@ class _Cache:
             self.num_labeled += np.count_nonzero(small != IGNORE)
 
             arrays = _View(embeddings.cpu().numpy().astype(np.float16), small)
-
             path = self._path(self.num_photos, bool(mirrored))
             with writing(path):
                 np.savez(path, **arrays._asdict())
@@ -164,10 +161,10 @@ class _Cache:
             Means and standard deviations; channels that hardly vary get a minimum deviation.
         """
         assert self._moments is not None, "no photo was added"
-
         pixels, sums, squares = self._moments
         mean = sums / pixels
 
+        # Rounding may make the variance of a constant channel negative.
         variance = (squares / pixels - mean**2).clamp(min=0)
 
         return mean.float(), variance.clamp(min=_LEAST_VARIANCE * variance.mean()).add(
@@ -178,7 +175,6 @@ class _Cache:
         """Add the pixels of a photo to the moments of the channels."""
         # Double precision, since the sums run over millions of pixels.
         values = embeddings.double().flatten(1)
-
         found = torch.stack(
             [torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)]
         )
@@ -211,15 +207,14 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
     """
     if not cache.num_labeled:
         raise ValueError(f"none of the {cache.num_photos} training photos has a labeled pixel")
-
     mean, deviation = (each.to(device) for each in cache.statistics())
 
     # Drawn on the CPU, so that the order is the same on every device.
     draw = torch.Generator().manual_seed(config.seed)
 
+    # A convex problem: zeros are as good a start as any.
     classifier = nn.Conv2d(len(mean), num_classes, 1, device=device)
     nn.init.zeros_(classifier.weight)
-
     assert classifier.bias is not None
     nn.init.zeros_(classifier.bias)
 
@@ -229,7 +224,6 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
         config.momentum,
         weight_decay=config.weight_decay,
     )
-
     schedule = torch.optim.lr_scheduler.MultiStepLR(
         optimizer, [max(1, round(config.decay_after * config.epochs))], config.decay
     )
@@ -237,23 +231,21 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
     for _ in range(config.epochs):
         order = torch.randperm(cache.num_photos, generator=draw)
         mirrored = torch.rand(cache.num_photos, generator=draw) < 0.5
-
         for numbers in order.split(config.photos_per_step):
             views = [cache.view(number, bool(mirrored[number])) for number in numbers.tolist()]
 
             # The loss is a mean over the labeled pixels of the whole batch.
             pixels = sum(int(np.count_nonzero(view.truth != IGNORE)) for view in views)
 
+            # A batch without labels has no loss.
             if not pixels:
                 continue
-
             optimizer.zero_grad()
 
             # One photo at a time, since photos differ in size; gradients add up.
             for view in views:
                 values = torch.from_numpy(view.embeddings).to(device).float()
                 values = (values - mean[:, None, None]) / deviation[:, None, None]
-
                 (
                     _loss(classifier, values, torch.from_numpy(view.truth).to(device)) / pixels
                 ).backward()
@@ -261,7 +253,6 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
             optimizer.step()
 
         schedule.step()
-
     return _folded(classifier, mean, deviation)
 
 
@@ -306,7 +297,6 @@ def _folded(
     # w @ (x - mean) / deviation + b equals (w / deviation) @ x + b'.
     classifier.weight /= deviation[:, None, None]
     classifier.bias -= classifier.weight[:, :, 0, 0] @ mean
-
     return classifier.requires_grad_(False)
 
 

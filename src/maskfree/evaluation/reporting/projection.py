@@ -20,7 +20,7 @@ from maskfree.evaluation.reporting.charts import COLORS, MARKERS, check_suffix, 
 
 Labeled = tuple[Tensor, Tensor]
 """Embeddings (n d) and the class of each (n), an index into the class names."""
-# Rows of a legend column that fit the height of the figure.
+# Maximum number of rows of a legend column.
 _LEGEND_ROWS = 12
 
 
@@ -52,15 +52,12 @@ def draw_projection(
             classes do not match.
     """
     check_suffix(path)
-
     if fit not in ("each", "union"):
         raise ValueError(f"fit is {fit!r}: each or union")
-
     _check(embeddings, class_names, fit)
 
     values = {name: each.float().cpu() for name, (each, _) in embeddings.items()}
     together = torch.cat(list(values.values())) if fit == "union" else None
-
     planes = {
         name: project(each, each if together is None else together) for name, each in values.items()
     }
@@ -88,9 +85,7 @@ def project(values: Float[Tensor, "n d"], fitted_on: Float[Tensor, "m d"]) -> Fl
     # eigh sorts eigenvalues in ascending order: the last two have the largest variance.
     _, axes = torch.linalg.eigh(centerd.T @ centerd)
     axes = axes[:, -2:].flip(1)  # d 2, the larger variance first
-
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-
     return ((values.double() - mean) @ (axes * largest.sign())).float()
 
 
@@ -104,7 +99,6 @@ def _draw(
 ) -> Path:
     """Draw the projected embeddings of each model, with one legend for all."""
     occurring = sorted({int(number) for each in labels.values() for number in each.unique()})
-
     with style():
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
@@ -129,7 +123,6 @@ def _draw(
             axes.set_title(name, loc="left")
             axes.tick_params(labelbottom=False, labelleft=False, length=0)
             axes.set_aspect("equal", adjustable="box" if shared else "datalim")
-
         handles = [
             Line2D([], [], linestyle="none", color=color, marker=marker, label=class_names[number])
             for number, (color, marker) in looks.items()
@@ -140,7 +133,6 @@ def _draw(
 
         if title:
             figure.suptitle(title, fontsize=10)
-
         return save(figure, path)
 
 
@@ -153,18 +145,15 @@ def _check(embeddings: Mapping[str, Labeled], class_names: Sequence[str], fit: s
     """Check that embeddings and classes match."""
     if not embeddings:
         raise ValueError("no embeddings to draw")
-
     for name, (values, labels) in embeddings.items():
         if values.ndim != 2 or min(values.shape) < 2:
             raise ValueError(
                 f"{name} has embeddings of shape {tuple(values.shape)}: at least 2 of 2 values are needed"
             )
-
         if len(values) != len(labels):
             raise ValueError(
                 f"{name} has {len(values)} embeddings but {len(labels)} classes of them"
             )
-
         if not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
             raise ValueError(f"{name} has a class outside 0 to {len(class_names) - 1}")
 

@@ -66,7 +66,6 @@ class Published:
             One text for each fact.
         """
         known = [f"{fact}: {value}" for fact, value in self.protocol.items() if fact != "name"]
-
         return (*known, *(note.rstrip(".") for note in self.notes))
 
     @property
@@ -97,7 +96,6 @@ def published() -> tuple[Published, ...]:
         .joinpath("published.json")
         .read_text(encoding="utf-8")
     )
-
     return tuple(row for table in content for row in _rows(table))
 
 
@@ -126,24 +124,21 @@ def tables(numbers: Sequence[Published]) -> list[RenderableType]:
         Headings and tables for the terminal.
     """
     shown: list[RenderableType] = []
-
     groups: dict[str, list[Published]] = {}
 
+    # Other sources report under many protocols: one table for each.
     for number in numbers:
         other = f"other sources, {number.protocol['name']}"
         groups.setdefault(number.source if number.trust == "paper" else other, []).append(number)
 
     for head, group in groups.items():
         names = list(dict.fromkeys(number.protocol["name"] for number in group))
-
         shared = [fact for fact in group[0].facts if all(fact in number.facts for number in group)]
 
         # The headings of other sources name their protocol already.
         facts = [*([", ".join(names)] if group[0].trust == "paper" else []), *shared]
-
         shown.append(Text(": ".join(filter(None, (head, "; ".join(facts)))), style="italic"))
         shown.append(_table(group, len(names) > 1, shared))
-
     return shown
 
 
@@ -153,12 +148,9 @@ def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> 
 
     # Used as an ordered set.
     headings: dict[str, None] = {}
-
     for number in group:
         heading = f"{number.metric}, {number.protocol['name']}" if several else number.metric
-
         headings[heading] = None
-
         besides = "; ".join(fact for fact in number.facts if fact not in shared)
 
         # The heading of a paper's table already names the source.
@@ -168,14 +160,12 @@ def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> 
         cells.setdefault((number.method, besides, source), {})[heading] = number.shown
 
     table = Table("method")
-
     for heading in headings:
         table.add_column(heading, justify="right")
 
     # Columns without any text are left out.
     titles = {1: "besides", 2: "source"}
     remarks = [i for i in titles if any(line[i] for line in cells)]
-
     for i in remarks:
         table.add_column(titles[i])
 
@@ -197,7 +187,6 @@ def _rows(table: Mapping[str, Any]) -> list[Published]:
 
             number, spread = value if isinstance(value, list) else (value, None)
             parts = (table, column, row)
-
             found.append(
                 Published(
                     method=row["method"],

@@ -87,7 +87,6 @@ class Row:
         # A list of words is too long for a file name.
         rule = str(self.protocol["background"])
         rule = rule.partition(":")[0] if rule.startswith("words") else rule
-
         parts = (
             self.benchmark,
             self.model,
@@ -96,7 +95,6 @@ class Row:
             rule,
             digest,
         )
-
         return "-".join(re.sub(r"[^a-zA-Z0-9.]+", "-", str(part)).strip("-") for part in parts)
 
 
@@ -154,6 +152,7 @@ def read_row(path: Path) -> Row:
         content = read_json(path)
         if content.pop("format") != FORMAT or set(content) != {f.name for f in fields(Row)}:
             raise ValueError("other fields than this version's")
+
         return Row(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no results row of format {FORMAT}: {error!r}") from error
@@ -189,7 +188,7 @@ def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
 
     Args:
         threads: Number of threads used.
-        device: Type of the torch device.
+        device: Name of the torch device.
 
     Returns:
         Processor, number of cores, threads and device.
@@ -207,7 +206,6 @@ def cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-
     return next(
         (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
         platform.machine(),

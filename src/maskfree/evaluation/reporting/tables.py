@@ -32,15 +32,12 @@ def summary(rows: Sequence[Row]) -> Table:
     """
     headings = headings_of(rows)
     table = Table("protocol", "names", "background", title=_title(rows))
-
     for heading in (*headings, "s/photo"):
         table.add_column(heading, justify="right")
 
     for row in rows:
         what = (row.protocol_name, row.protocol["names"], short_rule(row.protocol["background"]))
-
         table.add_row(*what, *score_cells(row, headings), f"{row.seconds_per_photo:.2f}")
-
         for part, value in row.parts.items():
             table.add_row(f"  {part.partition(' of ')[0]}", "", "", percent(value), style="dim")
     return table
@@ -57,14 +54,12 @@ def by_class(rows: Sequence[Row], labels: Sequence[str] = ()) -> Table:
         The table.
     """
     table = Table("IoU by class")
-
     for label in labels or _labels(rows):
         table.add_column(label, justify="right")
 
     # Classes of all rows, in the order of their first occurrence.
     for name in dict.fromkeys(name for row in rows for name in row.iou):
         table.add_row(name, *(percent(row.iou.get(name)) for row in rows))
-
     return table
 
 
@@ -89,7 +84,6 @@ def curve(rows: Sequence[Row]) -> Table:
 
     for row in sorted(rows, key=threshold_of):
         table.add_row(f"{threshold_of(row):g}", percent(row.mean_iou), percent(row.pixel_accuracy))
-
     return table
 
 
@@ -106,12 +100,10 @@ def threshold_of(row: Row) -> float:
         ValueError: The background rule has no threshold.
     """
     threshold = Background.parse(row.protocol["background"]).threshold
-
     if threshold is None:
         raise ValueError(
             f"the background rule {row.protocol['background']!r} has no threshold: a sweep needs one"
         )
-
     return threshold
 
 
@@ -185,9 +177,7 @@ def _labels(rows: Sequence[Row]) -> list[str]:
     several = len({row.protocol_name for row in rows}) > 1
 
     labels = []
-
     for row in rows:
         parts = (row.protocol["names"], short_rule(row.protocol["background"]))
         labels.append("\n".join((row.protocol_name, *parts) if several else parts))
-
     return labels
