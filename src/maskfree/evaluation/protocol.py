@@ -49,7 +49,8 @@ SCLIP_BACKGROUND = [
     "rail",
     "fence",
 ]
-ALWAYS_WINDOWS = 1  # no photo is small enough to be seen whole
+# Limit in pixels that every photo exceeds, so that all are segmented through sliding windows.
+ALWAYS_WINDOWS = 1
 
 
 @dataclass(frozen=True)

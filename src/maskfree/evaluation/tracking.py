@@ -27,7 +27,9 @@ from maskfree.metrics import boundary_f, region_similarity
 from maskfree.ops.propagation import PropagationConfig
 from maskfree.progress import Watch, unwatched
 
+# Version of the file format of `write_rows`.
 FORMAT = 1
+# Name of the row with the means over all objects, in place of a sequence.
 OVERALL = "overall"
 
 

@@ -23,6 +23,7 @@ from maskfree.metrics import boundary_scores, harmonic_mean, scores
 from maskfree.progress import Watch, unwatched
 from maskfree.types import BACKGROUND
 
+# Confusions that a results row lists.
 NUM_CONFUSIONS = 10
 
 

@@ -18,7 +18,7 @@ MOST_SEGMENTS = 4096
 class KnnConfig:
     """k-nearest-neighbor probe of segment embeddings.
 
-    Source: SegSort (arXiv:1910.06962), its k and clusters; CLIP-S4's 36 segments.
+    Source: k and clusters of SegSort (arXiv:1910.06962); the 36 segments of CLIP-S4.
     """
 
     neighbours: Count = 15

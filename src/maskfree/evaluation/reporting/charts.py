@@ -183,8 +183,8 @@ def threshold_curve(rows: Sequence[Row], path: Path, fixed: float | None = None)
     for row in sorted(rows, key=threshold_of):
         runs.setdefault(_run_label(row), []).append(row)
 
-    # The legend of several runs stands below the axes and needs a line for each score.
     with style():
+        # The legend of several runs stands below the axes and needs a line for each score.
         figure, (axes,) = _figure((5.2, 3.4 if len(runs) == 1 else 3 + 0.36 * len(runs)))
 
         for number, (label, run) in enumerate(runs.items()):

@@ -134,9 +134,9 @@ def titles(rankings: Sequence[Ranking]) -> list[str]:
         texts = {field: _texts(field, group) for field in (*always, *apart)}
 
         for i, ranking in enumerate(group):
+            # Rows with equal conditions may name their protocol differently.
             called = "/".join(dict.fromkeys(row.protocol_name for row in ranking.rows))
 
-            # Rows with equal conditions may name their protocol differently.
             facts = [
                 f"{ranking.benchmark}, {ranking.conditions['num_photos']} photos, protocol {called}"
             ]

@@ -84,7 +84,9 @@ def project(values: Float[Tensor, "n d"], fitted_on: Float[Tensor, "m d"]) -> Fl
 
     # eigh sorts eigenvalues in ascending order: the last two have the largest variance.
     _, axes = torch.linalg.eigh(centerd.T @ centerd)
-    axes = axes[:, -2:].flip(1)  # d 2, the larger variance first
+    axes = axes[:, -2:].flip(1)  # d 2
+
+    # Fix the sign, which eigh leaves open.
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     return ((values.double() - mean) @ (axes * largest.sign())).float()
 
