@@ -1,5 +1,7 @@
-"""Launch of distributed processes through Fabric: those of torchrun or SLURM, or as many as asked
-for."""
+"""Launch of distributed processes through Fabric.
+
+Processes are those of torchrun or SLURM, or as many as asked for.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +45,7 @@ def launch(
         ValueError: The accelerator is not available, or there are fewer GPUs than processes.
     """
     accelerator = resolve(accelerator).partition(":")[0]
+    # torchrun has started the processes already: take its numbers.
     if "LOCAL_WORLD_SIZE" in os.environ:
         devices = os.environ["LOCAL_WORLD_SIZE"]
         num_nodes = int(os.environ["WORLD_SIZE"]) // int(devices)
@@ -55,6 +58,7 @@ def launch(
             f"{number} processes on a machine need as many GPUs, there are {most}: or choose the CPU"
         )
 
+    # A single process needs no gradient synchronization.
     several = (
         DDPStrategy(find_unused_parameters=unused_parameters) if number * num_nodes > 1 else "auto"
     )
@@ -121,6 +125,8 @@ def any_process(fabric: Fabric) -> Callable[[bool], bool]:
     """
     if fabric.world_size == 1:
         return lambda here: here
+
+    # gloo communicates on the CPU.
     group = new_group(backend="gloo")
 
     def anywhere(here: bool) -> bool:

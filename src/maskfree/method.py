@@ -93,10 +93,9 @@ class Method(nn.Module, ABC):
         """
 
     def on_train_start(self) -> None:
-        """Initialize state that depends on the initial weights, before the first step; by default
-        nothing.
+        """Initialize state that depends on the initial weights; by default nothing.
 
-        For example a moving-average teacher.
+        Called once before the first step of a run, for example for a moving-average teacher.
         """
 
     def after_step(self, step: int, steps: int) -> None:

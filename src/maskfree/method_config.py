@@ -23,8 +23,8 @@ class MethodConfig(ABC):
             The method, on the CPU.
 
         Raises:
-            ValueError: A value has the wrong type or range for its field, as `maskfree.config.rules.check`
-                sees it, or values do not fit each other.
+            ValueError: A value has the wrong type or range, as `maskfree.config.rules.check` sees it,
+                or values do not fit each other.
         """
 
     @abstractmethod
@@ -67,11 +67,10 @@ class MethodConfig(ABC):
 
     @abstractmethod
     def without_pretrained(self) -> MethodConfig:
-        """Return the same architecture with explicit values and no external weights, as stored in a
-        checkpoint.
+        """Return the same architecture without external weights, as stored in a checkpoint.
 
         Returns:
-            The new configuration.
+            Configuration with every value explicit.
         """
 
     @abstractmethod

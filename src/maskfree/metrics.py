@@ -1,5 +1,4 @@
-"""Segmentation metrics: confusion matrices, IoU and accuracy, region similarity and boundary
-scores.
+"""Segmentation metrics: confusion matrices, IoU, accuracy, and region and boundary scores.
 
 Counts are summed over all photos before a ratio is taken, as averaging ratios per photo gives other
 numbers.
@@ -50,6 +49,7 @@ def confusion(
         return _confusion_of_tensors(truth, predicted, num_classes, ignore)
     if not (isinstance(truth, np.ndarray) and isinstance(predicted, np.ndarray)):
         raise ValueError("the true and the predicted map must both be arrays, or both be tensors")
+
     # Counting pairs packed into 16 bits is the fastest way.
     if _fits_a_byte(truth) and _fits_a_byte(predicted):
         packed = truth.astype(np.uint16) << 8 | predicted.astype(np.uint16)
@@ -59,6 +59,7 @@ def confusion(
         _check(np.flatnonzero(table.any(axis=0)), num_classes, ignore=None, which="predicted")
         return table[:, :num_classes].astype(np.int64)
 
+    # Other ids need a wider type; ignored pixels are dropped before counting.
     _check(np.unique(truth), num_classes, ignore, "true")
     counts = truth != ignore
     rows, columns = truth[counts].astype(np.int64), predicted[counts].astype(np.int64)
@@ -115,6 +116,7 @@ def sweep_confusions(
     # Number of thresholds at which each pixel keeps its label.
     survived = np.searchsorted(edges, winning[counts], side="right")
 
+    # Count pixels by the number of thresholds survived, true class and label.
     pairs = truth[counts].astype(np.int64) * num_classes + labels[counts].astype(np.int64)
     shape = (len(edges) + 1, num_classes, num_classes)
     by_survived = np.bincount(
@@ -130,10 +132,10 @@ def sweep_confusions(
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """Segmentation scores in [0, 1] of one data set; a ratio without pixels is NaN and left out of
-    the means.
+    """Segmentation scores of one data set, in [0, 1].
 
-    A class that is predicted but absent from the truth has IoU 0; absent in both, NaN.
+    A ratio without pixels is NaN and left out of the means. A class that is predicted but absent
+    from the truth has IoU 0; absent in both, NaN.
 
     Source: mmsegmentation 0.18, eval_metrics; frequency-weighted IoU: Long et al. 2015, section 5
     (arXiv:1411.4038).
@@ -170,6 +172,7 @@ def scores(matrix: Int64[np.ndarray, "k k"]) -> SegmentationScores:
     iou = _ratio(hits, truths + predictions - hits)
     accuracy = _ratio(hits, truths)
 
+    # Without any counted pixel every mean is NaN.
     total = truths.sum(keepdims=True)
     pixel_accuracy = _ratio(hits.sum(keepdims=True), total).item()
     weighted = (
@@ -314,6 +317,7 @@ def boundary_counts(
     counts = np.zeros((num_classes, 4), dtype=np.int64)
     for index in np.flatnonzero(matrix.any(axis=0) | matrix.any(axis=1)):
         true, found = truth == index, predicted == index
+        # The bounding box of the class saves most of the work on large photos.
         box = _box(true | found)
         edges = _boundary(true[box], known[box]), _boundary(found[box])
         counts[index] = _match(*edges, radius, certain[box])
@@ -350,6 +354,7 @@ def boundary_scores(counts: Int64[np.ndarray, "k 4"]) -> BoundaryScores:
     """
     precision, recall = _ratio(counts[:, 0], counts[:, 1]), _ratio(counts[:, 2], counts[:, 3])
 
+    # A boundary in only one of the maps scores 0, in neither NaN.
     both = np.nan_to_num(precision), np.nan_to_num(recall)
     f = np.array([harmonic_mean(*pair) for pair in zip(*both, strict=True)])
     f[(counts[:, 1] == 0) & (counts[:, 3] == 0)] = np.nan
@@ -374,6 +379,8 @@ def _confusion_of_tensors(
         .cpu()
         .numpy()
     )
+
+    # Only wrong ids, which are rare, need a search for the id to report.
     if table[num_classes].any():
         _check(truth.unique().cpu().numpy(), num_classes, ignore, "true")
     if table[:num_classes, num_classes].any():
@@ -405,8 +412,8 @@ def _dilate(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w
         return grown
 
     half = 0
-
     for down in range(radius, -1, -1):
+        # Half width of the disk at this row.
         while half < math.isqrt(radius**2 - down**2):
             half += 1
             rest = max(0, width - half)

@@ -121,6 +121,7 @@ class _Display(AbstractContextManager["_Display"]):
             done: Number of items that went by.
         """
         now = self._clock()
+        # A new bar waits longer than a redraw, so that short work shows nothing.
         pause = LINE_EVERY_S
         if self._console:
             pause = REDRAW_S if self._bar else BAR_AFTER_S
@@ -151,6 +152,7 @@ class _Display(AbstractContextManager["_Display"]):
     def _draw(self, console: Console, done: int, left: str) -> None:
         """Draw the bar, creating it on the first call."""
         if not self._bar:
+            # Names are not markup: they may contain brackets.
             name, counts = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
             self._bar = Bar(
                 *(name, BarColumn(), counts, TextColumn("{task.fields[left]}")),

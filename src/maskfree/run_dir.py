@@ -57,6 +57,7 @@ def held(folder: Path) -> Iterator[None]:
         BlockingIOError: Another run holds the folder.
         OSError: The folder cannot be created or written to.
     """
+    # Only the first process of a run locks, and a thread may enter again.
     place = folder.resolve()
     handle, thread = _HELD.get(place, (0, 0))
     if process_rank() or thread == threading.get_ident():
@@ -80,8 +81,8 @@ def held(folder: Path) -> Iterator[None]:
             _HELD.pop(place, None)
             os.close(handle)
     finally:
+        # Remove the folders created here, unless something was put into them.
         for path in made:
-            # The folder is not empty.
             with suppress(OSError):
                 path.rmdir()
 

@@ -64,6 +64,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
+            # The outermost context records the signal for all nested ones.
             self._outer = StopSignals._current
             self._root = self._outer._root if self._outer else self
             StopSignals._current = self
@@ -92,7 +93,7 @@ class StopSignals:
         if not self._finish:
             raise Stopped
 
-        # Not by logging: the signal may have come in the midst of it.
+        # Not by logging, whose locks may be held when the signal arrives.
         with suppress(OSError):
             os.write(2, b"stopping after this step\n")
 
@@ -108,6 +109,8 @@ def _end_at_once() -> None:
         # A progress bar hides the cursor.
         sys.stderr.write("\x1b[?25h\n")
         sys.stderr.flush()
+
+    # The default handler gives the exit status that shells expect.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -124,6 +127,7 @@ def start_worker(obey_sigterm: bool = False) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave if obey_sigterm else signal.SIG_IGN)
+    # The process inherits the blocking of `held_back`.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     parent = multiprocessing.parent_process()

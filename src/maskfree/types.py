@@ -304,6 +304,7 @@ class Segmentation:
         Raises:
             ValueError: The word is not among the result's words.
         """
+        # Case and repeated spaces do not matter.
         sought = " ".join(word.split()).casefold()
 
         for index, synonyms in enumerate(
@@ -351,6 +352,7 @@ class Segmentation:
         strength[len(self.words) :] = 0
         tint = self.palette * strength[:, None]
 
+        # The legend lists the classes that occur, the largest first.
         areas = sorted(self.areas().items(), key=lambda item: -item[1])
         colors = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
         height, width = self.labels.shape
@@ -363,7 +365,7 @@ class Segmentation:
             labels = self.labels[rows]
             photo = self.image[rows] * (256 - strength)[labels][..., None]
             painted = ((photo + tint[labels]) >> 8).astype(np.uint8)
-            # Borders of the last row depend on the next strip.
+            # White outlines between classes; those of the last row depend on the next strip.
             with_row_below = self.labels[rows.start : rows.stop + 1]
             painted[_borders(with_row_below)[: len(labels)]] = 255
             picture.paste(Image.fromarray(painted), (0, rows.start))
@@ -402,6 +404,7 @@ class Segmentation:
         if not _is_utf8(self.record["photo"]["name"], stem):
             raise ValueError(f"the name of {folder / stem}.* is not UTF-8: rename the photo")
 
+        # Files are written to a temporary folder and moved together.
         record = self.record | {"areas": self.areas()}
 
         with writing(folder / f"{stem}.*"), unfinished_folder(folder) as unfinished:
@@ -416,7 +419,7 @@ class Segmentation:
     def _index_image(self) -> Image.Image:
         """Image of the ids, with a palette if they fit one."""
         image = Image.fromarray(self.labels)
-        # A PNG palette holds no more.
+        # A PNG palette has at most 256 colors.
         if len(self.names) <= 256:
             image = Image.fromarray(self.labels.astype(np.uint8))
             image.putpalette(self.palette.tobytes())
@@ -442,10 +445,11 @@ def _distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
     levels = np.linspace(0, 255, 15)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(grid / 255)
-    # Neither gray nor black.
+    # Exclude colors that are nearly gray, dark or white.
     vivid = (np.hypot(lab[:, 1], lab[:, 2]) > 0.1) & (lab[:, 0] > 0.5) & (lab[:, 0] < 0.93)
     grid, lab = grid[vivid], lab[vivid]
 
+    # Each next color is the farthest from all chosen ones.
     chosen = [int(np.abs(grid - _FIRST_COLOR).sum(1).argmin())]
     distance = np.full(len(lab), np.inf)
 
@@ -475,6 +479,7 @@ def _with_legend(
     photo: tuple[int, int], entries: Sequence[tuple[str, float, tuple[int, int, int]]]
 ) -> Image.Image:
     """White canvas with a legend below the photo's area; only the largest entries are listed."""
+    # Text size in pixels, in proportion to the photo.
     size = int(np.clip(min(photo) / 24, 12, 96))
     lettering, widest = Lettering(size), max(photo[0], _LEGEND_LETTERS * size)
     shown = [
@@ -490,13 +495,13 @@ def _with_legend(
     width = max(photo[0], gap + max(widths))
 
     places, left, top = [], gap, gap // 2
-
     for item_width in widths:
         if left + item_width > width and left > gap:
             left, top = gap, top + row
         places.append((left, top))
         left += item_width
 
+    # Draw the color and the text of each entry.
     canvas = Image.new("RGB", (width, photo[1] + top + row + gap // 2), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
 

@@ -17,20 +17,20 @@ from torch import Tensor
 
 from maskfree.inference.config import Refinement
 
-# Dilations of PAMR in pixels, as in TCL
+# Dilations of PAMR in pixels, as in TCL.
 DILATIONS = (1, 2, 4, 8, 12, 24)
-# Working resolution by kind: one score per cell of so many pixels a side
+# Working resolution by kind: one score per cell of so many pixels a side.
 CELL_PX = {
     "none": 1,
     "pamr": 4,
     "crf": 4,
 }
-# Cosines whose difference makes one class e times as probable as another, for the CRF
+# Cosines whose difference makes one class e times as probable as another, for the CRF.
 SOFTNESS = 0.05
 _NEIGHBOURS = tuple(
     (down, across) for down, across in product((-1, 0, 1), repeat=2) if down or across
 )
-# Scores worked on at once: few enough to stay in a core's cache
+# Scores worked on at once: few enough to stay in a core's cache.
 _BLOCK_VALUES = 2**17
 
 
@@ -170,7 +170,7 @@ def _affinities(
         total.add_(change)
         squares.addcmul_(change, change)
 
-    # The pixel itself counts once per dilation, with a change of 0
+    # The pixel itself counts once per dilation, with a change of 0.
     num_samples = len(offsets) // 8 * 9
     spread = ((squares - total * total / num_samples) / (num_samples - 1)).clamp_(min=0).sqrt_()
 
@@ -230,6 +230,7 @@ def dense_crf(
     num_classes, height, width = probabilities.shape
 
     field = DenseCRF2D(width, height, num_classes)
+    # Unary energies; probabilities are clipped to keep the logarithm finite.
     energy = -np.log(np.clip(probabilities, 1e-5, 1)).reshape(num_classes, -1)
     field.setUnaryEnergy(np.ascontiguousarray(energy, dtype=np.float32))
     field.addPairwiseGaussian(sxy=smooth_px, compat=smooth_weight)

@@ -193,6 +193,8 @@ def retrieve(
         except (ValueError, OSError) as error:
             skipped.append(PhotoError(str(path), str(error)))
             continue
+
+        # Keep only the closest segments so far, to bound memory.
         best = sorted([*best, *found], key=_rank)[: config.top]
 
     if len(skipped) == len(photos):
@@ -258,6 +260,7 @@ def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[in
         cells = mask.shape[1 - axis]
         sides.append((int(inside[0] * length / cells), round((inside[-1] + 1) * length / cells)))
 
+    # A box has at least one pixel.
     (top, bottom), (left, right) = sides
     return Hit(
         path,

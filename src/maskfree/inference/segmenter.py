@@ -132,6 +132,8 @@ class Segmenter:
         )
         if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
             raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
+
+        # Average the embeddings of each phrase over the prompt templates.
         chosen = _templates(self.templates if templates is None else templates)
         phrases, class_of = together.flatten()
         check_known(self.tokenizer, phrases, self.name)
@@ -222,14 +224,15 @@ class Segmenter:
             Class id and winning score of each pixel.
         """
         inference, background_id = self.inference, len(self._words.classes)
-        # With "product" the background is a channel of the scores
+        # With "product" the background is a channel of the scores.
         threshold = self.background.threshold if inference.score != "product" else None
 
+        # The part of the score map that is not padding.
         height, width = inference.resized(*size)
         extent = (height / self._cell_px, width / self._cell_px)
         if inference.refine != "none" and shown is not None:
             # As one more class: a CRF returns probabilities, to which a cosine
-            # threshold does not apply
+            # threshold does not apply.
             if threshold is not None:
                 scores = torch.cat([scores, torch.full_like(scores[:1], threshold)])
                 threshold = None
@@ -322,6 +325,7 @@ class Segmenter:
             while chunk:
                 photo = chunk.popleft()
                 yield photo if isinstance(photo, PhotoError) else self._result(photo, next(scores))
+                # Free each photo before the next result is made.
                 del photo
 
     def _take(
@@ -336,7 +340,7 @@ class Segmenter:
             else:
                 chunk.append(self._show(*item))
                 pixels += item[0].width * item[0].height
-                # A large photo is held once only
+                # Release the decoded photo, so that a large one is not held twice.
                 del item
 
             if len(chunk) >= _AHEAD_PHOTOS * self.inference.batch_size or pixels >= _AHEAD_PIXELS:
@@ -387,6 +391,7 @@ class Segmenter:
                 [part.amax(0, keepdim=True) for part in scores.split(self._synonyms)]
             )
 
+        # The prior is computed from smoothed scores, which are less noisy.
         steady = smooth(scores[None], inference.smooth)
         if inference.class_prior:
             shown = apply_class_prior(
@@ -421,11 +426,11 @@ class Segmenter:
         crops = [
             photos[window.photo].shown[window.place(self.method.patch_size)] for window in windows
         ]
-        # Permuting h w 3 gives channels-last memory format, which convolutions run fastest on
+        # Permuting h w 3 gives channels-last memory format, which convolutions run fastest on.
         images = (
             torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         )
-        # They come with the vocabulary
+        # The embeddings are set together with the vocabulary.
         assert self.embeddings is not None
 
         with self.autocast():
@@ -459,6 +464,7 @@ class Segmenter:
             else None
         )
 
+        # Everything needed to reproduce the result.
         record = {
             "photo": {"name": photo.name, "width": width, "height": height},
             "words": [list(synonyms) for synonyms in self._words.classes],

@@ -149,6 +149,7 @@ def follow_words(
     carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
     for index, (name, image, grid) in enumerate(grids, 1):
         soft = carried(grid)
+        # Blend with a new segmentation of this frame.
         if every and index % every == 0:
             soft = torch.lerp(soft, _shares(segmenter(image), grid), _FRESH)
             carried.correct(soft)
@@ -195,7 +196,7 @@ def save_clip(results: Iterable[Segmentation], out: Path) -> Iterator[Segmentati
             replace_text(out / "track.json", record + "\n")
             _save(result.overlay(), out / "first.png")
 
-        # Palette colors at the ids that the label image holds.
+        # Put the palette colors at the ids that the label image holds.
         picture = Image.fromarray(index_map(result))
         palette = np.zeros((256, 3), np.uint8)
         palette[result.record["ids"]] = result.palette

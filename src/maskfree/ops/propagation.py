@@ -1,5 +1,7 @@
-"""Label propagation in video: each cell takes the labels of the most similar cells of earlier
-frames."""
+"""Label propagation in video.
+
+Each cell takes the labels of the most similar cells of earlier frames.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,10 @@ CRW = PropagationConfig(top_k=10, context=20, radius=12, temperature=0.05)
 
 
 class LabelPropagation:
-    """Propagates soft labels through a clip, one frame at a time; all frames have grids of one
-    size.
+    """Propagates soft labels through a clip, one frame at a time.
 
-    Each frame uses the first frame and the last few, whose labels stay soft.
+    All frames have grids of one size. Each frame uses the first frame and the last few, whose
+    labels stay soft.
 
     Source: arXiv:2104.14294, section 4.2.2, and the code published with it.
     """

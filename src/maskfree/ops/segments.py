@@ -1,5 +1,4 @@
-"""Segments of pixel embeddings: spherical k-means with location, intersection with regions,
-pooling."""
+"""Segments of pixel embeddings: spherical k-means, intersection with regions, pooling."""
 
 from __future__ import annotations
 
@@ -165,7 +164,7 @@ def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Flo
     places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(
         0, 1
     )  # n 2
-    # As embeddings have unit norm.
+    # Norm of embedding and location together, as embeddings have unit norm.
     lengths = (1 + places.square().sum(1, keepdim=True)).sqrt()
 
     points = embeddings.new_empty(number, height * width, dim + 2)

@@ -28,8 +28,10 @@ _FEWEST_EDGES = 3
 
 @dataclass(frozen=True, eq=False)
 class ContourHierarchy:
-    """Nested segmentations of one photo, merged in order of the mean contour strength between
-    regions."""
+    """Nested segmentations of one photo.
+
+    Regions are merged in order of the mean contour strength between them.
+    """
 
     tree: Any
     """higra tree over the watershed basins; None if there is only one."""

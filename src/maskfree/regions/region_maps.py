@@ -111,6 +111,7 @@ def contour_hierarchy(
     """
     if detector == "classical":
         return ContourHierarchy.build(*contour_strength(photo))
+
     # Imported here, as it imports torch.
     from maskfree.regions.learned_contours import dexined_strength
 
