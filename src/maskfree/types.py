@@ -27,6 +27,7 @@ from maskfree.results.lettering import Lettering
 
 # Name of the pixels that the background rule takes.
 BACKGROUND = "background"
+# Color of the first class; the others are chosen far from it.
 _FIRST_COLOR = (255, 60, 60)
 # Longest name in the legend, in units of the text size, unless the picture is wider.
 _LEGEND_LETTERS = 40

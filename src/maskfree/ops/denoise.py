@@ -41,7 +41,7 @@ def key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
     their order.
 
     Args:
-        keys: Key of each patch in the last attention layer.
+        keys: Key of each patch, in columns.
 
     Returns:
         Weight of each patch (column) for each patch (row); absolute values of a row sum to 1.
@@ -61,7 +61,7 @@ def published_key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"
     channels.
 
     Args:
-        keys: Key of each patch in the last attention layer.
+        keys: Key of each patch, in columns.
 
     Returns:
         Weight of each patch (column) for each patch (row); rows are not normalized.

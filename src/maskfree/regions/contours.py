@@ -39,7 +39,7 @@ _CHANNELS = ("brightness", "red-green", "blue-yellow")
 def contour_strength(
     photo: UInt8[np.ndarray, "h w 3"],
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """Detect contours.
+    """Compute the strength and direction of contours.
 
     Args:
         photo: RGB photo.
@@ -53,6 +53,7 @@ def contour_strength(
     """
     if np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
         return np.zeros(photo.shape[:2], np.float32), np.zeros(photo.shape[:2], np.float32)
+
     fine, coarse = contour_distances(photo)
     evidence = (
         _weighted(fine)
@@ -82,6 +83,8 @@ def contour_distances(
     lab = _lab(photo)
     half = _half(lab)
     textons = _one_hot(_textons(half[..., 0]), _NUM_TEXTONS)
+
+    # Distance of the two sides and width of their windows, in pixels of each resolution.
     fine = {
         f"{name} fine": _sides(_soft_bins(lab[..., i]), 2, 1.5) for i, name in enumerate(_CHANNELS)
     }
