@@ -23,8 +23,8 @@ class MethodConfig(ABC):
             The method, on the CPU.
 
         Raises:
-            ValueError: A value has the wrong type or range, as `maskfree.config.rules.check` sees it,
-                or values do not fit each other.
+            ValueError: A value has the wrong type or range, or values do not fit each other; see
+                `maskfree.config.rules.check`.
         """
 
     @abstractmethod
