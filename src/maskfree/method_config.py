@@ -20,7 +20,7 @@ class MethodConfig(ABC):
         """Build the method, reading pretrained weights if the config names them.
 
         Returns:
-            The method, on the CPU.
+            The method with its initial or pretrained weights.
 
         Raises:
             ValueError: A value has the wrong type or range, or values do not fit each other; see
