@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always, with the exit status.
     """
+    # Names of files may contain what the terminal cannot encode.
     print_safely()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
 

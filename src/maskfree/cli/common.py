@@ -41,8 +41,8 @@ class Runtime(Hardware):
     side_px: int | None = None
     """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     refine: Literal["none", "pamr", "crf"] | None = None
-    """Refinement of the scores at pixel resolution: none (bilinear upsampling), or pamr or crf,
-    which follow the edges of the photo. None: the model's own."""
+    """Upsampling of the scores: none (bilinear), pamr or crf (both follow the photo's edges); None:
+    the model's own."""
 
 
 def keep_freed_memory() -> None:
@@ -68,6 +68,7 @@ def log_to_stderr() -> None:
     from rich.console import Console
     from rich.logging import RichHandler
 
+    # Timestamps and colors only for people: a file or pipe gets the bare messages.
     console = Console(stderr=True)
     handler = (
         RichHandler(console=console, show_path=False)

@@ -45,8 +45,9 @@ def convert(
     """
     from maskfree.hub.convert import convert_clip, convert_ovsegmentor
 
+    # The conversion of a clip derives its default numbers of heads from the weights.
     if kind == "clip":
-        # 0 stands for the default number of heads of an encoder.
+        # One number without the other becomes 0 heads, which the conversion refuses.
         both = None if heads is None and text_heads is None else (heads or 0, text_heads or 0)
         convert_clip(
             file, out, last_block=last_block, tokenizer=tokenizer, activation=activation, heads=both

@@ -18,7 +18,7 @@ from maskfree.signals import Stopped
 def distill(photos: Positional[tuple[str, ...]]) -> int:
     """Distill a student with sharper masks from any model, on photos without labels.
 
-    `maskfree distill --help` lists the settings.
+    For the settings, see `maskfree distill --help`.
 
     Args:
         photos: Folders of photos, or WebDataset shards.

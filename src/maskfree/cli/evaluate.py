@@ -57,6 +57,7 @@ class Changes:
         Returns:
             Options that make it of the protocol that `apply` was given.
         """
+        # The protocol has one of the names and background rules; other settings have one value.
         options = ["--names", protocol.names, "--background", protocol.background]
         for name in (f.name for f in fields(self) if f.name not in ("names", "background")):
             if getattr(self, name) is not None:
@@ -73,6 +74,7 @@ class Changes:
         Returns:
             A changed protocol for each combination of background rule and name set.
         """
+        # Settings with one value; None keeps the protocol's own.
         single = {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -110,8 +112,7 @@ class Output:
     report: bool = False
     """Also write an HTML report of errors: confusions, the ten best and the ten worst photos."""
     photos: bool = True
-    """Show the photos in the report; without them it has only label maps, and can be shared where
-    the photos must not be."""
+    """Show photos in the report; without, it has only label maps, to share where photos must not be."""
     chart: bool = False
     """Also write a bar chart of the IoU of each class, as SVG."""
     boundaries: bool = False
@@ -158,6 +159,7 @@ def evaluate(
     if not benchmarks:
         raise ValueError(f"no benchmark was given: choose from {', '.join(known.BENCHMARKS)}")
 
+    # Reading the lists of photos finds missing files.
     thresholds = _thresholds(sweep) if sweep else ()
     if output.results.exists() and not output.results.is_dir():
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
@@ -191,6 +193,7 @@ def evaluate(
 
     from maskfree.evaluation.zero_shot import EvalJob
 
+    # Each row records the command that reproduces it.
     for each, samples, planned in plan:
         command = ["maskfree", "evaluate", each.name, "--data", str(data), "--model", model]
         command += ["--boundaries"] if output.boundaries else []
@@ -208,6 +211,7 @@ def evaluate(
             _sweep(segmenter, planned, thresholds, work, output, console)
         else:
             _measure(segmenter, planned, work, output, console)
+
     return 0
 
 
@@ -234,6 +238,7 @@ def datasets(root: Path | None = None) -> int:
         ):
             if text:
                 console.print(f"  {label}: {text}")
+
     return 0
 
 

@@ -43,21 +43,20 @@ class Choice:
     """Selection of the nouns that are entities."""
 
     entities: str = "ovsegmentor"
-    """List of entities: ovsegmentor (the 100 words of the paper), auto (the most frequent nouns of
-    the captions), or a file with `word: entity` lines."""
+    """ovsegmentor: the 100 words of the paper; auto: the most frequent nouns of the captions; or a
+    file with `word: entity` lines."""
     most: int = 100
     """For auto: largest number of entities."""
     least: int = 10
     """For auto: smallest number of pairs in which an entity occurs."""
     tagger: Literal["textblob", "nltk", "spacy"] = "textblob"
-    """For auto: part-of-speech tagger that finds the nouns; nltk and spacy, with a model, have to
-    be installed separately."""
+    """For auto: tagger that finds nouns; nltk and spacy need separate installation, with a model."""
 
 
 def prepare(what: Positional[str]) -> int:
     """Precompute inputs of training.
 
-    `maskfree prepare entities --help` lists the settings of one of them.
+    For the settings of one of them, see `maskfree prepare entities --help`.
 
     Args:
         what: entities, an index of image-caption pairs by the nouns in their captions; segments,
@@ -151,6 +150,7 @@ def entities(
     found = find_shards(shards)
     for name in found:
         if name.startswith(("http://", "https://")):
+            # Training reads photos again by the position that the index records.
             raise ValueError(
                 f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again"
             )

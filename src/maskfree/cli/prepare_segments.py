@@ -42,6 +42,7 @@ def segments(
 
     if workers < 1:
         raise ValueError(f"--workers {workers}: at least 1 process is needed")
+    # Packages that the chosen method needs.
     check_installed(config)
 
     work = SegmentPreparation(photos, out, asdict(config), workers)

@@ -74,6 +74,7 @@ def probe(
     from maskfree.data.benchmarks import catalog as known
 
     # Check arguments and folders before importing torch and loading the model.
+    # Options of the other classifier would be silently ignored, so they are errors.
     config, other = (knn, linear) if by == "knn" else (linear, knn)
     config.check()
     if stray := _options(other):
@@ -125,8 +126,8 @@ def _probe(
     from maskfree.evaluation.probes.knn import knn_probe
     from maskfree.evaluation.probes.linear import linear_probe
 
+    # Confusion counts are added, so that IoU is computed over all photos.
     rows = []
-
     for part in parts:
         if isinstance(config, KnnConfig):
             rows.append(

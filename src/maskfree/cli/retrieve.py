@@ -35,8 +35,8 @@ class Search:
     per_photo: int = 1
     """Largest number of segments of one photo; 0: no limit."""
     segments: str = "kmeans"
-    """Source of the segments: kmeans (clusters of pixels by embedding and position), or a folder of
-    region PNGs as `maskfree prepare segments` writes them."""
+    """kmeans: clusters of pixels by embedding and position; or a folder of region PNGs, as `maskfree
+    prepare segments` writes them."""
     num_segments: int = 36
     """For kmeans: number of segments per photo."""
     least_area: float = 0.005
@@ -92,6 +92,7 @@ def retrieve(
     from maskfree.hub import loading
     from maskfree.inference import search as searching
 
+    # Names of the results are planned first, so that a clash is reported before the model loads.
     synonyms = searching.parse_word(word)
     config = searching.RetrievalConfig(**asdict(search))
     found = searching.photos_of(photos)
@@ -99,6 +100,7 @@ def retrieve(
 
     loaded = loading.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
+    # The prompts are set with the words; the query itself serves as the only word.
     if sight.templates:
         segmenter = segmenter.with_words([word], "none", sight.templates)
 

@@ -74,6 +74,7 @@ def segment(
             num_bad += 1
             continue
 
+        # A photo whose results cannot be saved counts as failed; the others are still done.
         try:
             files = result.save(out, stem)
         except (OSError, ValueError) as error:

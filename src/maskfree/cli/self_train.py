@@ -19,7 +19,7 @@ from maskfree.signals import Stopped
 def self_train(benchmark: Positional[str]) -> int:
     """Train a student on a model's pseudo-labels of unlabeled photos.
 
-    `maskfree self-train --help` lists the settings.
+    For the settings, see `maskfree self-train --help`.
 
     Args:
         benchmark: Name of a benchmark, of which the photos and class list are used, not the labels;
@@ -79,6 +79,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
         if photos and not words:
             raise ValueError("--words is missing: what to look for in the photos")
 
+        # Only the class list and the photos of the benchmark are used, not its masks.
         if benchmark:
             if data is None:
                 raise ValueError(f"--data is missing: the folder that holds {benchmark}")

@@ -48,6 +48,7 @@ def tell_stop(arguments: Sequence[str], done: str, number: signal.Signals | None
         Exit status by the convention of shells: 128 plus the number of the signal.
     """
     number = number or signal.SIGINT
+    # The kinds of `prepare` leave different things behind.
     name = " ".join(arguments[:2]) if arguments[:1] == ["prepare"] else "".join(arguments[:1])
     usual, purpose = _NOTHING if done == NOTHING else _STOPS.get(name, _NOTHING)
 

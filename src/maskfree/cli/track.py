@@ -132,6 +132,7 @@ def track(
     if animate == "mp4":
         need_video_files()
 
+    # The length is None where the file does not say it.
     opened = open_clip(clip)
     total = min((count for count in (frames, opened.num_frames) if count), default=None)
     moving = out / f"overlay.{animate}"
@@ -231,6 +232,7 @@ def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence
     for folder in (out, labels):
         remove_leftovers(folder)
 
+    # Otherwise the next run would take results for frames.
     if clip.photos and out.is_dir() and out.samefile(clip.source):
         raise ValueError(
             f"{out} holds the frames, and would hold results among them: give another --out"
@@ -248,6 +250,7 @@ def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence
 
 def _table(rows: Sequence[TrackRow]) -> Table:
     """Table of J and F of each object, in percent."""
+    # The columns of DAVIS's own evaluation.
     table = Table()
     measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
 

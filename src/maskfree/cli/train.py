@@ -17,7 +17,7 @@ from maskfree.signals import Stopped
 def train(recipe: Positional[str]) -> int:
     """Train a model.
 
-    `maskfree train RECIPE --help` lists the settings of a recipe, and a wrong RECIPE all recipes.
+    For the settings of a recipe, see `maskfree train RECIPE --help`; a wrong RECIPE lists all.
 
     Args:
         recipe: Name of a recipe; each of its settings is an option.

@@ -39,6 +39,7 @@ def need(what: str, *extras: str, modules: tuple[str, ...] = ()) -> None:
         for extra, names in wanted.items()
     }
 
+    # One line names all missing modules and the extras to install.
     lacking = [extra for extra, names in missing.items() if names]
     if lacking:
         named = ", ".join(dict.fromkeys(name for names in missing.values() for name in names))

@@ -122,7 +122,6 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
         Dotted names of the fields.
     """
     found = []
-
     for field, kind in _kinds(type(settings)):
         value, path = getattr(settings, field), f"{name}.{field}" if name else field
         if is_dataclass(value):
@@ -135,6 +134,7 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
 
 def _is_outside(kind: Any) -> bool:
     """Whether a type, or a type within it, is annotated with `Outside`."""
+    # The choices of a Literal are values, not types.
     marks = getattr(kind, "__metadata__", ())
     return Outside in marks or any(
         _is_outside(choice) for choice in get_args(kind) if get_origin(kind) is not Literal
@@ -206,6 +206,7 @@ def _broken_all(value: Any, choices: tuple[Any, ...]) -> str:
     if value is None:
         return "" if type(None) in choices else "given"
 
+    # Where a value was given, the message says nothing of None.
     rules = [_broken(value, choice) for choice in choices if choice is not type(None)]
     return "" if "" in rules else " or ".join(dict.fromkeys(rules))
 

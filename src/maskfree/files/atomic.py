@@ -121,7 +121,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def escape(name: str) -> str:
-    r"""Escape the bytes of a file name that are not UTF-8, as many libraries and text files require.
+    r"""Escape the bytes of a file name that are not UTF-8, as libraries and text files need it.
 
     Args:
         name: File name as Python decodes it, with surrogates for undecodable bytes.

@@ -42,7 +42,7 @@ def reading(source: str) -> Iterator[bool]:
         source: A local folder, or a Hub name "owner/name".
 
     Yields:
-        Value for the `local_files_only` argument of transformers: True if the Hub cannot be reached.
+        Value for the `local_files_only` argument of transformers: True if the Hub is unreachable.
 
     Raises:
         FileNotFoundError: The Hub has no model of that name; or it does not answer and the local

@@ -46,6 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The file cannot be written; the message names `path`.
     """
+    # In the same folder, since a rename is atomic only within a file system.
     with writing(path):
         temporary, handle = _make(path.parent, _new_file)
         try:
@@ -199,6 +200,7 @@ def _make(parent: Path, new: Callable[[Path], int]) -> tuple[Path, int]:
     if parent.absolute() not in _swept:
         remove_leftovers(parent)
 
+    # A new random name until one is free.
     while True:
         path = parent / f"{_PREFIX}{secrets.token_hex(4)}"
         try:
@@ -226,7 +228,7 @@ def _new_folder(path: Path) -> int:
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file or folder; False if another process holds the lock or there are no locks."""
+    """Lock an open file or folder; False if another process holds it or there are no locks."""
     if sys.platform == "win32":
         return False
 

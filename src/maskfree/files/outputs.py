@@ -212,6 +212,7 @@ def _is_marked(path: Path) -> bool:
 def _is_marked_clip(path: Path) -> bool:
     """Whether an animated picture or video has the mark `CLIP_MARK` near its start or end."""
     with path.open("rb") as file:
+        # The place of the metadata depends on the format.
         start = file.read(_CLIP_MARK_WITHIN)
         file.seek(max(0, path.stat().st_size - _CLIP_MARK_WITHIN))
         return CLIP_MARK in start or CLIP_MARK in file.read()
@@ -225,11 +226,15 @@ def _is_record(path: Path) -> bool:
 
 def _keys(path: Path) -> Iterator[Hashable]:
     """Keys of a path; two paths that share one are, or on another file system may be, one file."""
+    # macOS and Windows ignore letter case, macOS also the composition of accents.
     yield unicodedata.normalize("NFC", _real(path)).casefold()
+
+    # Hard links have different paths but one inode.
     try:
         status = path.stat()
     except OSError:
         return
+
     yield status.st_dev, status.st_ino
 
 

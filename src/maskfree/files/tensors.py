@@ -80,6 +80,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check_header(path: Path) -> None:
     """Refuse a file whose header length, its first 8 bytes, would take too much memory."""
+    # The format begins with the length as a little-endian 64-bit integer.
     with path.open("rb") as file:
         first = file.read(8)
     if len(first) == 8 and (length := struct.unpack("<Q", first)[0]) > _MOST_HEADER_BYTES:
@@ -105,6 +106,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
 
+    # Anything but a dict fails the check below.
     content = read_safetensors(path) if path.suffix == ".safetensors" else read_saved(path)
     inner = content.get("state_dict", content) if isinstance(content, dict) else None
     return checked_state(
