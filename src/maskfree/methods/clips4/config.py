@@ -197,6 +197,7 @@ class SemanticConsistencyConfig:
             if self.num_unknown:
                 classes.share_out(found.pool, self.unknown_share)
         else:
+            # Means of segments: one prototype per class.
             classes = PrototypeClassifier(found.known, [1] * len(found.known), unknown)
 
         return SemanticConsistencyObjective(
@@ -296,11 +297,13 @@ class CLIPS4Config(MethodConfig):
             ValueError: The settings do not fit each other.
             FileNotFoundError: The prototype file does not exist.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.clips4.model import CLIPS4
         from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 
         check(self)
         encoder, text_encoder = self.image.build(), self.text.build()
+        # Views are cut into patches without padding.
         if self.views.side_px % encoder.patch_size:
             raise ValueError(
                 f"a view of {self.views.side_px} px does not divide into patches of {encoder.patch_size} px"

@@ -100,6 +100,7 @@ class ViewSegments:
             Row of each pixel's segment in `embeddings`, and that segment's region; `NO_REGION` for
             pixels without a segment.
         """
+        # Pixels without a segment look up segment 0; their region is masked below.
         rows = self.rows.gather(1, self.ids.flatten(1).clamp_min(0)).view_as(self.ids)
         outside = self.ids < 0
         if not len(self.regions):
@@ -132,6 +133,7 @@ class PixelSegmentObjective(nn.Module):
         self._leave_out_own = leave_out_own
         self.bank: Tensor
         self.filled: Tensor
+        # Buffers, so that a resumed run keeps its memory bank.
         self.register_buffer("bank", torch.zeros(memory, dim))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 

@@ -26,6 +26,7 @@ from maskfree.data.transforms import Box, blurred, color_jitter, crop, random_bo
 from maskfree.methods.clips4.config import PairConfig
 from maskfree.types import Batch, PairedViews
 
+# Region id of pixels that belong to no region, in 8-bit region maps.
 NO_REGION = 255
 
 
@@ -144,6 +145,7 @@ class PairTransform(Transform):
         self, image: Float[Tensor, "3 h w"], rng: np.random.Generator
     ) -> Float[Tensor, "3 h w"]:
         """Apply random color jitter, grayscale and blur, in this order."""
+        # Order of the augmentations in SimCLR.
         views = self.views
         if rng.random() < views.jitter_probability:
             image = color_jitter(image, rng, *views.jitter)
@@ -168,6 +170,7 @@ def cut_regions(regions: UInt8[np.ndarray, "h w"], box: Box, grid: int) -> UInt8
     """
     height, width = regions.shape
     middles = (np.arange(grid) + 0.5) / grid
+    # Regions are ids, so they are sampled, not interpolated.
     rows = np.clip((box[1] + middles * (box[3] - box[1])) * height, 0, height - 1).astype(int)
     columns = np.clip((box[0] + middles * (box[2] - box[0])) * width, 0, width - 1).astype(int)
     return regions[rows[:, None], columns]
@@ -193,4 +196,6 @@ def cut_embeddings(
 
     net = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     sampled = F.grid_sample(embeddings[None], net[None], padding_mode="border", align_corners=False)
+
+    # Interpolation between unit vectors shortens them.
     return F.normalize(sampled[0], dim=0)

@@ -40,6 +40,7 @@ class GroupViTConfig(MethodConfig):
             FileNotFoundError: The named weights do not exist.
             ValueError: A value or tensor does not fit, or the view does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.groupvit.model import GroupViT
         from maskfree.nn.pretrained import make_tower
 
@@ -112,6 +113,7 @@ class GroupViTConfig(MethodConfig):
         """
         from maskfree.nn.pretrained import plain_fields
 
+        # Written out, so that a checkpoint loads without the original weights.
         configuration = self._configuration()
 
         return replace(

@@ -237,6 +237,7 @@ class GroupViTTransform(Transform):
             The batch; captions are tokenized if there are any.
         """
         captions = [sample.caption for sample in samples if sample.caption is not None]
+        # The contrast pairs images and captions by index, so none may be missing.
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
 
         assert self.tokenizer is not None or not captions, "captions need a tokenizer"

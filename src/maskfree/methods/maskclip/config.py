@@ -55,11 +55,13 @@ class MaskCLIPConfig(MethodConfig):
             FileNotFoundError: The named weights do not exist.
             ValueError: A value or tensor does not fit, or the encoders are of different families.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.maskclip.model import MaskCLIP
         from maskfree.nn.clip_weights import read_text_end
         from maskfree.nn.dual_encoder import TextProjector
 
         check(self)
+        # CLIP's ResNets and ViTs have the same kind of text encoder.
         if self.image.family.removesuffix("_resnet") != self.text.family:
             raise ValueError(
                 f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s"

@@ -188,6 +188,7 @@ def maskclip_config(
         # The encoders' own configurations may state another dimension.
         image["projection_dim"] = dim = whole.projection_dim
     else:
+        # SigLIP states the joint dimension in its text configuration.
         dim = read_configuration("SiglipConfig", source, {}).text_config.projection_size
         if padding is not None:
             text["pad_token_id"] = padding
@@ -229,6 +230,7 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     # The text encoder has this many positions.
     longest = config.text.without_pretrained().architecture["max_position_embeddings"]
     tokenizer = Tokenizer.from_source(source, int(longest))  # pyright: ignore[reportArgumentType]
+    # A mismatch is reported here instead of at the first text.
     config.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
 
     # SigLIP's padding id is the tokenizer's, which a padded text shows.
@@ -251,6 +253,7 @@ def usual_view(last_block: LastBlock, family: str = "clip") -> tuple[tuple[str, 
     """
     if family == "siglip":
         return TEMPLATES["siglip"], Inference()
+    # MaskCLIP adds its own templates to those of CLIP.
     if last_block in (MASKCLIP, TRAINED):
         return TEMPLATES["maskclip"], Inference()
 

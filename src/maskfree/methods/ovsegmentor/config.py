@@ -44,8 +44,8 @@ class EntityConfig:
     masking: Literal["entities", "one", "nouns"] = "entities"
     """What is masked in a caption: all "entities", "one" of them, or all "nouns"."""
     templates: str = "imagenet"
-    """Prompts of the sentences that name the entities: a key of `maskfree.text.templates.TEMPLATES`.
-    """
+    """Prompt templates of the sentences that name the entities: a key of
+    `maskfree.text.templates.TEMPLATES`."""
     num_heads: Width = 8
     """Number of attention heads of the entity decoder."""
     bridge: ProjectionConfig = field(default_factory=ProjectionConfig)
@@ -214,12 +214,14 @@ class OVSegmentorConfig(MethodConfig):
         Raises:
             ValueError: A view does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.ovsegmentor.model import OVSegmentor
         from maskfree.nn.dual_encoder import TextProjector
         from maskfree.text.entities import EntitySet
 
         check(self)
         image, text_encoder = self.image.build(), self.text.build()
+        # Views are cut into patches without padding.
         if self.views.side_px % image.patch_size:
             raise ValueError(
                 f"a view of {self.views.side_px} px does not divide into patches of {image.patch_size} px"

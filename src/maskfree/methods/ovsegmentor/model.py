@@ -66,6 +66,7 @@ class OVSegmentor(Method):
         if batch.captions is None:
             raise ValueError("OVSegmentor learns from captions, and the photos have none")
 
+        # L_mask is used in the last part of the training only.
         masks = self.masks if self.masks is not None and self.masks.begun else None
 
         # Image-text contrast of the mean group and the caption.
@@ -132,8 +133,10 @@ class OVSegmentor(Method):
         # Embed by hand, to keep the features of all tokens.
         hidden = self.text.encoder.each(tokens)
         embedded = F.normalize(self.text.projection(self.text.encoder.pool(hidden, tokens)), dim=-1)
+
         with torch.no_grad():
             self.text.projection(hidden)
+
         return embedded
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:

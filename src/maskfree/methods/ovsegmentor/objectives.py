@@ -230,6 +230,7 @@ class MaskConsistencyObjective(nn.Module):
         comparison: MaskMatchingConfig,
     ):
         super().__init__()
+        # The momentum encoder gets no gradient; it moves in `after_step`.
         self.teacher = deepcopy(image).requires_grad_(False)
         self.progress: Tensor
         # Finished share of the training; a buffer, so that a resumed run restores it.
@@ -335,6 +336,7 @@ class MaskConsistencyObjective(nn.Module):
         shared: Float[Tensor, "b d"],
     ) -> Float[Tensor, ""]:
         """Compare masks of the target's groups and of the other photo's groups on its patches."""
+        # Queries stand for groups and keys for patches; their product is a mask.
         wanted, given = target.assignment.queries, other.assignment.queries
         best = self._closest(other_groups, shared)
 

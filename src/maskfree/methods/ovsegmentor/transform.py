@@ -144,6 +144,7 @@ class OVSegmentorTransform(Transform):
             The batch; captions are tokenized if there are any.
         """
         captions = [sample.caption for sample in samples if sample.caption is not None]
+        # The contrast pairs images and captions by index, so none may be missing.
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
 
         texts = [sample.texts for sample in samples if sample.texts is not None]
@@ -242,6 +243,7 @@ class OVSegmentorTransform(Transform):
                 # An unmasked caption has no hidden entities, hence no places.
                 places = positions[row].nonzero().flatten()[: len(text.hidden)]
                 targets[row, places] = torch.tensor(text.hidden[: len(places)], dtype=targets.dtype)
+
         return targets
 
     def _partners(self, samples: Sequence[OVSegmentorSample]) -> Partners:

@@ -88,6 +88,7 @@ class StudentConfig(MethodConfig):
         Raises:
             ValueError: The crop does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from torch import nn
 
         from maskfree.methods.student.model import Student

@@ -80,6 +80,7 @@ class Student(Method):
 
         # Metrics on the patch grid, which is cheaper than on pixels.
         with torch.no_grad():
+            # Labels are ids, so the nearest one is taken.
             small = F.interpolate(batch.labels[:, None].float(), logits.shape[2:], mode="nearest")[
                 :, 0
             ]
@@ -185,6 +186,7 @@ class StudentTransform(Transform):
         # The same crop of photo and labels; labels are not interpolated.
         image = window.cut(source.photo, Image.Resampling.BILINEAR, _GREY)
         labels = np.asarray(window.cut(Image.fromarray(labels), Image.Resampling.NEAREST, IGNORE))
+        # Bytes (h w 3) to RGB in [0, 1] (3 h w).
         pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1)).float().div_(255)
 
         flipped = bool(rng.random() < views.mirror)
@@ -194,6 +196,7 @@ class StudentTransform(Transform):
         return StudentSample(
             key=source.key,
             image=color_jitter(pixels.contiguous(), rng, *views.jitter),
+            # A mirrored array has negative strides, which torch does not accept.
             labels=torch.from_numpy(labels.copy()),
             box=torch.tensor(window.box),
             flipped=flipped,
@@ -241,6 +244,7 @@ def confident(path: Path, thresholds: Sequence[int]) -> UInt8[np.ndarray, "h w"]
             )
         labels, sure = np.moveaxis(np.array(png), -1, 0)
 
+    # Thresholds are looked up by class below, so every class needs one.
     if (highest := labels.max()) >= len(thresholds):
         raise ValueError(f"{path} holds class {highest}: there are {len(thresholds)}")
 
@@ -271,6 +275,7 @@ class _CropWindow(NamedTuple):
         Returns:
             The window.
         """
+        # Log-uniform, so that halving and doubling the size are equally likely.
         zoom = np.exp(rng.uniform(*np.log(views.zoom))) * views.side_px / min(size)
         (left, right, x, to_x), (top, bottom, y, to_y) = (
             _overlap(rng, max(1, round(side * zoom)), views.crop_px) for side in size

@@ -123,6 +123,7 @@ class DistillationObjective(VisionObjective):
     ):
         super().__init__()
         self.head = head
+        # The teacher gets no gradient; it moves in `after_step`.
         self.teacher = deepcopy(image).requires_grad_(False)
         self.teacher_head = deepcopy(head).requires_grad_(False)
         self.center: Tensor

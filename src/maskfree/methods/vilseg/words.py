@@ -67,6 +67,7 @@ class WordsObjective(nn.Module):
     ):
         super().__init__()
         self.tagger = tagger
+        # Learned as a logarithm, so that the scale stays positive.
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
 
         self.tag_features: Tensor
@@ -109,6 +110,7 @@ class WordsObjective(nn.Module):
             [F.normalize(text.projection(self.tag_features).float(), dim=-1), text(words).float()]
         )
         num_tags, num_kinds = self.kinds.shape
+        # A tag's probability is divided equally among its superclasses.
         kinds = tags @ self.kinds
 
         # Word frequencies of this batch, for the logit adjustment.
