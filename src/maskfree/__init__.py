@@ -1,4 +1,4 @@
-"""Label every pixel of a photo with your own words, using models that never saw a mask."""
+"""Open-vocabulary semantic segmentation with models trained without mask annotations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation", "Segmenter", "__version__", "load"]
 
+# Module of each public name.
 _HOMES = {
     "load": "maskfree.hub.loading",
     "Segmenter": "maskfree.inference.segmenter",
@@ -22,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for, so that `import maskfree` does not wait for torch."""
+    """Import public names lazily, so that `import maskfree` does not import torch."""
     if name == "__version__":
         return import_module("importlib.metadata").version("maskfree")
     if name in _HOMES:
@@ -31,4 +32,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """Public names, whether imported yet or not."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""`python -m maskfree`, the same as `maskfree`; torchrun starts it in each process by `-m maskfree`."""
+"""Entry point of `python -m maskfree`, which torchrun starts in each process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The devices that a network can run on here."""
+"""Choice of the device that a network runs on."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import torch
 
 
 def available() -> list[str]:
-    """Return the names of all devices that are there, the fastest kind first."""
+    """List the available devices, the fastest kind first.
+
+    Returns:
+        Names as PyTorch takes them, such as "cuda:0", "mps" and "cpu".
+    """
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*(f"cuda:{number}" for number in cuda), *mps, "cpu"]
 
 
 def resolve(device: str | torch.device = "auto") -> str:
-    """Return the name of a device that is there.
+    """Return the name of an available device.
 
     Args:
-        device: "auto" (cuda, mps or cpu, the first that is there), "cpu", "mps", "cuda" or "cuda:N".
+        device: "auto" (the first available of cuda, mps and cpu), "cpu", "mps", "cuda" or "cuda:N".
+
+    Returns:
+        Device name as PyTorch takes it.
 
     Raises:
-        ValueError: there is no such device; the message lists what is there.
+        ValueError: The device is not available; the message lists those that are.
     """
     there, name = available(), str(device)
     if name == "auto":

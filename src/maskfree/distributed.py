@@ -1,4 +1,7 @@
-"""The processes of a run: torchrun's or SLURM's if they are there, else as many as were asked for, through Fabric."""
+"""Launch of distributed processes through Fabric.
+
+Processes are those of torchrun or SLURM, or as many as asked for.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,29 @@ def launch(
     precision: Any = "32-true",
     unused_parameters: bool = False,
 ) -> Fabric:
-    """Start or join the processes; DEVICES are per machine, and torchrun's own numbers count.
+    """Launch the processes of a run, or join those that torchrun started.
+
+    Args:
+        accelerator: Device name as `devices.resolve` takes it; its number is ignored.
+        devices: Processes per machine, or "auto" for all GPUs; under torchrun its own number
+            counts.
+        num_nodes: Number of machines; under torchrun its own number counts.
+        precision: Precision of Fabric, such as "32-true" or "bf16-mixed".
+        unused_parameters: Whether some parameters may get no gradient in a step.
+
+    Returns:
+        Fabric with its processes launched.
 
     Raises:
-        ValueError: the accelerator is not there, or there are fewer GPUs than processes.
+        ValueError: The accelerator is not available, or there are fewer GPUs than processes.
     """
     accelerator = resolve(accelerator).partition(":")[0]
+    # torchrun has started the processes already: take its numbers.
     if "LOCAL_WORLD_SIZE" in os.environ:
         devices = os.environ["LOCAL_WORLD_SIZE"]
         num_nodes = int(os.environ["WORLD_SIZE"]) // int(devices)
 
+    # DDP on GPUs takes one GPU per process.
     most = torch.cuda.device_count() if accelerator == "cuda" else 1
     number = most if devices == "auto" else int(devices)
     if accelerator == "cuda" and number > most:
@@ -42,9 +58,11 @@ def launch(
             f"{number} processes on a machine need as many GPUs, there are {most}: or choose the CPU"
         )
 
+    # A single process needs no gradient synchronization.
     several = (
         DDPStrategy(find_unused_parameters=unused_parameters) if number * num_nodes > 1 else "auto"
     )
+
     fabric = Fabric(
         accelerator=accelerator,
         devices=number,
@@ -53,24 +71,35 @@ def launch(
         precision=precision,
     )
     fabric.launch()
+
     return fabric
 
 
 @atexit.register
 def _part() -> None:
-    """Leave the other processes before Python ends: torch aborts where its threads outlive it."""
+    """Leave the process group before Python exits: torch aborts where its threads outlive it."""
     if is_initialized():
         destroy_process_group()
 
 
 @contextmanager
 def only_run(fabric: Fabric, out: Path) -> Iterator[None]:
-    """Hold the folder OUT for the processes of one run; every process must enter.
+    """Lock the output folder for the processes of one run; every process must enter.
+
+    Args:
+        fabric: The launched processes.
+        out: Folder of the run.
+
+    Yields:
+        Nothing, while the folder is locked.
 
     Raises:
-        OSError: Another run holds it, or it cannot be written; in all processes alike.
+        OSError: Another run holds the folder, or it cannot be written; raised in all processes
+            alike.
     """
     with ExitStack() as stack:
+        # The first process locks for all; an error must be raised in every process, or
+        # the others would wait.
         refusal = ""
         if fabric.is_global_zero:
             try:
@@ -83,16 +112,32 @@ def only_run(fabric: Fabric, out: Path) -> Iterator[None]:
 
 
 def any_process(fabric: Fabric) -> Callable[[bool], bool]:
-    """Return a function that tells whether it is given True in any process; each must call it.
+    """Return a function that tells whether any process passes True; every process must call it.
 
-    The processes meet on the CPU, which waits for no accelerator: on one machine it takes less than
-    a millisecond.
+    The processes communicate on the CPU, which waits for no accelerator: on one machine a call
+    takes less than a millisecond.
+
+    Args:
+        fabric: The launched processes.
+
+    Returns:
+        Function from this process's flag to the logical or over all processes.
     """
     if fabric.world_size == 1:
         return lambda here: here
+
+    # gloo communicates on the CPU.
     group = new_group(backend="gloo")
 
     def anywhere(here: bool) -> bool:
+        """Tell whether any process passes True.
+
+        Args:
+            here: Flag of this process.
+
+        Returns:
+            The logical or over all processes.
+        """
         flag = torch.tensor(int(here))
         all_reduce(flag, ReduceOp.MAX, group)
         return bool(flag)

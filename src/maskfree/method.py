@@ -1,4 +1,4 @@
-"""The contract between a method and whatever trains, evaluates or runs it."""
+"""Abstract base class of segmentation methods, as used by training, evaluation and inference."""
 
 from __future__ import annotations
 
@@ -12,55 +12,98 @@ from maskfree.types import Batch, Groups, Losses, Tokens
 
 
 def _identity(tensor: Tensor) -> Tensor:
+    """Collective of a single process."""
     return tensor
 
 
 class Method(nn.Module, ABC):
-    """A published segmentation method: encoders, one grouping head and its losses.
+    """Base class of segmentation methods: encoders, one grouping head and losses.
 
-    `gather` concatenates a tensor of every process along its first axis, with gradients; the training loop replaces the
-    identity by the real collective, so that a method sees the global batch and never talks to processes itself.
+    `gather` concatenates a tensor of all processes along its first axis, with gradients. The
+    training loop replaces the identity by the real collective, so a method sees the global batch
+    without communicating itself.
     """
 
     gather: Callable[[Tensor], Tensor] = staticmethod(_identity)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Losses:
-        """Return the weighted terms whose sum is minimised."""
+        """Compute the training losses of a batch.
+
+        Args:
+            batch: Training batch of this process.
+
+        Returns:
+            Weighted terms whose sum is minimized.
+        """
 
     @abstractmethod
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Embed texts; unit norm."""
+        """Embed texts.
+
+        Args:
+            tokens: Tokenized texts.
+
+        Returns:
+            Unit-norm text embeddings.
+        """
 
     @abstractmethod
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Group the patches of photos whose sides are multiples of `patch_size`."""
+        """Group the patches of images.
+
+        Args:
+            images: RGB in [0, 1], with sides that are multiples of `patch_size`.
+
+        Returns:
+            Groups with their embeddings and the assignment of the patches.
+        """
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
     ) -> Float[Tensor, "b k hp wp"]:
-        """Cosine of each patch, through its groups, to each class, in [-1, 1]."""
+        """Compute the cosine of each patch, through its groups, and each class.
+
+        Args:
+            images: RGB in [0, 1], with sides that are multiples of `patch_size`.
+            classes: Unit-norm text embeddings of the classes.
+
+        Returns:
+            Cosines in [-1, 1].
+        """
         groups = self.group(images)
         return groups.spread(groups.embeddings @ classes.T)
 
     @property
     @abstractmethod
     def logit_scale(self) -> float:
-        """Factor that the method's training puts on cosines before a softmax over texts, the inverse temperature."""
+        """Inverse temperature that training applies to cosines before a softmax over texts.
+
+        Returns:
+            Positive factor.
+        """
 
     @property
     @abstractmethod
     def patch_size(self) -> int:
-        """Pixels a patch spans on each side."""
+        """Side of a patch.
+
+        Returns:
+            Side in pixels.
+        """
 
     def on_train_start(self) -> None:
-        """Set what follows from other weights, now that their first values are there; by default nothing.
+        """Initialize state that depends on the initial weights; by default nothing.
 
-        For example a moving-average teacher. Called once, before the first step of a run.
+        Called once before the first step of a run, for example for a moving-average teacher.
         """
 
     def after_step(self, step: int, steps: int) -> None:
-        """Update what gradients do not reach after step STEP of STEPS, counted from 0; by default nothing.
+        """Update state that gradients do not reach after an optimizer step; by default nothing.
 
         For example a moving-average teacher, a center or a memory bank.
+
+        Args:
+            step: Number of the step, from 0 on.
+            steps: Number of steps of the whole run.
         """

@@ -1,4 +1,4 @@
-"""The contract between a method's settings and whatever builds, saves and reads it."""
+"""Abstract base class of method configurations."""
 
 from __future__ import annotations
 
@@ -13,44 +13,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodConfig(ABC):
-    """Plain values that describe a method; only `build` and `build_transform` read them."""
+    """Configuration of a method; only `build` and `build_transform` read the values."""
 
     @abstractmethod
     def build(self) -> Method:
-        """Make the method; pretrained weights are read if the config names them.
+        """Build the method, reading pretrained weights if the config names them.
+
+        Returns:
+            The method with its initial or pretrained weights.
 
         Raises:
-            ValueError: A value has not the type or the range of its field, as `setting_rules.check` sees, or does not
-                fit.
+            ValueError: A value has the wrong type or range, or values do not fit each other; see
+                `maskfree.config.rules.check`.
         """
 
     @abstractmethod
     def build_transform(self, tokenizer: Any) -> Transform:
-        """Make the per-sample transform; TOKENIZER is a `maskfree.text.tokenize.Tokenizer`."""
-
-    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:  # noqa: B027 - by default nothing
-        """See that the text encoder takes a tokenizer's output; by default it takes any.
+        """Build the transform that turns a sample into training inputs.
 
         Args:
-            vocabulary_size: One more than the largest id.
-            max_length: Tokens at which texts are cut.
+            tokenizer: A `maskfree.text.tokenize.Tokenizer`.
+
+        Returns:
+            Transform of one sample.
+        """
+
+    def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:  # noqa: B027
+        """Check that the text encoder accepts a tokenizer's output; by default it accepts any.
+
+        Args:
+            vocabulary_size: One more than the largest token id.
+            max_length: Number of tokens at which texts are truncated.
 
         Raises:
-            ValueError: It knows fewer tokens, or takes shorter texts only.
+            ValueError: The text encoder has fewer tokens, or accepts only shorter texts.
         """
 
     @abstractmethod
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        """Return where the tokenizer is read from when training starts.
+
+        Returns:
+            Folder or Hugging Face name.
+        """
 
     def extras(self) -> tuple[str, ...]:
-        """Names of the package's extras that training needs beside `train`; by default none."""
+        """Return the package extras that training needs beside `train`; by default none.
+
+        Returns:
+            Names of the extras.
+        """
         return ()
 
     @abstractmethod
     def without_pretrained(self) -> MethodConfig:
-        """The same architecture with every value spelled out and no outside weights, as a checkpoint stores it."""
+        """Return the same architecture without external weights, as stored in a checkpoint.
+
+        Returns:
+            Configuration with every value explicit.
+        """
 
     @abstractmethod
     def for_inference(self) -> MethodConfig:
-        """`without_pretrained`, without the parts that only training uses; its tensors are a subset of the method's."""
+        """Return `without_pretrained` without the parts that only training uses.
+
+        Returns:
+            Configuration of a method whose tensors are a subset of this method's.
+        """

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a line now and then elsewhere, nothing if quiet."""
+"""Progress reports: a bar on a terminal, occasional lines elsewhere, nothing if quiet."""
 
 from __future__ import annotations
 
@@ -14,25 +14,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-BAR_AFTER_S = 2.0  # shorter work shows nothing
+# Seconds before the bar appears: shorter work shows nothing.
+BAR_AFTER_S = 2.0
 REDRAW_S = 0.1
-LINE_EVERY_S = 30.0  # where stderr is no terminal
+# Seconds between lines where stderr is not a terminal.
+LINE_EVERY_S = 30.0
 
 Item = TypeVar("Item")
 
 
 class Watch(Protocol):
-    """Passes items on, and may show how many went by."""
+    """Protocol of progress reports: passes items on and may show how many went by."""
 
     def __call__(
         self, items: Iterable[Item], name: str = "photos", total: int | None = None
     ) -> Iterable[Item]:
-        """Return ITEMS.
+        """Pass items on.
 
         Args:
-            items: What is worked through.
-            name: What they are, or what is done with them.
-            total: How many there are; None: their length, if they have one.
+            items: Items to pass on.
+            name: Shown name of the items, or of the work.
+            total: Number of items; None: their length, if they have one.
+
+        Returns:
+            The items.
         """
         ...
 
@@ -40,16 +45,25 @@ class Watch(Protocol):
 def unwatched(
     items: Iterable[Item], name: str = "photos", total: int | None = None
 ) -> Iterable[Item]:
-    """Return ITEMS and show nothing; a `Watch`."""
+    """Pass items on without showing anything; a `Watch`.
+
+    Args:
+        items: Items to pass on.
+        name: Shown name of the items, or of the work.
+        total: Number of items; None: their length, if they have one.
+
+    Returns:
+        The items.
+    """
     return items
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A `Watch` that shows on stderr how far the work has come and how long it will still take.
+    """A `Watch` that shows progress and remaining time on stderr.
 
-    On a terminal it is a bar, which comes when the work has taken two seconds and goes when it is
-    done. Elsewhere it is a line, at most every 30 seconds.
+    On a terminal it is a bar, which appears after two seconds of work and disappears at the end.
+    Elsewhere it is a line, at most every 30 seconds.
     """
 
     quiet: bool = False
@@ -57,20 +71,29 @@ class Progress:
     title: str = ""
     """Shown in place of the items' name."""
     clock: Callable[[], float] = time.monotonic
-    """Seconds since any moment."""
+    """Monotonic clock in seconds."""
     stream: TextIO | None = None
-    """Where it is shown; None: stderr."""
+    """Stream to write to; None: stderr."""
 
     def __call__(
         self, items: Iterable[Item], name: str = "photos", total: int | None = None
     ) -> Iterator[Item]:
-        """Pass ITEMS on and show how many went by."""
+        """Pass items on and show how many went by.
+
+        Args:
+            items: Items to pass on.
+            name: Shown name of the items, or of the work.
+            total: Number of items; None: their length, if they have one.
+
+        Yields:
+            The items.
+        """
         if self.quiet:
             yield from items
             return
-
         if total is None and isinstance(items, Sized):
             total = len(items)
+
         with _Display(self.stream or sys.stderr, self.title or name, total, self.clock) as display:
             for done, item in enumerate(items, 1):
                 yield item
@@ -80,7 +103,8 @@ class Progress:
 class _Display(AbstractContextManager["_Display"]):
     """The bar or the lines of one piece of work.
 
-    It is drawn when `tell` is called and by no thread: processes are forked while work goes on.
+    It is drawn only when `tell` is called, without a thread, as processes may be forked during the
+    work.
     """
 
     def __init__(self, stream: TextIO, name: str, total: int | None, clock: Callable[[], float]):
@@ -91,8 +115,13 @@ class _Display(AbstractContextManager["_Display"]):
         self._console = console if stream.isatty() and not console.is_dumb_terminal else None
 
     def tell(self, done: int) -> None:
-        """Show that DONE items went by, unless that was told a moment ago."""
+        """Show the number of items done, unless it was shown a moment ago.
+
+        Args:
+            done: Number of items that went by.
+        """
         now = self._clock()
+        # A new bar waits longer than a redraw, so that short work shows nothing.
         pause = LINE_EVERY_S
         if self._console:
             pause = REDRAW_S if self._bar else BAR_AFTER_S
@@ -104,23 +133,26 @@ class _Display(AbstractContextManager["_Display"]):
         if self._console:
             self._draw(self._console, done, left)
             return
+
         of_all = f"{done} of {self._total}" if self._total else str(done)
         self._stream.write(f"maskfree: {self._name}: {of_all}, {left}\n")
         self._stream.flush()
 
     def __exit__(self, *error: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar:
             self._bar.stop()
 
     def _left(self, done: int, seconds: float) -> str:
-        """How long it will still take, or how long it took so far if that is all that is known."""
+        """Remaining time, or elapsed time if the total is unknown."""
         if not self._total:
             return f"{_spelled(seconds)} so far"
         return f"{_spelled(seconds / done * max(self._total - done, 0))} left"
 
     def _draw(self, console: Console, done: int, left: str) -> None:
+        """Draw the bar, creating it on the first call."""
         if not self._bar:
+            # Names are not markup: they may contain brackets.
             name, counts = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
             self._bar = Bar(
                 *(name, BarColumn(), counts, TextColumn("{task.fields[left]}")),
@@ -132,6 +164,7 @@ class _Display(AbstractContextManager["_Display"]):
             )
             self._bar.add_task(self._name, total=self._total, completed=done, left=left)
             self._bar.start()
+
         self._bar.update(self._bar.task_ids[0], completed=done, left=left)
         self._bar.refresh()
 

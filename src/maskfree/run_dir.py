@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time may write to it."""
+"""Locking of a run's output folder: one process at a time may write to it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ except ImportError:  # Windows
 log = logging.getLogger(__name__)
 
 LOCK = ".maskfree.lock"
-"""File in the folder of a run while a process writes to it; what counts is its lock, not the file."""
+"""Lock file in the folder of a run; its lock counts, not its presence."""
 
-_HELD: dict[Path, tuple[int, int]] = {}  # folder: handle of the lock file, thread
+# Handle of the lock file and owning thread, by folder.
+_HELD: dict[Path, tuple[int, int]] = {}
+
+# Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def process_rank() -> int:
-    """Number of this process among those that a launcher started together; 0 without one."""
+    """Return the rank of this process among those of a launcher.
+
+    Returns:
+        The rank; 0 without a launcher.
+    """
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         if os.environ.get(name, "").isdecimal():
             return int(os.environ[name])
@@ -35,18 +42,22 @@ def process_rank() -> int:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads from writing to FOLDER, which is made if need be.
+    """Lock a folder against other processes and threads, creating it if missing.
 
-    The kernel takes the lock back when its owner ends, however it ends. A thread that holds the
-    folder may ask again. Of several processes of one run, the first one holds it for all.
+    The kernel releases the lock when its owner ends, however it ends. A thread that holds the
+    folder may lock it again. Of several processes of one run, the first one locks it for all.
 
     Args:
-        folder: Of the run; removed again if it was made here and nothing was put into it.
+        folder: Folder of the run; removed again if it was created here and is still empty.
+
+    Yields:
+        Nothing, while the folder is locked.
 
     Raises:
-        BlockingIOError: Another run holds it.
-        OSError: It cannot be made, or not written to.
+        BlockingIOError: Another run holds the folder.
+        OSError: The folder cannot be created or written to.
     """
+    # Only the first process of a run locks, and a thread may enter again.
     place = folder.resolve()
     handle, thread = _HELD.get(place, (0, 0))
     if process_rank() or thread == threading.get_ident():
@@ -55,28 +66,35 @@ def held(folder: Path) -> Iterator[None]:
 
     if place.exists() and not place.is_dir():
         raise NotADirectoryError(f"{folder} is a file: a run needs a folder")
+
     made = [path for path in (place, *place.parents) if not path.exists()]
     place.mkdir(parents=True, exist_ok=True)
+
     try:
         handle = _lock(place / LOCK, folder)
         _HELD[place] = (handle, threading.get_ident())
         try:
             yield
         finally:
-            (place / LOCK).unlink(missing_ok=True)  # before another process can have it
+            # Removed while still locked, before another process can lock it.
+            (place / LOCK).unlink(missing_ok=True)
             _HELD.pop(place, None)
             os.close(handle)
     finally:
+        # Remove the folders created here, unless something was put into them.
         for path in made:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):
                 path.rmdir()
 
 
 def refuse_if_held(folder: Path) -> None:
-    """Make sure that no other run holds FOLDER at the moment, without holding it.
+    """Check that no other run holds a folder at the moment, without locking it.
+
+    Args:
+        folder: Folder of a run.
 
     Raises:
-        BlockingIOError: Another run holds it.
+        BlockingIOError: Another run holds the folder.
     """
     if (folder / LOCK).exists():
         with held(folder):
@@ -84,7 +102,7 @@ def refuse_if_held(folder: Path) -> None:
 
 
 def _lock(path: Path, folder: Path) -> int:
-    """Open and lock the file PATH, and note the owner in it for others to read."""
+    """Open and lock the lock file, and write its owner into it for others to read."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -97,6 +115,7 @@ def _lock(path: Path, folder: Path) -> int:
         except BaseException:
             os.close(handle)
             raise
+
         os.close(handle)
 
     os.ftruncate(handle, 0)
@@ -105,8 +124,10 @@ def _lock(path: Path, folder: Path) -> int:
 
 
 def _lock_open(handle: int, folder: Path) -> None:
+    """Lock an open file, where the system has locks."""
     if fcntl is None:
         return
+
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -123,7 +144,7 @@ def _lock_open(handle: int, folder: Path) -> None:
 
 
 def _forget() -> None:
-    """Leave the parent's locks to it, in a forked process, which would keep them after its death."""
+    """Close the parent's locks in a forked process, which could outlive the parent."""
     for handle, _ in _HELD.values():
         with suppress(OSError):
             os.close(handle)

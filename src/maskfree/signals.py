@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what a command, a training and its worker processes make of them."""
+"""Handling of SIGINT and SIGTERM in commands, training and worker processes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from types import FrameType
 from typing import Any, ClassVar
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# A SIGINT sooner than this after the first is a repetition by a launcher.
 _AGAIN_SECONDS = 1.0
+
+# Interval at which workers look for their parent.
 _POLL_SECONDS = 0.5
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work early; the text, if any, says what was done."""
+    """A signal ended the work early; the message, if any, says what was done."""
 
 
 class StopSignals:
-    """Catches SIGINT and SIGTERM while it is entered: the first one asks for a stop.
+    """Context that catches SIGINT and SIGTERM: the first one requests a stop.
 
     A second Ctrl-C, at least a second later, ends the process at once. Repetitions before that and
     every other SIGTERM are ignored: `timeout` and torchrun send their signal to the process and to
@@ -34,8 +38,8 @@ class StopSignals:
     signal does. Outside the main thread, where Python allows no handlers, nothing is caught.
 
     Args:
-        finish: Note the first signal in `number`, so that the work at hand can be finished and
-            saved. Otherwise the signal raises `Stopped`.
+        finish: Whether to only note the first signal in `number`, so that the current work can be
+            finished and saved. Otherwise the signal raises `Stopped`.
     """
 
     _current: ClassVar[StopSignals | None] = None
@@ -50,11 +54,17 @@ class StopSignals:
 
     @property
     def number(self) -> signal.Signals | None:
-        """The first signal that arrived in this context or one around it."""
+        """First signal that arrived in this context or one around it.
+
+        Returns:
+            The signal; None if there was none.
+        """
         return self._root._number
 
     def __enter__(self) -> StopSignals:
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
+            # The outermost context records the signal for all nested ones.
             self._outer = StopSignals._current
             self._root = self._outer._root if self._outer else self
             StopSignals._current = self
@@ -62,12 +72,14 @@ class StopSignals:
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._before:
             StopSignals._current = self._outer
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: the first one requests a stop, a late SIGINT ends the process."""
         root = self._root
         if root._number is not None:
             if (
@@ -80,36 +92,42 @@ class StopSignals:
         root._number, root._first_seconds = signal.Signals(number), time.monotonic()
         if not self._finish:
             raise Stopped
-        with suppress(OSError):  # not by logging: the signal may have come in the midst of it
+
+        # Not by logging, whose locks may be held when the signal arrives.
+        with suppress(OSError):
             os.write(2, b"stopping after this step\n")
 
 
 def _patience_seconds() -> float:
-    """For how long a second SIGINT is taken for a repetition of the first one by a launcher."""
+    """Time during which a second SIGINT counts as a launcher's repetition of the first."""
     return math.inf if "TORCHELASTIC_RUN_ID" in os.environ else _AGAIN_SECONDS
 
 
 def _end_at_once() -> None:
-    """Die of SIGINT as if nothing had caught it."""
+    """End by SIGINT as if nothing had caught it."""
     if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
+        # A progress bar hides the cursor.
+        sys.stderr.write("\x1b[?25h\n")
         sys.stderr.flush()
+
+    # The default handler gives the exit status that shells expect.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def start_worker(obey_sigterm: bool = False) -> None:
-    """Prepare a worker process, from within: signals are its parent's business, and it ends with it.
+    """Set up a worker process, from within: it ignores SIGINT and ends when its parent ends.
 
     Whoever stops a job signals all of its processes, and the parent may need its workers to finish
-    the step at hand.
+    the current step.
 
     Args:
-        obey_sigterm: End on SIGTERM, cleaning up: a `multiprocessing.Pool` ends its workers by it.
-            Otherwise it is ignored.
+        obey_sigterm: Whether to clean up and end on SIGTERM, by which a `multiprocessing.Pool` ends
+            its workers. Otherwise SIGTERM is ignored.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave if obey_sigterm else signal.SIG_IGN)
+    # The process inherits the blocking of `held_back`.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     parent = multiprocessing.parent_process()
@@ -118,12 +136,12 @@ def start_worker(obey_sigterm: bool = False) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End the process through its `finally` clauses, which remove temporary files."""
+    """Exit through the `finally` clauses, which remove temporary files."""
     sys.exit(128 + number)
 
 
 def _end_with(parent: int | None) -> None:
-    """End this process when its parent is no longer PARENT, which a kill leaves no time to say."""
+    """Poll for the parent's end, as a killed parent cannot signal it, and then exit."""
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
     os._exit(1)
@@ -131,9 +149,12 @@ def _end_with(parent: int | None) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals wait while worker processes are started, which begin with them waiting too.
+    """Block signals while worker processes are started, which inherit the blocking.
 
-    Until `start_worker` has run in a worker, a signal would end it.
+    A signal would end a worker in which `start_worker` has not run yet.
+
+    Yields:
+        Nothing, while signals are blocked.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -143,14 +164,15 @@ def held_back() -> Iterator[None]:
 
 
 def worker_pool(number: int) -> Pool:
-    """Start fresh worker processes, of which a stop of this one leaves none.
+    """Start a pool of new worker processes, none of which outlives this process.
 
     Args:
-        number: Of processes.
+        number: Number of processes.
 
     Returns:
-        A pool, to be used in a `with` statement.
+        Pool, to be used in a `with` statement.
     """
-    resource_tracker.ensure_running()  # it starts with the first worker, and would let signals pass
+    # It starts with the first worker, and would let signals pass.
+    resource_tracker.ensure_running()
     with held_back():
         return multiprocessing.get_context("spawn").Pool(number, start_worker, (True,))

@@ -1,7 +1,8 @@
-"""The records that cross borders between layers, and the letters that name axes.
+"""Data types passed between layers: batches, losses, groups and segmentations.
 
-Axes: b images, k classes, g groups, n patches, l tokens, d embedding, h w pixels (hp wp: patch grid), v local views.
-Images are RGB in [0, 1]; an encoder normalizes for itself.
+Axes: b images, k classes, g groups, n patches, l tokens, d embedding, h w pixels (hp wp: patch
+grid), v local views.
+Images are RGB in [0, 1]; each encoder normalizes its input itself.
 """
 
 from __future__ import annotations
@@ -24,107 +25,162 @@ from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.results.lettering import Lettering
 
-BACKGROUND = "background"  # the name shown for pixels that a background rule took from the words
+# Name of the pixels that the background rule takes.
+BACKGROUND = "background"
+# Color of the first class; the others are chosen far from it.
 _FIRST_COLOR = (255, 60, 60)
-_LEGEND_LETTERS = (
-    40  # of the size of the legend's text: a name is no longer, unless the picture is wider
-)
-_STRIP_PIXELS = 2**20  # an overlay is painted in strips of so many
+# Longest name in the legend, in units of the text size, unless the picture is wider.
+_LEGEND_LETTERS = 40
+# Overlays are painted in strips of about so many pixels.
+_STRIP_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A padded batch of token ids; `mask` is True where a token is and False on padding."""
+    """A padded batch of token ids."""
 
     ids: Int[Tensor, "b l"]
+    """Token ids, with any value on padding."""
     mask: Bool[Tensor, "b l"]
+    """True where a token is, False on padding."""
 
     def to(self, device: torch.device) -> Tokens:
-        """Return the same tokens on DEVICE."""
+        """Copy the tokens to a device.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            A new object whose tensors are on the device.
+        """
         return Tokens(self.ids.to(device), self.mask.to(device))
 
 
 @dataclass(frozen=True)
 class EntityTexts:
-    """What the captions of a batch say of entities, made into training texts."""
+    """Training texts made from the entities of the captions of a batch."""
 
-    questions: Tokens  # b captions whose entities are masked
-    answers: Tokens  # b prompted sentences that name what was masked
-    masked: Bool[Tensor, " b"]  # whether anything was
-    targets: Int[
-        Tensor, "b l"
-    ]  # number of the entity that each token of the questions hides; -1 hides none
-    labels: Tokens | None = None  # t prompted entities of each photo, b * t texts
-    labeled: Bool[Tensor, "b t"] | None = (
-        None  # False: the photo has fewer, and the label is anything
-    )
+    questions: Tokens
+    """Captions with their entities masked, one per photo."""
+    answers: Tokens
+    """Prompted sentences that name the masked entities, one per photo."""
+    masked: Bool[Tensor, " b"]
+    """Whether an entity of the caption was masked."""
+    targets: Int[Tensor, "b l"]
+    """Number of the entity that each token of the questions masks; -1 for none."""
+    labels: Tokens | None = None
+    """Prompted entities of each photo: t per photo, b * t texts in all."""
+    labeled: Bool[Tensor, "b t"] | None = None
+    """False where the photo has fewer entities and the label is arbitrary."""
 
     def to(self, device: torch.device) -> EntityTexts:
-        """Return the same texts on DEVICE."""
+        """Copy the texts to a device.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            A new object whose tensors are on the device.
+        """
         return _moved(self, device)
 
 
 @dataclass(frozen=True)
 class Partners:
-    """For each photo another one that shares an entity with it."""
+    """For each photo another photo that shares an entity with it."""
 
     images: Float[Tensor, "b 3 h w"]
-    entities: Tokens  # b prompted names of what they share
-    present: Bool[Tensor, " b"]  # False: there is no partner, and the row is anything
+    """Photo of the partner."""
+    entities: Tokens
+    """Prompted names of the shared entities, one per photo."""
+    present: Bool[Tensor, " b"]
+    """False where there is no partner and the row is arbitrary."""
 
     def to(self, device: torch.device) -> Partners:
-        """Return the same partners on DEVICE."""
+        """Copy the partners to a device.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            A new object whose tensors are on the device.
+        """
         return _moved(self, device)
 
 
 @dataclass(frozen=True)
 class PairedViews:
-    """Two views of each photo, and on a coarser grid what is known of the photo where each of them lies."""
+    """Two views of each photo, with regions and teacher embeddings on a coarser grid."""
 
     images: Float[Tensor, "b 2 3 h w"]
-    regions: UInt8[
-        Tensor, "b 2 hg wg"
-    ]  # coherent region of the photo; the same number in both views; 255 is none
-    teacher: Float16[Tensor, "b 2 d hg wg"] | None = None  # another model's embeddings, unit norm
+    """The two views."""
+    regions: UInt8[Tensor, "b 2 hg wg"]
+    """Region of the photo at each cell, numbered alike in both views; 255 for none."""
+    teacher: Float16[Tensor, "b 2 d hg wg"] | None = None
+    """Unit-norm embeddings of a teacher model."""
 
     def to(self, device: torch.device) -> PairedViews:
-        """Return the same views on DEVICE."""
+        """Copy the views to a device.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            A new object whose tensors are on the device.
+        """
         return _moved(self, device)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method trains on. Fields that its transform does not fill are None.
+    """A training batch. Fields that the method's transform does not fill are None.
 
-    Boxes are (left, top, right, bottom) of the view in the photo, as fractions in [0, 1], before the view was flipped;
-    with the flip flags they undo a view's geometry.
+    Boxes are (left, top, right, bottom) of the view in the photo, as fractions in [0, 1], before
+    the view was flipped; with the flip flags they undo a view's geometry.
     """
 
-    images: Float[Tensor, "b 3 h w"]  # the global view
+    images: Float[Tensor, "b 3 h w"]
+    """Global view of each photo."""
     boxes: Float[Tensor, "b 4"]
+    """Box of the global view in the photo."""
     flipped: Bool[Tensor, " b"]
+    """Whether the global view was mirrored."""
     captions: Tokens | None = None
-    local_views: Float[Tensor, "b v 3 hv wv"] | None = None  # low-resolution local crops
+    """Caption of each photo."""
+    local_views: Float[Tensor, "b v 3 hv wv"] | None = None
+    """Low-resolution local crops."""
     local_boxes: Float[Tensor, "b v 4"] | None = None
+    """Boxes of the local crops in the photo."""
     local_flipped: Bool[Tensor, "b v"] | None = None
-    augmented_view: Float[Tensor, "b 3 h w"] | None = (
-        None  # the global view recolored and perhaps mirrored
-    )
-    augmented_flipped: Bool[Tensor, " b"] | None = None  # mirrored relative to the global view
-    words: Tokens | None = None  # of all photos of the batch together
-    word_weights: Float[Tensor, "b k"] | None = (
-        None  # share of each word among a photo's words; rows sum to at most 1
-    )
-    labels: UInt8[Tensor, "b h w"] | None = (
-        None  # class of each pixel of the global view; 255 does not count
-    )
+    """Whether each local crop was mirrored."""
+    augmented_view: Float[Tensor, "b 3 h w"] | None = None
+    """The global view after color augmentation and perhaps mirroring."""
+    augmented_flipped: Bool[Tensor, " b"] | None = None
+    """Whether the augmented view is mirrored relative to the global view."""
+    words: Tokens | None = None
+    """Words of all photos of the batch together."""
+    word_weights: Float[Tensor, "b k"] | None = None
+    """Share of each word among a photo's words; rows sum to at most 1."""
+    labels: UInt8[Tensor, "b h w"] | None = None
+    """Class of each pixel of the global view; 255 is ignored."""
     entities: EntityTexts | None = None
+    """Training texts made from the captions' entities."""
     partners: Partners | None = None
+    """Photos that share an entity."""
     pairs: PairedViews | None = None
+    """Two views with regions and teacher embeddings."""
     keys: tuple[str, ...] = ()
+    """Key of each photo."""
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on DEVICE."""
+        """Copy the batch to a device.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            A new object whose tensors are on the device.
+        """
         return _moved(self, device)
 
 
@@ -133,7 +189,7 @@ _ON_DEVICES = (Tensor, Tokens, EntityTexts, Partners, PairedViews)
 
 
 def _moved(record: Movable, device: torch.device) -> Movable:
-    """The same record with all its tensors on DEVICE."""
+    """Copy a record with all its tensors moved to a device."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     return replace(
         record, **{k: v.to(device) if isinstance(v, _ON_DEVICES) else v for k, v in values.items()}
@@ -142,37 +198,59 @@ def _moved(record: Movable, device: torch.device) -> Movable:
 
 @dataclass(frozen=True)
 class Losses:
-    """Weighted loss terms by name, whose sum is minimised; `metrics` is for monitoring only and carries no gradient."""
+    """Weighted loss terms by name."""
 
     terms: dict[str, Float[Tensor, ""]]
+    """Weighted terms, whose sum is minimized."""
     metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    """Values for monitoring only, without gradient."""
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """Sum of the weighted terms."""
+        """Sum of the weighted terms.
+
+        Returns:
+            The loss to minimize.
+        """
         return torch.stack(list(self.terms.values())).sum()
 
 
 @dataclass(frozen=True)
 class Groups:
-    """What a method sees in photos: how their patches group, and what each group means. Embeddings have unit norm."""
+    """Grouping of a photo's patches, and a unit-norm embedding of each group."""
 
-    embeddings: Float[Tensor, "b g d"]  # of a group without patches: anything finite
-    assignment: (
-        Float[Tensor, "b g hp wp"] | None
-    )  # of each patch to the groups; None: each is its own, row by row
-    overall: Float[Tensor, "b d"]  # of the photo as a whole
-    patches: tuple[int, int]  # rows and columns of the grid
+    embeddings: Float[Tensor, "b g d"]
+    """Unit-norm group embeddings; arbitrary but finite for a group without patches."""
+    assignment: Float[Tensor, "b g hp wp"] | None
+    """Assignment of each patch to the groups; None: each patch is its own group, row by row."""
+    overall: Float[Tensor, "b d"]
+    """Unit-norm embedding of the whole photo."""
+    patches: tuple[int, int]
+    """Rows and columns of the patch grid."""
 
     @classmethod
     def of_pixels(cls, pixels: Float[Tensor, "b d hp wp"]) -> Groups:
-        """Make each patch a group of its own; PIXELS are of any length, and the photo is their mean."""
+        """Make each patch a group of its own, and the photo their mean.
+
+        Args:
+            pixels: Patch embeddings of any norm.
+
+        Returns:
+            Groups without an assignment.
+        """
         overall = functional.normalize(pixels.mean((2, 3)), dim=-1)
         patches = (pixels.shape[2], pixels.shape[3])
         return cls(functional.normalize(pixels.flatten(2).mT, dim=-1), None, overall, patches)
 
     def spread(self, values: Float[Tensor, "b g k"]) -> Float[Tensor, "b k hp wp"]:
-        """Give each patch the values of its groups, by its assignment to them."""
+        """Distribute values of groups to patches by the assignment.
+
+        Args:
+            values: One row of values per group.
+
+        Returns:
+            Values of each patch.
+        """
         if self.assignment is None:
             return values.mT.unflatten(2, self.patches)
         return (self.assignment.flatten(2).mT @ values).mT.unflatten(2, self.patches)
@@ -180,38 +258,56 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """A photo with every pixel named.
-
-    `labels` holds ids at the photo's size: the index into `words`, or len(words) where a background rule applied.
-    `scores` is each pixel's winning score, a cosine in [-1, 1] unless the record's inference says otherwise. `image` is
-    the photo, upright. `record` says how the result came about, in plain values; its "words" are lists of synonyms and
-    its "background" is None without a rule.
-    """
+    """Segmentation of a photo: a label and a score for every pixel."""
 
     labels: UInt[np.ndarray, "h w"]
+    """Class id of each pixel at the photo's size: index into `words`, or len(words) for background.
+    """
     words: tuple[str, ...]
+    """Name of each class."""
     scores: Float16[np.ndarray, "h w"]
+    """Winning score of each pixel: a cosine in [-1, 1] unless the record's inference settings say
+    otherwise."""
     image: UInt8[np.ndarray, "h w 3"]
+    """The upright photo."""
     record: dict[str, Any]
+    """How the result was made, as plain values; "words" are lists of synonyms, and "background" is
+    None without a background rule."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of each id that can occur."""
+        """Name of each id that can occur.
+
+        Returns:
+            The words, followed by "background" if there is a background rule.
+        """
         return (*self.words, BACKGROUND) if self.record["background"] else self.words
 
     @property
     def palette(self) -> UInt8[np.ndarray, "n 3"]:
-        """The color of each id; the background is black."""
+        """RGB color of each id; the background is black.
+
+        Returns:
+            One color per name, in [0, 255].
+        """
         colors = _distinct_colors(len(self.words))
         return np.concatenate([colors, np.zeros((len(self.names) - len(self.words), 3), np.uint8)])
 
     def mask(self, word: str) -> Bool[np.ndarray, "h w"]:
-        """Return where WORD is, which may be any synonym of a class, or "background".
+        """Return the mask of a class.
+
+        Args:
+            word: Any synonym of the class, or "background"; case does not matter.
+
+        Returns:
+            True where the class is.
 
         Raises:
-            ValueError: the result knows no such word.
+            ValueError: The word is not among the result's words.
         """
+        # Case and repeated spaces do not matter.
         sought = " ".join(word.split()).casefold()
+
         for index, synonyms in enumerate(
             [*self.record["words"], *([name] for name in self.names[len(self.words) :])]
         ):
@@ -222,9 +318,15 @@ class Segmentation:
         )
 
     def areas(self) -> dict[str, float]:
-        """Return the fraction of the photo that each name covers, in the order of the ids; they sum to 1."""
+        """Return the fraction of the photo that each class covers.
+
+        Returns:
+            Fractions by name in the order of the ids; they sum to 1.
+        """
         counts = np.zeros(len(self.names), np.int64)
-        for rows in self._strips():  # bincount makes 8 bytes of each label
+
+        # By strips, since bincount converts each label to 8 bytes.
+        for rows in self._strips():
             counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
         return {
             name: float(count / self.labels.size)
@@ -232,58 +334,70 @@ class Segmentation:
         }
 
     def overlay(self, alpha: float = 0.5) -> Image.Image:
-        """Draw the label colors over the photo, with a legend of the words that occur below it.
+        """Draw the label colors over the photo, with a legend of the classes below it.
 
-        ALPHA in [0, 1] is how much the colors cover; the background stays as it is in the photo.
+        Args:
+            alpha: Opacity of the colors, in [0, 1]; the background is not colored.
+
+        Returns:
+            The picture, as large as the photo plus the legend.
 
         Raises:
-            ValueError: ALPHA is outside.
+            ValueError: alpha is outside [0, 1].
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha {alpha}: the overlay's opacity lies in [0, 1]")
+
+        # 8-bit fixed-point opacity per id; 0 for the background.
         strength = np.full(len(self.names), round(alpha * 256), np.uint16)
         strength[len(self.words) :] = 0
         tint = self.palette * strength[:, None]
+
+        # The legend lists the classes that occur, the largest first.
         areas = sorted(self.areas().items(), key=lambda item: -item[1])
         colors = dict(zip(self.names, map(tuple, self.palette.tolist()), strict=True))
         height, width = self.labels.shape
         picture = _with_legend(
             (width, height), [(n, area, colors[n]) for n, area in areas if area > 0]
         )
-        for rows in self._strips():  # a large photo at 16 bits would be large indeed
+
+        # By strips, to bound the memory of 16-bit intermediates.
+        for rows in self._strips():
             labels = self.labels[rows]
             photo = self.image[rows] * (256 - strength)[labels][..., None]
             painted = ((photo + tint[labels]) >> 8).astype(np.uint8)
-            with_row_below = self.labels[
-                rows.start : rows.stop + 1
-            ]  # its last row borders on the next strip
+            # White outlines between classes; those of the last row depend on the next strip.
+            with_row_below = self.labels[rows.start : rows.stop + 1]
             painted[_borders(with_row_below)[: len(labels)]] = 255
             picture.paste(Image.fromarray(painted), (0, rows.start))
+
         return picture
 
     def _strips(self) -> Iterator[slice]:
-        """Ranges of rows that together are the photo, each of about `_STRIP_PIXELS`."""
+        """Ranges of rows that cover the photo, each of about `_STRIP_PIXELS` pixels."""
         height, width = self.labels.shape
         step = max(1, _STRIP_PIXELS // width)
         return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
     def save(self, folder: str | Path, stem: str | None = None) -> tuple[Path, Path, Path]:
-        """Write STEM.png (ids, with a palette), STEM.overlay.png and STEM.json: all of them or none.
+        """Write the label image, the overlay and the record: all three files or none.
 
         Args:
-            folder: Where they go; made if need be.
-            stem: By default the photo's name without its suffix.
+            folder: Folder for STEM.png (ids, with a palette), STEM.overlay.png and STEM.json;
+                created if missing.
+            stem: Stem of the file names; by default the photo's name without its suffix.
 
         Returns:
-            The three files.
+            Paths of the three files.
 
         Raises:
-            FileExistsError: One of them is there, and no run of maskfree wrote it.
+            FileExistsError: One of them exists, and was not written by maskfree.
             OSError: They cannot be written.
             ValueError: The photo's name is not UTF-8.
         """
         folder = Path(folder)
         stem = stem or Path(self.record["photo"]["name"]).stem
+
         index, overlay, sidecar = targets = tuple(
             folder / f"{stem}{suffix}" for suffix in RESULT_SUFFIXES
         )
@@ -291,7 +405,9 @@ class Segmentation:
         if not _is_utf8(self.record["photo"]["name"], stem):
             raise ValueError(f"the name of {folder / stem}.* is not UTF-8: rename the photo")
 
+        # Files are written to a temporary folder and moved together.
         record = self.record | {"areas": self.areas()}
+
         with writing(folder / f"{stem}.*"), unfinished_folder(folder) as unfinished:
             self._index_image().save(unfinished / index.name, pnginfo=png_mark())
             self.overlay().save(unfinished / overlay.name, compress_level=1, pnginfo=png_mark())
@@ -302,20 +418,22 @@ class Segmentation:
         return index, overlay, sidecar
 
     def _index_image(self) -> Image.Image:
+        """Image of the ids, with a palette if they fit one."""
         image = Image.fromarray(self.labels)
-        if len(self.names) <= 256:  # a PNG palette holds no more
+        # A PNG palette has at most 256 colors.
+        if len(self.names) <= 256:
             image = Image.fromarray(self.labels.astype(np.uint8))
             image.putpalette(self.palette.tobytes())
         return image
 
 
 def _is_utf8(*names: str) -> bool:
-    """Whether no name has bytes that are no UTF-8, which Python holds as lone surrogates."""
+    """Whether no name has bytes that are not UTF-8, which Python decodes as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for name in names for letter in name)
 
 
 def _borders(labels: UInt[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Pixels whose right or lower neighbour has another label."""
+    """Pixels whose right or lower neighbor has another label."""
     borders = np.zeros(labels.shape, bool)
     borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     borders[:-1] |= labels[:-1] != labels[1:]
@@ -324,16 +442,18 @@ def _borders(labels: UInt[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 @cache
 def _distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
-    """Colors of which each is as far as can be from all before it, for the eye: greedy in OKLab, on a grid of RGB."""
+    """Perceptually distinct colors: greedy farthest points in OKLab on an RGB grid."""
     levels = np.linspace(0, 255, 15)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(grid / 255)
-    vivid = (
-        (np.hypot(lab[:, 1], lab[:, 2]) > 0.1) & (lab[:, 0] > 0.5) & (lab[:, 0] < 0.93)
-    )  # neither gray nor black
+    # Exclude colors that are nearly gray, dark or white.
+    vivid = (np.hypot(lab[:, 1], lab[:, 2]) > 0.1) & (lab[:, 0] > 0.5) & (lab[:, 0] < 0.93)
     grid, lab = grid[vivid], lab[vivid]
+
+    # Each next color is the farthest from all chosen ones.
     chosen = [int(np.abs(grid - _FIRST_COLOR).sum(1).argmin())]
     distance = np.full(len(lab), np.inf)
+
     for _ in range(count - 1):
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
@@ -341,7 +461,7 @@ def _distinct_colors(count: int) -> UInt8[np.ndarray, "n 3"]:
 
 
 def _oklab(rgb: np.ndarray) -> np.ndarray:
-    """Source: Ottosson 2020, "A perceptual color space for image processing"."""
+    """Convert sRGB in [0, 1] to OKLab (Ottosson 2020)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_cones = [
         [0.41222147, 0.53633254, 0.05144599],
@@ -359,7 +479,8 @@ def _oklab(rgb: np.ndarray) -> np.ndarray:
 def _with_legend(
     photo: tuple[int, int], entries: Sequence[tuple[str, float, tuple[int, int, int]]]
 ) -> Image.Image:
-    """Draw color, name and area of each entry below room for a PHOTO of so many pixels; the least are counted only."""
+    """White canvas with a legend below the photo's area; only the largest entries are listed."""
+    # Text size in pixels, in proportion to the photo.
     size = int(np.clip(min(photo) / 24, 12, 96))
     lettering, widest = Lettering(size), max(photo[0], _LEGEND_LETTERS * size)
     shown = [
@@ -368,17 +489,23 @@ def _with_legend(
     ]
     if len(entries) > len(shown):
         shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
+
+    # Place the entries row by row, starting a new row where one is full.
     gap, row = size // 2, size * 2
     widths = [size + gap + round(lettering.length(text)) + 2 * gap for text, _ in shown]
     width = max(photo[0], gap + max(widths))
+
     places, left, top = [], gap, gap // 2
     for item_width in widths:
         if left + item_width > width and left > gap:
             left, top = gap, top + row
         places.append((left, top))
         left += item_width
+
+    # Draw the color and the text of each entry.
     canvas = Image.new("RGB", (width, photo[1] + top + row + gap // 2), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
+
     for (text, color), (left, top) in zip(shown, places, strict=True):
         middle = photo[1] + top + row // 2
         box = (left, middle - size // 2, left + size, middle + size - size // 2)
@@ -388,4 +515,5 @@ def _with_legend(
 
 
 def _percent(fraction: float) -> str:
+    """A fraction as a rounded percentage."""
     return f"{fraction:.0%}" if fraction >= 0.01 else "<1%"

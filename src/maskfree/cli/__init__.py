@@ -1,4 +1,8 @@
-"""The `maskfree` command: thin functions over the API, which they import when they run, so that `--help` is quick."""
+"""The `maskfree` command line interface.
+
+Each command is a thin function over the API. It imports heavy modules only when it runs, so that
+`--help` is fast.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,8 @@ from maskfree.cli.track import evaluate_tracking, track
 from maskfree.cli.train import train, train_recipe
 
 DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
+
+# Functions by the name of their command; --help lists them in this order.
 COMMANDS: dict[str, Callable[..., Any]] = {
     command.__name__.replace("_", "-"): command
     for command in (
@@ -52,26 +58,41 @@ NESTED: dict[str, Callable[[Sequence[str]], int]] = {
     "self-train": self_train_with,
     "distill": distill_with,
 }
-"""Commands whose options depend on the first argument."""
+"""Commands that parse their own arguments, most because options depend on the first one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that ARGUMENTS (by default the process's own) name, and exit with its status."""
+    """Run a command and exit the process with its status.
+
+    Args:
+        arguments: Command line without the program name; None: that of the process.
+
+    Raises:
+        SystemExit: Always, with the exit status.
+    """
+    # Names of files may contain what the terminal cannot encode.
     print_safely()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+
     if arguments[:1] in (["--version"], ["-V"]):
         Console(highlight=False).print(f"maskfree {version('maskfree')}")
         sys.exit(0)
+
+    # Errors of the input and stop signals end in one line on stderr instead of a traceback.
     sys.exit(guarded(_run, arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:
     """Run a command and return its status; `--help` and wrong arguments end in SystemExit."""
-    general = arguments[1:2] in ([], ["-h"], ["--help"])  # help that needs no recipe or study
+    # General help of a command, without a recipe or another first argument.
+    general = arguments[1:2] in ([], ["-h"], ["--help"])
+
+    # The help of self-train and distill lists all settings, which need no first argument.
     if arguments[:1] in (["self-train"], ["distill"]) or (
         arguments[:1] and arguments[0] in NESTED and not general
     ):
         return NESTED[arguments[0]](arguments[1:])
+
     return (
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments

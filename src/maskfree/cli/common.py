@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, how the network runs, messages, memory."""
+"""Shared parts of the commands: exit status, hardware options, messages, memory settings."""
 
 from __future__ import annotations
 
@@ -10,56 +10,65 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-BAD_INPUT = 2  # exit status of every user error, as of argument errors
-_MALLOC = {  # parameters of glibc's mallopt(3)
-    -3: 2**28,  # M_MMAP_THRESHOLD: larger blocks still go back at once
-    -1: 2**30,  # M_TRIM_THRESHOLD: free memory at the heap's end that is kept
-    -2: 2**26,  # M_TOP_PAD: the heap grows by at least so much
+BAD_INPUT = 2
+"""Exit status of every user error, the same as of argument errors."""
+
+# Parameters of glibc's mallopt(3), in bytes.
+_MALLOC = {
+    # M_MMAP_THRESHOLD: larger blocks are still returned to the system at once.
+    -3: 2**28,
+    # M_TRIM_THRESHOLD: free memory kept at the end of the heap.
+    -1: 2**30,
+    # M_TOP_PAD: smallest step by which the heap grows.
+    -2: 2**26,
 }
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where the network runs."""
+    """Device and batch size of the network."""
 
     batch_size: int | None = None
-    """Photos or windows that go through the network together; None: as many as the model says."""
+    """Number of photos or windows in a batch; None: the model's own setting."""
     device: str = "auto"
-    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
+    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
 class Runtime(Hardware):
-    """How the network is run."""
+    """Device, batch size, input resolution and upsampling of the network."""
 
     side_px: int | None = None
-    """Shorter side of the photo as the network sees it; None: the model's own."""
+    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     refine: Literal["none", "pamr", "crf"] | None = None
-    """How scores are brought to pixels: none is bilinearly; the others follow the photo's own edges. None: the model's
-    own."""
+    """Upsampling of the scores: none (bilinear), pamr or crf (both follow the photo's edges); None:
+    the model's own."""
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks for the next tensor instead of handing each one back to the system.
+    """Make glibc keep large freed blocks for the next tensor instead of returning them.
 
-    By default every large tensor is fresh pages from the kernel, which clears them one by one: on a CPU that costs a
-    good part of a network's time. What is kept is bounded: blocks up to a size, and free memory up to another. Only the
-    command does this; a program that imports the package keeps its own settings. Elsewhere than on glibc: nothing.
+    By default each large tensor gets new pages, which the kernel has to clear: on a CPU that takes
+    a good part of a network's time. The size of the blocks that are kept, and of the free memory,
+    is bounded. Only the command line does this; a program that imports the package keeps its own
+    settings. Without glibc this function does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return
+
     process = ctypes.CDLL(None)
     for parameter, value in _MALLOC.items():
         process.mallopt(parameter, value)
 
 
 def log_to_stderr() -> None:
-    """Show what is logged, without the rest of the program's output."""
+    """Send log messages to stderr, apart from the program's output on stdout."""
     import logging
 
     from rich.console import Console
     from rich.logging import RichHandler
 
+    # Timestamps and colors only for people: a file or pipe gets the bare messages.
     console = Console(stderr=True)
     handler = (
         RichHandler(console=console, show_path=False)
@@ -70,29 +79,49 @@ def log_to_stderr() -> None:
 
 
 def complain(message: str) -> None:
-    """Say in one line what is wrong."""
+    """Print an error message as one line on stderr.
+
+    Args:
+        message: What is wrong; its line breaks become spaces.
+    """
     _say("error", message)
 
 
 def note(message: str) -> None:
-    """Say in one line what was done otherwise than the user may expect; nothing is wrong."""
+    """Print a note, which is not an error, as one line on stderr.
+
+    Args:
+        message: What was done differently from what the user may expect.
+    """
     _say("note", message)
 
 
 def line_of(error: Exception) -> str:
-    """Return what is wrong, for `complain`; an error of the system as it comes has no sentence of its own."""
+    """Message of an exception, for `complain`.
+
+    Args:
+        error: An exception; one of the system that has only a file name and an error number gets
+            a message of both.
+
+    Returns:
+        The message, or the name of the exception's class if it has none.
+    """
     if isinstance(error, OSError) and error.errno is not None and error.filename:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error) or type(error).__name__
 
 
 def print_safely() -> None:
-    """Escape letters that stdout and stderr cannot encode, such as those of a file's name; they raise by default."""
+    """Make stdout and stderr escape characters that they cannot encode, instead of raising.
+
+    Names of files, for example, may contain such characters.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _say(kind: str, message: str) -> None:
+    """Write one line of a kind, "error" or "note", to stderr."""
     line = " ".join(message.split())
     sys.stderr.write(f"maskfree: {kind}: {line}\n")

@@ -1,4 +1,4 @@
-"""`maskfree convert`."""
+"""The `maskfree convert` command: convert released checkpoints to maskfree's format."""
 
 from __future__ import annotations
 
@@ -19,24 +19,35 @@ def convert(
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu",
     last_block: str | None = None,
 ) -> int:
-    """Make a model's folder OUT of FILE, a checkpoint that the authors of a method released.
+    """Convert a checkpoint that the authors of a method released into a model folder of maskfree.
 
-    Nothing that FILE names is imported or run.
+    No code that the checkpoint refers to is imported or executed.
 
     Args:
-        kind: Whose checkpoint it is.
-        file: What `torch.save` wrote. Of a clip: the state dict of OpenAI or open_clip, also as safetensors, or the
-            folder or Hugging Face name of a CLIP or SigLIP that transformers reads.
-        out: Folder for the model; it must not exist.
-        tokenizer: Folder or Hugging Face name of the text encoder's tokenizer; by default that of BERT's base or CLIP.
-        heads: Attention heads of the image encoder; by default 8, and for a clip one for each 64 channels.
-        text_heads: Attention heads of the text encoder; by default 12, and for a clip one for each 64 channels.
-        activation: Of a clip's file: quick_gelu in OpenAI's, gelu in most of open_clip's.
-        last_block: How a clip's last block is read: maskclip, value_only, sclip, clearclip, naclip and others.
+        kind: Type of the checkpoint: ovsegmentor, or clip for CLIP and SigLIP.
+        file: Checkpoint file that `torch.save` wrote. For clip: a state dict of OpenAI or
+            open_clip, also as safetensors, or the folder or Hugging Face name of a CLIP or SigLIP
+            that transformers can read.
+        out: Output folder for the model; it must not exist.
+        tokenizer: Folder or Hugging Face name of the text encoder's tokenizer; by default that of
+            BERT base or, for clip, of CLIP.
+        heads: Number of attention heads of the image encoder; by default 8, for clip one per 64
+            channels.
+        text_heads: Number of attention heads of the text encoder; by default 12, for clip one per
+            64 channels.
+        activation: Activation of a clip file: quick_gelu for OpenAI's, gelu for most of
+            open_clip's.
+        last_block: Variant of the last transformer block of a clip: maskclip, value_only, sclip,
+            clearclip, naclip and others.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.hub.convert import convert_clip, convert_ovsegmentor
 
+    # The conversion of a clip derives its default numbers of heads from the weights.
     if kind == "clip":
+        # One number without the other becomes 0 heads, which the conversion refuses.
         both = None if heads is None and text_heads is None else (heads or 0, text_heads or 0)
         convert_clip(
             file, out, last_block=last_block, tokenizer=tokenizer, activation=activation, heads=both
@@ -45,6 +56,7 @@ def convert(
         convert_ovsegmentor(
             Path(file), out, tokenizer or "bert-base-uncased", heads or 8, text_heads or 12
         )
+
     Console(highlight=False, markup=False, soft_wrap=True).print(
         f"{out}: maskfree segment PHOTO --model {out}"
     )

@@ -1,4 +1,4 @@
-"""`maskfree distill`."""
+"""The `maskfree distill` command: distill a student with sharper masks from a teacher model."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,16 +16,28 @@ from maskfree.signals import Stopped
 
 
 def distill(photos: Positional[tuple[str, ...]]) -> int:
-    """Train a sharper student of any model on photos without labels; `maskfree distill --help` lists the settings.
+    """Distill a student with sharper masks from any model, on photos without labels.
+
+    For the settings, see `maskfree distill --help`.
 
     Args:
         photos: Folders of photos, or WebDataset shards.
+
+    Returns:
+        Exit status 0.
     """
     return distill_with(photos)
 
 
 def distill_with(arguments: Sequence[str]) -> int:
-    """Parse what follows `distill`: the settings are those of a training."""
+    """Parse the arguments of `distill` and run it.
+
+    Args:
+        arguments: Command line after `distill`.
+
+    Returns:
+        Exit status 0.
+    """
     from maskfree.data.photo_sources import read_sources
     from maskfree.distillation.clips4_config import DistillConfig
     from maskfree.text.vocabulary import Vocabulary
@@ -38,20 +50,29 @@ def distill_with(arguments: Sequence[str]) -> int:
         settings: Annotated[DistillConfig, tyro.conf.arg(name="")] = DistillConfig(),  # noqa: B008 - frozen
         quiet: bool = False,
     ) -> int:
-        """Train a sharper student of a model on PHOTOS without labels; it takes any words, these and others.
+        """Distill a student with sharper masks from a model, on photos without labels.
+
+        The student segments any words, the given ones and others.
 
         Args:
-            photos: Folders of photos, or WebDataset shards: files, globs, braces as in train-{000..005}.tar.
-            words: What is known to be in the photos; a comma separates words as a space does, "/" separates synonyms.
-            model: The teacher: a model's name (see `maskfree models`), a checkpoint's folder, or that of a CLIP.
-            out: Folder of the run; the same command goes on after a stop.
-            settings: How the student is made.
-            quiet: Do not show how far the preparation has come.
+            photos: Folders of photos, or WebDataset shards: files, globs, or brace expressions such
+                as train-{000..005}.tar.
+            words: Class names known to occur in the photos, separated by commas or spaces; "/"
+                separates synonyms.
+            model: The teacher: name of a model (see `maskfree models`), folder of a checkpoint, or
+                folder of a CLIP.
+            out: Output folder of the run; after an interruption the same command resumes it.
+            settings: Settings of the distillation.
+            quiet: Do not show the progress of the preparation.
+
+        Returns:
+            Exit status 0.
         """
-        # What is missing or wrong is said before the seconds that torch takes to be imported.
+        # Check packages and arguments before importing torch, which takes seconds.
         need("maskfree distill", "train", "regions")
         read_sources(photos)
         Vocabulary.parse(words)
+
         log_to_stderr()
         keep_freed_memory()
         from maskfree.distillation.clips4 import distill as run
@@ -59,6 +80,8 @@ def distill_with(arguments: Sequence[str]) -> int:
         trained = run(model, words, photos, out, settings, Progress(quiet))
         if trained is None:
             raise Stopped("the last step of training is saved")
+
+        # Show the command that applies the student.
         told = ["--words", *words, "--model", str(trained)]
         Console(highlight=False, markup=False, soft_wrap=True).print(
             f"maskfree segment PHOTO {shlex.join(told)}"

@@ -1,4 +1,4 @@
-"""`maskfree evaluate`, `maskfree datasets` and `maskfree compare`."""
+"""The commands `maskfree evaluate`, `maskfree datasets` and `maskfree compare`: benchmarks."""
 
 from __future__ import annotations
 
@@ -26,37 +26,55 @@ if TYPE_CHECKING:
     from maskfree.inference.segmenter import Segmenter
 
 MOST_THRESHOLDS = 1001
+"""Largest number of background thresholds in a sweep."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What replaces a protocol's own settings; of several names or background rules, each gives a row."""
+    """Settings that override a protocol's own; each name set and background rule gives a row."""
 
     names: tuple[str, ...] = ()
-    """Name sets of the benchmark, such as plain or synonyms."""
+    """Sets of class names of the benchmark, such as plain or synonyms."""
     background: tuple[str, ...] = ()
-    """Background rules, as for `segment`; with "none" only pixels of a class count."""
+    """Background rules, as for `segment`; with "none" only pixels of a class are evaluated."""
     templates: str | None = None
-    """Prompt set, plain, photo or ensemble, or a prompt with {} for the name."""
+    """Prompt templates: plain, photo or ensemble, or a prompt with {} for the class name."""
     side_px: int | None = None
-    """Shorter side of the photo as the network sees it."""
+    """Length in pixels to which the shorter side of a photo is resized."""
     smooth: int | None = None
-    """Width in patches over which scores are averaged; 1 is none."""
+    """Window width, in patches, of the spatial averaging of scores; 1 turns it off."""
     class_prior: float | None = None
-    """Weight of how clearly a class wins in the whole photo; 0 is none."""
+    """Weight of the image-level class prior; 0 turns it off."""
     refine: str | None = None
-    """How scores are brought to pixels: none, pamr or crf."""
+    """Refinement of the scores at pixel resolution: none (bilinear upsampling), pamr or crf."""
 
     def options(self, protocol: Protocol) -> list[str]:
-        """Return the options that make PROTOCOL, one of those that `apply` gave, of the same ready-made one."""
+        """Command-line options that reproduce one changed protocol.
+
+        Args:
+            protocol: A protocol that `apply` returned.
+
+        Returns:
+            Options that make it of the protocol that `apply` was given.
+        """
+        # The protocol has one of the names and background rules; other settings have one value.
         options = ["--names", protocol.names, "--background", protocol.background]
         for name in (f.name for f in fields(self) if f.name not in ("names", "background")):
             if getattr(self, name) is not None:
                 options += [f"--{name.replace('_', '-')}", str(getattr(self, name))]
+
         return options
 
     def apply(self, protocol: Protocol) -> list[Protocol]:
-        """Return PROTOCOL with the changes, once for each combination of names and background."""
+        """Apply the changes to a protocol.
+
+        Args:
+            protocol: Protocol to change.
+
+        Returns:
+            A changed protocol for each combination of background rule and name set.
+        """
+        # Settings with one value; None keeps the protocol's own.
         single = {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -65,6 +83,7 @@ class Changes:
         changed = replace(
             protocol, **{name: value for name, value in single.items() if value is not None}
         )
+
         return [
             replace(changed, names=names, background=background)
             for background in self.background or (protocol.background,)
@@ -74,29 +93,32 @@ class Changes:
 
 @dataclass(frozen=True)
 class Planned:
-    """A protocol to measure, the name that its rows bear, and the options that ask for it alone."""
+    """A protocol to evaluate."""
 
     protocol: Protocol
+    """Settings of the evaluation."""
     name: str
+    """Name of the protocol in the rows of results."""
     options: tuple[str, ...]
+    """Command-line options that select this protocol alone."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written."""
+    """Output options of the evaluation."""
 
     results: Path = Path("results")
-    """Folder for the rows."""
+    """Output folder for the rows of results."""
     report: bool = False
-    """Also write an HTML page with the errors: confusions, the ten best and the ten worst photos."""
+    """Also write an HTML report of errors: confusions, the ten best and the ten worst photos."""
     photos: bool = True
-    """Show the photos in that page; without them it has label maps only, and may be passed on where photos may not."""
+    """Show photos in the report; without, it has only label maps, to share where photos must not be."""
     chart: bool = False
-    """Also draw the IoU of each class as an SVG picture."""
+    """Also write a bar chart of the IoU of each class, as SVG."""
     boundaries: bool = False
     """Also measure the boundary F-score."""
     quiet: bool = False
-    """Do not show how far it has come."""
+    """Do not show progress."""
 
 
 def evaluate(
@@ -109,27 +131,35 @@ def evaluate(
     output: Annotated[Output, OmitArgPrefixes] = Output(),
     hardware: Annotated[Hardware, OmitArgPrefixes] = Hardware(),  # noqa: B008 - frozen
 ) -> int:
-    """Measure a model on BENCHMARKS (mIoU, accuracies, IoU of each class); each protocol gives rows of results.
+    """Evaluate a model on segmentation benchmarks: mIoU, accuracies, IoU of each class.
 
-    A run that was stopped goes on with the same command. Under torchrun the processes share the photos.
+    Each protocol gives rows of results. After an interruption the same command resumes the run.
+    Under torchrun the processes share the photos.
 
     Args:
         benchmarks: Names of benchmarks; `maskfree datasets` lists them.
-        data: Folder that holds the benchmarks' files, or their folders.
+        data: Folder that contains the files of the benchmarks, or their folders.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        protocol: own, tcl, sclip, groupvit, unseen, unseen-among-all or all-as-unseen; each gives one row or more.
-        sweep: "threshold" and FIRST:LAST:STEP, for example threshold 0:1:0.05: measure with each background threshold.
-        changes: Settings that replace the protocol's own.
-        output: What is written.
-        hardware: Where the network runs.
+        protocol: Evaluation protocols: own, tcl, sclip, groupvit, unseen, unseen-among-all or
+            all-as-unseen; each gives one row of results or more.
+        sweep: Evaluate with each of several background thresholds: "threshold" and FIRST:LAST:STEP,
+            for example threshold 0:1:0.05.
+        changes: Settings that override the protocol's own.
+        output: Output options.
+        hardware: Device and batch size.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.benchmarks import catalog as known
 
-    # What is missing or wrong is said before torch is imported and a model loaded.
+    # Check packages, arguments and data before importing torch and loading the model.
     if sweep or output.chart:
         need("a chart", "evaluate", modules=("matplotlib",))
     if not benchmarks:
         raise ValueError(f"no benchmark was given: choose from {', '.join(known.BENCHMARKS)}")
+
+    # Reading the lists of photos finds missing files.
     thresholds = _thresholds(sweep) if sweep else ()
     if output.results.exists() and not output.results.is_dir():
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
@@ -141,6 +171,7 @@ def evaluate(
     from maskfree.evaluation.protocol import check
     from maskfree.hub import loading
 
+    # Check every protocol before the first benchmark is evaluated.
     plan = [(each, samples, _protocols(each, protocol, changes)) for each, samples in found]
     if sweep and changes.background:
         raise ValueError("--sweep tries thresholds itself: leave --background out")
@@ -157,9 +188,12 @@ def evaluate(
     segmenter = segmenter.with_inference(
         segmenter.inference.changed(batch_size=hardware.batch_size)
     )
+    # Only the first process prints.
     console = Console(quiet=team.index > 0)
+
     from maskfree.evaluation.zero_shot import EvalJob
 
+    # Each row records the command that reproduces it.
     for each, samples, planned in plan:
         command = ["maskfree", "evaluate", each.name, "--data", str(data), "--model", model]
         command += ["--boundaries"] if output.boundaries else []
@@ -171,19 +205,26 @@ def evaluate(
             output.results / ".unfinished",
             team,
         )
+
         if thresholds and sweep:
             work = replace(work, command=f"{work.command} --sweep {' '.join(sweep)}")
             _sweep(segmenter, planned, thresholds, work, output, console)
         else:
             _measure(segmenter, planned, work, output, console)
+
     return 0
 
 
 def datasets(root: Path | None = None) -> int:
-    """List the benchmarks: their layout on disk and, under ROOT, whether they are there or what is missing.
+    """List the benchmarks and their layout on disk.
+
+    With --root, also tell whether they are there or what is missing.
 
     Args:
-        root: Folder that holds the benchmarks' files, or their folders.
+        root: Folder that contains the files of the benchmarks, or their folders.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.benchmarks.inventory import overview
 
@@ -197,18 +238,23 @@ def datasets(root: Path | None = None) -> int:
         ):
             if text:
                 console.print(f"  {label}: {text}")
+
     return 0
 
 
 def compare(
     files: Positional[tuple[Path, ...]], out: Path | None = None, published: bool = False
 ) -> int:
-    """Put rows of results side by side; only those of one protocol and the same photos stand in one ranking.
+    """Compare rows of results; a ranking contains only rows of one protocol and the same photos.
 
     Args:
-        files: Rows that `maskfree evaluate` wrote.
-        out: Picture of the rankings to write, .svg or .png.
-        published: Also list the papers' numbers for the same benchmarks, with their sources.
+        files: Files of rows that `maskfree evaluate` wrote.
+        out: Chart of the rankings to write, .svg or .png.
+        published: Also list the numbers that papers report for the same benchmarks, with their
+            sources.
+
+    Returns:
+        Exit status.
     """
     from maskfree.evaluation.reporting.compare import run
 
@@ -216,32 +262,41 @@ def compare(
 
 
 def _thresholds(sweep: tuple[str, str]) -> tuple[float, ...]:
+    """Parse the values of --sweep."""
     what, spelled = sweep
     if what != "threshold":
         raise ValueError(f"--sweep {what!r} is unknown: only threshold can be swept")
+
     try:
         first, last, step = map(float, spelled.split(":"))
     except ValueError as error:
         raise ValueError(
             f"--sweep threshold {spelled!r} is not FIRST:LAST:STEP, as in 0:1:0.05"
         ) from error
+
+    # Thresholds are compared with cosines, which lie in [-1, 1].
     if not (-1 <= first <= last <= 1 and step > 0 and (last - first) / step < MOST_THRESHOLDS):
         raise ValueError(
             f"--sweep threshold {spelled!r}: -1 <= FIRST <= LAST <= 1, and at most {MOST_THRESHOLDS} steps above 0"
         )
+
+    # The small term keeps the last threshold in spite of rounding errors.
     return tuple(round(first + i * step, 6) for i in range(int((last - first) / step + 1e-6) + 1))
 
 
 def _protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes) -> list[Planned]:
-    """Return the protocols of NAMES with the changes, each once, under its name or as "custom"."""
+    """Protocols of the given names with the changes; those that differ are named "custom"."""
     from maskfree.evaluation.protocol import PROTOCOLS
 
+    # By protocol, so that two names for the same settings are evaluated once.
     found: dict[Protocol, Planned] = {}
+
     for name in names:
         if name not in PROTOCOLS:
             raise ValueError(
                 f"the protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}"
             )
+
         made = PROTOCOLS[name](benchmark)
         for protocol in made:
             for changed in changes.apply(protocol):
@@ -249,21 +304,31 @@ def _protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes) -> 
                 found.setdefault(
                     changed, Planned(changed, name if changed in made else "custom", options)
                 )
+
     return list(found.values())
 
 
 def _team(device: str) -> tuple[DistInfo, str]:
-    """Join the other processes, if there are any; return how they share the work, and this one's device."""
+    """Connect to the other processes of torchrun, if any; return their layout and the device."""
     from maskfree.evaluation.evaluator import DistInfo
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return DistInfo(), device
+
     need("a run of several processes", "evaluate", modules=("lightning_fabric",))
     from maskfree.distributed import launch
 
     fabric = launch(device)
 
     def total(tensor: Tensor) -> Tensor:
+        """Sum a tensor over the processes.
+
+        Args:
+            tensor: Counts of this process.
+
+        Returns:
+            Their sum, on the CPU.
+        """
         return cast("Tensor", fabric.all_reduce(tensor.to(fabric.device), reduce_op="sum")).cpu()
 
     return DistInfo(fabric.global_rank, fabric.world_size, total), str(fabric.device)
@@ -276,6 +341,7 @@ def _measure(
     output: Output,
     console: Console,
 ) -> None:
+    """Evaluate each protocol on one benchmark; write the rows, charts and reports."""
     from maskfree.evaluation.protocol import prepare
     from maskfree.evaluation.reporting import charts, tables
     from maskfree.evaluation.reporting.report import write_report
@@ -287,9 +353,13 @@ def _measure(
         protocol = one.protocol
         measured = measure(segmenter, protocol, _watched(work, one, output), one.name)
         rows.append(measured.row)
+
+        # Only the first process writes.
         if work.team.index:
             continue
+
         path = write_row(measured.row, output.results)
+
         if output.chart:
             rule = tables.short_rule(protocol.background)
             title = (
@@ -298,6 +368,7 @@ def _measure(
             charts.class_bars(
                 measured.row.iou, title, path.with_suffix(".svg"), measured.row.mean_iou
             )
+
         if output.report:
             prepared = prepare(segmenter, work.benchmark, protocol)
             page = path.with_suffix(".html")
@@ -310,6 +381,7 @@ def _measure(
                 page,
                 show_photos=output.photos,
             )
+
     console.print(tables.summary(rows), tables.by_class(rows))
 
 
@@ -321,16 +393,19 @@ def _sweep(
     output: Output,
     console: Console,
 ) -> None:
+    """Evaluate each protocol on one benchmark with every threshold; write the rows and curves."""
     from maskfree.evaluation.reporting import charts, tables
     from maskfree.evaluation.reporting.results import write_sweep
     from maskfree.evaluation.zero_shot import sweep
 
     swept = set()
     for one in planned:
+        # Protocols that differ only in the background rule give the same sweep.
         once = replace(one.protocol, background="none")
         if once in swept:
             continue
         swept.add(once)
+
         rows = sweep(segmenter, once, thresholds, _watched(work, one, output), one.name)
         if not work.team.index:
             path = write_sweep(rows, output.results)
@@ -339,11 +414,14 @@ def _sweep(
 
 
 def _watched(work: EvalJob, planned: Planned, output: Output) -> EvalJob:
-    """Add what shows progress, and the options to the command."""
+    """Add the progress bar, and the protocol's options in the recorded command."""
     options = planned.options
+
+    # A sweep sets the background rule itself.
     if " --sweep " in work.command:
         place = options.index("--background")
         options = (*options[:place], *options[place + 2 :])
+
     label = f"{work.benchmark.name}, {planned.name}, {planned.protocol.names} names"
     watch = Progress(quiet=output.quiet or work.team.index > 0, title=label)
     return replace(work, command=f"{work.command} {shlex.join(options)}", watch=watch)

@@ -1,4 +1,4 @@
-"""`maskfree evaluate-segments`: regions made without labels against those that people drew."""
+"""The `maskfree evaluate-segments` command: unsupervised regions against human segmentations."""
 
 from __future__ import annotations
 
@@ -23,21 +23,27 @@ def evaluate_segments(
     results: Path = Path("results"),
     quiet: bool = False,
 ) -> int:
-    """Measure regions on BSDS500: boundary F and covering against human segmentations, over a sweep of one setting.
+    """Evaluate unsupervised regions on BSDS500 against human segmentations.
+
+    The measures are the boundary F-score and the covering, over a sweep of one setting.
 
     Args:
         folder: Folder of BSDS500, with images/*.jpg and groundTruth/*.mat.
-        config: How photos are cut.
-        photos: So many photos, spread evenly over the folder; all if not given.
-        every_kind: Measure contours, slic and felzenszwalb, each with the same settings.
-        results: Folder for segments-KIND.json.
-        quiet: Do not show how far it has come.
+        config: Settings of the segmentation into regions.
+        photos: Number of photos to use, spread evenly over the folder; all if not given.
+        every_kind: Evaluate contours, slic and felzenszwalb, each with the same settings.
+        results: Output folder for segments-KIND.json.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.evaluation import regions
     from maskfree.regions.region_maps import check_installed
 
     check_installed(config)
     pairs = regions.find_photos(folder, photos)
+
     kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = (
         "contours",
         "slic",
@@ -48,14 +54,18 @@ def evaluate_segments(
         settings = replace(config, kind=kind)
         measured = regions.measure(pairs, settings, Progress(quiet))
         rows.append((settings, measured))
+
+        # Written after each kind, so that an interruption keeps those that are complete.
         _write(
             regions.content_of(measured, settings, len(pairs)), _command(settings, photos), results
         )
+
     _print(rows, len(pairs))
     return 0
 
 
 def _write(content: dict[str, Any], command: str, results: Path) -> None:
+    """Write the results of one kind with the command, date, versions and machine."""
     from datetime import UTC, datetime
 
     import torch
@@ -69,10 +79,12 @@ def _write(content: dict[str, Any], command: str, results: Path) -> None:
 
 
 def _command(config: SegmentConfig, photos: int | None) -> str:
-    """The command for one kind, as typed beside the data set; a detector's weights lose their folder."""
+    """Command that reproduces one kind beside the data set; weight paths lose their folder."""
     from dataclasses import fields
 
     words = ["maskfree", "evaluate-segments", "bsds500", "--kind", config.kind]
+
+    # Only settings that differ from their defaults.
     for field in fields(SegmentConfig):
         value = getattr(config, field.name)
         if field.name != "kind" and value != field.default:
@@ -82,10 +94,12 @@ def _command(config: SegmentConfig, photos: int | None) -> str:
                 else value
             )
             words += [f"--{field.name.replace('_', '-')}", str(value)]
+
     return shlex.join(words + (["--photos", str(photos)] if photos else []))
 
 
 def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
+    """Print a table of the scores, and the speed of each kind."""
     from rich.table import Table
 
     table = Table(
@@ -98,6 +112,8 @@ def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
         "covering (OIS)",
         "at",
     )
+
+    # Two rows for each kind: the sweep, and the region maps that the settings give.
     for config, measured in rows:
         for name, found in ((config.kind, measured.swept), (f"{config.kind}, maps", measured.maps)):
             values = (found.boundary_ods, found.boundary_ois, found.precision, found.recall)
@@ -105,6 +121,7 @@ def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
             table.add_row(
                 name, *(f"{value:.3f}" for value in values), f"{found.boundary_setting:g}"
             )
+
     console = Console(highlight=False)
     console.print(table)
     for config, measured in rows:

@@ -1,4 +1,4 @@
-"""`maskfree prepare`: what training needs beside the shards."""
+"""The `maskfree prepare` command: preprocessing of photos and captions for training."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from maskfree.text.entities import EntitySet
 
 WHAT = ("entities", "segments", "teacher", "prototypes")
+"""What can be prepared, the first argument of the command."""
+
+# Counts of problems, in the order in which they are printed.
 _SKIPPED = (
     "no photo",
     "dotted name",
@@ -31,54 +34,70 @@ _SKIPPED = (
     "broken shard",
     "captions cut",
 )
-_SHOWN = 30  # entities in the printed table
+# Number of entities that the summary lists.
+_SHOWN = 30
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which words are entities."""
+    """Selection of the nouns that are entities."""
 
     entities: str = "ovsegmentor"
-    """ovsegmentor: the paper's 100 words; auto: the most frequent nouns of the captions; or a file with `word: entity`
-    lines."""
+    """ovsegmentor: the 100 words of the paper; auto: the most frequent nouns of the captions; or a
+    file with `word: entity` lines."""
     most: int = 100
-    """For auto: so many entities at most."""
+    """For auto: largest number of entities."""
     least: int = 10
-    """For auto: an entity occurs in so many pairs at least."""
+    """For auto: smallest number of pairs in which an entity occurs."""
     tagger: Literal["textblob", "nltk", "spacy"] = "textblob"
-    """For auto: what finds the nouns; nltk and spacy, with a model, are installed apart."""
+    """For auto: tagger that finds nouns; nltk and spacy need separate installation, with a model."""
 
 
 def prepare(what: Positional[str]) -> int:
-    """Make what training needs beside the photos; `maskfree prepare entities --help` lists the settings of one of them.
+    """Precompute inputs of training.
+
+    For the settings of one of them, see `maskfree prepare entities --help`.
 
     Args:
-        what: entities, an index of image-caption pairs by the things that their captions name; segments, the regions
-            of photos without labels; teacher, what a model sees in photos; prototypes, its idea of each word.
+        what: entities, an index of image-caption pairs by the nouns in their captions; segments,
+            unsupervised regions of photos; teacher, the patch embeddings of a model for photos;
+            prototypes, the mean embedding of each word's segments.
+
+    Returns:
+        Exit status 0.
     """
     return prepare_what([what])
 
 
 def prepare_what(arguments: Sequence[str]) -> int:
-    """Parse what follows `prepare`: the options depend on it."""
+    """Parse the arguments of `prepare` and run it; the options depend on the first one.
+
+    Args:
+        arguments: Command line after `prepare`: one of `WHAT`, then its options.
+
+    Returns:
+        Exit status 0.
+    """
     if not arguments or arguments[0] not in WHAT:
         raise ValueError(
             f"say what to prepare: {', '.join(WHAT)}"
             + (f"; not {arguments[0]!r}" if arguments else "")
         )
+
     return tyro.cli(
         _command(arguments[0]), prog=f"maskfree prepare {arguments[0]}", args=list(arguments[1:])
     )
 
 
 def _command(what: str) -> Callable[..., int]:
-    """Import WHAT is asked for only, so that help is quick."""
+    """Import only the function that is needed, so that --help is fast."""
     if what == "segments":
         from maskfree.cli.prepare_segments import segments
 
         return segments
     if what == "entities":
         return entities
+
     from maskfree.cli.prepare_teacher import prototypes, teacher
 
     return teacher if what == "teacher" else prototypes
@@ -92,23 +111,29 @@ def entities(
     resume: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Make an index of the pairs of SHARDS by the entities that their captions name; others are left out.
+    """Index image-caption pairs by the entities (nouns) in their captions.
 
-    The shards are read, but not their photos, and stay as they are. OUT gets a table of the pairs (pairs.parquet), the
-    list of entities and what training needs to find pairs that share one.
+    Pairs without an entity are left out. The shards are not changed, and their photos are not read.
+    The output folder gets a table of the pairs (pairs.parquet), the list of entities, and what
+    training needs to find pairs that share an entity.
 
     Args:
-        shards: WebDataset shards on disk: files, folders, globs, braces as in train-{000..005}.tar.
-        out: Folder of the index, which must not exist.
-        choice: Which words are entities.
-        workers: Processes; each reads one shard at a time.
-        resume: Go on with a run that was stopped; of one that ended nothing is left to do.
-        quiet: Do not show how far it has come.
+        shards: WebDataset shards on disk: files, folders, globs, or brace expressions such as
+            train-{000..005}.tar.
+        out: Output folder of the index, which must not exist.
+        choice: Selection of the entities.
+        workers: Number of processes; each reads one shard at a time.
+        resume: Resume a run that was interrupted; for a finished run nothing is done.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree import run_dir
     from maskfree.data.entities import preparation
     from maskfree.data.shards import find_shards
 
+    # Check packages and arguments first.
     if missing := [
         name
         for name in ("pyarrow", "textblob", "lemminflect", "braceexpand")
@@ -121,31 +146,38 @@ def entities(
         raise ValueError("no shards were given: give files, folders or globs")
     if workers < 1:
         raise ValueError(f"--workers {workers}: at least 1 process is needed")
+
     found = find_shards(shards)
     for name in found:
         if name.startswith(("http://", "https://")):
+            # Training reads photos again by the position that the index records.
             raise ValueError(
                 f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again"
             )
+
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if resume and (summary := preparation.finished(out)):
         console.print(f"{out} is finished")
         _tell(summary, console)
         return 0
+
     work = preparation.Preparation(tuple(Path(name) for name in found), out, workers)
     settings, chosen = _settings(choice)
     work.start(settings, resume)
+
+    # The lock keeps a second process from working on the same unfinished index.
     watch = Progress(quiet)
     with run_dir.held(work.unfinished):
         chosen = chosen or _choose(work, choice, watch)
         work.find(chosen, watch)
         _tell(work.finish(chosen, settings), console)
+
     _tell_unknown(chosen, console)
     return 0
 
 
 def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
-    """What the result depends on, to be recorded, and the list of entities, if it is not to be chosen."""
+    """Settings to record, and the list of entities; None if it is chosen from the captions."""
     from maskfree.data.entities.caption_pairs import MAX_WORDS
     from maskfree.text.entities import EntitySet
     from maskfree.text.selection import check
@@ -153,7 +185,8 @@ def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
 
     if choice.entities == "auto":
         check(choice.most, choice.least)
-        Nouns(choice.tagger)("a dog")  # a missing package is said before anything is made
+        # A trial run reports a missing package before anything is written.
+        Nouns(choice.tagger)("a dog")
         chosen, settings = (
             None,
             {"most": choice.most, "least": choice.least, "tagger": choice.tagger},
@@ -161,10 +194,12 @@ def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
     else:
         chosen = EntitySet.read(choice.entities)
         settings = {"list": chosen.lines.splitlines()}
+
     return {"entities": Path(choice.entities).name, "max_words": MAX_WORDS} | settings, chosen
 
 
 def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
+    """Select the most frequent nouns of the captions."""
     from maskfree.text.selection import select
     from maskfree.text.taggers import Nouns
 
@@ -172,19 +207,25 @@ def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
 
 
 def _tell(summary: dict[str, Any], console: Console) -> None:
+    """Print the counts of pairs and entities."""
     counts, found = summary["counts"], summary["entities"]
+
     console.print(
         f"{counts['read']} pairs read, {counts['kept']} kept, of {len(summary['shards'])} shards"
     )
     for reason in _SKIPPED:
         if counts[reason]:
             console.print(f"  {reason}: {counts[reason]}")
+
+    # Most frequent first, equal ones in alphabetical order.
     ranked = sorted(
         ((number, name) for name, number in found.items() if number),
         key=lambda item: (-item[0], item[1]),
     )
     shown = ", ".join(f"{name} {number}" for number, name in ranked[:_SHOWN])
     console.print(f"{len(ranked)} of {len(found)} entities occur, in so many pairs: {shown}")
+
+    # Entities that no or only one pair has are of no use: training needs pairs that share one.
     for label, number in (
         ("never occur", 0),
         ("occur in one pair, which has no partner by them", 1),
@@ -194,6 +235,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
 
 
 def _tell_unknown(chosen: EntitySet, console: Console) -> None:
+    """Print the words of the list that the lexicon does not know."""
     from maskfree.text.lexicon import is_known
 
     if unknown := [word for word in chosen.words if not is_known(word)]:

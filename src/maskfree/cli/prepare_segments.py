@@ -1,4 +1,4 @@
-"""`maskfree prepare segments`: the regions of photos, without labels."""
+"""The `maskfree prepare segments` command: unsupervised segmentation of photos into regions."""
 
 from __future__ import annotations
 
@@ -21,25 +21,34 @@ def segments(
     workers: int = 2,
     quiet: bool = False,
 ) -> int:
-    """Cut each of PHOTOS into regions, and write them to OUT as one PNG a photo; no labels are needed.
+    """Segment photos into regions without labels, and write one PNG of region numbers per photo.
 
-    A run that was stopped goes on with the same command: maps that are there stay.
+    After an interruption the same command resumes the run: existing maps are kept.
 
     Args:
-        photos: Folders of photos, or WebDataset shards: files, folders, globs, braces as in train-{000..005}.tar.
-        out: Folder of the region maps, NAME.png for the photo NAME.jpg; made if need be.
-        config: How photos are cut.
-        workers: Processes; each cuts one photo at a time.
-        quiet: Do not show how far it has come.
+        photos: Folders of photos, or WebDataset shards: files, folders, globs, or brace expressions
+            such as train-{000..005}.tar.
+        out: Output folder of the region maps, NAME.png for the photo NAME.jpg; created if it does
+            not exist.
+        config: Settings of the segmentation into regions.
+        workers: Number of processes; each segments one photo at a time.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.cache.region_preparation import SegmentPreparation
     from maskfree.regions.region_maps import check_installed, region_map
 
     if workers < 1:
         raise ValueError(f"--workers {workers}: at least 1 process is needed")
+    # Packages that the chosen method needs.
     check_installed(config)
+
     work = SegmentPreparation(photos, out, asdict(config), workers)
     summary = work.run(partial(region_map, config=config), Progress(quiet))
+
+    # A run that found all maps in place has no speed to report.
     counts, speed = summary["counts"], summary["photos_per_second"]
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(

@@ -1,4 +1,4 @@
-"""`maskfree prepare teacher` and `maskfree prepare prototypes`."""
+"""The commands `maskfree prepare teacher` and `maskfree prepare prototypes`."""
 
 from __future__ import annotations
 
@@ -22,21 +22,27 @@ def teacher(
     quiet: bool = False,
     device: str = "auto",
 ) -> int:
-    """Write a model's embeddings of PHOTOS to OUT, from which a student learns; the same command goes on after a stop.
+    """Precompute a teacher model's patch embeddings of photos, from which a student is trained.
+
+    After an interruption the same command resumes the run.
 
     Args:
-        photos: Folders of photos, or WebDataset shards: files, globs, braces as in train-{000..005}.tar.
-        out: Folder for the maps, one file a photo.
+        photos: Folders of photos, or WebDataset shards: files, globs, or brace expressions such as
+            train-{000..005}.tar.
+        out: Output folder of the embeddings, one file per photo.
         model: Name of the teacher (see `maskfree models`) or folder of a checkpoint.
-        side_px: Shorter side of the photos as the teacher sees them; None: the model's own.
-        quiet: Do not show how far it has come.
-        device: auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N.
+        side_px: Length in pixels to which the shorter side of a photo is resized; None: the model's
+            own.
+        quiet: Do not show progress.
+        device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.photo_sources import read_sources
 
-    read_sources(
-        photos
-    )  # what is wrong with them is said before the seconds that torch takes to be imported
+    # Check the photos before importing torch, which takes seconds.
+    read_sources(photos)
 
     keep_freed_memory()
     from maskfree.distillation.teacher_features import prepare_teacher
@@ -44,9 +50,11 @@ def teacher(
 
     segmenter = loading.load(model, device)
     segmenter = segmenter.with_inference(segmenter.inference.changed(side_px=side_px))
+
     began = perf_counter()
     seen = prepare_teacher(segmenter, photos, out, Progress(quiet))
     rate = seen.written / (perf_counter() - began)
+
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{out}: {seen.written} photos written, {seen.kept} were there, {seen.skipped} skipped; {rate:.1f} photos/s"
@@ -56,16 +64,16 @@ def teacher(
 
 @dataclass(frozen=True)
 class Search:
-    """How known classes are found among the teacher's segments."""
+    """Settings of the search for prototypes of known classes among the teacher's segments."""
 
     top: int = 32
-    """Segments, those likest to a class, whose mean is its prototype."""
+    """Number of most similar segments whose mean embedding is the prototype of a class."""
     num_segments: int = 36
-    """Segments of each photo."""
+    """Number of segments per photo."""
     temperature: float = 0.01
-    """Of the softmax over the classes of a segment's cosines to their names."""
+    """Temperature of the softmax over classes of a segment's cosines to the class names."""
     seed: int = 0
-    """Of the choice of segments that are kept for unknown classes."""
+    """Random seed of the sample of segments that are kept for unknown classes."""
 
 
 def prototypes(
@@ -77,26 +85,33 @@ def prototypes(
     search: Annotated[Search, OmitArgPrefixes] = Search(),
     quiet: bool = False,
 ) -> int:
-    """Find the prototypes of WORDS among what a model saw in photos: the known classes of a student's training.
+    """Compute prototypes of words from precomputed teacher embeddings.
+
+    They are the known classes when a student is trained.
 
     Args:
         teacher: Folder that `maskfree prepare teacher` wrote.
-        words: Known classes; a comma separates words as a space does, "/" separates synonyms (sofa/couch).
-        out: File for the prototypes.
-        model: The model that wrote the folder.
-        templates: Prompt set: plain, photo or ensemble; the model's own if empty.
-        search: How they are found.
-        quiet: Do not show how far it has come.
+        words: Known classes, separated by commas or spaces; "/" separates synonyms (sofa/couch).
+        out: Output file for the prototypes.
+        model: The model that wrote the teacher folder.
+        templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
+        search: Settings of the search.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.cache.teacher_maps import TeacherMaps
     from maskfree.distillation.prototypes import PrototypeConfig, prepare_prototypes
     from maskfree.hub import loading
 
     _check_file(out, teacher, Path(model))
+
     segmenter = loading.load(model).with_words(words, "none", templates or None)
     config = PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
     found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, Progress(quiet))
     found.write(out)
+
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{out}: prototypes of {len(found.names)} words, {len(found.pool)} segments for unknown classes"
@@ -109,12 +124,14 @@ def prototypes(
 
 
 def _check_file(out: Path, teacher: Path, model: Path) -> None:
-    """Make sure that prototypes in OUT overwrite no map, no weights and no other file."""
+    """Check that writing prototypes overwrites no embeddings, no weights and no other file."""
     from maskfree.data.cache.prototypes import Prototypes
     from maskfree.files.outputs import Outputs
 
     if out.is_dir():
         raise IsADirectoryError(f"the output {out} is a folder: --out is a file")
+
     Outputs([*teacher.glob("*"), *model.glob("*")]).add(out)
+    # An existing file is replaced only if it holds prototypes; reading anything else raises.
     if out.exists():
-        Prototypes.read(out)  # which says what it is, if it is no result of an earlier run
+        Prototypes.read(out)

@@ -1,4 +1,4 @@
-"""`maskfree probe`."""
+"""The `maskfree probe` command: k-NN and linear probing of a model's patch embeddings."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sight:
-    """How the network sees photos."""
+    """Input resolution and device of the network."""
 
     side_px: int | None = None
-    """Shorter side of the photo; None: the model's own."""
+    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     device: str = "auto"
-    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
+    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written and shown."""
+    """Output options of the probe."""
 
     results: Path = Path("results")
-    """Folder for the row of results."""
+    """Output folder for the row of results."""
     quiet: bool = False
-    """Do not show how far it has come."""
+    """Do not show progress."""
 
 
 def probe(
@@ -51,30 +51,38 @@ def probe(
     knn: Annotated[KnnConfig, OmitArgPrefixes] = KnnConfig(),  # noqa: B008 - frozen
     linear: Annotated[LinearConfig, OmitArgPrefixes] = LinearConfig(),  # noqa: B008 - frozen
 ) -> int:
-    """Tell what a model's embeddings hold, whatever its words: masks of training photos name what is near, or a line.
+    """Probe a model's frozen embeddings with a k-NN or linear classifier fit on labeled masks.
 
-    The network stays as it is. BENCHMARK's training photos teach where there are such; otherwise each half of its
-    photos teaches the other.
+    The network is not trained, and its text encoder is not used. The classifier is fit on the
+    benchmark's training photos; if it has none, each half of its photos is evaluated with a
+    classifier fit on the other half.
 
     Args:
         benchmark: Name of a benchmark; `maskfree datasets` lists them.
-        data: Folder that holds the benchmarks' files, or their folders.
-        by: knn: a segment takes the class of the nearest training segments. linear: a linear classifier of pixels.
+        data: Folder that contains the files of the benchmarks, or their folders.
+        by: Classifier: knn gives a segment the class of the nearest training segments, linear is a
+            linear classifier of pixels.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        output: What is written and shown.
-        sight: How the network sees the photos.
-        knn: For --by knn.
-        linear: For --by linear.
+        output: Output options.
+        sight: Input resolution and device of the network.
+        knn: Settings for --by knn.
+        linear: Settings for --by linear.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.benchmarks import catalog as known
 
-    # What is wrong in the arguments or the folders is said before torch is imported and a model loaded.
+    # Check arguments and folders before importing torch and loading the model.
+    # Options of the other classifier would be silently ignored, so they are errors.
     config, other = (knn, linear) if by == "knn" else (linear, knn)
     config.check()
     if stray := _options(other):
         raise ValueError(f"{stray[0]} does nothing for --by {by}")
+
     if output.results.exists() and not output.results.is_dir():
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
+
     chosen = known.benchmark(benchmark, data)
     chosen.samples(data)
 
@@ -87,13 +95,17 @@ def probe(
     parts, taught_by = common.splits(chosen, data)
     loaded = loading.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
+
+    # The recorded command has the resolution in use, also where it was the model's own.
     command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
     command += ["--side-px", str(segmenter.inference.side_px), *_options(config)]
+
     found = _probe(segmenter, chosen, parts, config, Progress(output.quiet, chosen.name))
     row = common.results_row(
         found, chosen, parts, taught_by, segmenter, config, shlex.join(command)
     )
     path = write_row(row, output.results)
+
     console = Console()
     console.print(tables.summary([row]), tables.by_class([row]))
     console.print(
@@ -109,11 +121,12 @@ def _probe(
     config: KnnConfig | LinearConfig,
     watch: Watch,
 ) -> ProbeRow:
-    """Run each part, and add up."""
+    """Probe each split and add up the results."""
     from maskfree.evaluation.probes.common import classes_of
     from maskfree.evaluation.probes.knn import knn_probe
     from maskfree.evaluation.probes.linear import linear_probe
 
+    # Confusion counts are added, so that IoU is computed over all photos.
     rows = []
     for part in parts:
         if isinstance(config, KnnConfig):
@@ -124,11 +137,12 @@ def _probe(
             rows.append(
                 linear_probe(segmenter, part.train, part.test, classes_of(benchmark), config, watch)
             )
+
     return sum(rows[1:], start=rows[0])
 
 
 def _options(config: KnnConfig | LinearConfig) -> list[str]:
-    """Return the options that make CONFIG out of the default one."""
+    """Command-line options for the settings that differ from their defaults."""
     changed: list[Any] = []
     for field in fields(config):
         value = getattr(config, field.name)

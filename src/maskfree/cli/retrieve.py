@@ -1,4 +1,4 @@
-"""`maskfree retrieve`."""
+"""The `maskfree retrieve` command: text-to-segment retrieval in photos."""
 
 from __future__ import annotations
 
@@ -20,36 +20,39 @@ if TYPE_CHECKING:
     from maskfree.inference.segmenter import Segmenter
 
 FORMAT = 1
-_MOST_NAME_BYTES = 200  # of the word in a file's name, which has 255 at most
+"""Version of the format of the JSON file."""
+
+# Longest part of a file name that comes from the word; most file systems allow 255 bytes in all.
+_MOST_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
 class Search:
-    """Which segments are looked at, and how many are kept."""
+    """Settings of the search: how photos are segmented, and how many segments are kept."""
 
     top: int = 16
-    """Segments that are shown, the closest ones."""
+    """Number of most similar segments to return."""
     per_photo: int = 1
-    """Segments of one photo that are shown at most; 0: any number."""
+    """Largest number of segments of one photo; 0: no limit."""
     segments: str = "kmeans"
-    """kmeans: pixels grouped by embedding and place; or a folder of region PNGs, as `maskfree prepare segments` makes
-    them."""
+    """kmeans: clusters of pixels by embedding and position; or a folder of region PNGs, as `maskfree
+    prepare segments` writes them."""
     num_segments: int = 36
-    """For kmeans: segments of a photo."""
+    """For kmeans: number of segments per photo."""
     least_area: float = 0.005
-    """Share of the photo that a segment covers at least."""
+    """Smallest area of a segment, as a fraction of the photo."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """How the network sees photos."""
+    """Input resolution, prompts and device of the network."""
 
     side_px: int | None = None
-    """Shorter side of the photo; None: the model's own."""
+    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     templates: str = ""
-    """Prompt set: plain, photo or ensemble; the model's own if empty."""
+    """Prompt templates: plain, photo or ensemble; the model's own if empty."""
     device: str = "auto"
-    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
+    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
 
 def retrieve(
@@ -61,18 +64,25 @@ def retrieve(
     sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
     quiet: bool = False,
 ) -> int:
-    """Find the segments of PHOTOS that look most like WORD: a ranked list, a contact sheet and a JSON file.
+    """Retrieve the segments of photos that are most similar to a word.
+
+    The results are a ranked list, a contact sheet (an image of all results) and a JSON file.
 
     Args:
-        word: What to look for, which the model need not know; "/" separates synonyms (sofa/couch).
-        photos: Photos and folders of photos, however many.
+        word: The query, which need not be one of the model's words; "/" separates synonyms
+            (sofa/couch).
+        photos: Photos and folders of photos, any number.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        out: Folder for WORD.retrieved.png and WORD.retrieved.json; made if need be.
-        search: Which segments are looked at, and how many are kept.
-        sight: How the network sees the photos.
-        quiet: Do not show how far it has come.
+        out: Output folder for WORD.retrieved.png and WORD.retrieved.json; created if it does not
+            exist.
+        search: Settings of the search.
+        sight: Input resolution, prompts and device of the network.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status: 0, or 2 if a photo was skipped.
     """
-    # What is wrong in the arguments is said before a model is loaded.
+    # Check the arguments before loading the model.
     if not word.strip():
         raise ValueError("the word is empty: name what to look for")
     if out.exists() and not out.is_dir():
@@ -82,30 +92,38 @@ def retrieve(
     from maskfree.hub import loading
     from maskfree.inference import search as searching
 
+    # Names of the results are planned first, so that a clash is reported before the model loads.
     synonyms = searching.parse_word(word)
     config = searching.RetrievalConfig(**asdict(search))
     found = searching.photos_of(photos)
     stem = _plan_stem(synonyms[0], found, out)
+
     loaded = loading.load(model, sight.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
+    # The prompts are set with the words; the query itself serves as the only word.
     if sight.templates:
         segmenter = segmenter.with_words([word], "none", sight.templates)
+
     watch = Progress(quiet, synonyms[0])
     retrieved = searching.retrieve(segmenter, word, found, config, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)
+
     _write(retrieved, synonyms, segmenter, config, out / stem)
     return BAD_INPUT if retrieved.skipped else 0
 
 
 def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
-    """A name for the results that is neither a photo's nor that of a file that no run of maskfree wrote."""
+    """File stem of the results with which no photo and no file of others is overwritten."""
     from maskfree.files.leftovers import remove_leftovers
     from maskfree.files.outputs import Outputs
 
     remove_leftovers(out)
+
+    # Keep letters, digits, "_", "." and "-"; a cut within a character of UTF-8 drops the character.
     name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
     name = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+
     wanted = f"{name}.retrieved"
     stem = Outputs(photos).add_stem(out, wanted, (".png", ".json"))
     if stem != wanted:
@@ -120,7 +138,7 @@ def _write(
     config: RetrievalConfig,
     place: Path,
 ) -> None:
-    """Print the list, and write it beside the contact sheet: PLACE.png and PLACE.json."""
+    """Print the ranked list; write it as JSON, and the contact sheet as PNG."""
     from maskfree.files.atomic import replace_text
     from maskfree.inference.contact_sheet import draw_contact_sheet
 
@@ -128,6 +146,7 @@ def _write(
     for rank, hit in enumerate(retrieved.hits, 1):
         box = " ".join(map(str, hit.box))
         console.print(f"{rank:3}  {hit.score:.3f}  {hit.area:6.1%}  {hit.photo}  box {box}")
+
     record: dict[str, Any] = {
         "format": FORMAT,
         "word": list(synonyms),
@@ -141,6 +160,8 @@ def _write(
     }
     path = place.with_name(f"{place.name}.json")
     replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+    # Without hits there is nothing to draw.
     sheet = place.with_name(f"{place.name}.png")
     pictures = [draw_contact_sheet(retrieved.hits, sheet)] if retrieved.hits else []
     console.print(

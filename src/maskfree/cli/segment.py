@@ -1,4 +1,4 @@
-"""`maskfree segment` and `maskfree models`."""
+"""The commands `maskfree segment` and `maskfree models`."""
 
 from __future__ import annotations
 
@@ -24,28 +24,35 @@ def segment(
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
-    """Label every pixel of PHOTOS with one of WORDS: an index PNG, an overlay and a JSON sidecar for each photo.
+    """Segment photos: label every pixel with one of the given words.
+
+    Each photo gets a label map (an index PNG), an overlay and a JSON file.
 
     Args:
-        photos: Photos of any size and mode.
-        words: What to look for; a comma separates words as a space does, "/" separates synonyms (sofa/couch).
+        photos: Photos of any size and color mode.
+        words: Class names, separated by commas or spaces; "/" separates synonyms (sofa/couch).
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        out: Folder for the results; made if need be.
-        background: none, threshold:T (pixels whose best cosine is below T) or words:wall,sky (words that compete).
-        templates: Prompt set: plain, photo or ensemble; the model's own if empty.
-        runtime: How the network is run.
-        quiet: Say nothing of photos that went well, nor how far it has come.
+        out: Output folder for the results; created if it does not exist.
+        background: Background rule: none, threshold:T (pixels whose largest cosine is below T) or
+            words:wall,sky (pixels labeled with one of these additional words).
+        templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
+        runtime: Device, batch size, input resolution and upsampling.
+        quiet: Print neither the results of photos nor progress, only errors.
+
+    Returns:
+        Exit status: 0, or 2 if a photo could not be segmented.
     """
     from maskfree.text.background import Background
     from maskfree.text.vocabulary import Vocabulary
 
-    # What is wrong in the arguments is said before the seconds that torch takes to be imported.
+    # Check the arguments before importing torch, which takes seconds.
     if not photos:
         raise ValueError("no photos were given: they come first, before --words")
     Vocabulary.parse(words)
     Background.parse(background)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+
     stems = _plan_stems(photos, out)
 
     keep_freed_memory()
@@ -58,27 +65,38 @@ def segment(
     )
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
+
+    # One bad photo does not stop the others.
     num_bad = 0
     for photo, stem, result in zip(photos, stems, results, strict=True):
         if isinstance(result, PhotoError):
             complain(result.reason)
             num_bad += 1
             continue
+
+        # A photo whose results cannot be saved counts as failed; the others are still done.
         try:
             files = result.save(out, stem)
         except (OSError, ValueError) as error:
             complain(f"{photo}: {error}")
             num_bad += 1
             continue
+
         largest_first = sorted(result.areas().items(), key=lambda item: -item[1])
         areas = ", ".join(f"{name} {area:.1%}" for name, area in largest_first if area > 0)
-        if not quiet:  # not by a console of its own, which would write over the bar
+        if not quiet:
+            # Not through another rich console, which would overwrite the progress bar.
             sys.stdout.write(f"{photo}: {areas} -> {', '.join(map(str, files))}\n")
+
     return BAD_INPUT if num_bad else 0
 
 
 def models() -> int:
-    """List the models that `--model` knows by name."""
+    """List the models that `--model` accepts by name.
+
+    Returns:
+        Exit status 0.
+    """
     from maskfree.hub.catalog import BUNDLED, DESCRIPTIONS, PUBLISHED
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -90,11 +108,13 @@ def models() -> int:
 
 
 def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:
-    """Names for the results: none is another's, a photo's, or that of a file that no run of maskfree wrote."""
+    """File stems of the results with which no photo, result or file of others is overwritten."""
     from maskfree.files.leftovers import remove_leftovers
     from maskfree.files.outputs import RESULT_SUFFIXES, Outputs
 
     remove_leftovers(out)
+
+    # Numbered stems avoid the stems of the other photos, in any letter case.
     outputs = Outputs(photos)
     wanted = [photo.stem for photo in photos]
     own = {stem.casefold() for stem in wanted}

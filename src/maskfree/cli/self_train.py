@@ -1,4 +1,4 @@
-"""`maskfree self-train`."""
+"""The `maskfree self-train` command: self-training on the pseudo-labels of a model."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,16 +17,29 @@ from maskfree.signals import Stopped
 
 
 def self_train(benchmark: Positional[str]) -> int:
-    """Train a student on what a model says of unlabeled photos; `maskfree self-train --help` lists the settings.
+    """Train a student on a model's pseudo-labels of unlabeled photos.
+
+    For the settings, see `maskfree self-train --help`.
 
     Args:
-        benchmark: Name of a benchmark, whose photos and class list are taken, not its labels; or --photos and --words.
+        benchmark: Name of a benchmark, of which the photos and class list are used, not the labels;
+            or give --photos and --words instead.
+
+    Returns:
+        Exit status 0.
     """
     return self_train_with([benchmark])
 
 
 def self_train_with(arguments: Sequence[str]) -> int:
-    """Parse what follows `self-train`: the settings are those of a training."""
+    """Parse the arguments of `self-train` and run it.
+
+    Args:
+        arguments: Command line after `self-train`.
+
+    Returns:
+        Exit status 0.
+    """
     from maskfree.data.benchmarks.catalog import benchmark as known
     from maskfree.data.photo_folders import find_photos
     from maskfree.distillation.self_training_config import SelfTrainConfig
@@ -41,24 +54,32 @@ def self_train_with(arguments: Sequence[str]) -> int:
         settings: Annotated[SelfTrainConfig, OmitArgPrefixes] = SelfTrainConfig(),  # noqa: B008 - frozen
         quiet: bool = False,
     ) -> int:
-        """Train a student on what a model says of unlabeled photos: those of BENCHMARK, or of a folder.
+        """Train a student on a model's pseudo-labels of unlabeled photos.
+
+        The photos are those of a benchmark, or of a folder.
 
         Args:
-            benchmark: Name of a benchmark, whose photos and class list are taken, not its labels.
-            data: Folder that holds the benchmark's files.
-            photos: Folder of photos, in place of a benchmark.
-            words: What to look for in them.
+            benchmark: Name of a benchmark, of which the photos and class list are used, not the
+                labels.
+            data: Folder that contains the files of the benchmark.
+            photos: Folder of photos, instead of a benchmark.
+            words: Class names for these photos.
             model: Name of the teacher, or folder of its checkpoint.
-            out: Folder of the run; the same command goes on after a stop.
-            settings: How the student is made.
-            quiet: Do not show how far the labelling has come.
+            out: Output folder of the run; after an interruption the same command resumes it.
+            settings: Settings of the self-training.
+            quiet: Do not show the progress of the labeling.
+
+        Returns:
+            Exit status 0.
         """
-        # What is missing or wrong is said before the seconds that torch takes to be imported.
+        # Check packages and arguments before importing torch, which takes seconds.
         need("maskfree self-train", "train")
         if bool(benchmark) == bool(photos):
             raise ValueError("give a benchmark, or --photos and --words")
         if photos and not words:
             raise ValueError("--words is missing: what to look for in the photos")
+
+        # Only the class list and the photos of the benchmark are used, not its masks.
         if benchmark:
             if data is None:
                 raise ValueError(f"--data is missing: the folder that holds {benchmark}")
@@ -66,6 +87,7 @@ def self_train_with(arguments: Sequence[str]) -> int:
             words, found = chosen.words(), [sample.photo for sample in chosen.samples(data)]
         else:
             found = [Path(photo) for photo in find_photos([str(photos)])]
+
         log_to_stderr()
         keep_freed_memory()
         from maskfree.distillation.self_training import self_train as run
@@ -73,8 +95,11 @@ def self_train_with(arguments: Sequence[str]) -> int:
         trained = run(model, words, found, out, settings, Progress(quiet))
         if trained is None:
             raise Stopped("the last step of training is saved")
+
+        # Show the command that evaluates or applies the student.
         console = Console(highlight=False, markup=False, soft_wrap=True)
         if benchmark:
+            # The training photos are not evaluated on; the benchmark without the suffix is.
             measured = benchmark.removesuffix("-train")
             side_px = read_json(trained / "run.json")["inference"]["side_px"]
             console.print(

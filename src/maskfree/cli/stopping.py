@@ -1,4 +1,4 @@
-"""What a command says when SIGINT or SIGTERM ended it."""
+"""Message and exit status of a command that SIGINT or SIGTERM stopped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from maskfree.cli.common import BAD_INPUT, complain, line_of
 from maskfree.run_dir import process_rank
 from maskfree.signals import StopSignals
 
-_MOST_CHARACTERS = 300  # of a command that is repeated
+# Longest command that the message repeats.
+_MOST_CHARACTERS = 300
 
 NOTHING = "nothing was written"
+"""Reason given to `Stopped` by a command that had not written anything yet."""
 
 _NOTHING = (NOTHING, "to start anew")
 _KEPT = ("what was finished is kept", "to go on")
@@ -32,10 +34,10 @@ _STOPS: dict[str, tuple[str, str]] = {
     "prepare segments": ("photos that were done are kept", "to go on"),
     "prepare teacher": ("photos that were done are kept", "to go on"),
 }
-"""What each command leaves behind, and what repeating it does."""
+"""For each command: what an interrupted run leaves, and what running it again does."""
 
 _RESUMED = ("train", "prepare entities")
-"""Commands that go on only if they are told to."""
+"""Commands that resume only with the option --resume."""
 
 
 def guarded(
@@ -64,30 +66,34 @@ def guarded(
 def tell_stop(
     arguments: Sequence[str], done: str, number: signal.Signals | None, program: str = "maskfree"
 ) -> int:
-    """Say on stderr, in one line, what was done and how to go on.
+    """Print one line on stderr that tells what is complete and how to continue.
 
     Args:
-        arguments: Of the command, its name first.
-        done: What was done, if the command knows more than its name tells.
-        number: The signal.
+        arguments: Command line, beginning with the command's name.
+        done: What is complete, if the command reported it; otherwise empty.
+        number: Signal that stopped the command; None counts as SIGINT.
         program: How the command is called.
 
     Returns:
-        The exit status, as shells report it.
+        Exit status by the convention of shells: 128 plus the number of the signal.
     """
     number = number or signal.SIGINT
+    # The kinds of `prepare` leave different things behind.
     name = " ".join(arguments[:2]) if arguments[:1] == ["prepare"] else "".join(arguments[:1])
     usual, purpose = _NOTHING if done == NOTHING else _STOPS.get(name, _NOTHING)
+
+    # Of several processes only the first prints.
     if process_rank() == 0:
         how = _command(
             [program, *arguments], ["--resume"] if name in _RESUMED and done != NOTHING else []
         )
         sys.stderr.write(f"maskfree: stopped by {number.name}: {done or usual}; {purpose}: {how}\n")
+
     return 128 + number
 
 
 def _command(arguments: Sequence[str], more: Sequence[str]) -> str:
-    """The command to give, unless it is long or a launcher's."""
+    """The command to run again; only described if it is long or was started by a launcher."""
     more = [option for option in more if option not in arguments]
     whole = " ".join([arguments[0], shlex.join([*arguments[1:], *more])])
     if len(whole) <= _MOST_CHARACTERS and "LOCAL_WORLD_SIZE" not in os.environ:

@@ -1,4 +1,4 @@
-"""`maskfree track` and `maskfree evaluate-tracking`."""
+"""The commands `maskfree track` and `maskfree evaluate-tracking`: video label propagation."""
 
 from __future__ import annotations
 
@@ -24,25 +24,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Following:
-    """How labels are carried from frame to frame, and where."""
+    """Settings of the label propagation from frame to frame, and the device."""
 
     side_px: int = 720
-    """Shorter side of a frame as the network sees it."""
+    """Length in pixels to which the shorter side of a frame is resized."""
     finer: int = 1
-    """Cells a side that each patch of the network is divided into."""
+    """Number of cells per side into which each patch of the network is divided."""
     top_k: int = 5
-    """Most similar places that a label is taken from."""
+    """Number of most similar positions from which a label is taken."""
     context: int = 7
-    """Frames before this one that are looked at, beside the first."""
+    """Number of previous frames that labels are taken from, in addition to the first frame."""
     radius: int = 12
-    """Cells, up, down and to the sides, within which they are looked for."""
+    """Search radius, in cells: largest vertical and horizontal distance of these positions."""
     temperature: float = 0.1
-    """Of the weights: the lower, the more the most similar place counts."""
+    """Temperature of the weights: the lower, the more the most similar position counts."""
     device: str = "auto"
-    """auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N."""
+    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
     def config(self) -> TrackConfig:
-        """Return the settings as the API takes them."""
+        """Convert to the configuration class of the API.
+
+        Returns:
+            Tracking settings, without the device.
+        """
         from maskfree.inference.tracking import TrackConfig
         from maskfree.ops.propagation import PropagationConfig
 
@@ -50,7 +54,11 @@ class Following:
         return TrackConfig(propagation, self.side_px, self.finer)
 
     def options(self) -> list[str]:
-        """Return the options that give these settings."""
+        """Command-line options that give these settings.
+
+        Returns:
+            All options with their values, also those that are defaults.
+        """
         return [
             part
             for name, value in asdict(self).items()
@@ -60,26 +68,26 @@ class Following:
 
 @dataclass(frozen=True)
 class Naming:
-    """What is looked for, if it is words."""
+    """Words to segment and follow, instead of a mask."""
 
     words: tuple[str, ...] = ()
-    """As for `segment`; the first frame is labeled by them."""
+    """Class names, as for `segment`, with which the first frame is segmented."""
     background: str = "none"
-    """As for `segment`."""
+    """Background rule, as for `segment`."""
     every: int = 0
-    """Look for the words again in each so many frames; 0: in the first only."""
+    """Segment again every so many frames; 0: only the first frame."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written and shown."""
+    """Output options of the tracking."""
 
     out: Path = Path("maskfree-track")
-    """Folder for the results; made if need be."""
+    """Output folder for the results; created if it does not exist."""
     animate: Literal["none", "webp", "gif", "mp4"] = "none"
-    """Also write overlay.webp, .gif or .mp4."""
+    """Also write an animated overlay: overlay.webp, .gif or .mp4."""
     quiet: bool = False
-    """Do not show how far it has come."""
+    """Do not show progress."""
 
 
 def track(
@@ -91,23 +99,28 @@ def track(
     frames: int = 0,
     following: Annotated[Following, OmitArgPrefixes] = Following(),
 ) -> int:
-    """Follow a first mask, or words, through CLIP: an index PNG for each frame, on request one moving overlay.
+    """Propagate a mask of the first frame, or a segmentation by words, through a video.
+
+    Each frame gets a label map (an index PNG), and on request the clip gets an animated overlay.
 
     Args:
         clip: A video file, an animated picture, or a folder whose photos are the frames.
         first: Mask of the first frame: a PNG of object numbers, or of 0 and 255.
-        naming: What is looked for, if it is words.
+        naming: Words to segment and follow, instead of a mask.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        output: What is written and shown.
-        frames: Only so many frames from the first one; 0: all.
-        following: How labels are carried from frame to frame.
+        output: Output options.
+        frames: Number of frames to process, from the first one; 0: all.
+        following: Settings of the label propagation.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.benchmarks.davis import read_objects
     from maskfree.data.video import check_length, need_video_files, open_clip, write_clip
 
     out, animate = output.out, output.animate
 
-    # What is wrong in the arguments is said before the seconds that torch takes to be imported.
+    # Check the arguments before importing torch, which takes seconds.
     if (first is None) == (not naming.words):
         raise ValueError("give either --first MASK.png or --words WORD...: what is to be followed")
     if frames < 0 or naming.every < 0:
@@ -118,10 +131,13 @@ def track(
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
     if animate == "mp4":
         need_video_files()
+
+    # The length is None where the file does not say it.
     opened = open_clip(clip)
     total = min((count for count in (frames, opened.num_frames) if count), default=None)
     moving = out / f"overlay.{animate}"
     check_length(total or 1, moving)
+
     mask = None if first is None else read_objects(first)
     _check_outputs(out, opened, first, [moving] if animate != "none" else [])
 
@@ -132,12 +148,15 @@ def track(
     config = following.config()
     segmenter = loading.load(model, following.device)
     shown = islice(opened.frames(), frames or None)
+
     if mask is None:
         results = follow_words(
             segmenter.with_words(naming.words, naming.background), shown, config, naming.every
         )
     else:
         results = follow_mask(segmenter, shown, mask, config)
+
+    # Frames are computed lazily: consuming `saved` runs the propagation frame by frame.
     saved = save_clip(Progress(output.quiet)(results, clip.name, total), out)
     animated = animate != "none"
     count = (
@@ -145,6 +164,7 @@ def track(
         if animated
         else sum(1 for _ in saved)
     )
+
     Console(highlight=False, markup=False, soft_wrap=True).print(f"{clip}: {count} frames -> {out}")
     return 0
 
@@ -157,15 +177,20 @@ def evaluate_tracking(
     following: Annotated[Following, OmitArgPrefixes] = Following(),
     quiet: bool = False,
 ) -> int:
-    """Follow the first masks of DAVIS's sequences and measure J and F, as its own evaluation does.
+    """Propagate the first masks of DAVIS sequences and measure J and F.
+
+    The measures are those of the official evaluation of DAVIS.
 
     Args:
-        davis: Folder of DAVIS 2016 or 2017, which holds JPEGImages and Annotations.
+        davis: Folder of DAVIS 2016 or 2017, which contains JPEGImages and Annotations.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
         sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
-        results: Folder for the row, tracking-MODEL.json.
-        following: How labels are carried from frame to frame.
-        quiet: Do not show how far it has come.
+        results: Output folder for the row of results, tracking-MODEL.json.
+        following: Settings of the label propagation.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status 0.
     """
     from maskfree.data.benchmarks.davis import find_sequences
 
@@ -188,22 +213,26 @@ def evaluate_tracking(
         sequences=sequences,
         watch=Progress(quiet),
     )
+
     command = ["maskfree", "evaluate-tracking", str(davis), "--model", model]
     command += ["--sequences", *sequences] if sequences else []
     about = {"command": shlex.join([*command, *following.options()]), "protocol": asdict(config)}
+
     path = write_rows(rows, segmenter, about, results)
     Console().print(_table(rows), str(path))
     return 0
 
 
 def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence[Path]) -> None:
-    """Make sure that no result overwrites what the run reads, or what no run of maskfree wrote."""
+    """Check that no result overwrites an input of the run or a file that maskfree did not write."""
     from maskfree.files.leftovers import remove_leftovers
     from maskfree.files.outputs import Outputs, check_replaceable
 
     labels = out / "labels"
     for folder in (out, labels):
         remove_leftovers(folder)
+
+    # Otherwise the next run would take results for frames.
     if clip.photos and out.is_dir() and out.samefile(clip.source):
         raise ValueError(
             f"{out} holds the frames, and would hold results among them: give another --out"
@@ -212,15 +241,19 @@ def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence
     outputs = Outputs([clip.source, *clip.photos, *([first] if first else [])])
     outputs.add_folder(labels)
     outputs.add(*(labels / f"{photo.stem}.png" for photo in clip.photos))
+
+    # The numbers of a video's frames are not known yet, so all label maps there are checked.
     single = [out / "track.json", out / "first.png", *animated]
     outputs.add(*single)
     check_replaceable(*single, *labels.glob("*.png"))
 
 
 def _table(rows: Sequence[TrackRow]) -> Table:
-    """J and F of each object, in percent."""
+    """Table of J and F of each object, in percent."""
+    # The columns of DAVIS's own evaluation.
     table = Table()
     measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
+
     for title in (
         "sequence",
         "object",
@@ -229,10 +262,12 @@ def _table(rows: Sequence[TrackRow]) -> Table:
     ):
         named = title == "sequence"
         table.add_column(title, justify="left" if named else "right", no_wrap=named)
+
     for row in rows:
         values = (getattr(row, name) for name in measures)
         cells = ("-" if value is None else f"{value:.1%}" for value in values)
         table.add_row(
             row.sequence, "all" if row.object is None else str(row.object), str(row.frames), *cells
         )
+
     return table

@@ -1,4 +1,4 @@
-"""`maskfree train`."""
+"""The `maskfree train` command."""
 
 from __future__ import annotations
 
@@ -15,16 +15,28 @@ from maskfree.signals import Stopped
 
 
 def train(recipe: Positional[str]) -> int:
-    """Train a model; `maskfree train RECIPE --help` lists its settings, and a wrong RECIPE all recipes.
+    """Train a model.
+
+    For the settings of a recipe, see `maskfree train RECIPE --help`; a wrong RECIPE lists all.
 
     Args:
-        recipe: Name of a recipe; every one of its settings is an option.
+        recipe: Name of a recipe; each of its settings is an option.
+
+    Returns:
+        Exit status 0.
     """
     return train_recipe([recipe])
 
 
 def train_recipe(arguments: Sequence[str]) -> int:
-    """Parse what follows `train`: the options depend on the recipe."""
+    """Parse the arguments of `train` and run it; the options depend on the recipe.
+
+    Args:
+        arguments: Command line after `train`: the name of a recipe, then its options.
+
+    Returns:
+        Exit status 0.
+    """
     from maskfree.recipes import RECIPES, Run
 
     if not arguments or arguments[0] not in RECIPES:
@@ -32,9 +44,13 @@ def train_recipe(arguments: Sequence[str]) -> int:
             f"give a recipe: {', '.join(RECIPES)}"
             + (f"; not {arguments[0]!r}" if arguments else "")
         )
+
+    # The recipe's own settings are the defaults of the options.
     name = arguments[0]
     default = Run(RECIPES[name](), out=Path("runs") / name)
     run = tyro.cli(Run, prog=f"maskfree train {name}", args=arguments[1:], default=default)
+
+    # Missing packages are reported before torch is imported.
     recipe = run.whole()
     need(f"maskfree train {name}", "train", *recipe.extras())
 
@@ -45,8 +61,10 @@ def train_recipe(arguments: Sequence[str]) -> int:
 
         done = fit(recipe, run.out, run.resume)
     except KeyboardInterrupt:
+        # Without run.json the training had not begun, and there is nothing to resume.
         begun = (run.out / "run.json").exists()
         raise Stopped("the last saved state is kept" if begun else NOTHING) from None
+
     if done < recipe.train.steps:
         raise Stopped(f"step {done} of {recipe.train.steps} is saved")
     return 0

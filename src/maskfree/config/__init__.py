@@ -1,1 +1,1 @@
-"""Checks of settings, and the optional dependencies that parts need."""
+"""Validation of config dataclasses, and checks of optional dependencies."""

@@ -1,4 +1,4 @@
-"""The package's extras: which modules each one brings, and how a missing one is said."""
+"""Optional dependencies (extras) of the package, and a check that they are installed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "search": ("faiss",),
     "zoo": ("timm", "open_clip"),
 }
-"""The modules of each extra of pyproject.toml."""
+"""Modules that each extra of pyproject.toml installs."""
 
 
 def need(what: str, *extras: str, modules: tuple[str, ...] = ()) -> None:
     """Check that the modules of some extras are installed.
 
     Args:
-        what: What needs them, as the message names it.
-        extras: Names of `EXTRAS`.
-        modules: Those of their modules that are needed; all if empty.
+        what: The feature that needs them, as named in the error message.
+        extras: Names of extras, keys of `EXTRAS`.
+        modules: Modules of these extras that are needed; all of them if empty.
 
     Raises:
-        ValueError: a module is missing; the message says which extras to install.
+        ValueError: A module is missing; the message says which extras to install.
     """
     wanted = {
         extra: [name for name in EXTRAS[extra] if not modules or name in modules]
         for extra in extras
     }
+
+    # find_spec does not import the module, which keeps the check fast.
     missing = {
         extra: [name for name in names if find_spec(name) is None]
         for extra, names in wanted.items()
     }
 
+    # One line names all missing modules and the extras to install.
     lacking = [extra for extra, names in missing.items() if names]
     if lacking:
         named = ", ".join(dict.fromkeys(name for names in missing.values() for name in names))

@@ -1,4 +1,4 @@
-"""What the values of a settings dataclass may be: its types, and ranges written beside them as `Annotated`."""
+"""Validation of config dataclasses: types of fields, and ranges annotated with `Annotated`."""
 
 from __future__ import annotations
 
@@ -14,81 +14,91 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two bounds; None is no bound."""
+    """Interval of allowed numbers; a bound of None is no limit."""
 
     least: float | None = None
+    """Lower bound."""
     most: float | None = None
+    """Upper bound."""
     above: bool = False
-    """Whether LEAST itself is left out."""
+    """Whether the lower bound `least` is excluded."""
     below: bool = False
-    """Whether MOST itself is left out."""
+    """Whether the upper bound `most` is excluded."""
 
     def holds(self, value: float) -> bool:
-        """Say whether VALUE lies in the range; NaN lies in none."""
+        """Whether a number lies in the range.
+
+        Args:
+            value: Number to test; NaN lies in no range.
+
+        Returns:
+            True if it lies within both bounds.
+        """
         low = self.least is None or (value > self.least if self.above else value >= self.least)
         high = self.most is None or (value < self.most if self.below else value <= self.most)
         return low and high
 
     def __str__(self) -> str:
-        """The range as an error says it."""
+        """The range as error messages state it, after "must be"."""
         if self.least is None or self.most is None:
             return f"{'above' if self.above else 'at least'} {self.least:g}"
         return f"in {'(' if self.above else '['}{self.least:g}, {self.most:g}{')' if self.below else ']'}"
 
 
 class Outside:
-    """Marks a string that names what lies outside a checkpoint: a file, a folder, a Hugging Face name."""
+    """Annotation of strings that name a resource outside a checkpoint, such as a file."""
 
 
 class Ascending:
-    """Marks values of which none is smaller than the one before."""
+    """Annotation of sequences whose values must not decrease."""
 
 
-# Bounds that no honest setting meets, and that keep a mistyped one from taking all memory.
+# Far above any useful setting; they keep a mistyped value from taking all memory.
 _MOST_SIDE, _MOST_WIDTH = 16384, 65536
 
 Count = Annotated[int, Range(1)]
-"""How many there are; at least one."""
+"""A count of at least 1."""
 CountOrZero = Annotated[int, Range(0)]
-"""How many there are; 0 is none, or no limit."""
+"""A count; 0 means none, or no limit."""
 Side = Annotated[int, Range(1, _MOST_SIDE)]
-"""Pixels along a side."""
+"""Side length in pixels."""
 SideOrZero = Annotated[int, Range(0, _MOST_SIDE)]
-"""Pixels along a side; 0 is no limit."""
+"""Side length in pixels; 0 means no limit."""
 Width = Annotated[int, Range(1, _MOST_WIDTH)]
-"""Channels, embeddings' lengths, classes and the like: the sizes of tensors."""
+"""Size of a tensor axis: channels, embedding size, number of classes and the like."""
 WidthOrZero = Annotated[int, Range(0, _MOST_WIDTH)]
-"""The size of a tensor; 0 is none."""
+"""Size of a tensor axis; 0 means none."""
 Positive = Annotated[float, Range(0, above=True)]
-"""Temperatures, scales, standard deviations."""
+"""A number above 0: temperature, scale, standard deviation."""
 Weight = Annotated[float, Range(0)]
-"""What something counts; 0 is nothing."""
+"""A weight of at least 0; 0 turns its term off."""
 Fraction = Annotated[float, Range(0, 1)]
-"""Probabilities, and parts of a whole."""
+"""A probability or fraction in [0, 1]."""
 PositiveFraction = Annotated[float, Range(0, 1, above=True)]
-"""Parts of a whole, more than nothing."""
+"""A fraction in (0, 1]."""
 FractionRange = Annotated[tuple[PositiveFraction, PositiveFraction], Ascending]
-"""The least and the largest part of a whole."""
+"""Minimum and maximum of a fraction in (0, 1]."""
 PositiveRange = Annotated[tuple[Positive, Positive], Ascending]
-"""The least and the largest of a positive number."""
+"""Minimum and maximum of a positive number."""
 Momentum = Annotated[float, Range(0, 1, below=True)]
-"""How much of an average stays at each step."""
+"""Decay of an exponential moving average, in [0, 1)."""
 OutsideName = Annotated[str, Outside]
-"""A file, a folder or a Hugging Face name."""
+"""A file, a folder or a Hugging Face Hub name."""
 
 
 def check(settings: Any, name: str = "") -> None:
-    """See that every value in SETTINGS, a dataclass with others inside, has the type and the range of its field.
+    """Check every value of a config dataclass against the type and range of its field.
 
-    Floats are finite, whole numbers are no bools, and a `Literal` is one of its values. Types that are not plain
-    values, such as functions, are passed over.
+    Nested dataclasses are checked too. Floats must be finite, integers must not be bools, and the
+    value of a `Literal` must be one of its choices. Types that are not plain values, such as
+    functions, are skipped.
 
     Args:
-        settings: The dataclass.
-        name: What comes before the names of the fields in the message, as in "train".
+        settings: Instance of the dataclass.
+        name: Prefix of the field names in error messages, such as "train".
 
     Raises:
-        ValueError: a value is none of its field; the message names the field and what it may be.
+        ValueError: A value does not fit its field; the message names the field and the rule.
     """
     for field, kind in _kinds(type(settings)):
         _check(getattr(settings, field), kind, f"{name}.{field}" if name else field)
@@ -96,12 +106,21 @@ def check(settings: Any, name: str = "") -> None:
 
 @cache
 def _kinds(settings: type) -> tuple[tuple[str, Any], ...]:
+    """Name and type of each field of a dataclass, with annotations resolved."""
     hints = get_type_hints(settings, include_extras=True)
     return tuple((field.name, hints[field.name]) for field in fields(settings))
 
 
 def outside_names(settings: Any, name: str = "") -> list[str]:
-    """List the fields within SETTINGS that name something outside, as `OutsideName` marks them, and are set."""
+    """List the fields of type `OutsideName` that have a value other than None.
+
+    Args:
+        settings: Instance of a dataclass, which may contain others.
+        name: Prefix of the field names.
+
+    Returns:
+        Dotted names of the fields.
+    """
     found = []
     for field, kind in _kinds(type(settings)):
         value, path = getattr(settings, field), f"{name}.{field}" if name else field
@@ -109,10 +128,13 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
             found += outside_names(value, path)
         elif value is not None and _is_outside(kind):
             found.append(path)
+
     return found
 
 
 def _is_outside(kind: Any) -> bool:
+    """Whether a type, or a type within it, is annotated with `Outside`."""
+    # The choices of a Literal are values, not types.
     marks = getattr(kind, "__metadata__", ())
     return Outside in marks or any(
         _is_outside(choice) for choice in get_args(kind) if get_origin(kind) is not Literal
@@ -120,9 +142,11 @@ def _is_outside(kind: Any) -> bool:
 
 
 def _check(value: Any, kind: Any, name: str) -> None:
-    """Raise ValueError where VALUE is no KIND."""
+    """Raise ValueError where a value, or one within it, does not fit its type."""
     if rule := _broken(value, kind):
         raise ValueError(f"{name} is {_shown(value)}, must be {rule}")
+
+    # Dataclasses and mappings are not checked by `_broken`: their items are named in the message.
     if is_dataclass(value) and not isinstance(value, type):
         check(value, name)
     elif isinstance(value, Mapping):
@@ -131,64 +155,79 @@ def _check(value: Any, kind: Any, name: str) -> None:
 
 
 def _item_kind(kind: Any) -> Any:
-    """The kind of a mapping's values."""
+    """Type of the values of a mapping type, which may be part of a union."""
     return next(
         (get_args(choice)[1] for choice in (kind, *get_args(kind)) if _is_mapping(choice)), Any
     )
 
 
 def _is_mapping(kind: Any) -> bool:
+    """Whether a type is a mapping with key and value types."""
     origin = get_origin(kind)
     return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(kind)) == 2
 
 
 def _broken(value: Any, kind: Any) -> str:
-    """The rule of KIND that VALUE breaks, as "must be ..." goes on; empty if it keeps them all."""
+    """The rule of a type that a value violates, to follow "must be"; empty if it fits."""
     origin, arguments = get_origin(kind), get_args(kind)
+
+    # The type comes before its annotations, whose rules assume it.
     if origin is Annotated:
         inner = _broken(value, arguments[0])
         return inner or next(
             (rule for mark in kind.__metadata__ if (rule := _broken_mark(value, mark))), ""
         )
+
     if origin in (Union, types.UnionType):
         return _broken_all(value, arguments)
+
+    # True == 1 and 1.0 == 1, so the types are compared as well.
     if origin is Literal:
         fits = any(value == choice and type(value) is type(choice) for choice in arguments)
         return "" if fits else f"one of {', '.join(map(str, arguments))}"
+
     if origin is tuple:
         return _broken_items(value, arguments)
     if origin is list:
         return _broken_items(value, (*arguments, ...))
+
     return _PLAIN[kind](value) if kind in _PLAIN else ""
 
 
 def _broken_mark(value: Any, mark: Any) -> str:
-    """The rule of a MARK beside a type that VALUE, of this type, breaks."""
+    """The rule of one annotation that a value of the right type violates; empty if none."""
     if isinstance(mark, Range):
         return "" if mark.holds(value) else str(mark)
     return "ascending" if mark is Ascending and list(value) != sorted(value) else ""
 
 
 def _broken_all(value: Any, choices: tuple[Any, ...]) -> str:
-    """The rule that a value breaks which fits none of CHOICES; None is the last that is spoken of."""
+    """The rules of a union that a value violates; empty if it fits one of its types."""
     if value is None:
         return "" if type(None) in choices else "given"
+
+    # Where a value was given, the message says nothing of None.
     rules = [_broken(value, choice) for choice in choices if choice is not type(None)]
     return "" if "" in rules else " or ".join(dict.fromkeys(rules))
 
 
 def _broken_items(value: Any, kinds: tuple[Any, ...]) -> str:
+    """The rule of a tuple or list type that a value or one of its items violates."""
     if not isinstance(value, tuple | list):
         return "a list of values"
+
+    # (kind, ...) stands for any number of items of one type.
     if len(kinds) == 2 and kinds[1] is ...:
         kinds = (kinds[0],) * len(value)
     if len(value) != len(kinds):
         return f"{len(kinds)} values"
+
     rules = (_broken(item, kind) for item, kind in zip(value, kinds, strict=True))
     return next((f"of values {rule}" for rule in rules if rule), "")
 
 
 def _no_whole_number(value: Any) -> str:
+    """The rule of an int field, if the value violates it."""
     return (
         ""
         if isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -197,10 +236,12 @@ def _no_whole_number(value: Any) -> str:
 
 
 def _no_number(value: Any) -> str:
+    """The rule of a float field, if the value violates it."""
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     return "" if fits else "a finite number"
 
 
+# For each plain type, a function that gives the violated rule or "".
 _PLAIN = {
     bool: lambda value: "" if isinstance(value, bool) else "True or False",
     int: _no_whole_number,
@@ -212,8 +253,10 @@ _PLAIN = {
 
 
 def _shown(value: Any) -> str:
+    """A value as error messages show it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 Storage = Literal["float32", "float16", "int8"]
+"""Number format in which tensors are stored."""

@@ -1,1 +1,1 @@
-"""."""
+"""Training data: reading and decoding photos, captions, videos and shards."""

@@ -1,4 +1,4 @@
-"""Color profiles: what a photo's own ICC profile makes of its values, as sRGB."""
+"""Convert images to sRGB by their ICC color profiles."""
 
 from __future__ import annotations
 
@@ -11,48 +11,56 @@ from PIL import Image, ImageCms
 
 log = logging.getLogger(__name__)
 
-_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of a profile -> Pillow's mode
-_PROBE = 9  # values of each channel by which a profile is compared with sRGB
+# Color space of a profile -> Pillow's mode.
+_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
+# Values per channel at which a profile is compared with sRGB.
+_PROBE = 9
 
 
 def to_srgb(
     image: Image.Image, profile: bytes | None, name: str, in_place: bool = False
 ) -> Image.Image:
-    """Convert a picture to sRGB by its profile; one that cannot be used is ignored, and that is logged.
+    """Convert an image to sRGB by its color profile.
+
+    A profile that cannot be used is ignored, which is logged.
 
     Args:
-        image: A picture of mode L, RGB, CMYK or LAB.
-        profile: The bytes of its ICC profile, if it has one.
-        name: What the photo is called in the log.
-        in_place: Whether IMAGE may be changed, which saves the memory of another.
+        image: Image of mode L, RGB, CMYK or LAB.
+        profile: Bytes of its ICC profile, if it has one.
+        name: Name of the photo in the log.
+        in_place: Whether `image` may be changed, which saves the memory of a copy.
 
     Returns:
-        The picture in RGB; IMAGE itself where nothing changes.
+        The image in RGB; `image` itself where nothing changes.
     """
     if profile:
         try:
             return _converted(image, profile, in_place)
-        except Exception as error:  # a damaged profile makes LittleCMS raise nearly anything
+        # LittleCMS raises many kinds of errors on a damaged profile.
+        except Exception as error:
             reason = " ".join(str(error).split())
             log.warning("%s: its color profile is ignored, sRGB is assumed: %s", name, reason)
+
+    # A LAB image needs a transform even without a profile.
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")
         return _apply(
             image, ImageCms.buildTransform(lab, ImageCms.createProfile("sRGB"), "LAB", "RGB")
         )
+
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Image:
-    """IMAGE in sRGB by a PROFILE that fits it."""
+    """Convert an image by a profile of its color space."""
     mode, transform = _transform(profile)
-    if (image.mode, mode) == (
-        "L",
-        "RGB",
-    ):  # a gray photo with the profile of the colors that it was made of
+    # A gray photo may still have the profile of the colors that it was made from.
+    if (image.mode, mode) == ("L", "RGB"):
         image = image.convert("RGB")
+
     if image.mode != mode:
         raise ValueError(f"it is one for {mode}, the photo is {image.mode}")
+
     if transform is not None and mode == "RGB" and in_place:
         ImageCms.applyTransform(image, transform, inPlace=True)
         return image
@@ -61,15 +69,20 @@ def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Imag
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """The mode that a profile is for, and its way to sRGB; None where that changes nothing."""
+    """Mode of a profile and its transform to sRGB; None if the transform changes nothing."""
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = str(getattr(opened.profile, "xcolor_space", "nothing")).strip()
+
     if space not in _SPACES:
         raise ValueError(f"it is one for {space}")
+
     mode = _SPACES[space]
-    flags = ImageCms.Flags.NOCACHE  # so that threads can share it
+    # Without its cache, threads can share the transform.
+    flags = ImageCms.Flags.NOCACHE
+    # The 256 gray values are few enough to be converted exactly.
     if mode == "L":
-        flags |= ImageCms.Flags.NOOPTIMIZE  # 256 values are few enough to be exact
+        flags |= ImageCms.Flags.NOOPTIMIZE
+
     transform = ImageCms.buildTransform(
         opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags
     )
@@ -77,7 +90,7 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
 
 
 def _is_srgb(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether a transform of RGB moves no color by more than a rounding."""
+    """Whether a transform of RGB moves no color by more than rounding."""
     steps = np.linspace(0, 255, _PROBE).astype(np.uint8)
     colors = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
     seen = np.asarray(_apply(Image.fromarray(colors), transform)).astype(int)
@@ -85,7 +98,9 @@ def _is_srgb(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    if image.mode == "L":  # by a table of all grays
+    """Apply a transform to an image, for gray by a lookup table."""
+    # By a lookup table of all 256 grays.
+    if image.mode == "L":
         ramp = _apply_to_all(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), transform)
         return Image.merge(
             "RGB", [image.point(list(channel.tobytes())) for channel in ramp.split()]
@@ -94,6 +109,8 @@ def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.I
 
 
 def _apply_to_all(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    """Apply a transform to every pixel."""
     converted = ImageCms.applyTransform(image, transform)
-    assert converted is not None  # only in place there is no result
+    # There is no result only if the conversion is in place.
+    assert converted is not None
     return converted

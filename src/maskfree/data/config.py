@@ -1,4 +1,4 @@
-"""Settings of what a run learns from, and of the views that it makes of photos."""
+"""Configuration of the training data and of the augmented views."""
 
 from __future__ import annotations
 
@@ -18,29 +18,38 @@ from maskfree.config.rules import (
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a run learns from: either shards of image-caption pairs, or folders of photos."""
+    """Training data: shards of image-caption pairs, folders of photos, or drawn shapes."""
 
     shards: tuple[str, ...] = ()
     """WebDataset shards: files, folders, globs, braces as in train-{000..005}.tar, http(s) URLs."""
     images: tuple[str, ...] = ()
-    """Folders of photos without captions, for methods that need none."""
+    """Folders of photos without captions, for methods that need no captions."""
     shapes: CountOrZero = 0
-    """For a trial run: draw this many captioned photos of colored shapes, and a tokenizer, and train on those."""
+    """Number of captioned photos of colored shapes to draw for a trial run.
+
+    They are written with a tokenizer and take the place of shards and images.
+    """
     index: str = ""
-    """Folder written by `maskfree prepare entities` for these shards: photos without an entity are passed over, and
-    each photo comes with another that shares one. With shapes anything at all: the index is made of those drawn."""
+    """Folder that `maskfree prepare entities` wrote for these shards.
+
+    Pairs without an entity are skipped, and each photo comes with another one that shares an
+    entity. With shapes, any non-empty value builds the index of the drawn photos.
+    """
     shuffle_buffer: Count = 1000
-    """Encoded samples that each worker holds, to mix those of a shard."""
+    """Number of encoded samples in the shuffle buffer of each data worker."""
     decode_px: SideOrZero = 512
-    """Large JPEGs are decoded at 1/2, 1/4 or 1/8 as long as the shorter side keeps this many pixels; 0: full size."""
+    """Shorter side in pixels that decoding must keep; 0 decodes at full size.
+
+    A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as it keeps this side.
+    """
     workers: CountOrZero = 2
-    """Data processes beside each training process; 0 loads in the training process itself."""
+    """Data worker processes per training process; 0 loads in the training process."""
 
     def check(self) -> None:
-        """Make sure that the values make sense.
+        """Check that the values are consistent.
 
         Raises:
-            ValueError: one of them does not.
+            ValueError: A value is out of range, or not exactly one kind of data is given.
         """
         check(self, "data")
         if (bool(self.shards) + bool(self.images) + bool(self.shapes)) != 1:
@@ -53,14 +62,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """The global view and the augmentations."""
+    """Global view and its augmentations."""
 
     side_px: Side = 224
-    scale: FractionRange = (0.4, 1.0)  # share of the photo's area
-    mirror: Fraction = 0.5  # probability, of each view by itself
-    jitter: tuple[Weight, Weight, Weight, Weight] = (
-        0.4,
-        0.4,
-        0.4,
-        0.1,
-    )  # brightness, contrast, saturation, hue
+    """Side of the square view in pixels."""
+    scale: FractionRange = (0.4, 1.0)
+    """Smallest and largest area of a random crop, as a share of the photo's area."""
+    mirror: Fraction = 0.5
+    """Probability of a horizontal flip, drawn separately for each view."""
+    jitter: tuple[Weight, Weight, Weight, Weight] = (0.4, 0.4, 0.4, 0.1)
+    """Strength of the color jitter: brightness, contrast, saturation, hue (in turns)."""

@@ -1,4 +1,4 @@
-"""How the frames of a video are to be turned and mirrored before they are shown."""
+"""Rotate and mirror video frames as their display matrix says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from PIL import Image
 
 _NUMBERS = struct.Struct("<9i")
-_LEAST_COSINE = math.cos(math.radians(10))  # of a turn that counts as a quarter turn
+# A rotation within 10 degrees of a quarter turn counts as one.
+_LEAST_COSINE = math.cos(math.radians(10))
 
-# By the signs of a, b, c and d: the pixel at (x, y) is shown at (ax + cy, bx + dy), y down.
+# Keys are the signs of a, b, c and d: pixel (x, y) is shown at (ax + cy, bx + dy), y down.
 _MOVES = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
@@ -24,25 +25,28 @@ _MOVES = {
 
 
 def display_move(frame: Any) -> Image.Transpose | None:
-    """Return how a frame is turned and mirrored by the display matrix that the video has for it.
+    """Get the transposition that shows a frame upright, from its display matrix.
 
     Args:
         frame: A frame of PyAV.
 
     Returns:
-        What Pillow does to show it upright; None: nothing, or no turn by whole quarters.
+        Pillow's transposition; None if the frame has no matrix, or one that changes nothing or is
+        no rotation by quarter turns.
     """
     matrix = next(
         (bytes(each) for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), b""
     )
     if len(matrix) != _NUMBERS.size:
         return None
+
+    # Of the 3x3 matrix only the rotation and mirroring are used.
     a, b, _, c, d, *_ = _NUMBERS.unpack(matrix)
     x, y = _signs(a, b), _signs(c, d)
     return _MOVES.get((x[0], x[1], y[0], y[1]))
 
 
 def _signs(x: int, y: int) -> list[int]:
-    """The direction of an axis in whole quarters; zeros if it is in between."""
+    """Direction of an axis in quarter turns; zeros if it is in between."""
     length = math.hypot(x, y) or 1.0
     return [round(part / length) if abs(part) >= _LEAST_COSINE * length else 0 for part in (x, y)]

@@ -1,4 +1,4 @@
-"""One photo as it comes from a source, still encoded, and its decoding."""
+"""An encoded photo with its captions as a source holds it, and its decoding."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PHOTO_SUFFIXES = (
     ),
     *("jp2", "j2k", "jpx", "ppm", "pgm", "pnm", "tga", "qoi", "mpo"),
 )
-"""Of the files that are photos, for every command; of a shard's files for one key the first in this order is it."""
-# Why a sample cannot be used; `Example.problem` begins with one of them.
+"""Suffixes of photos. Of a shard's files with one key, the first in this order is the photo."""
+# Reasons why a sample cannot be used; `Example.problem` begins with one of them.
 NO_PHOTO, UNREADABLE_PHOTO = "no photo", "unreadable photo"
 NO_CAPTION, UNREADABLE_CAPTIONS = "no caption", "unreadable captions"
 UNREADABLE_NAME, BROKEN_SHARD = "unreadable name", "broken shard"
@@ -47,24 +47,36 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Example:
-    """An encoded photo with its captions; `problem` is set where the source could not give them.
-
-    It is one line: the reason, by which such samples are counted, and behind a colon what else there is to say.
-    """
+    """An encoded photo with its captions."""
 
     key: str
+    """Key of the sample in its source."""
     source: str
     """Shard or folder, for messages."""
     photo: bytes | Path = b""
+    """Encoded bytes or the path of a file."""
     captions: tuple[str, ...] = ()
+    """Captions; empty for an unlabeled photo."""
     problem: str = ""
+    """Why the sample cannot be used, in one line; empty if it can.
+
+    It begins with one of `REASONS`; details follow after a colon.
+    """
 
 
 def counted(numbers: Sequence[int], total: int | None = None) -> str:
-    """Spell out how many samples were left out for each of `REASONS`, in their order.
+    """Format how many samples were left out for each of `REASONS`.
 
-    >>> counted((2, 0, 1, 0, 0, 0), total=4)
-    '2 no photo, 1 no caption, 1 other'
+    Args:
+        numbers: Counts, in the order of `REASONS`.
+        total: Number of all samples left out, if known; the rest is listed as "other".
+
+    Returns:
+        The counts that are not zero, separated by commas.
+
+    Example:
+        >>> counted((2, 0, 1, 0, 0, 0), total=4)
+        '2 no photo, 1 no caption, 1 other'
     """
     told = [f"{number} {reason}" for number, reason in zip(numbers, REASONS, strict=True) if number]
     other = 0 if total is None else total - sum(numbers)
@@ -72,14 +84,19 @@ def counted(numbers: Sequence[int], total: int | None = None) -> str:
 
 
 def decode(example: Example, decode_px: int) -> Image.Image:
-    """Decode to an upright RGB photo.
+    """Decode an example to an upright RGB photo.
 
-    A JPEG whose shorter side is at least twice DECODE_PX is decoded at a half, a quarter or an eighth of its size,
-    as long as that side keeps DECODE_PX; 0 keeps the full size.
+    Args:
+        example: Example to decode.
+        decode_px: A JPEG whose shorter side is at least twice as long may be decoded at 1/2, 1/4 or
+            1/8 of its size, as long as that side keeps this many pixels; 0 keeps the full size.
+
+    Returns:
+        The photo, of mode RGB.
 
     Raises:
-        ValueError: the example has a problem, or its photo cannot be read.
-        OSError: the file cannot be read.
+        ValueError: The example has a problem, or its photo cannot be read.
+        OSError: The file cannot be read.
     """
     if example.problem:
         raise ValueError(example.problem)

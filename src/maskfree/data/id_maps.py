@@ -1,4 +1,4 @@
-"""Maps of ids: pictures whose pixels are numbers of classes, objects or regions, not brightness."""
+"""Read maps of ids: images whose pixels are class, object or region numbers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from maskfree.data.pixel_modes import LOW_BITS, upright
 from maskfree.data.tiff_variants import check_tiff, is_white_zero
 
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP", "AVIF")
+# Formats that change pixel values.
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
 _MOST = 65535
 
@@ -27,22 +28,25 @@ _MOST = 65535
 def read_ids(
     path: Path, what: str = "index map", greys_as_colors: bool = False
 ) -> UInt16[np.ndarray, "h w"]:
-    """Read the ids of a map as they are stored: palette indices, or grays of 1, 2, 4, 8 or 16 bits, never scaled.
+    """Read the ids of a map as they are stored.
+
+    Ids are palette indices or gray values of 1, 2, 4, 8 or 16 bits, and are never scaled.
 
     Args:
-        path: A PNG, TIFF, BMP or GIF.
-        what: What the map is called in messages.
-        greys_as_colors: Whether RGB of three equal channels is taken as grays.
+        path: A PNG, TIFF, BMP or GIF file.
+        what: Name of the map in messages.
+        greys_as_colors: Whether RGB with three equal channels is accepted as gray.
 
     Returns:
         The id of each pixel, upright.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such picture, a damaged one, or larger than a photo may be.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, is no such image, or is larger than a photo may be.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} {path}")
+
     name = f"the {what} {path}"
     try:
         with (
@@ -56,14 +60,19 @@ def read_ids(
 
 
 def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.ndarray, "h w"]:
+    """Ids of an opened image."""
     check_size(image.width, image.height, name)
     check_tiff(image, name)
+
     if image.format in _LOSSY:
         raise PictureError(f"{name} is {image.format}, which does not keep ids: save it as PNG")
+
     if is_white_zero(image):
         raise PictureError(
             f"{name} is a TIFF in which 0 is white, so that its ids are unclear: save it as PNG"
         )
+
+    # The raw mode is lost when the image is loaded.
     stored = raw_mode(image)
     image.load()
     turned = upright(image, orientation(image))
@@ -76,18 +85,23 @@ def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.n
         raise PictureError(
             f"{name} has mode {turned.mode}: it needs one channel of ids, gray or with a palette"
         )
+
     if values.size and (values.max() > _MOST or values.min() < 0):
         wrong = values.min() if values.min() < 0 else values.max()
         raise PictureError(f"{name} holds {wrong}: ids run from 0 to {_MOST}")
+
+    # Pillow scales grays of 2 and 4 bits to 8; undo it.
     return values.astype(np.uint16) // LOW_BITS.get(stored, 1)
 
 
 def _greys(image: Image.Image, name: str) -> np.ndarray:
-    """The one value that all channels of a picture share; what is transparent is 0."""
+    """The value that all channels of an image share; transparent pixels must be 0."""
     layers = np.asarray(image)
     colors = layers[..., :1] if image.mode == "LA" else layers[..., :3]
+
     if not (colors == colors[..., :1]).all():
         raise PictureError(f"{name} is in colors: give a picture of ids, gray or with a palette")
+
     if image.mode != "RGB" and ((layers[..., -1] != 255) & (colors[..., 0] != 0)).any():
         raise PictureError(
             f"{name} is transparent in places: give a picture of ids, gray or with a palette"

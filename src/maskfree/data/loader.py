@@ -1,4 +1,7 @@
-"""Endless, seeded streams of training batches, whose position is a few integers, so that a run can continue exactly."""
+"""Endless, seeded streams of training batches that can be resumed exactly.
+
+The position of a stream is a few integers, which a checkpoint stores.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +37,19 @@ Read = Callable[[Sequence[str]], Iterator[Example]]
 
 
 class NoSamples(ValueError):  # noqa: N818 - an answer to the user, not a defect
-    """A whole pass over the data gave no sample that can be used."""
+    """A whole pass over the data gave no usable sample."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a stream has come: the pass it is in, the samples it took of this pass, the broken ones in all passes.
+    """Position of a stream in the data.
 
     Attributes:
-        epoch: The pass.
-        taken: Samples taken of this pass, broken ones too.
-        broken: Samples of all passes that could not be used.
-        by_reason: How many of these for each of `REASONS`; a state of an earlier version has the sum only.
+        epoch: Current pass over the data, from 0.
+        taken: Samples consumed in this pass, including unreadable ones.
+        broken: Unusable samples in all passes.
+        by_reason: Unusable samples for each of `REASONS`, in that order. A state saved by an
+            earlier version has only their sum.
     """
 
     epoch: int = 0
@@ -56,7 +60,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch, the stream that it came from, and where that stream stands after it."""
+    """A batch, the number of the stream it came from, and the stream's position after it."""
 
     batch: Batch
     stream: int
@@ -64,7 +68,15 @@ class Loaded:
 
 
 def seed_of(*parts: int | str) -> int:
-    """Hash PARTS to a seed in [0, 2**63), the same on every machine and in every process."""
+    """Hash values to a seed that is the same on every machine and in every process.
+
+    Args:
+        *parts: Integers and strings that the seed depends on.
+
+    Returns:
+        A seed in [0, 2**63).
+    """
+    # The separator keeps ("a", "bc") and ("ab", "c") apart.
     text = "\x1f".join(map(str, parts))
     return (
         int.from_bytes(
@@ -76,7 +88,12 @@ def seed_of(*parts: int | str) -> int:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the data a stream reads: number INDEX of COUNT over all processes and workers."""
+    """The part of the data that one stream reads.
+
+    Attributes:
+        index: Number of the stream over all processes and workers, from 0.
+        count: Number of streams over all processes and workers.
+    """
 
     index: int
     count: int
@@ -84,12 +101,24 @@ class Share:
     def examples(
         self, units: Sequence[str], read: Read, seed: int, epoch: int
     ) -> Iterator[Example]:
-        """Read this stream's part of pass TURN: whole units where there are enough, else every COUNT-th sample.
+        """Read this stream's part of one pass.
 
+        These are whole units, or every count-th sample if there are fewer units than streams.
         The parts of one pass are disjoint and complete, and move on by one stream with each pass.
+
+        Args:
+            units: Shards or photos of the whole data set.
+            read: Reads the examples of some units.
+            seed: Seed of the order of the units.
+            epoch: The pass, from 0.
+
+        Returns:
+            The examples of this stream's part.
         """
         rng = np.random.default_rng(seed_of(seed, "units", epoch))
         shuffled_units = [units[int(i)] for i in rng.permutation(len(units))]
+
+        # The offset changes with the pass, so that a stream reads other data in each.
         first = (self.index + epoch) % self.count
         if len(units) >= self.count:
             return read(shuffled_units[first :: self.count])
@@ -97,55 +126,93 @@ class Share:
 
 
 def shuffled(examples: Iterator[Example], size: int, seed: int) -> Iterator[Example]:
-    """Mix a stream through a buffer of SIZE; every example comes out once."""
+    """Shuffle a stream of examples with a buffer.
+
+    Args:
+        examples: Examples to shuffle.
+        size: Number of examples in the buffer.
+        seed: Seed of the order.
+
+    Yields:
+        Every example once.
+    """
     rng = np.random.default_rng(seed)
     buffer = list(itertools.islice(examples, size))
+
+    # The buffer is full: each new example replaces a random one.
     for example in examples:
         slot = rng.integers(size)
         yield buffer[slot]
         buffer[slot] = example
+
     rng.shuffle(buffer)  # pyright: ignore[reportArgumentType] - a list is a mutable sequence
     yield from buffer
 
 
 class Stream(IterableDataset[Loaded | NoSamples]):
-    """Batches without end for one process; its data workers split the part between them.
+    """Endless batches for one process, whose data workers split its part of the data.
 
-    The order, all augmentation and the partners follow from SEED, the pass and the sample's key alone.
+    The order, the augmentations and the partners depend only on the seed, the pass and the sample's
+    key.
 
     Raises:
-        ValueError, OSError: the data are not there, or the index does not fit them.
+        ValueError: The data cannot be used, or the index does not fit them.
+        OSError: The data are missing.
     """
 
     def __init__(
         self, data: DataConfig, transform: Transform, batch_size: int, seed: int, process: Share
     ):
+        """Find the data and open the index.
+
+        Args:
+            data: Where the data are and how they are read.
+            transform: Turns a sample into training inputs, and inputs into a batch.
+            batch_size: Samples per batch.
+            seed: Seed of the order, the augmentations and the partners.
+            process: Number of this training process, and how many there are.
+        """
         self.units = find_shards(data.shards) if data.shards else find_photos(data.images)
         assert self.units, "the caller draws shapes first"
         self.read: Read = read_shards if data.shards else partial(read_photos, folders=data.images)
+
         if data.images and transform.reads_maps:
             _check_stems(self.units)
+
         self.index = (
             EntityIndex.open(Path(data.index).expanduser(), self.units) if data.index else None
         )
+        # The entities of the index must be those of the method.
         if self.index is not None and transform.entities is not None:
             _check_entities(self.index.entities, transform.entities)
+
         self.data, self.transform, self.batch_size, self.seed = data, transform, batch_size, seed
         self.process = process
         self.num_streams = max(data.workers, 1)
         self.go_to([Position()] * self.num_streams, 0)
 
     def go_to(self, positions: Sequence[Position], batches_done: int) -> None:
-        """Start where BATCHES_DONE batches, of which POSITIONS has each worker's last, have left off."""
+        """Set where the stream starts.
+
+        Args:
+            positions: Position after the last batch of each data worker.
+            batches_done: Batches that were already taken from all workers together.
+        """
         assert len(positions) == self.num_streams
         self.positions, self.batches_done = tuple(positions), batches_done
 
     def __iter__(self) -> Iterator[Loaded | NoSamples]:
-        """Yield batches; at last `NoSamples`, if the data turn out to hold none, for the caller to raise."""
+        """Iterate over batches without end.
+
+        Yields:
+            Batches. If the data hold no usable sample, the last item is a `NoSamples` for the
+            caller to raise.
+        """
         worker = get_worker_info()
-        # Workers are asked in turn, so after n batches it is the turn of stream n (modulo their number).
+        # Workers take turns, so after n batches it is the turn of stream n modulo their count.
         index = ((worker.id if worker else 0) + self.batches_done) % len(self.positions)
         samples = self._samples(index)
+
         try:
             while True:
                 chunk = list(itertools.islice(samples, self.batch_size))
@@ -156,32 +223,38 @@ class Stream(IterableDataset[Loaded | NoSamples]):
             yield error
 
     def _samples(self, index: int) -> Iterator[tuple[object, Position]]:
-        """Augment the usable samples of this process's stream INDEX, each with the position after it."""
+        """Augment the usable samples of one stream, each with the position after it."""
         share = Share(
             self.process.index * len(self.positions) + index,
             self.process.count * len(self.positions),
         )
+
+        # Go on from the stored position.
         start = self.positions[index]
         broken, by_reason = start.broken, list(start.by_reason)
         barren, seen = 0, 0
         partners = _Partners(
             self.index if self.transform.takes_partner else None, self.data.decode_px, self.seed
         )
+
         for epoch in itertools.count(start.epoch):
+            # Only the first pass is resumed in its middle.
             skip = start.taken if epoch == start.epoch else 0
+
             mixed = shuffled(
                 filter(self._is_wanted, share.examples(self.units, self.read, self.seed, epoch)),
                 self.data.shuffle_buffer,
                 seed_of(self.seed, "buffer", epoch, share.index),
             )
+
+            # Samples skipped on resuming count as usable: the pass gave some before.
             usable = bool(skip)
             for taken, example in enumerate(itertools.islice(mixed, skip, None), start=skip + 1):
                 seen += 1
                 try:
                     photo = decode(example, self.data.decode_px)
-                except (
-                    Exception
-                ) as error:  # decoders raise anything at all on broken bytes; the run must live
+                # Decoders raise many kinds of errors on broken bytes; training must go on.
+                except Exception as error:
                     problem = (
                         example.problem or f"{UNREADABLE_PHOTO}: {' '.join(str(error).split())}"
                     )
@@ -189,18 +262,21 @@ class Stream(IterableDataset[Loaded | NoSamples]):
                     broken += 1
                     by_reason[REASONS.index(problem.partition(":")[0])] += 1
                     continue
+
                 usable = True
                 source = Source(
                     example.key, photo, example.captions, partners.draw(example.key, epoch)
                 )
+
+                # The seed does not depend on earlier samples, so that resuming changes nothing.
                 yield (
                     self.transform.sample(source, seed_of(self.seed, epoch, example.key)),
                     Position(epoch, taken, broken, tuple(by_reason)),
                 )
+
             barren = 0 if usable else barren + 1
-            if (
-                barren == share.count
-            ):  # parts move on with each pass, so this amounts to all of the data
+            # Parts move on with each pass, so after this many passes all data were tried.
+            if barren == share.count:
                 named = ", ".join(self.units[:3]) + (", ..." if len(self.units) > 3 else "")
                 known = f" and known to the index {self.data.index}" if self.index else ""
                 reasons = counted(by_reason)
@@ -210,30 +286,41 @@ class Stream(IterableDataset[Loaded | NoSamples]):
                 )
 
     def _is_wanted(self, example: Example) -> bool:
-        """Whether the index has it; what cannot be read is let through, to be counted."""
+        """Whether the index has the example; unreadable examples pass, so that they are counted."""
         return (
             self.index is None or bool(example.problem) or self.index.find(example.key) is not None
         )
 
 
 class _Partners:
-    """Draws a photo's partner; says so, once a pass, where one cannot be read, and the photo goes without it."""
+    """Draws partner photos; an unreadable partner is logged once per pass and left out."""
 
     def __init__(self, index: EntityIndex | None, decode_px: int, seed: int):
         self._index, self._decode_px, self._seed = index, decode_px, seed
         self._last_complaint = -1
 
     def draw(self, key: str, epoch: int) -> Partner | None:
-        """Return the partner of photo KEY in pass TURN; None without an index, or where no other shares an entity."""
+        """Draw the partner of a photo.
+
+        Args:
+            key: The photo's key.
+            epoch: The pass, from 0.
+
+        Returns:
+            The partner; None without an index, or where no other photo shares an entity.
+        """
         row = self._index.find(key) if self._index else None
         if self._index is None or row is None:
             return None
+
         try:
             found = self._index.partner(
                 row, np.random.default_rng(seed_of(self._seed, "partner", epoch, key))
             )
             return Partner(found[0], decode(found[1], self._decode_px)) if found else None
-        except Exception as error:  # as for the photo itself, which is not lost
+        # Only the partner is lost: the photo itself is still used.
+        except Exception as error:
+            # One warning per pass is enough.
             if epoch != self._last_complaint:
                 log.warning("no partner for sample %r: %s", key, " ".join(str(error).split()))
             self._last_complaint = epoch
@@ -241,7 +328,7 @@ class _Partners:
 
 
 def _check_stems(photos: Sequence[str]) -> None:
-    """See that no two photos share a stem, by which the files about them are told apart."""
+    """Check that no two photos share a stem, which names the files made for them."""
     known: dict[str, str] = {}
     for photo in photos:
         stem = file_stem(photo).casefold()
@@ -253,6 +340,7 @@ def _check_stems(photos: Sequence[str]) -> None:
 
 
 def _check_entities(named: Sequence[str], known: Sequence[str]) -> None:
+    """Check that the index names only entities of the method's list."""
     if unknown := sorted(set(named).difference(known)):
         raise ValueError(
             f"the index has the entity {unknown[0]!r}, which is not in the method's list: "
@@ -261,7 +349,16 @@ def _check_entities(named: Sequence[str], known: Sequence[str]) -> None:
 
 
 def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]:
-    """Run STREAM on WORKERS processes, or in this one for 0."""
+    """Build the loader of a stream.
+
+    Args:
+        stream: Batches of this process.
+        workers: Data worker processes; 0 loads in this process.
+
+    Returns:
+        A loader that passes on the stream's items unchanged.
+    """
+    # The stream makes batches itself, so the loader must not.
     return DataLoader(
         stream,
         batch_size=None,
@@ -274,24 +371,26 @@ def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]
 
 
 def _as_it_is(item: Any) -> Any:
+    """Return the item: the stream already gives batches."""
     return item
 
 
 def _start_worker(worker: int) -> None:
-    """Give the worker one thread; a stop of the run is the training process's business."""
+    """Give the worker one thread and let the training process handle stop signals."""
     torch.set_num_threads(1)
     start_worker()
 
 
 class _Worker(multiprocessing.Process):
-    """A process that ignores SIGTERM, so that ending it takes SIGKILL; there is nothing it could lose."""
+    """A process that ignores SIGTERM, so that ending it takes SIGKILL; it has no state to lose."""
 
     def terminate(self) -> None:
+        """End the process by SIGKILL."""
         self.kill()
 
 
 def _worker_context() -> BaseContext:
-    """Return the usual way of starting processes, for processes of that class."""
+    """Default multiprocessing context, with `_Worker` as its class of processes."""
     context = copy.copy(multiprocessing.get_context(multiprocessing.get_start_method()))
     context.Process = _Worker  # pyright: ignore[reportAttributeAccessIssue]
     return context
@@ -299,7 +398,7 @@ def _worker_context() -> BaseContext:
 
 @atexit.register
 def _end_workers() -> None:
-    """End workers that an error left behind; else Python waits for them at its end, after a vain SIGTERM."""
+    """Kill workers that an error left behind, for which Python would wait at exit."""
     for child in multiprocessing.active_children():
         if isinstance(child, _Worker):
             child.kill()

@@ -1,4 +1,4 @@
-"""The frames of animated pictures (GIF, WebP, PNG, AVIF), each composed as it is shown."""
+"""Read the frames of animated images (GIF, WebP, PNG, AVIF), each fully composed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from PIL import Image, UnidentifiedImageError
 from maskfree.data.decoding import check_size, open_picture, told_in_one_line
 from maskfree.data.photo import read_photo
 
-MOVING_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # a TIFF or MPO of several pictures is no film
-_FORMATS = (*MOVING_FORMATS, "JPEG", "MPO", "TIFF", "BMP")  # those that no video is taken for
-_DEFAULT_MS = 100.0  # of a frame that does not say
+# A TIFF or MPO file of several images is no animation.
+MOVING_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
+# Formats that no video file is mistaken for.
+_FORMATS = (*MOVING_FORMATS, "JPEG", "MPO", "TIFF", "BMP")
+# Duration of a frame that has none.
+_DEFAULT_MS = 100.0
 
 
 def moving_frames(source: Path) -> tuple[int, float] | None:
-    """Return the number of frames of a picture and how many it shows per second; None if SOURCE is no picture.
+    """Get the number of frames of an image file and their rate.
+
+    Args:
+        source: Image or video file.
+
+    Returns:
+        Number of frames and frames per second; None if the file is no image.
 
     Raises:
-        ValueError: it is a damaged one, or one of too many pixels.
+        ValueError: The image is damaged or has too many pixels.
     """
     with source.open("rb") as file, told_in_one_line(str(source)):
         try:
@@ -31,15 +40,22 @@ def moving_frames(source: Path) -> tuple[int, float] | None:
     with _opened(source) as image:
         places = _places(image)
         image.seek(places.start)
-        image.load()  # what a frame lasts is known once it is decoded
+        # The duration of a frame is known once it is decoded.
+        image.load()
         return len(places), 1000 / (image.info.get("duration") or _DEFAULT_MS)
 
 
 def moving_pictures(source: Path) -> Iterator[Image.Image]:
-    """Yield the frames of a picture as upright RGB photos, one after the other.
+    """Read the frames of an image file one after the other.
+
+    Args:
+        source: Image file.
+
+    Yields:
+        Upright RGB images.
 
     Raises:
-        ValueError: a frame is damaged.
+        ValueError: A frame is damaged.
     """
     with _opened(source) as image:
         places = _places(image)
@@ -56,6 +72,7 @@ def moving_pictures(source: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _opened(source: Path) -> Iterator[Image.Image]:
+    """Open an image file and check its size."""
     with (
         source.open("rb") as file,
         told_in_one_line(str(source)),
@@ -66,8 +83,9 @@ def _opened(source: Path) -> Iterator[Image.Image]:
 
 
 def _places(image: Image.Image) -> range:
-    """The numbers of the frames; a PNG may have a picture before them, for who cannot show the film."""
+    """Numbers of the frames, without the still image that a PNG may have for other viewers."""
     if image.format not in MOVING_FORMATS:
         return range(1)
     count = getattr(image, "n_frames", 1)
+    # Pillow's `default_image` marks a still image before the animation.
     return range(1 if count > 1 and getattr(image, "default_image", False) else 0, count)

@@ -1,4 +1,4 @@
-"""Folders of photos: which of their files are photos, and photos without labels, for losses that need no captions."""
+"""Find and read the photos of folders, without captions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from maskfree.data.examples import PHOTO_SUFFIXES, Example
 
 log = logging.getLogger(__name__)
 
-_NAMED = 3  # of files that are left out
+# Most left-out files that a warning names.
+_NAMED = 3
 
 
 def only_photos(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Return those FILES of a folder that are photos, in order; how many others there are is logged.
+    """Select the photos among the files of a folder, and log how many other files there are.
 
     Args:
-        files: Files and folders; folders are passed over, and a hidden file is no photo.
-        folder: Where they lie, at any depth.
+        files: Files and folders; folders are skipped, and hidden files are no photos.
+        folder: Folder that holds them, at any depth.
 
     Returns:
-        The photos, sorted by their paths.
+        The photos, sorted by path.
     """
     photos, others = [], []
     for path in sorted(files, key=str):
@@ -30,6 +31,7 @@ def only_photos(files: Iterable[Path], folder: Path) -> list[Path]:
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
             known = path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES
             (photos if known and not hidden else others).append(path)
+
     if others:
         named = ", ".join(path.name for path in others[:_NAMED]) + (
             ", ..." if len(others) > _NAMED else ""
@@ -37,38 +39,53 @@ def only_photos(files: Iterable[Path], folder: Path) -> list[Path]:
         _say(
             f"{folder}: {len(others)} of {len(photos) + len(others)} files are no photos and are left out ({named})"
         )
+
     return photos
 
 
 def find_photos(folders: Sequence[str]) -> tuple[str, ...]:
-    """List the photos under FOLDERS at any depth, by suffix, in order; what else lies there is counted in the log.
+    """Find the photos under some folders at any depth, by suffix.
+
+    Other files are counted in the log.
+
+    Args:
+        folders: Folders to search.
+
+    Returns:
+        Paths of the photos, sorted within each folder.
 
     Raises:
-        FileNotFoundError: a folder does not exist or holds no photo.
+        FileNotFoundError: A folder does not exist or holds no photo.
     """
     photos: list[str] = []
     for folder in folders:
         root = Path(folder).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {folder!r}")
+
         found = only_photos(root.rglob("*"), root)
         if not found:
             raise FileNotFoundError(
                 f"folder {folder!r} holds no photo ({', '.join(PHOTO_SUFFIXES)})"
             )
+
         photos.extend(map(str, found))
+
     return tuple(photos)
 
 
 def read_photos(photos: Sequence[str], folders: Sequence[str]) -> Iterator[Example]:
     """Make an example without captions of each photo.
 
-    Its key is its path under the folder that it was found in, so that it stays the same wherever the folder lies. Of
-    several folders it begins with the folder's number, so that no two photos share one.
+    The key of an example is its path under its folder, so that it does not depend on where the
+    folder lies. With several folders it begins with the folder's number, so that keys are unique.
 
     Args:
-        photos: Paths of photos, some of those that `find_photos` found.
-        folders: The folders that were given to it.
+        photos: Paths that `find_photos` returned.
+        folders: The folders that were given to `find_photos`.
+
+    Yields:
+        Examples that hold the paths of photos.
     """
     roots = [Path(folder).expanduser() for folder in folders]
     for photo in photos:
@@ -82,5 +99,5 @@ def read_photos(photos: Sequence[str], folders: Sequence[str]) -> Iterator[Examp
 
 @cache
 def _say(message: str) -> None:
-    """Log a message once, however often a folder is looked through."""
+    """Log a message only once, however often a folder is searched."""
     log.warning("%s", message)

@@ -1,4 +1,4 @@
-"""Photos of folders or shards as one stream, and the names of files that hold what was prepared of each of them."""
+"""Read photos of folders or shards as one stream, and name the files made for each photo."""
 
 from __future__ import annotations
 
@@ -14,40 +14,57 @@ from maskfree.data.photo_folders import find_photos, read_photos
 from maskfree.data.shards import find_shards, read_shards
 
 _SHARD = ".tar"
-_MAX_STEM_BYTES = (
-    224  # file systems take 255 for a name; suffixes and names of temporary files need some
-)
-_KEPT_BYTES = 160  # of a longer one
+# File systems allow 255 bytes; suffixes and names of temporary files need some of them.
+_MAX_STEM_BYTES = 224
+# Bytes kept of a longer stem, before the hash.
+_KEPT_BYTES = 160
 
 
 def file_stem(key: str) -> str:
-    """Return the name, without a suffix, of files about the photo with this KEY: a path, or a key within a shard.
+    """Name the files made for a photo, without a suffix.
 
-    A name that is too long for a file with a suffix is cut, and a hash of all of it put behind.
+    A stem that is too long is cut and a hash of all of it is appended.
 
-    >>> file_stem("photos/kitchen.v2.jpg"), file_stem("000017")
-    ('kitchen.v2', '000017')
+    Args:
+        key: Path of a photo, or its key in a shard.
+
+    Returns:
+        The last part of the key, without a photo's suffix.
+
+    Example:
+        >>> file_stem("photos/kitchen.v2.jpg"), file_stem("000017")
+        ('kitchen.v2', '000017')
     """
     name = key.rsplit("/", 1)[-1]
     stem, _, suffix = name.rpartition(".")
+    # Keys may hold dots, so only the suffix of a photo is removed.
     whole = stem if stem and suffix.lower() in PHOTO_SUFFIXES else name
 
     encoded = os.fsencode(whole)
     if len(encoded) <= _MAX_STEM_BYTES:
         return whole
-    beginning = encoded[:_KEPT_BYTES].decode(errors="ignore")  # it may end within a character
+
+    # The cut may fall within a character.
+    beginning = encoded[:_KEPT_BYTES].decode(errors="ignore")
     return f"{beginning}-{hashlib.blake2b(encoded, digest_size=8).hexdigest()}"
 
 
 def read_sources(sources: Sequence[str]) -> Iterator[Example]:
-    """Read the photos of SOURCES, folders of photos or shards as `find_shards` takes them, in order.
+    """Read photos of folders or shards, in order.
 
-    A photo that cannot be read comes out as an example with a problem; captions need not be there. Sources are looked
-    for at once, photos are read as they are asked for.
+    A photo that cannot be read becomes an example with a problem; captions are not needed. Sources
+    are searched at once, and photos are read on demand.
+
+    Args:
+        sources: Folders of photos, or shards as `find_shards` takes them.
+
+    Returns:
+        Examples without captions.
 
     Raises:
-        FileNotFoundError: a source does not exist or holds no photo.
-        ValueError: folders and shards are mixed, there is no source, or what reads shards is not installed.
+        FileNotFoundError: A source does not exist or holds no photo.
+        ValueError: Folders and shards are mixed, there is no source, or the package that reads
+            shards is not installed.
     """
     if are_shards(sources):
         need("reading shards", "train", modules=("webdataset",))
@@ -56,17 +73,20 @@ def read_sources(sources: Sequence[str]) -> Iterator[Example]:
 
 
 def check_apart(out: Path, sources: Sequence[str]) -> None:
-    """Make sure that what is made of photos does not lie among them, where it would be taken for photos.
+    """Check that an output folder does not lie among the photos.
+
+    Its files would be taken for photos by a later run.
 
     Args:
-        out: Folder for what is made.
-        sources: Folders of photos, or shards, whose folders may hold other files.
+        out: Output folder.
+        sources: Folders of photos, or shards; the folders of shards may hold other files.
 
     Raises:
         ValueError: `out` is one of the folders, or lies in one.
     """
     if are_shards(sources):
         return
+
     place = out.resolve()
     for source in sources:
         if place.is_relative_to(Path(source).expanduser().resolve()):
@@ -76,18 +96,25 @@ def check_apart(out: Path, sources: Sequence[str]) -> None:
 
 
 def _without_captions(example: Example) -> Example:
-    """Leave out captions, and what is wrong with them: a sample with another problem has no photo."""
+    """Drop the captions and any problem with them; a sample with another problem has no photo."""
     return replace(example, captions=(), problem="" if example.photo else example.problem)
 
 
 def are_shards(sources: Sequence[str]) -> bool:
-    """Say whether SOURCES are shards, not folders of photos.
+    """Tell whether sources are shards or folders of photos.
+
+    Args:
+        sources: Paths, globs or URLs.
+
+    Returns:
+        True for shards.
 
     Raises:
-        ValueError: folders and shards are mixed, or there is no source.
+        ValueError: Folders and shards are mixed, or there is no source.
     """
     if not sources:
         raise ValueError("no photos were given: name folders of photos, or shards")
+
     shards = [_is_shards(source) for source in sources]
     if any(shards) and not all(shards):
         raise ValueError(
@@ -97,5 +124,6 @@ def are_shards(sources: Sequence[str]) -> bool:
 
 
 def _is_shards(source: str) -> bool:
+    """Whether a source is a shard or a folder of shards."""
     folder = Path(source).expanduser()
     return not folder.is_dir() or any(folder.glob(f"*{_SHARD}"))

@@ -1,4 +1,4 @@
-"""Pixels as files store them, of every mode that Pillow has, as upright RGB in sRGB on white."""
+"""Convert pixels of any Pillow mode to upright sRGB on a white background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from maskfree.data.decoding import PictureError, orientation, raw_mode
 from maskfree.data.tiff_variants import bits_of, check_tiff, is_white_zero
 
 LOW_BITS = {"L;2": 85, "L;4": 17}
-"""Of grays stored in 2 and 4 bits: what Pillow multiplies them by, so that the highest becomes 255."""
+"""Factor by which Pillow scales grays of 2 and 4 bits, so that the highest becomes 255."""
+# EXIF orientation -> the transposition that makes the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -23,44 +24,63 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ROWS_AT_ONCE = 256  # of wide numbers, whose floats would cost several times the photo
+# Rows converted at a time, since floats of the whole photo would need several times its memory.
+_ROWS_AT_ONCE = 256
 
 
 def upright(image: Image.Image, turn: int) -> Image.Image:
-    """Return a loaded picture turned as the EXIF orientation TURN says; itself where that is 1."""
+    """Apply an EXIF orientation.
+
+    Args:
+        image: Loaded image.
+        turn: EXIF orientation, 1 to 8.
+
+    Returns:
+        The upright image; `image` itself for orientation 1.
+    """
     return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
 
 
 def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
-    """Decode a picture and bring it to upright RGB: sRGB by its color profile, transparency on white.
+    """Decode an image to upright sRGB.
+
+    The color profile is applied, and transparency is put on white.
 
     Args:
-        image: A picture of any mode, loaded or not.
-        name: What it is called in messages.
-        owned: Whether IMAGE is not needed any more, so that its memory can be given back early.
+        image: Image of any mode, loaded or not.
+        name: Name of the image in messages.
+        owned: Whether the caller no longer needs `image`, so that its memory can be freed early.
 
     Returns:
-        A picture without metadata: nothing is left to be applied to it.
+        An RGB image without metadata: nothing is left to be applied to it.
 
     Raises:
-        ValueError: it is of a kind that would be read wrongly.
-        Exception: whatever Pillow's decoders raise on a damaged file.
+        ValueError: The image is of a kind that would be read wrongly.
+        Exception: Any error of Pillow's decoders on a damaged file.
     """
+    # Nothing is left to be applied.
     if type(image) is Image.Image and image.mode == "RGB" and not image.info:
         return image
+
     check_tiff(image, name)
     stored = raw_mode(image)
     image.load()
-    turn = orientation(image)  # after loading, which turns a TIFF
+    # Only after loading, which makes a TIFF upright.
+    turn = orientation(image)
 
     colors, alpha = _split(image, stored, name)
     mine = owned or colors is not image
-    if owned and colors is not image:  # a large photo is not to be held three times
+
+    # Free the original: else three copies of a large photo are in memory.
+    if owned and colors is not image:
         image.close()
+
     rgb = to_srgb(colors, image.info.get("icc_profile"), name, in_place=mine)
     del colors
+
     if alpha is not None:
         rgb.paste("white", mask=ImageChops.invert(alpha))
+
     turned = upright(rgb, turn)
     plain = turned.copy() if turned is image else turned
     plain.info = {}
@@ -68,7 +88,7 @@ def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
 
 
 def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Image.Image | None]:
-    """The colors of a picture as L, RGB, CMYK or LAB, and its opacity if it has one; STORED is its raw mode."""
+    """Split an image into colors (L, RGB, CMYK or LAB) and opacity, if it has any."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _wide_grey(image, name)
     if image.mode in ("1", "L"):
@@ -77,17 +97,20 @@ def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Ima
         raise PictureError(
             f"{name} has 16 bits and a transparent color: save it with an alpha channel"
         )
+
     if image.mode in ("LA", "La"):
         pairs = image.convert("LA")
         return pairs.getchannel("L"), pairs.getchannel("A")
+
     if image.has_transparency_data:
         layers = image if image.mode == "RGBA" else image.convert("RGBA")
         return layers.convert("RGB"), layers.getchannel("A")
+
     return (image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")), None
 
 
 def _opaque_grey(image: Image.Image, scale: int) -> Image.Image | None:
-    """Opacity of a picture of 8-bit grays, of which one may be transparent."""
+    """Opacity of an 8-bit gray image with one transparent value."""
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return None
@@ -95,12 +118,21 @@ def _opaque_grey(image: Image.Image, scale: int) -> Image.Image | None:
 
 
 def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
-    """Greys of 16 or 32 bits as 8, and their opacity."""
+    """Convert grays of 16 or 32 bits to 8, with their opacity."""
     values = np.asarray(image)
     most = _most(image, values, name)
     inverted = is_white_zero(image)
 
     def gray(rows: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+        """Scale rows to 8 bits.
+
+        Args:
+            rows: Some rows of the image.
+
+        Returns:
+            The rows, with white as 255.
+        """
+        # Values that are not finite count as 0.
         share = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0).clip(
             0, most
         ) / np.float32(most)
@@ -109,22 +141,27 @@ def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image 
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return _by_rows(values, gray), None
+
     return _by_rows(values, gray), _by_rows(
         values, lambda rows: np.where(rows == key, 0, 255).astype(np.uint8)
     )
 
 
 def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> float:
-    """The value that stands for white (or black, where 0 is white)."""
+    """The value that stands for white (or for black if 0 is white)."""
+    # 12-bit TIFFs are stored in 16 bits.
     if image.mode.startswith("I;16"):
         return 4095.0 if bits_of(image) == 12 else 65535.0
     if image.format == "PPM" and image.mode == "I":
         return 65535.0
+
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.min(initial=0) < 0:
         raise PictureError(
             f"{name} holds negative numbers, which are no brightness: save it as PNG"
         )
+
+    # The smallest usual scale that holds all values.
     highest = float(finite.max(initial=0))
     return next((scale for scale in (1.0, 255.0, 65535.0) if highest <= scale), highest)
 
@@ -133,7 +170,7 @@ def _by_rows(
     values: Num[np.ndarray, "h w"],
     change: Callable[[Num[np.ndarray, "h w"]], UInt8[np.ndarray, "h w"]],
 ) -> Image.Image:
-    """CHANGE applied to some rows at a time."""
+    """Apply a function to some rows at a time."""
     changed = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _ROWS_AT_ONCE):
         changed[top : top + _ROWS_AT_ONCE] = change(values[top : top + _ROWS_AT_ONCE])

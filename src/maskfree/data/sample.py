@@ -1,4 +1,4 @@
-"""One sample on its way into training: what the data have of it, and what a method makes of it."""
+"""A training sample: what the data hold of it, and the transform that a method applies."""
 
 from __future__ import annotations
 
@@ -14,44 +14,80 @@ from maskfree.types import Batch
 
 @dataclass(frozen=True)
 class Partner:
-    """Another photo of the data, drawn anew in each pass, and the entity that it shares."""
+    """Another photo that shares an entity with the sample, drawn anew in each pass."""
 
     entity: str
-    photo: Image  # RGB
+    """Name of the shared entity."""
+    photo: Image
+    """RGB image."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the data have for one sample."""
+    """What the data hold of one sample."""
 
     key: str
-    photo: Image  # RGB
-    captions: Sequence[str] = ()  # none of an unlabeled photo
-    partner: Partner | None = None  # where the transform takes one, and there is one
+    """Key of the sample, unique within the data."""
+    photo: Image
+    """RGB image."""
+    captions: Sequence[str] = ()
+    """Captions; empty for an unlabeled photo."""
+    partner: Partner | None = None
+    """Partner photo; None if the transform takes none or none exists."""
 
 
 class Transform(ABC):
-    """What a method wants made of one sample, on a data worker, and how samples become a batch. Must be picklable."""
+    """Turns a source into training inputs on a data worker, and inputs into a batch.
+
+    A transform must be picklable.
+    """
 
     @property
     def takes_partner(self) -> bool:
-        """Whether `sample` looks at the source's partner; by default it does not, and none is read."""
+        """Whether `sample` uses the source's partner.
+
+        Returns:
+            False by default; then no partner is read.
+        """
         return False
 
     @property
     def reads_maps(self) -> bool:
-        """Whether `sample` reads files named by the photo's stem, so that no two photos may share one."""
+        """Whether `sample` reads files named by the photo's stem.
+
+        Returns:
+            False by default. If True, no two photos may share a stem.
+        """
         return False
 
     @property
     def entities(self) -> tuple[str, ...] | None:
-        """The entities that an index may name; None: any."""
+        """The entities that an index may name.
+
+        Returns:
+            Their names; None allows any.
+        """
         return None
 
     @abstractmethod
     def sample(self, source: Source, seed: int) -> Any:
-        """Augment one photo; all randomness comes from SEED."""
+        """Augment one photo.
+
+        Args:
+            source: The photo with its captions and partner.
+            seed: Seed of all randomness.
+
+        Returns:
+            Training inputs, as `collate` takes them.
+        """
 
     @abstractmethod
     def collate(self, samples: Sequence[Any]) -> Batch:
-        """Stack samples into a batch."""
+        """Stack samples into a batch.
+
+        Args:
+            samples: Results of `sample`.
+
+        Returns:
+            The batch.
+        """

@@ -1,4 +1,4 @@
-"""Photos of colored shapes with captions, drawn to try a recipe out: shards and a tokenizer, from nothing."""
+"""Draw captioned photos of colored shapes as shards with a tokenizer, to try out a recipe."""
 
 from __future__ import annotations
 
@@ -33,9 +33,14 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def write(folder: Path, photos: int, seed: int = 0, finder: Finder | None = None) -> None:
-    """Draw PHOTOS captioned photos into `shapes-*.tar` shards and a `tokenizer.json` in FOLDER, unless it exists.
+    """Draw captioned photos into `shapes-*.tar` shards with a `tokenizer.json`.
 
-    With a FINDER, that of the entity list "shapes", folder `INDEX` below it gets their index by entity.
+    Args:
+        folder: Folder to create; if it exists, nothing is done.
+        photos: Number of photos.
+        seed: Seed of the drawing.
+        finder: Finder of the entity list "shapes"; if given, the subfolder `INDEX` gets the entity
+            index of the shards.
     """
     if folder.exists():
         return
@@ -47,9 +52,11 @@ def write(folder: Path, photos: int, seed: int = 0, finder: Finder | None = None
 
 
 def _write(folder: Path, photos: int, rng: np.random.Generator, finder: Finder | None) -> None:
+    """Write the shards, the tokenizer and the index."""
     texts: list[str] = ["a photo of a"]
     for shard in range(min(_SHARDS, photos)):
         with tarfile.open(folder / f"shapes-{shard:03d}.tar", "w") as tar:
+            # Photos are dealt out to the shards in turn.
             for number in range(shard, photos, _SHARDS):
                 photo, captions = draw(rng)
                 texts.extend(captions)
@@ -57,24 +64,35 @@ def _write(folder: Path, photos: int, rng: np.random.Generator, finder: Finder |
                 photo.save(encoded, "JPEG", quality=92)
                 _add(tar, f"shape{number:05d}.jpg", encoded.getvalue())
                 _add(tar, f"shape{number:05d}.json", json.dumps({"captions": captions}).encode())
+
     _tokenizer(texts).save(str(folder / "tokenizer.json"))
     if finder is not None:
         _index(folder, finder)
 
 
 def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
-    """Draw one or two shapes on a plain ground, and say so in two captions."""
+    """Draw one or two shapes on a plain background.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        The photo and two captions that describe it.
+    """
     ground, *colors = rng.permutation(list(COLORS))[: rng.integers(2, 4)].tolist()
     noise = rng.normal(0, 6, (_SIZE[1], _SIZE[0], 3))
     photo = Image.new("RGB", _SIZE, COLORS[ground])
     canvas = ImageDraw.Draw(photo)
+
     names = []
     for place, color in enumerate(colors):
         kind = SHAPES[rng.integers(len(SHAPES))]
         radius = rng.uniform(18, 32)
+        # Shapes stand side by side, each in a column of its own.
         column = _SIZE[0] * (2 * place + 1) / (2 * len(colors)) + rng.uniform(-4, 4)
         row = rng.uniform(radius, _SIZE[1] - radius)
         bounds = (column - radius, row - radius, column + radius, row + radius)
+
         if kind == "circle":
             canvas.ellipse(bounds, fill=COLORS[color])
         elif kind == "square":
@@ -84,7 +102,9 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
                 [(column, bounds[1]), (bounds[0], bounds[3]), (bounds[2], bounds[3])],
                 fill=COLORS[color],
             )
+
         names.append(f"a {color} {kind}")
+
     grainy = np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8)
     captions = [
         f"{' and '.join(names)} on {ground}",
@@ -94,6 +114,7 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
 
 
 def _index(folder: Path, finder: Finder) -> None:
+    """Build the entity index of the shards."""
     work = Preparation(tuple(sorted(folder.glob("*.tar"))), folder / INDEX, workers=1)
     work.start({}, resume=False)
     work.find(finder, unwatched)
@@ -101,22 +122,27 @@ def _index(folder: Path, finder: Finder) -> None:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a file to a tar archive."""
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
 
 
 def _tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
-    """Make BERT's kind of tokenizer of the words of TEXTS; it spells others out."""
-    # By hand, because the library's trainer breaks ties differently in each run.
+    """Build a WordPiece tokenizer as BERT's that knows the words of some texts and all letters."""
+    # Built by hand: the library's trainer breaks ties differently in each run.
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = sorted({word for text in texts for word in text.split()} - set(letters))
+    # Single letters and their continuations spell out unknown words.
     entries = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words]
     vocabulary = {entry: number for number, entry in enumerate(entries)}
+
     tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.add_special_tokens(list(_SPECIAL))  # else "[MASK]" in a text is spelt out
+    # Else "[MASK]" in a text is split into letters.
+    tokenizer.add_special_tokens(list(_SPECIAL))
+
     ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single="[CLS] $A [SEP]", special_tokens=ends

@@ -1,4 +1,7 @@
-"""Image-caption pairs in WebDataset shards: tar files of `KEY.jpg` with `KEY.txt` or `KEY.json`, on disk or by URL."""
+"""Read image-caption pairs from WebDataset shards, on disk or by URL.
+
+A shard is a tar file of `KEY.jpg` with `KEY.txt` or `KEY.json`.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,37 @@ from maskfree.data.examples import (
 )
 from maskfree.files.atomic import parse_json
 
-MAX_CAPTION_BYTES = 2**22  # a larger .json or .txt is no caption
-_MAX_BYTES = 2**28  # of a file in a shard
+# A larger .json or .txt file is refused as a caption.
+MAX_CAPTION_BYTES = 2**22
+# Largest file of a shard that is read into memory.
+_MAX_BYTES = 2**28
 _TIMEOUT_SECONDS = 60
+# Reads allowed at the end of the stream; more mean that a header tells a wrong size.
 _MAX_READS_AT_END = 3
-_META = re.compile(r"__[^/]*__($|/)")  # what WebDataset keeps beside the samples
+# Names of WebDataset's own metadata, which are no samples.
+_META = re.compile(r"__[^/]*__($|/)")
 
 
 def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
-    """Expand PATTERNS to shards: files, folders of `*.tar`, globs, braces as in `train-{000..005}.tar`, http(s) URLs.
+    """Expand patterns to shards.
+
+    Args:
+        patterns: Files, folders of `*.tar`, globs, braces as in `train-{000..005}.tar`, or http(s)
+            URLs.
+
+    Returns:
+        Paths and URLs, in the order of the patterns.
 
     Raises:
-        FileNotFoundError: a pattern matches no file.
-        ValueError: a shard is empty, a URL has another scheme (WebDataset's `pipe:` would run a shell command), or
-            what expands braces is not installed.
+        FileNotFoundError: A pattern matches no file.
+        ValueError: A shard is empty, a URL has another scheme (WebDataset's `pipe:` would run a
+            shell command), or the package that expands braces is not installed.
     """
     shards: list[str] = []
     for pattern in patterns:
         for name in _without_braces(pattern):
             scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", name)
+            # A path without a scheme is a local file.
             if scheme is None:
                 shards.extend(_local_shards(name))
             elif scheme[1] == "file":
@@ -54,6 +69,7 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
                 raise ValueError(
                     f"shard {name!r}: {scheme[1]}: is not allowed; give a path or a http(s) URL"
                 )
+
     return tuple(shards)
 
 
@@ -61,39 +77,66 @@ def _without_braces(pattern: str) -> Iterable[str]:
     """Expand the braces of a pattern."""
     if "{" not in pattern:
         return [pattern]
-    if find_spec("braceexpand") is None:  # it comes with webdataset
+
+    # braceexpand is a dependency of webdataset.
+    if find_spec("braceexpand") is None:
         need(f"the list of shards {pattern!r}", "train", modules=("webdataset",))
+
     from braceexpand import braceexpand
 
     return braceexpand(pattern)
 
 
 def _local_shards(name: str) -> list[str]:
+    """Shards on disk that a file name, a folder or a glob stands for."""
     path = Path(name).expanduser()
     found = (
         sorted(path.glob("*.tar"))
         if path.is_dir()
-        else [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207 - absolute patterns
+        # Path.glob takes no absolute pattern.
+        else [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207
     )
+
     if not found:
         raise FileNotFoundError(
             f"no shard {name!r}" + (": the folder holds no .tar file" if path.is_dir() else "")
         )
+
     for shard in found:
         if not shard.stat().st_size:
             raise ValueError(f"shard {str(shard)!r} is empty")
+
     return [str(shard) for shard in found]
 
 
 def read_shards(shards: Sequence[str]) -> Iterator[Example]:
-    """Read every pair in order; what cannot be read comes out as an example with a problem, and reading goes on."""
+    """Read every pair of some shards, in order.
+
+    A pair that cannot be read becomes an example with a problem, and reading goes on.
+
+    Args:
+        shards: Paths and http(s) URLs, as `find_shards` returns them.
+
+    Yields:
+        Examples with encoded photos and captions.
+    """
     from webdataset.tariterators import group_by_keys
 
     for shard in shards:
         broken: list[Example] = []
 
         def note(error: Exception, shard: str = shard, broken: list[Example] = broken) -> bool:
-            # WebDataset appends to the arguments, which an OSError does not show, and others would.
+            """Record an error of the current shard.
+
+            Args:
+                error: What was raised.
+                shard: The current shard.
+                broken: List that the error is added to.
+
+            Returns:
+                True: WebDataset goes on reading.
+            """
+            # WebDataset appends to `args`; str() hides this for an OSError only.
             reason = (
                 str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
             )
@@ -103,6 +146,7 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
             )
             return True
 
+        # A shard that cannot be opened counts as broken, too.
         try:
             with _open(shard) as stream:
                 files = _files(stream, shard, note)
@@ -111,18 +155,21 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
                 )
         except OSError as error:
             note(error)
+
         yield from broken
 
 
 def _open(shard: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Open a shard by path or URL."""
     if shard.startswith(("http://", "https://")):
         return urllib.request.urlopen(shard, timeout=_TIMEOUT_SECONDS)
     return Path(shard).open("rb")
 
 
 def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
-    """The files of an archive in order, as WebDataset passes them on; of one that is too large None."""
+    """Files of an archive in WebDataset's form; the data of a file that is too large are None."""
     try:
+        # Read as a stream: an HTTP response cannot seek.
         with tarfile.open(fileobj=cast("IO[bytes]", _Ending(stream)), mode="r|*") as archive:
             for info in archive:
                 if info.isreg() and not _META.match(info.name):
@@ -132,20 +179,32 @@ def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterat
                         "data": content.read() if content else None,
                         "__url__": shard,
                     }
-                archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - it would remember all of them
-    except (
-        Exception
-    ) as error:  # tarfile and its decompressors raise nearly anything on damaged archives
+
+                # Else tarfile keeps every member in memory.
+                archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
+    # tarfile and its decompressors raise many kinds of errors on damaged archives.
+    except Exception as error:
         note(error)
 
 
 class _Ending:
-    """A stream that says when it has ended: tarfile would go on to read, as far as a header says."""
+    """A stream that raises at its end, where tarfile would read on as far as a header says."""
 
     def __init__(self, stream: Any):
         self._stream, self._reads_at_end = stream, 0
 
     def read(self, size: int) -> bytes:
+        """Read some bytes.
+
+        Args:
+            size: Most bytes to read.
+
+        Returns:
+            The bytes; empty at the end.
+
+        Raises:
+            tarfile.ReadError: The stream was read repeatedly after its end.
+        """
         content = self._stream.read(size)
         self._reads_at_end += not content
         if self._reads_at_end > _MAX_READS_AT_END:
@@ -154,30 +213,36 @@ class _Ending:
 
 
 def _example(shard: str, fields: Mapping[str, Any]) -> Example:
+    """Build an example from the files of one key."""
     key = fields["__key__"]
     if not is_text(key):
         return Example(
             key, shard, problem=f"{UNREADABLE_NAME}: names of files in a shard are UTF-8"
         )
 
+    # The order of the suffixes is their priority.
     suffix = next((suffix for suffix in PHOTO_SUFFIXES if suffix in fields), None)
     if suffix is None:
         return Example(key, shard, problem=f"{NO_PHOTO}: {_why_no_photo(fields)}")
+
     photo = fields[suffix]
     if photo is None:
         return Example(key, shard, problem=f"{UNREADABLE_PHOTO}: it is over {_MAX_BYTES:,} bytes")
 
     try:
         captions = captions_of(fields)
-    except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or JSON of another shape
+    # Not JSON, not UTF-8, or JSON of another structure.
+    except (ValueError, TypeError) as error:
         return Example(key, shard, photo, problem=f"{UNREADABLE_CAPTIONS}: {error}")
+
     if not captions:
         return Example(key, shard, photo, problem=NO_CAPTION)
+
     return Example(key, shard, photo, captions)
 
 
 def _why_no_photo(suffixes: Iterable[str]) -> str:
-    """What may be wrong with a sample whose files have these SUFFIXES."""
+    """Explain why a sample with these suffixes has no photo."""
     known = ", ".join(PHOTO_SUFFIXES)
     dotted = next((suffix for suffix in suffixes if is_dotted(suffix)), None)
     if dotted is None:
@@ -186,46 +251,58 @@ def _why_no_photo(suffixes: Iterable[str]) -> str:
 
 
 def is_dotted(suffix: str) -> bool:
-    """Say whether what follows the key of a file is a photo's suffix after more dots, which belong to no key.
+    """Tell whether a photo's name has more dots, which would belong to no key.
 
-    >>> is_dotted("v2.0001.jpg"), is_dotted("jpg"), is_dotted("seg.npy")
-    (True, False, False)
+    WebDataset ends the key at the first dot, so such a photo is not found.
+
+    Args:
+        suffix: What follows the key and its dot in a file name.
+
+    Returns:
+        True if it ends with a photo's suffix after another dot.
+
+    Example:
+        >>> is_dotted("v2.0001.jpg"), is_dotted("jpg"), is_dotted("seg.npy")
+        (True, False, False)
     """
     before, _, last = suffix.rpartition(".")
     return bool(before) and last in PHOTO_SUFFIXES
 
 
 def captions_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the captions of a sample; blank ones are left out.
+    """Parse the captions of a sample.
 
     Args:
-        fields: The sample's files by suffix. `json` holds "captions" or "caption", each a string or a list of strings;
-            where it has neither, the text of `txt` is the caption.
+        fields: The sample's files by suffix. `json` holds "captions" or "caption", each a string or
+            a list of strings; where it has neither, the text of `txt` is the caption.
 
     Returns:
-        The captions, each with single spaces.
+        The captions, with single spaces; blank ones are left out.
 
     Raises:
         ValueError: They are too large, not JSON or not UTF-8.
-        TypeError: They are JSON of another shape.
+        TypeError: They are JSON of another structure.
     """
     for suffix in ("json", "txt"):
         content = fields.get(suffix, b"")
         if content is None or len(content) > MAX_CAPTION_BYTES:
             raise ValueError(f"the .{suffix} file is over {MAX_CAPTION_BYTES:,} bytes")
 
+    # Captions in JSON take precedence over the text file.
     texts = _texts_of_json(fields["json"], "txt" in fields) if "json" in fields else []
     if not texts and "txt" in fields:
         texts = [_decoded(fields["txt"], "txt")]
 
+    # Normalize white space and drop blank captions.
     lines = tuple(line for line in (" ".join(text.split()) for text in texts) if line)
     if not all(map(is_text, lines)):
         raise ValueError("a caption holds half of a character")
+
     return lines
 
 
 def _texts_of_json(content: bytes, has_text: bool) -> list[str]:
-    """The captions in a sample's JSON, if it has any; other data are welcome if the sample HAS a TEXT beside it."""
+    """Captions in a sample's JSON; unrelated JSON is accepted if there is also a text file."""
     record = parse_json(_decoded(content, "json"), "the .json file", allow_nan=True)
     if not isinstance(record, dict):
         if has_text:
@@ -234,17 +311,22 @@ def _texts_of_json(content: bytes, has_text: bool) -> list[str]:
 
     for name in ("captions", "caption"):
         value = record.get(name)
+        # Empty values count as missing.
         if value in (None, "", []):
             continue
+
         if isinstance(value, str):
             return [value]
         if isinstance(value, list) and all(isinstance(text, str) for text in value):
             return value
+
         raise TypeError(f"{name!r} in the .json file is neither a string nor a list of strings")
+
     return []
 
 
 def _decoded(content: bytes, suffix: str) -> str:
+    """Decode UTF-8, with or without a byte order mark."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -252,7 +334,16 @@ def _decoded(content: bytes, suffix: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Say whether TEXT can be written: names of other encodings, and JSON, can hold halves of characters."""
+    """Tell whether a string can be encoded as UTF-8.
+
+    Names in other encodings and JSON can hold unpaired surrogates.
+
+    Args:
+        text: String to test.
+
+    Returns:
+        False if it holds an unpaired surrogate.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

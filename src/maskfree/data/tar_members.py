@@ -1,4 +1,4 @@
-"""Where the files of a tar archive lie: its headers are read one after the other, what is between is passed over."""
+"""List the members of a tar archive by reading its headers and skipping the contents."""
 
 from __future__ import annotations
 
@@ -8,44 +8,56 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-BLOCK = 512  # bytes of a header; files are padded to a multiple
+# Bytes of a header; contents are padded to a multiple.
+BLOCK = 512
+# Type flags of headers.
 _REGULAR = b"0\0"
-_MAX_RECORD_BYTES = 2**20  # of a pax record
-_PASSED_OVER = b"123456"  # links, devices, folders
-_OF_NEXT = b"x"  # pax: a record for the next header
-_MATTERS = (
-    b" path=",
-    b" size=",
-    b" GNU.sparse",
-)  # what such a record can say that is not in the header
+# A larger pax record is left to tarfile.
+_MAX_RECORD_BYTES = 2**20
+# Links, devices and folders.
+_PASSED_OVER = b"123456"
+# A pax record about the next header.
+_OF_NEXT = b"x"
+# Keys of a pax record that override the header.
+_MATTERS = (b" path=", b" size=", b" GNU.sparse")
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name, and where its SIZE bytes start."""
+    """A file in an archive."""
 
     name: str
+    """Path in the archive."""
     offset: int
+    """Position of its first byte in the archive."""
     size: int
+    """Number of bytes."""
 
 
 class _Unusual(Exception):  # noqa: N818 - no error: tarfile reads it
-    """A header that is not of the plain kind."""
+    """A header that is left to tarfile."""
 
 
 def tar_members(path: Path) -> Iterator[Member]:
-    """List the regular files of an archive on disk, in order.
+    """List the regular files of an uncompressed archive on disk, in order.
 
-    The headers that shards are made of are read here, some eight times as fast as by `tarfile`; at the first one of
-    another kind (long names, sparse files, damage) `tarfile` takes over.
+    Plain headers are parsed here, about eight times as fast as by `tarfile`. From the first header
+    of another kind (long names, sparse files, damage) on, `tarfile` reads.
+
+    Args:
+        path: Archive.
+
+    Yields:
+        Its files.
 
     Raises:
-        tarfile.TarError: the archive is damaged; what comes before the damage is listed first.
-        OSError: it cannot be read.
+        tarfile.TarError: The archive is damaged; the files before the damage are listed first.
+        OSError: The archive cannot be read.
     """
     position = 0
     with path.open("rb", buffering=0) as file:
         _read_at_random(file.fileno())
         total = os.fstat(file.fileno()).st_size
+
         try:
             while header := _header(file.fileno(), position):
                 member, position = header
@@ -56,32 +68,42 @@ def tar_members(path: Path) -> Iterator[Member]:
             return
         except _Unusual:
             pass
+
     yield from _by_tarfile(path, position)
 
 
 def _by_tarfile(path: Path, position: int) -> Iterator[Member]:
-    """The files whose headers stand at POSITION or later, read by the library."""
+    """List the files whose headers are at a position or later, by `tarfile`."""
     try:
-        with tarfile.open(
-            path, "r:"
-        ) as archive:  # not compressed: nobody finds a photo in such an archive again
+        # Only uncompressed archives: photos are later read at their offsets.
+        with tarfile.open(path, "r:") as archive:
             for info in archive:
                 if info.isreg() and not info.issparse() and info.offset_data >= position + BLOCK:
                     yield Member(info.name, info.offset_data, info.size)
-            with path.open("rb", buffering=0) as file:  # it stops at a damage as at the end
+
+            # tarfile stops at a damaged header as it does at the end.
+            with path.open("rb", buffering=0) as file:
                 if os.pread(file.fileno(), BLOCK, archive.offset).strip(b"\0"):
                     raise tarfile.ReadError("what follows is no header")
     except tarfile.TarError:
         raise
-    except Exception as error:  # places and sizes beyond all bounds, names that are no text
+    # Offsets and sizes out of range, or names that cannot be decoded.
+    except Exception as error:
         raise tarfile.ReadError(f"what follows is no header: {error}") from error
 
 
 def member_at(descriptor: int, offset: int) -> tuple[str, int]:
-    """Return name (its first 100 characters at least) and size of the file whose bytes start at OFFSET.
+    """Read the name and size of the file at a position.
+
+    Args:
+        descriptor: Open archive.
+        offset: Position of the first byte of the file.
+
+    Returns:
+        The name (at least its first 100 characters) and the size in bytes.
 
     Raises:
-        ValueError: no header stands before it.
+        ValueError: There is no header before the position.
     """
     header = os.pread(descriptor, BLOCK, offset - BLOCK) if offset >= BLOCK else b""
     try:
@@ -91,31 +113,44 @@ def member_at(descriptor: int, offset: int) -> tuple[str, int]:
 
 
 def _header(descriptor: int, position: int) -> tuple[Member | None, int] | None:
-    """The member at POSITION, None for what is no file, and the position of the next one; None at the end."""
+    """Member at a position, None if it is no file, and the next position; None at the end."""
     header = os.pread(descriptor, BLOCK, position)
+    # A block of zeros marks the end.
     if not header.strip(b"\0"):
         return None
+
+    # Byte 156 is the type flag.
     kind, size = header[156:157], _size(header)
     start = position + BLOCK
+    # Contents are padded to whole blocks.
     following = start + -(-size // BLOCK) * BLOCK
     if kind in _REGULAR:
         return Member(_name(header), start, size), following
+
     if kind == _OF_NEXT:
         if size > _MAX_RECORD_BYTES:
             raise _Unusual
+
         record = os.pread(descriptor, size, start)
         if any(word in record for word in _MATTERS):
             raise _Unusual
+
         return None, following
+
     if kind in _PASSED_OVER:
         return None, start
+
     raise _Unusual
 
 
 def _name(header: bytes) -> str:
+    """Name in a header, with its prefix."""
+    # The name has 100 bytes; a prefix of up to 155 may extend it.
     name, prefix = header[:100].rstrip(b"\0"), b""
-    if header[257:263] == b"ustar\0":  # GNU's own kind has times where the prefix is
+    # GNU's own format has time stamps in the place of the prefix.
+    if header[257:263] == b"ustar\0":
         prefix = header[345:500].split(b"\0", 1)[0]
+
     try:
         return (prefix + b"/" + name if prefix else name).split(b"\0", 1)[0].decode()
     except UnicodeDecodeError as error:
@@ -123,18 +158,24 @@ def _name(header: bytes) -> str:
 
 
 def _size(header: bytes) -> int:
+    """Size in a header, in octal digits."""
     if len(header) < BLOCK or header[257:262] != b"ustar":
         raise _Unusual
+
+    # Bytes 124 to 135 are the size in octal digits.
     try:
         size = int(header[124:136].strip(b" \0"), 8)
-    except ValueError as error:  # damage, or the binary form for 8 GiB and more
+    # Damage, or the binary form of 8 GiB and more.
+    except ValueError as error:
         raise _Unusual from error
+
     if size < 0:
         raise _Unusual
+
     return size
 
 
 def _read_at_random(descriptor: int) -> None:
-    """Tell the system not to read ahead, where it can be told: photos are passed over."""
+    """Turn off read-ahead where the system allows it, because photos are skipped."""
     if advise := getattr(os, "posix_fadvise", None):
         advise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)

@@ -1,1 +1,1 @@
-"""Training a student from a teacher model on photos without labels."""
+"""Train a student from a teacher model on photos without labels."""

@@ -1,7 +1,9 @@
-"""DistillConfig: from photos without labels and any vision-language model to a sharper segmenter of any words.
+"""CLIP-S4 distillation of a vision-language model into a student, from photos without labels.
 
-Source: CLIP-S4 (CVPR 2023), all of its steps in a row. Differs: the student starts as its teacher where it can; the
-paper's is a ResNet-50, whose teacher is CLIP.
+Source: CLIP-S4 (arXiv:2305.01040), all of its steps in a row.
+
+Differs: the student is initialized from its teacher where possible; the paper's student is a
+ResNet-50 with CLIP as its teacher.
 """
 
 from __future__ import annotations
@@ -44,15 +46,18 @@ from maskfree.regions.region_maps import check_installed, region_map
 log = logging.getLogger(__name__)
 
 RECORD = "distill.json"
-_MAX_RECORD_BYTES = 2**28  # the record names all photos
+"""File in the run folder with the settings of the distillation."""
+# Large, because the record names all photos.
+_MAX_RECORD_BYTES = 2**28
 _IMAGE_SIDES: dict[str, tuple[str, ...]] = {
     "ViLSegConfig": (),
     "CLIPS4Config": (),
-    "StudentConfig": ("image.projection",),  # DeepLab's head, which is no projection
+    # The head is DeepLab's, not a projection.
+    "StudentConfig": ("image.projection",),
     "MaskCLIPConfig": ("image",),
     "OVSegmentorConfig": ("image",),
 }
-"""Methods that can teach, each with the weights of its image side that a student cannot take."""
+"""Methods that can teach, each with the image weights that a student cannot take."""
 
 
 def distill(
@@ -63,19 +68,33 @@ def distill(
     settings: DistillConfig | None = None,
     watch: Watch = unwatched,
 ) -> Path | None:
-    """Train a student of MODEL on PHOTOS, and return the folder of its checkpoint, OUT/model; it takes any words.
+    """Train a student of a teacher model on photos without labels.
 
-    WORDS are the known classes of its training. PHOTOS are folders or shards. The same call goes on after a stop; None
-    if SIGINT or SIGTERM stopped the training. WATCH wraps the photos of each step to show progress.
+    Calling it again with the same arguments resumes a stopped run. The student can segment any
+    words.
+
+    Args:
+        model: Model name or folder of the teacher.
+        words: Known classes during training.
+        photos: Folders of photos, or shards.
+        out: Folder of the run.
+        settings: Settings of the distillation; None for the defaults.
+        watch: Wraps the photos of each step, to show progress.
+
+    Returns:
+        Folder of the student's checkpoint, `out/model`; None if SIGINT or SIGTERM stopped training.
 
     Raises:
-        ValueError: OUT holds a run with other settings, the model cannot teach, or settings do not fit each other.
-        OSError: photos or weights cannot be read, or OUT not written.
+        ValueError: The folder holds a run with other settings, the model cannot teach, or settings
+            do not fit each other.
+        OSError: Photos or weights cannot be read, or the folder cannot be written.
     """
     settings = settings or DistillConfig()
     settings.check()
     check_installed(settings.segments)
-    read_sources(photos)  # what is wrong with them is said before any work
+    # Unreadable sources are reported before any work.
+    read_sources(photos)
+
     check_run_folders(
         out, ("photos", "segments", "teacher", "clip", "state", "model"), [model, *photos]
     )
@@ -91,16 +110,21 @@ def _distilled(
     settings: DistillConfig,
     watch: Watch,
 ) -> Path | None:
-    """Do what `distill` does, in a folder that this process holds."""
+    """Run the steps of `distill` in a folder that this process holds."""
     shards = are_shards(photos)
     folder = out / "photos"
     sources = tuple(photos) if shards else (str(folder),)
+
     teacher_model = _checkpoint(model, out)
     teacher = loading.load(teacher_model, settings.train.accelerator).with_words(words, "none")
     teacher = teacher.with_inference(teacher.inference.changed(side_px=settings.side_px))
+
+    # Settings that do not fit are reported before the photos are prepared.
     recipe = _recipe(teacher, teacher_model, settings)
     _check_record(out / RECORD, teacher, words, photos, settings)
-    if not shards:  # under names that differ, and never others
+
+    # Links have unique names, by which the prepared files are named.
+    if not shards:
         link([Path(photo) for photo in find_photos(photos)], folder)
     made = _prepare(teacher, sources, out, settings, watch)
     assert isinstance(recipe.method, CLIPS4Config)
@@ -113,6 +137,7 @@ def _distilled(
             workers=settings.workers,
         ),
     )
+
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
     return out / "model" if done == settings.train.steps else None
 
@@ -120,15 +145,21 @@ def _distilled(
 def _prepare(
     teacher: Segmenter, sources: tuple[str, ...], out: Path, settings: DistillConfig, watch: Watch
 ) -> dict[str, str]:
-    """Make what training reads, as far as it is not there; return where, by the names of the method's settings."""
+    """Make the inputs of training that are missing; return their paths by setting name."""
     places = {name: out / name for name in ("segments", "teacher")} | {
         "prototypes": out / "prototypes.safetensors"
     }
+
+    # Class-agnostic regions of the photos.
     cutting = SegmentPreparation(
         sources, places["segments"], asdict(settings.segments), settings.workers
     )
     cutting.run(partial(region_map, config=settings.segments), watch)
+
+    # Patch embeddings of the teacher.
     prepare_teacher(teacher, sources, places["teacher"], watch)
+
+    # Class prototypes among the teacher's segments.
     if not places["prototypes"].exists():
         config = PrototypeConfig(top=settings.top)
         found, lost = prepare_prototypes(teacher, TeacherMaps(places["teacher"]), config, watch)
@@ -138,43 +169,53 @@ def _prepare(
                 name,
             )
         found.write(places["prototypes"])
+
     return {name: str(place) for name, place in places.items()}
 
 
 def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
-    """Return the run, but for what is yet to be prepared.
+    """Settings of the student's training, but for the prepared inputs.
 
     Raises:
-        ValueError: the teacher's method has no text or image side to take over, or the weights do not fit the family.
-        OSError: the weights cannot be read.
+        ValueError: A student cannot take the teacher's text or image encoder, or the weights do not
+            fit the family.
+        OSError: The weights cannot be read.
     """
     run = read_json(model / "run.json")
+
+    # Which of the teacher's weights can a student take?
     if run["method"] not in _IMAGE_SIDES:
         raise ValueError(
             f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}"
         )
+
     left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
     if left_out == ("image",) and settings.weights is None:
         raise ValueError(
             f"a student cannot have the image side of {teacher.name}: name the weights of another encoder (--weights)"
         )
+
     base = clips4_pocket()
     assert isinstance(base.method, CLIPS4Config) and base.method.semantic
     config = run["config"]
+    # The encoder of `weights`, used in place of the teacher's.
     image = ImageEncoderConfig(
         settings.family, weights=settings.weights, output_stride=settings.output_stride
     )
+
     own = "image" not in left_out
     correction = None if left_out else base.method.correction
-    corrected = (
-        not left_out and config.get("correction") is not None
-    )  # a student of such a student has its head
+    # A teacher that is itself such a student passes its head on.
+    corrected = not left_out and config.get("correction") is not None
     if corrected:
         correction = part_of(config, "correction", CorrectionConfig)
-    # a CLIP's texts lie apart from its pixels: known classes are segments, as in the paper
+
+    # CLIP's text and patch embeddings lie far apart (the modality gap), so that known classes are
+    # prototypes of segments, as in the paper.
     semantic = (
         SemanticConsistencyConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
     )
+
     method = replace(
         base.method,
         image=part_of(config, "image", ImageEncoderConfig) if own else image,
@@ -189,11 +230,13 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
         views=replace(base.method.views, side_px=settings.crop_px),
         grid=settings.grid,
     )
-    patch_size = (
-        method.image.build().patch_size
-    )  # which says what is wrong with the weights before hours of work
+
+    # Building the encoder reports wrong weights before hours of work.
+    patch_size = method.image.build().patch_size
     if settings.crop_px % patch_size:
         raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {patch_size} px")
+
+    # Of the teacher, only the image and the text encoder are loaded.
     others = {name.split(".")[0] for name in teacher.method.state_dict()} - {"image", "text"}
     inference = teacher.inference
     return replace(
@@ -202,33 +245,36 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
         method=method,
         train=settings.train if not left_out else _whole(settings.train),
         templates=teacher.templates,
-        # a student has patches, not groups; and no margins that presence could go by
+        # A student scores patches, not groups, and has no margins for a class prior to use.
         inference=Inference(side_px=inference.side_px)
         if inference.score == "product"
         else replace(inference, class_prior=0.0),
         init=str(model),
+        # The teacher's projection becomes the known part of a new correction.
         init_names=base.init_names if correction and not corrected else (),
         init_without=tuple(sorted({*others, *left_out})),
     )
 
 
 def _whole(train: TrainConfig) -> TrainConfig:
-    """Let the encoder learn with a new head, at a tenth of its rate."""
+    """Train the encoder together with a new head, at a tenth of the learning rate."""
     return replace(train, lr_multipliers=(("image.encoder", 0.1),), frozen=(), frozen_steps=0)
 
 
 def _checkpoint(model: str | Path, out: Path) -> Path:
-    """Return the folder of MODEL's checkpoint: of a CLIP that transformers reads, one that is made within OUT.
+    """Folder of the teacher's checkpoint; a CLIP of transformers is converted to one.
 
     Raises:
-        ValueError: the model has no text side that a student can take.
-        OSError: there is no such model.
+        ValueError: A student cannot take the model's text encoder.
+        OSError: There is no such model.
     """
     if model in GROUPVITS:
         raise ValueError(f"{model} cannot teach: a student cannot take the text side of a GroupViT")
     if model not in CLIPS and not (Path(model) / "config.json").is_file():
         return model_folder(model)
+
     source, last_block = CLIPS[str(model)] if model in CLIPS else (str(model), None)
+    # Converted once, in the run folder.
     folder = out / "clip" / Path(model).name
     if not folder.exists():
         convert_clip(source, folder, last_block=last_block)
@@ -238,10 +284,10 @@ def _checkpoint(model: str | Path, out: Path) -> Path:
 def _check_record(
     path: Path, teacher: Segmenter, words: Sequence[str], photos: Sequence[str], settings: Any
 ) -> None:
-    """Write down what the run follows from, or compare with what is written.
+    """Record the inputs of the run, or compare them with the record there.
 
     Raises:
-        ValueError: it is a run with other settings, or the record is damaged.
+        ValueError: The run has other settings, or the record is damaged.
     """
     record = {
         "model": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
@@ -252,7 +298,9 @@ def _check_record(
     if not path.exists():
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
+
     written = read_json(path, _MAX_RECORD_BYTES)
+    # How often a run logs and saves may change on resuming.
     free = [f"settings.{name}" for name in FREE_SETTINGS]
     if changed := [name for name in differences(written, record) if name not in free]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Settings of distillation."""
+"""Settings of CLIP-S4 distillation."""
 
 from __future__ import annotations
 
@@ -13,38 +13,45 @@ from maskfree.regions.region_maps import SegmentConfig
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """How a student is made."""
+    """Settings of distilling a teacher into a student with CLIP-S4."""
 
     side_px: Side | None = None
-    """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
+    """Shorter side of the photos for teacher and student, in pixels; None for the teacher's own."""
     segments: SegmentConfig = field(default_factory=SegmentConfig)
-    """How photos are cut into regions."""
+    """Segmentation of the photos into regions."""
     top: Count = 32
-    """Segments of the teacher, those likest to a class, whose mean is its prototype."""
+    """Number of most similar teacher segments that are averaged into the prototype of a class."""
     num_unknown: WidthOrZero = 64
-    """Classes beside the words, which are found among the teacher's segments."""
+    """Number of unknown classes, clustered from the teacher's segments beside the words."""
     weights: str | None = None
-    """Folder or Hugging Face name of the student's image encoder; None: the teacher's own encoder."""
+    """Weights of the student's image encoder, a folder or Hugging Face name.
+
+    None for the teacher's own encoder.
+    """
     family: Literal["mobilenet_v2", "resnet"] = "mobilenet_v2"
-    """Of those weights."""
+    """Architecture of the encoder in `weights`."""
     width: Width = 256
-    """Channels inside the pyramid head that goes on another encoder than the teacher's."""
+    """Channels inside the pyramid head, used where the student has another encoder."""
     output_stride: Side = 16
-    """Pixels that a patch of such an encoder spans."""
+    """Output stride of another encoder than the teacher's: pixels per patch."""
     crop_px: Side = 224
-    """Side of the views that the student learns from; whole patches."""
+    """Side of the training views in pixels; a multiple of the patch size."""
     grid: Side = 28
-    """Embeddings along each side of a view that the losses see."""
+    """Number of embeddings along each side of a view that the losses compare."""
     workers: CountOrZero = 2
-    """Processes that cut photos, and those that load them for training; 0: all in one process."""
+    """Number of processes that segment photos and load them for training; 0 uses the main one."""
     train: TrainConfig = field(default_factory=lambda: replace(clips4_pocket().train, devices="1"))
-    """How the student is trained; with an encoder or a head of its own all of it learns, the encoder at a tenth."""
+    """Optimizer and training loop of the student.
+
+    With an encoder or head of its own the student trains as a whole, the encoder at a tenth of the
+    learning rate.
+    """
 
     def check(self) -> None:
-        """Make sure that the values make sense.
+        """Check that the values are valid.
 
         Raises:
-            ValueError: one of them does not.
+            ValueError: A value is out of range.
         """
         self.train.check()
         check(self)

@@ -1,6 +1,6 @@
-"""Known classes among what a teacher sees: from its maps of photos and the words to the prototypes of training.
+"""Class prototypes from a teacher's patch features and the class names.
 
-Source: CLIP-S4 (CVPR 2023), section 3.2, "Target Class Prototypes".
+Source: CLIP-S4 (arXiv:2305.01040), section 3.2, "Target Class Prototypes".
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.ops.prototypes import segments_of, top_prototypes
 from maskfree.progress import Watch, unwatched
 
-_POOL = 8192  # segments kept for unknown classes to be drawn from
+# Number of segments kept, from which unknown classes are drawn.
+_POOL = 8192
 
 
 @dataclass(frozen=True)
 class PrototypeConfig:
-    """How known classes are found among a teacher's segments; the numbers are the paper's."""
+    """Settings of the prototypes; the defaults are the paper's unless noted."""
 
     top: Count = 32
-    """Segments, those likest to a class, whose mean is its prototype (m)."""
+    """Number of most similar segments that are averaged into the prototype of a class (m)."""
     num_segments: Width = 36
-    """Segments of each photo."""
+    """Number of segments per photo."""
     temperature: Positive = 0.01
-    """Of the softmax over the classes of a segment's cosines to their names; the paper names none."""
+    """Softmax temperature of the cosines between segments and class names.
+
+    The paper gives no value.
+    """
     seed: int = 0
-    """Of the choice of segments that are kept for unknown classes."""
+    """Random seed of the choice of segments kept for unknown classes."""
 
 
 def prepare_prototypes(
@@ -43,24 +47,39 @@ def prepare_prototypes(
     config: PrototypeConfig | None = None,
     watch: Watch = unwatched,
 ) -> tuple[Prototypes, tuple[str, ...]]:
-    """Find prototypes of SEGMENTER's words among the segments of the photos that MAPS, which it made, are of.
+    """Compute a prototype for each class of a segmenter from the segments of photos.
 
-    Return them, and the words that no segment resembles most: these have prototypes of segments of something else.
+    A class that is no segment's most similar one gets a prototype of segments of something else.
+
+    Args:
+        segmenter: Teacher, with class names.
+        maps: Patch features of the photos, made by the same teacher.
+        config: Settings; None for the defaults.
+        watch: Wraps the photos, to show progress.
+
+    Returns:
+        The prototypes, and the names of the classes that are no segment's most similar one.
 
     Raises:
-        FileNotFoundError: there are no maps.
-        ValueError: SEGMENTER has no words, the maps are another model's, or there are fewer segments than `top`.
+        FileNotFoundError: There are no maps.
+        ValueError: The segmenter has no words, the maps are another model's, or there are fewer
+            segments than `top`.
     """
     config = config or PrototypeConfig()
     check(config)
     phrases, synonyms = phrases_of(segmenter)
     _check_teacher(segmenter, maps)
+
     found = segments(maps, config.num_segments, watch)
     known, won = top_prototypes(
         found, class_cosines(found, phrases, synonyms), config.top, 1 / config.temperature
     )
+
+    # A random sample of all segments, for unknown classes.
     generator = torch.Generator().manual_seed(config.seed)
     pool = found[torch.randperm(len(found), generator=generator)[:_POOL]]
+
+    # Classes that won no segment, to warn of.
     assert segmenter.vocabulary is not None
     names = tuple("/".join(each) for each in segmenter.vocabulary.classes)
     lost = tuple(name for name, count in zip(names, won.tolist(), strict=True) if not count)
@@ -70,10 +89,18 @@ def prepare_prototypes(
 def segments(
     maps: TeacherMaps, num_segments: int, watch: Watch = unwatched
 ) -> Float[Tensor, "m d"]:
-    """Return the mean embeddings of the segments of all photos, unit norm.
+    """Cluster the patches of every photo into segments.
+
+    Args:
+        maps: Patch features of the photos.
+        num_segments: Number of segments per photo.
+        watch: Wraps the photos, to show progress.
+
+    Returns:
+        Mean embedding of each segment of all photos, unit norm.
 
     Raises:
-        FileNotFoundError: there are no maps.
+        FileNotFoundError: There are no maps.
     """
     return torch.cat(
         [segments_of(embeddings, num_segments) for embeddings in watch(maps.all(), "clustering")]
@@ -81,10 +108,16 @@ def segments(
 
 
 def phrases_of(segmenter: Segmenter) -> tuple[Float[Tensor, "p d"], tuple[int, ...]]:
-    """Return the embeddings of the words and their synonyms, and how many of these each class has.
+    """Text embeddings of a segmenter's words and their synonyms.
+
+    Args:
+        segmenter: Segmenter with class names.
+
+    Returns:
+        The embeddings of all phrases, and the number of phrases of each class.
 
     Raises:
-        ValueError: SEGMENTER has no words.
+        ValueError: The segmenter has no words.
     """
     if segmenter.vocabulary is None or segmenter.embeddings is None:
         raise ValueError("no words were chosen: prototypes are those of words")
@@ -95,17 +128,29 @@ def phrases_of(segmenter: Segmenter) -> tuple[Float[Tensor, "p d"], tuple[int, .
 def class_cosines(
     found: Float[Tensor, "m d"], phrases: Float[Tensor, "p d"], synonyms: tuple[int, ...]
 ) -> Float[Tensor, "m k"]:
-    """Return each segment's cosine to each class: that to the best of its phrases."""
+    """Cosine similarity of each segment to each class: the largest over the synonyms of the class.
+
+    Args:
+        found: Unit-norm segment embeddings.
+        phrases: Unit-norm phrase embeddings, class after class.
+        synonyms: Number of phrases of each class.
+
+    Returns:
+        Cosines in [-1, 1].
+    """
     return best_of_synonyms((found @ phrases.T)[..., None, None], synonyms)[..., 0, 0]
 
 
 def _check_teacher(segmenter: Segmenter, maps: TeacherMaps) -> None:
+    """Raise if the maps are missing, damaged or made by another model."""
     path = maps.folder / RECORD
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `maskfree prepare teacher` makes it")
+
     try:
         made_by = read_json(path)["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
     if made_by != segmenter.weights_hash:
         raise ValueError(f"the maps in {maps.folder} were not made by the model {segmenter.name}")

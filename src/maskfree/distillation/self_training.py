@@ -1,7 +1,8 @@
-"""Self-training: a zero-shot model labels photos, and a student learns those of its labels that are sure.
+"""Self-training: a student learns from the confident pseudo labels of a zero-shot teacher.
 
-Source: ViL-Seg's "+ ST" (arXiv:2207.08455, Table 1), which does not say how. Ours: one round, thresholds for each class
-(arXiv:1810.07911), a DeepLab head.
+Source: ViL-Seg's "+ ST" (arXiv:2207.08455, Table 1), which gives no details.
+
+Differs: one round, with thresholds for each class (arXiv:1810.07911) and a DeepLab head.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ from maskfree.progress import Watch, unwatched
 log = logging.getLogger(__name__)
 
 TEACHERS = {"ViLSegConfig": ViLSegConfig, "StudentConfig": StudentConfig}
-"""Methods that can teach: they have an image encoder in `image.encoder` and a text embedder in `text`."""
-KNOWN_RATE = 0.1  # factor on the learning rate of the teacher's projection
+"""Methods that can teach: those with `image.encoder` and a text embedder in `text`."""
+KNOWN_RATE = 0.1
+"""Learning rate multiplier of the projection taken from the teacher."""
 
 
 def self_train(
@@ -60,14 +62,24 @@ def self_train(
     settings: SelfTrainConfig | None = None,
     watch: Watch = unwatched,
 ) -> Path | None:
-    """Train a student of MODEL for WORDS on PHOTOS, and return the folder of its checkpoint, OUT/model.
+    """Train a student on pseudo labels of a teacher.
 
-    The same call goes on after a stop; None if SIGINT or SIGTERM stopped it. WATCH wraps the photos that are still to
-    be labeled, to show progress.
+    Calling it again with the same arguments resumes a stopped run.
+
+    Args:
+        model: Model name or folder of the teacher.
+        words: Classes that the student learns.
+        photos: Photo files to label and learn from.
+        out: Folder of the run.
+        settings: Settings of self-training; None for the defaults.
+        watch: Wraps the photos that are still to be labeled, to show progress.
+
+    Returns:
+        Folder of the student's checkpoint, `out/model`; None if SIGINT or SIGTERM stopped training.
 
     Raises:
-        ValueError: OUT holds a run with other settings, or the model cannot teach.
-        OSError: photos or weights cannot be read, or OUT not written.
+        ValueError: The folder holds a run with other settings, or the model cannot teach.
+        OSError: Photos or weights cannot be read, or the folder cannot be written.
     """
     settings = settings or SelfTrainConfig()
     settings.train.check()
@@ -76,7 +88,9 @@ def self_train(
         raise ValueError(
             f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px"
         )
+
     check_run_folders(out, ("photos", "labels", "start", "state", "model"), [model, *photos])
+    # No background: every pixel gets one of the words.
     teacher = _prepared(loading.load(model, settings.train.accelerator), settings).with_words(
         words, "none"
     )
@@ -92,15 +106,19 @@ def _taught(
     settings: SelfTrainConfig,
     watch: Watch,
 ) -> Path | None:
-    """Label PHOTOS and train a student in OUT, which this process holds."""
+    """Label the photos and train a student in a folder that this process holds."""
     histogram = pseudo_label(teacher, link(photos, out / "photos"), out / "labels", watch)
+    # The least confidence of each class that training uses.
     chosen = thresholds(histogram, settings.keep, settings.balance)
+
     config = start(model, teacher, settings, out / "start")
     train = settings.train
+    # The teacher's projection is trained already: it learns slowly.
     if config.known is not None:
         train = replace(
             train, lr_multipliers=(*train.lr_multipliers, ("image.projection.known", KNOWN_RATE))
         )
+
     recipe = Recipe(
         name=f"{teacher.name}-student",
         method=replace(config, labels=str(out / "labels"), thresholds=chosen),
@@ -110,11 +128,13 @@ def _taught(
         inference=Inference(side_px=teacher.inference.side_px),
         init=str(out / "start"),
     )
+
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
     return out / "model" if done == settings.train.steps else None
 
 
 def _prepared(teacher: Segmenter, settings: SelfTrainConfig) -> Segmenter:
+    """The teacher with the inference settings of self-training."""
     changes = {
         "side_px": settings.side_px,
         "smooth": settings.smooth,
@@ -124,21 +144,31 @@ def _prepared(teacher: Segmenter, settings: SelfTrainConfig) -> Segmenter:
 
 
 def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
-    """Make a link to each photo in FOLDER, under a number and its name, so that no two have the same stem.
+    """Link photos under numbered names, so that no two have the same stem.
+
+    Args:
+        photos: Photo files.
+        folder: Folder for the links; may hold those of an earlier call.
+
+    Returns:
+        The links, in the order of the photos.
 
     Raises:
-        ValueError: there are no photos, or FOLDER holds others.
-        FileNotFoundError: a photo is not there.
+        ValueError: There are no photos, or the folder holds others.
+        FileNotFoundError: A photo is missing.
     """
     if not photos:
         raise ValueError("no photos were given to learn from")
     folder.mkdir(parents=True, exist_ok=True)
+
     names = [escape(photo.name) for photo in photos]
     links = tuple(folder / f"{index:06d}-{name}" for index, name in enumerate(names))
+    # Other links would be labeled and learned from, too.
     if surplus := sorted({each.name for each in folder.iterdir()} - {each.name for each in links}):
         raise ValueError(
             f"{folder} holds {surplus[0]}, which is not among the photos: give another folder"
         )
+
     for photo, place in zip(photos, links, strict=True):
         if not photo.is_file():
             raise FileNotFoundError(f"the photo {photo} is missing")
@@ -154,28 +184,45 @@ def link(photos: Sequence[Path], folder: Path) -> tuple[Path, ...]:
 def pseudo_label(
     segmenter: Segmenter, photos: Sequence[Path], folder: Path, watch: Watch = unwatched
 ) -> Int64[np.ndarray, "k v"]:
-    """Write SEGMENTER's labels with their confidence to FOLDER, a PNG for each photo; count pixels by both.
+    """Write pseudo labels with their confidence as PNG files.
 
-    The first channel is the class, the second how sure it is: the probability in a softmax over all phrases, in the
-    8 bits of `losses.pseudo_labels.confidence`. A photo whose PNG is there is not labeled again, one that cannot be
-    read is left out. FOLDER.json records the model, the words and the settings.
+    Channel 1 is the class, channel 2 its confidence: the softmax probability over all phrases, in
+    the 8 bits of `losses.pseudo_labels.confidence`. Photos with a PNG are not labeled again, and
+    unreadable photos are left out. A JSON file beside the folder records the model, the words and
+    the settings.
+
+    Args:
+        segmenter: Teacher, with class names and without a background rule.
+        photos: Photo files with different stems.
+        folder: Folder for the PNG files, named by the photos' stems.
+        watch: Wraps the photos that are still to be labeled, to show progress.
+
+    Returns:
+        Number of pixels of each class and confidence level.
 
     Raises:
-        ValueError: FOLDER holds labels of another model, other words or settings; or two photos have one stem.
-        OSError: a file cannot be written.
+        ValueError: The folder holds labels of another model, other words or settings; or two photos
+            have the same stem.
+        OSError: A file cannot be written.
     """
     if len({photo.stem for photo in photos}) < len(photos):
         raise ValueError("two photos have the same stem: label maps are named by it")
+
     vocabulary = segmenter.vocabulary
     if vocabulary is None or len(vocabulary.classes) > IGNORE or segmenter.background:
         raise ValueError(f"pseudo labels need 1 to {IGNORE} words and no background rule")
+
+    # Confidence is the softmax probability of the label.
     segmenter = segmenter.with_inference(
         replace(segmenter.inference, score="softmax", refine="none")
     )
     _check_record(segmenter, photos, folder)
+
     folder.mkdir(parents=True, exist_ok=True)
     places = {photo: folder / f"{photo.stem}.png" for photo in photos}
+    # An earlier call may have been stopped.
     missing = [photo for photo in photos if not places[photo].is_file()]
+
     results = segmenter.segment_many(missing)
     for photo in watch(missing, "labelling"):
         result = next(results)
@@ -183,17 +230,20 @@ def pseudo_label(
             log.warning("skipped %s: %s", photo, result.reason)
             continue
         _write(places[photo], np.stack([result.labels, confidence(result.scores)], axis=-1))
+
+    # Count over all files, also those of an earlier call.
     histogram = np.zeros((len(vocabulary.classes), LEVELS), np.int64)
     for place in places.values():
         if place.is_file():
             with Image.open(place) as png:
                 pairs = np.array(png)
             np.add.at(histogram, (pairs[..., 0].ravel(), pairs[..., 1].ravel()), 1)
+
     return histogram
 
 
 def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) -> None:
-    """Write down what the labels follow from, or compare with what is written."""
+    """Record what the labels depend on, or compare it with the record there."""
     assert segmenter.vocabulary is not None
     record = {
         "weights_sha256": segmenter.weights_hash,
@@ -204,11 +254,13 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
             "\n".join(photo.name for photo in photos).encode()
         ).hexdigest(),
     }
+
     path = folder.with_name(f"{folder.name}.json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return
+
     if changed := differences(read_json(path), record):
         raise ValueError(
             f"{folder} was made with another {', '.join(changed)}: give another folder"
@@ -216,7 +268,7 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
 
 
 def _write(path: Path, pairs: UInt8[np.ndarray, "h w 2"]) -> None:
-    """Write a PNG with an alpha channel, whole or not at all."""
+    """Write a PNG of two channels (gray and alpha) atomically."""
     memory = io.BytesIO()
     Image.fromarray(pairs, "LA").save(memory, "PNG", compress_level=1)
     replace_bytes(path, memory.getvalue())
@@ -225,24 +277,40 @@ def _write(path: Path, pairs: UInt8[np.ndarray, "h w 2"]) -> None:
 def start(
     model: str | Path, teacher: Segmenter, settings: SelfTrainConfig, folder: Path
 ) -> StudentConfig:
-    """Write the student that training starts from to FOLDER, unless it is there; return its config.
+    """Write the initial checkpoint of the student, unless it is there.
 
-    Its head is random, its text side and the phrases of its classes are those of TEACHER, which was loaded from MODEL.
+    The head is random; the text encoder and the class embeddings are the teacher's.
+
+    Args:
+        model: Model name or folder of the teacher.
+        teacher: The teacher loaded from it, with class names.
+        settings: Settings of self-training.
+        folder: Folder of the initial checkpoint.
+
+    Returns:
+        Settings of the student, without pretrained weights.
 
     Raises:
-        ValueError: the teacher's method has no text embedder to take over, or the weights do not fit the family.
-        OSError: weights cannot be read, or FOLDER not written.
+        ValueError: The teacher's method has no text embedder to take over, or the weights do not
+            fit the family.
+        OSError: Weights cannot be read, or the folder cannot be written.
     """
     assert teacher.vocabulary is not None and teacher.embeddings is not None
     method, tokenizer, run, _ = checkpoint.load(model_folder(model), TEACHERS, "cpu")
     method = cast(ViLSeg | Student, method)
+
     image = part_of(run["config"], "image", ImageEncoderConfig)
     if settings.weights is not None:
         image = part_of({"image": {"family": settings.family}}, "image", ImageEncoderConfig)
         image = replace(image, weights=settings.weights)
-    if image.family not in ("vit", "dinov2", "clip"):  # whose patches are what they are
+
+    # Vision transformers have a fixed patch size.
+    if image.family not in ("vit", "dinov2", "clip"):
         image = replace(image, output_stride=settings.output_stride)
+
+    # A correction needs the teacher's own encoder and projection.
     known = settings.correct and settings.weights is None and run["config"].get("image_projection")
+
     config = StudentConfig(
         image=image,
         known=part_of(run["config"], "image_projection", ProjectionConfig) if known else None,
@@ -252,25 +320,40 @@ def start(
         synonyms=tuple(map(len, teacher.vocabulary.classes)),
         views=StudentViews(crop_px=settings.crop_px, side_px=teacher.inference.side_px),
     )
+
     if not folder.exists():
+        # The random head is the same whenever it is made anew.
         torch.manual_seed(seed_of(settings.train.seed, "student"))
         student = config.build()
+
+        # Take what the teacher and the student share.
         student.text.load_state_dict(method.text.state_dict())
         student.phrases = teacher.embeddings.cpu().clone()
         if isinstance(student.image.projection, ResidualHead):
             student.image.projection.known.load_state_dict(method.image.projection.state_dict())
+        # Another encoder has its own weights.
         if settings.weights is None:
             student.image.encoder.load_state_dict(method.image.encoder.state_dict())
+
         about = {"name": f"{teacher.name}-student", "templates": list(teacher.templates)}
         checkpoint.save(folder, student, config, tokenizer, about)
+
     return config.without_pretrained()
 
 
 def part_of(config: dict[str, Any], name: str, kind: Any) -> Any:
-    """Read one part of a checkpoint's config, settings of KIND.
+    """Read one part of a checkpoint's config.
+
+    Args:
+        config: Config in run.json.
+        name: Key of the part.
+        kind: Config class of the part.
+
+    Returns:
+        The part, an instance of `kind`.
 
     Raises:
-        ValueError: they are none.
+        ValueError: The values do not fit the class.
     """
     try:
         return dacite.from_dict(kind, config[name], dacite.Config(cast=[tuple], strict=True))

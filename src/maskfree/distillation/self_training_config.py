@@ -10,30 +10,43 @@ from maskfree.engine.config import TrainConfig
 
 @dataclass(frozen=True)
 class SelfTrainConfig:
-    """How a student is made."""
+    """Settings of self-training a student on pseudo labels."""
 
     side_px: Side | None = None
-    """Shorter side of the photos as teacher and student see them; None: the teacher's own."""
+    """Shorter side of the photos for teacher and student, in pixels; None for the teacher's own."""
     smooth: Count | None = None
-    """Width in patches over which the teacher's scores are averaged; None: the model's own."""
+    """Side in patches, odd, of the square over which the teacher's scores are averaged.
+
+    None for the model's own.
+    """
     class_prior: Weight | None = None
-    """Weight of how strongly a class shows to the teacher in the whole photo; None: the model's own."""
+    """Weight of the teacher's image-level class prior; None for the model's own."""
     keep: PositiveFraction = 0.2
-    """Share of the teacher's labels to learn, those with the highest confidence."""
+    """Fraction of the pseudo labels to learn from, those with the highest confidence."""
     balance: Fraction = 0.5
-    """1: keep that share of each class, 0: of all pixels together; between: thresholds between."""
+    """Class balance of the kept labels.
+
+    1 keeps the same fraction of each class, 0 of all pixels together; values between interpolate
+    the thresholds.
+    """
     weights: str | None = None
-    """Folder or Hugging Face name of the student's image encoder; None: the teacher's own."""
+    """Weights of the student's image encoder, a folder or Hugging Face name.
+
+    None for the teacher's own encoder.
+    """
     family: str = "mobilenet_v2"
-    """Of those weights, for example resnet."""
+    """Architecture of the encoder in `weights`, for example resnet."""
     correct: bool = True
-    """Learn a correction of what the teacher says, with the teacher's own encoder; otherwise the head starts anew."""
+    """Learn a correction of the teacher's scores on top of its own encoder.
+
+    Otherwise the head is trained from scratch.
+    """
     output_stride: Side = 16
-    """Pixels a patch of the student spans."""
+    """Output stride of the student's encoder: pixels per patch."""
     crop_px: Side = 224
-    """Side of the crops that the student learns from."""
+    """Side of the training crops in pixels; a multiple of the output stride."""
     workers: CountOrZero = 1
-    """Data processes; 0 loads in the training process itself."""
+    """Number of data loading processes; 0 loads in the training process."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=250,
@@ -43,7 +56,8 @@ class SelfTrainConfig:
             warm_up_steps=20,
             schedule="polynomial",
             lr_multipliers=(("image.encoder", 0.1),),
-            frozen=("image.encoder",),  # until the head makes sense; several times faster, too
+            # A frozen encoder is not disturbed by a random head, and is several times faster.
+            frozen=("image.encoder",),
             frozen_steps=170,
             average_decay=0.98,
             devices="1",
@@ -52,4 +66,4 @@ class SelfTrainConfig:
             storage="int8",
         )
     )
-    """How the student is trained."""
+    """Optimizer and training loop of the student."""

@@ -1,6 +1,7 @@
-"""What a teacher sees in photos, written down once: the embeddings of their patches.
+"""Precompute a teacher's patch features of photos.
 
-Source: CLIP-S4 (CVPR 2023), section 3.2: the teacher sees the original photo, and views are cut out of what it saw.
+Source: CLIP-S4 (arXiv:2305.01040), section 3.2: the teacher sees the whole original photo, and its
+features are cropped to the training views.
 """
 
 from __future__ import annotations
@@ -28,24 +29,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TeacherCounts:
-    """How many photos a teacher saw."""
+    """Number of photos by outcome."""
 
     written: int
-    kept: int  # of an earlier run
-    skipped: int  # could not be read
+    """Photos whose features were written."""
+    kept: int
+    """Photos whose features are there from an earlier run."""
+    skipped: int
+    """Photos that could not be read."""
 
 
 def prepare_teacher(
     segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched
 ) -> TeacherCounts:
-    """Write SEGMENTER's embeddings of each photo of SOURCES, whole, to OUT; what is there is kept.
+    """Write a teacher's patch features of whole photos, and keep those that are there.
 
-    OUT/teacher.json records the model and how it saw the photos. Photos that cannot be read are left out.
+    The file teacher.json records the model and its view of the photos. Unreadable photos are left
+    out.
+
+    Args:
+        segmenter: Teacher.
+        sources: Folders of photos, or shards.
+        out: Folder for the features, one file per photo.
+        watch: Wraps the photos, to show progress.
+
+    Returns:
+        Number of photos by outcome.
 
     Raises:
-        FileNotFoundError: a source does not exist or holds no photo.
-        ValueError: OUT holds the maps of another teacher, or two photos have the same stem.
-        OSError: a file cannot be written.
+        FileNotFoundError: A source does not exist or holds no photo.
+        ValueError: The folder holds the features of another teacher, or two photos have the same
+            stem.
+        OSError: A file cannot be written.
     """
     examples = read_sources(sources)
     with run_dir.held(out):
@@ -59,49 +74,61 @@ def _prepare(
     out: Path,
     watch: Watch,
 ) -> TeacherCounts:
-    """Do what `prepare_teacher` does, in a folder that this process holds."""
+    """Run `prepare_teacher` in a folder that this process holds."""
     record = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
+    # The features depend on the size of the photos, and on no other inference setting.
     record |= {
         "inference": {
             name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")
         }
     }
+
     _check_record(out / RECORD, record)
+
     maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
     for example in watch(examples, "looking"):
         counts[_see(segmenter, example, maps, seen)] += 1
+
     if not seen:
         raise ValueError(f"no photo of {', '.join(map(str, sources))} can be read")
+
     return TeacherCounts(**counts)
 
 
 def _see(segmenter: Segmenter, example: Example, maps: TeacherMaps, seen: set[str]) -> str:
+    """Write the features of one photo; return its outcome, a field of `TeacherCounts`."""
     stem = file_stem(example.key)
     if stem in seen:
         raise ValueError(
             f"two photos have the stem {stem!r}: what is prepared of them is named by it"
         )
+
+    # Features of an earlier run are kept.
     if not example.problem and maps.path(example.key).is_file():
         seen.add(stem)
         return "kept"
+
     try:
         photo = decode(example, segmenter.inference.side_px)
     except Exception as error:  # whatever a decoder raises on a broken file
         log.warning("skipped %s of %s: %s", example.key or "a photo", example.source, error)
         return "skipped"
+
     seen.add(stem)
+
     embeddings = embed(segmenter, photo)
+    # Whole patches only: padding is not part of the photo.
     rows, columns = (max(1, math.floor(length)) for length in embeddings.extent)
     maps.write(example.key, embeddings.at(rows, columns))
     return "written"
 
 
 def _check_record(path: Path, record: dict[str, Any]) -> None:
-    """Write down whose maps these are, or compare with what is written.
+    """Record the teacher, or compare it with the record there.
 
     Raises:
-        FileExistsError: there are such files, and no record.
-        ValueError: they are another teacher's.
+        FileExistsError: There are feature files but no record.
+        ValueError: The record is another teacher's.
     """
     if not path.exists():
         if stray := next(path.parent.glob("*.safetensors"), None):
@@ -110,6 +137,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
             )
         replace_text(path, json.dumps(record, indent=2) + "\n")
         return
+
     if changed := differences(read_json(path), record):
         raise ValueError(
             f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}"

@@ -1,4 +1,4 @@
-"""Every setting of a training run."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -13,60 +13,69 @@ from maskfree.method_config import MethodConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a method is trained, whatever it is."""
+    """Settings of the optimizer and the training loop, the same for every method."""
 
     steps: Count = 1000
-    """Updates of the weights."""
+    """Number of optimizer steps."""
     batch_size: Count = 64
-    """Photos per step, over all processes and accumulated parts."""
+    """Photos per optimizer step, summed over all processes and accumulated parts."""
     accumulate: Count = 1
-    """Parts that a step's batch goes through in; each part is contrasted within itself only."""
+    """Gradient accumulation: number of parts a step's batch is split into.
+
+    Contrastive losses compare photos within a part only.
+    """
     learning_rate: Weight = 5e-4
-    """AdamW's rate after the warm-up."""
+    """Peak learning rate of AdamW, reached after the warm-up."""
     weight_decay: Weight = 0.04
-    """AdamW's decay of parameters with two axes or more; others do not decay."""
+    """Weight decay of the AdamW optimizer; parameters with fewer than two axes do not decay."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
-    """AdamW's averaging of gradients and of their squares."""
+    """Betas of AdamW: decay rates of the averages of the gradient and of its square."""
     warm_up_steps: CountOrZero = 100
-    """Steps over which the rate rises."""
+    """Steps over which the learning rate rises linearly to its peak."""
     schedule: Literal["cosine", "polynomial"] = "cosine"
-    """How the rate falls afterwards, until the last step."""
+    """Learning rate schedule after the warm-up, down to the last step."""
     final_rate: Fraction = 0.0
-    """Share of the rate that is left at the last step."""
+    """Fraction of the peak learning rate that is left at the last step."""
     lr_multipliers: tuple[tuple[str, Weight], ...] = ()
-    """Prefixes of parameters' names with a factor on the learning rate; the longest prefix wins."""
+    """Learning rate multipliers by parameter-name prefix, as pairs of prefix and factor.
+
+    The longest matching prefix wins.
+    """
     frozen: tuple[str, ...] = ()
-    """Prefixes of parameters that stay as they are for the first `frozen_steps` steps."""
+    """Name prefixes of parameters that are not updated for the first `frozen_steps` steps."""
     frozen_steps: CountOrZero = 0
-    """Steps for which `frozen` holds."""
+    """Number of steps for which the parameters in `frozen` are not updated."""
     clip_norm: Weight = 1.0
-    """Longest gradient, over all parameters; 0: any."""
+    """Largest L2 norm of the gradient over all parameters; 0 turns clipping off."""
     average_decay: Momentum = 0.0
-    """The shipped weights are an exponential moving average with this decay; 0: the last ones."""
+    """Decay of the exponential moving average of the weights.
+
+    The finished model has the averaged weights; 0 turns averaging off.
+    """
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Numbers that the network computes with."""
+    """Floating point precision of training: float32, or bfloat16 mixed precision."""
     accelerator: str = "auto"
-    """auto, cpu, cuda or mps."""
+    """Device type to train on: auto, cpu, cuda or mps."""
     devices: str = "auto"
-    """Processes per machine; under torchrun, its own number counts."""
+    """Number of processes (devices) per machine, or auto; torchrun overrides it."""
     num_nodes: Count = 1
-    """Machines; under torchrun, its own number counts."""
+    """Number of machines; torchrun overrides it."""
     unused_parameters: bool = False
-    """Allow parameters that a loss does not reach when there are several processes (slower)."""
+    """Allow parameters that get no gradient when training in several processes (slower)."""
     seed: int = 0
-    """All randomness follows from it."""
+    """Random seed of the run: initial weights, data order, augmentations and dropout."""
     log_every: Count = 20
-    """Steps between reports."""
+    """Steps between log rows."""
     save_every: Count = 500
-    """Steps between saved states."""
+    """Steps between saved training states, from which a run can resume."""
     storage: Storage = "float32"
-    """Numbers that the finished model is stored as."""
+    """Number format of the weights in the finished checkpoint."""
 
     def check(self) -> None:
-        """Make sure that the values make sense.
+        """Check that the values are valid.
 
         Raises:
-            ValueError: one of them does not.
+            ValueError: A value is out of range, or `devices` is neither a number nor auto.
         """
         check(self, "train")
         if self.devices != "auto" and not self.devices.isdecimal():
@@ -78,29 +87,37 @@ class Recipe:
     """Every setting of a run."""
 
     name: str
-    """What the trained model calls itself."""
+    """Name of the trained model."""
     method: MethodConfig
-    """What is trained."""
+    """Method to train, with its settings."""
     data: DataConfig
-    """What it learns from."""
+    """Training data."""
     train: TrainConfig
-    """How."""
+    """Optimizer and training loop settings."""
     templates: tuple[str, ...] = ("a photo of a {}",)
-    """Prompts that the trained model puts class names into."""
+    """Prompt templates of the trained model; {} stands for the class name."""
     inference: Inference = field(default_factory=Inference)
-    """How the trained model sees photos where nothing else is asked."""
+    """Default inference settings of the trained model."""
     init: str | None = None
-    """A model by name, a checkpoint's folder, or a finished run's with all that only training has: the run starts from
-    its weights and tokenizer."""
+    """Model whose weights and tokenizer the run starts from.
+
+    A model name, a checkpoint folder, or the folder of a finished run (which also has the parts
+    that only training uses).
+    """
     init_names: tuple[tuple[str, str], ...] = ()
-    """Prefixes of the names of those weights, each with what it is here."""
+    """Name prefixes of the initial weights, each with the prefix that replaces it here."""
     init_without: tuple[str, ...] = ()
-    """Prefixes of the names of those weights that are not taken."""
+    """Name prefixes of the initial weights that are not loaded."""
 
     def __post_init__(self) -> None:
+        """Check that the values are valid."""
         check(self)
 
     def extras(self) -> tuple[str, ...]:
-        """Return the names of the package's extras that the run needs beside `train`."""
+        """Package extras that the run needs in addition to `train`.
+
+        Returns:
+            Names of the extras, each once.
+        """
         index = ("entities",) if self.data.index else ()
         return tuple(dict.fromkeys((*self.method.extras(), *index)))

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: metrics.jsonl, TensorBoard, and a progress bar or log lines."""
+"""Training log: metrics.jsonl, TensorBoard, and a progress bar or log lines."""
 
 from __future__ import annotations
 
@@ -22,10 +22,23 @@ log = logging.getLogger(__name__)
 
 
 class MetricLogger:
-    """Writes one row per `record`. Rows beyond the DONE steps, which a killed run may have left, are dropped."""
+    """Writes the metrics of a run to metrics.jsonl, TensorBoard and the terminal.
+
+    Rows beyond the completed steps, which a killed run may have left, are dropped.
+    """
 
     def __init__(self, out: Path, steps: int, done: int, photos_per_step: int):
+        """Open the log files and start the progress bar.
+
+        Args:
+            out: Folder of the run.
+            steps: Total number of steps of the run.
+            done: Steps completed before this start; 0 for a new run.
+            photos_per_step: Photos of one step, over all processes.
+        """
         self.steps, self.photos_per_step = steps, photos_per_step
+
+        # A killed run may have logged steps after its last saved state.
         rows = self._path = out / "metrics.jsonl"
         if rows.exists():
             kept = [
@@ -35,10 +48,15 @@ class MetricLogger:
             ]
             replace_text(rows, "".join(kept))
         self._rows = rows.open("a", encoding="utf-8", buffering=1)
+
         self._board_folder = out / "tensorboard"
         with writing(self._board_folder):
             self._board = SummaryWriter(str(self._board_folder), purge_step=done + 1)
+
+        # Errors of TensorBoard's writer thread are raised in its next call instead.
         self._other_hook, threading.excepthook = threading.excepthook, _leave_errors_of_the_disk
+
+        # The progress bar goes to stderr, and only where that is a terminal.
         console = Console(stderr=True)
         self._bar = Progress(
             BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"), console=console
@@ -57,23 +75,37 @@ class MetricLogger:
         rate: float,
         broken: int,
     ) -> None:
-        """Report after STEP steps: the LOSS with its terms, the method's HEALTH, the learning RATE, BROKEN samples."""
+        """Write one row of metrics.
+
+        Args:
+            step: Number of steps completed.
+            loss: Total loss and its terms, by name.
+            metrics: Other metrics of the method, by name.
+            rate: Current learning rate.
+            broken: Number of samples skipped so far because they could not be used.
+        """
         now = time.monotonic()
+        # Mean time per step since the last row.
         seconds = (now - self._last_time) / max(step - self._last_step, 1)
         self._last_step, self._last_time = step, now
         speed = self.photos_per_step / max(seconds, 1e-9)
         left = str(datetime.timedelta(seconds=round(seconds * (self.steps - step))))
+
         row = {"step": step, "loss": dict(loss), "metrics": dict(metrics), "rate": rate}
         with writing(self._path):
             self._rows.write(
                 json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n"
             )
+
+        # TensorBoard groups scalars by the prefix of their name.
         scalars = {f"loss/{name}": value for name, value in loss.items()}
         scalars |= {f"metrics/{name}": value for name, value in metrics.items()}
         scalars |= {"rate": rate, "photos_per_second": speed, "broken": broken}
         with writing(self._board_folder):
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
+
+        # The same values for the terminal.
         text = (
             f"step {step}/{self.steps} · "
             + ", ".join(f"{name} {value:.4g}" for name, value in loss.items())
@@ -85,6 +117,7 @@ class MetricLogger:
             text += " · metrics: " + ", ".join(
                 f"{name} {value:.4g}" for name, value in metrics.items()
             )
+
         if self._display:
             self._bar.update(self._task, completed=step, left=f"{left} left")
             self._display.update(Group(self._bar, text.replace(" · ", "\n")))
@@ -92,9 +125,10 @@ class MetricLogger:
             log.info("%s · rate %.3g · %s left", text, rate, left)
 
     def close(self) -> None:
-        """Flush everything and give the terminal back."""
+        """Close the log files and restore the terminal."""
         if self._display:
             self._display.stop()
+
         try:
             with writing(self._board_folder):
                 self._board.close()
@@ -105,13 +139,16 @@ class MetricLogger:
 
 
 def _leave_errors_of_the_disk(arguments: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread prints them as a traceback, and raises them again in the next call."""
+    """Exception hook of threads that skips OSErrors.
+
+    TensorBoard's thread would print them as a traceback; it raises them again in the next call.
+    """
     if not isinstance(arguments.exc_value, OSError):
         threading.__excepthook__(arguments)
 
 
 def _step_of(row: str) -> float:
-    """Step of a row; a row that a kill cut short counts as later than any."""
+    """Step of a row; infinity for a row that was cut short when the run was killed."""
     try:
         return json.loads(row)["step"]
     except (ValueError, KeyError, TypeError):

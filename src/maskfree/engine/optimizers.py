@@ -1,4 +1,4 @@
-"""Parameter groups of AdamW, and learning-rate schedules as functions of the step."""
+"""AdamW parameter groups and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from maskfree.hub.checkpoint import has_prefix
 
 
 def check_prefixes(names: Iterable[str], prefixes: Iterable[str]) -> None:
-    """Make sure that each of PREFIXES names a parameter.
+    """Check that each prefix matches at least one parameter name.
+
+    Args:
+        names: Names of the trainable parameters.
+        prefixes: Dotted name prefixes, such as `image.encoder`.
 
     Raises:
-        ValueError: one of them names none.
+        ValueError: A prefix matches no parameter.
     """
     names = list(names)
     for prefix in prefixes:
@@ -31,38 +35,68 @@ def parameter_groups(
     weight_decay: float,
     lr_multipliers: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Sort named PARAMETERS that take gradients into groups of one decay and one share of the learning rate.
+    """Group trainable parameters by weight decay and learning rate multiplier.
 
-    Parameters of fewer than two axes (biases, norms, temperatures) do not decay. RATES maps prefixes of names to the
-    factor on the learning rate, the longest prefix wins; each group holds its factor as `rate`.
+    Parameters with fewer than two axes (biases, norms, temperatures) do not decay.
+
+    Args:
+        parameters: Named parameters; those that take no gradient are skipped.
+        weight_decay: Weight decay of parameters with two axes or more.
+        lr_multipliers: Learning rate factors by name prefix; the longest matching prefix wins.
+
+    Returns:
+        Parameter groups for AdamW; each holds its learning rate factor as `rate`.
 
     Raises:
-        ValueError: a prefix in RATES names no trainable parameter.
+        ValueError: A prefix in `lr_multipliers` matches no trainable parameter.
     """
     trainable = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
     check_prefixes((name for name, _ in trainable), lr_multipliers)
+
+    # One group for each pair of factor and decay.
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in trainable:
         prefix = max((p for p in lr_multipliers if has_prefix(name, p)), key=len, default=None)
         rate = 1.0 if prefix is None else lr_multipliers[prefix]
+        # Biases, norms and temperatures have fewer than two axes.
         decay = weight_decay if parameter.ndim >= 2 else 0.0
+
         group = groups.setdefault(
             (rate, decay), {"params": [], "weight_decay": decay, "rate": rate}
         )
         group["params"].append(parameter)
+
     return list(groups.values())
 
 
 def warm_up(step: int, steps: int) -> float:
-    """Factor of STEP (from 0): rises linearly over the first STEPS steps, whose last has 1, and stays."""
+    """Linear warm-up factor of the learning rate.
+
+    Args:
+        step: Step, from 0.
+        steps: Number of warm-up steps; 0 for none.
+
+    Returns:
+        Factor in (0, 1]; 1 from the last warm-up step on.
+    """
     return min(1.0, (step + 1) / steps) if steps else 1.0
 
 
 def cosine(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0) -> float:
-    """Factor on the learning rate at STEP of STEPS: warm-up, then half a cosine from 1 to FINAL at the last step.
+    """Learning rate factor of a cosine schedule with linear warm-up.
 
-    >>> [round(cosine(step, 6, warm_up_steps=2), 2) for step in range(6)]
-    [0.5, 1.0, 0.85, 0.5, 0.15, 0.0]
+    Args:
+        step: Step, from 0.
+        steps: Total number of steps.
+        warm_up_steps: Steps of linear warm-up.
+        final: Factor at the last step.
+
+    Returns:
+        Factor on the peak learning rate, at most 1.
+
+    Example:
+        >>> [round(cosine(step, 6, warm_up_steps=2), 2) for step in range(6)]
+        [0.5, 1.0, 0.85, 0.5, 0.15, 0.0]
     """
     done = _progress(step, steps, warm_up_steps)
     return warm_up(step, warm_up_steps) * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
@@ -71,16 +105,28 @@ def cosine(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0) ->
 def polynomial(
     step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0, power: float = 0.9
 ) -> float:
-    """Factor on the learning rate at STEP of STEPS: warm-up, then (1 - progress) ** POWER, from 1 to FINAL.
+    """Learning rate factor of a polynomial schedule, (1 - progress) ** power, with linear warm-up.
 
-    >>> [round(polynomial(step, 5, power=1), 2) for step in range(5)]
-    [1.0, 0.75, 0.5, 0.25, 0.0]
+    Args:
+        step: Step, from 0.
+        steps: Total number of steps.
+        warm_up_steps: Steps of linear warm-up.
+        final: Factor at the last step.
+        power: Exponent of the decay; 1 is linear.
+
+    Returns:
+        Factor on the peak learning rate, at most 1.
+
+    Example:
+        >>> [round(polynomial(step, 5, power=1), 2) for step in range(5)]
+        [1.0, 0.75, 0.5, 0.25, 0.0]
     """
     left = (1 - _progress(step, steps, warm_up_steps)) ** power
     return warm_up(step, warm_up_steps) * (final + (1 - final) * left)
 
 
 def _progress(step: int, steps: int, warm_up_steps: int) -> float:
-    """0 up to the end of the warm-up, 1 at the last step."""
+    """Fraction of the schedule after the warm-up: 0 at its end, 1 at the last step."""
+    # The last step of the warm-up is the first of the decay.
     first = max(warm_up_steps - 1, 0)
     return min(1.0, max(0.0, (step - first) / max(steps - 1 - first, 1)))

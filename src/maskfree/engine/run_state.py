@@ -1,4 +1,4 @@
-"""A run's folder: its settings, and states that are written whole or not at all, from which it can go on."""
+"""Run folder: the run.json record, and training states that are written atomically."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from maskfree.files.atomic import read_json, replace_text
 from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinished_folder, writing
 
 _FORMAT = 1
+# The older state is a fallback if the newest one is damaged.
 _KEPT = 2
 _PACKAGES = (
     "maskfree",
@@ -37,26 +38,45 @@ _PACKAGES = (
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:
-    """Spell out a config dataclass as JSON would give it back; configs within name their class."""
+    """Convert a config dataclass to plain JSON values.
+
+    Args:
+        recipe: Config dataclass; configs inside it are converted too.
+
+    Returns:
+        Nested dicts and lists; each config has its class name under "class".
+    """
     return json.loads(json.dumps(_spelled(recipe)))
 
 
 def _spelled(value: Any) -> Any:
+    """Convert dataclasses, mappings and sequences to dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             field.name: _spelled(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
         return {"class": type(value).__name__} | fields
+
     if isinstance(value, Mapping):
         return {key: _spelled(item) for key, item in value.items()}
+
     return [_spelled(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """List the dotted names of the settings in which two nests of dicts differ.
+    """Names of the settings in which two nested dicts differ.
 
-    >>> differences({"data": {"seed": 1, "size": [2]}}, {"data": {"seed": 3, "size": [2]}})
-    ['data.seed']
+    Args:
+        old: First value, a nested dict or a leaf.
+        new: Second value.
+        name: Dotted name of the two values; empty at the top.
+
+    Returns:
+        Dotted names of the leaves that differ.
+
+    Example:
+        >>> differences({"data": {"seed": 1, "size": [2]}}, {"data": {"seed": 3, "size": [2]}})
+        ['data.seed']
     """
     if isinstance(old, dict) and isinstance(new, dict):
         below = [
@@ -68,15 +88,22 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], resume: bool) -> None:
-    """Make sure that a run with SETTINGS may start in OUT, or go on there; the settings in FREE may change.
+    """Check that a run may start in a folder, or resume there.
+
+    Args:
+        out: Folder of the run.
+        settings: Settings of the run, as `settings_of` gives them.
+        free: Dotted names of settings that may change on resuming.
+        resume: Whether to resume the run in the folder.
 
     Raises:
-        ValueError: OUT holds a run already, or one with other settings.
+        ValueError: The folder holds a run already, a run with other settings, or nothing to resume.
     """
     record = out / "run.json"
     if not record.exists():
         if resume:
             raise ValueError(f"nothing to resume in {out}: it holds no run.json")
+        # Files of something else must not be overwritten.
         if others := [
             name for name in ("model", "state", "metrics.jsonl") if (out / name).exists()
         ]:
@@ -84,10 +111,13 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
                 f"{out / others[0]} exists, and is no part of a run: give another --out"
             )
         return
+
     if not resume:
         raise ValueError(
             f"{out} holds a run already: continue it with --resume, or give another --out"
         )
+
+    # Resuming needs the same settings, but for the free ones.
     changed = [
         name for name in differences(read_record(out)["settings"], settings) if name not in free
     ]
@@ -100,8 +130,14 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
 def read_record(out: Path) -> dict[str, Any]:
     """Read run.json.
 
+    Args:
+        out: Folder of the run.
+
+    Returns:
+        The record, with at least the key "settings".
+
     Raises:
-        ValueError: it is damaged.
+        ValueError: The file is damaged.
     """
     record = read_json(out / "run.json")
     if not isinstance(record, dict) or "settings" not in record:
@@ -110,7 +146,19 @@ def read_record(out: Path) -> dict[str, Any]:
 
 
 def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) -> dict[str, Any]:
-    """Record every setting, versions, the machine and git's state in run.json; on resuming, note when and by what."""
+    """Write run.json: settings, package versions, machine and git state.
+
+    On resuming, the time, command and versions are appended to the existing record.
+
+    Args:
+        out: Folder of the run.
+        name: Name of the run's model.
+        settings: Settings of the run, as `settings_of` gives them.
+        world: Number of processes.
+
+    Returns:
+        The record as written.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     circumstances = {
         "at": now,
@@ -118,7 +166,10 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
         "versions": _versions(),
         "git": _git_state(),
     }
+
     out.mkdir(parents=True, exist_ok=True)
+
+    # A resumed run keeps its first record and lists the later starts.
     if (out / "run.json").exists():
         record = read_record(out)
         record["resumed"] = [*record.get("resumed", []), circumstances]
@@ -137,44 +188,65 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
             "machine": machine,
             "settings": dict(settings),
         }
+
     replace_text(out / "run.json", json.dumps(record, indent=2) + "\n")
     return record
 
 
 def save_state(out: Path, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write the state after STEP steps, then remove all but the last two."""
+    """Write a training state, then remove all states but the last two.
+
+    Args:
+        out: Folder of the run.
+        step: Number of steps completed.
+        tensors: Everything that resuming needs, by name.
+    """
     folder = out / "state" / f"step-{step:08d}"
-    # Copies, because safetensors refuses tensors that share memory and those in channels-last order.
+
+    # Copies: safetensors refuses tensors that share memory or are in channels-last order.
     order = torch.contiguous_format
     copies = {
         name: tensor.detach().cpu().clone(memory_format=order) for name, tensor in tensors.items()
     }
+
     remove_leftovers(folder.parent)
+    # The folder gets its name only once it is complete.
     with writing(folder), unfinished_folder(folder.parent) as unfinished:
         save_file(copies, unfinished / "tensors.safetensors")
         (unfinished / "state.json").write_text(
             json.dumps({"format": _FORMAT, "step": step}), encoding="utf-8"
         )
+
+        # A state must be on disk before older ones are removed.
         for file in unfinished.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         replace_folder(unfinished, folder)
+
     for old in _states(out)[:-_KEPT]:
         shutil.rmtree(old)
 
 
 def load_state(out: Path) -> tuple[int, dict[str, torch.Tensor]] | None:
-    """Read the newest state, if there is one: the steps done, and its tensors.
+    """Read the newest training state.
+
+    Args:
+        out: Folder of the run.
+
+    Returns:
+        Number of steps completed and the tensors by name; None if there is no state.
 
     Raises:
-        ValueError: it is of a later format or damaged.
+        ValueError: The state is damaged or has an unknown format.
     """
     states = _states(out)
     if not states:
         return None
+
     state = read_json(states[-1] / "state.json")
     if state["format"] != _FORMAT:
         raise ValueError(f"{states[-1]} has format {state['format']}; this version reads {_FORMAT}")
+
     path = states[-1] / "tensors.safetensors"
     try:
         return state["step"], load_file(path)
@@ -185,10 +257,12 @@ def load_state(out: Path) -> tuple[int, dict[str, torch.Tensor]] | None:
 
 
 def _states(out: Path) -> list[Path]:
+    """Folders of the saved states, oldest first."""
     return sorted((out / "state").glob("step-*"))
 
 
 def _versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages in `_PACKAGES`."""
     installed = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
     return {"python": platform.python_version()} | {
         name: installed[name.lower()] for name in _PACKAGES if name.lower() in installed
@@ -196,7 +270,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that this code lies in and whether it was changed since; None outside one."""
+    """Git commit of this code and whether files changed since; None outside a checkout."""
     here = Path(__file__).parents[1]
     try:
         commit, changes = (
@@ -207,4 +281,5 @@ def _git_state() -> dict[str, Any] | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
+
     return {"commit": commit, "changed": bool(changes)}

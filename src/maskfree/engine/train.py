@@ -1,4 +1,4 @@
-"""The training loop, on Lightning Fabric: one process or many; a killed run goes on as if nothing had been."""
+"""Training loop on Lightning Fabric, in one process or several, with exact resuming."""
 
 from __future__ import annotations
 
@@ -35,21 +35,33 @@ from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
 
+# Settings that may change when a run is resumed.
 FREE_SETTINGS = ("train.log_every", "train.save_every")
 
 
 def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
-    """Train RECIPE in folder OUT and write the finished model to OUT/model; return the number of steps done.
+    """Train a recipe and write the finished model to the folder `model` in the run folder.
 
-    They are fewer than the recipe's if SIGINT or SIGTERM arrived: the state is saved then, and RESUME_RUN goes on from
-    it. It also goes on after a kill, from the last saved state, with the same losses as if nothing had happened.
+    SIGINT or SIGTERM stops training early, with the state saved. A resumed run goes on from the
+    last saved state, also after a kill, with the same losses as an uninterrupted run.
+
+    Args:
+        recipe: Settings of the run.
+        out: Folder of the run.
+        resume_run: Whether to resume the run in `out`.
+
+    Returns:
+        Number of steps completed; fewer than the recipe's if a signal stopped training.
 
     Raises:
-        ValueError: the settings do not fit each other, the data or the run in OUT; or the loss is not finite.
-        OSError: the data cannot be read, or OUT not written.
+        ValueError: The settings do not fit each other, the data or the run in `out`; or the loss is
+            not finite.
+        OSError: The data cannot be read, or `out` cannot be written.
     """
     config, settings = recipe.train, run_state.settings_of(recipe)
+    # Invalid settings are reported before any process is launched.
     _check(recipe, out)
+
     fabric = launch(
         config.accelerator,
         config.devices,
@@ -64,10 +76,13 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
 def _fit(
     fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], resume_run: bool
 ) -> int:
-    """Do what `fit` does, in one of the processes that hold OUT."""
+    """Train in one of the processes that hold the run folder; see `fit`."""
     config, data = recipe.train, recipe.data
     run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
+
     start = _Start.find(recipe.init) if recipe.init else None
+
+    # Toy data: draw the shapes once, then read them as shards.
     if data.shapes:
         if fabric.is_global_zero:
             finder = EntitySet.read("shapes") if data.index else None
@@ -75,19 +90,29 @@ def _fit(
         fabric.barrier()
         index = str(out / "data" / shapes.INDEX) if data.index else ""
         data = replace(data, shapes=0, shards=(str(out / "data"),), index=index)
+
     tokenizer = _tokenizer(recipe, start, out)
     step, tensors = run_state.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
+
+    # All processes start from the same weights.
     torch.manual_seed(seed_of(config.seed, "weights"))
     trainer = Trainer(fabric, _built(recipe, start), config, stream.num_streams, step)
+
     if tensors is not None:
         trainer.restore(tensors)
         log.info("going on after step %d of %d", step, config.steps)
-    fabric.barrier()  # every process has found all that it needs, before the first one writes
+
+    # Every process has read all that it needs before the first one writes.
+    fabric.barrier()
     if fabric.is_global_zero:
         run_state.write_record(out, recipe.name, settings, fabric.world_size)
+
     if step < config.steps:
+        # Continue with the samples that follow the saved positions.
         stream.go_to(trainer.positions, step * config.accumulate)
+
+        # Only the first process writes logs.
         monitor = (
             MetricLogger(out, config.steps, step, config.batch_size)
             if fabric.is_global_zero
@@ -103,18 +128,21 @@ def _fit(
         finally:
             if monitor:
                 monitor.close()
+
     _tell_left_out(fabric, trainer)
+
     if fabric.is_global_zero and trainer.step == config.steps:
         _export(recipe, trainer, tokenizer, out)
         log.info("finished: %s", out / "model")
     elif fabric.is_global_zero:
         log.info("stopped after step %d of %d", trainer.step, config.steps)
+
     fabric.barrier()
     return trainer.step
 
 
 def _check(recipe: Recipe, out: Path) -> None:
-    """Raise a ValueError where settings make no sense, or the run would overwrite what it reads."""
+    """Raise ValueError if settings are invalid or the run would overwrite its inputs."""
     recipe.train.check()
     recipe.data.check()
     data = recipe.data
@@ -125,14 +153,23 @@ def _check(recipe: Recipe, out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a run's first weights come from."""
+    """Checkpoint that a run takes its initial weights from."""
 
     model: Path
+    """Folder of the checkpoint."""
     run: Path | None
-    """The finished run that MODEL came out of, if it was asked for."""
+    """Finished run that the checkpoint belongs to, if a run was named."""
 
     @classmethod
     def find(cls, init: str) -> _Start:
+        """Locate the initial weights.
+
+        Args:
+            init: Model name, checkpoint folder, or folder of a finished run.
+
+        Returns:
+            The checkpoint, and the run if `init` is one.
+        """
         run = Path(init)
         if (run / "run.json").is_file() and (run / "model").is_dir():
             return cls(run / "model", run)
@@ -140,7 +177,7 @@ class _Start:
 
 
 def _tokenizer(recipe: Recipe, start: _Start | None, out: Path) -> Tokenizer:
-    """The run's tokenizer; that of a checkpoint keeps its longest text, which the text encoder goes by."""
+    """Tokenizer of the run; a checkpoint's own keeps the text length of its text encoder."""
     if start is not None:
         return Tokenizer.from_file(start.model / checkpoint.TOKENIZER)
     return Tokenizer.from_source(
@@ -149,11 +186,14 @@ def _tokenizer(recipe: Recipe, start: _Start | None, out: Path) -> Tokenizer:
 
 
 def _built(recipe: Recipe, start: _Start | None) -> Method:
+    """Build the method and load the initial weights, if any."""
     method = recipe.method.build()
     if start is not None:
         fresh = checkpoint.start_from(
             start.model, method, dict(recipe.init_names), recipe.init_without
         )
+
+        # Decoders and the like are in the run's last state only.
         if start.run is not None:
             fresh = _with_training_parts(start.run, method, fresh)
         parts = sorted({_part(name) for name in fresh})
@@ -163,15 +203,23 @@ def _built(recipe: Recipe, start: _Start | None) -> Method:
 
 
 def _part(name: str) -> str:
-    """The part of a method, such as `image.binding`, that the weight NAME belongs to."""
+    """First two parts of a parameter name, such as `image.binding`."""
     return ".".join(name.split(".")[:2])
 
 
 def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[str]:
-    """Fill what is MISSING in METHOD, such as a decoder, from the last state of RUN; return what stays as built.
+    """Load parts that only training has, such as a decoder, from a run's last state.
+
+    Args:
+        run: Folder of the finished run.
+        method: Method to fill in place.
+        missing: Names of the tensors that the checkpoint did not have.
+
+    Returns:
+        Names of the tensors that the state does not have either.
 
     Raises:
-        ValueError: a tensor of that state has another shape.
+        ValueError: A tensor of the state has another shape.
     """
     state = run_state.load_state(run)
     tensors = {
@@ -193,13 +241,15 @@ def _loop(
     out: Path,
     signals: StopSignals,
 ) -> None:
-    """Take the remaining steps, or those up to a signal in any process; report and save in between."""
+    """Train until the last step or a signal in any process; log and save in between."""
     asked = any_process(fabric)
     last = False
     while trainer.step < config.steps and not last:
         report = trainer.train_step(batches)
         step = trainer.step
         save = step % config.save_every == 0 or step == config.steps
+
+        # The first step is logged too, and every step with a saved state.
         if step % config.log_every == 0 or save or step == 1:
             loss, metrics = (_shared_mean(fabric, report[kind]) for kind in ("loss", "metrics"))
             if monitor:
@@ -213,6 +263,7 @@ def _loop(
 
         # All processes must take the same last step, and a launcher may signal any of them.
         last = asked(signals.number is not None)
+
         if save or last:
             tensors = trainer.tensors()
             if fabric.is_global_zero:
@@ -221,28 +272,32 @@ def _loop(
 
 
 def _tell_left_out(fabric: Fabric, trainer: Trainer) -> None:
-    """Say how many samples of all processes could not be used, and why. Every process must ask."""
+    """Log the number of unusable samples and the reasons; collective over processes."""
     total, by_reason = trainer.broken()
     if fabric.is_global_zero and total:
         log.warning("samples left out, in all passes: %s", counted(by_reason, total))
 
 
 def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
-    """Average each value over the processes."""
+    """Mean of each value over the processes."""
     stacked = fabric.all_reduce(
         torch.stack([value.float() for value in values.values()]) if values else torch.empty(0)
     )
-    assert isinstance(stacked, Tensor)
+    assert isinstance(stacked, Tensor)  # Fabric's annotation allows nests of tensors
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
 def _export(recipe: Recipe, trainer: Trainer, tokenizer: Tokenizer, out: Path) -> None:
-    """Write what prediction needs of the trained method to OUT/model."""
+    """Write the inference parts of the trained method to the checkpoint `out/model`."""
     trainer.take_average()
+
+    # Training-only parts, such as decoders, are left out.
     config = recipe.method.for_inference()
     method = config.build()
+
     trained = trainer.method.state_dict()
     method.load_state_dict({name: trained[name] for name in method.state_dict()})
+
     run = run_state.read_record(out) | {
         "templates": list(recipe.templates),
         "inference": asdict(recipe.inference),
@@ -252,25 +307,40 @@ def _export(recipe: Recipe, trainer: Trainer, tokenizer: Tokenizer, out: Path) -
 
 
 def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Transform) -> Stream:
-    """This process's part of the data."""
+    """Data stream of this process."""
     world = fabric.world_size
+
+    # Every process and part gets the same number of photos.
     if config.batch_size % (world * config.accumulate):
         raise ValueError(
             f"train.batch_size {config.batch_size} does not divide into {world} processes "
             f"x {config.accumulate} accumulated parts"
         )
+
     batch_size = config.batch_size // (world * config.accumulate)
     return Stream(data, transform, batch_size, config.seed, Share(fabric.global_rank, world))
 
 
 def _batches(stream: Stream, workers: int) -> Generator[Loaded]:
-    """Yield batches, from data workers that live until the generator is closed."""
+    """Load batches in data workers that live until the generator is closed.
+
+    Args:
+        stream: Data stream of this process.
+        workers: Number of worker processes; 0 loads in this process.
+
+    Yields:
+        Batches with their data position.
+
+    Raises:
+        NoSamples: The data has no usable sample.
+    """
     with warnings.catch_warnings(), held_back():
         # Python 3.12 warns of every fork beside threads. The workers use none of the parent's.
         warnings.simplefilter("ignore", DeprecationWarning)
         loaded = iter(build_loader(stream, workers))
 
     for item in loaded:
+        # Workers hand an error over as an item.
         if isinstance(item, NoSamples):
             raise item
         yield item
@@ -278,7 +348,10 @@ def _batches(stream: Stream, workers: int) -> Generator[Loaded]:
 
 @contextmanager
 def _one_line_for_lost_workers() -> Iterator[None]:
-    """Say it in one line when a data worker was killed: torch raises on its signal, at whatever line that finds."""
+    """Turn PyTorch's error for a killed data worker into a one-line ChildProcessError.
+
+    PyTorch raises it from a signal handler, so it can come from any line.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -1,1 +1,1 @@
-"""Protocols that measure a model on benchmarks."""
+"""Evaluation of models on benchmarks."""

@@ -1,4 +1,4 @@
-"""Counting a benchmark photo by photo, so that a run that was stopped goes on and several processes share the work."""
+"""Count a benchmark photo by photo, resumable after a stop and shared between processes."""
 
 from __future__ import annotations
 
@@ -29,60 +29,91 @@ from maskfree.progress import Watch, unwatched
 
 @dataclass(frozen=True)
 class DistInfo:
-    """The processes that share a run; this one has every COUNT-th photo from number INDEX on."""
+    """The processes that share a run.
+
+    Process `index` of `count` takes every count-th photo, starting at number `index`.
+    """
 
     index: int = 0
+    """Rank of this process, from 0."""
     count: int = 1
+    """Number of processes."""
     total: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
-    """Sum a tensor over the processes."""
+    """Sums a tensor over all processes."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What is counted on one photo, or on a whole benchmark; sums add up."""
+    """Counts of one photo or of a whole benchmark; counts of several photos add up."""
 
-    confusion: Int64[
-        np.ndarray, "t k k"
-    ]  # true class by predicted class, for each threshold of a sweep, else once
-    boundaries: Int64[np.ndarray, "k 4"] | None  # see `metrics.boundary_counts`
-    seconds: float  # decoding included, truth and counting not
+    confusion: Int64[np.ndarray, "t k k"]
+    """Pixels by true and predicted class; a matrix per threshold of a sweep, otherwise one."""
+    boundaries: Int64[np.ndarray, "k 4"] | None
+    """Boundary counts per class, see `metrics.boundary_counts`; None if not measured."""
+    seconds: float
+    """Segmentation time from decoded photo to label map, without the counting."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What was counted on a benchmark, and how each photo fared: its mean IoU, or NaN, in the order of the photos."""
+    """Summed counts of a benchmark and the mean IoU of each photo."""
 
     counts: Counts
+    """Counts summed over all photos and processes."""
     photos: Float64[np.ndarray, " n"]
+    """Mean IoU of each photo, in the order of the photos; NaN where nothing counted."""
 
 
 class ResultCache(AbstractContextManager["ResultCache"]):
-    """Counts photo by photo in a file of the folder UNFINISHED, which goes when the work is done.
+    """Cache of the counts of each photo in a JSON Lines file, so that a stopped run can continue.
 
-    What a process that was killed left half written is dropped. One file per process, under a name that says what is
-    counted, so that other settings never meet.
+    A line that a killed process left half written is dropped. Each process has its own file, and
+    the file name contains a hash of the settings, so that runs with other settings never share
+    counts.
     """
 
     def __init__(self, folder: Path | None, subject: dict[str, Any], team: DistInfo = DistInfo()):
+        """Open the cache and read the counts of earlier runs with the same settings.
+
+        Args:
+            folder: Folder for the cache files, created if missing; None caches in memory only.
+            subject: JSON-serializable settings that the counts depend on.
+            team: The processes that share the run.
+        """
         self.found: dict[str, Counts] = {}
         self._file: TextIO | None = None
         self._paths: list[Path] = []
         if folder is None:
             return
+
+        # 24 hex digits tell settings apart and keep the file name short.
         name = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:24]
         folder.mkdir(parents=True, exist_ok=True)
+
+        # Read the files of all processes, also of a run with another number of them.
         for path in sorted(folder.glob(f"{name}.*.jsonl")):
             self.found |= dict(_read_lines(path))
             if team.index == 0 and int(path.suffixes[0][1:]) >= team.count:
-                self._paths.append(path)  # of an earlier run with more processes
+                # A file of an earlier run with more processes.
+                self._paths.append(path)
+
+        # Append to this process's own file.
         self._paths.append(folder / f"{name}.{team.index}.jsonl")
         self._file = self._paths[-1].open("a", encoding="utf-8")
-        self._file.write("\n")  # ends what a killed process may have left
+
+        # The line break ends a line that a killed process left half written.
+        self._file.write("\n")
 
     def add(self, key: str, counts: Counts) -> None:
-        """Note a photo's counts."""
+        """Store the counts of a photo.
+
+        Args:
+            key: Key of the photo, unique in the benchmark.
+            counts: Its counts.
+        """
         self.found[key] = counts
         if self._file:
+            # Most classes do not occur in a photo, so only nonzero counts are written.
             where = np.flatnonzero(counts.confusion)
             line = {
                 "key": key,
@@ -92,22 +123,30 @@ class ResultCache(AbstractContextManager["ResultCache"]):
                 "boundaries": None if counts.boundaries is None else counts.boundaries.tolist(),
                 "seconds": counts.seconds,
             }
+
             with writing(self._paths[-1]):
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
 
     def remove(self) -> None:
-        """Delete this process's file, and those that no process has: the numbers are elsewhere now."""
+        """Close and delete this process's file and files of ranks that no longer exist.
+
+        Call it when the final numbers were stored elsewhere.
+        """
         self.__exit__()
+
         for path in self._paths:
             path.unlink(missing_ok=True)
+
         for folder in {path.parent for path in self._paths}:
-            with suppress(OSError):  # what another run has stopped with may still wait there
+            # Other stopped runs may still have files there.
+            with suppress(OSError):
                 folder.rmdir()
 
     def __exit__(self, *error: object) -> None:
         if self._file:
-            with writing(self._paths[-1]):  # what could not be written is tried again
+            # Closing tries again to write what could not be written before.
+            with writing(self._paths[-1]):
                 self._file.close()
 
 
@@ -123,22 +162,44 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     team: DistInfo = DistInfo(),
     watch: Watch = unwatched,
 ) -> Tally:
-    """Label SAMPLES with a SEGMENTER that is prepared for PROTOCOL, and compare at each photo's full size.
+    """Segment photos and compare the predictions with the truth at each photo's full size.
 
-    Without a background rule the pixels of no class are left out; with one they are a further class. With THRESHOLDS,
-    which ascend, everything is counted once for each, as if the rule were that threshold.
+    Without a background rule, pixels of no class are left out; with one, background is a further
+    class.
+
+    Args:
+        segmenter: Segmenter prepared for the protocol, see `protocol.prepare`.
+        benchmark: Benchmark that the photos belong to.
+        samples: All labeled photos of the run; each process takes its share.
+        protocol: Evaluation protocol.
+        ledger: Cache of counts; photos found in it are not segmented again.
+        thresholds: Background thresholds in ascending order; everything is counted once for each,
+            as if it were the threshold of the background rule. Empty counts once.
+        boundaries: Whether to count boundary pixels, too.
+        team: The processes that share the run.
+        watch: Wraps the photos to show progress.
+
+    Returns:
+        Counts summed over all processes and the mean IoU of each photo.
 
     Raises:
-        ValueError, OSError: a photo cannot be read, or is labeled at another size than its truth.
+        ValueError: A photo cannot be read, or its prediction differs in size from its truth.
+        OSError: A photo or its truth cannot be read.
     """
     lookup, num_classes = truth_lookup(benchmark, protocol)
     own = samples[team.index :: team.count]
+
+    # Photos that were counted before a stop are not segmented again.
     todo = [sample for sample in own if sample.key not in ledger.found]
+
     for sample, photo, truth in _ahead(todo, watch):
         start = time.perf_counter()
         result = segmenter(photo)
         seconds = time.perf_counter() - start
+
+        # Translate ids of the benchmark into ids of the candidates.
         truth = lookup[truth]
+
         try:
             if thresholds:
                 matrices = sweep_confusions(
@@ -157,12 +218,17 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
             )
         except ValueError as error:
             raise ValueError(f"{sample.photo}: {error}") from error
+
+        # Written after each photo, so that a stop loses one photo at most.
         ledger.add(sample.key, Counts(matrices, edges, seconds))
+
+    # Start of the sums: a process may have no photo at all.
     nothing = Counts(
         np.zeros((len(thresholds) or 1, num_classes, num_classes), np.int64),
         np.zeros((num_classes, 4), np.int64) if boundaries else None,
         0.0,
     )
+
     return _sum([ledger.found[sample.key] for sample in own], nothing, len(samples), team)
 
 
@@ -172,7 +238,7 @@ def _confusion(
     num_classes: int,
     device: torch.device,
 ) -> Int64[np.ndarray, "k k"]:
-    """Count on the device that the network runs on."""
+    """Confusion matrix, computed on the device that the network runs on."""
     if device.type == "cpu":
         return confusion(truth, labels, num_classes, IGNORE)
     first, second = (torch.from_numpy(side.astype(np.int64)).to(device) for side in (truth, labels))
@@ -180,11 +246,22 @@ def _confusion(
 
 
 def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.ndarray, 256], int]:
-    """Return which id each value of the truth has among the candidates, and how many ids there are."""
+    """Map the values of truth maps to candidate ids.
+
+    Args:
+        benchmark: Benchmark that the truth maps belong to.
+        protocol: Protocol, which selects the candidates and the background rule.
+
+    Returns:
+        Table from truth value to candidate id, with IGNORE for values that do not count, and the
+        number of ids, which includes background if the protocol has a background rule.
+    """
     lines, num_words = candidates(benchmark, protocol), len(benchmark.words())
     lookup = np.full(256, IGNORE, np.uint8)
     for new, (_, old) in enumerate(lines):
         lookup[old] = new
+
+    # Without a background rule, background pixels stay IGNORE.
     if protocol.background == "none":
         return lookup, len(lines)
     lookup[num_words] = len(lines)
@@ -194,30 +271,44 @@ def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.nda
 def _ahead(
     samples: Sequence[LabeledPhoto], watch: Watch
 ) -> Iterator[tuple[LabeledPhoto, Image.Image, UInt8[np.ndarray, "h w"]]]:
-    """Decode photos and truths in a thread, one ahead, while the network runs."""
+    """Decode photos and truth maps in a thread, one ahead of the network."""
     with ThreadPoolExecutor(1) as pool:
         decoded = pool.submit(_decode, samples[0]) if samples else None
         for number, sample in enumerate(watch(samples), 1):
             assert decoded is not None
             photo, truth = decoded.result()
+
+            # Start the next one before the network runs on this one.
             decoded = pool.submit(_decode, samples[number]) if number < len(samples) else None
             yield sample, photo, truth
 
 
 def _decode(sample: LabeledPhoto) -> tuple[Image.Image, UInt8[np.ndarray, "h w"]]:
+    """Read a photo and its truth map."""
     return read_photo(sample.photo), sample.read_truth()
 
 
 def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistInfo) -> Tally:
-    """Add up this process's counts, then once those of all processes."""
-    each = np.zeros((num_photos, 2))  # its mean IoU, and whether it has one
+    """Sum the counts of this process, then those of all processes."""
+    # Mean IoU of each photo, and 1 if it has one.
+    each = np.zeros((num_photos, 2))
     for place, photo in zip(range(team.index, num_photos, team.count), counts, strict=True):
         found = scores(photo.confusion[0]).mean_iou
         each[place] = (0, 0) if np.isnan(found) else (found, 1)
 
     def total(parts: Sequence[np.ndarray], start: np.ndarray) -> np.ndarray:
+        """Sum arrays over photos and processes.
+
+        Args:
+            parts: Arrays of this process, all of one shape.
+            start: Value that the sum starts from.
+
+        Returns:
+            The sum over all processes.
+        """
         return team.total(torch.from_numpy(sum(parts, start=start))).numpy()
 
+    # Each process fills in its own photos; the sum holds all of them.
     means, known = total([], each).T
     edges = [c.boundaries for c in counts if c.boundaries is not None]
     summed = Counts(
@@ -225,16 +316,21 @@ def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistI
         boundaries=None if nothing.boundaries is None else total(edges, nothing.boundaries),
         seconds=total([np.array([c.seconds]) for c in counts], np.zeros(1)).item(),
     )
+
     return Tally(summed, np.where(known > 0, means, np.nan))
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Counts]]:
+    """Read keys and counts from a cache file, without its broken lines."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
+
+            # Restore the dense matrix from its nonzero entries.
             matrix = np.zeros(entry["shape"], np.int64)
             matrix.ravel()[entry["where"]] = entry["counts"]
             edges = entry["boundaries"]
+
             yield (
                 entry["key"],
                 Counts(
@@ -242,4 +338,5 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Counts]]:
                 ),
             )
         except (ValueError, KeyError, TypeError, IndexError):
-            continue  # an empty line, or one that was cut off: that photo is counted again
+            # An empty or truncated line: its photo is counted again.
+            continue

@@ -1,4 +1,4 @@
-"""How well regions made without labels agree with those that people drew on the photos of BSDS500."""
+"""Evaluate unsupervised regions against the human segmentations of BSDS500."""
 
 from __future__ import annotations
 
@@ -23,48 +23,63 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "slic": ("superpixels", (8, 16, 32, 64, 128, 256, 512)),
     "felzenszwalb": ("scale", (25, 50, 100, 200, 400, 800, 1600, 3200)),
 }
-"""Of each kind the setting that is swept, and its values."""
+"""Swept setting and its values, for each kind of regions."""
 
 
 @dataclass(frozen=True)
 class RegionResult:
-    """What `measure` found: scores of the sweep, and of the maps that `prepare segments` makes."""
+    """Result of `measure`: scores of the sweep and of the maps of `prepare segments`."""
 
     swept: RegionScores
+    """Scores over the values of the swept setting."""
     maps: RegionScores
-    """Of the maps by the rule: one setting, so that ODS and OIS are the same."""
+    """Scores of the region maps at the configured setting; ODS and OIS are equal."""
     mean_regions: float
-    """Of the maps by the rule."""
+    """Mean number of regions per photo, at the configured setting."""
     seconds_per_photo: float
-    """For a map by the rule."""
+    """Time to make a region map at the configured setting."""
 
 
 def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
-    """Return photos of BSDS500 in FOLDER with their human segmentations, MOST of them, spread evenly.
+    """Find photos of BSDS500 and their human segmentations.
+
+    Args:
+        folder: Folder with images/ and groundTruth/.
+        most: Maximum number of photos, spread evenly over all; None takes all.
+
+    Returns:
+        Photo and .mat file of each pair.
 
     Raises:
-        FileNotFoundError: there are none, or a photo has no human segmentations.
-        ValueError: MOST is below 1.
+        FileNotFoundError: There are no photos, or a photo has no human segmentations.
+        ValueError: `most` is below 1.
     """
     if most is not None and most < 1:
         raise ValueError(f"--photos {most}: at least 1 photo is needed")
+
     images = folder / "images"
     photos = sorted(only_photos(images.rglob("*"), images)) if images.is_dir() else []
     if not photos:
         raise FileNotFoundError(
             f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat"
         )
+
+    # Take the middle of each of as many equal parts of the list.
     if most is not None and most < len(photos):
         photos = [photos[(2 * number + 1) * len(photos) // (2 * most)] for number in range(most)]
+
+    # groundTruth/ has the same tree as images/.
     pairs = [
         (p, folder / "groundTruth" / p.relative_to(folder / "images").with_suffix(".mat"))
         for p in photos
     ]
+
     for _, drawn in pairs:
         if not drawn.is_file():
             raise FileNotFoundError(
                 f"no human segmentations {drawn}: BSDS500 has images/*.jpg and groundTruth/*.mat"
             )
+
     return pairs
 
 
@@ -73,25 +88,39 @@ def measure(
     config: SegmentConfig,
     watch: Watch,
 ) -> RegionResult:
-    """Cut the photos of PAIRS by CONFIG's kind and score the regions; WATCH shows how far it has come.
+    """Segment photos into regions and score them.
+
+    Args:
+        pairs: Photos and their human segmentations.
+        config: Kind of regions and its settings.
+        watch: Wraps the photos to show progress.
+
+    Returns:
+        Scores over the sweep and at the configured setting.
 
     Raises:
-        OSError, ValueError: a photo or what people drew cannot be read, or a library is missing.
+        OSError: A photo or its human segmentations cannot be read.
+        ValueError: A photo or its human segmentations are broken, or a library is missing.
     """
     swept, maps, regions, seconds = [], [], [], 0.0
     settings = SWEEPS[config.kind][1]
+
     for photo_path, drawn in watch(pairs, config.kind):
         photo, humans = np.asarray(read_photo(photo_path)), Humans.read(drawn)
         if photo.shape[:2] != humans.boundaries[0].shape:
             raise ValueError(
                 f"{drawn} is {humans.boundaries[0].shape}, its photo {photo.shape[:2]}"
             )
+
+        # Only the map at the configured setting is timed, not the sweep.
         start = time.perf_counter()
         by_rule = region_map(photo, config)
         seconds += time.perf_counter() - start
+
         swept.append(count_photo(_sweep(photo, config, settings), humans))
         maps.append(count_photo([by_rule], humans))
         regions.append(int(by_rule.max()) + 1)
+
     return RegionResult(
         scores(np.array(swept), settings),
         scores(np.array(maps), [config.threshold if config.kind == "contours" else config.most]),
@@ -101,7 +130,16 @@ def measure(
 
 
 def content_of(measured: RegionResult, config: SegmentConfig, num_photos: int) -> dict[str, Any]:
-    """Spell out what was measured, and with which settings, in plain values."""
+    """Convert a result and its settings to plain values for JSON.
+
+    Args:
+        measured: Result to convert.
+        config: Settings that it was measured with.
+        num_photos: Number of photos.
+
+    Returns:
+        Settings and scores by name.
+    """
     name, values = SWEEPS[config.kind]
     return {
         "kind": config.kind,
@@ -116,6 +154,7 @@ def content_of(measured: RegionResult, config: SegmentConfig, num_photos: int) -
 def _sweep(
     photo: UInt8[np.ndarray, "h w 3"], config: SegmentConfig, settings: Sequence[float]
 ) -> Iterator[Int64[np.ndarray, "h w"]]:
+    """Make the region maps of a photo for all values of the swept setting."""
     if config.kind == "contours":
         yield from contour_hierarchy(photo, config.detector).cuts(settings)
     elif config.kind == "slic":

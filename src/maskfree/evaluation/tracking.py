@@ -1,6 +1,7 @@
-"""How well masks are followed through the sequences of DAVIS: its measures J and F, as its own code takes them.
+"""Video object segmentation on DAVIS: region similarity J and boundary F-measure.
 
-Source: Perazzi et al. 2016, section 3; davis2017-evaluation, evaluation.py (semi-supervised) and db_statistics.
+Source: Perazzi et al. 2016, section 3; davis2017-evaluation, evaluation.py (semi-supervised) and
+db_statistics.
 """
 
 from __future__ import annotations
@@ -26,43 +27,68 @@ from maskfree.metrics import boundary_f, region_similarity
 from maskfree.ops.propagation import PropagationConfig
 from maskfree.progress import Watch, unwatched
 
+# Version of the file format of `write_rows`.
 FORMAT = 1
+# Name of the row with the means over all objects, in place of a sequence.
 OVERALL = "overall"
 
 
 class TrackStatistics(NamedTuple):
-    """What DAVIS tells of a measure over the frames of an object; NaN without a frame."""
+    """DAVIS statistics of a measure over the frames of an object; NaN without frames."""
 
     mean: float
-    recall: float  # share of the frames above 0.5
-    decay: float  # mean of the first quarter less that of the last
+    """Mean over the frames."""
+    recall: float
+    """Share of the frames above 0.5."""
+    decay: float
+    """Mean of the first quarter of the frames minus that of the last."""
 
 
 @dataclass(frozen=True)
 class TrackRow:
-    """J and F of an object in a sequence, or the means over all objects; None where there was no frame to tell."""
+    """J and F of an object in a sequence, or their means over all objects; None without frames."""
 
     sequence: str
-    object: int | None  # None: of all
-    frames: int  # that count: not the first, nor the last
+    """Name of the sequence."""
+    object: int | None
+    """Number of the object, from 1; None for the mean over all objects."""
+    frames: int
+    """Number of frames that count, which excludes the first and the last."""
     j_mean: float | None
+    """Mean of the region similarity J."""
     j_recall: float | None
+    """Recall of the region similarity J."""
     j_decay: float | None
+    """Decay of the region similarity J."""
     f_mean: float | None
+    """Mean of the boundary F-measure."""
     f_recall: float | None
+    """Recall of the boundary F-measure."""
     f_decay: float | None
+    """Decay of the boundary F-measure."""
 
 
 def statistics(values: Float[np.ndarray, " t"]) -> TrackStatistics:
-    """Summarise a measure over the frames of a sequence, in order, as DAVIS's db_statistics.
+    """Summarize a measure over the frames of a sequence, as DAVIS's db_statistics does.
 
-    The four parts overlap in one frame each. Differs: theirs count frames in 8 bits, and err beyond 256.
+    The four quarters overlap in one frame each.
 
-    >>> statistics(np.array([1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]))
-    TrackStatistics(mean=0.625, recall=0.5, decay=0.5833333333333333)
+    Args:
+        values: Measure in [0, 1] of each frame, in order.
+
+    Returns:
+        Mean, recall and decay.
+
+    Differs: The original counts frames in 8 bits and fails beyond 256.
+
+    Example:
+        >>> statistics(np.array([1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]))
+        TrackStatistics(mean=0.625, recall=0.5, decay=0.5833333333333333)
     """
     if not len(values):
         return TrackStatistics(math.nan, math.nan, math.nan)
+
+    # Quarter edges as in the original, whose rounding the small offset reproduces.
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
     return TrackStatistics(
@@ -75,21 +101,36 @@ def score_masks(
     predicted: Iterable[UInt8[np.ndarray, "h w"]],
     sequence: str,
 ) -> list[TrackRow]:
-    """Score the masks of a sequence, object numbers, against the TRUTH, a row for each object.
+    """Score predicted masks of a sequence against the truth.
 
-    As in the official semi-supervised task the first frame, whose mask was given, and the last one do not count; the
-    objects are those up to the largest number of the first frame, a lost one is an empty mask, VOID pixels are nowhere.
+    As in the official semi-supervised task, the first frame, whose mask is given, and the last
+    frame do not count. Objects are numbered up to the largest number in the first frame; a lost
+    object is an empty mask, and VOID pixels are ignored.
+
+    Args:
+        truth: True object number of each pixel, for each frame.
+        predicted: Predicted object number of each pixel, for each frame.
+        sequence: Name of the sequence.
+
+    Returns:
+        A row for each object.
     """
+    # Objects are numbered by the first frame, in which VOID is no object.
     known = truth[0][truth[0] != VOID]
     objects = range(1, int(known.max(initial=0)) + 1)
+
     j, f = [], []
     for index, (true, found) in enumerate(zip(truth, predicted, strict=True)):
+        # As in the official code, the first and the last frame do not count.
         if not 0 < index < len(truth) - 1:
             continue
+
         void = true == VOID
         pairs = [(true == each, found == each) for each in objects]
         j.append([region_similarity(*pair, void) for pair in pairs])
         f.append([boundary_f(*pair, void=void) for pair in pairs])
+
+    # Reshape keeps the axes when no frame counts.
     values = [np.array(each, float).reshape(len(j), len(objects)).T for each in (j, f)]
     return [
         _row(sequence, number, len(j), [statistics(each[number - 1]) for each in values])
@@ -107,32 +148,58 @@ def track_benchmark(
     sequences: Sequence[str] = (),
     watch: Watch = unwatched,
 ) -> list[TrackRow]:
-    """Follow the first masks of the sequences in FOLDER, a DAVIS folder, and score each object; the last row is of all.
+    """Propagate the first masks of DAVIS sequences and score each object.
+
+    Args:
+        segmenter: Segmenter whose patch features propagate the masks.
+        folder: DAVIS folder.
+        config: Settings of the propagation.
+        side_px: Shorter side of the resized frames, in pixels.
+        finer: Factor on the resolution of the features; see `TrackConfig`.
+        sequences: Names of the sequences; empty takes all.
+        watch: Wraps the frames to show progress.
+
+    Returns:
+        A row for each object, and the mean over all objects last.
 
     Raises:
-        FileNotFoundError: a sequence, a photo or a mask is not there.
-        ValueError: a photo or a mask cannot be read, or a first mask is empty.
+        FileNotFoundError: A sequence, photo or mask is missing.
+        ValueError: A photo or mask cannot be read, or a first mask is empty.
     """
     settings = TrackConfig(config, side_px, finer)
     rows = []
+
     for sequence in find_sequences(folder, sequences):
         truth = read_masks(sequence)
+
+        # Frames are decoded one by one: a sequence need not fit in memory.
         frames = (
             (path.stem, read_photo(path))
             for path in watch(sequence.photos, sequence.name, len(truth))
         )
+
         followed = follow_mask(segmenter, frames, truth[0], settings)
         rows += score_masks(truth, map(index_map, followed), sequence.name)
+
     return [*rows, overall(rows)]
 
 
 def overall(rows: Sequence[TrackRow]) -> TrackRow:
-    """Return the means over the objects of all sequences, each of which counts the same."""
+    """Average rows over the objects of all sequences, with equal weight for each object.
+
+    Args:
+        rows: Rows of objects.
+
+    Returns:
+        Row of the means; its frames are summed over the sequences.
+    """
     values = {
         name: _mean([getattr(row, name) for row in rows])
         for name in (each.name for each in fields(TrackRow))
         if name[:2] in ("j_", "f_")
     }
+
+    # Objects of a sequence share its frames, which count once.
     return TrackRow(
         OVERALL, None, sum({row.sequence: row.frames for row in rows}.values()), **values
     )
@@ -141,9 +208,16 @@ def overall(rows: Sequence[TrackRow]) -> TrackRow:
 def write_rows(
     rows: Sequence[TrackRow], segmenter: Segmenter, about: Mapping[str, Any], folder: Path
 ) -> Path:
-    """Write ROWS into FOLDER, together with what they depend on: ABOUT has the command and the settings.
+    """Write rows and their settings to tracking-MODEL.json, replacing an older file.
 
-    The file is tracking-MODEL.json; an older one is replaced.
+    Args:
+        rows: Rows of objects and their mean.
+        segmenter: Segmenter that was measured.
+        about: Command and settings of the run.
+        folder: Folder to write to.
+
+    Returns:
+        Path of the file.
     """
     content = {
         "format": FORMAT,
@@ -156,16 +230,20 @@ def write_rows(
         "versions": versions(),
         "machine": machine(torch.get_num_threads(), str(segmenter.device)),
     }
+
+    # The model's name may hold characters that a file name should not.
     name = re.sub(r"[^a-zA-Z0-9.]+", "-", segmenter.name).strip("-")
     return write_json(content, folder / f"tracking-{name}.json")
 
 
 def _row(sequence: str, index: int, frames: int, measures: Sequence[TrackStatistics]) -> TrackRow:
+    """Row of an object from the statistics of J and F."""
     return TrackRow(
         sequence, index, frames, *(number(value) for measure in measures for value in measure)
     )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean without None; None if nothing is left."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

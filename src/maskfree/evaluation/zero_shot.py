@@ -1,4 +1,4 @@
-"""Zero-shot transfer: label a benchmark's photos with its class names, having seen none of its masks."""
+"""Zero-shot transfer: segment a benchmark by its class names, without training on its masks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from maskfree.metrics import boundary_scores, harmonic_mean, scores
 from maskfree.progress import Watch, unwatched
 from maskfree.types import BACKGROUND
 
+# Confusions that a results row lists.
 NUM_CONFUSIONS = 10
 
 
@@ -31,33 +32,49 @@ class EvalJob:
     """What is measured and how, besides the model and the protocol."""
 
     benchmark: Benchmark
+    """Benchmark to measure on."""
     samples: Sequence[LabeledPhoto]
+    """Labeled photos to segment."""
     command: str
+    """Command that started the run, for the results row."""
     boundaries: bool = False
-    """Also measure the boundary F-score, which takes some time."""
+    """Also measure the boundary F-score, which takes extra time."""
     unfinished: Path | None = None
-    """Folder for the counts of a run that may be stopped; None: it starts anew."""
+    """Folder for the counts of a stopped run, to continue from; None starts from scratch."""
     team: DistInfo = field(default_factory=DistInfo)
+    """The processes that share the run."""
     watch: Watch = unwatched
     """Wraps the photos to show progress."""
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """A row of results, and each photo's own mean IoU (NaN where nothing counted), in the order of the photos."""
+    """A row of results and the mean IoU of each photo."""
 
     row: Row
+    """Row of results over all photos."""
     photos: Float64[np.ndarray, " n"]
+    """Mean IoU of each photo, in the order of the photos; NaN where nothing counted."""
 
 
 def measure(
     segmenter: Segmenter, protocol: Protocol, work: EvalJob, protocol_name: str = "custom"
 ) -> EvalResult:
-    """Label the photos by PROTOCOL and compare at each photo's full size.
+    """Measure a segmenter by a protocol, at each photo's full size.
+
+    Args:
+        segmenter: Segmenter to measure.
+        protocol: Protocol to measure by.
+        work: Benchmark, photos and options of the run.
+        protocol_name: Name of the protocol in the results row.
+
+    Returns:
+        Row of results and the mean IoU of each photo.
 
     Raises:
-        ValueError, OSError: the protocol does not fit the benchmark, a photo cannot be read, or is labeled at another
-            size than its truth.
+        ValueError: The protocol does not fit the benchmark, a photo cannot be read, or its
+            prediction differs in size from its truth.
+        OSError: A photo or its truth cannot be read.
     """
     prepared, protocol = _prepared(segmenter, protocol, work)
     found = _counted(prepared, protocol, work, ())
@@ -71,18 +88,35 @@ def sweep(
     work: EvalJob,
     protocol_name: str = "custom",
 ) -> list[Row]:
-    """Measure PROTOCOL with each of the background THRESHOLDS, which ascend; a row for each, none of them chosen.
+    """Measure a protocol at several background thresholds.
 
-    One pass of the network serves all of them, except under the score "product", whose threshold acts in each window.
+    One forward pass per photo serves all thresholds, except for the score "product", whose
+    threshold acts in each window.
+
+    Args:
+        segmenter: Segmenter to measure.
+        protocol: Protocol, whose background rule is replaced by each threshold.
+        thresholds: Background thresholds in ascending order.
+        work: Benchmark, photos and options of the run.
+        protocol_name: Name of the protocol in the rows.
+
+    Returns:
+        A row of results for each threshold; none is selected as the best.
 
     Raises:
-        ValueError, OSError: as for `measure`.
+        ValueError: As for `measure`.
+        OSError: As for `measure`.
     """
     rules = [replace(protocol, background=f"threshold:{threshold:g}") for threshold in thresholds]
+
+    # The threshold acts inside the network's windows: each needs its own pass.
     if protocol.score == "product":
         return [measure(segmenter, rule, work, protocol_name).row for rule in rules]
+
+    # No score is below -1: every pixel keeps its class, and the thresholds apply afterwards.
     prepared, rule = _prepared(segmenter, replace(protocol, background="threshold:-1"), work)
     found = _counted(prepared, rule, work, thresholds)
+
     rows = []
     for index, each in enumerate(rules):
         counts = replace(found.counts, confusion=found.counts.confusion[index : index + 1])
@@ -94,6 +128,7 @@ def sweep(
 def _prepared(
     segmenter: Segmenter, protocol: Protocol, work: EvalJob
 ) -> tuple[Segmenter, Protocol]:
+    """Check the protocol, configure the segmenter and spell the protocol out."""
     check(work.benchmark, protocol)
     prepared = prepare(segmenter, work.benchmark, protocol)
     return prepared, spelled(prepared, protocol)
@@ -102,6 +137,8 @@ def _prepared(
 def _counted(
     prepared: Segmenter, protocol: Protocol, work: EvalJob, thresholds: Sequence[float]
 ) -> Tally:
+    """Count all photos, continuing from the counts of a stopped run."""
+    # Everything that the counts depend on: other runs must not reuse them.
     subject = {
         "benchmark": work.benchmark.name,
         "files": files_sha256(tuple(work.samples)),
@@ -113,6 +150,7 @@ def _counted(
         "thresholds": list(thresholds),
         "boundaries": work.boundaries,
     }
+
     with ResultCache(work.unfinished, subject, work.team) as ledger:
         found = tally(
             prepared,
@@ -125,6 +163,8 @@ def _counted(
             team=work.team,
             watch=work.watch,
         )
+
+    # Reached only if all photos were counted.
     ledger.remove()
     return found
 
@@ -132,16 +172,23 @@ def _counted(
 def _row(
     prepared: Segmenter, protocol: Protocol, work: EvalJob, found: Tally, protocol_name: str
 ) -> Row:
+    """Turn the counts of a run into a row of results."""
     benchmark, matrix = work.benchmark, found.counts.confusion[0]
+
+    # Names of the ids in the matrix; background is an id only under a background rule.
     plain = [line.split("/")[0] for line in benchmark.words()]
     names = [plain[i] for _, i in candidates(benchmark, protocol)] + [BACKGROUND]
     names = names[: len(matrix)]
+
     counted = [
         i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen
     ]
+
+    # Pixel accuracy counts only pixels whose true class is scored.
     whole, part = scores(matrix), scores(_of_truth(matrix, counted))
     iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
     edges = found.counts.boundaries
+
     return Row(
         benchmark=benchmark.name,
         num_photos=len(work.samples),
@@ -170,7 +217,7 @@ def _row(
 
 
 def _of_truth(matrix: Int64[np.ndarray, "k k"], classes: Sequence[int]) -> Int64[np.ndarray, "k k"]:
-    """Keep the pixels whose true class is one of CLASSES."""
+    """Keep the pixels whose true class is one of the given classes."""
     kept = np.zeros_like(matrix)
     kept[list(classes)] = matrix[list(classes)]
     return kept
@@ -179,26 +226,33 @@ def _of_truth(matrix: Int64[np.ndarray, "k k"], classes: Sequence[int]) -> Int64
 def _parts(
     benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | None]
 ) -> dict[str, float | None]:
-    """Mean IoU of the unseen classes of the zero-shot papers and of the rest, and of OVSegmentor's entities.
+    """Mean IoU of unseen classes and of the rest, and likewise of OVSegmentor's entities.
 
     A class is an entity if one of its names is. Source: arXiv:2301.09121, Table 7.
     """
     if protocol.candidates != "all":
         return {}
+
     parts: dict[str, float | None] = {}
     plain, entities = benchmark.words(), _entities()
+
+    # A class is an entity if any of its synonyms is.
     synonyms = benchmark.words("synonyms" if "synonyms" in benchmark.names else "plain")
     values = [iou[name.split("/")[0]] for name in plain]
     unseen = [name in benchmark.unseen for name in plain]
     named = [bool(entities & {word.casefold() for word in line.split("/")}) for line in synonyms]
+
     for kind, inside in (("classes", unseen), ("entities", [not entity for entity in named])):
         if not any(inside) or all(inside):
             continue
+
+        # Both sides must have a class, otherwise there is nothing to compare.
         for part, chosen in (("unseen", True), ("seen", False)):
             known = [
                 v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None
             ]
             parts[f"{part} {kind}"] = float(np.mean(known)) if known else None
+
         unseen_mean, seen_mean = parts[f"unseen {kind}"], parts[f"seen {kind}"]
         if unseen_mean is not None and seen_mean is not None:
             parts[f"harmonic mean of {kind}"] = harmonic_mean(unseen_mean, seen_mean)
@@ -207,12 +261,15 @@ def _parts(
 
 @cache
 def _entities() -> frozenset[str]:
-    """The words, by whatever name, that OVSegmentor's training masks in captions."""
+    """Words that OVSegmentor masks in captions during training, case-folded."""
     return frozenset(word.casefold() for word in read_renaming("ovsegmentor_entities"))
 
 
 def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[list[Any]]:
+    """Largest confusions: true class, predicted class and share of all counted pixels."""
     wrong = matrix - np.diag(np.diagonal(matrix))
+
+    # Off-diagonal entries from the largest to the smallest.
     largest = np.argsort(wrong, axis=None, kind="stable")[::-1][:NUM_CONFUSIONS]
     pairs = [divmod(int(i), len(names)) for i in largest]
     return [
@@ -221,5 +278,6 @@ def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[
 
 
 def _mean(values: Float64[np.ndarray, " k"]) -> float | None:
+    """Mean without NaNs; None if nothing is left."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

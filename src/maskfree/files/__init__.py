@@ -1,1 +1,1 @@
-"""Writing files: atomically, planned against inputs, with the leftovers of killed runs removed."""
+"""File input and output: atomic writes, bounded reads, overwrite checks, cleanup of leftovers."""

@@ -1,7 +1,8 @@
-"""Whether a name at Hugging Face can be asked for, found out once and quickly, before transformers asks many times.
+"""Quick check whether the Hugging Face Hub is reachable, before transformers downloads a model.
 
-transformers asks for each of a model's files, and each time again and again while nobody answers: half a minute for a
-machine without a network. Here one question is asked. If nobody answers, the cache has to do.
+transformers requests each file of a model and retries each request, which takes half a minute on a
+machine without a network. This module sends one request; if there is no answer, only the local
+cache is used.
 """
 
 from __future__ import annotations
@@ -23,26 +24,29 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-_LONGEST_SECONDS = 4.0  # for an answer, the search for the address included
-_REMEMBERED_SECONDS = 60.0  # for which nobody is asked again after there was no answer
+# Time limit of the request, DNS lookup included.
+_LONGEST_SECONDS = 4.0
+# After a failed request, the endpoint is not asked again for this long.
+_REMEMBERED_SECONDS = 60.0
 _COPY = "or give the folder of a copy (config.json, model.safetensors, tokenizer.json)"
 
 _silent: dict[str, tuple[float, str]] = {}
-"""Endpoints that did not answer: until when that counts, and why."""
+"""Endpoints that did not answer: the monotonic time until which that counts, and the reason."""
 
 
 @contextmanager
 def reading(source: str) -> Iterator[bool]:
-    """Read the folder or Hugging Face name SOURCE by transformers, inside a `with`.
+    """Context manager in which transformers reads a model from a folder or the Hugging Face Hub.
 
     Args:
-        source: A folder, or "owner/name".
+        source: A local folder, or a Hub name "owner/name".
 
     Yields:
-        What to pass on as `local_files_only`: whether only files on this machine can be read.
+        Value for the `local_files_only` argument of transformers: True if the Hub is unreachable.
 
     Raises:
-        FileNotFoundError: there is no such name; or nobody answers, and the cache lacks what is read.
+        FileNotFoundError: The Hub has no model of that name; or it does not answer and the local
+            cache lacks the model.
     """
     if Path(source).is_dir():
         yield False
@@ -61,13 +65,14 @@ def reading(source: str) -> Iterator[bool]:
 
 
 def _ask(source: str) -> str:
-    """Ask for SOURCE; return why there is no answer, which is empty if there is one.
+    """Ask the Hub for a model and return why there is no answer, or "" if there is one.
 
     Raises:
-        FileNotFoundError: the answer is that there is no such name.
+        FileNotFoundError: The Hub answers that there is no such name, or that it is gated.
     """
     if constants.is_offline_mode():
         return "HF_HUB_OFFLINE forbids to download it"
+
     until, problem = _silent.get(constants.ENDPOINT, (0.0, ""))
     if time.monotonic() < until:
         return problem
@@ -75,7 +80,8 @@ def _ask(source: str) -> str:
     try:
         _head(source)
     except EntryNotFoundError:
-        pass  # the name is right; what it lacks, transformers says
+        # The repository exists but has no config.json: transformers reports what is missing.
+        pass
     except HFValidationError as error:
         raise FileNotFoundError(
             f"{source!r} is no folder, and cannot be a name at Hugging Face"
@@ -90,26 +96,31 @@ def _ask(source: str) -> str:
         ) from error
     except HfHubHTTPError as error:
         return f"{constants.ENDPOINT} answers with the status {error.response.status_code}"
-    except Exception as error:  # whatever the layers of the network raise
+    except Exception as error:
+        # Any other error, whichever network layer raised it, counts as an unreachable endpoint.
         reason = " ".join(str(error).split()) or type(error).__name__
         problem = f"{constants.ENDPOINT} cannot be reached ({reason})"
         _silent[constants.ENDPOINT] = time.monotonic() + _REMEMBERED_SECONDS, problem
         return problem
+
     return ""
 
 
 def _head(source: str) -> None:
-    """Ask once for one file of SOURCE; give up after a while, also where the address of the host is looked for."""
+    """Request the metadata of config.json once, with a time limit that includes the DNS lookup."""
     answer: Future[None] = Future()
 
     def ask() -> None:
+        """Send the request and store its outcome in `answer`."""
         try:
             url = hf_hub_url(source, "config.json", endpoint=constants.ENDPOINT)
             get_hf_file_metadata(url, timeout=_LONGEST_SECONDS)
             answer.set_result(None)
-        except Exception as error:  # handed to the caller
+        except Exception as error:
+            # Passed on to the waiting caller.
             answer.set_exception(error)
 
+    # A thread, because the timeout of the request does not cover the DNS lookup.
     Thread(target=ask, daemon=True).start()
     try:
         answer.result(_LONGEST_SECONDS)

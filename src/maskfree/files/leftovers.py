@@ -1,6 +1,7 @@
-"""Files and folders that are being written: under names of their own, locked by the process that writes them.
+"""Temporary files and folders for atomic writes, and removal of those that killed runs left.
 
-What a killed process leaves is told by its name and by its lock, which went with the process.
+Temporary files have a recognizable name and are locked by the process that writes them. A killed
+process loses its locks, so a temporary file without a lock is a leftover.
 """
 
 from __future__ import annotations
@@ -20,27 +21,32 @@ if sys.platform != "win32":
 
 _PREFIX = ".maskfree-"
 _NAME = re.compile(re.escape(_PREFIX) + "[0-9a-z_]{8}")
-_OLDER = ".maskfree-older"  # behind the name of a folder that is being replaced
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in what safetensors and tokenizers raise
+# Suffix of the old version of a folder while it is being replaced.
+_OLDER = ".maskfree-older"
+# Rust libraries (safetensors, tokenizers) put the error number of the system into their messages.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
+# Folders in which this process has already removed leftovers.
 _swept: set[Path] = set()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, which takes the place of `path` in one step when the block ends.
+    """Context manager that writes a temporary file and renames it to `path` at the end.
 
     Args:
-        path: Where the content goes; its folder is made if need be. After an error what was there stays.
+        path: Final path; its folder is created if it does not exist. After an error the old
+            content stays.
 
     Yields:
-        An empty file in the same folder.
+        Path of an empty temporary file in the same folder.
 
     Raises:
-        OSError: It cannot be written; the message names `path`.
+        OSError: The file cannot be written; the message names `path`.
     """
+    # In the same folder, since a rename is atomic only within a file system.
     with writing(path):
         temporary, handle = _make(path.parent, _new_file)
         try:
@@ -53,16 +59,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_folder(parent: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, which is removed when the block ends unless it was renamed.
+    """Context manager that creates a temporary folder and removes it at the end unless renamed.
 
     Args:
-        parent: The folder that it lies in, which is made if need be.
+        parent: Folder in which it is created; created itself if it does not exist.
 
     Yields:
-        The folder.
+        Path of the empty temporary folder.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be created.
     """
     folder, handle = _make(parent, _new_folder)
     try:
@@ -73,31 +79,34 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
 
 
 def replace_folder(finished: Path, folder: Path) -> None:
-    """Put a finished folder in its place; at every moment the older or the new content can be found by `whole`.
+    """Replace a folder by a finished one, so that `whole` finds old or new content at any moment.
 
     Args:
-        finished: The new content, in the same parent folder.
-        folder: Its place, where an older one may be.
+        finished: Folder with the new content, in the same parent folder.
+        folder: Final path, where an older version may exist.
 
     Raises:
         OSError: A folder cannot be renamed.
     """
     older = _older(folder)
     if folder.exists():
-        _discard(older)  # a run was killed when it had been replaced
+        # An older version that still exists here is left from a run killed after the replacement.
+        _discard(older)
         folder.rename(older)
+
     finished.rename(folder)
     _discard(older)
 
 
 def whole(folder: Path) -> Path:
-    """Return where the content of a folder that `replace_folder` writes is.
+    """Return the path that holds the complete content of a folder written by `replace_folder`.
 
     Args:
-        folder: Its place.
+        folder: Final path of the folder.
 
     Returns:
-        The same, or where the older content waits if a run was killed before the new one was in place.
+        The same path, or that of the older version if a run was killed before the new one was
+        in place.
     """
     older = _older(folder)
     return older if older.is_dir() and not folder.exists() else folder
@@ -105,37 +114,43 @@ def whole(folder: Path) -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn errors of the disk within the block into one line that names `path`, whatever library they come from.
+    """Context manager that turns disk errors of any library into one line that names `path`.
 
     Args:
-        path: What the block writes.
+        path: File or folder that the block writes.
 
     Raises:
-        OSError: The block raised an error of the disk. Errors that have their one line already pass unchanged.
+        OSError: The block raised a disk error. Errors that already have a one-line message, without
+            an error number, pass unchanged.
     """
     try:
         yield
     except OSError as error:
         if error.errno is None:
             raise
+        # Subclasses defined by libraries may take other arguments, so those become a plain OSError.
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
     except Exception as error:
         reason = _disk_reason(str(error))
         if reason is None:
             raise
+
         raise OSError(f"cannot write {path}: {reason}") from error
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files and folders in `folder` whose process is gone.
+    """Remove temporary files and folders that terminated processes left in a folder.
 
     Args:
-        folder: Where to look, not deeper; it need not exist.
+        folder: Folder to search, without its subfolders; it need not exist.
     """
     _swept.add(folder.absolute())
+
+    # Without file locks, leftovers cannot be told from files that are being written.
     if sys.platform == "win32":
         return
+
     with suppress(OSError):
         for path in list(folder.iterdir()):
             if _NAME.fullmatch(path.name):
@@ -143,19 +158,21 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _disk_reason(message: str) -> str | None:
-    """What is wrong with the disk, if that is what an error of a library says that has a class of its own."""
+    """Find the reason of a disk error in the message of a library's own exception; None if none."""
     if code := _OS_ERROR.search(message):
         return os.strerror(int(code[1]))
     return next((reason for reason in map(os.strerror, _DISK_ERRORS) if reason in message), None)
 
 
 def _older(folder: Path) -> Path:
+    """Path of the old version of a folder while it is being replaced."""
     return folder.with_name(f".{folder.name}{_OLDER}")
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder; what a kill leaves of it is a leftover, and no content any more."""
+    """Remove a folder; if that is interrupted, what remains counts as a leftover."""
     if folder.is_dir():
+        # Renamed first, so that a half-removed folder is never taken for complete content.
         left = folder.with_name(f"{_PREFIX}{secrets.token_hex(4)}")
         folder.rename(left)
         shutil.rmtree(left, ignore_errors=True)
@@ -168,6 +185,7 @@ def _remove_if_left(path: Path) -> None:
         try:
             if not _lock(handle):
                 return
+
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -177,11 +195,12 @@ def _remove_if_left(path: Path) -> None:
 
 
 def _make(parent: Path, new: Callable[[Path], int]) -> tuple[Path, int]:
-    """Make and lock something in PARENT by NEW, which opens it; return its path and the open file."""
+    """Create and lock a temporary file or folder; `new` creates it and returns the open handle."""
     parent.mkdir(parents=True, exist_ok=True)
     if parent.absolute() not in _swept:
         remove_leftovers(parent)
 
+    # A new random name until one is free.
     while True:
         path = parent / f"{_PREFIX}{secrets.token_hex(4)}"
         try:
@@ -189,26 +208,30 @@ def _make(parent: Path, new: Callable[[Path], int]) -> tuple[Path, int]:
         except FileExistsError:
             continue
 
-        # Another process may have taken it for a leftover before it was locked.
+        # Another process may have removed it as a leftover before it was locked.
         _lock(handle)
         if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
             return path, handle
+
         os.close(handle)
 
 
 def _new_file(path: Path) -> int:
+    """Create and open a file that must not exist."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def _new_folder(path: Path) -> int:
+    """Create and open a folder that must not exist."""
     path.mkdir()
     return os.open(path, os.O_RDONLY)
 
 
 def _lock(handle: int) -> bool:
-    """Take the lock of an open file or folder; False if another process has it or there are no locks here."""
+    """Lock an open file or folder; False if another process holds it or there are no locks."""
     if sys.platform == "win32":
         return False
+
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

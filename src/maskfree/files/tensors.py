@@ -1,4 +1,4 @@
-"""Files of tensors by others: sizes are read before they are believed, and nothing that a file names is run."""
+"""Safe loading of untrusted weight files: bounded sizes, and no code of the file is executed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from torch.overrides import TorchFunctionMode
 
 Module = TypeVar("Module", bound=nn.Module)
 
-_MOST_HEADER_BYTES = 2**24  # of a safetensors file: names and shapes of over 100,000 tensors
-_CALLS_A_TENSOR = 100  # of torch, while a network is built; in honest ones about 10
+# Largest header of a safetensors file: names and shapes of over 100,000 tensors.
+_MOST_HEADER_BYTES = 2**24
+
+# Limits while a network is built. Ordinary networks need about 10 calls of torch for each tensor,
+# and create about 4 times as many elements as their weights have.
+_CALLS_A_TENSOR = 100
 _CALLS_AT_LEAST = 10_000
-_TIMES_AS_LARGE = (
-    16  # all that is made while a network is built, beside its weights; in honest ones about 4
-)
+_TIMES_AS_LARGE = 16
 _ELEMENTS_AT_LEAST = 2**24
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file of weights holds, from which the size of its network follows."""
+    """Number of tensors and elements in a weight file, which bound the size of its network."""
 
     num_tensors: int
     num_elements: int
@@ -38,13 +40,16 @@ class Contents:
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """Open a safetensors file, as `safetensors.safe_open` does.
+    """Open a safetensors file as `safetensors.safe_open` does, with a bounded header.
 
     Args:
-        path: The file.
+        path: File to open.
+
+    Yields:
+        The open file, as `safetensors.safe_open` gives it.
 
     Raises:
-        ValueError: It is damaged, or its header is larger than any that is needed.
+        ValueError: The file is damaged, or its header is larger than `_MOST_HEADER_BYTES`.
     """
     try:
         _check_header(path)
@@ -57,8 +62,14 @@ def open_safetensors(path: Path) -> Iterator[Any]:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a safetensors file.
 
+    Args:
+        path: File to read.
+
+    Returns:
+        Tensors by name.
+
     Raises:
-        ValueError: It is damaged, or its header is larger than any that is needed.
+        ValueError: The file is damaged, or its header is larger than `_MOST_HEADER_BYTES`.
     """
     try:
         _check_header(path)
@@ -68,6 +79,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_header(path: Path) -> None:
+    """Refuse a file whose header length, its first 8 bytes, would take too much memory."""
+    # The format begins with the length as a little-endian 64-bit integer.
     with path.open("rb") as file:
         first = file.read(8)
     if len(first) == 8 and (length := struct.unpack("<Q", first)[0]) > _MOST_HEADER_BYTES:
@@ -77,20 +90,23 @@ def _check_header(path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, or of a state dict that `torch.save` wrote; nothing in it is run.
+    """Read a state dict from a safetensors file or a file of `torch.save`, without executing code.
 
     Args:
-        path: The file; what a training script puts around the tensors, "state_dict", goes.
+        path: File to read; if its content is a dict with the key "state_dict", as training scripts
+            write it, that entry is taken.
 
     Returns:
         Tensors by name.
 
     Raises:
         OSError: There is no such file.
-        ValueError: It is neither, or is damaged.
+        ValueError: The file has neither format, or is damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+
+    # Anything but a dict fails the check below.
     content = read_safetensors(path) if path.suffix == ".safetensors" else read_saved(path)
     inner = content.get("state_dict", content) if isinstance(content, dict) else None
     return checked_state(
@@ -99,25 +115,35 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_saved(path: Path, mmap: bool = False) -> Any:
-    """Read what `torch.save` wrote, of which tensors and plain containers are made and nothing is run.
+    """Read a file of `torch.save` that holds only tensors and plain containers.
+
+    Args:
+        path: File to read.
+        mmap: Map the tensors into memory instead of reading them.
+
+    Returns:
+        Content of the file, with tensors on the CPU.
 
     Raises:
-        ValueError: It is no such file, is damaged, or names anything else.
+        ValueError: The file has another format, is damaged, or refers to other Python objects.
     """
     if zipfile.is_zipfile(path) and _is_program(path):
         raise ValueError(
             f"{path} is a TorchScript archive, which is a program and is not run: where you trust it, save "
             "torch.jit.load(FILE).state_dict() with safetensors.torch.save_file, and give that file"
         )
+
     try:
         return torch.load(path, map_location="cpu", mmap=mmap or None, weights_only=True)
-    except Exception as error:  # damaged bytes lead to errors of all kinds
+    except Exception as error:
+        # Damaged bytes raise exceptions of many types.
         raise ValueError(
             f"{path} is no file of tensors that can be read safely: {reason(error)}"
         ) from error
 
 
 def _is_program(path: Path) -> bool:
+    """Whether a zip archive is a TorchScript program."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -126,15 +152,19 @@ def _is_program(path: Path) -> bool:
 
 
 def checked_state(content: Any, path: Path, otherwise: str) -> dict[str, Tensor]:
-    """See that CONTENT is a dict of tensors that are as large as they say.
+    """Check that content is a dict of dense CPU tensors backed by enough memory.
 
     Args:
-        content: What a file holds.
-        path: The file.
-        otherwise: What the message says that it holds, as in "no state dict".
+        content: Content of a file.
+        path: The file, for error messages.
+        otherwise: What the error message says the file holds, such as "no state dict".
+
+    Returns:
+        The same content.
 
     Raises:
-        ValueError: It is none, or a tensor repeats a smaller memory or has none on the CPU.
+        ValueError: The content is not a dict of named tensors, or a tensor is larger than its
+            stored memory, is sparse or quantized, or is not on the CPU.
     """
     if not isinstance(content, dict) or not all(
         isinstance(value, Tensor) for value in content.values()
@@ -142,6 +172,8 @@ def checked_state(content: Any, path: Path, otherwise: str) -> dict[str, Tensor]
         raise ValueError(f"{path} holds {otherwise}")
     if not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds {otherwise}")
+
+    # A tensor with zero strides may claim more elements than the file holds.
     for name, tensor in content.items():
         plain = (
             tensor.layout == torch.strided
@@ -152,43 +184,57 @@ def checked_state(content: Any, path: Path, otherwise: str) -> dict[str, Tensor]
             raise ValueError(
                 f"{path} is damaged: the tensor {name!r} is larger than what is stored of it"
             )
+
     return content
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line why a file of tensors was not read, without torch's advice to run what is in it."""
+    """Describe in one line why a weight file was not read.
+
+    The advice in torch's messages to load the file with `weights_only=False` is left out.
+
+    Args:
+        error: Exception that torch raised.
+
+    Returns:
+        The reason, of at most 300 characters.
+    """
     text = str(error) or type(error).__name__
+
     if named := re.search(r"GLOBAL ([\w.]+)", text):
         return f"it names {named[1]}, which is no tensor, and is not run"
     if re.search(r"weights.only", text, re.IGNORECASE):
         return "it is damaged, or holds something other than tensors, which is not run"
+
     return text.splitlines()[0][:300]
 
 
 def within(contents: Contents, build: Callable[[], Module]) -> Module:
-    """Build a network without memory for its weights, to see that it is no larger than a file of weights says.
+    """Build a network on the meta device and check that its size fits a weight file.
 
     Args:
-        contents: What the file holds.
-        build: Makes the network; it may make more than the file holds, but not much more.
+        contents: Number of tensors and elements in the weight file.
+        build: Function that builds the network; it may create more elements than the file holds,
+            up to a fixed multiple.
 
     Returns:
-        The network, whose weights have shapes but no values.
+        The network on the meta device: its weights have shapes but no values.
 
     Raises:
-        ValueError: The network is larger, or cannot be built.
+        ValueError: The network is too large for the file, or cannot be built.
     """
     try:
         with torch.device("meta"), _Limited(contents):
             return build()
-    except Exception as error:  # those who build check in their own ways, if at all
+    except Exception as error:
+        # Builders validate their settings in different ways, so any exception may come.
         raise ValueError(
             f"the network that it describes cannot be built: {reason(error)}"
         ) from error
 
 
 class _Limited(TorchFunctionMode):
-    """Counts what torch makes inside, and stops when it is more than CONTENTS can have use for."""
+    """Torch function mode that stops when more is created than a weight file could fill."""
 
     def __init__(self, contents: Contents):
         super().__init__()
@@ -197,8 +243,10 @@ class _Limited(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
+
         self._calls -= 1
         self._elements -= made.numel() if isinstance(made, Tensor) else 0
+
         if self._calls < 0 or self._elements < 0:
             raise ValueError("it is larger than the weights that there are")
         return made

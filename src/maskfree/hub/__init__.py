@@ -1,1 +1,1 @@
-"""Models by name or folder: loading, the catalog, checkpoints and converters."""
+"""Loading, listing, saving and converting models."""

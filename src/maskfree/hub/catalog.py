@@ -1,4 +1,4 @@
-"""The models that are known by name, and where a model's folder is."""
+"""Catalog of the models that can be loaded by name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from maskfree.files.leftovers import whole
 
 BUNDLED = {"pocket": "ViL-Seg, MobileNetV2 and a small BERT, trained on Flickr8k; in the package"}
+"""Models that come with the package, each with a description."""
 GROUPVITS = {
     "groupvit": "nvidia/groupvit-gcc-yfcc",
     "groupvit-redcaps": "nvidia/groupvit-gcc-redcaps",
 }
+"""Hugging Face names of the published GroupViT weights."""
 _CLIP, _LARGE, _SIGLIP = (
     "openai/clip-vit-base-patch16",
     "openai/clip-vit-large-patch14",
@@ -26,9 +28,9 @@ CLIPS = {
     "naclip-large": (_LARGE, "naclip"),
     "siglip": (_SIGLIP, "trained"),
 }
-"""Weights of a CLIP, and what its last block does."""
+"""Weights of a CLIP, and the name of the forward pass of its last block."""
 PUBLISHED = GROUPVITS | {name: source for name, (source, _) in CLIPS.items()}
-"""Weights of others by the name that they have at Hugging Face; `hub.load` reads them through transformers."""
+"""Hugging Face names of published weights; `hub.load` reads them through transformers."""
 
 
 DESCRIPTIONS = {
@@ -42,25 +44,34 @@ DESCRIPTIONS = {
     "naclip-large": "CLIP ViT-L/14 read as NACLIP does",
     "siglip": "SigLIP 2 ViT-B/16, patch by patch",
 }
-"""What each of `PUBLISHED` is."""
+"""Description of each model in `PUBLISHED`."""
 
 
 def model_folder(model: str | Path) -> Path:
-    """Return the folder of a bundled model, or MODEL itself where it is a folder.
+    """Find the folder of a model.
+
+    Args:
+        model: Name of a bundled model, or a checkpoint folder.
+
+    Returns:
+        Folder of the checkpoint.
 
     Raises:
-        FileNotFoundError: it is neither.
+        FileNotFoundError: There is no such model or folder, or the model is not a checkpoint.
     """
     if model in BUNDLED:
         return Path(str(files("maskfree") / str(model)))
+
     if model in PUBLISHED:
         raise FileNotFoundError(
             f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated"
         )
+
     folder = whole(Path(model))
     if not folder.is_dir():
         known = ", ".join((*BUNDLED, *PUBLISHED))
         raise FileNotFoundError(
             f"the model {str(model)!r} is unknown: {known}, or a checkpoint's folder"
         )
+
     return folder

@@ -1,4 +1,4 @@
-"""Models by name or folder, ready for words."""
+"""Load models by name or folder, ready to be given class names."""
 
 from __future__ import annotations
 
@@ -26,30 +26,39 @@ from maskfree.nn.pretrained import fold_batch_norms
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
+# Without one of these transformers makes up an empty tokenizer.
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
-)  # without them transformers makes up an empty tokenizer
+)
 
 
 def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> Segmenter:
-    """Return the Segmenter of a model by name or of a folder; it has no words yet.
+    """Load a model by name or from a folder.
 
-    The folder is a checkpoint's, or that of a GroupViT, a CLIP or a SigLIP which transformers saved. DEVICE is "auto"
-    (cuda, mps or cpu, the first that is there), "cpu", "mps", "cuda" or "cuda:N".
+    Args:
+        model: Model name, checkpoint folder, or folder of a GroupViT, CLIP or SigLIP that
+            transformers saved.
+        device: "auto" (the first available of cuda, mps and cpu), "cpu", "mps", "cuda" or "cuda:N".
+
+    Returns:
+        Segmenter of the model, which has no class names yet.
 
     Raises:
-        OSError: there is no such model, or its files cannot be read.
-        ValueError: the checkpoint is damaged, or there is no such device.
+        OSError: There is no such model, or its files cannot be read.
+        ValueError: The checkpoint is damaged, or there is no such device.
     """
     kind = _kind_of_transformers(model)
     if kind is not None:
         return _load_published(
             str(model), resolve(device), _read_groupvit if kind == "groupvit" else _read_clip
         )
+
     method, tokenizer, run, weights_hash = checkpoint.load(
         model_folder(model), _configs(), resolve(device)
     )
+
+    # Folding the batch norms into the convolutions makes inference faster.
     fold_batch_norms(method)
     return Segmenter(
         method=method,
@@ -62,7 +71,7 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
 
 
 class _Ready(NamedTuple):
-    """Published weights, and how they are shown words and photos."""
+    """Published weights with their tokenizer, prompt templates and inference settings."""
 
     method: Method
     tokenizer: Tokenizer
@@ -71,6 +80,7 @@ class _Ready(NamedTuple):
 
 
 def _load_published(model: str, device: str, read: Callable[[str, str], _Ready]) -> Segmenter:
+    """Segmenter of weights that transformers reads."""
     source = PUBLISHED.get(model, model)
     try:
         ready = read(model, source)
@@ -78,6 +88,7 @@ def _load_published(model: str, device: str, read: Callable[[str, str], _Ready])
         if model not in PUBLISHED:
             raise
         raise FileNotFoundError(f"the model {model!r} cannot be read: {error}") from error
+
     method = ready.method.to(device).eval()
     return Segmenter(
         method=method,
@@ -90,6 +101,7 @@ def _load_published(model: str, device: str, read: Callable[[str, str], _Ready])
 
 
 def _read_groupvit(model: str, source: str) -> _Ready:
+    """Read a GroupViT through transformers."""
     config = GroupViTConfig(weights=source)
     method = config.build()
     if Path(source).is_dir() and not any(
@@ -98,14 +110,17 @@ def _read_groupvit(model: str, source: str) -> _Ready:
         raise FileNotFoundError(
             f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
         )
+
     tokenizer = Tokenizer.from_source(
         source, method.tower.config.text_config.max_position_embeddings
     )
-    config.build_transform(tokenizer)  # which sees that they belong together
+    # Building the transform checks that tokenizer and weights belong together.
+    config.build_transform(tokenizer)
     return _Ready(method, tokenizer, AUTHORS_TEMPLATES, AUTHORS_INFERENCE)
 
 
 def _read_clip(model: str, source: str) -> _Ready:
+    """Read a CLIP or SigLIP through transformers."""
     config, tokenizer = published_clip(source, CLIPS[model][1] if model in CLIPS else None)
     return _Ready(
         config.build(), tokenizer, *usual_view(config.image.last_block, config.image.family)
@@ -113,19 +128,21 @@ def _read_clip(model: str, source: str) -> _Ready:
 
 
 def _kind_of_transformers(model: str | Path) -> str | None:
-    """What of which transformers saved weights MODEL is: "groupvit", "clip" or "siglip"; None of anything else."""
+    """Model type of weights saved by transformers: groupvit, clip or siglip; else None."""
     if model in PUBLISHED:
         return "groupvit" if model in GROUPVITS else "clip"
+
     try:
         settings = read_json(Path(model) / "config.json")
     except OSError:
         return None
+
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     return kind if kind in ("groupvit", "clip", "siglip") else None
 
 
 def _hash(module: nn.Module) -> str:
-    """The SHA-256 of all weights with their names; that of a file would depend on who saved it."""
+    """SHA-256 of all weights with their names; a file's hash would depend on who saved it."""
     total = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         total.update(name.encode())
@@ -134,6 +151,7 @@ def _hash(module: nn.Module) -> str:
 
 
 def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
+    """Inference settings of a checkpoint; ValueError if they do not fit the fields."""
     try:
         return dacite.from_dict(Inference, settings, dacite.Config(strict=True))
     except (dacite.DaciteError, ValueError) as error:
@@ -143,5 +161,6 @@ def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
 
 
 def _configs() -> dict[str, type[MethodConfig]]:
+    """Config classes of all methods, by name."""
     exported = vars(methods).values()
     return {c.__name__: c for c in exported if isinstance(c, type) and issubclass(c, MethodConfig)}

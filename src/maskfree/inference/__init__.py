@@ -1,1 +1,1 @@
-"""From photos and words to label maps, tracks and search results."""
+"""Inference: segmentation, tracking in video and segment retrieval with a trained model."""

@@ -1,4 +1,4 @@
-"""How a photo is shown to a network, and how its scores become labels: the settings of `predict.Segmenter`."""
+"""Inference settings of `segmenter.Segmenter`: resizing, windows, scores and refinement."""
 
 from __future__ import annotations
 
@@ -12,35 +12,45 @@ Refinement = Literal["none", "pamr", "crf"]
 
 @dataclass(frozen=True)
 class Inference:
-    """How a photo is shown to the network. Windows and their stride are rounded to whole patches."""
+    """Inference settings. Windows and their stride are rounded to whole patches."""
 
-    side_px: Side = 448  # shorter side after resizing
-    max_long_px: Side = 2048  # longer side after resizing; the shorter gives way
-    max_whole_px: Side = (
-        896  # photos whose resized sides both fit are seen whole, others through windows
-    )
+    side_px: Side = 448
+    """Shorter side of the resized photo, in pixels."""
+    max_long_px: Side = 2048
+    """Longest side of the resized photo, in pixels; long photos are scaled down further to fit."""
+    max_whole_px: Side = 896
+    """Photos whose resized sides are at most this many pixels are processed whole, others by
+    sliding windows."""
     window_px: Side = 448
-    stride_px: Side = 224  # step from window to window; overlapping scores are averaged
-    batch_size: Side = 4  # photos or windows that go through the network together
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast
-    smooth: Count = (
-        1  # width in patches of the square over which scores are averaged; odd, 1 is none
-    )
-    class_prior: Weight = (
-        0.0  # weight, beside a patch's own score, of how clearly the class wins in the whole photo
-    )
-    class_prior_share: PositiveFraction = (
-        0.1  # share of the patches, those where it wins most clearly, that say so
-    )
-    class_prior_max: Weight = 0.1  # margin beyond which a clearer win counts no more
-    score: Literal["cosine", "softmax", "product"] = (
-        "cosine"  # softmax: over all phrases; product: as GroupViT's
-    )
-    logit_scale: Weight = 0.0  # factor on the cosines before a softmax; 0: the model's own
-    top_classes: Count = 5  # for "product": the classes closest to the window as a whole
-    refine: Refinement = "none"  # how scores are brought to pixels; none: bilinearly
+    """Side of a sliding window, in pixels."""
+    stride_px: Side = 224
+    """Stride of the sliding windows, in pixels; overlapping scores are averaged."""
+    batch_size: Side = 4
+    """Photos or windows per forward pass."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the forward pass; bfloat16 uses autocast."""
+    smooth: Count = 1
+    """Side in patches of the square over which scores are averaged; odd, 1 turns smoothing off."""
+    class_prior: Weight = 0.0
+    """Weight of the image-level class prior, which lowers scores of classes that win nowhere
+    clearly; 0 turns it off."""
+    class_prior_share: PositiveFraction = 0.1
+    """Share of the patches, those with the largest margin, that the class prior averages over."""
+    class_prior_max: Weight = 0.1
+    """Margin over the best other class above which a class is not lowered at all."""
+    score: Literal["cosine", "softmax", "product"] = "cosine"
+    """How cosines become scores. cosine: as they are; softmax: over all phrases; product: two
+    softmaxes, as in GroupViT."""
+    logit_scale: Weight = 0.0
+    """Factor on the cosines before a softmax; 0 takes the model's own."""
+    top_classes: Count = 5
+    """For the score product: number of classes closest to the whole window that take part."""
+    refine: Refinement = "none"
+    """How scores are refined at pixel level: pamr or crf follow the photo's edges; none enlarges
+    bilinearly."""
 
     def __post_init__(self) -> None:
+        """Check ranges and combinations of the settings."""
         check(self)
         if self.stride_px > self.window_px:
             raise ValueError(
@@ -48,20 +58,36 @@ class Inference:
             )
         if self.smooth % 2 == 0:
             raise ValueError(f"smooth is {self.smooth}, must be odd")
+
         if self.refine != "none" and self.score != "cosine":
             raise ValueError(f"refine is {self.refine!r}, must be none unless score is cosine")
 
     def changed(self, **settings: Any) -> Inference:
-        """Return these settings with others in their place; one that is None stays as it is."""
+        """Return a copy with some settings replaced.
+
+        Args:
+            **settings: New values by field name; None keeps a field as it is.
+
+        Returns:
+            The new settings.
+        """
         return replace(
             self, **{name: value for name, value in settings.items() if value is not None}
         )
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size at which the network sees a photo, before padding."""
+        """Return the size at which the network sees a photo, before padding.
+
+        Args:
+            height: Height of the photo in pixels.
+            width: Width of the photo in pixels.
+
+        Returns:
+            Height and width in pixels, at least 1 each.
+        """
         scale = min(self.side_px / min(height, width), self.max_long_px / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 AUTHORS_INFERENCE = Inference(score="product", max_whole_px=1)
-"""As the code of GroupViT and OVSegmentor shows photos: through windows always, however small the photo is."""
+"""Settings of the published code of GroupViT and OVSegmentor, which always uses sliding windows."""

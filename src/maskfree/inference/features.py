@@ -1,4 +1,4 @@
-"""The embedding of each patch of a photo, in the space of the texts: what segments, videos and teachers are made of."""
+"""Dense patch embeddings of a photo in the text embedding space."""
 
 from __future__ import annotations
 
@@ -15,16 +15,27 @@ from maskfree.inference.segmenter import Segmenter
 
 
 class PatchEmbeddings(NamedTuple):
-    """Unit embeddings of a photo's patches, and how many of them the photo spans: the rest was padding."""
+    """Unit-norm patch embeddings of a photo, and how many patches it spans without padding."""
 
     values: Float[Tensor, "d hp wp"]
-    extent: tuple[float, float]  # down and across, at most (hp, wp)
+    """Unit-norm embedding of each patch."""
+    extent: tuple[float, float]
+    """Patches down and across that the photo covers, at most (hp, wp)."""
 
     def at(self, height: int, width: int) -> Float[Tensor, "d h w"]:
-        """Return the embeddings at HEIGHT x WIDTH evenly spaced places of the photo, bilinearly; unit norm."""
+        """Sample the embeddings bilinearly on an evenly spaced grid over the photo.
+
+        Args:
+            height: Rows of the grid.
+            width: Columns of the grid.
+
+        Returns:
+            Unit-norm embeddings at the cell centers.
+        """
         rows = _places(height, self.extent[0], self.values.shape[1]).to(self.values.device)
         columns = _places(width, self.extent[1], self.values.shape[2]).to(self.values.device)
         grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # h w 2, x first
+
         values = self.values.float()
         sampled = F.grid_sample(
             values[None], grid[None].to(values), padding_mode="border", align_corners=False
@@ -33,23 +44,34 @@ class PatchEmbeddings(NamedTuple):
 
 
 def _places(count: int, extent: float, patches: int) -> Float[Tensor, " n"]:
-    """Middles of COUNT equal parts of EXTENT patches, in [-1, 1] of all PATCHES."""
+    """Centers of equal parts of the extent, in [-1, 1] over all patches."""
     return (torch.arange(count) + 0.5) / count * extent / patches * 2 - 1
 
 
 @torch.inference_mode()
 def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
-    """Embed an upright RGB photo as SEGMENTER's inference shows it, whole; of patches in groups, their group's mean.
+    """Compute the patch embeddings of a whole photo.
 
-    Scores are not smoothed and no class is held back: that is inference over words, of which there are none here.
+    Patches that are grouped get the mean of their groups. Scores are not smoothed and no class
+    prior is applied, as no words are involved.
+
+    Args:
+        segmenter: Model and inference settings; it needs no words.
+        photo: Upright RGB photo.
+
+    Returns:
+        Patch embeddings and the extent of the photo.
     """
     inference, unit = segmenter.inference, segmenter.method.patch_size
     height, width = inference.resized(photo.height, photo.width)
     small = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
     padded = np.pad(small, ((0, -height % unit), (0, -width % unit), (0, 0)), mode="edge")
+
+    # Channels first, in [0, 1].
     images = (
         torch.from_numpy(padded[None]).to(segmenter.device).permute(0, 3, 1, 2).float().div_(255)
     )
+
     with segmenter.autocast():
         groups = segmenter.method.group(images)
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)

@@ -1,4 +1,4 @@
-"""Segments of photos that look like a word: the closest ones of however many photos, ranked.
+"""Retrieval of image segments by a word: the closest segments of many photos, ranked.
 
 Source: CLIP-S4 (CVPR 2023), section 4.2 and Fig. 4b.
 """
@@ -32,41 +32,49 @@ KMEANS = "kmeans"
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """Which segments are looked at, and how many are kept."""
+    """Settings of segment retrieval."""
 
     top: Count = 16
-    """Segments that are kept, the closest ones."""
+    """Number of closest segments to return."""
     per_photo: CountOrZero = 1
-    """Segments of one photo that are kept at most; 0: any number."""
+    """Largest number of segments returned per photo; 0: any number."""
     segments: str = KMEANS
-    """kmeans: pixels grouped by embedding and place; or a folder of region PNGs, one for each photo's stem."""
+    """Source of the segments. kmeans: pixels clustered by embedding and position; or a folder of
+    region PNGs, one per photo, named by its stem."""
     num_segments: Width = 36
-    """For kmeans: segments of a photo."""
+    """For kmeans: number of segments per photo."""
     enlarge: Count = 2
-    """Pixels on each side of a patch that are grouped; embeddings between patches are interpolated."""
+    """Cells per side of a patch that are clustered; embeddings between patches are interpolated."""
     least_area: Fraction = 0.005
-    """Share of the photo that a segment covers at least."""
+    """Smallest share of the photo that a segment must cover."""
 
     def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
         check(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """A segment that looks like the word."""
+    """A retrieved segment."""
 
     photo: Path
+    """File of the photo."""
     box: tuple[int, int, int, int]
-    """Left, top, right and bottom in pixels of the upright photo; right and bottom are just outside."""
+    """Left, top, right and bottom in pixels of the upright photo; right and bottom are exclusive.
+    """
     score: float
-    """Cosine of the segment's mean embedding and the word's, in [-1, 1]; of synonyms the best."""
+    """Cosine of the segment's mean embedding and the word's, in [-1, 1]; maximum over synonyms."""
     area: float
-    """Share of the photo that it covers."""
+    """Share of the photo that the segment covers."""
     mask: Bool[np.ndarray, "h w"]
-    """Where it is, in cells that divide the photo evenly."""
+    """Segment mask on a grid of cells that divide the photo evenly."""
 
     def record(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the hit without its mask, as values that JSON can hold.
+
+        Returns:
+            Photo path, box, score and area by name.
+        """
         return {
             "photo": self.photo.as_posix(),
             "box": list(self.box),
@@ -77,24 +85,32 @@ class Hit:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What was found in a run, the closest first."""
+    """Result of a retrieval."""
 
     hits: tuple[Hit, ...]
+    """Retrieved segments, the closest first."""
     num_photos: int
-    """Photos that were looked at."""
+    """Number of photos that were searched."""
     skipped: tuple[PhotoError, ...] = field(default=())
     """Photos that could not be read, or whose regions could not."""
 
 
 def photos_of(places: Sequence[Path]) -> tuple[Path, ...]:
-    """List photos: files as they are given, of folders all photos at any depth; each once.
+    """List photos given as files or folders, each once.
+
+    Args:
+        places: Photo files, and folders that are searched at any depth.
+
+    Returns:
+        Paths of the photos in the order of the places.
 
     Raises:
-        ValueError: no place is given.
-        FileNotFoundError: a place does not exist, or is a folder without a photo.
+        ValueError: No place is given.
+        FileNotFoundError: A place does not exist, or is a folder without a photo.
     """
     if not places:
         raise ValueError("no photos were given: name photos, or folders of photos")
+
     found: list[Path] = []
     for place in places:
         if place.is_dir():
@@ -103,17 +119,25 @@ def photos_of(places: Sequence[Path]) -> tuple[Path, ...]:
             found.append(place)
         else:
             raise FileNotFoundError(f"there is no photo or folder {place}")
+
     return tuple(dict.fromkeys(found))
 
 
 def parse_word(word: str) -> tuple[str, ...]:
-    """Read one word with its synonyms, as "sofa/couch".
+    """Parse one word with its synonyms.
+
+    Args:
+        word: A word with synonyms separated by slashes, as "sofa/couch".
+
+    Returns:
+        The word and its synonyms.
 
     Raises:
-        ValueError: it is empty, or several words.
+        ValueError: The word is empty, or there are several words.
     """
     if not word.strip():
         raise ValueError("the word is empty: name what to look for")
+
     classes = Vocabulary.parse([word]).classes
     if len(classes) != 1:
         raise ValueError(
@@ -129,32 +153,50 @@ def retrieve(
     config: RetrievalConfig,
     watch: Watch = unwatched,
 ) -> Retrieved:
-    """Find the segments of PHOTOS whose mean embedding is the closest to that of WORD.
+    """Find the segments whose mean embedding is closest to that of a word.
 
-    Photos are read one after the other, and no more is kept of them than the closest segments so far. WATCH wraps them
-    to show progress.
+    Photos are read one after the other, and only the closest segments so far are kept in memory.
+
+    Args:
+        segmenter: Model and inference settings; its own words are not used.
+        word: Word to look for, with synonyms as "sofa/couch".
+        photos: Photo files to search.
+        config: Settings of the retrieval.
+        watch: Wraps the photos to show progress.
+
+    Returns:
+        The closest segments, and the photos that were skipped.
 
     Raises:
-        ValueError: WORD is empty or several words, or no photo can be read.
+        ValueError: The word is empty or several words, the settings name no segments, or no photo
+            can be read.
     """
     parse_word(word)
     if not photos:
         raise ValueError("no photos were given: name photos, or folders of photos")
+
     if config.segments != KMEANS and not Path(config.segments).is_dir():
         raise ValueError(
             f"the segments {config.segments!r} are neither {KMEANS} nor a folder of region PNGs"
         )
+
+    # Background words play no part in retrieval.
     texts = segmenter.with_words([word], "none").embeddings
-    assert texts is not None  # they come with the words
+    # They come with the words.
+    assert texts is not None
     best: list[Hit] = []
     skipped: list[PhotoError] = []
+
     for path in watch(photos):
         try:
             found = _hits(segmenter, texts, path, config)
         except (ValueError, OSError) as error:
             skipped.append(PhotoError(str(path), str(error)))
             continue
+
+        # Keep only the closest segments so far, to bound memory.
         best = sorted([*best, *found], key=_rank)[: config.top]
+
     if len(skipped) == len(photos):
         others = f", and {len(photos) - 1} more" if len(photos) > 1 else ""
         raise ValueError(f"no photo can be read: {skipped[0].reason}{others}")
@@ -173,11 +215,16 @@ def _hits(
     most = int(ids.max()) + 1
     if most < 1:
         return []
+
+    # Score each segment by its mean embedding, with the maximum over synonyms.
     sums, sizes = segment_sums(values[None], ids[None], most)
     scores = (F.normalize(sums[0], dim=1) @ texts.T).amax(dim=1)
+
+    # Drop small segments and sort the others by score.
     large = (sizes[0] > 0) & (sizes[0] >= config.least_area * ids.numel())
     numbers = large.nonzero()[:, 0]
     order = numbers[scores[numbers].argsort(descending=True, stable=True)]
+
     cells = ids.cpu().numpy()
     return [
         _hit(path, cells == number, float(scores[number]), (photo.height, photo.width))
@@ -193,10 +240,12 @@ def _segments(
     size: tuple[int, int],
     config: RetrievalConfig,
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "d h w"]]:
-    """The segment of each of HEIGHT x WIDTH cells of a photo, -1 for none, and the cells' embeddings."""
+    """Segment id of each cell of a photo, -1 for none, and the cells' embeddings."""
     values = seen.at(height, width)
     if config.segments == KMEANS:
         return spherical_kmeans(values[None], config.num_segments)[0], values
+
+    # Region maps have a size of their own: resample them to the cells.
     regions = SegmentMaps(Path(config.segments)).of(path.as_posix(), size)
     small = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
     ids = np.where(np.asarray(small) == VOID, -1, np.asarray(small, np.int64))
@@ -204,12 +253,14 @@ def _segments(
 
 
 def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[int, int]) -> Hit:
-    """Put a segment's cells into the photo."""
+    """Convert a segment's cells to a box in pixels of the photo."""
     sides = []
     for axis, length in ((1, size[0]), (0, size[1])):
         inside = np.flatnonzero(mask.any(axis=axis))
         cells = mask.shape[1 - axis]
         sides.append((int(inside[0] * length / cells), round((inside[-1] + 1) * length / cells)))
+
+    # A box has at least one pixel.
     (top, bottom), (left, right) = sides
     return Hit(
         path,
@@ -221,4 +272,5 @@ def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[in
 
 
 def _rank(hit: Hit) -> tuple[float, str, tuple[int, int, int, int]]:
+    """Sort key: highest score first, ties by photo and box."""
     return -hit.score, hit.photo.as_posix(), hit.box

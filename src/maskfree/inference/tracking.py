@@ -1,4 +1,4 @@
-"""A clip with every pixel named: what a first mask or words say of one frame is followed through the others."""
+"""Video segmentation: labels of a first mask or of words are propagated through a clip."""
 
 from __future__ import annotations
 
@@ -26,22 +26,26 @@ from maskfree.ops.label_map import label_map
 from maskfree.ops.propagation import LabelPropagation, PropagationConfig, stretch
 from maskfree.types import Segmentation
 
-_FRESH = 0.4  # weight of a frame's own labels beside those carried to it: below a half, as one frame may err
+# Weight of a frame's own labels against the propagated ones: below a half, as one frame may err.
+_FRESH = 0.4
 
-Frame = tuple[str, Image.Image]  # its name, and an upright RGB photo
+# Name of a frame, and its upright RGB image.
+Frame = tuple[str, Image.Image]
 
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """How a clip is shown to the network, and how labels are carried through it."""
+    """Settings of video label propagation."""
 
     propagation: PropagationConfig = field(default_factory=PropagationConfig)
-    side_px: Annotated[int, Range(1, 4096)] = 720  # shorter side of a frame as the network sees it
-    finer: Annotated[int, Range(1, 16)] = (
-        1  # cells a side that a patch of the network is divided into, bilinearly
-    )
+    """Label propagation between frames."""
+    side_px: Annotated[int, Range(1, 4096)] = 720
+    """Shorter side of the resized frames, in pixels."""
+    finer: Annotated[int, Range(1, 16)] = 1
+    """Cells per side of a patch; embeddings between patches are interpolated bilinearly."""
 
     def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
         check(self)
 
 
@@ -51,21 +55,32 @@ def follow_mask(
     first: UInt8[np.ndarray, "h w"],
     config: TrackConfig,
 ) -> Iterator[Segmentation]:
-    """Follow the objects of FIRST, numbers from 1 on, through FRAMES, of which the first one is its own.
+    """Propagate the objects of a first mask through a clip.
 
-    The words of the results are the numbers; what is none of the objects, or `VOID` beside others, is the background.
+    Args:
+        segmenter: Model and inference settings; it needs no words.
+        frames: Names and upright RGB images; the first one is the frame of the mask.
+        first: Object number of each pixel, from 1 on; 0 is the background, and so is `VOID` if
+            other objects are there.
+        config: Settings of the propagation.
+
+    Yields:
+        One Segmentation per frame, whose words are the object numbers.
 
     Raises:
-        ValueError: there is no frame, FIRST has no object or another size than a frame.
+        ValueError: There is no frame, the mask has no object, or its size differs from the frame's.
     """
     numbers = [number for number in np.unique(first).tolist() if number and number != VOID]
     if not numbers:
         raise ValueError(
             "the first mask holds no object: 0 is the background, 255 stands for 1 where nothing else is"
         )
+
+    # Map object numbers to label ids; everything else is background.
     places = np.full(256, len(numbers), np.uint8)
     places[numbers] = np.arange(len(numbers), dtype=np.uint8)
     labels = places[first]
+
     words = tuple(map(str, numbers))
     record = {
         "words": [[word] for word in words],
@@ -73,6 +88,7 @@ def follow_mask(
         "ids": [*numbers, 0],
         "model": {"name": segmenter.name, "weights_sha256": segmenter.weights_hash},
     }
+
     grids = _grids(segmenter, frames, config)
     name, image, grid = _next(grids)
     if labels.shape != (image.height, image.width):
@@ -80,32 +96,44 @@ def follow_mask(
         raise ValueError(
             f"the first mask is {mask}, the frame {name} {image.width}x{image.height}: not the same size"
         )
+
+    # The mask is the result of the first frame, with full certainty.
     certain = np.ones(labels.shape, np.float16)
     result = _named(
         Segmentation(labels, words, certain, np.asarray(image), record), name, image, config
     )
     yield result
+
     carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
     for name, image, grid in grids:
-        soft = stretch(
-            carried(grid), labels.shape
-        )  # all that the mask holds is taken to be still there
+        # Every object of the mask is assumed to be still in view.
+        soft = stretch(carried(grid), labels.shape)
         yield _read_off(soft, result, name, image, config)
 
 
 def follow_words(
     segmenter: Segmenter, frames: Iterable[Frame], config: TrackConfig, every: int = 0
 ) -> Iterator[Segmentation]:
-    """Label the first of FRAMES by the words of SEGMENTER and carry its labels through the others.
+    """Segment the first frame by the words of a Segmenter and propagate its labels through a clip.
 
-    With EVERY the words are looked for again in each so many frames, and what is found joins what was carried there:
-    things that come into view get their names.
+    Args:
+        segmenter: Model with its words.
+        frames: Names and upright RGB images.
+        config: Settings of the propagation.
+        every: Segment every so many frames again and average the result with the propagated labels,
+            so that objects that come into view are found; 0 segments the first frame only.
+
+    Yields:
+        One Segmentation per frame.
 
     Raises:
-        ValueError: there is no frame, or SEGMENTER has no words.
+        ValueError: There is no frame, the Segmenter has no words or too many, or `every` is
+            negative.
     """
-    if every < 0:  # before a frame is read
+    # Checked before a frame is read.
+    if every < 0:
         raise ValueError(f"every {every} must not be negative: 0 looks at the first frame only")
+
     grids = _grids(segmenter, frames, config)
     name, image, grid = _next(grids)
     result = segmenter(image)
@@ -113,12 +141,15 @@ def follow_words(
         raise ValueError(
             f"{len(result.names)} words are too many to follow: 256 are the most, with the background"
         )
+
     result = replace(result, record=result.record | {"ids": list(range(len(result.names)))})
     result = _named(result, name, image, config)
     yield result
+
     carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
     for index, (name, image, grid) in enumerate(grids, 1):
         soft = carried(grid)
+        # Blend with a new segmentation of this frame.
         if every and index % every == 0:
             soft = torch.lerp(soft, _shares(segmenter(image), grid), _FRESH)
             carried.correct(soft)
@@ -126,19 +157,34 @@ def follow_words(
 
 
 def index_map(result: Segmentation) -> UInt8[np.ndarray, "h w"]:
-    """Return the numbers that stand for the words of a followed frame: those of the first mask, or their indices."""
+    """Return the label image of a tracked frame.
+
+    Args:
+        result: A frame of `follow_mask` or `follow_words`.
+
+    Returns:
+        Object numbers of the first mask, or indices of the words.
+    """
     return np.array(result.record["ids"], np.uint8)[result.labels]
 
 
 def save_clip(results: Iterable[Segmentation], out: Path) -> Iterator[Segmentation]:
-    """Write the followed frames into OUT as they pass, and pass them on.
+    """Write tracked frames to a folder as they pass, and pass them on.
 
-    labels/NAME.png holds the `index_map` of each with a palette, track.json the record of the first, first.png its
-    overlay with a legend. OUT is made when the first frame is there; each file is whole or not there.
+    The folder gets labels/NAME.png (the `index_map` of each frame, with a palette), track.json (the
+    record of the first frame) and first.png (its overlay with a legend). Each file is written as a
+    whole or not at all.
+
+    Args:
+        results: Tracked frames.
+        out: Folder for the files; created when the first frame arrives.
+
+    Yields:
+        The frames, unchanged.
 
     Raises:
-        FileExistsError: track.json or first.png is there, and no run of maskfree wrote it.
-        OSError: they cannot be written.
+        FileExistsError: track.json or first.png exists, and was not written by maskfree.
+        OSError: A file cannot be written.
     """
     labels = out / "labels"
     for index, result in enumerate(results):
@@ -149,32 +195,44 @@ def save_clip(results: Iterable[Segmentation], out: Path) -> Iterator[Segmentati
             )
             replace_text(out / "track.json", record + "\n")
             _save(result.overlay(), out / "first.png")
+
+        # Put the palette colors at the ids that the label image holds.
         picture = Image.fromarray(index_map(result))
         palette = np.zeros((256, 3), np.uint8)
         palette[result.record["ids"]] = result.palette
         picture.putpalette(palette.tobytes())
+
         _save(picture, labels / f"{result.record['photo']['name']}.png")
         yield result
 
 
 def plain_overlay(result: Segmentation) -> Image.Image:
-    """Return the overlay of RESULT at the photo's size, without the legend, whose size differs from frame to frame."""
+    """Return the overlay of a frame without its legend, whose size differs from frame to frame.
+
+    Args:
+        result: A tracked frame.
+
+    Returns:
+        Overlay at the size of the frame.
+    """
     return result.overlay().crop((0, 0, result.image.shape[1], result.image.shape[0]))
 
 
 def _grids(
     segmenter: Segmenter, frames: Iterable[Frame], config: TrackConfig
 ) -> Iterator[tuple[str, Image.Image, Float[Tensor, "d h w"]]]:
-    """The embeddings of each frame on a grid that spans it evenly."""
+    """Embeddings of each frame on a grid that spans it evenly."""
     shown = segmenter.with_inference(replace(segmenter.inference, side_px=config.side_px))
     unit = segmenter.method.patch_size
     size = None
+
     for name, image in frames:
         if size not in (None, image.size):
             was, now = (f"{each[0]}x{each[1]}" for each in (size, image.size))
             raise ValueError(
                 f"the frame {name} is {now}, those before it {was}: a clip has one size"
             )
+
         size = image.size
         height, width = shown.inference.resized(image.height, image.width)
         cells = [max(1, round(side / unit * config.finer)) for side in (height, width)]
@@ -182,6 +240,7 @@ def _grids(
 
 
 def _next(grids: Iterator[tuple[str, Image.Image, Tensor]]) -> tuple[str, Image.Image, Tensor]:
+    """The first frame, which must exist."""
     first = next(grids, None)
     if first is None:
         raise ValueError("the clip holds no frames")
@@ -189,7 +248,7 @@ def _next(grids: Iterator[tuple[str, Image.Image, Tensor]]) -> tuple[str, Image.
 
 
 def _shares(result: Segmentation, grid: Float[Tensor, "d h w"]) -> Float[Tensor, "c h w"]:
-    """The share of each cell of GRID that each label covers."""
+    """Share of each grid cell that each label covers."""
     labels = torch.from_numpy(result.labels.astype(np.int16)).to(grid.device)
     cells = (grid.shape[1], grid.shape[2])
     shares = [
@@ -205,7 +264,7 @@ def _read_off(
     image: Image.Image,
     config: TrackConfig,
 ) -> Segmentation:
-    """The labels that win in a frame; their scores are what was carried to it, in [0, 1]."""
+    """Arg-max labels of a frame; scores are the propagated label weights, in [0, 1]."""
     size = (image.height, image.width)
     labels, scores = label_map(
         soft.cpu(), size=size, extent=(float(soft.shape[1]), float(soft.shape[2]))
@@ -218,11 +277,13 @@ def _read_off(
 def _named(
     result: Segmentation, name: str, image: Image.Image, config: TrackConfig
 ) -> Segmentation:
+    """Add the frame's name and the tracking settings to the record."""
     photo = {"name": name, "width": image.width, "height": image.height}
     return replace(result, record=result.record | {"photo": photo, "tracking": asdict(config)})
 
 
 def _save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG file as a whole."""
     content = io.BytesIO()
     picture.save(content, "PNG", compress_level=1, pnginfo=png_mark())
     replace_bytes(path, content.getvalue())

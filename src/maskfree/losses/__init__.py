@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors, one file per family."""
+"""Loss functions: pure functions of tensors, one file per family."""

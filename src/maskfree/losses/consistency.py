@@ -1,4 +1,4 @@
-"""Agreement with a teacher's segments: in direction, in class, and of the class prototypes with their segments."""
+"""Consistency losses of CLIP-S4: embeddings, semantics and class prototypes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from maskfree.losses.precision import full_precision
 def embedding_consistency(
     segments: Float[Tensor, "m d"], teacher: Float[Tensor, "m d"]
 ) -> Float[Tensor, " m"]:
-    """Return 1 minus the cosine of each segment's mean embedding and the teacher's, in [0, 2]; 1 for a zero vector.
+    """Cosine distance between segment embeddings and those of the teacher.
 
-    Only directions count, so sums do as well as means. Source: CLIP-S4, eq. 2.
+    Args:
+        segments: Mean embedding of each segment; only the direction counts, so a sum does as well.
+        teacher: The teacher's embedding of the same segments.
+
+    Returns:
+        1 minus the cosine of each segment, in [0, 2]; 1 for a zero vector.
+
+    Source: CLIP-S4, eq. 2.
     """
     return 1 - F.cosine_similarity(segments, teacher, dim=1)
 
@@ -24,10 +31,20 @@ def embedding_consistency(
 def semantic_consistency(
     cosines: Float[Tensor, "m k"], targets: Float[Tensor, "m k"], scale: float
 ) -> Float[Tensor, " m"]:
-    """Cross-entropy in nats of each segment's class by its COSINES to the prototypes, under the TARGETS' probabilities.
+    """Cross-entropy of each segment's class distribution under target probabilities.
 
-    Source: CLIP-S4, eq. 3, whose targets are certain. Differs: the cosines are multiplied by SCALE; the paper prints
-    none, and raw cosines (SCALE 1) are an almost even distribution over a hundred classes.
+    Args:
+        cosines: Cosine of each segment to each class prototype.
+        targets: Target probability of each class for each segment.
+        scale: Inverse temperature that multiplies the cosines.
+
+    Returns:
+        Cross-entropy of each segment, in nats.
+
+    Source: CLIP-S4, eq. 3, whose targets are one-hot.
+
+    Differs: the paper prints no scale. Raw cosines (scale 1) are an almost uniform distribution
+    over a hundred classes.
     """
     return F.cross_entropy(scale * cosines, targets, reduction="none")
 
@@ -36,19 +53,30 @@ def semantic_consistency(
 def prototype_loss(
     teacher: Float[Tensor, "m d"], labels: Int[Tensor, " m"], prototypes: Float[Tensor, "u d"]
 ) -> Float[Tensor, ""]:
-    """Mean of 1 minus the cosine of segments to the prototype of their class, which moves as K-means moves it.
+    """Cosine distance between segments and the prototype of their class, as in K-means.
 
-    Segments with a negative label are none of these classes'. The gradient goes to PROTOTYPES only; zero, with a graph,
-    if no segment is theirs. Source: CLIP-S4, eq. 4.
+    Args:
+        teacher: The teacher's embedding of each segment; it gets no gradient.
+        labels: Index of each segment's prototype; segments with a negative label are left out.
+        prototypes: Embedding of each class, the only argument with a gradient.
+
+    Returns:
+        Mean of 1 minus the cosine over the labeled segments; zero, with a graph, if there is none.
+
+    Source: CLIP-S4, eq. 4.
     """
+    # Negative labels are clamped for the lookup and masked out below.
     cosines = (
         _cosines(teacher.detach(), prototypes)
         .gather(1, labels.long().clamp_min(0)[:, None])
         .squeeze(1)
     )
+
+    # Segments that belong to one of the prototypes.
     theirs = labels >= 0
     return ((1 - cosines) * theirs).sum() / theirs.sum().clamp_min(1)
 
 
 def _cosines(first: Float[Tensor, "m d"], second: Float[Tensor, "k d"]) -> Float[Tensor, "m k"]:
+    """Cosine of every pair of rows."""
     return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T

@@ -1,4 +1,4 @@
-"""Image-text contrast: each image must pick out its own caption among the batch's."""
+"""Image-text contrastive losses (InfoNCE) and the retrieval accuracy of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from maskfree.losses.precision import full_precision
 def image_to_text(
     image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Contrastive loss in nats over captions only. Embeddings have unit norm; text[i] describes image[i].
+    """Image-to-text half of the contrastive loss.
+
+    Args:
+        image: Unit-norm image embeddings.
+        text: Unit-norm text embeddings; text[i] describes image[i].
+        scale: Inverse temperature that multiplies the cosines.
+
+    Returns:
+        Mean cross-entropy over the captions of the batch, in nats.
 
     Source: ViL-Seg, eq. 3 and 4, with scale = 1 / tau.
     """
@@ -25,9 +33,17 @@ def image_to_text(
 def info_nce(
     image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Symmetric contrastive loss in nats: each image must pick out its own caption, and the reverse.
+    """Symmetric image-text contrastive loss.
 
-    Embeddings have unit norm; text[i] describes image[i]. Source: Radford et al. 2021, fig. 3 (arXiv:2103.00020).
+    Args:
+        image: Unit-norm image embeddings.
+        text: Unit-norm text embeddings; text[i] describes image[i].
+        scale: Inverse temperature that multiplies the cosines.
+
+    Returns:
+        Mean cross-entropy of both directions, in nats.
+
+    Source: Radford et al. 2021, fig. 3 (arXiv:2103.00020).
     """
     logits = scale * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
@@ -37,6 +53,14 @@ def info_nce(
 def retrieval_accuracy(
     image: Float[Tensor, "b d"], text: Float[Tensor, "b d"]
 ) -> Float[Tensor, ""]:
-    """Share of the images whose own caption is the nearest of the batch, in [0, 1]."""
+    """Share of the images whose own caption is the nearest one in the batch.
+
+    Args:
+        image: Unit-norm image embeddings.
+        text: Unit-norm text embeddings; text[i] describes image[i].
+
+    Returns:
+        Image-to-text recall at 1, in [0, 1].
+    """
     nearest = (image @ text.T).argmax(1)
     return (nearest == torch.arange(len(image), device=image.device)).float().mean()

@@ -1,4 +1,4 @@
-"""Local-to-global contrast: what is said of a crop must agree with what is said of the whole photo."""
+"""Local-to-global self-distillation losses, as in DINO and ViL-Seg."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from maskfree.losses.precision import full_precision
 def global_to_local(
     overall: Float[Tensor, "b p"], local: Float[Tensor, "b v p"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy in nats of each local view's distribution under the global view's, with gradients on both sides.
+    """Cross-entropy of each local view under the global view, with gradients on both sides.
 
-    Arguments are logits. Nothing keeps it from collapsing: a constant one-hot output costs 0. Source: ViL-Seg, eq. 2
-    as printed.
+    Nothing prevents collapse: a constant one-hot output has a loss of 0.
+
+    Args:
+        overall: Logits of the global view.
+        local: Logits of each local view.
+
+    Returns:
+        Mean cross-entropy over images and local views, in nats.
+
+    Source: ViL-Seg, eq. 2 as printed.
     """
     target = overall.softmax(-1)[:, None]
     return -(target * local.log_softmax(-1)).sum(-1).mean()
@@ -30,14 +38,28 @@ def self_distillation(
     student_temperature: float = 0.1,
     num_shared: int = 0,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy in nats of the student's views under the teacher's, which are centerd, sharpened and constant.
+    """Cross-entropy of the student's views under the centered and sharpened views of the teacher.
 
-    Arguments are logits. The first NUM_SHARED views of both are the same images, and a view is not compared with
-    itself. Source: Caron et al. 2021, eq. 2 and algorithm 1 (arXiv:2104.14294).
+    Args:
+        teacher: Logits of the teacher's views; they get no gradient.
+        student: Logits of the student's views.
+        center: Running mean of the teacher's logits, which is subtracted from them.
+        teacher_temperature: Temperature of the teacher's softmax; a low one sharpens the targets.
+        student_temperature: Temperature of the student's softmax.
+        num_shared: Number of leading views that are the same images on both sides; a view is not
+            compared with itself.
+
+    Returns:
+        Mean cross-entropy over images and pairs of views, in nats.
+
+    Source: Caron et al. 2021, eq. 2 and algorithm 1 (arXiv:2104.14294).
     """
     target = ((teacher.detach() - center) / teacher_temperature).softmax(-1)
     logarithm = (student / student_temperature).log_softmax(-1)
+    # Cross-entropy of every teacher view with every student view.
     per_pair = -(target @ logarithm.mT).mean(0)  # u v
+
+    # Leave out the pairs that compare a view with itself.
     skipped = per_pair.diagonal()[:num_shared].sum()
     return (per_pair.sum() - skipped) / (per_pair.numel() - num_shared)
 
@@ -45,10 +67,27 @@ def self_distillation(
 def update_center(
     center: Float[Tensor, " p"], batch_mean: Float[Tensor, " p"], momentum: float = 0.9
 ) -> Float[Tensor, " p"]:
-    """Return the running mean of the teacher's logits after one more batch."""
+    """Exponential moving average of the teacher's logits.
+
+    Args:
+        center: The average so far.
+        batch_mean: Mean logits of the current batch.
+        momentum: Weight of the average so far, in [0, 1].
+
+    Returns:
+        The average after this batch.
+    """
     return center * momentum + batch_mean * (1 - momentum)
 
 
 def entropy(probabilities: Float[Tensor, "*b p"]) -> Float[Tensor, "*b"]:
-    """Entropy in nats over the last axis; 0 for a sure distribution, log p for a flat one."""
+    """Entropy over the last axis.
+
+    Args:
+        probabilities: Distributions; each sums to 1 over the last axis.
+
+    Returns:
+        Entropy in nats; 0 for a one-hot distribution, log p for a uniform one.
+    """
+    # Clamped, so that 0 log 0 is 0.
     return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(-1)

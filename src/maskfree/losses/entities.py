@@ -1,6 +1,7 @@
-"""What a caption's entities teach besides their completion: several labels a photo, masked words, and like groups.
+"""Entity losses of OVSegmentor: multi-label contrast, masked language modeling and group contrast.
 
-These are the variants that the OVSegmentor paper compares with its own terms (arXiv:2301.09121, Tables 4 and 6).
+These are the variants that the OVSegmentor paper compares with its own losses (arXiv:2301.09121,
+Tables 4 and 6).
 """
 
 from __future__ import annotations
@@ -20,20 +21,33 @@ def multi_label_contrast(
     labeled: Bool[Tensor, "b t"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """Contrastive loss in nats, both ways, between photos and their several label texts, all of unit norm.
+    """Symmetric contrastive loss between images and several label texts per image.
 
-    A photo must give its probability to any of its own texts, among all photos' texts; each text must pick out its
-    photo. An equal text of another photo counts as wrong. Where LABELLED is False the text does not count, and a photo
-    without one is not asked; zero, with a graph, if no photo has one.
+    The positives of an image are all its own texts, its negatives the texts of all other images;
+    each text must be matched to its image. An equal text of another image counts as a negative.
 
-    Source: GroupViT, section 3.2, "Multi-Label Image-Text Contrastive Loss" (arXiv:2202.11094). Differs: half the sum
-    of both directions, as in `info_nce`.
+    Args:
+        image: Unit-norm image embeddings.
+        texts: Unit-norm embeddings of each image's label texts.
+        labeled: Which texts count; an image without any is left out of the image-to-text direction.
+        scale: Inverse temperature that multiplies the cosines.
+
+    Returns:
+        Mean cross-entropy of both directions, in nats; zero, with a graph, if no image has a text.
+
+    Source: GroupViT, section 3.2, "Multi-Label Image-Text Contrastive Loss" (arXiv:2202.11094).
+
+    Differs: half the sum of both directions, as in `info_nce`.
     """
     number, labels = labeled.shape
     logits = scale * torch.einsum("bd,ctd->bct", image, texts)  # photo, photo of the text, text
     own = torch.arange(number, device=image.device)
+
+    # Image to text: the probability of any of the image's own texts.
     among_texts = logits.masked_fill(~labeled, torch.finfo(logits.dtype).min).flatten(1)
     found = among_texts.log_softmax(1).unflatten(1, (number, labels))[own, own].logsumexp(1)  # b
+
+    # Text to image.
     among_photos = logits.log_softmax(0)[own, own]  # b t
     return -(_mean(found, labeled.any(1)) + _mean(among_photos, labeled)) / 2
 
@@ -42,10 +56,16 @@ def multi_label_contrast(
 def masked_language(
     logits: Float[Tensor, "b l k"], targets: Int[Tensor, "b l"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy in nats of the entity that each masked token hides, among all K; zero, with a graph, without any.
+    """Cross-entropy of the entity that each masked token hides.
 
-    TARGETS are numbers of entities, and -1 for a token that hides none.
+    Args:
+        logits: Score of each entity at each token.
+        targets: Index of the hidden entity at each token; -1 where none is hidden.
+
+    Returns:
+        Mean over the masked tokens, in nats; zero, with a graph, if there is none.
     """
+    # Not the built-in mean, which is NaN without any masked token.
     total = F.cross_entropy(
         logits.flatten(0, 1), targets.flatten().long(), ignore_index=-1, reduction="sum"
     )
@@ -59,20 +79,34 @@ def group_contrast(
     present: Bool[Tensor, " b"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """Contrastive loss in nats, both ways, that draws each group to its like in a photo of the same entity.
+    """Symmetric contrastive loss between matched groups of two images with the same entity.
 
-    first[i, j] and second[i, j] are matched groups of unit norm; a group's negatives are all other groups of the other
-    side. Photos that are not PRESENT are neither asked nor negatives; zero, with a graph, if none is.
+    The negatives of a group are all other groups of the other side.
+
+    Args:
+        first: Unit-norm group embeddings of the first images.
+        second: Unit-norm group embeddings of the second images; second[i, j] is matched with
+            first[i, j].
+        present: Which pairs of images count; the others are neither positives nor negatives.
+        scale: Inverse temperature that multiplies the cosines.
+
+    Returns:
+        Mean cross-entropy of both directions, in nats; zero, with a graph, if no pair counts.
+
     Source: arXiv:2301.09121, Table 6 ("group consistency, NCE"), which gives no formula.
     """
+    # All groups of the batch in one row.
     counted = present[:, None].expand(first.shape[:2]).flatten()
+
+    # Groups of absent images are masked out of both softmaxes.
     logits = scale * first.flatten(0, 1) @ second.flatten(0, 1).mT
     lowest = torch.finfo(logits.dtype).min
+    # Both directions: rows are first groups, columns second groups.
     forth = logits.masked_fill(~counted, lowest).log_softmax(1).diagonal()
     back = logits.masked_fill(~counted[:, None], lowest).log_softmax(0).diagonal()
     return -(_mean(forth, counted) + _mean(back, counted)) / 2
 
 
 def _mean(values: Float[Tensor, "*s"], counted: Bool[Tensor, "*s"]) -> Float[Tensor, ""]:
-    """The mean of the values that count; zero, with a graph, if none does."""
+    """Mean of the values that count; zero, with a graph, if none does."""
     return torch.where(counted, values, 0).sum() / counted.sum().clamp_min(1)

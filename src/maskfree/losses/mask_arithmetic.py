@@ -1,4 +1,4 @@
-"""Settings of the cross-image mask consistency: the paper's and the released code's."""
+"""Settings of the cross-image mask consistency loss, as in the paper and in the released code."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ from maskfree.config.rules import Fraction, Side, Weight
 
 @dataclass(frozen=True)
 class MaskArithmetic:
-    """How logits become masks, which masks belong together, and how their losses are averaged."""
+    """Settings of the cross-image mask consistency loss: making masks, matching them, averaging."""
 
-    side_px: Side | None = (
-        None  # masks are enlarged bilinearly (corners aligned) to this square; None: patches
-    )
-    squash: Literal["sigmoid", "range"] = (
-        "sigmoid"  # how a prediction comes into [0, 1]; "range": least 0, largest 1
-    )
-    threshold: Fraction = 0.65  # a target's sigmoid counts as 1 from here on
-    relative: bool = False  # the threshold is a share of the largest sigmoid of each mask
-    matched_by: Literal["cosine", "distance"] = (
-        "cosine"  # "distance": Euclidean, of maps of unit norm
-    )
-    matched_on: Literal["sigmoid", "logits"] = "sigmoid"  # the maps that are compared for that
-    joint: bool = False  # one Dice of all masks of a photo together, not the mean of one for each
-    smoothing: Weight = (
-        0.0  # added to the numerator and the denominator of Dice, in patches (or pixels)
-    )
-    divide_by: Literal["photos", "masks"] = "photos"  # what the sum over photos is divided by
+    side_px: Side | None = None
+    """Side in pixels of the square that masks are resized to (bilinear, corners aligned); None
+    keeps the patch grid."""
+    squash: Literal["sigmoid", "range"] = "sigmoid"
+    """How predicted logits become masks in [0, 1]: "sigmoid", or "range" for min-max scaling of
+    each mask."""
+    threshold: Fraction = 0.65
+    """Sigmoid from which a pixel belongs to the target mask, in [0, 1]."""
+    relative: bool = False
+    """Whether the threshold is a share of the largest sigmoid of each mask."""
+    matched_by: Literal["cosine", "distance"] = "cosine"
+    """Similarity for matching masks: "cosine", or "distance" for the Euclidean distance of unit-
+    norm maps."""
+    matched_on: Literal["sigmoid", "logits"] = "sigmoid"
+    """Maps that are compared for matching: "sigmoid" or "logits"."""
+    joint: bool = False
+    """Whether one Dice loss covers all masks of a photo, instead of the mean of one per mask."""
+    smoothing: Weight = 0.0
+    """Smoothing term in numerator and denominator of the Dice loss, in patches (in pixels if masks
+    are resized)."""
+    divide_by: Literal["photos", "masks"] = "photos"
+    """Divisor of the sum of losses over photos: the number of "photos" or of "masks"."""
 
 
 PAPER = MaskArithmetic()
+"""Settings of the paper, arXiv:2301.09121."""
 
 
 RELEASED = MaskArithmetic(
@@ -45,3 +51,4 @@ RELEASED = MaskArithmetic(
     smoothing=1.0,
     divide_by="masks",
 )
+"""Settings of the released code of OVSegmentor."""

@@ -1,7 +1,9 @@
-"""Cross-image mask consistency: two photos of one entity must find the same masks in either of them.
+"""Cross-image mask consistency: two photos of one entity must yield the same masks.
 
-The caller makes logits: of the targets by the momentum model's groups of a photo, of the predictions by the other
-photo's groups, both on the patches of the first (`mask_logits`). Source: arXiv:2301.09121, section 3.2, eq. 10 to 12.
+The caller makes the logits on the patches of one photo: the targets from that photo's groups in the
+momentum model, the predictions from the other photo's groups (`mask_logits`).
+
+Source: arXiv:2301.09121, section 3.2, eq. 10 to 12.
 """
 
 from __future__ import annotations
@@ -17,15 +19,23 @@ from torch.nn import functional as F
 from maskfree.losses.mask_arithmetic import PAPER, MaskArithmetic
 from maskfree.losses.precision import full_precision
 
-Match = Callable[[Tensor], Tensor]  # similarity (b k k) to the column of each row (b k)
-_LEAST = 1e-6  # of a mask's area or range, below which it is nothing
+# From a similarity (b k k) to the matched column of each row (b k).
+Match = Callable[[Tensor], Tensor]
+_LEAST = 1e-6  # keeps the division by a mask's area or range finite
 
 
 def subgroups(similarity: Float[Tensor, "b g"], count: int) -> Int[Tensor, "b k"]:
-    """Return the COUNT groups of each photo that are closest to its entity, best first.
+    """Select the groups of each photo that are most similar to its entity.
+
+    Args:
+        similarity: Similarity of each group to the photo's entity.
+        count: Number of groups to select, from 1 to g.
+
+    Returns:
+        Indices of the selected groups, most similar first.
 
     Raises:
-        ValueError: COUNT is not between 1 and the number of groups.
+        ValueError: The count is not between 1 and the number of groups.
     """
     if not 1 <= count <= similarity.shape[1]:
         raise ValueError(
@@ -35,14 +45,30 @@ def subgroups(similarity: Float[Tensor, "b g"], count: int) -> Int[Tensor, "b k"
 
 
 def chosen(groups: Float[Tensor, "b g d"], indices: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-    """Return the groups at INDICES of each photo: the paper's choice, in which the others take no part."""
+    """Select groups by index; the others take no part, as in the paper.
+
+    Args:
+        groups: Embeddings (or maps) of the groups.
+        indices: Indices of the groups to select.
+
+    Returns:
+        The selected groups, in the order of the indices.
+    """
     return groups.gather(1, indices[..., None].expand(-1, -1, groups.shape[2]))
 
 
 def learning_only(
     groups: Float[Tensor, "b g d"], indices: Int[Tensor, "b k"]
 ) -> Float[Tensor, "b g d"]:
-    """Return all groups, of which only those at INDICES pass a gradient: the released choice."""
+    """Keep all groups, but pass gradients through the selected ones only, as in the released code.
+
+    Args:
+        groups: Embeddings of the groups.
+        indices: Indices of the groups that pass a gradient.
+
+    Returns:
+        All groups with unchanged values.
+    """
     learning = torch.zeros(groups.shape[:2], dtype=torch.bool, device=groups.device).scatter(
         1, indices, True
     )
@@ -53,9 +79,17 @@ def learning_only(
 def mask_logits(
     groups: Float[Tensor, "b k d"], patches: Float[Tensor, "b n d"]
 ) -> Float[Tensor, "b k n"]:
-    """Return how much each patch belongs to each group, as products over the root of their length.
+    """Scaled dot product of each group with each patch.
 
-    Differs: eq. 10 has no such divisor; the binding's attention and the released code do.
+    Args:
+        groups: Group embeddings.
+        patches: Patch embeddings.
+
+    Returns:
+        Mask logits of each group: dot products divided by the square root of d.
+
+    Differs: eq. 10 has no such divisor; the attention of the grouping block and the released code
+    have.
     """
     return groups @ patches.mT * groups.shape[-1] ** -0.5
 
@@ -69,27 +103,46 @@ def consistency(
     match: Match,
     arithmetic: MaskArithmetic = PAPER,
 ) -> Float[Tensor, " b"]:
-    """Return for each photo the Dice loss of its predicted masks against the targets, in [0, 1].
+    """Dice loss of each photo's predicted masks against its matched target masks.
 
-    Both are logits on a grid of PATCHES (rows, columns), in any order of masks; no gradient reaches the targets. A
-    target in which nothing reaches the threshold costs 1 and, without smoothing, teaches nothing. MATCH is
-    `grouping.matching.match`. Source: arXiv:2301.09121, eq. 11 and 12, of which this is one of the two directions.
-    Differs: the mean over the masks, not their sum, so that a number of groups does not change the loss's weight.
+    Args:
+        targets: Mask logits of the targets, in any order of masks; they get no gradient. A target
+            mask without a patch above the threshold has a loss of 1 and, without smoothing, no
+            gradient.
+        predictions: Mask logits of the predictions, in any order of masks.
+        patches: Rows and columns of the patch grid; their product is n.
+        match: Matching function, `grouping.matching.match`.
+        arithmetic: How masks are made, matched and averaged.
+
+    Returns:
+        Dice loss of each photo, in [0, 1].
 
     Raises:
-        ValueError: PATCHES are not the patches of the masks.
+        ValueError: The patch grid does not have as many patches as the masks.
+
+    Source: arXiv:2301.09121, eq. 11 and 12, of which this is one of the two directions.
+
+    Differs: the mean over the masks, not their sum, so that the number of groups does not change
+    the weight of the loss.
     """
     if patches[0] * patches[1] != targets.shape[2]:
         raise ValueError(
             f"masks of {targets.shape[2]} patches: the grid {patches} must have as many"
         )
+
     targets, predictions = (
         _enlarged(maps, patches, arithmetic.side_px) for maps in (targets.detach(), predictions)
     )
+
+    # Put the predictions in the order of the targets.
     with torch.no_grad():
         order = match(_likeness(targets, predictions, arithmetic))
+
     predictions = chosen(_squashed(predictions, arithmetic.squash), order)
+
+    # Binarize the targets.
     sure = targets.sigmoid()
+    # The threshold is absolute, or a share of each mask's maximum.
     least = arithmetic.threshold * (sure.amax(2, keepdim=True) if arithmetic.relative else 1.0)
     return _dice((sure >= least).to(sure.dtype), predictions, arithmetic)
 
@@ -101,10 +154,19 @@ def over_photos(
     num_masks: int,
     arithmetic: MaskArithmetic = PAPER,
 ) -> Float[Tensor, ""]:
-    """Return the mean over the photos that have a partner; zero, with a graph, if none has.
+    """Mean over the photos that have a partner.
 
-    NUM_MASKS is the number of masks of a photo. Differs in the released arithmetic: the sum over photos by NUM_MASKS,
-    whatever the number of photos.
+    Args:
+        losses: Loss of each photo.
+        present: Which photos have a partner.
+        num_masks: Number of masks of a photo.
+        arithmetic: Settings; only `divide_by` is used.
+
+    Returns:
+        Mean loss; zero, with a graph, if no photo has a partner.
+
+    Differs: the released settings divide the sum over photos by num_masks, whatever the number of
+    photos.
     """
     total = torch.where(present, losses, losses.detach() * 0).sum()
     return total / (num_masks if arithmetic.divide_by == "masks" else present.sum().clamp_min(1))
@@ -113,6 +175,7 @@ def over_photos(
 def _enlarged(
     maps: Float[Tensor, "b k n"], patches: tuple[int, int], side_px: int | None
 ) -> Float[Tensor, "b k m"]:
+    """Resize masks from the patch grid to a square of pixels."""
     if side_px is None:
         return maps
     size = (side_px, side_px)
@@ -124,9 +187,10 @@ def _enlarged(
 def _likeness(
     targets: Float[Tensor, "b k m"], predictions: Float[Tensor, "b k m"], arithmetic: MaskArithmetic
 ) -> Float[Tensor, "b k k"]:
-    """How well each prediction (a column) fits each target (a row)."""
+    """Similarity of each target (row) to each prediction (column)."""
     if arithmetic.matched_on == "sigmoid":
         targets, predictions = targets.sigmoid(), predictions.sigmoid()
+    # The distance of unit-norm maps follows from their cosine.
     cosine = F.normalize(targets, dim=2) @ F.normalize(predictions, dim=2).mT
     return cosine if arithmetic.matched_by == "cosine" else -(2 - 2 * cosine).clamp_min(0).sqrt()
 
@@ -134,6 +198,7 @@ def _likeness(
 def _squashed(
     maps: Float[Tensor, "b k m"], squash: Literal["sigmoid", "range"]
 ) -> Float[Tensor, "b k m"]:
+    """Map logits to [0, 1]."""
     if squash == "sigmoid":
         return maps.sigmoid()
     least = maps.amin(2, keepdim=True)
@@ -143,6 +208,8 @@ def _squashed(
 def _dice(
     targets: Float[Tensor, "b k m"], predictions: Float[Tensor, "b k m"], arithmetic: MaskArithmetic
 ) -> Float[Tensor, " b"]:
+    """Dice loss of each photo."""
+    # One long mask per photo.
     if arithmetic.joint:
         targets, predictions = targets.flatten(1)[:, None], predictions.flatten(1)[:, None]
     shared = 2 * (targets * predictions).sum(2) + arithmetic.smoothing

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from maskfree.losses.precision import full_precision
 
-_SMALLEST = torch.finfo(torch.float64).eps  # below it a probability counts as this
+_SMALLEST = torch.finfo(torch.float64).eps  # probabilities are clamped to it before the log
 
 
 @full_precision
@@ -19,14 +19,26 @@ def co_occurrence(
     displacement: int = 0,
     mask: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, "s s c c"]:
-    """Sum over pixels of first's assignment times second's, for every shift of up to DISPLACEMENT pixels (s = 2T+1).
+    """Co-occurrence counts of cluster assignments for every shift of up to T pixels.
 
-    Entry [T+dy, T+dx, i, j] pairs first's pixel (y+dy, x+dx) with second's (y, x); beyond the border, and where MASK
-    is 0, nothing is counted. Sums of several batches may be added. Source: ViL-Seg, eq. 6 and 7; Ji et al. 2019,
-    eq. 5 (arXiv:1807.06653).
+    Counts of several batches may be added.
+
+    Args:
+        first: Soft cluster assignments of the first view.
+        second: Soft cluster assignments of the second view.
+        displacement: Largest shift T in pixels, in both directions.
+        mask: Weight of each pixel; pixels with 0 are not counted. None counts all.
+
+    Returns:
+        Sums over pixels, with s = 2T + 1. Entry [T+dy, T+dx, i, j] pairs pixel (y+dy, x+dx) of the
+        first view with pixel (y, x) of the second; nothing is counted beyond the border.
+
+    Source: ViL-Seg, eq. 6 and 7; Ji et al. 2019, eq. 5 (arXiv:1807.06653).
     """
     if mask is not None:
         first, second = first * mask[:, None], second * mask[:, None]
+
+    # Zero padding, so that shifts beyond the border add nothing.
     height, width = first.shape[-2:]
     padded = F.pad(first, [displacement] * 4)
     size = 2 * displacement + 1
@@ -35,6 +47,8 @@ def co_occurrence(
         for dy in range(size)
         for dx in range(size)
     ]
+
+    # From one axis of shifts to one per direction.
     return torch.stack(shifts).unflatten(0, (size, size))
 
 
@@ -42,11 +56,20 @@ def co_occurrence(
 def negative_mutual_information(
     counts: Float[Tensor, "s s c c"], lamb: float = 1.0
 ) -> Float[Tensor, ""]:
-    """Minus the mutual information, in nats, of the joint distribution that all shifts together give.
+    """Negative mutual information of the joint distribution summed over all shifts.
 
-    In [-log c, 0] for LAMB 1; a larger LAMB weighs the entropy of the assignments more. The joint is symmetrised, and
-    its total is taken as a constant, as the original code does. Source: ViL-Seg, eq. 8. Differs: the sign, since eq. 1
-    minimises the sum.
+    The joint is symmetrized, and its total is treated as a constant, as in the original code.
+
+    Args:
+        counts: Co-occurrence counts, from `co_occurrence`.
+        lamb: Weight of the entropies of the assignments; above 1, balanced clusters are favored.
+
+    Returns:
+        Negative mutual information in nats, in [-log c, 0] for lamb 1.
+
+    Source: ViL-Seg, eq. 8.
+
+    Differs: the sign, since eq. 1 minimizes the sum.
     """
     joint = counts.sum((0, 1))
     return _negative_mutual_information((joint / joint.sum().detach())[None], lamb).mean()
@@ -56,7 +79,14 @@ def negative_mutual_information(
 def negative_mutual_information_per_shift(
     counts: Float[Tensor, "s s c c"], lamb: float = 1.0
 ) -> Float[Tensor, ""]:
-    """Minus the mutual information, in nats, averaged over the shifts, each with a joint distribution of its own.
+    """Negative mutual information averaged over the shifts, each with its own joint distribution.
+
+    Args:
+        counts: Co-occurrence counts, from `co_occurrence`.
+        lamb: Weight of the entropies of the assignments; above 1, balanced clusters are favored.
+
+    Returns:
+        Mean negative mutual information, in nats.
 
     Source: the "uncollapsed" form in the code of Ji et al. 2019 (arXiv:1807.06653).
     """
@@ -67,6 +97,8 @@ def negative_mutual_information_per_shift(
 def _negative_mutual_information(
     joints: Float[Tensor, "n c c"], lamb: float
 ) -> Float[Tensor, " n"]:
+    """Negative mutual information of each symmetrized joint distribution."""
+    # Symmetric, since the order of the two views does not matter.
     joints = ((joints + joints.mT) / 2).clamp_min(_SMALLEST)
     rows = joints.sum(2, keepdim=True)
     columns = joints.sum(1, keepdim=True)

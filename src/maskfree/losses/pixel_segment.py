@@ -1,4 +1,4 @@
-"""Pixel-segment contrast: a pixel's embedding is drawn to its region's segments and away from all others."""
+"""Pixel-to-segment contrastive loss, as in SegSort and CLIP-S4."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from maskfree.losses.precision import full_precision
 
 NO_REGION = -1
-_LOWEST = torch.finfo(torch.float32).min  # not -inf: the softmax of a row of these is even, not NaN
+_LOWEST = torch.finfo(torch.float32).min  # not -inf, whose softmax over a whole row is NaN
 
 
 @full_precision
@@ -24,16 +24,30 @@ def pixel_segment_contrast(
     concentration: float = 10.0,
     own: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean over pixels, in nats, of minus the logarithm of the share of the softmax that their region's segments have.
+    """Contrastive loss between pixels and the segments of their region.
 
-    Embeddings have unit norm; a pixel's positives are the segments with its region. Pixels and segments of region
-    `NO_REGION` do not count, nor does a pixel without a positive; segments of a region that no pixel has are negatives.
-    With OWN, each pixel's own segment (its row in SEGMENTS) is left out, unless it is the only positive. Zero, with a
-    graph, if no pixel counts. Cannot be differentiated twice.
+    The positives of a pixel are the segments with its region; all other segments are negatives,
+    also those of a region that no pixel has. A pixel without a positive is left out. The loss
+    cannot be differentiated twice.
 
-    Source: CLIP-S4, eq. 1; OWN as in SegSort+ of the published code of HSG.
+    Args:
+        pixels: Unit-norm pixel embeddings.
+        pixel_regions: Region of each pixel; `NO_REGION` leaves the pixel out.
+        segments: Unit-norm segment embeddings.
+        segment_regions: Region of each segment; `NO_REGION` leaves the segment out.
+        concentration: Inverse temperature that multiplies the cosines.
+        own: Index of each pixel's own segment, which is left out unless it is the only positive;
+            None keeps all segments.
+
+    Returns:
+        Mean over pixels of the negative log of the softmax share of their positives, in nats; zero,
+        with a graph, if no pixel counts.
+
+    Source: CLIP-S4, eq. 1; the argument `own` as in SegSort+ of the published code of HSG.
     """
     pixel_regions, segment_regions = pixel_regions.long(), segment_regions.long()
+
+    # Number of positives of each pixel, without a table of pixels by segments.
     ordered = segment_regions.sort().values
     positives = torch.searchsorted(ordered, pixel_regions, right=True) - torch.searchsorted(
         ordered, pixel_regions
@@ -46,10 +60,11 @@ def pixel_segment_contrast(
 
 
 class _Contrast(torch.autograd.Function):
-    """The loss and its gradients in one pass over blocks of pixels.
+    """Loss and gradients in one pass over blocks of pixels.
 
-    A block's gradients are made while its similarities are at hand, so that no table of all pixels by all segments is
-    kept: that takes less memory, and less time too, because a block stays in the cache.
+    The gradients of a block are computed while its similarities are in memory, so the full table of
+    pixels by segments is never stored. This takes less memory, and less time too, because a block
+    fits the cache.
     """
 
     @staticmethod
@@ -62,42 +77,71 @@ class _Contrast(torch.autograd.Function):
         counted: Bool[Tensor, " n"],
         left_out: Int[Tensor, " n"] | None,
     ) -> Float[Tensor, ""]:
-        """Return the loss; SEGMENTS are multiplied by the concentration, LEFT_OUT is -1 for none."""
+        """Compute the loss and save the gradients.
+
+        Args:
+            ctx: Context of autograd.
+            pixels: Unit-norm pixel embeddings.
+            segments: Segment embeddings, multiplied by the concentration.
+            pixel_regions: Region of each pixel.
+            segment_regions: Region of each segment.
+            counted: Which pixels count.
+            left_out: Index of the segment that each pixel leaves out; -1 for none.
+
+        Returns:
+            The loss, in nats.
+        """
         weights = counted.to(pixels.dtype) / counted.sum().clamp_min(1)
         ignored = torch.zeros_like(segments[:, 0]).masked_fill(
             segment_regions == NO_REGION, _LOWEST
         )
         to_pixels, to_segments = torch.zeros_like(pixels), torch.zeros_like(segments)
         loss = weights.new_zeros(())
+
+        # Block by block, so that the similarities at hand stay few.
         rows = max(1, _block_elements(pixels.device) // max(1, len(segments)))
         for start in range(0, len(pixels) if len(segments) else 0, rows):
             block = slice(start, start + rows)
             logits = torch.addmm(ignored, pixels[block], segments.T)
+
+            # Mask out each pixel's own segment.
             if left_out is not None:
                 none, column = left_out[block, None] < 0, left_out[block, None].clamp_min(0)
                 logits.scatter_(1, column, logits.gather(1, column).where(none, _LOWEST))
+
             positives = logits.where(pixel_regions[block, None] == segment_regions, _LOWEST)
             all_shares, shares = logits.softmax(1), positives.softmax(1)
-            # A logarithm of a sum of exponentials is the largest term minus the logarithm of its share.
+            # logsumexp: the largest term minus the log of its softmax share.
             per_pixel = (
                 logits.amax(1) - all_shares.amax(1).log() - positives.amax(1) + shares.amax(1).log()
             )
             loss += (per_pixel * weights[block]).sum()
+
+            # Gradient of the logits: softmax over all segments minus softmax over the positives.
             if any(ctx.needs_input_grad):
                 gradient = all_shares.sub_(shares).mul_(weights[block, None])
                 torch.mm(gradient, segments, out=to_pixels[block])
                 to_segments.addmm_(gradient.T, pixels[block])
+
         ctx.save_for_backward(to_pixels, to_segments)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
-        """Scale the gradients that are at hand."""
+        """Scale the saved gradients.
+
+        Args:
+            ctx: Context of autograd.
+            *upstream: Gradient of the loss.
+
+        Returns:
+            Gradients of the pixels and the segments; None for the other arguments.
+        """
         to_pixels, to_segments = ctx.saved_tensors
         return upstream[0] * to_pixels, upstream[0] * to_segments, None, None, None, None
 
 
 def _block_elements(device: torch.device) -> int:
-    """Similarities to hold at once: a cache full on a CPU, and enough to keep a GPU busy."""
+    """Number of similarities per block: fits the cache of a CPU, or keeps a GPU busy."""
     return 2**19 if device.type == "cpu" else 2**24

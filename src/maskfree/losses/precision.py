@@ -1,4 +1,4 @@
-"""Losses are computed in single precision, whatever the networks before them use."""
+"""Compute losses in float32, whatever the precision of the networks before them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,30 @@ Loss = TypeVar("Loss", bound=Callable[..., Tensor])
 
 
 def full_precision(loss: Loss) -> Loss:
-    """Return LOSS without autocast, which would take its matrix products in half precision, and on float32 tensors."""
+    """Decorate a loss to run without autocast, on float32 copies of half-precision tensors.
+
+    Args:
+        loss: Loss function; at least one argument is a tensor.
+
+    Returns:
+        The wrapped loss function.
+    """
 
     @wraps(loss)
     def run(*args: Any, **kwargs: Any) -> Tensor:
+        """Call the loss in float32.
+
+        Args:
+            *args: Positional arguments of the loss.
+            **kwargs: Keyword arguments of the loss.
+
+        Returns:
+            The loss.
+        """
         device = next(
             value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)
         )
+        # Autocast would run the matrix products in half precision.
         with torch.autocast(device.type, enabled=False):
             return loss(
                 *map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()}
@@ -29,6 +46,7 @@ def full_precision(loss: Loss) -> Loss:
 
 
 def _widened(value: Any) -> Any:
+    """Convert a half-precision tensor to float32; anything else is returned as it is."""
     return (
         value.float()
         if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)

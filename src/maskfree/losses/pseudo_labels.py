@@ -1,4 +1,4 @@
-"""Learning from another model's labels: which of them to believe, and the loss on those."""
+"""Pseudo-labels: confidence thresholds, synonym pooling and the pixel-wise cross-entropy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from maskfree.losses.precision import full_precision
 
 IGNORE = 255  # the label of a pixel that does not count
 LEVELS = 256
-_NATS = 8.0  # a probability of exp(-8) or less has the confidence 0
+_NATS = 8.0  # a probability of exp(-8) or less is stored as confidence 0
 
 
 def confidence(probabilities: Float16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Store probabilities in 8 bits: 255 is certainty, and each step below it a factor of exp(-8 / 255).
+    """Quantize probabilities to 8 bits on a logarithmic scale.
 
-    >>> confidence(np.array([[1.0, 0.5, 0.0]], np.float16)).tolist()
-    [[255, 233, 0]]
+    Args:
+        probabilities: Probabilities, in [0, 1].
+
+    Returns:
+        Confidences: 255 is certainty, and each step below it a factor of exp(-8 / 255).
+
+    Example:
+        >>> confidence(np.array([[1.0, 0.5, 0.0]], np.float16)).tolist()
+        [[255, 233, 0]]
     """
     nats = np.log(np.maximum(probabilities.astype(np.float32), math.exp(-_NATS)))
     return np.rint((1 + nats / _NATS).clip(0, 1) * (LEVELS - 1)).astype(np.uint8)
@@ -31,20 +38,33 @@ def confidence(probabilities: Float16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "
 def thresholds(
     histogram: Int64[np.ndarray, "k v"], keep: float, balance: float = 0.5
 ) -> tuple[int, ...]:
-    """Return for each class the least confidence to believe; HISTOGRAM counts pixels by class and confidence.
+    """Confidence threshold of each class for selecting pseudo-labels.
 
-    BALANCE 1 keeps the share KEEP of each class, as CBST does (Zou et al. 2018, algorithm 1, arXiv:1810.07911): classes
-    that are rare or never sure stay, but so does a class that is often named and seldom right. BALANCE 0 keeps KEEP of
-    all pixels together by one threshold, which drops both. Between, thresholds lie between those two; with confidences
-    that are logarithms, that is a geometric mean. A class without pixels counts as never sure enough.
+    Balance 1 keeps rare and uncertain classes, but also a class that is predicted often and seldom
+    right; balance 0 drops both. In between, the two thresholds are interpolated: a geometric mean
+    of the probabilities, since confidences are logarithmic.
+
+    Args:
+        histogram: Number of pixels by class and confidence.
+        keep: Share of the pixels to keep, in [0, 1].
+        balance: 1 keeps that share of each class, 0 keeps it of all pixels by one threshold.
+
+    Returns:
+        Least confidence to keep, per class. A class without pixels takes the highest confidence
+        as its own threshold before the interpolation.
+
+    Source: CBST for balance 1 (Zou et al. 2018, algorithm 1, arXiv:1810.07911).
     """
+    # Thresholds of each class by itself, and one of all classes together.
     own, overall = _least(histogram, keep), _least(histogram.sum(0, keepdims=True), keep)
     return tuple(np.rint(balance * own + (1 - balance) * overall).astype(int).tolist())
 
 
 def _least(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray, " k"]:
-    """Return the highest confidence that at least the share KEEP of a row's pixels reach, and 255 for an empty row."""
+    """Highest confidence that the kept share of a row reaches; the maximum for an empty row."""
+    # Pixels with at least each confidence, from the highest one down.
     reached = histogram[:, ::-1].cumsum(1)
+    # At least one pixel must remain; an empty row gets the highest confidence.
     enough = reached >= np.ceil(keep * reached[:, -1:]).clip(1)
     highest = histogram.shape[1] - 1
     return np.where(enough.any(1), highest - enough.argmax(1), highest)
@@ -53,7 +73,15 @@ def _least(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray
 def best_of_synonyms(
     scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int]
 ) -> Float[Tensor, "b k hp wp"]:
-    """Give each class the score of its best phrase; SYNONYMS is the number of phrases of each class, in order."""
+    """Maximum score over the synonyms of each class.
+
+    Args:
+        scores: Score of each phrase; the synonyms of a class follow one another.
+        synonyms: Number of phrases of each class, in order; they sum to p.
+
+    Returns:
+        Score of each class.
+    """
     if max(synonyms) == 1:
         return scores
     return torch.cat(
@@ -65,9 +93,14 @@ def best_of_synonyms(
 def pixel_cross_entropy(
     logits: Float[Tensor, "b k hp wp"], labels: UInt8[Tensor, "b h w"]
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats over the pixels that count, the logits enlarged bilinearly to the labels' size.
+    """Cross-entropy per labeled pixel, with the logits upsampled bilinearly to the labels' size.
 
-    Where no pixel counts the loss is zero.
+    Args:
+        logits: Class logits on the patch grid.
+        labels: Class index of each pixel; `IGNORE` leaves the pixel out.
+
+    Returns:
+        Mean over the labeled pixels, in nats; zero if there is none.
     """
     enlarged = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
     counted = (labels != IGNORE).sum().clamp_min(1)

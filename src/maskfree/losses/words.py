@@ -1,4 +1,4 @@
-"""Words as training text: what a caption names must be found somewhere, and what a tagger names, where it says."""
+"""Word-level losses: multiple-instance loss over image-level nouns and loss on per-pixel words."""
 
 from __future__ import annotations
 
@@ -19,12 +19,24 @@ def word_log_probabilities(
     frequencies: Float[Tensor, " k"],
     prior: float,
 ) -> Float[Tensor, "b n k"]:
-    """Log-probability of each word at each pixel, in nats, from unit-norm embeddings.
+    """Log-probability of each word at each pixel, with logit adjustment by word frequency.
 
-    The logits are shifted by PRIOR times the log of each word's frequency, so that the cosines need not learn how
-    common a word is and inference, which leaves the shift out, is not drawn to common words. Source: logit adjustment,
-    Menon et al. 2021, eq. 10 (arXiv:2007.07314).
+    The logits are shifted by the log of each word's frequency during training only, so that the
+    cosines do not learn how common a word is and inference is not biased to common words.
+
+    Args:
+        pixels: Unit-norm pixel embeddings.
+        words: Unit-norm word embeddings.
+        scale: Inverse temperature that multiplies the cosines.
+        frequencies: How often each word occurs in the training data; only ratios to the mean count.
+        prior: Weight of the log frequencies; 0 for none.
+
+    Returns:
+        Log-probabilities over the words, in nats.
+
+    Source: logit adjustment, Menon et al. 2021, eq. 10 (arXiv:2007.07314).
     """
+    # Clamped, since the log of a word that never occurs is -inf.
     shift = prior * (frequencies / frequencies.mean()).clamp_min(1e-5).log()
     return (scale * pixels @ words.T + shift).log_softmax(-1)
 
@@ -33,10 +45,19 @@ def word_log_probabilities(
 def bag_of_words(
     log_probabilities: Float[Tensor, "b n k"], weights: Float[Tensor, "b k"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy in nats of a photo's words, by WEIGHTS, under the mean of its pixels' distributions.
+    """Multiple-instance loss over image-level nouns.
 
-    No pixel is told which word it is: each word of the photo has to be somebody's.
+    The words of an image are compared with the mean of its pixels' distributions, so no pixel needs
+    a label.
+
+    Args:
+        log_probabilities: Log-probability of each word at each pixel, in nats.
+        weights: Weight of each word in each image.
+
+    Returns:
+        Mean cross-entropy per image, in nats.
     """
+    # Log of the mean probability over the pixels.
     pooled = log_probabilities.logsumexp(1) - math.log(log_probabilities.shape[1])
     return -(weights * pooled).sum(-1).mean()
 
@@ -45,5 +66,13 @@ def bag_of_words(
 def pixel_words(
     log_probabilities: Float[Tensor, "b n k"], targets: Float[Tensor, "b n k"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy in nats of each pixel's words under TARGETS, the tagger's probabilities there."""
+    """Cross-entropy of each pixel's words under the tagger's probabilities.
+
+    Args:
+        log_probabilities: Log-probability of each word at each pixel, in nats.
+        targets: The tagger's probability of each word at each pixel.
+
+    Returns:
+        Mean cross-entropy per pixel, in nats.
+    """
     return -torch.einsum("bnk,bnk->", targets, log_probabilities) / targets.shape[:2].numel()

@@ -1,4 +1,4 @@
-"""The methods, one import line each: their settings, which import the networks when they build them."""
+"""Configs of all methods; the networks are imported when a config builds them."""
 
 from maskfree.methods.clips4.config import CLIPS4Config as CLIPS4Config
 from maskfree.methods.groupvit.config import GroupViTConfig as GroupViTConfig

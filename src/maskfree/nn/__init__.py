@@ -1,1 +1,1 @@
-"""Parts with parameters: encoders, projections, heads."""
+"""Neural network modules: image and text encoders, projections and heads."""

@@ -1,4 +1,4 @@
-"""A projection through visual words: what a pixel looks like to a classifier, told in the space of the texts."""
+"""Projection through class probabilities to the embedding space of texts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from torch import Tensor, nn
 
 
 class ClassifierMixture(nn.Module):
-    """A linear map plus the expected embedding of a soft choice among visual words.
+    """Linear map plus the expected embedding over a classifier's classes.
 
-    A classifier's class names give the words their first embeddings, and its last layer the choice; everything learns.
-    Source: the expectation is Norouzi et al. 2014, eq. 2 (arXiv:1312.5650). Differs: all words, not the top ten, and
-    the linear map beside them.
+    An image classifier gives the initial values: the class names those of the embeddings, and the
+    last layer those of the logits. All layers are trained.
+
+    Source: Norouzi et al. 2014, eq. 2 (arXiv:1312.5650), for the expectation.
+
+    Differs: the expectation is over all classes, not the top ten, and a linear map is added.
     """
 
     def __init__(self, *, channels: int, num_words: int, dim: int):
+        """Create the layers.
+
+        Args:
+            channels: Number of input channels.
+            num_words: Number of classes.
+            dim: Number of output channels.
+        """
         super().__init__()
         self.linear = nn.Conv2d(channels, dim, 1)
         self.classifier = nn.Conv2d(channels, num_words, 1)
         self.words = nn.Conv2d(num_words, dim, 1, bias=False)
-        nn.init.normal_(self.linear.weight, std=0.002)  # the words lead at first
+        # Small weights, so that the classes determine the output at first.
+        nn.init.normal_(self.linear.weight, std=0.002)
         nn.init.zeros_(self.linear.bias)  # pyright: ignore[reportArgumentType] - it has one
 
     def forward(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
-        """Return the pixel embeddings, not normalized."""
-        # An encoder's maps have the channels last in memory: a softmax along the last axis need not turn them around.
+        """Map features to embeddings.
+
+        Args:
+            features: Feature map.
+
+        Returns:
+            Pixel embeddings, not normalized.
+        """
+        # Encoders return maps with channels last in memory; this softmax needs no copy of them.
         chosen = self.classifier(features).movedim(1, -1).softmax(-1).movedim(-1, 1)
         return self.linear(features) + self.words(chosen)

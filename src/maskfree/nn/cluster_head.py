@@ -1,4 +1,4 @@
-"""ViL-Seg's online clustering head: pixel embeddings to soft cluster assignments."""
+"""Online clustering head of ViL-Seg."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_MOMENTUM = 0.1  # of the newest batch in the running statistics, as batch normalization has it
+# Weight of the newest batch in the running statistics, as in batch normalization.
+_MOMENTUM = 0.1
 
 
 class ClusterHead(nn.Module):
-    """One convolution to C channels and a softmax over them. Source: ViL-Seg, section 3.3.
+    """Predict soft cluster assignments from pixel embeddings.
 
-    Differs: STANDARDISED heads see pixels of unit norm, each channel with mean 0 and variance SHARPNESS squared over
-    the data. Embeddings of a text space lie close together, and a head that sees them as they are learns slowly.
+    Source: ViL-Seg, section 3.3.
+
+    Differs: with `standardized`, pixels are normalized to unit norm, and each channel to mean 0 and
+    variance `sharpness` squared over the data. Embeddings of a text space are close together, and a
+    head that sees them unchanged learns slowly.
     """
 
     def __init__(
@@ -28,39 +32,78 @@ class ClusterHead(nn.Module):
         standardized: bool = False,
         sharpness: float = 1.0,
     ):
+        """Create the layers.
+
+        Args:
+            dim: Number of channels of the embeddings.
+            num_clusters: Number of clusters.
+            kernel: Side of the convolution's kernel, in pixels; odd.
+            standardized: Standardize the embeddings by running statistics.
+            sharpness: Standard deviation of standardized channels.
+        """
         super().__init__()
         self.convolution = nn.Conv2d(dim, num_clusters, kernel, padding=kernel // 2)
         self.statistics = RunningStatistics(dim) if standardized else None
         self._sharpness = sharpness
 
     def forward(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b c hp wp"]:
-        """Return the probability of each cluster at each pixel."""
+        """Predict cluster probabilities.
+
+        Args:
+            pixels: Pixel embeddings.
+
+        Returns:
+            Probability of each cluster at each pixel.
+        """
         if self.statistics is not None:
             pixels = self._sharpness * self.statistics(F.normalize(pixels.float(), dim=1))
+
+        # Softmax in float32, also under mixed precision.
         return self.convolution(pixels).float().softmax(1)
 
     def observe(
         self, pixels: Float[Tensor, "b d hp wp"], gather: Callable[[Tensor], Tensor]
     ) -> None:
-        """Let the running statistics follow the pixels of a batch, over all processes."""
+        """Update the running statistics with a batch, over all processes.
+
+        Args:
+            pixels: Pixel embeddings of this process.
+            gather: Function that concatenates a tensor of all processes along the batch axis.
+        """
         if self.statistics is not None:
             self.statistics.observe(F.normalize(pixels.float(), dim=1), gather)
 
 
 class RunningStatistics(nn.Module):
-    """Mean and variance of each channel over the data, and standardization by them; nothing here has a gradient."""
+    """Standardize channels by the running mean and variance over the data, without a gradient."""
 
     def __init__(self, channels: int):
+        """Create the statistics.
+
+        Args:
+            channels: Number of channels.
+        """
         super().__init__()
         self.mean: Tensor
         self.variance: Tensor
         self.seen: Tensor
+
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
+
+        # 0 until the first batch; a buffer, so that checkpoints include it.
         self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b d hp wp"]:
-        """Shift and stretch each channel."""
+        """Standardize each channel.
+
+        Args:
+            pixels: Pixel embeddings.
+
+        Returns:
+            Pixels with mean 0 and variance 1 per channel over the data.
+        """
+        # 1e-8 avoids division by zero for constant channels.
         rate = (self.variance + 1e-8).rsqrt()
         return (pixels - self.mean[:, None, None]) * rate[:, None, None]
 
@@ -68,11 +111,21 @@ class RunningStatistics(nn.Module):
     def observe(
         self, pixels: Float[Tensor, "b d hp wp"], gather: Callable[[Tensor], Tensor]
     ) -> None:
-        """Move towards the statistics of a batch; the first batch counts in full."""
+        """Update the statistics with a batch; the first batch sets them.
+
+        Args:
+            pixels: Pixel embeddings of this process.
+            gather: Function that concatenates a tensor of all processes along the batch axis.
+        """
+        # First and second moment of each channel, averaged over all processes.
         moments = gather(torch.stack([pixels.mean((2, 3)), pixels.square().mean((2, 3))], 1)).mean(
             0
         )  # 2 d
+
+        # The first batch replaces the initial values.
         momentum = torch.where(self.seen > 0, _MOMENTUM, 1.0)
+
         self.mean.lerp_(moments[0], momentum)
+        # Variance is the second moment minus the squared mean.
         self.variance.lerp_(moments[1] - moments[0].square(), momentum)
         self.seen.fill_(1)

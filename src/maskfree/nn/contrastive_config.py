@@ -1,4 +1,4 @@
-"""Settings of the terms that several methods share."""
+"""Settings of the image-text contrastive loss that several methods share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ContrastiveConfig:
-    """The contrast and its temperature. ViL-Seg prints `symmetric` False and names no temperature."""
+    """Settings of the image-text contrastive loss and its temperature.
+
+    Differs: ViL-Seg has `symmetric` False, and the paper does not state its temperature.
+    """
 
     weight: Weight = 1.0
-    symmetric: bool = True  # also text to image
-    initial_scale: Positive = 1 / 0.07  # 1 / temperature
+    """Weight of the image-text contrastive loss."""
+    symmetric: bool = True
+    """Average the image-to-text and the text-to-image loss; False: image-to-text only."""
+    initial_scale: Positive = 1 / 0.07
+    """Initial value of the learned scale of the cosines (1 / temperature)."""
     max_scale: Positive = 100.0
+    """Upper bound of the learned scale of the cosines."""
 
     def build(self) -> ContrastiveObjective:
-        """Make the term."""
+        """Build the contrastive objective.
+
+        Returns:
+            The objective, with its learned scale.
+        """
         from maskfree.losses.contrastive import image_to_text, info_nce
         from maskfree.nn.contrastive_objective import ContrastiveObjective
 

@@ -1,4 +1,4 @@
-"""What the objectives of several methods share: the image-text contrast, and a network that follows another."""
+"""Image-text contrastive objective, and exponential moving average of a network."""
 
 from __future__ import annotations
 
@@ -13,49 +13,87 @@ from maskfree.losses.contrastive import retrieval_accuracy
 from maskfree.types import Losses
 
 Gather = Callable[[Tensor], Tensor]
+"""Function that concatenates a tensor of all processes along the batch axis."""
 Contrast = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Loss of (image embeddings, text embeddings, scale)."""
 
 
 @torch.no_grad()
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move TEACHER's parameters towards STUDENT's: an exponential moving average, of MOMENTUM in [0, 1]."""
+    """Update a teacher network as the exponential moving average of a student.
+
+    Args:
+        teacher: Network whose parameters are updated in place.
+        student: Network of the same architecture.
+        momentum: Share of the teacher's old value that is kept, in [0, 1].
+    """
     for followed, leading in zip(teacher.parameters(), student.parameters(), strict=True):
         followed.lerp_(leading, 1 - momentum)
 
 
 class ContrastiveObjective(nn.Module):
-    """L_cross: image-text contrast over the global batch, with a learned, bounded scale (1 / temperature)."""
+    """Image-text contrastive loss over the global batch, with a learned and bounded scale."""
 
     def __init__(
         self, *, weight: float, contrast: Contrast, initial_scale: float, max_scale: float
     ):
+        """Create the objective.
+
+        Args:
+            weight: Weight of the loss.
+            contrast: Loss of unit-norm image and text embeddings and the scale.
+            initial_scale: Initial value of the scale (1 / temperature); positive.
+            max_scale: Upper bound of the scale; positive.
+        """
         super().__init__()
+
+        # Trained in log space, so that the scale stays positive.
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self._weight, self._contrast, self._max_log_scale = weight, contrast, math.log(max_scale)
 
     @property
     def scale(self) -> float:
-        """The inverse temperature, within its bounds."""
+        """Return the scale (1 / temperature) as a number.
+
+        Returns:
+            The scale, at most `max_scale`.
+        """
         return self.factor.item()
 
     @property
     def factor(self) -> Float[Tensor, ""]:
-        """The inverse temperature, within its bounds, with its gradient."""
+        """Return the scale (1 / temperature) as a tensor with a gradient.
+
+        Returns:
+            The scale, at most `max_scale`.
+        """
         return self.log_scale.clamp_max(self._max_log_scale).exp()
 
     def forward(
         self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], gather: Gather
     ) -> Losses:
-        """Compare unit-norm embeddings; those of all processes are each other's negatives."""
+        """Compute the contrastive loss of a batch.
+
+        Args:
+            image: Unit-norm image embeddings of this process.
+            text: Unit-norm text embeddings; text[i] describes image[i].
+            gather: Function that concatenates a tensor of all processes along the batch axis.
+
+        Returns:
+            The weighted loss "cross", with the scale and the retrieval accuracy as metrics.
+        """
+        # Embeddings of all processes are negatives of each other.
         image, text = gather(image).float(), gather(text).float()
+
         scale = self.factor
         metrics = {
             "logit_scale": scale.detach(),
             "retrieval_accuracy": retrieval_accuracy(image, text).detach(),
         }
+
         return Losses({"cross": self._weight * self._contrast(image, text, scale)}, metrics)
 
     def after_step(self) -> None:
-        """Keep the scale where its gradient still lives."""
+        """Clamp the scale to its upper bound, beyond which its gradient would be zero."""
         with torch.no_grad():
             self.log_scale.clamp_(max=self._max_log_scale)

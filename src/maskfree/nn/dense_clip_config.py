@@ -1,4 +1,4 @@
-"""Settings of CLIP's and SigLIP's image towers read densely, and the published ways to read them."""
+"""Settings of CLIP and SigLIP image encoders for dense prediction, with published presets."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ if TYPE_CHECKING:
 
 
 Attention = Literal["value", "qk", "qq", "kk", "vv", "qq+kk", "qq+kk+vv", "window"]
+"""Pairs of query (q), key (k) and value (v) whose softmax weights are summed, or a window."""
 
 
 @dataclass(frozen=True)
 class LastBlock:
-    """What the last block does.
-
-    A token reads from others where the named pairs of queries, keys and values agree: "qk" is the trained attention,
-    "value" reads from the token itself only, and sums such as "qq+kk" add the softmaxes of both. "window" looks at
-    distance alone.
-    """
+    """Settings of the last transformer block in dense prediction."""
 
     attention: Attention = "value"
-    residual: bool = (
-        True  # add the attention to the token, as trained; False: it takes the token's place
-    )
-    feed_forward: bool = True  # the block's second half
-    neighbours: Positive | None = (
-        None  # standard deviation in patches of a Gaussian window that is added to the logits
-    )
+    """Attention of the last block: "qk" is the trained one, "value" reads from the patch itself
+    only, sums such as "qq+kk" add the softmax attention of both pairs, "window" depends on distance
+    only."""
+    residual: bool = True
+    """Add the attention output to its input, as trained; False: replace the input."""
+    feed_forward: bool = True
+    """Apply the feed-forward half of the block."""
+    neighbours: Positive | None = None
+    """Standard deviation, in patches, of a Gaussian window that is added to the attention logits.
+    None: no window."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -47,15 +46,15 @@ class LastBlock:
 TRAINED = LastBlock("qk")
 """The block as it was trained."""
 MASKCLIP = LastBlock("value")
-"""Source: arXiv:2112.01071, section 3.2, as published: residual and feed-forward are kept."""
+"""MaskCLIP as published, with residual and feed-forward. Source: arXiv:2112.01071, section 3.2."""
 VALUE_ONLY = LastBlock("value", residual=False, feed_forward=False)
-"""MaskCLIP as later work compares with it: nothing but value and output projection."""
+"""MaskCLIP as later work compares with it: value and output projection only."""
 CLIP_SURGERY = LastBlock("vv", residual=False, feed_forward=False)
-"""Value-value attention in the last block only. Source: arXiv:2304.05653, section 3.3, which has it in more blocks."""
+"""Value-value attention. Source: arXiv:2304.05653, section 3.3. Differs: in the last block only."""
 SCLIP = LastBlock("qq+kk")
 """Correlative self-attention. Source: arXiv:2312.01597, eq. 4."""
 CLEARCLIP = LastBlock("qq", residual=False, feed_forward=False)
-"""Source: arXiv:2407.12442, eq. 8."""
+"""Query-query attention without residual and feed-forward. Source: arXiv:2407.12442, eq. 8."""
 NACLIP = LastBlock("kk", residual=False, feed_forward=False, neighbours=5.0)
 """Key-key attention with a Gaussian window. Source: arXiv:2404.08181, section 3.2."""
 PRESETS = {
@@ -67,30 +66,42 @@ PRESETS = {
     "clearclip": CLEARCLIP,
     "naclip": NACLIP,
 }
+"""Published settings of the last block by name."""
 
 
 @dataclass(frozen=True)
 class DenseClipConfig:
-    """Which image tower, and how it is read.
+    """Settings of a CLIP or SigLIP image encoder for dense prediction.
 
-    `architecture` overrides fields of transformers' CLIPVisionConfig or SiglipVisionConfig; for a CLIP's ResNet, which
-    has no `last_block` to choose, it holds the arguments of open_clip's ModifiedResNet. The published MaskCLIP has
-    `hidden_act` "gelu", `layer_norm_eps` 1e-6 and `statistics` "imagenet", which are not CLIP's.
+    The published MaskCLIP has `hidden_act` "gelu", `layer_norm_eps` 1e-6 and `statistics`
+    "imagenet", which differ from CLIP's.
     """
 
     family: Literal["clip", "siglip", "clip_resnet"] = "clip"
+    """Network family of the image encoder."""
     architecture: dict[str, Value] = field(default_factory=dict)
-    weights: OutsideName | None = None  # folder or Hugging Face name; None is random
+    """Values that override fields of transformers' CLIPVisionConfig or SiglipVisionConfig; for
+    "clip_resnet" the arguments of open_clip's ModifiedResNet."""
+    weights: OutsideName | None = None
+    """Pretrained weights: a local folder or a Hugging Face name. None: random initialization."""
     last_block: LastBlock = MASKCLIP
-    positions: Literal["size", "factor"] = (
-        "size"  # how positions are resized: "factor" is (n + 0.1) / side, as SCLIP
-    )
-    statistics: Literal["imagenet", "half", "clip"] | None = (
-        None  # color normalization; None is the family's usual
-    )
+    """Changes to the last transformer block; without effect for "clip_resnet"."""
+    positions: Literal["size", "factor"] = "size"
+    """How the position embedding is resized: "size" to the patch grid, "factor" by the scale factor
+    (n + 0.1) / side, as SCLIP does."""
+    statistics: Literal["imagenet", "half", "clip"] | None = None
+    """Mean and standard deviation that normalize colors. None: those of the family."""
 
     def build(self) -> DenseClip | DenseClipResNet:
-        """Make the tower; weights are read if named."""
+        """Build the image encoder and load its pretrained weights, if any.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            FileNotFoundError: There are no such weights.
+            ValueError: The settings do not fit the family, or the weights do not fit the network.
+        """
         from maskfree.nn.clip_resnet import DenseClipResNet, make_resnet
         from maskfree.nn.dense_clip import DenseClip
         from maskfree.nn.pretrained import make_tower
@@ -99,6 +110,7 @@ class DenseClipConfig:
             return DenseClipResNet(
                 tower=make_resnet(self.architecture), statistics=self.statistics or "clip"
             )
+
         siglip = self.family == "siglip"
         name = "SiglipVisionModel" if siglip else "CLIPVisionModelWithProjection"
         return DenseClip(
@@ -110,7 +122,11 @@ class DenseClipConfig:
         )
 
     def without_pretrained(self) -> DenseClipConfig:
-        """The same network with every value spelled out and no outside weights."""
+        """Copy the settings with the full architecture and without pretrained weights.
+
+        Returns:
+            Settings that build the same network without access to the pretrained weights.
+        """
         from maskfree.nn.pretrained import plain_fields
 
         if self.family == "clip_resnet":
@@ -118,6 +134,7 @@ class DenseClipConfig:
         return replace(self, architecture=plain_fields(self._configuration()), weights=None)
 
     def _configuration(self) -> Any:
+        """Return the transformers configuration of the image encoder."""
         from maskfree.nn.pretrained import read_configuration
 
         name = "SiglipVisionConfig" if self.family == "siglip" else "CLIPVisionConfig"

@@ -1,4 +1,4 @@
-"""What a tower that is read densely gives."""
+"""Output type of image encoders for dense prediction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from torch import Tensor
 
 
 class DensePatches(NamedTuple):
-    """What the tower has for each patch: features before they are projected, and keys of its last attention."""
+    """Features of each patch and keys of the last attention."""
 
     features: Float[Tensor, "b c hp wp"]
-    keys: Float[Tensor, "b e hk wk"]  # all heads together; the tower's own grid
+    """Patch features before the projection to the embedding space."""
+    keys: Float[Tensor, "b e hk wk"]
+    """Keys of the last attention, all heads concatenated, on the encoder's own patch grid."""

@@ -13,39 +13,47 @@ if TYPE_CHECKING:
 
 
 Value = bool | int | float | str | list[int] | list[float] | list[str]
+"""A value of a model configuration that can be written to JSON."""
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """Which image encoder: a family, changes to its defaults, and where weights come from.
-
-    `architecture` overrides fields of the family's transformers configuration; for timm it holds `name` and
-    arguments that shape the network: in_chans, img_size, out_indices, patch_size. Nothing is downloaded for timm.
-    For efficientnet_lite it holds `width`, `depth`, `stem` and `head`.
-    """
+    """Settings of an image encoder: a family, changes to its defaults, and pretrained weights."""
 
     family: Literal[
         "vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"
     ] = "vit"
+    """Network family of the image encoder."""
     architecture: dict[str, Value] = field(default_factory=dict)
-    weights: OutsideName | None = (
-        None  # folder or Hugging Face name, for timm a file; None is random
-    )
-    output_stride: Side | None = (
-        None  # pixels a patch, by dilation; convolutional families only, None is their own
-    )
-    statistics: Literal["imagenet", "half", "lite", "clip"] | None = (
-        None  # color normalization; None is the family's usual
-    )
+    """Values that override the family's defaults: fields of the transformers configuration; for
+    timm `name` and the arguments in_chans, img_size, out_indices and patch_size; for
+    efficientnet_lite `width`, `depth`, `stem` and `head`."""
+    weights: OutsideName | None = None
+    """Pretrained weights: a local folder or a Hugging Face name, for timm a local file (nothing is
+    downloaded). None: random initialization."""
+    output_stride: Side | None = None
+    """Side in pixels of an image patch that one feature covers, reached by dilated convolutions;
+    for convolutional families only. None: the family's own stride."""
+    statistics: Literal["imagenet", "half", "lite", "clip"] | None = None
+    """Mean and standard deviation that normalize colors. None: those the family is usually trained
+    with."""
 
     def build(self) -> ImageEncoder:
-        """Make the encoder; weights are read if named."""
+        """Build the image encoder and load its pretrained weights, if any.
+
+        Returns:
+            The encoder, in training mode.
+        """
         from maskfree.nn.encoders import build_image_encoder
 
         return build_image_encoder(self)
 
     def without_pretrained(self) -> ImageEncoderConfig:
-        """The same network with every value spelled out and no outside weights."""
+        """Copy the settings with the full architecture and without pretrained weights.
+
+        Returns:
+            Settings that build the same network without access to the pretrained weights.
+        """
         from maskfree.nn.encoders import spelled_out
 
         return spelled_out(self)
@@ -53,38 +61,51 @@ class ImageEncoderConfig:
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """Which text encoder, and which of its tokens stands for the text.
-
-    `pooling` "usual" is the last token of CLIP's transformer, [EOT], the mean over a BERT's, and the last place of a
-    SigLIP's, whose texts are filled up with `pad_token_id`; a BERT's "first" is [CLS], its "last" is [SEP].
-    """
+    """Settings of a text encoder, including how token features are pooled."""
 
     family: Literal["clip", "bert", "siglip"] = "clip"
-    architecture: dict[str, Value] = field(
-        default_factory=dict
-    )  # overrides fields of transformers' configuration
-    weights: OutsideName | None = None  # folder or Hugging Face name; None is random
-    frozen: bool = False  # not trained; its features are kept per text
+    """Network family of the text encoder."""
+    architecture: dict[str, Value] = field(default_factory=dict)
+    """Values that override fields of the family's transformers configuration."""
+    weights: OutsideName | None = None
+    """Pretrained weights: a local folder or a Hugging Face name. None: random initialization."""
+    frozen: bool = False
+    """Keep the encoder's weights fixed in training; the feature of each text is then cached."""
     pooling: Literal["usual", "mean", "first", "last"] = "usual"
+    """Token that represents the text: "mean" of all tokens, "first" ([CLS] of BERT) or "last"
+    ([SEP] of BERT). "usual": the end token for CLIP, the mean for BERT, the last position of the
+    padded text for SigLIP."""
 
     def build(self) -> TextEncoder:
-        """Make the encoder; weights are read if named."""
+        """Build the text encoder and load its pretrained weights, if any.
+
+        Returns:
+            The encoder, in training mode.
+        """
         from maskfree.nn.text_encoders import build_text_encoder
 
         return build_text_encoder(self)
 
     def check(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the encoder takes a tokenizer's output.
+        """Check that the encoder accepts the output of a tokenizer.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Number of tokens after which the tokenizer truncates a text.
 
         Raises:
-            ValueError: it knows fewer tokens, or takes shorter texts only.
+            ValueError: The encoder's vocabulary or its maximum text length is smaller.
         """
         from maskfree.nn.text_encoders import check_tokens
 
         check_tokens(self, vocabulary_size, max_length)
 
     def without_pretrained(self) -> TextEncoderConfig:
-        """The same network with every value spelled out and no outside weights."""
+        """Copy the settings with the full architecture and without pretrained weights.
+
+        Returns:
+            Settings that build the same network without access to the pretrained weights.
+        """
         from maskfree.nn.text_encoders import spelled_out
 
         return spelled_out(self)

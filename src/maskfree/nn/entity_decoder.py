@@ -1,4 +1,4 @@
-"""The decoder of masked entity completion: a caption with its entities masked looks them up in the photo's groups."""
+"""Decoder of masked entity completion in OVSegmentor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from maskfree.nn.transformer import Block, CrossBlock
 
 
 class EntityDecoder(nn.Module):
-    """One transformer layer: cross-attention from text to groups, then self-attention, and the sum of both.
+    """Transformer layer that completes masked entities of a caption from image groups.
 
-    Texts of another width than the groups go through a linear map first. Source: arXiv:2301.09121, eq. 8. Differs, as
-    in the released code: both inputs and the result are normalized, and the cross-attention's output is added to the
-    self-attention's.
+    Cross-attention from text to groups, then self-attention, and the sum of both. Text features of
+    another width go through a linear map first.
+
+    Source: arXiv:2301.09121, eq. 8.
+
+    Differs: as in the released code, both inputs and the result are normalized, and the
+    cross-attention's output is added to the self-attention's.
     """
 
     def __init__(self, *, dim: int, text_channels: int, num_heads: int):
+        """Create the layers.
+
+        Args:
+            dim: Number of channels of the groups.
+            text_channels: Number of channels of the text features.
+            num_heads: Number of attention heads.
+        """
         super().__init__()
         self.widen = nn.Identity() if text_channels == dim else nn.Linear(text_channels, dim)
         self.norm_text = nn.LayerNorm(dim)
@@ -31,9 +42,18 @@ class EntityDecoder(nn.Module):
         groups: Float[Tensor, "b g d"],
         seen: Bool[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b l d"]:
-        """Return the completed text, one vector per token.
+        """Complete masked texts from the groups of their images.
 
-        Tokens look at those that are SEEN, by default at padding as well, as in the released code.
+        Args:
+            questions: Token features of captions whose entities are masked.
+            groups: Group features of the images.
+            seen: True for tokens that may be attended to; None: all, also padding, as in the
+                released code.
+
+        Returns:
+            Completed text, one vector per token.
         """
         found = self.cross(self.norm_text(self.widen(questions)), self.norm_groups(groups))
+
+        # The released code adds the cross-attention's output once more.
         return self.norm(self.block(found, seen) + found)

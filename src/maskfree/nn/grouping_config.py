@@ -15,52 +15,65 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupingEncoderConfig:
-    """Which grouping encoder; the defaults are the paper's, ViT-B/16 with 8 groups."""
+    """Settings of a grouping image encoder; the defaults are the paper's ViT-B/16 with 8 groups."""
 
     stem: ImageEncoderConfig | None = None
-    """A convolutional encoder whose features take the place of the patch embedding."""
+    """Convolutional encoder whose features replace the patch embedding. None: a linear patch
+    embedding."""
     widen: ProjectionConfig = field(default_factory=ProjectionConfig)
-    """How the stem's features come to `dim` channels, if they are not of so many."""
+    """Projection of the stem's features to `dim` channels, if their number differs."""
     patch_norm: bool = False
-    """Normalize the embedded patches before their positions are added."""
+    """Apply layer normalization to embedded patches before the position embedding is added."""
     patch_px: Side = 16
-    """Side of a patch, without a stem."""
+    """Side of a patch in pixels, without a stem."""
     side_px: Side = 224
-    """Side of the square images that the position embedding is made for; others resize it."""
+    """Side in pixels of the square images that the position embedding is made for; it is resized
+    for others."""
     dim: Width = 768
+    """Number of channels of the transformer."""
     num_heads: Width = 12
-    """Of the transformer and of the binding's cross-attention; the released models have 8."""
+    """Number of attention heads of the transformer and of the cross-attention in binding; the
+    released models have 8."""
     depths: tuple[Width, Width] = (6, 6)
-    """Layers before and after the binding."""
+    """Number of transformer layers before and after binding."""
     num_groups: Width = 8
+    """Number of groups that an image is divided into."""
     num_tokens: Width = 8
-    """Learned group tokens of the first stage; if it is not `num_groups`, the binding mixes them to that number."""
+    """Number of learned group tokens of the first stage; if it differs from `num_groups`, an MLP
+    maps them to that number."""
     cross_attention: bool = False
-    """Group tokens look at the patches once more before these are bound to them."""
+    """Add a cross-attention layer from group tokens to patches before binding."""
     channel_mlp: bool = False
-    """An MLP after the binding."""
+    """Add an MLP after binding."""
     extra_mass: Weight = 0.0
-    """Added to the number of patches that divides the sum over a group; the released models have 1."""
+    """Constant added to the number of patches of a group when their mean is computed; the released
+    models have 1."""
     hard: bool = True
-    """Each patch goes to one group, drawn with Gumbel noise in training."""
+    """Assign each patch to one group (Gumbel-softmax with a straight-through gradient); False: soft
+    assignment."""
     keep_patches: bool = True
-    """The second stage sees the patches beside the groups, eq. 2; the released models' does not."""
+    """Keep the patches beside the groups in the second stage (eq. 2 of the paper); the released
+    models do not."""
     start: Literal["random", "likeness"] = "random"
-    """The binding's first weights. "likeness", which is not in the paper: patches belong to the group tokens that they
-    are like from the first step on; random maps take many epochs to sort them by anything."""
+    """Initialization of the binding. "likeness" (not in the paper): patches are assigned to the
+    most similar group tokens from the first step on; "random" takes many epochs to form groups."""
     drop_path: Momentum = 0.1
-    """Share of samples that skip the last layer in training; it grows from 0 at the first."""
+    """Stochastic depth rate of the last layer; it grows linearly from 0 at the first."""
     weights: OutsideName | None = None
-    """Folder or Hugging Face name of a ViT, such as DINO's, which fills all but tokens and binding; None is random."""
+    """Pretrained ViT, such as DINO's, for all but group tokens and binding: a local folder or a
+    Hugging Face name. None: random initialization."""
     statistics: Literal["imagenet", "half", "clip"] = "imagenet"
-    """Color normalization, without a stem."""
+    """Mean and standard deviation that normalize colors, without a stem."""
 
     def build(self) -> GroupingEncoder:
-        """Make the encoder; weights are read if named.
+        """Build the encoder and load its pretrained weights, if any.
+
+        Returns:
+            The encoder.
 
         Raises:
-            FileNotFoundError: there are no such weights.
-            ValueError: values do not go together, or the weights do not fit.
+            FileNotFoundError: There are no such weights.
+            ValueError: Settings contradict each other, or the weights do not fit.
         """
         from maskfree.nn.grouping_encoder import build_grouping_encoder
 
@@ -68,7 +81,11 @@ class GroupingEncoderConfig:
         return build_grouping_encoder(self)
 
     def without_pretrained(self) -> GroupingEncoderConfig:
-        """The same network with every value of the stem spelled out and no outside weights."""
+        """Copy the settings with the stem's full architecture and without pretrained weights.
+
+        Returns:
+            Settings that build the same network without access to the pretrained weights.
+        """
         return replace(
             self,
             weights=None,

@@ -1,4 +1,4 @@
-"""OVSegmentor's image encoder: a vision transformer in two stages, with patches bound to group tokens between them."""
+"""OVSegmentor's image encoder: a two-stage vision transformer with group tokens."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from maskfree.nn.transformer import Block, initialize
 
 @dataclass(frozen=True)
 class Grouped:
-    """The groups of a batch of images."""
+    """Groups of patches for a batch of images."""
 
     groups: Float[Tensor, "b g d"]
-    """After the last normalization, not projected."""
+    """Group features after the last normalization, not projected."""
     assignment: Assignment
+    """Assignment of patches to groups."""
     patches: tuple[int, int]
-    """Rows and columns of the grid that the patches of the assignment lie on, row by row."""
+    """Rows and columns of the patch grid; patches of the assignment are in row-major order."""
 
 
 class GroupingEncoder(nn.Module):
-    """Images in, a few groups of patches out: each a vector, with the map of the patches that it was made from.
+    """Encode images as a few groups of patches, each with a feature and an assignment map.
 
-    Source: arXiv:2301.09121, eq. 2. Differs with `keep_patches` off, as in the released code: the second stage sees the
-    groups only.
+    Source: arXiv:2301.09121, eq. 2.
+
+    Differs: with `keep_patches` off, as in the released code, the second stage sees the groups
+    only.
     """
 
     def __init__(
@@ -46,48 +49,85 @@ class GroupingEncoder(nn.Module):
         second: nn.Sequential,
         keep_patches: bool,
     ):
+        """Combine the parts of the encoder.
+
+        Args:
+            stem: Image encoder that embeds the patches.
+            widen: Projection of the stem's features to the transformer's width.
+            patch_norm: Normalization of the embedded patches.
+            grid: Rows and columns of the patch grid that the position embedding is made for.
+            first: Transformer layers before binding.
+            binding: Binding of patches to group tokens.
+            second: Transformer layers after binding.
+            keep_patches: Keep the patches beside the groups in the second stage.
+        """
         super().__init__()
         self.channels = binding.dim
         self.patch_size = stem.patch_size
         self.num_groups = binding.num_groups
         self._grid = grid
         self._keep_patches = keep_patches
+
         self.stem = stem
         self.widen = widen
         self.patch_norm = patch_norm
+
         self.pos_embed = nn.Parameter(torch.empty(grid[0] * grid[1], binding.dim))
         self.group_token = nn.Parameter(torch.empty(1, binding.num_tokens, binding.dim))
+
         self.first = first
         self.binding = binding
         self.second = second
         self.norm = nn.LayerNorm(binding.dim)
         for part in (self.first, self.second):
             part.apply(initialize)
+
+        # Standard deviation 0.02, as in vision transformers.
         for tokens in (self.pos_embed, self.group_token):
             nn.init.trunc_normal_(tokens, std=0.02)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Grouped:
-        """Group RGB images in [0, 1] of any size that divides into patches of `patch_size`.
+        """Group the patches of images.
+
+        Args:
+            images: RGB images in [0, 1] of any size whose sides are multiples of `patch_size`.
+
+        Returns:
+            Group features and assignment maps.
 
         Raises:
-            ValueError: a side does not.
+            ValueError: A side is not a multiple of `patch_size`.
         """
         features = self.widen(self.stem(images))
         grid = (features.shape[-2], features.shape[-1])
         patches = self.patch_norm(features.flatten(2).mT) + self.positions(grid)
+
+        # First stage: patches and group tokens attend to each other.
         tokens = self.first(
             torch.cat([patches, self.group_token.expand(len(patches), -1, -1)], dim=1)
         )
         patches, tokens = tokens.split([patches.shape[1], self.group_token.shape[1]], dim=1)
+
+        # Second stage: groups made from patches, with the patches beside them or alone.
         groups, assignment = self.binding(tokens, patches)
         if self._keep_patches:
             groups = torch.cat([patches, groups], dim=1)
+
         return Grouped(self.norm(self.second(groups)[:, -self.num_groups :]), assignment, grid)
 
     def positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
-        """Return what is added to the patches of a GRID, resized bicubically unless it is the one trained on."""
+        """Return the position embedding for a patch grid.
+
+        Args:
+            grid: Rows and columns of the patch grid.
+
+        Returns:
+            Embedding per patch, resized bicubically unless the grid is that of training.
+        """
         if grid == self._grid:
             return self.pos_embed
+
+        # Arrange the embedding as an image of the training grid.
         trained = self.pos_embed.T.unflatten(1, self._grid)[None]
         return (
             F.interpolate(trained, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
@@ -95,31 +135,42 @@ class GroupingEncoder(nn.Module):
 
 
 def _embed(tower: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+    """Return the feature map of a patch embedding."""
     return tower(images)
 
 
 def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
-    """Make the encoder; weights are read if named.
+    """Build a grouping encoder from its settings.
+
+    Args:
+        config: Settings of the encoder; its `weights` are loaded if they are set.
+
+    Returns:
+        The encoder.
 
     Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: values do not go together, or the weights do not fit.
+        FileNotFoundError: There are no such weights.
+        ValueError: Settings contradict each other, or the weights do not fit.
     """
     if min(config.num_groups, config.num_tokens, *config.depths) < 1:
         raise ValueError(
             f"num_groups {config.num_groups}, num_tokens {config.num_tokens}, "
             f"depths {config.depths}: each is at least 1"
         )
+
+    # Pretrained ViTs bring their own patch embedding.
     if config.stem is not None and config.weights is not None:
         raise ValueError(
             f"weights {config.weights!r} come with a patch embedding: leave out the stem or them"
         )
+
     stem = config.stem.build() if config.stem is not None else _patch_embedding(config)
     side, rest = divmod(config.side_px, stem.patch_size)
     if rest or side < 1:
         raise ValueError(
             f"side_px {config.side_px} does not divide into patches of {stem.patch_size} px"
         )
+
     binding = Binding(
         dim=config.dim,
         num_groups=config.num_groups,
@@ -130,13 +181,19 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
         extra_mass=config.extra_mass,
         hard=config.hard,
     )
+
+    # Stochastic depth grows linearly with depth over both stages.
     shares = torch.linspace(0, config.drop_path, sum(config.depths), device="cpu").tolist()
     blocks = [
         Block(dim=config.dim, num_heads=config.num_heads, drop_path=share) for share in shares
     ]
+
+    # Initialize first, since the alternative start overwrites these weights.
     binding.apply(initialize)
     if config.start == "likeness":
         binding.start_by_likeness()
+
+    # A projection is needed only where the widths differ.
     same = stem.channels == config.dim
     encoder = GroupingEncoder(
         stem=stem,
@@ -150,10 +207,12 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
     )
     if config.weights is not None:
         read_vision_transformer(config.weights, encoder, config.depths)
+
     return encoder
 
 
 def _patch_embedding(config: GroupingEncoderConfig) -> ImageEncoder:
+    """Build a linear patch embedding as an image encoder."""
     return ImageEncoder(
         tower=nn.Conv2d(3, config.dim, config.patch_px, config.patch_px),
         read=_embed,

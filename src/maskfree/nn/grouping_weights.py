@@ -1,4 +1,4 @@
-"""Weights of others in a grouping encoder: the names of the released OVSegmentor, and vision transformers as DINO's."""
+"""Names of OVSegmentor's released weights, and loading of pretrained vision transformers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _BINDING = {
     "mlp_channels.fc2": "mlp.fc2",
 }
 _PROJECTION = {"linear_hidden.0": "widen", "linear_hidden.1": "norm", "linear_out": "narrow"}
-_TRANSFORMER = {  # of transformers' ViTModel, in a layer; query, key and value are joined
+# Modules in a layer of transformers' ViTModel; query, key and value are joined elsewhere.
+_TRANSFORMER = {
     "norm1": "layernorm_before",
     "attn.proj": "attention.o_proj",
     "norm2": "layernorm_after",
@@ -41,29 +42,41 @@ _TRANSFORMER = {  # of transformers' ViTModel, in a layer; query, key and value 
 
 
 def official_image_keys(depths: tuple[int, int]) -> dict[str, str]:
-    """Return the name in `GroupingEncoder` of every tensor below `img_encoder.` in a released checkpoint.
+    """Map tensor names of the released image encoder to names in `GroupingEncoder`.
 
-    It is that of the released form: 64 tokens, cross-attention and channel MLP. Shapes are the same.
+    The released models have 64 tokens, cross-attention and a channel MLP. Shapes are the same.
+
+    Args:
+        depths: Number of transformer layers before and after binding.
+
+    Returns:
+        Our name for every tensor below `img_encoder.` in a released checkpoint.
     """
     modules = {"patch_embed.proj": "stem.tower", "norm": "norm"}
     modules |= {
         f"layers.0.downsample.{theirs}": f"binding.{ours}" for theirs, ours in _BINDING.items()
     }
+
     for number, (stage, depth) in enumerate(zip(("first", "second"), depths, strict=True)):
         for layer in range(depth):
             modules |= {
                 f"layers.{number}.blocks.{layer}.{part}": f"{stage}.{layer}.{part}"
                 for part in _BLOCK
             }
+
     return {"pos_embed": "pos_embed", "layers.0.group_token": "group_token"} | _of_parts(
         modules, ("weight", "bias")
     )
 
 
 def official_projection_keys() -> dict[str, str]:
-    """Return the name in a projection "batchnorm_mlp" of every tensor below a released projector, `img_projector.`.
+    """Map tensor names of a released projector to names in a "batchnorm_mlp" projection.
 
-    Their linear maps are convolutions of length 1: of (hidden, channels, 1) weights the last axis must go.
+    The released linear maps are convolutions of length 1: weights have shape (hidden, channels, 1),
+    and the last axis must be removed.
+
+    Returns:
+        Our name for every tensor below `img_projector.` in a released checkpoint.
     """
     keys = _of_parts(_PROJECTION, ("weight", "bias"))
     return keys | _of_parts(
@@ -72,27 +85,37 @@ def official_projection_keys() -> dict[str, str]:
 
 
 def _of_parts(modules: dict[str, str], parts: tuple[str, ...]) -> dict[str, str]:
+    """Extend a map of module names to the names of their tensors."""
     return {
         f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in modules.items() for part in parts
     }
 
 
 def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int, int]) -> None:
-    """Fill a grouping encoder's patch embedding, positions, layers and last normalization from a ViT of transformers.
+    """Load a pretrained ViT of transformers into a grouping encoder.
 
-    The position of the class token is left out. The number of heads may be another, as in the released code.
+    The ViT fills the patch embedding, positions, layers and last normalization. The position of the
+    class token is left out. The number of heads may differ, as in the released code.
+
+    Args:
+        weights: Local folder or Hugging Face name of the ViT.
+        encoder: Grouping encoder that is changed in place.
+        depths: Number of transformer layers before and after binding.
 
     Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: they have another number of layers, or a tensor of another shape.
+        FileNotFoundError: There are no such weights.
+        ValueError: The number of layers or the shape of a tensor differs.
     """
     configuration = read_configuration("ViTConfig", weights, {})
     if configuration.num_hidden_layers != sum(depths):
         raise ValueError(
             f"the weights {weights!r} have {configuration.num_hidden_layers} layers, not {sum(depths)}"
         )
+
     tower = make_tower("ViTModel", configuration, weights, add_pooling_layer=False)
     tensors = _renamed(tower.state_dict(), depths)
+
+    # Compare shapes here, to name the weights in the error.
     own = encoder.state_dict()
     for name, tensor in tensors.items():
         if own[name].shape != tensor.shape:
@@ -100,10 +123,13 @@ def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int,
             raise ValueError(
                 f"the weights {weights!r} do not fit: {name} is {theirs} there, not {ours}"
             )
+
     encoder.load_state_dict(own | tensors)
 
 
 def _renamed(state: dict[str, Tensor], depths: tuple[int, int]) -> dict[str, Tensor]:
+    """Return the tensors of a ViT by the names of `GroupingEncoder`."""
+    # The first position is the class token's.
     tensors = {"pos_embed": state["embeddings.position_embeddings"][0, 1:]}
     for part in ("weight", "bias"):
         tensors[f"stem.tower.{part}"] = state[f"embeddings.patch_embeddings.projection.{part}"]
@@ -111,8 +137,11 @@ def _renamed(state: dict[str, Tensor], depths: tuple[int, int]) -> dict[str, Ten
         for layer in range(sum(depths)):
             theirs = f"layers.{layer}"
             ours = f"first.{layer}" if layer < depths[0] else f"second.{layer - depths[0]}"
+
+            # One linear map computes query, key and value, in this order.
             joined = [state[f"{theirs}.attention.{name}_proj.{part}"] for name in "qkv"]
             tensors[f"{ours}.attn.qkv.{part}"] = torch.cat(joined)
             for own, name in _TRANSFORMER.items():
                 tensors[f"{ours}.{own}.{part}"] = state[f"{theirs}.{name}.{part}"]
+
     return tensors

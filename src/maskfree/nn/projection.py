@@ -1,4 +1,4 @@
-"""From an encoder's features to the space that images and texts share, and to a contrast head's prototypes."""
+"""Projections from encoder features to a shared embedding space or to prototypes."""
 
 from __future__ import annotations
 
@@ -15,50 +15,88 @@ from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.pyramid_pooling import PyramidPooling
 
 _pointwise: Callable[[int, int], nn.Module] = partial(nn.Conv2d, kernel_size=1)
+# Kinds that are not for pixels, and what they are for.
 _VECTORS = {"near": "texts", "batchnorm_mlp": "vectors"}
 
 
 def _without_bias(layer: nn.Module) -> nn.Module:
+    """Remove the bias of a layer."""
+    # Registered as None, so that the attribute exists.
     layer.register_parameter("bias", None)
     return layer
 
 
 class NearIdentity(nn.Module):
-    """A linear map of unit vectors that starts as the identity, for features that mean something already."""
+    """Linear map of unit vectors that is initialized as the identity."""
 
     def __init__(self, dim: int):
+        """Create the map.
+
+        Args:
+            dim: Number of channels of input and output.
+        """
         super().__init__()
         self.linear = nn.Linear(dim, dim)
         nn.init.eye_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """Return the mapped directions."""
+        """Normalize and map features.
+
+        Args:
+            features: Features of any norm.
+
+        Returns:
+            Mapped features, not normalized.
+        """
         return self.linear(F.normalize(features, dim=-1))
 
 
 class BatchNormMlp(nn.Module):
-    """Two linear maps with a batch normalization and a ReLU between; its statistics are those of all vectors given."""
+    """Two linear maps with batch normalization and a ReLU between."""
 
     def __init__(self, *, channels: int, hidden: int, dim: int):
+        """Create the layers.
+
+        Args:
+            channels: Number of input channels.
+            hidden: Number of hidden channels.
+            dim: Number of output channels.
+        """
         super().__init__()
         self.widen = nn.Linear(channels, hidden)
         self.norm = nn.BatchNorm1d(hidden)
         self.narrow = nn.Linear(hidden, dim)
 
     def forward(self, features: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
-        """Return the mapped features."""
+        """Map features; batch statistics are taken over all vectors.
+
+        Args:
+            features: Feature vectors with any batch axes.
+
+        Returns:
+            Mapped features, not normalized.
+        """
+        # BatchNorm1d takes a single batch axis.
         normalized = self.norm(self.widen(features.flatten(0, -2)))
         return self.narrow(F.relu(normalized)).unflatten(0, features.shape[:-1])
 
 
 class DinoHead(nn.Module):
-    """DINO's head: a GELU MLP to a narrow unit vector, then its cosine to each of `out_dim` learned directions.
+    """DINO's projection head: an MLP, a unit-norm bottleneck and cosines to learned prototypes.
 
     Source: Caron et al. 2021, appendix C (arXiv:2104.14294).
     """
 
     def __init__(self, *, channels: int, out_dim: int, hidden: int = 2048, bottleneck: int = 256):
+        """Create the layers.
+
+        Args:
+            channels: Number of input channels.
+            out_dim: Number of prototypes.
+            hidden: Number of hidden channels of the MLP.
+            bottleneck: Number of channels of the unit-norm bottleneck.
+        """
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden),
@@ -68,24 +106,47 @@ class DinoHead(nn.Module):
             nn.Linear(hidden, bottleneck),
         )
         self.mlp.apply(_truncate)
+
+        # Weight normalization with fixed norms of 1 makes the outputs cosines.
         self.directions = parametrizations.weight_norm(nn.Linear(bottleneck, out_dim, bias=False))
         lengths = self.directions.get_parameter("parametrizations.weight.original0")
         nn.init.ones_(lengths)
         lengths.requires_grad_(False)
 
     def forward(self, features: Float[Tensor, "*b c"]) -> Float[Tensor, "*b p"]:
-        """Return one logit per direction, in [-1, 1]."""
+        """Compare features with the prototypes.
+
+        Args:
+            features: Feature vectors with any batch axes.
+
+        Returns:
+            One logit per prototype, a cosine in [-1, 1].
+        """
         return self.directions(F.normalize(self.mlp(features), dim=-1))
 
 
 def _truncate(module: nn.Module) -> None:
+    """Initialize a linear layer with a truncated normal distribution, as vision transformers do."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
 def project_pixels(config: ProjectionConfig, channels: int, dim: int) -> nn.Module:
-    """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
+    """Build the projection of feature maps, which has the same weights at every pixel.
+
+    Args:
+        config: Settings of the projection.
+        channels: Number of channels of the features.
+        dim: Number of channels of the embeddings.
+
+    Returns:
+        Module that maps (b, channels, hp, wp) to (b, dim, hp, wp).
+
+    Raises:
+        ValueError: The kind is for vectors only, or keeps the number of channels while `dim`
+            differs.
+    """
     if config.kind == "words":
         return ClassifierMixture(channels=channels, num_words=config.num_words, dim=dim)
     if config.kind == "pyramid":
@@ -94,7 +155,20 @@ def project_pixels(config: ProjectionConfig, channels: int, dim: int) -> nn.Modu
 
 
 def project_vectors(config: ProjectionConfig, channels: int, dim: int) -> nn.Module:
-    """Make the map of (*b, c) features to DIM."""
+    """Build the projection of feature vectors.
+
+    Args:
+        config: Settings of the projection.
+        channels: Number of channels of the features.
+        dim: Number of channels of the embeddings.
+
+    Returns:
+        Module that maps (*b, channels) to (*b, dim).
+
+    Raises:
+        ValueError: The kind is for pixels only, or keeps the number of channels while `dim`
+            differs.
+    """
     if config.kind == "batchnorm_mlp":
         return BatchNormMlp(channels=channels, hidden=config.hidden, dim=dim)
     return _build(config, nn.Linear, channels, dim)
@@ -103,16 +177,22 @@ def project_vectors(config: ProjectionConfig, channels: int, dim: int) -> nn.Mod
 def _build(
     config: ProjectionConfig, layer: Callable[[int, int], nn.Module], channels: int, dim: int
 ) -> nn.Module:
+    """Build the kinds that exist for pixels and vectors alike, from linear layers of one type."""
     if config.kind == "linear":
         return layer(channels, dim) if config.bias else _without_bias(layer(channels, dim))
+
     if config.kind == "mlp":
         return nn.Sequential(layer(channels, config.hidden), nn.GELU(), layer(config.hidden, dim))
+
     if config.kind in ("words", "pyramid") or (config.kind in _VECTORS and layer is not nn.Linear):
         raise ValueError(
             f"the projection {config.kind!r} is for {_VECTORS.get(config.kind, 'pixels')} only"
         )
+
+    # The remaining kinds cannot change the number of channels.
     if channels != dim:
         raise ValueError(
             f"the projection {config.kind!r} keeps {channels} channels, but the embedding has {dim}"
         )
+
     return NearIdentity(dim) if config.kind == "near" else nn.Identity()

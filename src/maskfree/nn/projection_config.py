@@ -1,4 +1,4 @@
-"""Settings of how features become embeddings."""
+"""Settings of projections from encoder features to embeddings."""
 
 from __future__ import annotations
 
@@ -13,27 +13,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProjectionConfig:
-    """How features become embeddings.
-
-    As they are, by one linear map, by two with a GELU between or with a batch normalization and a ReLU, by a linear map
-    of unit vectors that starts as the identity ("near"), or for pixels through visual words or with pyramid pooling.
-    """
+    """Settings of a projection from encoder features to embeddings."""
 
     kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words", "pyramid"] = (
         "linear"
     )
-    hidden: Width = 2048  # width between the maps of "mlp", "batchnorm_mlp" and "pyramid"
-    num_words: Width = 1000  # of "words"
-    bias: bool = True  # of "linear"; CLIP's projections have none
+    """Type of projection. "identity": none; "linear": one linear map; "mlp": two linear maps with a
+    GELU between; "batchnorm_mlp": two linear maps with batch normalization and a ReLU between;
+    "near": a linear map of unit vectors that starts as the identity; "words": for pixels, the
+    expected embedding over learned classes; "pyramid": for pixels, pyramid pooling."""
+    hidden: Width = 2048
+    """Number of hidden channels of "mlp", "batchnorm_mlp" and "pyramid"."""
+    num_words: Width = 1000
+    """Number of learned classes of "words"."""
+    bias: bool = True
+    """Add a bias in "linear"; CLIP's projections have none."""
 
     def build_for_pixels(self, channels: int, dim: int) -> nn.Module:
-        """Make the map of a (b, c, hp, wp) feature map to DIM channels, the same at every pixel."""
+        """Build the projection of feature maps, which has the same weights at every pixel.
+
+        Args:
+            channels: Number of channels of the features.
+            dim: Number of channels of the embeddings.
+
+        Returns:
+            Module that maps (b, channels, hp, wp) to (b, dim, hp, wp).
+        """
         from maskfree.nn.projection import project_pixels
 
         return project_pixels(self, channels, dim)
 
     def build_for_vectors(self, channels: int, dim: int) -> nn.Module:
-        """Make the map of (*b, c) features to DIM."""
+        """Build the projection of feature vectors.
+
+        Args:
+            channels: Number of channels of the features.
+            dim: Number of channels of the embeddings.
+
+        Returns:
+            Module that maps (*b, channels) to (*b, dim).
+        """
         from maskfree.nn.projection import project_vectors
 
         return project_vectors(self, channels, dim)

@@ -1,4 +1,4 @@
-"""Attention maps for the last block of a CLIP that is read densely: of vectors with themselves, windowed, by proxy."""
+"""Attention variants for the last block of CLIP in dense prediction."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ def pair_attention(
     pairs: Sequence[str],
     windows: Float[Tensor, "n n"] | None = None,
 ) -> Float[Tensor, "b heads n c"]:
-    """Read the values "v" by the softmax over each of PAIRS such as "qk" or "qq" of PARTS, and sum what was read.
+    """Apply attention with each pair of projections as query and key, and sum the outputs.
 
-    WINDOWS add to the logits. Source: arXiv:2312.01597, eq. 4, for several pairs; arXiv:2404.08181 for windows.
+    Args:
+        parts: Projections by letter: "q", "k" and "v", the values.
+        pairs: Pairs of letters for query and key, such as "qk" or "qq".
+        windows: Bonus that is added to the logits; None: no bonus.
+
+    Returns:
+        Sum of the attention outputs over all pairs.
+
+    Source: arXiv:2312.01597, eq. 4, for several pairs; arXiv:2404.08181 for windows.
     """
+    # The pair gives query and key; values are the trained ones.
     read = [
         F.scaled_dot_product_attention(parts[one], parts[other], parts["v"], attn_mask=windows)
         for one, other in pairs
@@ -31,18 +40,39 @@ def window_attention(
     keys: Float[Tensor, "b heads n c"],
     windows: Float[Tensor, "n n"],
 ) -> Float[Tensor, "b 1 n n"]:
-    """Attend by WINDOWS alone, scaled to what a logit of the photo could be at most; rows sum to 1.
+    """Compute attention from distance only, scaled like the image's largest possible logits.
 
-    Source: arXiv:2404.08181, its variant without similarities. Differs: each photo of a batch has its own scale.
+    Args:
+        queries: Queries, which only set the scale.
+        keys: Keys, which only set the scale.
+        windows: Window of each patch over all patches, in [0, 1].
+
+    Returns:
+        Attention; rows sum to 1.
+
+    Source: arXiv:2404.08181, the variant without similarities.
+
+    Differs: each image of a batch has its own scale.
     """
+    # A logit is at most the product of both norms.
     lengths = queries.norm(dim=-1)[..., :, None] * keys.norm(dim=-1)[..., None, :]
     scale = queries.shape[-1] ** -0.5 * lengths.mean((1, 2, 3))
     return (windows * scale[:, None, None, None]).softmax(-1)
 
 
 def gaussian_windows(grid: tuple[int, int], deviation: float) -> Float[Tensor, "n n"]:
-    """Return, for each patch of GRID, a Gaussian of the distance to every other: 1 at itself. Symmetric."""
+    """Compute a Gaussian of the distance between all pairs of patches.
+
+    Args:
+        grid: Rows and columns of the patch grid.
+        deviation: Standard deviation in patches.
+
+    Returns:
+        Symmetric matrix over patches in row-major order, with 1 on the diagonal.
+    """
     along = [torch.arange(length, dtype=torch.float32) for length in grid]
+
+    # Row and column of each patch.
     places = torch.stack(torch.meshgrid(*along, indexing="ij"), dim=-1).flatten(0, 1)
     squares = (places[:, None] - places[None]).square().sum(-1)
     return (-squares / (2 * deviation**2)).exp()
@@ -51,13 +81,28 @@ def gaussian_windows(grid: tuple[int, int], deviation: float) -> Float[Tensor, "
 def proxy_attention(
     features: Float[Tensor, "b c hp wp"], shift: float = 1.2, scale: float = 3.0
 ) -> Float[Tensor, "b n n"]:
-    """Attend among patches that an encoder such as DINO finds more alike than SHIFT times the mean; rows sum to 1.
+    """Compute attention among similar patches of another encoder, such as DINO.
 
-    Source: arXiv:2408.04883, eq. 5 and 6. Differs: the mean is each photo's own, not the batch's; a patch always
-    attends to itself, where the published code divides zero by zero once all patches are alike.
+    Args:
+        features: Feature map of the other encoder.
+        shift: Patches attend to each other if their cosine is at least this multiple of the mean
+            cosine.
+        scale: Factor of the logits.
+
+    Returns:
+        Attention; rows sum to 1.
+
+    Source: arXiv:2408.04883, eq. 5 and 6.
+
+    Differs: the mean is that of each image, not of the batch; a patch always attends to itself,
+    where the published code divides zero by zero if all patches are alike.
     """
     patches = F.normalize(features.flatten(2).mT, dim=-1)
     similarity = patches @ patches.mT
+
+    # Logits are positive for patches that are more alike than the shifted mean.
     logits = (similarity - shift * similarity.mean((1, 2), keepdim=True)) * scale
+
+    # Keep the diagonal, so that no row is empty.
     own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
     return logits.masked_fill((logits < 0) & ~own, -torch.inf).softmax(-1)

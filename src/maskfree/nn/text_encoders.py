@@ -1,4 +1,4 @@
-"""Text encoders: one face over transformers' towers, and the ways to read a text's feature off its tokens."""
+"""Text encoders with networks from transformers, and pooling of token features."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from maskfree.types import Tokens
 
 
 class TextEncoder(nn.Module):
-    """A text tower with its pooling: one feature per text.
+    """Text encoder with pooling: one feature per text.
 
-    FILLED are the length that texts are filled up to and the id of the token that fills them, for a tower that reads
-    these as text, too. A frozen encoder keeps the feature of every text that it has seen (on the CPU, by token ids),
-    since captions come back each epoch; it has no dropout, and no gradient reaches it.
+    A frozen encoder has no dropout and no gradient, and caches the feature of every text that it
+    has seen (on the CPU, by token ids), since captions are repeated in every epoch.
     """
 
     _MOST_KEPT = 500_000
+    """Maximum number of cached features."""
 
     def __init__(
         self,
@@ -35,6 +35,16 @@ class TextEncoder(nn.Module):
         frozen: bool,
         filled: tuple[int, int] | None = None,
     ):
+        """Wrap a network as a text encoder.
+
+        Args:
+            tower: Text network of transformers.
+            pool: Function of (token features, tokens) that returns one feature per text.
+            channels: Number of channels of the features.
+            frozen: Keep the network's weights fixed and cache its features.
+            filled: Length and padding token id for networks that attend to padding and need texts
+                of full length.
+        """
         super().__init__()
         self.tower = tower.requires_grad_(not frozen)
         self.channels = channels
@@ -42,75 +52,121 @@ class TextEncoder(nn.Module):
         self.pool = pool
         self._filled = filled
         self._kept: dict[bytes, Tensor] = {}
+
+        # Cached features belong to the weights that they were computed with.
         self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b c"]:
-        """Return one feature per text, not normalized."""
+        """Encode texts.
+
+        Args:
+            tokens: Token ids and mask of the texts.
+
+        Returns:
+            One feature per text, not normalized.
+        """
         if not self.frozen:
             return self._encode(tokens)
+
+        # The token ids without padding identify a text.
         keys = [
             ids[mask].cpu().numpy().tobytes()
             for ids, mask in zip(tokens.ids, tokens.mask, strict=True)
         ]
         features = {key: self._kept[key] for key in keys if key in self._kept}
         fresh = {key: row for row, key in enumerate(keys) if key not in features}
+
+        # Encode each new text once, also if it occurs several times in the batch.
         if fresh:
             rows = torch.tensor(list(fresh.values()), device=tokens.ids.device)
             with torch.no_grad():
                 encoded = self._encode(Tokens(tokens.ids[rows], tokens.mask[rows])).float().cpu()
+
+            # Clone the rows, since a view would keep the whole batch in memory.
             new = {key: feature.clone() for key, feature in zip(fresh, encoded, strict=True)}
             features |= new
+            # The size of the cache is limited, to bound its memory.
             if len(self._kept) < self._MOST_KEPT:
                 self._kept |= new
+
         return torch.stack([features[key] for key in keys]).to(tokens.ids.device)
 
     def each(self, tokens: Tokens) -> Float[Tensor, "b l c"]:
-        """Return a feature per token, padding included; of a tower whose texts are filled, at its full length."""
+        """Encode texts to one feature per token.
+
+        Args:
+            tokens: Token ids and mask of the texts.
+
+        Returns:
+            One feature per token, including padding; at the full text length if texts are padded to
+            it.
+        """
         if self._filled is not None:
+            # SigLIP attends to padding, so texts are padded to the full length without a mask.
             length, token = self._filled
             ids = tokens.ids.masked_fill(~tokens.mask, token)
             return self.tower(
                 input_ids=F.pad(ids, (0, length - ids.shape[1]), value=token)
             ).last_hidden_state
+
         return self.tower(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
 
     def _encode(self, tokens: Tokens) -> Tensor:
+        """Encode texts without the cache."""
         return self.pool(self.each(tokens), tokens)
 
 
 def _mean_of_tokens(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    """Return the mean over the tokens that are not padding."""
     weight = tokens.mask[:, :, None].to(hidden.dtype)
     return (hidden * weight).sum(1) / weight.sum(1)
 
 
 def _last_token(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
-    """The last token that is not padding, which tokenizers make the end token."""
+    """Return the last token that is not padding, which tokenizers make the end token."""
     return hidden[torch.arange(len(hidden), device=hidden.device), tokens.mask.sum(1) - 1]
 
 
 def _first_token(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    """Return the first token."""
     return hidden[:, 0]
 
 
 def _last_place(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor, "b c"]:
+    """Return the last position, including padding."""
     return hidden[:, -1]
 
 
+# Pooling functions by name, and the default pooling of each family.
 _POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token, "place": _last_place}
 _USUAL = {"bert": "mean", "clip": "last", "siglip": "place"}
 _CONFIGURATIONS = {"bert": "BertConfig", "clip": "CLIPTextConfig", "siglip": "SiglipTextConfig"}
 
 
 def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
-    """Make the encoder; weights are read if named."""
+    """Build a text encoder from its settings.
+
+    Args:
+        config: Settings of the encoder; its `weights` are loaded if they are set.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: The settings do not fit the family, or the weights do not fit the network.
+    """
     configuration = _configuration(config)
     if config.family == "bert":
         tower = make_tower("BertModel", configuration, config.weights, add_pooling_layer=False)
     elif config.family == "siglip":
         tower = make_tower("SiglipTextModel", configuration, config.weights)
-        tower.head = nn.Identity()  # it is the projection, which is not this module's
+        # The head is SigLIP's projection, which this module does not contain.
+        tower.head = nn.Identity()
     else:
         tower = make_tower("CLIPTextModel", configuration, config.weights)
+
+    # Only SigLIP uses these.
     filled = (configuration.max_position_embeddings, configuration.pad_token_id)
     return TextEncoder(
         tower=tower,
@@ -122,21 +178,34 @@ def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
 
 
 def spelled_out(config: TextEncoderConfig) -> TextEncoderConfig:
-    """The same network with every value spelled out and no outside weights."""
+    """Copy settings with the full architecture and without pretrained weights.
+
+    Args:
+        config: Settings whose architecture may come from pretrained weights.
+
+    Returns:
+        Settings that build the same network without access to the pretrained weights.
+    """
     return replace(config, architecture=plain_fields(_configuration(config)), weights=None)
 
 
 def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: int) -> None:
-    """See that the encoder takes a tokenizer's output.
+    """Check that a text encoder accepts the output of a tokenizer.
+
+    Args:
+        config: Settings of the text encoder.
+        vocabulary_size: Number of token ids of the tokenizer.
+        max_length: Number of tokens after which the tokenizer truncates a text.
 
     Raises:
-        ValueError: it knows fewer tokens, or takes shorter texts only.
+        ValueError: The encoder's vocabulary or its maximum text length is smaller.
     """
     configuration = _configuration(config)
     if vocabulary_size > configuration.vocab_size:
         raise ValueError(
             f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}"
         )
+
     longest = configuration.max_position_embeddings
     if max_length > longest:
         raise ValueError(
@@ -145,8 +214,12 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
 
 
 def _configuration(config: TextEncoderConfig) -> Any:
+    """Return the transformers configuration, without dropout if the encoder is frozen."""
+    # Names of dropout rates differ between families.
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     without_dropout = still if config.family == "bert" else {"attention_dropout": 0.0}
+
+    # Cached features must not depend on dropout.
     name = _CONFIGURATIONS[config.family]
     return read_configuration(
         name, config.weights, config.architecture | (without_dropout if config.frozen else {})

@@ -1,4 +1,4 @@
-"""Pre-norm transformer layers: self-attention among tokens, and cross-attention from queries to other tokens."""
+"""Pre-norm transformer layers with self-attention and cross-attention."""
 
 from __future__ import annotations
 
@@ -11,19 +11,45 @@ class Mlp(nn.Module):
     """Two linear maps of the last axis with a GELU between."""
 
     def __init__(self, *, dim: int, hidden: int, out: int | None = None):
+        """Create the layers.
+
+        Args:
+            dim: Number of input channels.
+            hidden: Number of hidden channels.
+            out: Number of output channels; None: the same as `dim`.
+        """
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim if out is None else out)
 
     def forward(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b out"]:
-        """Return the mapped features."""
+        """Map features.
+
+        Args:
+            features: Features with any batch axes.
+
+        Returns:
+            Mapped features.
+        """
         return self.fc2(F.gelu(self.fc1(features)))
 
 
 class SelfAttention(nn.Module):
-    """Tokens look at each other; query, key and value are one map, in this order. Source: arXiv:1706.03762, eq. 1."""
+    """Multi-head self-attention; one linear map computes query, key and value, in this order.
+
+    Source: arXiv:1706.03762, eq. 1.
+    """
 
     def __init__(self, *, dim: int, num_heads: int):
+        """Create the layers.
+
+        Args:
+            dim: Number of channels of the tokens.
+            num_heads: Number of attention heads; divides `dim`.
+
+        Raises:
+            ValueError: `num_heads` does not divide `dim`.
+        """
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
@@ -33,19 +59,42 @@ class SelfAttention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b t d"], seen: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """Return what each token found among those that are SEEN: all of them by default."""
+        """Attend from each token to the others.
+
+        Args:
+            tokens: Token features.
+            seen: True for tokens that may be attended to; None: all of them.
+
+        Returns:
+            Attention output, without the residual.
+        """
+        # Split into query, key and value, each of shape (b, heads, t, c).
         queries, keys, values = (
             self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         )
+
+        # The mask of keys is the same for all heads and queries.
         mask = None if seen is None else seen[:, None, None]
         found = F.scaled_dot_product_attention(queries, keys, values, mask)
         return self.proj(found.transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):
-    """Queries look at other tokens. Source: arXiv:1706.03762, section 3.2.3."""
+    """Multi-head cross-attention from queries to tokens.
+
+    Source: arXiv:1706.03762, section 3.2.3.
+    """
 
     def __init__(self, *, dim: int, num_heads: int):
+        """Create the layers.
+
+        Args:
+            dim: Number of channels of queries and tokens.
+            num_heads: Number of attention heads; divides `dim`.
+
+        Raises:
+            ValueError: `num_heads` does not divide `dim`.
+        """
         super().__init__()
         check_heads(dim, num_heads)
         self.num_heads = num_heads
@@ -57,42 +106,79 @@ class CrossAttention(nn.Module):
     def forward(
         self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b q d"]:
-        """Return what each query found among the tokens."""
+        """Attend from queries to tokens.
+
+        Args:
+            queries: Features of the queries.
+            tokens: Features of the tokens, for keys and values.
+
+        Returns:
+            Attention output per query, without the residual.
+        """
         found = F.scaled_dot_product_attention(
             self._heads(self.q_proj(queries)),
             self._heads(self.k_proj(tokens)),
             self._heads(self.v_proj(tokens)),
         )
+
+        # Join the heads again.
         return self.proj(found.transpose(1, 2).flatten(2))
 
     def _heads(self, features: Float[Tensor, "b t d"]) -> Float[Tensor, "b heads t c"]:
+        """Split the channels into attention heads."""
         return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class DropPath(nn.Module):
-    """Leave a residual branch out for a share of the samples in training, and scale the rest up for it.
+    """Stochastic depth: drop a residual branch for random samples in training.
+
+    The branches that are kept are scaled up, so that the expected value stays the same.
 
     Source: arXiv:1603.09382.
     """
 
     def __init__(self, share: float):
+        """Create the layer.
+
+        Args:
+            share: Probability that the branch of a sample is dropped, in [0, 1).
+
+        Raises:
+            ValueError: The probability is outside [0, 1).
+        """
         super().__init__()
         if not 0 <= share < 1:
             raise ValueError(f"drop_path {share}: the share of dropped branches lies in [0, 1)")
         self.share = share
 
     def forward(self, branch: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Return the branch, or zeros for samples drawn at random."""
+        """Drop the branch of random samples.
+
+        Args:
+            branch: Output of a residual branch.
+
+        Returns:
+            The branch, zero for the dropped samples.
+        """
         if not self.training or self.share == 0:
             return branch
         kept = 1 - self.share
+
+        # One draw per sample, divided by the probability that it is kept.
         return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept)
 
 
 class Block(nn.Module):
-    """One pre-norm layer: self-attention, then an MLP of four times the width, each added to its input."""
+    """Pre-norm transformer layer: self-attention, then an MLP of four times the width."""
 
     def __init__(self, *, dim: int, num_heads: int, drop_path: float = 0.0):
+        """Create the layers.
+
+        Args:
+            dim: Number of channels of the tokens.
+            num_heads: Number of attention heads; divides `dim`.
+            drop_path: Probability that a residual branch of a sample is dropped in training.
+        """
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = SelfAttention(dim=dim, num_heads=num_heads)
@@ -103,18 +189,33 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b t d"], seen: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """Return the updated tokens; they look at those that are SEEN, by default at all."""
+        """Update tokens.
+
+        Args:
+            tokens: Token features.
+            seen: True for tokens that may be attended to; None: all of them.
+
+        Returns:
+            Updated token features.
+        """
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), seen))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
 
 class CrossBlock(nn.Module):
-    """One layer from queries to other tokens: cross-attention and an MLP, each added, then a normalization.
+    """Cross-attention and an MLP, each with a residual connection, then a normalization.
 
-    Queries and tokens come in normalized, or as they should be compared: only the MLP has a normalization before it.
+    Queries and tokens should be normalized already: only the MLP has a normalization before it.
     """
 
     def __init__(self, *, dim: int, num_heads: int, drop_path: float = 0.0):
+        """Create the layers.
+
+        Args:
+            dim: Number of channels of queries and tokens.
+            num_heads: Number of attention heads; divides `dim`.
+            drop_path: Probability that a residual branch of a sample is dropped in training.
+        """
         super().__init__()
         self.attn = CrossAttention(dim=dim, num_heads=num_heads)
         self.norm2 = nn.LayerNorm(dim)
@@ -125,23 +226,39 @@ class CrossBlock(nn.Module):
     def forward(
         self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b q d"]:
-        """Return the updated queries."""
+        """Update queries by attending to tokens.
+
+        Args:
+            queries: Features of the queries.
+            tokens: Features of the tokens.
+
+        Returns:
+            Updated, normalized queries.
+        """
         queries = queries + self.drop_path(self.attn(queries, tokens))
         return self.norm_post(queries + self.drop_path(self.mlp(self.norm2(queries))))
 
 
 def initialize(module: nn.Module) -> None:
-    """Draw a linear map's weights anew, small and without bias, as vision transformers do; for `nn.Module.apply`."""
+    """Initialize a linear layer as vision transformers do; for use with `nn.Module.apply`.
+
+    Args:
+        module: Module that is changed in place if it is a linear layer.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
 def check_heads(dim: int, num_heads: int) -> None:
-    """Refuse a number of heads that does not divide the width.
+    """Check that the number of attention heads divides the number of channels.
+
+    Args:
+        dim: Number of channels.
+        num_heads: Number of attention heads.
 
     Raises:
-        ValueError: it does not.
+        ValueError: `num_heads` does not divide `dim`.
     """
     if num_heads < 1 or dim % num_heads:
         raise ValueError(f"num_heads {num_heads} does not divide the {dim} dimensions")

@@ -1,6 +1,8 @@
-"""MaskCLIP's two refinements of dense scores: classes that no patch is sure of go, patches with like keys agree.
+"""Prompt denoising and key smoothing of dense scores, the two refinements of MaskCLIP.
 
-Source: arXiv:2112.01071, section 3.2. Scores here are cosines (b k n) of n patches to k classes.
+Scores here are cosines (b k n) of n patches and k classes.
+
+Source: arXiv:2112.01071, section 3.2.
 """
 
 from __future__ import annotations
@@ -14,10 +16,18 @@ from torch.nn import functional as F
 def unlikely_classes(
     cosines: Float[Tensor, "b k n"], threshold: float, logit_scale: float = 100.0
 ) -> Bool[Tensor, "b k"]:
-    """Say of which classes no patch is at least THRESHOLD sure, in a softmax over the classes.
+    """Find classes that no patch assigns a sufficient probability (prompt denoising).
 
-    Where that is so of every class of a photo, all stay. Differs: the published code drops all of them, and then calls
-    the photo by its first class.
+    Args:
+        cosines: Cosines of classes and patches.
+        threshold: Smallest probability, in a softmax over the classes, that some patch must reach.
+        logit_scale: Factor on the cosines before the softmax.
+
+    Returns:
+        True for classes to remove; none are removed if all classes of a photo would be.
+
+    Differs: the published code removes all of them in that case, and then labels the photo as its
+    first class.
     """
     highest = (logit_scale * cosines).softmax(1).amax(2)
     unlikely = highest < threshold
@@ -25,23 +35,36 @@ def unlikely_classes(
 
 
 def key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
-    """Return how much each patch (row) hears each other: the cosine of their keys; absolute values of a row sum to 1.
+    """Compute the weights of key smoothing: cosines of the patches' keys.
 
-    The equation divides by nothing, which changes the length of a patch's scores but not their order. Differs: the
-    published code takes the length of keys over the patches (`published_key_weights`).
+    The equation does not normalize the weights, which changes the scale of a patch's scores but not
+    their order.
+
+    Args:
+        keys: Key of each patch, in columns.
+
+    Returns:
+        Weight of each patch (column) for each patch (row); absolute values of a row sum to 1.
+
+    Differs: the published code normalizes keys over the patches (`published_key_weights`).
     """
     unit = F.normalize(keys, dim=1)
     similarity = unit.mT @ unit
-    return similarity / similarity.abs().sum(2, keepdim=True).clamp_min(
-        1e-12
-    )  # keys of zeros hear nobody
+    # A key of zeros gets weights of zero.
+    return similarity / similarity.abs().sum(2, keepdim=True).clamp_min(1e-12)
 
 
 def published_key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
-    """Return the weights as the released code computes them, for comparisons with it.
+    """Compute the weights of key smoothing as in the published code, for comparisons with it.
 
-    Each channel has length 1 over the patches of the photo, instead of each patch over the channels; and a row sums to
-    anything.
+    Each channel is normalized over the patches of the photo, instead of each patch over the
+    channels.
+
+    Args:
+        keys: Key of each patch, in columns.
+
+    Returns:
+        Weight of each patch (column) for each patch (row); rows are not normalized.
     """
     scaled = F.normalize(keys, dim=2)
     return scaled.mT @ scaled
@@ -53,5 +76,15 @@ def smooth_by_keys(
     sure: Float[Tensor, "b n"],
     threshold: float,
 ) -> Float[Tensor, "b k n"]:
-    """Replace the scores of patches whose SURE is below THRESHOLD by the weighted sum of all; 1 is every patch."""
+    """Replace the scores of uncertain patches by the weighted sum over all patches.
+
+    Args:
+        scores: Scores of classes and patches.
+        weights: Weights as from `key_weights`.
+        sure: Confidence of each patch.
+        threshold: Confidence below which a patch's scores are replaced.
+
+    Returns:
+        Smoothed scores.
+    """
     return torch.where(sure[:, None] < threshold, scores @ weights.mT, scores)

@@ -1,4 +1,7 @@
-"""Labels carried from frame to frame of a clip: each place takes those of the places that look most alike."""
+"""Label propagation in video.
+
+Each cell takes the labels of the most similar cells of earlier frames.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +15,43 @@ from torch.nn import functional as F
 
 from maskfree.config.rules import Count, CountOrZero, Positive, check
 
-_TILE = 16  # cells a side that are compared at once: memory is bounded by what these may look at
+# Cells per side of a tile that is processed at once, which bounds memory.
+_TILE = 16
 
 
 @dataclass(frozen=True)
 class PropagationConfig:
-    """Where a place looks for its label. The defaults are DINO's, Caron et al. 2021 (arXiv:2104.14294)."""
+    """Settings of label propagation.
 
-    top_k: Count = 5  # most similar places that count, of all frames together
-    context: CountOrZero = 7  # frames before this one that are looked at, beside the first
-    radius: CountOrZero = 12  # in cells of the grid: rows and columns apart, at most
-    temperature: Positive = 0.1  # of the softmax over cosines
+    The defaults are DINO's, Caron et al. 2021 (arXiv:2104.14294).
+    """
+
+    top_k: Count = 5
+    """Number of most similar cells, over all earlier frames together, whose labels are averaged."""
+    context: CountOrZero = 7
+    """Number of preceding frames that are used besides the first one."""
+    radius: CountOrZero = 12
+    """Largest distance in rows and in columns of the grid at which cells are compared."""
+    temperature: Positive = 0.1
+    """Temperature of the softmax over cosines."""
 
     def __post_init__(self) -> None:
+        """Check the ranges of the settings."""
         check(self)
 
 
 CRW = PropagationConfig(top_k=10, context=20, radius=12, temperature=0.05)
-"""The setting of Jabri et al. 2020, "Space-time correspondence as a contrastive random walk" (arXiv:2006.14613)."""
+"""Settings of Jabri et al. 2020, "Space-time correspondence as a contrastive random walk"
+(arXiv:2006.14613)."""
 
 
 class LabelPropagation:
-    """Soft labels of a clip, a frame at a time; all frames have grids of one size.
+    """Propagates soft labels through a clip, one frame at a time.
 
-    Source: arXiv:2104.14294, section 4.2.2, and the code published with it: a frame looks at the first one and at the
-    last few, whose labels stay as soft as they were found.
+    All frames have grids of one size. Each frame uses the first frame and the last few, whose
+    labels stay soft.
+
+    Source: arXiv:2104.14294, section 4.2.2, and the code published with it.
     """
 
     def __init__(
@@ -45,14 +60,27 @@ class LabelPropagation:
         embeddings: Float[Tensor, "d h w"],
         labels: Float[Tensor, "c h w"],
     ) -> None:
-        """Begin with the EMBEDDINGS of a frame whose LABELS are known."""
+        """Start from a frame whose labels are known.
+
+        Args:
+            config: Settings of the propagation.
+            embeddings: Embedding of each cell of the first frame.
+            labels: Soft labels of the first frame.
+        """
         self._config = config
         self._frame = F.normalize(embeddings, dim=0)
         self._known = (self._frame, labels)
         self._last: deque[tuple[Tensor, Tensor]] = deque(maxlen=config.context)
 
     def __call__(self, embeddings: Float[Tensor, "d h w"]) -> Float[Tensor, "c h w"]:
-        """Return the labels of the next frame: for each cell, a weighted mean of those that it looks at."""
+        """Propagate labels to the next frame.
+
+        Args:
+            embeddings: Embedding of each cell of the frame.
+
+        Returns:
+            Soft labels: weighted means over the most similar cells of earlier frames.
+        """
         config = self._config
         self._frame = F.normalize(embeddings, dim=0)
         seen = [self._known, *self._last]
@@ -65,12 +93,18 @@ class LabelPropagation:
             temperature=config.temperature,
         )
         self._last.append((self._frame, labels))
+
         return labels
 
     def correct(self, labels: Float[Tensor, "c h w"]) -> None:
-        """Put LABELS in place of those of the last frame, and begin anew with it: frames before it are forgotten."""
+        """Replace the labels of the last frame and restart from it, forgetting the frames before.
+
+        Args:
+            labels: Soft labels of the last frame.
+        """
         self._known = (self._frame, labels)
-        self._last.clear()  # or they would outvote what was corrected
+        # Otherwise the old labels would outvote the correction.
+        self._last.clear()
 
 
 def propagate(
@@ -82,10 +116,21 @@ def propagate(
     radius: int,
     temperature: float,
 ) -> Float[Tensor, "c h w"]:
-    """Return labels of TARGET from those of FRAMES, both of unit embeddings, whose LABELS may be soft.
+    """Propagate labels from earlier frames to a target frame.
 
-    Each cell takes the mean of its TOP_K most similar cells, of all frames together, within RADIUS rows and columns;
-    they weigh exp(cosine / TEMPERATURE). Cells as similar as the last of them count too.
+    Each cell takes the mean of its most similar cells, over all frames together, weighted by
+    exp(cosine / temperature). Cells tied with the last of them count too.
+
+    Args:
+        target: Unit-norm embeddings of the target frame.
+        frames: Unit-norm embeddings of the earlier frames.
+        labels: Labels of the earlier frames, which may be soft.
+        top_k: Number of most similar cells.
+        radius: Largest distance in rows and in columns at which cells are compared.
+        temperature: Temperature of the softmax over cosines.
+
+    Returns:
+        Soft labels of the target frame.
     """
     height, width = target.shape[1:]
     found = torch.empty_like(labels[0])
@@ -96,38 +141,52 @@ def propagate(
             cells = target[:, rows, columns].flatten(1)  # d t
             others = frames[:, :, near_rows, near_columns].flatten(2)  # n d m
             near = _near(rows, columns, near_rows, near_columns, radius).to(target.device)  # t m
+
+            # Softmax over the most similar cells within the radius.
             cosines = (cells.mT @ others).masked_fill(~near, -torch.inf)  # n t m
             logits = cosines.permute(1, 0, 2).flatten(1) / temperature  # t nm
             least = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
             weights = logits.masked_fill(logits < least, -torch.inf).softmax(1)
+
+            # Weighted mean of their labels.
             theirs = (
                 labels[:, :, near_rows, near_columns].flatten(2).permute(0, 2, 1).flatten(0, 1)
             )  # nm c
             found[:, rows, columns] = (weights @ theirs).mT.unflatten(
                 1, (-1, columns.stop - columns.start)
             )
+
     return found
 
 
 def stretch(labels: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "c h w"]:
-    """Scale each label's map so that it spans [0, 1] once it is enlarged bilinearly to SIZE (height, width).
+    """Rescale each label's map so that it spans [0, 1] after bilinear enlargement.
 
-    An object that faded then still wins where it is clearest. Source: norm_mask of DINO's code. Differs: a map of one
-    value stays as it is; there it becomes NaN.
+    An object whose label has faded then still wins where it is clearest.
+
+    Args:
+        labels: Soft labels.
+        size: Height and width of the enlarged map in pixels.
+
+    Returns:
+        Rescaled labels, not enlarged.
+
+    Source: norm_mask of DINO's code.
+    Differs: a constant map stays as it is; there it becomes NaN.
     """
     stretched = labels.clone()
-    for (
-        channel
-    ) in stretched:  # one at a time: many objects at the size of a photo would be large indeed
+    # One label at a time, to bound the memory of the enlarged maps.
+    for channel in stretched:
         enlarged = F.interpolate(channel[None, None], size, mode="bilinear", align_corners=False)
         low, high = enlarged.aminmax()
         if high > low:
             channel.sub_(low).div_(high - low)
+
     return stretched
 
 
 def _span(start: int, length: int, radius: int) -> tuple[slice, slice]:
-    """A tile's rows, or columns, and those that they may look at."""
+    """Rows (or columns) of a tile, and those within the radius of it."""
     stop = min(start + _TILE, length)
     return slice(start, stop), slice(max(0, start - radius), min(length, stop + radius))
 
@@ -135,7 +194,7 @@ def _span(start: int, length: int, radius: int) -> tuple[slice, slice]:
 def _near(
     rows: slice, columns: slice, near_rows: slice, near_columns: slice, radius: int
 ) -> Bool[Tensor, "t m"]:
-    """Whether each cell of a tile may look at each of the others."""
+    """Whether each pair of tile cell and other cell is within the radius."""
     down = (_numbers(rows)[:, None] - _numbers(near_rows)).abs() <= radius
     across = (_numbers(columns)[:, None] - _numbers(near_columns)).abs() <= radius
     near = down[:, None, :, None] & across[None, :, None, :]
@@ -143,4 +202,5 @@ def _near(
 
 
 def _numbers(span: slice) -> Int[Tensor, " n"]:
+    """Indices of a slice."""
     return torch.arange(span.start, span.stop)

@@ -1,8 +1,11 @@
-"""Votes of a vocabulary for words: what a classifier finds at a patch speaks for the words that mean the same.
+"""Votes of a classifier with a fixed vocabulary for arbitrary words, by text similarity.
 
-A classifier knows a fixed list of entries, each with texts for its names. The nearer an entry's texts are to a word's,
-the more of its probability is the word's. Source of the idea: Norouzi et al. 2014 (arXiv:1312.5650). Differs: each
-entry votes for the words that are nearest to it, instead of the mean embedding of the entries being compared.
+A classifier knows a fixed list of entries, each with texts for its names. The closer an entry's
+texts are to a word's, the more of its probability goes to the word.
+
+Source: the idea is of Norouzi et al. 2014 (arXiv:1312.5650).
+Differs: each entry votes for the words closest to it, instead of the mean embedding of the entries
+being compared.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-_LEAST_SHARE = 0.01  # of the whole photo: a word that nothing speaks for is not ruled out
+# Added to the photo's mean votes, so that a word without votes is not ruled out.
+_LEAST_SHARE = 0.01
 
 
 def best_cosines(
@@ -21,16 +25,16 @@ def best_cosines(
     words: Float[Tensor, "p d"],
     num_entries: int,
 ) -> Float[Tensor, "v p"]:
-    """Return how near each entry is to each word.
+    """Return the highest cosine between the names of each entry and each word.
 
     Args:
-        texts: Embeddings of the names of all entries; unit norm.
-        owners: The entry of each name, in [0, num_entries).
-        words: Embeddings of the words; unit norm.
-        num_entries: How many entries there are.
+        texts: Unit-norm embeddings of the names of all entries.
+        owners: Entry of each name, in [0, num_entries).
+        words: Unit-norm embeddings of the words.
+        num_entries: Number of entries.
 
     Returns:
-        The highest cosine of an entry's names; -1 of an entry without any.
+        Maximum over an entry's names; -1 for an entry without names.
     """
     cosines = texts @ words.T
     nothing = torch.full(
@@ -40,14 +44,17 @@ def best_cosines(
 
 
 def with_kinds(names: Float[Tensor, "v p"], kinds: Float[Tensor, "v p"]) -> Float[Tensor, "v p"]:
-    """Return one cosine for each entry and word, from that of its names and that of its kinds.
+    """Combine the cosines of an entry's names and of its hypernyms (kinds).
 
-    A name that is the word counts as it is. Otherwise what the entry is a kind of weighs as much as its name, so that
-    a hot dog, a kind of food, speaks less for dogs.
+    A name that matches the word counts as it is. Otherwise the hypernym weighs as much as the name,
+    so that a hot dog, a kind of food, votes less for dogs.
 
     Args:
         names: Highest cosine of the names.
-        kinds: Highest cosine of the kinds; -1 of an entry without any, where the names decide.
+        kinds: Highest cosine of the kinds; -1 for an entry without kinds, where the names decide.
+
+    Returns:
+        One cosine for each entry and word.
     """
     mixed = torch.maximum(kinds, (names + kinds) / 2)
     return torch.where((names > 0.9) | (kinds <= -1), names, mixed)
@@ -56,15 +63,18 @@ def with_kinds(names: Float[Tensor, "v p"], kinds: Float[Tensor, "v p"]) -> Floa
 def ballots(
     cosines: Float[Tensor, "v p"], temperature: float, least: float, reach: float
 ) -> Float[Tensor, "v p"]:
-    """Return how much of each entry's probability each word gets, in [0, 1].
+    """Return the share of each entry's probability that each word gets.
 
-    The nearest word gets all that the entry gives, others less by an exponential of how much further they are.
+    The closest word gets the largest share; others decay exponentially with their cosine gap.
 
     Args:
-        cosines: Of entries and words.
-        temperature: By how much further a word is that gets 1/e of the nearest one's.
-        least: Cosine up to which the nearest word gets nothing.
-        reach: By how much the cosine must exceed LEAST until the entry gives everything; positive.
+        cosines: Cosines of entries and words.
+        temperature: Cosine gap to the closest word at which the share falls to 1/e.
+        least: Cosine up to which the closest word gets nothing.
+        reach: Cosine above `least` from which the closest word gets everything; positive.
+
+    Returns:
+        Shares in [0, 1].
     """
     best = cosines.amax(1, keepdim=True)
     return ((cosines - best) / temperature).exp() * ((best - least) / reach).clamp(0, 1)
@@ -73,17 +83,27 @@ def ballots(
 def log_votes(
     votes: Float[Tensor, "b p h w"], floor: float, whole: float
 ) -> Float[Tensor, "b p h w"]:
-    """Return the logarithm of votes, to which those of the whole photo are added.
+    """Return the logarithm of the votes, plus a weighted logarithm of the photo's mean votes.
 
     Args:
-        votes: Of each patch for each word, in [0, 1].
-        floor: What every word gets beside its votes; positive.
-        whole: Weight of the logarithm of the photo's mean votes; 0 is none.
+        votes: Votes of each patch for each word, in [0, 1].
+        floor: Added to the votes before the logarithm; positive.
+        whole: Weight of the logarithm of the photo's mean votes; 0 turns it off.
+
+    Returns:
+        Log votes.
     """
     overall = votes.mean((2, 3), keepdim=True)
     return (votes + floor).log() + whole * (overall + _LEAST_SHARE).log()
 
 
 def settled(probabilities: Float[Tensor, "b v h w"]) -> Float[Tensor, "b v h w"]:
-    """Weigh what each patch shows by what the whole photo shows, and bring the sum over the entries back to 1."""
+    """Weight patch probabilities by the photo's mean probabilities and renormalize.
+
+    Args:
+        probabilities: Probabilities of each patch over the entries.
+
+    Returns:
+        Probabilities that sum to 1 over the entries.
+    """
     return F.normalize(probabilities * probabilities.mean((2, 3), keepdim=True), p=1, dim=1)

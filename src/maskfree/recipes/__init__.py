@@ -1,4 +1,4 @@
-"""Named runs: each is a function that returns every setting of a run."""
+"""Recipes: named functions that return all settings of a training run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ from maskfree.recipes.vilseg import vilseg, vilseg_debug, vilseg_pocket, vilseg_
 
 @dataclass(frozen=True)
 class Run:
-    """Train a model. Every setting of the recipe is an option; the finished model is OUT/model."""
+    """Train a model with a recipe; every setting of the recipe is an option."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+    """Settings of the run."""
     leave_out: tuple[str, ...] = ()
     """Optional parts of the method to switch off, as in method.vision."""
     out: Path = Path("run")
-    """Folder for the model, the log, and the states from which to resume."""
+    """Folder of the run: the finished model (in `model`), logs and training states."""
     resume: bool = False
-    """Go on after a kill or an interruption, with the same settings."""
+    """Resume a stopped run in the folder, with the same settings."""
 
     def whole(self) -> Recipe:
-        """Return the recipe without the parts that are left out.
+        """Recipe without the parts in `leave_out`.
+
+        Returns:
+            Settings of the run.
 
         Raises:
-            ValueError: a name leads to no part, or to one that cannot be left out.
+            ValueError: A name is not a part, or the part is not optional.
         """
         recipe = self.recipe
         for part in self.leave_out:
@@ -46,13 +50,18 @@ class Run:
 
 
 def _cleared(settings: Any, names: Sequence[str], part: str) -> Any:
+    """Copy of nested settings with one optional part set to None."""
     value = getattr(settings, names[0], None)
     if not is_dataclass(value):
         raise ValueError(f"there is no part {part!r} to leave out")
+
     if names[1:]:
         return replace(settings, **{names[0]: _cleared(value, names[1:], part)})
+
+    # Annotations are strings here: an optional part says None.
     if "None" not in str(type(settings).__dataclass_fields__[names[0]].type):
         raise ValueError(f"{part!r} cannot be left out")
+
     return replace(settings, **{names[0]: None})
 
 
@@ -74,3 +83,4 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         clips4_debug,
     )
 }
+"""All recipes by name."""

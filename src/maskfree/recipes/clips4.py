@@ -1,4 +1,4 @@
-"""Runs of CLIP-S4, and of MaskCLIP+, its baseline."""
+"""Recipes of CLIP-S4 and of its baseline MaskCLIP+."""
 
 from __future__ import annotations
 
@@ -23,10 +23,17 @@ from maskfree.text.templates import TEMPLATES
 
 
 def clips4() -> Recipe:
-    """The paper's: PSPNet on a dilated ResNet-50, 20,000 steps of 8 photos (80,000 on COCO-Stuff), CLIP as teacher.
+    """CLIP-S4 as in the paper: PSPNet on a dilated ResNet-50, taught by CLIP, 8 photos per step.
 
-    Source: CLIP-S4, section 4.2. Give the teacher's checkpoint with --init, photos with --data.images and what was
-    prepared of them with --method.segments, --method.teacher and --method.prototypes.
+    20,000 steps, as for all data sets but COCO-Stuff, which has 80,000. Set the teacher's
+    checkpoint with --init, photos with --data.images, and the prepared inputs with
+    --method.segments, --method.teacher and --method.prototypes.
+
+    Returns:
+        Settings of the run.
+
+    Source: CLIP-S4 (arXiv:2305.01040), section 4.2. The paper does not give the optimizer, weight
+    decay, warm-up and learning rate of the encoder.
     """
     return Recipe(
         name="clips4",
@@ -34,6 +41,7 @@ def clips4() -> Recipe:
             segments="segments",
             teacher="teacher",
             prototypes="prototypes.safetensors",
+            # Denser than the default of 28; the paper gives no number.
             grid=56,
         ),
         data=DataConfig(images=("photos",), workers=8),
@@ -44,27 +52,38 @@ def clips4() -> Recipe:
             weight_decay=5e-4,
             warm_up_steps=100,
             schedule="polynomial",
+            # The encoder learns at a tenth of the rate, as usual for PSPNet.
             lr_multipliers=(("image.encoder", 0.1),),
             precision="bf16-mixed",
             log_every=50,
             save_every=1000,
         ),
         templates=TEMPLATES["maskclip"],
+        # Of the teacher, the student takes the text side only.
         init_without=("image", "log_scale"),
     )
 
 
 def clips4_pocket() -> Recipe:
-    """A student of nearly the bundled model's size and speed: it starts as its teacher and learns from photos alone.
+    """Student of about the bundled model's size and speed, trained on photos without labels.
 
-    Prepare segments, teacher and prototypes of your photos, and name them with --method.segments and so on. It differs
-    from the paper in what suits a teacher whose texts and pixels lie together, and few steps (docs/methods/clips4.md).
+    It is initialized from its teacher.
+
+    Prepare segments, teacher features and prototypes of your photos, and set them with
+    --method.segments, --method.teacher and --method.prototypes.
+
+    Returns:
+        Settings of the run.
+
+    Differs: what suits few steps and a teacher whose text and pixel embeddings lie close together
+    (docs/methods/clips4.md).
     """
     return Recipe(
         name="clips4-pocket",
         method=CLIPS4Config(
             image=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
             image_projection=ProjectionConfig(kind="words"),
+            # The correction starts as zero, so that the student starts as its teacher.
             correction=CorrectionConfig(),
             text=TextEncoderConfig(family="bert", architecture=MINILM, frozen=True),
             text_projection=ProjectionConfig(kind="near"),
@@ -72,9 +91,11 @@ def clips4_pocket() -> Recipe:
             segments="flickr8k-segments",
             teacher="flickr8k-teacher",
             prototypes="prototypes.safetensors",
+            # Only some of the pixels are contrasted, for speed.
             contrast=PixelSegmentConfig(weight=0.3, thin=4),
+            # Flickr8k shows too few of some classes for prototypes of segments.
             semantic=SemanticConsistencyConfig(known="names", soft=True, class_prior=1.0),
-            # at the scale at which the teacher sees photos, and with their colors
+            # At the scale at which the teacher sees photos, and close to their colors.
             views=PairConfig(
                 scale=(0.25, 0.8),
                 jitter=(0.2, 0.2, 0.2, 0.05),
@@ -91,7 +112,9 @@ def clips4_pocket() -> Recipe:
             weight_decay=1e-3,
             warm_up_steps=20,
             schedule="polynomial",
+            # Training all of it at full rate forgets what the teacher knows.
             lr_multipliers=(("image.projection.known", 0.05),),
+            # The encoder stays frozen to the last step.
             frozen=("image.encoder",),
             frozen_steps=200,
             average_decay=0.98,
@@ -103,19 +126,25 @@ def clips4_pocket() -> Recipe:
         templates=TEMPLATES["ensemble"],
         inference=Inference(smooth=5),
         init="pocket",
+        # The teacher's projection is corrected; its other heads are left out.
         init_names=(("image.projection", "image.projection.known"),),
         init_without=("cross", "votes"),
     )
 
 
 def maskclip_plus_pocket() -> Recipe:
-    """The baseline of `clips4_pocket`: the same student learns what the teacher calls each pixel, of the known classes.
+    """MaskCLIP+, the baseline of `clips4_pocket`: learns the teacher's pseudo label of each pixel.
+
+    Returns:
+        Settings of the run.
 
     Source: arXiv:2112.01071, section 3.3.
     """
     whole = clips4_pocket()
     method = whole.method
     assert isinstance(method, CLIPS4Config)
+
+    # All losses of CLIP-S4 are replaced by that of the pseudo labels.
     alone = replace(
         method,
         contrast=None,
@@ -124,11 +153,18 @@ def maskclip_plus_pocket() -> Recipe:
         labels=PseudoLabelConfig(),
         segments=None,
     )
+
     return replace(whole, name="maskclip-plus-pocket", method=alone)
 
 
 def clips4_debug() -> Recipe:
-    """Seconds, and nothing from outside: pixel-segment contrast of colored shapes, a photo being one region."""
+    """Pixel-segment contrast on colored shapes that the run draws itself, in seconds.
+
+    Each photo is one region.
+
+    Returns:
+        Settings of the run.
+    """
     return Recipe(
         name="clips4-debug",
         method=CLIPS4Config(

@@ -1,4 +1,4 @@
-"""Runs of OVSegmentor."""
+"""Recipes of OVSegmentor."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
 from maskfree.text.templates import TEMPLATES
 
-PAIRS = 4_300_000  # of CC12M, with an entity: CC4M
+PAIRS = 4_300_000
+"""Number of pairs of CC12M whose caption names an entity (CC4M)."""
 HEAD = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)
+"""Projection of the released code, used for images, texts and entities."""
 
 
 def ovsegmentor() -> Recipe:
-    """The paper's: ViT-B/16 and BERT on CC4M, 2048 pairs a step, 40 epochs, of which the last ten with L_mask.
+    """OVSegmentor as in the paper: ViT-B/16 and BERT on CC4M, 2048 pairs per step, 40 epochs.
 
-    Source: arXiv:2301.09121, section 4.1; the warm-up, the longest gradient and the projections, of which it says
-    nothing, are the released code's. `maskfree prepare entities` makes the index; name yours with --data.index.
+    The last ten epochs have the mask loss. `maskfree prepare entities` makes the entity index; set
+    yours with --data.index.
+
+    Returns:
+        Settings of the run.
+
+    Source: arXiv:2301.09121, section 4.1; the warm-up, gradient clipping and projections, which it
+    does not give, are the released code's.
     """
     return Recipe(
         name="ovsegmentor",
@@ -42,7 +50,9 @@ def ovsegmentor() -> Recipe:
             batch_size=2048,
             learning_rate=3.2e-4,
             weight_decay=0.5,
+            # Two epochs, as in the released code.
             warm_up_steps=2 * PAIRS // 2048,
+            # As in the released code.
             clip_norm=5.0,
             precision="bf16-mixed",
             log_every=50,
@@ -53,12 +63,19 @@ def ovsegmentor() -> Recipe:
 
 
 def ovsegmentor_released() -> Recipe:
-    """The released code's first stage, 30 epochs without L_mask; `ovsegmentor_released_masks` goes on from it.
+    """First stage of the released code: 30 epochs without the mask loss.
 
-    Differs: answers keep the whole of their template, all entities can be masked, every epoch has another order, and
-    photos are recolored by brightness, contrast, saturation and hue instead of RandAugment and erasing.
+    `ovsegmentor_released_masks` continues from it.
+
+    Returns:
+        Settings of the run.
+
+    Differs: answers keep the whole of their template, all entities can be masked, every epoch has
+    another order, and photos are augmented by brightness, contrast, saturation and hue instead of
+    RandAugment and erasing.
     """
     paper = ovsegmentor()
+
     return replace(
         paper,
         name="ovsegmentor-released",
@@ -90,10 +107,17 @@ def ovsegmentor_released() -> Recipe:
 
 
 def ovsegmentor_released_masks() -> Recipe:
-    """The released code's second stage: ten epochs with L_mask from the first stage's run, the text encoder frozen."""
+    """Second stage of the released code: ten epochs with the mask loss and a frozen text encoder.
+
+    It starts from the run of the first stage.
+
+    Returns:
+        Settings of the run.
+    """
     first = ovsegmentor_released()
     method = first.method
     assert isinstance(method, OVSegmentorConfig)
+
     return replace(
         first,
         name="ovsegmentor-released",
@@ -102,16 +126,19 @@ def ovsegmentor_released_masks() -> Recipe:
             method,
             text=replace(method.text, frozen=True),
             masks=MaskConfig(
+                # The mask loss is on from the first step.
                 start=0.0,
                 symmetric=False,
                 keys="target",
                 others="without gradient",
                 arithmetic=RELEASED,
             ),
+            # No color augmentation in this stage.
             views=ViewConfig(scale=(0.4, 1.0), jitter=(0.0, 0.0, 0.0, 0.0)),
         ),
         train=replace(
             first.train,
+            # Half the batch size of the first stage, and a far lower learning rate.
             steps=10 * PAIRS // 1024,
             batch_size=1024,
             learning_rate=2.5e-6,
@@ -122,9 +149,13 @@ def ovsegmentor_released_masks() -> Recipe:
 
 
 def ovsegmentor_pocket() -> Recipe:
-    """A small one for two cores: a transformer on the bundled model's pixel embeddings, its text encoder, and Flickr8k.
+    """Small OVSegmentor for two CPU cores, trained from the bundled model on Flickr8k.
 
-    Name your copies with --data.shards and --data.index.
+    A grouping transformer on the bundled model's pixel embeddings, with its text encoder. Set your
+    copies with --data.shards and --data.index.
+
+    Returns:
+        Settings of the run.
     """
     return Recipe(
         name="ovsegmentor-pocket",
@@ -139,6 +170,7 @@ def ovsegmentor_pocket() -> Recipe:
                 num_heads=6,
                 depths=(1, 1),
                 keep_patches=False,
+                # Randomly initialized maps take many epochs to sort patches.
                 start="likeness",
                 drop_path=0.0,
             ),
@@ -160,6 +192,7 @@ def ovsegmentor_pocket() -> Recipe:
             learning_rate=1e-4,
             weight_decay=0.05,
             warm_up_steps=20,
+            # The parts of the bundled model stay frozen to the last step.
             frozen=("image.stem", "image.widen", "text"),
             frozen_steps=200,
             clip_norm=5.0,
@@ -175,7 +208,11 @@ def ovsegmentor_pocket() -> Recipe:
 
 
 def ovsegmentor_debug() -> Recipe:
-    """Seconds, and nothing from outside: toy towers learn to name colored shapes, which the run draws for itself."""
+    """OVSegmentor on colored shapes that the run draws itself: trains toy encoders in seconds.
+
+    Returns:
+        Settings of the run.
+    """
     return Recipe(
         name="ovsegmentor-debug",
         method=OVSegmentorConfig(

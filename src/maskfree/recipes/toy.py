@@ -1,4 +1,4 @@
-"""What the runs have in common that draw their own photos: a toy text encoder, and seconds of training."""
+"""Settings shared by the debug recipes: a toy text encoder, and training within seconds."""
 
 from maskfree.engine.config import TrainConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -14,6 +14,7 @@ TOY_TEXT = TextEncoderConfig(
         "max_position_embeddings": 80,
     },
 )
+"""BERT with one layer, trained from scratch."""
 TOY_TRAINING = TrainConfig(
     steps=200,
     batch_size=32,
@@ -23,3 +24,4 @@ TOY_TRAINING = TrainConfig(
     log_every=10,
     save_every=50,
 )
+"""Training on drawn shapes, within seconds on a CPU."""

@@ -1,4 +1,4 @@
-"""Runs of ViL-Seg."""
+"""Recipes of ViL-Seg."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ from maskfree.text.templates import TEMPLATES
 
 
 def vilseg() -> Recipe:
-    """The paper's: ViT-B/16 and CLIP's text transformer on CC12M, 768 pairs a step (it names no number of steps).
+    """ViL-Seg as in the paper: ViT-B/16 and CLIP's text transformer on CC12M, 768 pairs per step.
 
-    Source: arXiv:2207.08455, section 4.1. Shards come from img2dataset; name yours with --data.shards.
+    The shards are in the format of img2dataset; set your own with --data.shards.
+
+    Returns:
+        Settings of the run.
+
+    Source: arXiv:2207.08455, section 4.1; it gives no number of steps.
     """
     return Recipe(
         name="vilseg",
         method=ViLSegConfig(),
         data=DataConfig(shards=("cc12m/{00000..01242}.tar",), workers=8),
         train=TrainConfig(
-            steps=250_000,  # 16 passes over the 12 million pairs
+            # 16 epochs of the 12 million pairs; the paper gives no number.
+            steps=250_000,
             batch_size=768,
             learning_rate=5e-4,
             weight_decay=0.04,
             warm_up_steps=4000,
-            clip_norm=3.0,  # as DINO, whose rate and decay the paper uses
+            # As in DINO, whose learning rate and weight decay the paper uses.
+            clip_norm=3.0,
             precision="bf16-mixed",
             log_every=50,
             save_every=2000,
@@ -39,9 +46,12 @@ def vilseg() -> Recipe:
 
 
 def vilseg_pocket() -> Recipe:
-    """The bundled model's: MobileNetV2 and a frozen MiniLM on Flickr8k, small enough for two cores.
+    """Bundled model: MobileNetV2 and a frozen MiniLM on Flickr8k, small enough for two CPU cores.
 
-    Name your copies with --data.shards, --method.image.weights and --method.text.weights.
+    Set your own copies with --data.shards, --method.image.weights and --method.text.weights.
+
+    Returns:
+        Settings of the run.
     """
     return Recipe(
         name="pocket",
@@ -74,7 +84,8 @@ def vilseg_pocket() -> Recipe:
                 ("image.projection.classifier", 0.1),
                 ("cluster", 3.0),
             ),
-            frozen=("image.encoder",),  # until the projections make sense; three times faster, too
+            # A frozen encoder is not disturbed by random projections, and is three times faster.
+            frozen=("image.encoder",),
             frozen_steps=200,
             average_decay=0.98,
             precision="bf16-mixed",
@@ -93,22 +104,28 @@ MINILM: dict[str, Value] = {
     "num_attention_heads": 12,
     "intermediate_size": 1536,
 }
+"""Architecture of MiniLM's text encoder with six layers."""
 
 
 def vilseg_pocket_clusters() -> Recipe:
-    """The bundled model's clustering head, trained on the embeddings of the rest of it, which stays as it is.
+    """Clustering head of the bundled model, trained on its frozen embeddings.
 
-    Nothing but captioned photos is needed: name yours with --data.shards.
+    It needs only photos with captions: set your own with --data.shards.
+
+    Returns:
+        Settings of the run.
     """
     whole = vilseg_pocket()
     method = whole.method
     assert isinstance(method, ViLSegConfig)
+
     return replace(
         whole,
         init="pocket",
         init_without=("votes",),
         method=replace(
             method,
+            # The weights come from the bundled model.
             image=replace(method.image, weights=None),
             text=replace(method.text, weights=None, architecture=MINILM),
             vision=None,
@@ -119,6 +136,7 @@ def vilseg_pocket_clusters() -> Recipe:
             whole.train,
             steps=400,
             batch_size=32,
+            # Everything but the clustering head stays frozen to the last step.
             frozen=("image", "text", "cross"),
             frozen_steps=400,
             lr_multipliers=(("cluster", 3.0),),
@@ -127,7 +145,11 @@ def vilseg_pocket_clusters() -> Recipe:
 
 
 def vilseg_debug() -> Recipe:
-    """Seconds, and nothing from outside: toy towers learn to name colored shapes, which the run draws for itself."""
+    """ViL-Seg on colored shapes that the run draws itself: trains toy encoders in seconds.
+
+    Returns:
+        Settings of the run.
+    """
     return Recipe(
         name="vilseg-debug",
         method=ViLSegConfig(

@@ -1,10 +1,12 @@
-"""How strong a contour runs through each pixel of a photo, and which way: a classical detector, and DexiNed.
+"""Contour strength and direction of a photo by a classical detector that needs no weights.
 
-The classical one needs no weights. For each direction and scale it compares what lies on the two sides of a pixel: the
-histograms of brightness, of two color axes and of textons, by their Hellinger distance, as Martin, Fowlkes and Malik
-2004 and Arbelaez et al. 2011 do with half discs and chi-square. Differs: a side is a Gaussian window beside the pixel,
-so that one smoothed histogram serves all directions; coarse scales are computed at half the resolution; there is no
-spectral part. A logistic function of the distances gives the strength.
+For each direction and scale it compares the two sides of a pixel: the histograms of brightness, of
+two color axes and of textons, by their Hellinger distance, as Martin, Fowlkes and Malik 2004 and
+Arbelaez et al. 2011 do with half discs and chi-square. A logistic function of the distances gives
+the strength.
+
+Differs: a side is a Gaussian window beside the pixel, so that one smoothed histogram serves all
+directions; coarse scales are computed at half the resolution; there is no spectral part.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ NUM_DIRECTIONS = 8
 _NUM_BINS = 16
 _NUM_TEXTONS = 16
 _TEXTON_SAMPLES = 3000
-_WEIGHTS = {  # of the distances, fitted to 25 of the validation photos of BSDS500 by logistic regression
+# Logistic regression weights of the distances, fitted to 25 validation photos of BSDS500.
+_WEIGHTS = {
     "brightness fine": 4.65,
     "red-green fine": 1.55,
     "blue-yellow fine": 1.85,
@@ -28,30 +31,36 @@ _WEIGHTS = {  # of the distances, fitted to 25 of the validation photos of BSDS5
     "texture coarse": 1.8,
     "texture coarsest": 2.4,
 }
-_OFFSET = (
-    -7.7
-)  # fitted to -7.9, then raised so that .25 is about the best threshold for those photos
+# Fitted to -7.9, then raised so that .25 is about the best threshold for those photos.
+_OFFSET = -7.7
 _CHANNELS = ("brightness", "red-green", "blue-yellow")
 
 
 def contour_strength(
     photo: UInt8[np.ndarray, "h w 3"],
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """Return how likely a contour runs through each pixel, in [0, 1], and the direction across it.
+    """Compute the strength and direction of contours.
 
-    The direction is an angle in [0, pi) from the x axis towards the y axis, that is, downwards.
+    Args:
+        photo: RGB photo.
+
+    Returns:
+        Probability-like strength of a contour at each pixel, in [0, 1], and the direction across
+        it: an angle in [0, pi) from the x axis towards the y axis, that is, downwards.
 
     Raises:
         ValueError: scikit-image or SciPy is not installed.
     """
     if np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
         return np.zeros(photo.shape[:2], np.float32), np.zeros(photo.shape[:2], np.float32)
+
     fine, coarse = contour_distances(photo)
     evidence = (
         _weighted(fine)
         + _double(_weighted(coarse), (photo.shape[0], photo.shape[1]))
         + np.float32(_OFFSET)
     )
+
     most = evidence.max(0)
     return (1 / (1 + np.exp(-most))).astype(np.float32), _direction(np.exp(evidence - most))
 
@@ -59,9 +68,14 @@ def contour_strength(
 def contour_distances(
     photo: UInt8[np.ndarray, "h w 3"],
 ) -> tuple[dict[str, Float32[np.ndarray, "o h w"]], dict[str, Float32[np.ndarray, "o hp wp"]]]:
-    """Return by channel and scale how much the two sides of each pixel differ, in [0, 1], for O directions across.
+    """Compute how much the two sides of each pixel differ, for each direction across.
 
-    The second ones are at half the resolution, rounded up.
+    Args:
+        photo: RGB photo.
+
+    Returns:
+        Distances in [0, 1] by channel and scale: the fine ones, and the coarse ones at half the
+        resolution, rounded up.
 
     Raises:
         ValueError: scikit-image or SciPy is not installed.
@@ -69,12 +83,15 @@ def contour_distances(
     lab = _lab(photo)
     half = _half(lab)
     textons = _one_hot(_textons(half[..., 0]), _NUM_TEXTONS)
+
+    # Distance of the two sides and width of their windows, in pixels of each resolution.
     fine = {
         f"{name} fine": _sides(_soft_bins(lab[..., i]), 2, 1.5) for i, name in enumerate(_CHANNELS)
     }
     coarse = {
         f"{name} coarse": _sides(_soft_bins(half[..., i]), 4, 3) for i, name in enumerate(_CHANNELS)
     }
+
     return fine, coarse | {
         "texture coarse": _sides(textons, 3, 2.5),
         "texture coarsest": _sides(textons, 7, 5),
@@ -82,13 +99,14 @@ def contour_distances(
 
 
 def _weighted(distances: dict[str, Float32[np.ndarray, "o h w"]]) -> Float32[np.ndarray, "o h w"]:
+    """Weighted sum of distances over the channels."""
     return np.sum(
         [np.float32(_WEIGHTS[name]) * distance for name, distance in distances.items()], axis=0
     )
 
 
 def _direction(weights: Float32[np.ndarray, "o h w"]) -> Float32[np.ndarray, "h w"]:
-    """Mean of the directions, in [0, pi), by WEIGHTS; those half a turn apart are the same."""
+    """Weighted mean direction in [0, pi), by double angles."""
     double = np.arange(NUM_DIRECTIONS) * (2 * np.pi / NUM_DIRECTIONS)
     sine, cosine = (
         np.tensordot(part.astype(np.float32), weights, 1)
@@ -100,7 +118,7 @@ def _direction(weights: Float32[np.ndarray, "o h w"]) -> Float32[np.ndarray, "h 
 
 
 def _lab(photo: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
-    """CIE Lab, each axis brought to [0, 1]."""
+    """CIE Lab, each axis scaled to [0, 1]."""
     try:
         from skimage.color import rgb2lab
     except ImportError as error:
@@ -111,7 +129,7 @@ def _lab(photo: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
 
 
 def _half(values: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "hp wp c"]:
-    """Means of 2x2 pixels; a last odd row or column is repeated."""
+    """Downsample by means of 2x2 pixels; a last odd row or column is repeated."""
     height, width, channels = values.shape
     even = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return even.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, channels).mean((1, 3))
@@ -120,7 +138,7 @@ def _half(values: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "hp wp c"
 def _double(
     values: Float32[np.ndarray, "o hp wp"], size: tuple[int, int]
 ) -> Float32[np.ndarray, "o h w"]:
-    """Undo the halving of a photo of SIZE, linearly between the centers of 2x2 pixels."""
+    """Undo `_half` by linear interpolation between the centers of 2x2 pixels."""
     for axis in (1, 2):
         last = values.shape[axis] - 1
         index = np.arange(last + 1)
@@ -134,27 +152,31 @@ def _double(
         shape = list(values.shape)
         shape[axis] *= 2
         values = pairs.reshape(shape).take(np.arange(size[axis - 1]), axis)
+
     return values
 
 
 def _soft_bins(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "n h w"]:
-    """Spread each value over its two nearest bins and a little beyond."""
+    """Soft histogram assignment: linear between two bins, then smoothed."""
     from scipy.ndimage import gaussian_filter1d
 
     place = values.ravel() * (_NUM_BINS - 1)
     low = np.minimum(place.astype(np.int64), _NUM_BINS - 2)
     above = (place - low).astype(np.float32)
     bins = np.zeros((_NUM_BINS, values.size), np.float32)
+
+    # Linear weights of the two nearest bins.
     pixels = np.arange(values.size)
     bins[low, pixels] = 1 - above
     bins[low + 1, pixels] = above
+
     return gaussian_filter1d(bins, 0.8, axis=0, mode="nearest", truncate=2.5).reshape(
         _NUM_BINS, *values.shape
     )
 
 
 def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
-    """Number of the texton of each pixel: a cluster of the derivatives around it, found in this photo."""
+    """Texton of each pixel: k-means cluster of Gaussian derivatives within this photo."""
     from scipy.cluster.vq import kmeans2, vq
     from scipy.ndimage import gaussian_filter1d
 
@@ -165,39 +187,48 @@ def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
         for scale in (0.7, 1.5)
         for y, x in orders
     ]
+
     features = np.stack(responses, axis=-1).reshape(-1, len(responses))
     length = np.linalg.norm(features, axis=1, keepdims=True)
-    features *= np.log1p(length / 0.02) / (length + 0.02)  # contrast counts, but not in proportion
+    # Compress the contrast logarithmically.
+    features *= np.log1p(length / 0.02) / (length + 0.02)
+
+    # Cluster a fixed sample of the pixels.
     generator = np.random.default_rng(0)
     chosen = features[
         generator.choice(len(features), _TEXTON_SAMPLES, replace=len(features) < _TEXTON_SAMPLES)
     ]
+
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of clusters that become empty: they keep their centers, and no pixel
+        # Warns of empty clusters, which keep their centers and get no pixel.
+        warnings.simplefilter("ignore")
         centers, _ = kmeans2(chosen, _NUM_TEXTONS, iter=8, minit="points", rng=generator)
     return vq(features, centers, check_finite=False)[0].reshape(brightness.shape)
 
 
 def _one_hot(numbers: Int[np.ndarray, "h w"], count: int) -> Float32[np.ndarray, "n h w"]:
+    """One channel per number."""
     return (numbers == np.arange(count)[:, None, None]).astype(np.float32)
 
 
 def _sides(
     bins: Float32[np.ndarray, "n h w"], distance: int, width: float
 ) -> Float32[np.ndarray, "o h w"]:
-    """Hellinger distance between the histograms on the two sides, in Gaussian windows DISTANCE pixels away."""
+    """Hellinger distance between histograms of Gaussian windows on the two sides of each pixel."""
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(bins, (0, width, width), mode="nearest", truncate=2)
     smooth /= smooth.sum(0) + np.float32(1e-6)
     np.sqrt(np.maximum(smooth, 0, out=smooth), out=smooth)
+
+    # Compare windows shifted to both sides, for each direction.
     padded = np.pad(smooth, ((0, 0), (distance, distance), (distance, distance)), mode="edge")
     height, width_px = bins.shape[1:]
     result = np.empty((NUM_DIRECTIONS, height, width_px), np.float32)
+
     for number in range(NUM_DIRECTIONS):
         angle = number * np.pi / NUM_DIRECTIONS
+
         x, y = round(distance * np.cos(angle)), round(distance * np.sin(angle))
         one = padded[
             :, distance + y : distance + y + height, distance + x : distance + x + width_px
@@ -205,6 +236,8 @@ def _sides(
         other = padded[
             :, distance - y : distance - y + height, distance - x : distance - x + width_px
         ]
+
+        # Bhattacharyya coefficient of square-rooted histograms.
         same = np.einsum("nhw,nhw->hw", one, other)
         result[number] = np.sqrt(np.clip(1 - same, 0, 1))
     return result

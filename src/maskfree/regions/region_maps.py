@@ -1,4 +1,4 @@
-"""The regions of one photo in one of three ways, by settings that commands, preparation and evaluation share."""
+"""Region maps of a photo by contours, SLIC or Felzenszwalb's method, with their settings."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from maskfree.regions.contour_hierarchy import ContourHierarchy
 from maskfree.regions.contours import contour_strength
 from maskfree.regions.superpixels import at_most_felzenszwalb, at_most_slic
 
-MOST_REGIONS = 255  # ids fit into a byte, and 255 stays free for pixels without a region
+# Ids fit into a byte, with 255 free for pixels without a region.
+MOST_REGIONS = 255
 
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """How photos are cut into regions."""
+    """Settings of the division of photos into regions."""
 
     kind: Literal["contours", "slic", "felzenszwalb"] = "contours"
-    """contours: oriented watershed and ultrametric contour map; slic: superpixels alike in size; felzenszwalb: its
-    graph, whose scale is raised until there are few enough regions."""
+    """Method. contours: oriented watershed and ultrametric contour map; slic: superpixels of
+    similar size; felzenszwalb: graph-based regions, whose scale is raised until there are few
+    enough."""
     detector: str = "classical"
-    """For contours: classical, or dexined:FILE with the weights of kornia's DexiNed."""
+    """For contours: detector; classical, or dexined:FILE with the weights of kornia's DexiNed."""
     threshold: Fraction = 0.25
-    """For contours: strength in [0, 1] from which a contour parts regions."""
+    """For contours: contour strength in [0, 1] above which regions stay apart."""
     step: PositiveFraction = 0.01
-    """For contours: by how much the threshold is raised while there are too many regions."""
+    """For contours: increase of the threshold while there are too many regions."""
     most: Annotated[int, Range(1, MOST_REGIONS)] = 48
-    """Regions at most."""
+    """Largest number of regions per photo."""
     side_px: SideOrZero = 512
-    """Longer side that a larger photo is reduced to first; the map has that size. 0: never."""
+    """Longer side in pixels to which larger photos are reduced first; the map has that size. 0:
+    never."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Check the ranges of the settings.
 
         Raises:
-            ValueError: a setting lies outside its range.
+            ValueError: A setting lies outside its range.
         """
         check(self)
         if self.detector != "classical" and not self.detector.partition("dexined:")[2]:
@@ -49,10 +52,14 @@ class SegmentConfig:
 
 
 def check_installed(config: SegmentConfig) -> None:
-    """Cut a small photo, so that what is missing is said before any work.
+    """Divide a small photo, so that missing libraries or weights are reported before any work.
+
+    Args:
+        config: Settings of the regions.
 
     Raises:
-        OSError, ValueError: a library or the detector's weights are missing.
+        OSError: The detector's weights are missing.
+        ValueError: A library is missing, or the weights are wrong.
     """
     region_map(np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8), config)
 
@@ -60,10 +67,17 @@ def check_installed(config: SegmentConfig) -> None:
 def region_map(
     photo: UInt8[np.ndarray, "h w 3"], config: SegmentConfig
 ) -> UInt8[np.ndarray, "hp wp"]:
-    """Return the number of each pixel's region, from 0 on, at the size of PHOTO within CONFIG's limit.
+    """Divide a photo into regions.
+
+    Args:
+        photo: RGB photo.
+        config: Settings of the regions.
+
+    Returns:
+        Region of each pixel, from 0 on, at the size of the photo after `config.side_px`.
 
     Raises:
-        ValueError: a library or the detector's weights are missing.
+        ValueError: A library or the detector's weights are missing.
     """
     photo = _limited(photo, config.side_px)
     if photo.shape[0] * photo.shape[1] == 1 or np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
@@ -76,25 +90,36 @@ def region_map(
         regions = contour_hierarchy(photo, config.detector).regions(
             config.threshold, config.step, config.most
         )
+
     return regions.astype(np.uint8)
 
 
 def contour_hierarchy(
     photo: UInt8[np.ndarray, "h w 3"], detector: str = "classical"
 ) -> ContourHierarchy:
-    """Return the hierarchy of PHOTO's contours, found by DETECTOR (see `SegmentConfig`).
+    """Build the contour hierarchy of a photo.
+
+    Args:
+        photo: RGB photo.
+        detector: Contour detector, as in `SegmentConfig`.
+
+    Returns:
+        The hierarchy.
 
     Raises:
-        ValueError: a library or the detector's weights are missing.
+        ValueError: A library or the detector's weights are missing.
     """
     if detector == "classical":
         return ContourHierarchy.build(*contour_strength(photo))
-    from maskfree.regions.learned_contours import dexined_strength  # brings torch
+
+    # Imported here, as it imports torch.
+    from maskfree.regions.learned_contours import dexined_strength
 
     return ContourHierarchy.build(*dexined_strength(photo, detector.partition("dexined:")[2]))
 
 
 def _limited(photo: UInt8[np.ndarray, "h w 3"], side_px: int) -> UInt8[np.ndarray, "hp wp 3"]:
+    """Reduce a photo to the largest allowed side."""
     longer = max(photo.shape[:2])
     if not side_px or longer <= side_px:
         return photo

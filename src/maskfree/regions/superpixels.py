@@ -1,20 +1,33 @@
-"""Superpixels by SLIC and regions by Felzenszwalb's graph, as scikit-image makes them."""
+"""SLIC superpixels and Felzenszwalb's graph-based regions, by scikit-image."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+# Gaussian smoothing before Felzenszwalb's method, in pixels.
 _SIGMA = 0.8
-_MIN_SHARE = 1 / 1500  # of the photo's pixels: 100 of a photo of BSDS500
+# Smallest region as a share of the photo's pixels: 100 pixels of a BSDS500 photo.
+_MIN_SHARE = 1 / 1500
+
+# Factor on the scale while there are too many regions.
 _GROWTH = 1.5
 
 
 def slic_regions(photo: UInt8[np.ndarray, "h w 3"], number: int) -> Int64[np.ndarray, "h w"]:
-    """Return about NUMBER superpixels at most, from 0 on, alike in size (Achanta et al. 2012, TPAMI 34(11)).
+    """Compute SLIC superpixels.
+
+    Args:
+        photo: RGB photo.
+        number: Approximate number of superpixels.
+
+    Returns:
+        Superpixel of each pixel, from 0 on.
 
     Raises:
         ValueError: scikit-image is not installed.
+
+    Source: Achanta et al. 2012, TPAMI 34(11).
     """
     try:
         from skimage.segmentation import slic
@@ -27,12 +40,19 @@ def slic_regions(photo: UInt8[np.ndarray, "h w 3"], number: int) -> Int64[np.nda
 def felzenszwalb_regions(
     photo: UInt8[np.ndarray, "h w 3"], scale: float
 ) -> Int64[np.ndarray, "h w"]:
-    """Return regions, from 0 on, that differ more than they vary; larger for a larger SCALE.
+    """Compute Felzenszwalb's regions, whose differences exceed their internal variation.
 
-    Source: Felzenszwalb and Huttenlocher 2004, IJCV 59(2).
+    Args:
+        photo: RGB photo.
+        scale: Preference for large regions.
+
+    Returns:
+        Region of each pixel, from 0 on.
 
     Raises:
         ValueError: scikit-image is not installed.
+
+    Source: Felzenszwalb and Huttenlocher 2004, IJCV 59(2).
     """
     try:
         from skimage.segmentation import felzenszwalb
@@ -40,6 +60,7 @@ def felzenszwalb_regions(
         raise ValueError(
             "Felzenszwalb's regions need scikit-image: pip install 'maskfree[regions]'"
         ) from error
+
     least = round(photo.shape[0] * photo.shape[1] * _MIN_SHARE)
     return felzenszwalb(photo, scale=scale, sigma=_SIGMA, min_size=least, channel_axis=-1).astype(
         np.int64
@@ -47,7 +68,15 @@ def felzenszwalb_regions(
 
 
 def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], most: int) -> Int64[np.ndarray, "h w"]:
-    """Return as many superpixels as SLIC gives when asked for MOST or, if those are more, for fewer."""
+    """Compute SLIC superpixels, requesting fewer until a limit holds.
+
+    Args:
+        photo: RGB photo.
+        most: Largest number of superpixels; the first number requested.
+
+    Returns:
+        Superpixel of each pixel, from 0 on.
+    """
     number = most
     while (regions := slic_regions(photo, number)).max() >= most:
         number -= max(1, number // 10)
@@ -57,7 +86,16 @@ def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], most: int) -> Int64[np.ndarr
 def at_most_felzenszwalb(
     photo: UInt8[np.ndarray, "h w 3"], most: int, scale: float = 200
 ) -> Int64[np.ndarray, "h w"]:
-    """Return regions of SCALE, raised by halves until there are at most MOST."""
+    """Compute Felzenszwalb's regions, raising the scale by half until a limit holds.
+
+    Args:
+        photo: RGB photo.
+        most: Largest number of regions.
+        scale: Scale to start from.
+
+    Returns:
+        Region of each pixel, from 0 on.
+    """
     while (regions := felzenszwalb_regions(photo, scale)).max() >= most:
         scale *= _GROWTH
     return regions

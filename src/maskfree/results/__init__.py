@@ -1,1 +1,1 @@
-"""What a model gives, and how it is drawn."""
+"""Result types of models, and how results are drawn."""

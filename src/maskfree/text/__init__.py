@@ -1,1 +1,1 @@
-"""From words and captions to tokens."""
+"""Text processing: vocabularies, prompts, tokenizers, nouns and entities of captions."""

@@ -1,4 +1,4 @@
-"""The background rule: which pixels get none of the words."""
+"""Background rules: which pixels are assigned to no class."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from maskfree.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Background:
-    """What becomes background: nothing, pixels whose best cosine is below a threshold, or those that words win."""
+    """Background rule: no background, a cosine threshold, or background words."""
 
     threshold: float | None = None
-    words: tuple[tuple[str, ...], ...] = ()  # each with its synonyms
+    """Pixels whose best cosine is below this value are background, in [-1, 1]; None for no
+    threshold."""
+    words: tuple[tuple[str, ...], ...] = ()
+    """Words whose pixels are background, each with its synonyms."""
 
     @classmethod
     def parse(cls, rule: str) -> Background:
-        """Read `none`, `threshold:T` with T in [-1, 1], or `words:W,W,...`.
+        """Parse a background rule.
+
+        Args:
+            rule: `none`, `threshold:T` with T in [-1, 1], or `words:W,W,...`.
+
+        Returns:
+            The background rule.
 
         Raises:
-            ValueError: RULE is none of them.
+            ValueError: The rule is none of them.
 
-        >>> Background.parse("words:wall,sky/cloud").words
-        (('wall',), ('sky', 'cloud'))
+        Example:
+            >>> Background.parse("words:wall,sky/cloud").words
+            (('wall',), ('sky', 'cloud'))
         """
         kind, _, value = rule.strip().partition(":")
         if kind == "none" and not value:
@@ -33,13 +43,18 @@ class Background:
                 threshold = float(value)
             except ValueError:
                 threshold = math.nan
+
+            # Also refuses NaN.
             if not -1 <= threshold <= 1:
                 raise ValueError(
                     f"the background threshold {value!r} is not a cosine: a number in [-1, 1]"
                 )
+
             return cls(threshold=threshold)
+
         if kind == "words":
             return cls(words=Vocabulary.parse([value]).classes)
+
         raise ValueError(
             f"the background rule {rule!r} is unknown: none, threshold:T or words:W,W,..."
         )

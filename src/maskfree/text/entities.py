@@ -1,4 +1,4 @@
-"""The things that a caption names: its nouns, and the words of an entity set. Needs the extra `entities`."""
+"""Entities in captions: nouns, and words of an entity set. Needs the extra `entities`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from maskfree.files.atomic import read_text
 from maskfree.text.lexicon import grammar, inflections, noun_lemma, word_tag
 
 _CLASSES = Path(__file__).parents[1] / "data" / "classes"
-_LIST = "_entities.txt"  # how the names of the lists end
+_LIST = "_entities.txt"  # suffix of the entity lists' file names
 
-# Nouns of captions that name a place in the picture, an amount or nothing that can be seen.
+# Frequent caption nouns that name a position in the image, an amount or nothing visible.
 _ABSTRACT = """
 air amount area attempt back background bit bottom bunch camera couple day distance edge end front group image kind left
 lot middle midair number object other pair part photo photograph picture piece point right scene shot side something
@@ -24,17 +24,18 @@ someone sort time top variety view way whilst
 """
 ABSTRACT = frozenset(_ABSTRACT.split())
 
-_HYPHENS = "\u2010\u2011-"  # Unicode's own, the one that never breaks, and the keyboard's
+# Unicode hyphen, non-breaking hyphen, ASCII hyphen-minus.
+_HYPHENS = "\u2010\u2011-"
 _WORD = re.compile(rf"\w+(?:[{_HYPHENS}]\w+)*")
 _NEXT = re.compile(rf"(?:\s+and)?(?:\s|[{_HYPHENS}])+([^\W\d_]+)")
 _HYPHEN = re.compile(f"[{_HYPHENS}]")
 _NOUN, _ADJECTIVE = "NN", "JJ"
-# Words that say how something looks where one of these parts of speech follows: an orange shirt, a light blue shirt.
+# Words that are modifiers before one of these parts of speech: an orange shirt, a light blue shirt.
 _MODIFIERS = {"orange": (_NOUN, _ADJECTIVE), "light": (_ADJECTIVE,)}
 
 
 class Mention(NamedTuple):
-    """Characters START to END (not included) of a caption name ENTITY."""
+    """Mention of an entity in a caption: characters start to end (exclusive)."""
 
     start: int
     end: int
@@ -43,22 +44,27 @@ class Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class EntitySet:
-    """Words that captions may use for things, each with the name of its entity: ("couch", "sofa").
+    """Words that captions may use for things, each with its entity, as in ("couch", "sofa").
 
     Raises:
-        ValueError: there is none, or a word or a name is empty, not words, there twice, or of two entities.
+        ValueError: The set is empty, or a word or an entity is empty or not made of words, or a
+            word occurs twice or has two entities.
     """
 
     pairs: tuple[tuple[str, str], ...]
+    """Pairs of a word and the name of its entity."""
 
     def __post_init__(self) -> None:
         if not self.pairs:
             raise ValueError("the entity list is empty: at least one word is needed")
+
         seen: dict[str, tuple[int, str, str]] = {}
         for line, (word, entity) in enumerate(self.pairs, 1):
             for text in (word, entity):
                 if not _spelling(text):
                     raise ValueError(f"entity list, line {line}: {text!r} is not a word")
+
+            # A word may occur again in another spelling, but only for the same entity.
             first, other, same = seen.setdefault(_spelling(word), (line, entity, word))
             if other != entity:
                 raise ValueError(
@@ -71,13 +77,18 @@ class EntitySet:
 
     @classmethod
     def read(cls, source: str) -> EntitySet:
-        """Read a list that comes with the package, such as "ovsegmentor", or a file.
+        """Read an entity list of the package, such as "ovsegmentor", or a file.
 
-        A line of the file is `word: entity`, or a word that is the entity's name itself.
+        Args:
+            source: Name of a list of the package, or path of a file. A line of the file is `word:
+                entity`, or a word that is its own entity.
+
+        Returns:
+            The entity set.
 
         Raises:
-            FileNotFoundError: SOURCE is neither.
-            ValueError: it is not such a list; the message names the line.
+            FileNotFoundError: The source is neither.
+            ValueError: The file is not an entity list; the message names the line.
         """
         shipped = {
             path.name.removesuffix(_LIST): path for path in sorted(_CLASSES.glob(f"*{_LIST}"))
@@ -87,6 +98,8 @@ class EntitySet:
             raise FileNotFoundError(
                 f"no entity list {source!r}: give {', '.join(shipped)} or a file"
             )
+
+        # Errors name the file beside the line.
         lines = read_text(path).rstrip().splitlines()
         try:
             return cls(tuple(_pair(line) for line in lines))
@@ -95,41 +108,61 @@ class EntitySet:
 
     @property
     def lines(self) -> str:
-        """The text of a file that `read` reads."""
+        """Text of a file that `read` reads.
+
+        Returns:
+            One line `word: entity` per word.
+        """
         return "".join(f"{word}: {entity}\n" for word, entity in self.pairs)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All words, as they are written in the list."""
+        """All words, as written in the list.
+
+        Returns:
+            The words, in the order of the list.
+        """
         return tuple(word for word, _ in self.pairs)
 
     @property
     def entities(self) -> tuple[str, ...]:
-        """The names, each once, in the order of the list."""
+        """Names of the entities, without duplicates.
+
+        Returns:
+            The names, in the order of the list.
+        """
         return tuple(dict.fromkeys(entity for _, entity in self.pairs))
 
     def mentions(self, caption: str) -> tuple[Mention, ...]:
-        """Find the words in CAPTION, in the order of the text: in any case, as singular or plural, in any hyphens.
+        """Find the words of this set in a caption, in any inflection, case and hyphenation.
 
-        A word within another one is none ("carpet" is no car), but the last part of a compound is ("school-bus"). Words
-        count whatever they mean ("glass" in "a glass door", "glasses" that are worn), except for two that are mostly
-        something else: "orange" before what has that color, and "light" before a color. Differs: the original counts
-        those too.
+        A word inside another word is no mention ("carpet" is no car), but the last part of a
+        compound is ("school-bus"). Words count in any sense ("glass" in "a glass door", "glasses"
+        that are worn), except "orange" before a noun or an adjective and "light" before an
+        adjective, which are modifiers there.
+
+        Args:
+            caption: Text of the caption.
+
+        Returns:
+            The mentions, in the order of the text; they do not overlap.
 
         Raises:
-            ValueError: the packages of the extra `entities` are missing.
+            ValueError: The packages of the extra `entities` are missing.
+
+        Differs: the original counts those modifiers too.
         """
         forms, openings = self._forms
         text = caption.lower()
-        if len(text) != len(
-            caption
-        ):  # a few letters of other scripts get longer, and places must hold
+        # Lowercasing lengthens a few letters, which would shift the offsets.
+        if len(text) != len(caption):
             text = caption
+
         found: list[Mention] = []
         end = 0
         for match in _WORD.finditer(text):
             word, start = match[0], match.start()
-            if start < end:  # within a phrase
+            if start < end:  # inside the phrase found last
                 continue
             if word in openings and (phrase := self._phrase(text, start)):
                 found.append(phrase)
@@ -138,48 +171,67 @@ class EntitySet:
                 if word not in _MODIFIERS or not _modifies(text, match):
                     found.append(Mention(start, match.end(), forms[word]))
             elif not word.isalnum():
+                # A compound with hyphens: the whole, or else its last part.
                 head = _HYPHEN.split(word)[-1]
                 plain = _HYPHEN.sub("-", word)
                 if plain in forms:
                     found.append(Mention(start, match.end(), forms[plain]))
                 elif head in forms:
                     found.append(Mention(match.end() - len(head), match.end(), forms[head]))
+
         return tuple(found)
 
     def _phrase(self, text: str, start: int) -> Mention | None:
-        """The longest form of several words that TEXT has at START."""
+        """Longest form of several words at the given position."""
         forms, openings = self._forms
         opening = _WORD.match(text, start)
         assert opening is not None, "a word starts there"
+
+        # The candidate words, as many as the longest phrase with this first word has.
         words = list(_first(_WORD.finditer(text, start), max(openings[opening[0]])))
         for number in range(len(words), 1, -1):
             spelled = " ".join(_HYPHEN.sub("-", match[0]) for match in words[:number])
+            # Only whitespace may stand between the words of a phrase.
             gaps = (text[a.end() : b.start()] for a, b in pairwise(words[:number]))
             if spelled in forms and not any(gap.strip() for gap in gaps):
                 return Mention(start, words[number - 1].end(), forms[spelled])
+
         return None
 
     @cached_property
     def _forms(self) -> tuple[dict[str, str], dict[str, set[int]]]:
-        """Entity of every spelling; and of the first words of phrases, how many words those have."""
+        """Entity of each spelling, and the lengths in words of the phrases with each first word."""
         listed = {_spelling(word): entity for word, entity in self.pairs}
+
+        # Listed spellings take precedence over inflections of other words.
         forms = dict(listed)
         for word, entity in listed.items():
             for form in inflections(word):
                 forms.setdefault(form, entity)
+
         openings: dict[str, set[int]] = {}
         for form in forms:
             first, *others = form.split(" ")
             if others:
                 openings.setdefault(first, set()).add(1 + len(others))
+
         return forms, openings
 
 
 def masked(caption: str, mentions: Iterable[Mention], mask_token: str) -> str:
-    """Put MASK_TOKEN in the place of each of MENTIONS, which do not overlap.
+    """Replace mentions in a caption by the mask token.
 
-    >>> masked("Two dogs play.", [Mention(4, 8, "dog")], "[MASK]")
-    'Two [MASK] play.'
+    Args:
+        caption: Text of the caption.
+        mentions: Mentions to replace; they do not overlap.
+        mask_token: Text that replaces each mention.
+
+    Returns:
+        The masked caption.
+
+    Example:
+        >>> masked("Two dogs play.", [Mention(4, 8, "dog")], "[MASK]")
+        'Two [MASK] play.'
     """
     pieces, end = [], 0
     for mention in sorted(mentions):
@@ -189,13 +241,23 @@ def masked(caption: str, mentions: Iterable[Mention], mask_token: str) -> str:
 
 
 def entity_sentence(entities: Sequence[str], template: str) -> str:
-    """Put the names of ENTITIES into TEMPLATE, whose words all stay. Source: arXiv:2301.09121, 3.2.
+    """Put entity names into a prompt template, joined by "and".
+
+    Args:
+        entities: Names of the entities; at least one.
+        template: Template that holds `{}` exactly once.
+
+    Returns:
+        The sentence.
 
     Raises:
-        ValueError: there is no entity, or TEMPLATE does not hold `{}` exactly once.
+        ValueError: There is no entity, or the template does not hold `{}` exactly once.
 
-    >>> entity_sentence(("dog", "ball"), "a photo of a {} in a video game.")
-    'a photo of a dog and ball in a video game.'
+    Source: arXiv:2301.09121, 3.2.
+
+    Example:
+        >>> entity_sentence(("dog", "ball"), "a photo of a {} in a video game.")
+        'a photo of a dog and ball in a video game.'
     """
     if not entities:
         raise ValueError("no entities were given: a sentence needs at least one")
@@ -205,10 +267,16 @@ def entity_sentence(entities: Sequence[str], template: str) -> str:
 
 
 def noun_mentions(caption: str) -> tuple[Mention, ...]:
-    """Find all nouns of CAPTION, abstract ones too; the entity is the lemma.
+    """Find all nouns of a caption, abstract ones too.
+
+    Args:
+        caption: Text of the caption.
+
+    Returns:
+        Mentions whose entity is the noun's lemma.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     found = ((match, word_tag(match[0].lower())) for match in _WORD.finditer(caption))
     return tuple(
@@ -219,39 +287,57 @@ def noun_mentions(caption: str) -> tuple[Mention, ...]:
 
 
 def words_of(caption: str) -> list[str]:
-    """Return the words of CAPTION in lower case, without punctuation; "T-shirt" is one."""
+    """Split a caption into lower-case words without punctuation; "T-shirt" is one word.
+
+    Args:
+        caption: Text of the caption.
+
+    Returns:
+        The words, in the order of the text.
+    """
     return _WORD.findall(caption.lower())
 
 
 @lru_cache(maxsize=100_000)
 def nouns(caption: str) -> tuple[str, ...]:
-    """Return the lemmas of the nouns of CAPTION that can be seen, each once, in the order of the text.
+    """Lemmas of the visible nouns of a caption, without duplicates.
 
-    The tagger is a rule-based one, and takes some verbs for nouns ("jumps" after "a horse").
+    The part-of-speech tagger is rule-based and takes some verbs for nouns ("jumps" after "a
+    horse").
+
+    Args:
+        caption: Text of the caption.
+
+    Returns:
+        The lemmas, in the order of the text, without the words in `ABSTRACT`.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
 
-    >>> nouns("Two dogs play with a ball in front of the houses")
-    ('dog', 'ball', 'house')
+    Example:
+        >>> nouns("Two dogs play with a ball in front of the houses")
+        ('dog', 'ball', 'house')
     """
     tag, lemmas_of = grammar()
     found: dict[str, None] = {}
     for word, part_of_speech in tag(caption, tokenize=True):
+        # Strip punctuation that the tagger left on the word.
         plain = word.lower().strip(".,!?'\"")
         if part_of_speech.startswith(_NOUN) and plain.isalpha():
             lemmas = lemmas_of(plain, "NOUN")
             found[lemmas[0] if lemmas else plain] = None
+
     return tuple(lemma for lemma in found if lemma not in ABSTRACT)
 
 
 def _pair(line: str) -> tuple[str, str]:
+    """Word and entity of a line of an entity list."""
     word, colon, entity = line.partition(":")
     return " ".join(word.split()), " ".join((entity if colon else word).split())
 
 
 def _spelling(text: str) -> str:
-    """TEXT as forms are kept: its words in lower case with plain hyphens, between single spaces; "" for no words."""
+    """Lower-case spelling with plain hyphens and single spaces; "" if it is not made of words."""
     words = text.split()
     return (
         " ".join(_HYPHEN.sub("-", word.lower()) for word in words)
@@ -261,10 +347,11 @@ def _spelling(text: str) -> str:
 
 
 def _modifies(text: str, word: re.Match[str]) -> bool:
-    """Whether WORD of TEXT says how what follows looks; "orange and white" is followed by "white"."""
+    """Whether a word modifies the next one; in "orange and white", "white" is the next one."""
     following = _NEXT.match(text, word.end())
     return following is not None and word_tag(following[1]).startswith(_MODIFIERS[word[0]])
 
 
 def _first(matches: Iterator[re.Match[str]], number: int) -> Iterator[re.Match[str]]:
+    """The first matches, up to a number."""
     return (match for _, match in zip(range(number), matches, strict=False))

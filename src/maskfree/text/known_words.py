@@ -1,4 +1,4 @@
-"""Whether a model knows the words that it is asked for, and can tell them apart."""
+"""Check that a model knows the given words and can distinguish them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from torch import Tensor
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Tokens
 
-SAME = 1e-6  # embeddings are the same, but for rounding, if their cosine is so close to 1
-ALIKE = 1e-4  # and hardly told apart if it is so close
-_SHOWN = 5  # words or pairs named in a message
+# Gap of the cosine to 1 below which two embeddings are equal up to rounding.
+SAME = 1e-6
+# Gap below which two classes are hardly distinguishable.
+ALIKE = 1e-4
+_SHOWN = 5  # most words or pairs in a message
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +28,17 @@ def check_known(
     phrases: Sequence[str],
     model: str,
 ) -> None:
-    """Warn of the words that a tokenizer knows in part, or by their letters only.
+    """Warn about words that a tokenizer knows only in part or letter by letter.
 
     Args:
-        tokenizer: The model's; only a `Tokenizer` tells what it knows.
-        phrases: The words, synonyms included.
+        tokenizer: The model's tokenizer; only a `Tokenizer` can be checked.
+        phrases: The words, including synonyms.
         model: Name of the model, for the message.
 
     Raises:
-        ValueError: The tokenizer has no piece of a word.
+        ValueError: The tokenizer has no token for a word.
     """
+    # Other callables cannot tell what they know.
     if not isinstance(tokenizer, Tokenizer):
         return
 
@@ -60,18 +63,19 @@ def check_distinct(
     embeddings: Float[Tensor, "p d"],
     model: str,
 ) -> None:
-    """Warn of words of different classes whose embeddings are nearly the same.
+    """Warn about words of different classes whose embeddings are nearly equal.
 
     Args:
-        phrases: The words, synonyms included.
-        class_of: Index of the class of each; synonyms need not be told apart.
-        tokens: Ids of the tokens of each word in a prompt.
-        embeddings: Of each word, unit norm.
+        phrases: The words, including synonyms.
+        class_of: Class index of each word; synonyms need not be distinguishable.
+        tokens: Token ids of each word in a prompt.
+        embeddings: Unit-norm embedding of each word.
         model: Name of the model, for the message.
 
     Raises:
         ValueError: Two words of different classes have the same tokens or the same embedding.
     """
+    # 1 minus the cosine of every pair, of which only pairs of different classes matter.
     gaps = 1 - embeddings.float() @ embeddings.float().T
     classes = torch.tensor(class_of, device=gaps.device)
     close = ((gaps < ALIKE) & (classes[:, None] != classes)).triu(1).nonzero().tolist()
@@ -84,25 +88,29 @@ def check_distinct(
             f"the model {model} cannot tell {_paired(phrases, same)}: "
             f"leave one out, or make them synonyms as in {first}/{second}"
         )
+
     if close:
         log.warning("the model %s can hardly tell %s", model, _paired(phrases, close))
 
 
 def _equal(tokens: Sequence[tuple[int, ...]], class_of: Sequence[int]) -> set[tuple[int, int]]:
-    """Pairs of words of different classes that have the same tokens."""
+    """Pairs of words of different classes with the same tokens."""
     places = defaultdict(list)
     for index, ids in enumerate(tokens):
         places[ids].append(index)
+    # Comparing within groups of equal tokens avoids comparing all pairs.
     pairs = (pair for equal in places.values() for pair in combinations(equal, 2))
     return {(one, other) for one, other in pairs if class_of[one] != class_of[other]}
 
 
 def _listed(names: Sequence[str]) -> str:
+    """The first names, quoted, for a message."""
     shown = ", ".join(map(repr, names[:_SHOWN]))
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
 def _paired(phrases: Sequence[str], pairs: Iterable[Sequence[int]]) -> str:
+    """The first pairs, quoted, for a message."""
     ordered = sorted(map(tuple, pairs))
     shown = ", ".join(
         f"{phrases[one]!r} from {phrases[other]!r}" for one, other in ordered[:_SHOWN]

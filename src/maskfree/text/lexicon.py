@@ -1,6 +1,7 @@
-"""Words of English: parts of speech, singulars and plurals. Needs the extra `entities`; nothing is downloaded.
+"""English lexicon: parts of speech, lemmas and inflections. Needs the extra `entities`.
 
-The tagger of `textblob` and the lemmatiser of `lemminflect` bring their word lists.
+The tagger of `textblob` and the lemmatizer of `lemminflect` come with their word lists, so nothing
+is downloaded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 
-# Plurals that are no more of what their singular is, if it is a noun at all.
+# Plurals that do not mean several of their singular ("glasses"), or have no singular noun.
 _PLURALS = frozenset(
     (
         "clothes",
@@ -28,15 +29,16 @@ _PLURALS = frozenset(
 
 @cache
 def grammar() -> tuple[Callable[..., list[tuple[str, str]]], Callable[[str, str], Sequence[str]]]:
-    """Return the tagger of parts of speech and the lemmatiser, their word lists read; only training needs them.
+    """Load the part-of-speech tagger and the lemmatizer with their word lists.
+
+    Returns:
+        The tagger and the lemmatizer.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ResourceWarning
-        )  # they leave it to Python to close their files
+        warnings.simplefilter("ignore", ResourceWarning)  # the packages do not close their files
         try:
             import lemminflect
             from textblob.en import lexicon, tag
@@ -45,19 +47,28 @@ def grammar() -> tuple[Callable[..., list[tuple[str, str]]], Callable[[str, str]
                 f"nouns of captions need the package {error.name}: pip install maskfree[entities]"
             )
             raise ValueError(reason) from error
+
+        # Load all word lists now, under the filter above.
         for part in (lexicon, lexicon.morphology, lexicon.context, lexicon.entities):
-            len(part)  # each is read when first asked
+            len(part)  # loads the lexicon, which is read lazily
         lemminflect.getLemma("houses", "NOUN")
         lemminflect.getInflection("house", "NNS")
+
     return tag, lemminflect.getLemma
 
 
 @lru_cache(maxsize=100_000)
 def word_tag(word: str) -> str:
-    """Return the part of speech, as in the Penn Treebank, that WORD, in lower case, most often is.
+    """Most frequent part of speech of a word.
+
+    Args:
+        word: Word in lower case.
+
+    Returns:
+        Tag of the Penn Treebank, such as "NN"; empty for a word without one.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     tag, _ = grammar()
     tagged = tag(word, tokenize=False) if word[0].isalpha() else []
@@ -66,10 +77,16 @@ def word_tag(word: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def noun_lemma(word: str) -> str:
-    """Return the singular of the noun WORD, in lower case; "shorts" stay shorts.
+    """Singular of a noun; "shorts" and the like keep their form.
+
+    Args:
+        word: Noun in lower case.
+
+    Returns:
+        The singular, or the word itself if it is unknown.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     _, lemmas_of = grammar()
     return word if word in _PLURALS else (*lemmas_of(word, "NOUN"), word)[0]
@@ -77,10 +94,16 @@ def noun_lemma(word: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def may_be_verb(word: str) -> bool:
-    """Whether WORD, a singular in lower case, is a verb too.
+    """Whether a noun can also be a verb.
+
+    Args:
+        word: Singular in lower case.
+
+    Returns:
+        True if the word has a lemma as a verb.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     grammar()
     from lemminflect import getAllLemmas
@@ -89,10 +112,16 @@ def may_be_verb(word: str) -> bool:
 
 
 def is_known(phrase: str) -> bool:
-    """Whether the lexicons know the last word of PHRASE, in any case; of unknown ones the plural is by rule.
+    """Whether the lexicons contain the last word of a phrase; plurals of other words follow rules.
+
+    Args:
+        phrase: A word or a phrase, in any case.
+
+    Returns:
+        True if one of the lexicons has its last word.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     grammar()
     from lemminflect import getAllLemmas
@@ -103,16 +132,24 @@ def is_known(phrase: str) -> bool:
 
 
 def inflections(spelling: str) -> Iterator[str]:
-    """Yield singular and plural of SPELLING, of a phrase that of its last word, in all the ways to part its words.
+    """Singular and plural of a word or phrase, in all spellings with space, hyphen or neither.
+
+    Args:
+        spelling: Word or phrase; only its last word is inflected.
+
+    Yields:
+        The forms; some may occur twice.
 
     Raises:
-        ValueError: the packages of the extra `entities` are missing.
+        ValueError: The packages of the extra `entities` are missing.
     """
     grammar()
     from lemminflect import getInflection, getLemma
 
+    # Only the last word of a phrase is inflected.
     *first, last = re.split("([ -])", spelling)
     lemmas = getLemma(last, "NOUN")
+    # A word that is already singular, or has no singular, keeps its form.
     for singular in (last,) if last in (*lemmas, *_PLURALS) else lemmas or (last,):
         for form in (last, singular, *getInflection(singular, "NNS")):
             whole = "".join([*first, form.lower()])

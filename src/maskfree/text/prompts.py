@@ -1,4 +1,4 @@
-"""Prompt templates: a class name is put into each, and the class is the mean of their embeddings."""
+"""Prompt templates and prompt ensembling: a class is the mean embedding of its prompts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from torch.nn import functional as F
 
 
 def fill(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
-    """Put each phrase into each template; all texts of the first phrase come first.
+    """Put each phrase into each template.
+
+    Args:
+        templates: Templates that hold `{}` exactly once; at least one.
+        phrases: Words or phrases.
+
+    Returns:
+        The texts; all those of the first phrase come first.
 
     Raises:
-        ValueError: there is no template, or one does not hold `{}` exactly once.
+        ValueError: There is no template, or one does not hold `{}` exactly once.
 
-    >>> fill(["a {}", "the {}"], ["dog", "cat"])
-    ['a dog', 'the dog', 'a cat', 'the cat']
+    Example:
+        >>> fill(["a {}", "the {}"], ["dog", "cat"])
+        ['a dog', 'the dog', 'a cat', 'the cat']
     """
     if not templates:
         raise ValueError("no prompt templates were given: at least one is needed")
@@ -29,5 +37,15 @@ def fill(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
 def mean_over_templates(
     embeddings: Float[Tensor, "kt d"], num_templates: int
 ) -> Float[Tensor, "k d"]:
-    """Average the unit-norm embeddings of `fill`'s texts per phrase; unit norm. Source: arXiv:2103.00020, 3.1.4."""
+    """Mean text embedding of each phrase over the templates (prompt ensembling).
+
+    Args:
+        embeddings: Unit-norm embeddings of the texts, in the order of `fill`.
+        num_templates: Number of templates t.
+
+    Returns:
+        Unit-norm embedding of each phrase.
+
+    Source: arXiv:2103.00020, 3.1.4.
+    """
     return F.normalize(embeddings.unflatten(0, (-1, num_templates)).mean(1), dim=-1)

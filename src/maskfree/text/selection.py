@@ -1,4 +1,4 @@
-"""Choosing an entity set from the nouns of a corpus: frequent ones, which stand where nouns stand and can be seen."""
+"""Select an entity set from the frequent nouns of a corpus."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from maskfree.text.entities import ABSTRACT, EntitySet
 
-MIN_NOUN_SHARE = 0.45  # of the pairs with a word, those where it stands as a noun
-MOST_ENTITIES = 65_535  # an index numbers them with 16 bits
-# What captions of photos say often and no region of a photo shows: times, amounts, colors, sports, media, ideas.
+# Least share of a word's pairs in which it is a noun; a word below it is mostly a verb.
+MIN_NOUN_SHARE = 0.45
+MOST_ENTITIES = 65_535  # entity ids are stored in 16 bits
+# Frequent caption nouns that no image region shows: times, amounts, colors, sports, media, ideas.
 _UNSEEN = """
 account action activity afternoon age american angle appearance april arrangement artist asian assortment athletics
 attention attitude autumn backdrop background badminton baseball basketball bathing beauty beige birth black blue bmx
@@ -39,30 +40,46 @@ _NO_THINGS = ABSTRACT.union(_UNSEEN.split())
 def select(
     pairs: Mapping[str, int], as_nouns: Mapping[str, int], most: int, least: int
 ) -> EntitySet:
-    """Return the MOST nouns that the most PAIRS have, each its own entity: those of at least LEAST pairs.
+    """Select the most frequent nouns of a corpus as an entity set.
 
-    AS_NOUNS are the pairs where the word stands as a noun: where those are well below half, it is a verb. Left out are
-    words that name nothing which has a place of its own in a picture: amounts, times, colors, actions, the picture.
+    Words without a region in the image are left out: amounts, times, colors, actions, the image
+    itself. So are words that are mostly verbs.
+
+    Args:
+        pairs: Number of image-text pairs that contain each noun.
+        as_nouns: Number of pairs in which the word is used as a noun.
+        most: Largest number of nouns to select.
+        least: Least number of pairs of a noun.
+
+    Returns:
+        The most frequent nouns, each its own entity.
 
     Raises:
-        ValueError: MOST or LEAST is out of range, or no noun is left.
+        ValueError: A number is out of range, or no noun is left.
     """
     check(most, least)
     chosen = [noun for noun, number in pairs.items() if number >= least and _is_thing(noun)]
     chosen = [noun for noun in chosen if as_nouns.get(noun, 0) >= MIN_NOUN_SHARE * pairs[noun]]
+
+    # Most frequent first; ties in alphabetical order, to be reproducible.
     chosen.sort(key=lambda noun: (-pairs[noun], noun))
     if not chosen:
         raise ValueError(
             f"no noun that can be seen occurs in {least} pairs or more: there is no entity set to choose"
         )
+
     return EntitySet(tuple((noun, noun) for noun in chosen[:most]))
 
 
 def check(most: int, least: int) -> None:
-    """Make sure that the settings of `select` make sense.
+    """Check the settings of `select`.
+
+    Args:
+        most: Largest number of nouns to select, from 1 to `MOST_ENTITIES`.
+        least: Least number of pairs of a noun, 1 or more.
 
     Raises:
-        ValueError: MOST or LEAST is out of range.
+        ValueError: A number is out of range.
     """
     if not 1 <= most <= MOST_ENTITIES:
         raise ValueError(f"{most} entities at most: the number lies in [1, {MOST_ENTITIES}]")
@@ -71,4 +88,5 @@ def check(most: int, least: int) -> None:
 
 
 def _is_thing(noun: str) -> bool:
+    """Whether a noun may name something with a region in an image."""
     return len(noun) > 1 and noun not in _NO_THINGS

@@ -1,4 +1,4 @@
-"""The 80 prompt templates of CLIP's ImageNet evaluation, and the five about scenes that MaskCLIP adds."""
+"""Prompt templates, among them the 80 of CLIP for ImageNet and those that MaskCLIP adds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 IMAGENET_TEMPLATES: tuple[str, ...] = tuple(
     Path(__file__).with_name("imagenet_templates.txt").read_text(encoding="utf-8").splitlines()
 )
-"""Each holds `{}` once; they also make the prompted entities of OVSegmentor.
+"""Templates that hold `{}` once; OVSegmentor uses them for its entity prompts too.
 
-Source: arXiv:2103.00020, 3.1.4, as released with its notebook on prompts.
+Source: arXiv:2103.00020, 3.1.4, as released in CLIP's notebook on prompts.
 """
 
 SCENE_TEMPLATES = (
@@ -19,7 +19,10 @@ SCENE_TEMPLATES = (
     "this is the {} in the scene.",
     "this is one {} in the scene.",
 )
-"""Source: arXiv:2104.13921, as released; MaskCLIP (arXiv:2112.01071) takes them over."""
+"""Templates about scenes.
+
+Source: arXiv:2104.13921, as released; MaskCLIP (arXiv:2112.01071) uses them too.
+"""
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
@@ -39,4 +42,4 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 AUTHORS_TEMPLATES = ("a photo of a {}.",)
-"""As the code of GroupViT and OVSegmentor prompts class names."""
+"""Template for class names in the code of GroupViT and OVSegmentor."""

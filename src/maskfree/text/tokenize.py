@@ -1,4 +1,4 @@
-"""Texts to padded token ids, through a `tokenizers` file that travels with the weights."""
+"""Tokenizers: texts to padded token ids, with a `tokenizers` file saved beside the weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from maskfree.files.hugging_face import reading
 from maskfree.types import Tokens
 
 MAX_BYTES = 2**26
-"""The largest tokenizer.json that is read; SigLIP 2's, of 256,000 words, has half of it."""
-_MAX_GROWTH = 64  # of a text by the replacements of a normalizer, one after the other
+"""Largest tokenizer.json that is read, in bytes; that of SigLIP 2 has half of it."""
+_MAX_GROWTH = 64  # most by which all replacements of a normalizer may lengthen a text
 _WORD_LISTS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 _COMPANIONS = (
     "tokenizer_config.json",
@@ -33,12 +33,17 @@ _CLASSES = (
 )
 _MASK_NAMES = ("[MASK]", "<mask>")
 _UNKNOWN = "[UNK]"
-_BEYOND_LATIN = 0x370  # the first letters of Greek; before it are Latin ones and their accents
+_BEYOND_LATIN = 0x370  # start of the Greek block; before it are Latin letters and diacritics
 _PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
 class Tokenizer:
-    """A trained tokenizer with a fixed longest text; calling it gives padded tokens. Picklable."""
+    """Trained tokenizer with a maximum length; calling it gives padded tokens. Picklable.
+
+    Args:
+        tokenizer: Tokenizer of the library `tokenizers`; its padding and truncation are replaced.
+        max_length: Number of tokens to which texts are truncated.
+    """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, max_length: int = 77):
         self._tokenizer = tokenizer
@@ -49,11 +54,19 @@ class Tokenizer:
 
     @classmethod
     def from_source(cls, source: str, max_length: int = 77) -> Tokenizer:
-        """Read the tokenizer of a folder, or of a Hugging Face name, and cut its texts to MAX_LENGTH tokens.
+        """Load the tokenizer of a folder or of a Hugging Face model.
+
+        Args:
+            source: Folder, or Hugging Face name.
+            max_length: Number of tokens to which texts are truncated.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            FileNotFoundError: SOURCE is neither.
+            FileNotFoundError: The source is neither, or has no tokenizer.
         """
+        # A local tokenizer.json needs no help of transformers.
         path = Path(source) / "tokenizer.json"
         if path.is_file():
             return cls(_read(path), max_length)
@@ -63,93 +76,131 @@ class Tokenizer:
             raise FileNotFoundError(
                 f"no tokenizer in {source!r}: it has none of {', '.join(_WORD_LISTS)}"
             )
+
         with reading(source) as local:
             try:
                 _check_companions(Path(source))
-                # No program that comes with a tokenizer is run, and nobody is asked whether to.
+                # Never run code that comes with a tokenizer, and never prompt for it.
                 options = {"use_fast": True, "trust_remote_code": False, "local_files_only": local}
                 fast = transformers.AutoTokenizer.from_pretrained(source, **options)
             except Exception as error:  # damaged files lead to errors of all kinds
                 raise FileNotFoundError(
                     f"no tokenizer in {source!r}: give a folder or a Hugging Face name"
                 ) from error
-        if fast.get_vocab().keys() <= set(
-            fast.all_special_tokens
-        ):  # what transformers makes of a model without one
+
+        # transformers makes up a tokenizer of special tokens for a model without one.
+        if fast.get_vocab().keys() <= set(fast.all_special_tokens):
             raise FileNotFoundError(
                 f"no tokenizer in {source!r}: there are weights, but no words that they know"
             )
+
         return cls(fast.backend_tokenizer, max_length)
 
     @classmethod
     def from_file(cls, path: Path) -> Tokenizer:
-        """Read what `save` wrote, with the longest text that it records.
+        """Read a file that `save` wrote, with its maximum length.
+
+        Args:
+            path: The JSON file.
+
+        Returns:
+            The tokenizer; its maximum length is 77 if the file records none.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is not a tokenizer.
+            FileNotFoundError: There is no such file.
+            ValueError: The file is not a tokenizer.
         """
         tokenizer = _read(path)
         return cls(tokenizer, tokenizer.truncation["max_length"] if tokenizer.truncation else 77)
 
     def save(self, path: Path) -> None:
-        """Write one JSON file that `from_file` reads."""
+        """Write one JSON file that `from_file` reads.
+
+        Args:
+            path: The file to write.
+        """
         path.write_text(self._tokenizer.to_str(), encoding="utf-8")
 
     @property
     def vocabulary_size(self) -> int:
-        """One more than the largest id that a text can have, special tokens included."""
-        special = self._tokenizer.encode(
-            ""
-        ).ids  # these have ids of their own, which the vocabulary need not hold
+        """Size of the embedding table that the tokens need.
+
+        Returns:
+            One more than the largest id that a text can have, including special tokens.
+        """
+        # Special tokens may have ids that the vocabulary does not hold.
+        special = self._tokenizer.encode("").ids
         return 1 + max(
             (*self._tokenizer.get_vocab().values(), *special, self._padding_id), default=-1
         )
 
     @property
     def mask_token(self) -> str:
-        """The text that stands for one hidden word.
+        """Text of the mask token.
+
+        Returns:
+            The token, such as "[MASK]".
 
         Raises:
-            ValueError: the tokenizer has none, as CLIP's.
+            ValueError: The tokenizer has none, as that of CLIP.
         """
         return self._mask[0]
 
     @property
     def mask_id(self) -> int:
-        """The id of `mask_token`.
+        """Id of the mask token.
+
+        Returns:
+            The id of `mask_token`.
 
         Raises:
-            ValueError: the tokenizer has none.
+            ValueError: The tokenizer has none.
         """
         return self._mask[1]
 
     @property
     def _mask(self) -> tuple[str, int]:
+        """Text and id of the mask token."""
         for name in _MASK_NAMES:
             number = self._tokenizer.token_to_id(name)
-            # To be in the vocabulary is not enough: what is no special token is split where a text holds it.
+            # A vocabulary entry is not enough: only special tokens are never split.
             if number is not None and self._tokenizer.encode(
                 name, add_special_tokens=False
             ).ids == [number]:
                 return name, number
+
         raise ValueError(
             f"the tokenizer has no mask token, {' or '.join(_MASK_NAMES)}: take one of BERT's kind"
         )
 
     def unknown(self, text: str) -> tuple[str, ...]:
-        """Return the parts of TEXT that the tokenizer has no piece of; one of bytes, as CLIP's, has all."""
+        """Parts of a text that the tokenizer has no token for.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            The unknown parts; always empty for a byte-level tokenizer, as that of CLIP.
+        """
         return tuple(part for part, known in self._parts(text) if not known)
 
     def knows(self, text: str) -> bool:
-        """Return whether the tokenizer has a piece of TEXT, beside punctuation if that is not all of it."""
+        """Whether the tokenizer has a token for some part of a text other than punctuation.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            True if a part with a letter or digit is known, or if all parts are known and there is
+            one.
+        """
         parts = self._parts(text)
         if all(known for _, known in parts):
             return bool(parts)
         return any(known and any(map(str.isalnum, part)) for part, known in parts)
 
     def _parts(self, text: str) -> list[tuple[str, bool]]:
-        """The parts that TEXT is split into, each with whether the tokenizer has a piece of it."""
+        """Parts of a text, each with whether the tokenizer has a token for it."""
         unknown = self._tokenizer.token_to_id(
             getattr(self._tokenizer.model, "unk_token", None) or _UNKNOWN
         )
@@ -158,16 +209,24 @@ class Tokenizer:
         return [(text[start:end], number != unknown) for number, (start, end) in places]
 
     def spells(self, text: str) -> bool:
-        """Return whether TEXT, of another script than Latin, has no pieces but its single letters.
+        """Whether a text of a non-Latin script is split into single letters.
 
-        A tokenizer of words has the letters of many scripts without knowing a word of them. One whose pieces are mostly
-        single letters, as those of Chinese, does not count.
+        A WordPiece tokenizer has the letters of many scripts without knowing a word of them. The
+        result is False for a tokenizer with many single-letter tokens, as those for Chinese.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            True if it has non-Latin tokens and each is a single letter.
         """
         if (
             not isinstance(self._tokenizer.model, tokenizers.models.WordPiece)
             or self._is_of_letters
         ):
             return False
+
+        # Only pieces with letters beyond the Latin ones count.
         pieces = map(self._letters, self._tokenizer.encode(text, add_special_tokens=False).tokens)
         foreign = [
             piece for piece in pieces if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN
@@ -176,47 +235,62 @@ class Tokenizer:
 
     @property
     def _is_of_letters(self) -> bool:
+        """Whether more than a quarter of the tokens are single letters."""
         pieces = self._tokenizer.get_vocab()
         return sum(len(self._letters(piece)) == 1 for piece in pieces) > len(pieces) / 4
 
     def _letters(self, piece: str) -> str:
+        """A token without the prefix of continued words."""
         return piece.removeprefix(self._tokenizer.model.continuing_subword_prefix)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Tokenize a batch, padded to its longest text."""
-        # One by one: encode_batch starts threads, which data workers must not fork over.
+        """Tokenize a batch of texts.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            Token ids and their mask, padded to the longest text.
+        """
+        # One by one, since encode_batch starts threads and data workers fork.
         rows = [self._tokenizer.encode(text).ids or [self._padding_id] for text in texts]
         longest = max(map(len, rows), default=0)
         ids = torch.tensor(
             [row + [self._padding_id] * (longest - len(row)) for row in rows], dtype=torch.long
         )
+        # The mask is True at tokens and False at padding.
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
         return Tokens(ids.reshape(len(rows), longest), torch.arange(longest) < lengths[:, None])
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:
+    """Read a tokenizer file."""
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer file {path}")
+
     text = read_text(path, MAX_BYTES)
     try:
         tokenizer = tokenizers.Tokenizer.from_str(text)
         _check_growth(tokenizer)
-        tokenizer.encode("")
+        tokenizer.encode("")  # fails now if it cannot encode
     except (KeyboardInterrupt, SystemExit):
         raise
-    except (
-        BaseException
-    ) as error:  # the library raises bare Exception, and what it did not foresee is not even that
+    # The library raises bare Exception, and Rust panics are BaseException only.
+    except BaseException as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a tokenizer file: {reason}") from error
+
     return tokenizer
 
 
 def _check_growth(tokenizer: tokenizers.Tokenizer) -> None:
-    """Raise ValueError where replacements make texts so long that they fill all memory."""
+    """Raise ValueError if replacements lengthen texts so much that they fill the memory."""
     if tokenizer.normalizer is None:
         return
+
     growth = 1
+
+    # Normalizers may be nested; their growths multiply.
     waiting = [json.loads(tokenizer.normalizer.__getstate__())]
     while waiting:
         part = waiting.pop()
@@ -227,7 +301,7 @@ def _check_growth(tokenizer: tokenizers.Tokenizer) -> None:
 
 
 def _check_companions(folder: Path) -> None:
-    """Raise ValueError where files that describe a folder's tokenizer are damaged, or name a program."""
+    """Raise ValueError if a file that describes the tokenizer is damaged or names a program."""
     for name in _COMPANIONS:
         if (folder / name).is_file():
             content = read_json(folder / name, MAX_BYTES)
@@ -241,6 +315,7 @@ def _check_companions(folder: Path) -> None:
 
 
 def _padding_id(tokenizer: tokenizers.Tokenizer) -> int:
+    """Id of the padding token; 0 if there is none."""
     if tokenizer.padding:
         return int(tokenizer.padding["pad_id"])
     ids = (tokenizer.token_to_id(name) for name in _PADDING_NAMES)

@@ -1,4 +1,4 @@
-"""The classes that a user names: words, synonyms, and the rules they must keep."""
+"""Vocabulary of class names and synonyms, as given by a user."""
 
 from __future__ import annotations
 
@@ -9,24 +9,34 @@ from typing import Any
 
 MAX_CLASSES = 1000
 MAX_CHARACTERS = 100
-_JOINERS = {0x200C: None, 0x200D: None}  # of letters, as in Persian, and of emoji
+# Zero-width joiners, which are not printable but are needed in Persian and in emoji.
+_JOINERS = {0x200C: None, 0x200D: None}
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Classes in the order given; each is a tuple of synonyms of which the first names it."""
+    """Classes in the given order, each with its synonyms."""
 
     classes: tuple[tuple[str, ...], ...]
+    """Synonyms of each class; the first one is its name."""
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Vocabulary:
-        """Read words as a user types them: a comma separates classes, a slash synonyms.
+        """Parse words as a user types them.
+
+        Args:
+            words: Texts; a comma separates classes, a slash synonyms.
+
+        Returns:
+            The vocabulary.
 
         Raises:
-            ValueError: no, too many, empty, repeated, too long or multi-line words, or no texts at all.
+            ValueError: There is no word, or too many, or one is empty, repeated, too long, has
+                several lines or is not a text.
 
-        >>> Vocabulary.parse(["dog,grass", "sofa / couch"]).classes
-        (('dog',), ('grass',), ('sofa', 'couch'))
+        Example:
+            >>> Vocabulary.parse(["dog,grass", "sofa / couch"]).classes
+            (('dog',), ('grass',), ('sofa', 'couch'))
         """
         words = _texts(words)
         for typed in words:
@@ -34,33 +44,46 @@ class Vocabulary:
                 raise ValueError(
                     f"the word {typed[:MAX_CHARACTERS]!r} has a newline: a word is one line"
                 )
+
         written = list(chain.from_iterable(typed.split(",") for typed in words))
         if not written:
             raise ValueError("no words were given: at least one is needed")
         if len(written) > MAX_CLASSES:
             raise ValueError(f"{len(written)} classes were given: {MAX_CLASSES} is the most")
+
         classes = tuple(
             tuple(_clean(word, typed) for word in typed.split("/")) for typed in written
         )
+        # A word that occurs twice would make the class ambiguous.
         seen: set[str] = set()
         for word in chain.from_iterable(classes):
             if word.casefold() in seen:
                 raise ValueError(
                     f"the word {word!r} is repeated: each word, synonyms included, may occur once"
                 )
+
             seen.add(word.casefold())
+
         return cls(classes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The first synonym of each class."""
+        """Names of the classes.
+
+        Returns:
+            The first synonym of each class.
+        """
         return tuple(synonyms[0] for synonyms in self.classes)
 
     def flatten(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Return all phrases, synonyms included, and beside each the index of its class.
+        """All phrases with the index of their class.
 
-        >>> Vocabulary.parse(["dog", "sofa/couch"]).flatten()
-        (('dog', 'sofa', 'couch'), (0, 1, 1))
+        Returns:
+            The phrases, including synonyms, and the class index of each.
+
+        Example:
+            >>> Vocabulary.parse(["dog", "sofa/couch"]).flatten()
+            (('dog', 'sofa', 'couch'), (0, 1, 1))
         """
         phrases = tuple(chain.from_iterable(self.classes))
         return phrases, tuple(
@@ -68,11 +91,18 @@ class Vocabulary:
         )
 
     def find(self, word: str) -> int:
-        """Return the index of the class that WORD, any of its synonyms, names; upper and lower case are one.
+        """Index of the class with a given word.
+
+        Args:
+            word: Any synonym of the class, in any case.
+
+        Returns:
+            Index of the class.
 
         Raises:
-            ValueError: no class has that word.
+            ValueError: No class has that word.
         """
+        # Words are kept with single spaces; case is ignored.
         sought = " ".join(word.split()).casefold()
         for index, synonyms in enumerate(self.classes):
             if sought in (synonym.casefold() for synonym in synonyms):
@@ -81,22 +111,27 @@ class Vocabulary:
 
 
 def _texts(words: Any) -> list[str]:
-    """WORDS as a list, or ValueError where they are no texts in an order."""
+    """List of the given texts; ValueError if they are no texts in an order."""
+    # One text is a list of one text, not of its letters.
     if isinstance(words, str):
         return [words]
     if words is None or isinstance(words, bytes | Mapping | Set) or not isinstance(words, Iterable):
         kind = "None" if words is None else f"a {type(words).__name__}"
         raise ValueError(f"the words are {kind}: give a list of texts, as ['cat', 'sofa/couch']")
+
+    # One more than allowed is enough to notice, even for an endless iterable.
     listed = list(islice(words, MAX_CLASSES + 1))
     for word in listed:
         if not isinstance(word, str):
             raise ValueError(
                 f"the word {repr(word)[:MAX_CHARACTERS]} is no text: give 'cat', and synonyms in one text, 'cat/kitten'"
             )
+
     return listed
 
 
 def _clean(word: str, typed: str) -> str:
+    """A word with single spaces; ValueError if it is empty, too long or unprintable."""
     cleaned = " ".join(word.split())
     if not cleaned:
         raise ValueError(f"an empty word in {typed!r}: every word needs a letter")
@@ -106,4 +141,5 @@ def _clean(word: str, typed: str) -> str:
         )
     if not cleaned.translate(_JOINERS).isprintable():
         raise ValueError(f"the word {cleaned!r} has a control character: a word is printable text")
+
     return cleaned

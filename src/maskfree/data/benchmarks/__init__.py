@@ -1,1 +1,1 @@
-"""Labeled benchmarks on disk."""
+"""Labeled segmentation benchmarks on disk."""

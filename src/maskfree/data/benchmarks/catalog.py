@@ -1,8 +1,8 @@
-"""Labeled data sets as people have them on disk: one literal per benchmark.
+"""Catalog of segmentation benchmarks in their usual layout on disk.
 
-A truth map holds class ids 0..k-1 in the order of the class list, k where the pixel belongs to no class of the list and
-the benchmark knows the background, and 255 where the pixel does not count. Class lists are files in `classes/`: one
-class a line, its synonyms behind slashes.
+A ground-truth map holds class ids 0..k-1 in the order of the class list, k for pixels of no listed
+class if the benchmark has a background class, and 255 for pixels to ignore. Class lists are files
+in `classes/`: one class per line, synonyms separated by slashes.
 """
 
 from __future__ import annotations
@@ -29,60 +29,97 @@ from maskfree.data.benchmarks.label_ids import (
 from maskfree.data.benchmarks.layouts import IndexMaps, LabeledPhoto, Layout, Truth
 from maskfree.files.atomic import read_text
 
-BACKGROUND = "background"  # a line of a user's class list that is no class
+BACKGROUND = "background"  # line of a user's class list that is not a class of its own
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A labeled data set: where its files lie, what its classes are called, and whether it knows the background."""
+    """Labeled data set: its layout on disk, class lists and treatment of the background."""
 
     name: str
+    """Name by which `benchmark` finds it."""
     title: str
+    """Description in one line."""
     layout: Layout
-    names: Mapping[str, str] = field(
-        default_factory=dict
-    )  # name set -> file of the list; "plain" is always there
-    background: bool = False  # pixels of no class are labeled as such; otherwise they do not count
-    unseen: tuple[
-        str, ...
-    ] = ()  # the classes, by their plain names, that zero-shot papers hold back
-    num_photos: int | None = None  # as published
-    source: str = ""  # address of the data
-    folders: tuple[str, ...] = ()  # where people put it below the root of all their data
-    lists_at: Path | None = (
-        CLASSES  # folder of the class lists; None: the root of the data, see `at`
-    )
+    """Layout of the files on disk."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """File of the class list for each name set; "plain" is always among them."""
+    background: bool = False
+    """Whether pixels of no class are labeled as background; otherwise they are ignored."""
+    unseen: tuple[str, ...] = ()
+    """Plain names of the classes that zero-shot papers hold out."""
+    num_photos: int | None = None
+    """Number of photos as published."""
+    source: str = ""
+    """Address of the data."""
+    folders: tuple[str, ...] = ()
+    """Usual folders of the data set below a root of several data sets."""
+    lists_at: Path | None = CLASSES
+    """Folder of the class lists; None means the root of the data, see `at`."""
 
     def words(self, name_set: str = "plain") -> tuple[str, ...]:
-        """Read a class list, synonyms behind slashes, as `Segmenter.with_words` takes it.
+        """Read a class list.
+
+        Args:
+            name_set: Name set of the list.
+
+        Returns:
+            The classes with synonyms separated by slashes, as `Segmenter.with_words` takes them.
 
         Raises:
-            ValueError, OSError: the benchmark has no such name set, or its list is malformed.
+            ValueError, OSError: The benchmark has no such name set, or its list is malformed.
         """
         return tuple(
             line for line in _read_list(self._list(name_set)) if line.casefold() != BACKGROUND
         )
 
     def names_sha256(self, name_set: str) -> str:
-        """SHA-256 of the file that holds a class list."""
+        """SHA-256 of the file of a class list.
+
+        Args:
+            name_set: Name set of the list.
+
+        Returns:
+            The hash in hexadecimal.
+        """
         return hashlib.sha256(self._list(name_set).read_bytes()).hexdigest()
 
     def find(self, root: Path) -> Path:
-        """Return the folder of this benchmark: ROOT, or a usual folder below it if all that is needed lies there."""
+        """Find the folder of this benchmark.
+
+        Args:
+            root: Folder of the benchmark, or of several data sets.
+
+        Returns:
+            The root or a usual folder below it, whichever has all required files first. If none
+            has, an existing usual folder, or else the root.
+        """
         places = (root, *(root / folder for folder in self.folders))
+
+        # A complete folder comes before one that only exists.
         there = next((place for place in places if self.layout.missing(place) is None), None)
         return there or next((place for place in places[1:] if place.is_dir()), root)
 
     def samples(self, root: Path) -> tuple[LabeledPhoto, ...]:
-        """List the labeled photos under ROOT; none is decoded yet, but every file is there and of the right size.
+        """List the labeled photos without decoding them.
+
+        Every file is checked to exist and to have the right size.
+
+        Args:
+            root: Folder of the benchmark, or of several data sets.
+
+        Returns:
+            The labeled photos in a fixed order.
 
         Raises:
-            ValueError, OSError: a file is missing, or does not fit the others.
+            ValueError, OSError: A file is missing, or does not fit the others.
         """
         if not root.is_dir():
             raise FileNotFoundError(
                 f"{root} is no folder; {self.name} needs {self.layout.describe()} under its root"
             )
+
+        # Pixels of no class get the id after the last class, or are ignored.
         classes = self.words()
         try:
             return self.layout.samples(
@@ -94,20 +131,30 @@ class Benchmark:
             ) from error
 
     def at(self, root: Path) -> Benchmark:
-        """Return this benchmark with the class list that lies under ROOT; one with a list of its own stays as it is.
+        """Complete this benchmark with the class list below a root.
 
-        The list is `classes.txt`; further name sets, if any, are `classes_SET.txt`. Line n names value n of the truth
-        maps. A line "background" is no class, and its pixels are those that belong to none.
+        The list is `classes.txt`; further name sets, if any, are `classes_SET.txt`. Line n names
+        value n of the ground-truth maps. A line "background" is not a class; its pixels belong to
+        no class.
+
+        Args:
+            root: Folder of the benchmark.
+
+        Returns:
+            The completed benchmark; one with its own class list is returned unchanged.
 
         Raises:
-            ValueError, OSError: a list is missing or malformed.
+            ValueError, OSError: A list is missing or malformed.
         """
         if self.lists_at is not None:
             return self
+
+        # The name set is what follows the underscore in the file name.
         names = {"plain": "classes"} | {
             p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))
         }
         lines = [line.casefold() for line in _read_list(root / "classes.txt")]
+        # Every name set must have its background in the same line.
         for stem in names.values():
             theirs = _read_list(root / f"{stem}.txt")
             if [line.casefold() == BACKGROUND for line in theirs] != [
@@ -116,15 +163,19 @@ class Benchmark:
                 raise ValueError(
                     f"{root / stem}.txt does not name the classes of classes.txt: line n names value n"
                 )
+
+        # Class ids skip the background lines before them.
         ids: dict[int, int] = {}
         for value, line in enumerate(lines):
             ids[value] = NOTHING if line == BACKGROUND else value - lines[:value].count(BACKGROUND)
+
         layout = IndexMaps(truths=(Truth(ids=ids),))
         return replace(
             self, names=names, lists_at=root, layout=layout, background=BACKGROUND in lines
         )
 
     def _list(self, name_set: str) -> Path:
+        """Path of a class list."""
         if self.lists_at is None:
             raise ValueError(f"{self.name} takes its class list from its root: say where that is")
         if name_set not in self.names:
@@ -135,10 +186,17 @@ class Benchmark:
 
 
 def benchmark(name: str, root: Path | None = None) -> Benchmark:
-    """Look a benchmark up by name; ROOT is needed for "folder", whose class list lies with the data.
+    """Look up a benchmark by name.
+
+    Args:
+        name: Name in `BENCHMARKS`.
+        root: Folder of the benchmark; needed for "folder", whose class list lies with the data.
+
+    Returns:
+        The benchmark, with the class list of the root if it has none of its own.
 
     Raises:
-        ValueError, OSError: there is none of that name, or the class list is missing or malformed.
+        ValueError, OSError: There is no such benchmark, or the class list is missing or malformed.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
@@ -146,28 +204,40 @@ def benchmark(name: str, root: Path | None = None) -> Benchmark:
 
 
 def files_sha256(samples: tuple[LabeledPhoto, ...]) -> str:
-    """SHA-256 of the photos' paths under the root, a line each: it tells whether two runs saw the same files."""
+    """SHA-256 of the photos' paths, to tell whether two runs used the same files.
+
+    Args:
+        samples: Labeled photos, in order.
+
+    Returns:
+        The hash in hexadecimal, of the paths under the root with one path per line.
+    """
+    # Paths need not be valid UTF-8.
     return hashlib.sha256(
         "\n".join(sample.key for sample in samples).encode(errors="surrogateescape")
     ).hexdigest()
 
 
 def _read_list(path: Path) -> list[str]:
-    """The lines of a class list; of a word that is there twice, nobody could say which class it means."""
+    """Lines of a class list, in which no word may name two classes."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: it names the classes, one a line")
+
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    # Ids are stored in 8 bits, and 255 means ignored.
     if len(lines) >= IGNORE:
         raise ValueError(
             f"{path} has {len(lines)} lines: a truth map has room for {IGNORE - 1} classes"
         )
 
+    # Synonyms of one line may repeat one another; words of different lines may not.
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line or "," in line or not line.isprintable():
             raise ValueError(
                 f"{path}:{number} is {line!r}: a line is one class, without commas and tabs"
             )
+
         for word in {" ".join(word.split()).casefold() for word in line.split("/")} - {BACKGROUND}:
             if (other := seen.setdefault(word, number)) != number:
                 raise ValueError(
@@ -189,11 +259,13 @@ _STUFF_FOLDERS = ("stuffthingmaps/val2017", "annotations/val2017")
 
 
 def _voc(part: str) -> IndexMaps:
+    """Layout of PASCAL VOC 2012."""
     truth = Truth("SegmentationClass/{name}.png", counted(20, NOTHING))
     return IndexMaps(("JPEGImages/{name}.jpg",), (truth,), (f"ImageSets/Segmentation/{part}.txt",))
 
 
 def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMaps:
+    """Layout of COCO-Stuff, with the official or the converted maps."""
     raw = (Truth(f"{folder}/{{name}}.png", official) for folder in _STUFF_FOLDERS)
     converted = (
         Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids) for folder in _STUFF_FOLDERS
@@ -202,6 +274,8 @@ def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMa
 
 
 def _camvid(part: str) -> IndexMaps:
+    """Layout of CamVid."""
+    # Copies of the data set come in two layouts.
     photos = (f"{part}/images/{{name}}.{{suffix}}", f"{part}/{{name}}.png")
     return IndexMaps(
         photos,
@@ -211,6 +285,7 @@ def _camvid(part: str) -> IndexMaps:
     )
 
 
+# Benchmarks of which several variants are listed below.
 _VOC21 = Benchmark(
     "voc21",
     "PASCAL VOC 2012 validation, 20 classes and background",

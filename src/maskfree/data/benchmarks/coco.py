@@ -1,4 +1,4 @@
-"""COCO's instance masks, painted into one truth map for each photo."""
+"""COCO instance masks as one ground-truth map per photo."""
 
 from __future__ import annotations
 
@@ -29,32 +29,53 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CocoInstances(Layout):
-    """Photos with COCO instance masks, painted into one map.
+    """Photos with COCO instance masks, drawn into one map.
 
-    Masks (polygons and RLE, crowds too) of all categories are painted in order of decreasing area, so that where
-    objects overlap the smaller one is on top; a category outside the class list is painted as nothing.
+    Masks (polygons and RLE, crowds too) of all categories are drawn in order of decreasing area, so
+    that the smaller object is on top where objects overlap; a category outside the class list is
+    drawn as no class.
     """
 
-    photo_folders: tuple[str, ...] = ("images",)  # the first that is there is read
+    photo_folders: tuple[str, ...] = ("images",)
+    """Possible folders of the photos; the first that exists is read."""
     annotations: str = "instances.json"
-    renamed: str | None = (
-        None  # file in classes/ of "category: class" lines; None: the categories bear the class names
-    )
+    """Path of the annotation file."""
+    renamed: str | None = None
+    """File in classes/ with "category: class" lines; None if the categories have the class names.
+    File in classes/ with "category: class" lines; None if the categories have the class names."""
 
     def describe(self) -> str:
-        """Say in one line what must lie under the root."""
+        """Describe the required files in one line.
+
+        Returns:
+            The description, for messages.
+        """
         photos = " or ".join(f"{folder}/*.jpg" for folder in self.photo_folders)
         return f"{photos} and {self.annotations} (COCO instances)"
 
     def missing(self, root: Path) -> Path | None:
-        """Return the photo folder or the annotation file if it is absent."""
+        """Find out whether the photo folder or the annotation file is missing.
+
+        Args:
+            root: Folder of the data set.
+
+        Returns:
+            The missing path, or None if both exist.
+        """
         if not any((root / folder).is_dir() for folder in self.photo_folders):
             return root / self.photo_folders[0]
         annotations = root / self.annotations
         return None if annotations.exists() else annotations
 
     def photos(self, root: Path) -> tuple[str, ...]:
-        """List the photos that the annotation file names, by their file name."""
+        """List the photos of the annotation file, sorted by file name.
+
+        Args:
+            root: Folder of the data set.
+
+        Returns:
+            Paths of the photos under the root; all exist.
+        """
         folder = self._folder(root)
         paths = tuple(
             f"{folder}/{photo.file_name}"
@@ -62,12 +83,24 @@ class CocoInstances(Layout):
         )
         for path in paths:
             existing(root / path)
+
         return paths
 
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
     ) -> tuple[LabeledPhoto, ...]:
-        """List the photos that the annotation file names, by their file name; what it does not name is counted."""
+        """List the labeled photos of the annotation file, sorted by file name.
+
+        Photos and annotations that are left out are counted in a warning.
+
+        Args:
+            root: Folder of the data set.
+            classes: Names of the class ids.
+            nothing: Value for pixels of no class.
+
+        Returns:
+            The labeled photos; all exist and have the size in the annotation file.
+        """
         need("pycocotools", "COCO masks")
         folder, instances = self._folder(root), read_instances(root / self.annotations)
         ids = self._class_ids(instances, classes)
@@ -80,17 +113,21 @@ class CocoInstances(Layout):
             if photo.size:
                 check_size(path, photo.size, f"{instances.path.name} says")
             size = photo.size or photo_size(path)
+
+            # Masks are read now, so that errors show early; drawing waits until the map is needed.
             masks = tuple((ids.get(i, nothing), mask) for i, mask in instances.masks(photo, size))
             samples.append(LabeledPhoto(key, path, partial(_paint, masks, size, nothing)))
         return tuple(samples)
 
     def _folder(self, root: Path) -> str:
+        """The first photo folder that exists."""
         if absent := self.missing(root):
             raise FileNotFoundError(f"{absent} is missing")
         return next(folder for folder in self.photo_folders if (root / folder).is_dir())
 
     def _class_ids(self, instances: Instances, classes: tuple[str, ...]) -> Mapping[int | str, int]:
-        """Class id of each COCO category id; the categories left out are nothing."""
+        """Class id of each COCO category id; categories outside the class list are left out."""
+        # Without a renaming, categories are found by the class names themselves.
         renamed = (
             read_renaming(self.renamed)
             if self.renamed
@@ -99,6 +136,7 @@ class CocoInstances(Layout):
         absent = sorted(set(renamed) - set(instances.categories.values()))
         if absent:
             raise ValueError(f"{instances.path} has no category {absent[0]!r}")
+
         return {
             i: classes.index(renamed[name])
             for i, name in instances.categories.items()
@@ -107,7 +145,7 @@ class CocoInstances(Layout):
 
 
 def _tell_left_out(folder: Path, instances: Instances) -> None:
-    """Say how many annotations belong to no photo of the file, and how many photos the file does not name."""
+    """Warn about annotations without a listed photo and photos without an entry."""
     if instances.num_unlisted:
         log.warning(
             "%s: %d of its annotations belong to photos that it does not list: left out",
@@ -115,6 +153,7 @@ def _tell_left_out(folder: Path, instances: Instances) -> None:
             instances.num_unlisted,
         )
 
+    # Photos in the folder that the file does not list; hidden files are none.
     named = {folder / photo.file_name for photo in instances.photos}
     others = [
         path
@@ -137,7 +176,8 @@ def _tell_left_out(folder: Path, instances: Instances) -> None:
 def _paint(
     masks: tuple[tuple[int, ObjectMask], ...], size: tuple[int, int], nothing: int
 ) -> UInt8[np.ndarray, "h w"]:
-    """Paint masks, each with its class id, in the given order, later ones on top."""
+    """Draw masks with their class ids in the given order, later ones on top."""
+    # Background first, then the masks.
     width, height = size
     truth = np.full((height, width), nothing, dtype=np.uint8)
     for value, mask in masks:

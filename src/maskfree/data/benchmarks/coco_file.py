@@ -1,4 +1,4 @@
-"""COCO's instance files: photos, categories and annotations, each of which is checked before it is believed."""
+"""Read and validate COCO instance files: photos, categories and annotations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from maskfree.data.benchmarks.coco_masks import ObjectMask, read_mask
 from maskfree.files.atomic import read_json
 
 _MAX_BYTES = 2**30  # COCO's training file has half of it
-_SHOWN = 100  # characters of a value in a message
+_SHOWN = 100  # most characters of a value in a message
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One object as the file has it.
+    """Annotation of one object in the file.
 
     Attributes:
-        name: What the annotation is called in messages.
-        category: The id of its category.
-        segmentation: Its mask, not yet checked.
-        area: Its area in pixels, if the file says one.
+        name: Its name in messages.
+        category: Id of its category.
+        segmentation: Its mask, not validated yet.
+        area: Its area in pixels, if the file has it.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Annotation:
 
 @dataclass(frozen=True)
 class CocoPhoto:
-    """One photo as the file has it.
+    """Photo in the file.
 
     Attributes:
-        file_name: Its path below the folder of the photos.
-        size: Width and height in pixels, if the file says them.
+        file_name: Path below the folder of the photos.
+        size: Width and height in pixels, if the file has them.
         annotations: Its objects, in the order of the file.
     """
 
@@ -48,13 +48,13 @@ class CocoPhoto:
 
 @dataclass(frozen=True)
 class Instances:
-    """A COCO instance file.
+    """Content of a COCO instance file.
 
     Attributes:
-        path: Where it lies.
+        path: Path of the file.
         categories: Names of the categories by id.
-        photos: The photos, by file name.
-        num_unlisted: Annotations of photos that the file does not list; they are left out.
+        photos: The photos, sorted by file name.
+        num_unlisted: Number of annotations left out because the file does not list their photo.
     """
 
     path: Path
@@ -63,10 +63,18 @@ class Instances:
     num_unlisted: int
 
     def masks(self, photo: CocoPhoto, size: tuple[int, int]) -> list[tuple[int | str, ObjectMask]]:
-        """Return category id and mask of each of PHOTO's objects, the largest first, for its SIZE.
+        """Validate the masks of a photo and sort them by decreasing area.
+
+        Args:
+            photo: Photo of this file.
+            size: Width and height of the photo in pixels.
+
+        Returns:
+            Category id and mask of each object, the largest first.
 
         Raises:
-            ValueError: A mask is malformed, or does not fit the size; the message names file and annotation.
+            ValueError: A mask is malformed, or does not fit the size; the message names file and
+                annotation.
         """
         found = []
         for annotation in photo.annotations:
@@ -74,23 +82,25 @@ class Instances:
                 mask = read_mask(annotation.segmentation, *size)
             except ValueError as error:
                 raise ValueError(f"{self.path}, {annotation.name}: {error}") from error
+
+            # COCO's own area counts, where the file has it.
             area = mask.area if annotation.area is None else annotation.area
             found.append((-area, annotation.category, mask))
         return [(category, mask) for _, category, mask in sorted(found, key=lambda each: each[0])]
 
 
 def read_instances(path: Path) -> Instances:
-    """Read a COCO instance file; the masks are not looked at yet.
+    """Read a COCO instance file; the masks are not validated yet.
 
     Args:
         path: The JSON file.
 
     Returns:
-        Its content.
+        The content of the file.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no such file; the message names what is wrong.
+        OSError: The file cannot be read.
+        ValueError: It is not a COCO instance file; the message says what is wrong.
     """
     content = read_json(path, _MAX_BYTES, allow_nan=True)
     try:
@@ -100,6 +110,7 @@ def read_instances(path: Path) -> Instances:
 
 
 def _read(path: Path, content: Any) -> Instances:
+    """Validate the content of a COCO instance file."""
     categories: dict[int | str, str] = {}
     for name, category in _entries(content, "categories", "category"):
         number = _new_id(category, name, categories)
@@ -112,11 +123,14 @@ def _read(path: Path, content: Any) -> Instances:
         photos[_new_id(image, name, photos)] = CocoPhoto(
             _file_name(image, name), _size(image, name), []
         )
+
     if not photos:
         raise ValueError("it names no photo")
+    # A photo that is listed under two ids would be evaluated twice.
     if len({photo.file_name for photo in photos.values()}) < len(photos):
         raise ValueError(f"it lists {_repeated(photos)!r} twice")
 
+    # Assign each annotation to its photo.
     num_unlisted = 0
     for name, annotation in _entries(content, "annotations", "annotation"):
         image_id = _id(annotation, "image_id", name, photos)
@@ -125,9 +139,11 @@ def _read(path: Path, content: Any) -> Instances:
             raise ValueError(
                 f"{name} has the category_id {category_id!r}, which is not among the categories"
             )
+        # Annotations of unlisted photos are counted, not refused.
         if image_id not in photos:
             num_unlisted += 1
             continue
+
         read = Annotation(
             name, category_id, annotation.get("segmentation"), _area(annotation, name)
         )
@@ -138,10 +154,11 @@ def _read(path: Path, content: Any) -> Instances:
 
 
 def _entries(content: Any, key: str, singular: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a list of the file, each with what messages call it."""
+    """Objects in a list of the file, each with its name in messages."""
     entries = content.get(key) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f"it has no list {key!r}")
+
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict):
             raise ValueError(f"number {number} of its {key} is no object")
@@ -156,6 +173,7 @@ def _entries(content: Any, key: str, singular: str) -> Iterator[tuple[str, dict[
 
 
 def _new_id(entry: dict[str, Any], name: str, known: Mapping[int | str, Any]) -> int | str:
+    """The id of an entry, which no entry before it may have."""
     found = _id(entry, "id", name)
     if found in known:
         raise ValueError(f"{name} is there twice")
@@ -165,34 +183,40 @@ def _new_id(entry: dict[str, Any], name: str, known: Mapping[int | str, Any]) ->
 def _id(
     entry: dict[str, Any], key: str, name: str, known: Mapping[int | str, Any] | None = None
 ) -> int | str:
-    """An id: a whole number, or a string; KNOWN are those that it may be one of."""
+    """An integer or string id; a known one may not be written as the other type."""
     found = entry.get(key)
-    if isinstance(found, float) and found.is_integer():  # as tables of numbers are exported
+    # Ids exported from a table of floats.
+    if isinstance(found, float) and found.is_integer():
         found = int(found)
     if isinstance(found, bool) or not isinstance(found, (int, str)):
         raise ValueError(
             f"{name} has no {key} that is a number" if key in entry else f"{name} has no {key}"
         )
 
-    # 1 and "1" are two ids, but who writes both means one.
+    # 1 and "1" are different ids, but a file with both means the same one.
     other = _other_spelling(found)
     if known is not None and found not in known and other in known:
         raise ValueError(
             f"{name} has the {key} {_short(found)}, but what it names has the id {_short(other)}"
         )
+
     return found
 
 
 def _other_spelling(found: int | str) -> int | str | None:
+    # Python refuses to convert integers with very many digits.
+    """The same id as the other type, if it has one."""
     if isinstance(found, str):
         return int(found) if found.isascii() and found.isdecimal() and len(found) < _SHOWN else None
     return str(found) if abs(found) < 10**_SHOWN else None
 
 
 def _file_name(image: dict[str, Any], name: str) -> str:
+    """File name of a photo, which may not lead out of the folder."""
     found = image.get("file_name")
     if not isinstance(found, str) or not found.isprintable() or not found:
         raise ValueError(f"{name} has no file_name that is a path")
+
     path = PurePosixPath(found)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(
@@ -202,35 +226,41 @@ def _file_name(image: dict[str, Any], name: str) -> str:
 
 
 def _size(image: dict[str, Any], name: str) -> tuple[int, int] | None:
+    """Width and height of a photo, or None if the file has neither."""
     width, height = image.get("width"), image.get("height")
     if width is None and height is None:
         return None
+    # Both sides or none.
     if not (_is_side(width) and _is_side(height)):
         raise ValueError(f"{name} has the width {_short(width)} and the height {_short(height)}")
     return int(width), int(height)
 
 
 def _is_side(side: Any) -> TypeGuard[float]:
-    """Whether SIDE is a number of pixels; as tables of numbers are exported it may be 640.0."""
+    """Whether a value is a number of pixels; 640.0 counts, as exported from a table of floats."""
     whole = isinstance(side, int) or (isinstance(side, float) and side.is_integer())
     return whole and not isinstance(side, bool) and side >= 1
 
 
 def _area(annotation: dict[str, Any], name: str) -> float | None:
+    """Area of an object, or None if the file has none."""
     area = annotation.get("area")
     if area is None:
         return None
+
+    # Also refuses NaN.
     if isinstance(area, bool) or not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
         raise ValueError(f"{name} has the area {_short(area)}")
     return area
 
 
 def _repeated(photos: Mapping[int | str, CocoPhoto]) -> str:
-    """The first file name that is there for a second time."""
+    """The first file name that occurs twice."""
     seen: set[str] = set()
     names = (photo.file_name for photo in photos.values())
     return next(name for name in names if name in seen or seen.add(name))
 
 
 def _short(value: Any) -> str:
+    """The start of a value, for a message."""
     return repr(value)[:_SHOWN]

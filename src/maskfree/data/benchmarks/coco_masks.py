@@ -1,7 +1,8 @@
-"""COCO's two ways to write an object's mask, polygons and run lengths, checked before they are painted.
+"""COCO masks, polygons and run lengths, validated before they are drawn.
 
-pycocotools believes what it is given: a coordinate that is no number makes it write anywhere, run lengths that end too
-early make it read what was never written. So every number is looked at here first.
+pycocotools does not validate its input: a coordinate that is not a number makes it write to
+arbitrary memory, and run lengths that end too early make it read uninitialized memory. Every number
+is therefore checked here first.
 """
 
 from __future__ import annotations
@@ -14,24 +15,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-_MIN_NUMBERS = 6  # of a polygon: three corners
-_MAX_COORDINATE = 10**6  # pycocotools counts fifths of a pixel with 32 bits
-_MAX_OUTLINE_PX = (
-    2**22
-)  # length of all outlines of a mask: pycocotools holds 80 bytes for each pixel of it
-_FIRST_CHARACTER = (
-    48  # a compressed run length is written in the 64 characters from "0" on, 5 bits in each
-)
-_MAX_CHARACTERS = 7  # of one run length: more than any photo needs
+_MIN_NUMBERS = 6  # a polygon has at least three corners, x and y each
+_MAX_COORDINATE = 10**6  # pycocotools stores fifths of a pixel in 32 bits
+# Length of all outlines of a mask; pycocotools needs 80 bytes per pixel of it.
+_MAX_OUTLINE_PX = 2**22
+# Compressed run lengths use the 64 characters from "0" on, with 5 bits in each.
+_FIRST_CHARACTER = 48
+_MAX_CHARACTERS = 7  # of one run length; more than any photo needs
 
 
 @dataclass(frozen=True)
 class ObjectMask:
-    """The pixels of one object: polygons, or run lengths column by column that start with pixels outside.
+    """Mask of one object, as polygons or as column-major run lengths.
 
     Attributes:
-        polygons: Corners x, y, x, y, ... in pixels of each polygon; the object is their union.
-        runs: Numbers of pixels, in turn outside and inside of the object.
+        polygons: Corners x, y, x, y, ... of each polygon in pixels; the object is their union.
+        runs: Run lengths in pixels, alternately outside and inside of the object, starting outside.
     """
 
     polygons: tuple[list[float], ...] = ()
@@ -39,40 +38,51 @@ class ObjectMask:
 
     @property
     def area(self) -> float:
-        """The area in pixels; of polygons that overlap, the overlap counts for each."""
+        """Area of the object in pixels.
+
+        Returns:
+            The area; where polygons overlap, the overlap counts for each.
+        """
         return sum(self.runs[1::2]) + sum(map(_area, self.polygons))
 
     def paint(self, truth: UInt8[np.ndarray, "h w"], value: int) -> None:
-        """Set the object's pixels of `truth` to `value`."""
+        """Set the object's pixels in a map.
+
+        Args:
+            truth: Map to change in place.
+            value: Value for the object's pixels.
+        """
         height, width = truth.shape
 
         if self.runs:
+            # Run lengths go column by column, hence the transpose.
             inside = np.arange(len(self.runs)) % 2 == 1
             truth[np.repeat(inside, self.runs).reshape(width, height).T] = value
 
         if self.polygons:
             from pycocotools import mask
 
-            coco: Any = mask  # its types are narrower than what it takes
+            coco: Any = mask  # its type stubs are narrower than what it accepts
             encoded = coco.merge(coco.frPyObjects(list(self.polygons), height, width))
-            with warnings.catch_warnings():  # pycocotools 2.0 still speaks numpy 1's array protocol
+            # pycocotools 2.0 still uses the array protocol of NumPy 1.
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 truth[coco.decode(encoded).astype(bool)] = value
 
 
 def read_mask(segmentation: Any, width: int, height: int) -> ObjectMask:
-    """Read what an annotation has as its `segmentation`, for a photo of `width` x `height` pixels.
+    """Read and validate the `segmentation` of an annotation.
 
     Args:
-        segmentation: A list of polygons, an object with run lengths, or None, which is no pixel.
-        width: The photo's width in pixels.
-        height: The photo's height in pixels.
+        segmentation: A list of polygons, an object with run lengths, or None for an empty mask.
+        width: Width of the photo in pixels.
+        height: Height of the photo in pixels.
 
     Returns:
         The mask.
 
     Raises:
-        ValueError: It is neither, or does not fit the photo; the message says why, and not where.
+        ValueError: It is neither, or does not fit the photo; the message says why, but not where.
     """
     if segmentation is None:
         return ObjectMask()
@@ -80,20 +90,25 @@ def read_mask(segmentation: Any, width: int, height: int) -> ObjectMask:
         return ObjectMask(polygons=_read_polygons(segmentation, width, height))
     if isinstance(segmentation, dict):
         return ObjectMask(runs=_read_runs(segmentation, width, height))
+
     raise ValueError(
         f"its segmentation is {_kind(segmentation)}, neither a list of polygons nor run lengths"
     )
 
 
 def _read_polygons(segmentation: list[Any], width: int, height: int) -> tuple[list[float], ...]:
+    """Validate a list of polygons; empty ones are left out."""
     if segmentation and not any(isinstance(part, (list, dict)) for part in segmentation):
         raise ValueError(
             "its segmentation is one list of numbers: a polygon is a list within the list"
         )
+
     for part in segmentation:
         _check_polygon(part, width, height)
+
     polygons = tuple(part for part in segmentation if part)
 
+    # Long outlines would make pycocotools allocate too much memory.
     length = sum(map(_length, polygons))
     if length > _MAX_OUTLINE_PX:
         raise ValueError(
@@ -103,18 +118,20 @@ def _read_polygons(segmentation: list[Any], width: int, height: int) -> tuple[li
 
 
 def _check_polygon(part: Any, width: int, height: int) -> None:
-    """Raises ValueError where PART is no polygon; an empty one is one."""
+    """Raise ValueError for an invalid polygon; an empty one is valid."""
     if not isinstance(part, list):
         raise ValueError(f"its segmentation holds {_kind(part)} where a polygon should be")
+
     for number in part:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValueError(f"a polygon holds {_kind(number)} where a number should be")
+
     if part and (len(part) % 2 or len(part) < _MIN_NUMBERS):
         raise ValueError(
             f"a polygon has {len(part)} numbers: x and y of three corners or more are needed"
         )
 
-    # NaN is in no range.
+    # Corners may lie outside of the photo, but not far; NaN fails every comparison.
     for axis, numbers, side in (("x", part[::2], width), ("y", part[1::2], height)):
         most = min(2 * side, _MAX_COORDINATE)
         wrong = next((number for number in numbers if not -side <= number <= most), None)
@@ -125,7 +142,9 @@ def _check_polygon(part: Any, width: int, height: int) -> None:
 
 
 def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[int, ...]:
+    """Validate run lengths, compressed or not."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
+    # COCO gives the height first.
     if size != [height, width]:
         raise ValueError(
             f"its run lengths are of the size {_short(size)}: the photo has [{height}, {width}]"
@@ -138,6 +157,8 @@ def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[i
     for count in counts:
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"a run length is {_short(count)}: it is the number of pixels")
+
+    # The runs must cover the photo exactly.
     if sum(counts) != width * height:
         raise ValueError(
             f"its run lengths are {_short(sum(counts))} pixels together: the photo has {width * height}"
@@ -146,10 +167,11 @@ def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[i
 
 
 def _decompressed(text: str) -> Iterator[int]:
-    """Run lengths as pycocotools compresses them: from the fourth on, each is less by the one two before it."""
+    """Decode COCO's compressed run lengths."""
     previous, place = [0, 0], 0
     number = 0
     while place < len(text):
+        # Each character has 5 bits, lowest first, and a bit that says whether more follow.
         value, shift, more = 0, 0, True
         while more:
             code = ord(text[place]) - _FIRST_CHARACTER if place < len(text) else -1
@@ -157,8 +179,11 @@ def _decompressed(text: str) -> Iterator[int]:
                 raise ValueError("its compressed run lengths are damaged")
             value |= (code & 31) << shift
             shift, place, more = shift + 5, place + 1, bool(code & 32)
+            # The highest bit of the last character is the sign.
             if not more and code & 16:
                 value -= 1 << shift
+
+        # From the fourth on, the difference to the length two before is stored.
         if number > 2:
             value += previous[0]
         previous, number = [previous[1], value], number + 1
@@ -166,23 +191,25 @@ def _decompressed(text: str) -> Iterator[int]:
 
 
 def _area(polygon: list[float]) -> float:
+    """Area of a polygon by the shoelace formula."""
     x, y = _corners(polygon)
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
 def _length(polygon: list[float]) -> float:
-    """Steps that an outline takes, the longer of both directions on each side."""
+    """Length of an outline in pixel steps, the larger of both axes on each side."""
     x, y = _corners(polygon)
     return float(np.maximum(abs(x - np.roll(x, -1)), abs(y - np.roll(y, -1))).sum())
 
 
 def _corners(polygon: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates x and y of a polygon's corners."""
     corners = np.asarray(polygon, dtype=np.float64)
     return corners[::2], corners[1::2]
 
 
 def _kind(value: Any) -> str:
-    """What a value of JSON is, for messages."""
+    """Type of a JSON value, for messages."""
     names = {
         dict: "an object",
         list: "a list",
@@ -194,7 +221,7 @@ def _kind(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """The beginning of VALUE's spelling; that of a whole number may be refused by Python."""
+    """Start of a value, for messages; Python may refuse to print a huge integer."""
     try:
         return repr(value)[:50]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The DAVIS benchmarks on disk: sequences of photos, and a mask of the objects in each; also single masks."""
+"""DAVIS video benchmarks on disk: photo sequences with object masks, and single masks."""
 
 from __future__ import annotations
 
@@ -13,38 +13,52 @@ from maskfree.data.id_maps import read_ids
 from maskfree.data.photo_folders import only_photos
 from maskfree.files.atomic import read_text
 
-VOID = 255  # in a mask of several objects: unknown
+VOID = 255  # unknown pixels, in a mask of several objects
 _PHOTOS, _MASKS = "JPEGImages", "Annotations"
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 
 
 @dataclass(frozen=True)
 class VideoSequence:
-    """The frames of a sequence in order, and the mask of each."""
+    """Video sequence: its frames in order, and the mask of each."""
 
     name: str
+    """Name of the sequence."""
     photos: tuple[Path, ...]
+    """Paths of the frames, in order."""
     masks: tuple[Path, ...]
+    """Path of the mask of each frame."""
 
 
 def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequence, ...]:
-    """Find the sequences of a DAVIS folder, at 480p if they are there at several sizes.
+    """Find the sequences of a DAVIS folder, at 480p if there are several resolutions.
 
-    CHOSEN are names of sequences, or of lists as in ImageSets/2017/val.txt ("2017/val"); none means all.
+    Args:
+        root: DAVIS folder.
+        chosen: Names of sequences, or of lists in ImageSets without suffix, such as "2017/val";
+            none means all.
+
+    Returns:
+        The sequences without duplicates, in the chosen or else in alphabetical order.
 
     Raises:
-        FileNotFoundError: ROOT is no DAVIS folder, a sequence is not there, or a frame of it has no mask.
+        FileNotFoundError: The root is not a DAVIS folder, a sequence is missing, or a frame has no
+            mask.
     """
     resolution = next((each for each in _RESOLUTIONS if (root / _PHOTOS / each).is_dir()), None)
     if resolution is None:
         raise FileNotFoundError(
             f"{root} is no DAVIS folder: it holds no {_PHOTOS}/{_RESOLUTIONS[0]}"
         )
+
     photos = root / _PHOTOS / resolution
     present = sorted(folder.name for folder in photos.iterdir() if folder.is_dir())
+
+    # Replace lists by the names in them.
     names = [name for each in chosen for name in _expand(root, each)] if chosen else present
     if not names:
         raise FileNotFoundError(f"{photos} holds no sequence")
+
     for name in names:
         if name not in present:
             raise FileNotFoundError(
@@ -56,27 +70,43 @@ def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequenc
 
 
 def read_objects(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Read a mask: the number of the object at each pixel, 0 where there is none.
+    """Read the object mask of a frame.
 
-    It is a picture of indices with or without a palette, a gray one of object numbers, or one of 0 and 255, which are
-    0 and 1 then. Beside other numbers 255 is `VOID`, unknown.
+    The file is an index image with or without a palette, a gray image of object ids, or one of 0
+    and 255, which become 0 and 1. Beside other ids, 255 is `VOID`.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        Object id at each pixel; 0 for none.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such picture.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no such image.
     """
+    # Of 0 and 255 alone, 255 is the object, not void.
     ids = _read_mask(path)
     return np.minimum(ids, 1) if set(np.unique(ids)) <= {0, VOID} else ids
 
 
 def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
-    """Read all masks of a sequence as `read_objects` does; the first one tells whether 255 is an object or `VOID`.
+    """Read all masks of a sequence.
+
+    Args:
+        sequence: The sequence.
+
+    Returns:
+        Object ids as by `read_objects`; the first mask decides whether 255 is an object or `VOID`.
 
     Raises:
-        ValueError: a mask is damaged, or of another size than the first.
+        ValueError: A mask is damaged, or differs in size from the first.
     """
     masks = [_read_mask(path) for path in sequence.masks]
+    # The first mask decides how all of them are read.
     binary = set(np.unique(masks[0])) <= {0, VOID}
+
+    # All frames of a video have one size.
     for path, mask in zip(sequence.masks, masks, strict=True):
         if mask.shape != masks[0].shape:
             raise ValueError(
@@ -86,7 +116,7 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
 
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """The numbers in a mask's file, at most 255."""
+    """Values of a mask file, at most 255."""
     ids = read_ids(path, "mask", greys_as_colors=True)
     if ids.max() > VOID:
         raise ValueError(
@@ -96,20 +126,25 @@ def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
 
 
 def _expand(root: Path, name: str) -> list[str]:
-    """The sequences of a list in ImageSets, whose lines are names or paths of photos; else NAME itself."""
+    """Sequences of a list in ImageSets, or the name itself if there is no such list."""
     listed = root / "ImageSets" / f"{name}.txt"
     if not listed.is_file():
         return [name]
+
     firsts = [line.split()[0] for line in read_text(listed).splitlines() if line.strip()]
     if not firsts:
         raise ValueError(f"{listed} names no sequence")
+
+    # A line is a sequence, or the path of a photo in it, as in the lists of DAVIS 2016.
     return [Path(first).parent.name if "/" in first else first for first in firsts]
 
 
 def _sequence(photos: Path, masks: Path) -> VideoSequence:
+    """Photos and masks of a sequence; each photo needs a mask."""
     found = only_photos(photos.iterdir(), photos)
     if not found:
         raise FileNotFoundError(f"the sequence {photos} holds no photo")
+
     theirs = tuple(masks / f"{path.stem}.png" for path in found)
     if missing := [path for path in theirs if not path.is_file()]:
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Which benchmarks lie under a folder, what is missing of the others, and whether truth maps hold what they should."""
+"""Inventory of benchmarks: which are present, which files are missing, whether maps are valid."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ _NUM_IDS = 256
 
 @dataclass(frozen=True)
 class BenchmarkFolder:
-    """What lies of a benchmark under a root, by the names of the files; none has been opened."""
+    """Files of a benchmark under a root; none of them has been opened."""
 
-    root: Path  # the folder of the benchmark, which may lie below the root that was asked about
-    num_photos: int  # photos whose truth maps are there too; 0 where there is a problem
-    expected: int | None  # photos as published
-    problem: str = ""  # what is missing first; empty: the benchmark can be measured
+    root: Path
+    """Folder of the benchmark, which may lie below the given root."""
+    num_photos: int
+    """Number of photos with ground-truth maps; 0 if there is a problem."""
+    expected: int | None
+    """Number of photos as published."""
+    problem: str = ""
+    """What is missing first; empty if the benchmark can be evaluated."""
 
     @property
     def state(self) -> str:
-        """One line for the listing."""
+        """Summary in one line.
+
+        Returns:
+            The problem, or the number of photos and their folder.
+        """
         if self.problem:
             return self.problem
         if self.expected in (None, self.num_photos):
@@ -38,23 +46,42 @@ class BenchmarkFolder:
 
 @dataclass(frozen=True)
 class BenchmarkListing:
-    """A benchmark as `maskfree datasets` shows it."""
+    """Entry of a benchmark in `maskfree datasets`."""
 
     name: str
+    """Name of the benchmark."""
     title: str
-    num_classes: int | None  # None: as many as the user's list has
+    """Description in one line."""
+    num_classes: int | None
+    """Number of classes; None if the class list is the user's."""
     layout: str
+    """Description of the required files."""
     source: str
-    found: BenchmarkFolder | None  # None: no root was given
+    """Address of the data."""
+    found: BenchmarkFolder | None
+    """Files under the root; None if no root was given."""
 
     @property
     def state(self) -> str:
-        """What lies of it under the root, in one line; empty if no root was given."""
+        """Summary of the files under the root in one line.
+
+        Returns:
+            The summary; empty if no root was given.
+        """
         return self.found.state if self.found else ""
 
 
 def check(benchmark: Benchmark, root: Path) -> BenchmarkFolder:
-    """See whether BENCHMARK lies under ROOT, and what is missing first if it does not."""
+    """Check whether the files of a benchmark lie under a root.
+
+    Args:
+        benchmark: Benchmark to look for.
+        root: Folder of the benchmark, or of several data sets.
+
+    Returns:
+        The number of photos, or what is missing first.
+    """
+    # Problems are reported, not raised: the listing shows all benchmarks.
     place = benchmark.find(root)
     try:
         count = len(benchmark.at(place).layout.photos(place))
@@ -64,16 +91,24 @@ def check(benchmark: Benchmark, root: Path) -> BenchmarkFolder:
 
 
 def overview(root: Path | None = None) -> tuple[BenchmarkListing, ...]:
-    """List all benchmarks, with what lies of each under ROOT if one is given.
+    """List all benchmarks, with the files of each if a root is given.
+
+    Args:
+        root: Folder of a benchmark, or of several data sets.
+
+    Returns:
+        An entry per benchmark.
 
     Raises:
-        NotADirectoryError: ROOT is no folder.
+        NotADirectoryError: The root is not a folder.
     """
     if root is not None and not root.is_dir():
         raise NotADirectoryError(f"{root} is no folder")
+
     rows = []
     for name, benchmark in BENCHMARKS.items():
         found = None if root is None else check(benchmark, root)
+        # The benchmark "folder" takes its class list from the user.
         own_list = benchmark.lists_at is None
         layout = benchmark.layout.describe() + (" and classes.txt" if own_list else "")
         num_classes = None if own_list else len(benchmark.words())
@@ -84,18 +119,28 @@ def overview(root: Path | None = None) -> tuple[BenchmarkListing, ...]:
 
 
 def verify(samples: Sequence[LabeledPhoto], watch: Watch = unwatched) -> Int64[np.ndarray, " v"]:
-    """Decode all truth maps and return how many pixels each truth id has; WATCH wraps the samples to show progress.
+    """Decode all ground-truth maps and count the pixels of each id.
+
+    Args:
+        samples: Labeled photos.
+        watch: Wraps the samples to show progress.
+
+    Returns:
+        Number of pixels by id.
 
     Raises:
-        ValueError, OSError: a map cannot be decoded, holds an id beyond the classes, or is not of its photo's size.
+        ValueError, OSError: A map cannot be decoded, holds an id beyond the classes, or differs in
+            size from its photo.
     """
     pixels = np.zeros(_NUM_IDS, dtype=np.int64)
     for sample in watch(samples):
         truth = sample.read_truth()
+        # The map must fit the photo as it is shown, upright.
         width, height = picture_size(sample.photo)
         if truth.shape != (height, width):
             raise ValueError(
                 f"{sample.photo} is {width}x{height} but its truth map {truth.shape[1]}x{truth.shape[0]}"
             )
+
         pixels += np.bincount(truth.ravel(), minlength=_NUM_IDS)
     return pixels

@@ -1,7 +1,7 @@
-"""How labeled data sets lie on disk: which photos there are, and how the truth map of each is read.
+"""Layouts of labeled data sets on disk: which photos there are, and how their maps are read.
 
-A path is written with gaps: in `images/{name}.{suffix}` each gap stands for what differs between the photos. The paths
-of the truth maps use the same gaps.
+Path patterns contain placeholders: in `images/{name}.{suffix}`, each placeholder stands for what
+differs between the photos. The paths of the ground-truth maps use the same placeholders.
 """
 
 from __future__ import annotations
@@ -27,97 +27,155 @@ from maskfree.files.atomic import read_text
 
 _GAP = re.compile(r"{(\w+)}")
 _MAT_NAME = "LabelMap"
-_WRONG = -2  # in a table of ids: a value that stands for nothing
+_WRONG = -2  # in a table of ids: a value without a meaning
 
 
 @dataclass(frozen=True)
 class LabeledPhoto:
-    """One labeled photo; `read_truth` decodes its truth map when it is needed."""
+    """Labeled photo; its ground-truth map is decoded by `read_truth` when it is needed."""
 
-    key: str  # the photo's path under the root
+    key: str
+    """Path of the photo under the root."""
     photo: Path
+    """Path of the photo."""
     read_truth: Callable[[], UInt8[np.ndarray, "h w"]]
+    """Function that decodes the ground-truth map."""
 
 
 class Layout(ABC):
-    """How a data set lies on disk."""
+    """Layout of a data set on disk."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in one line what must lie under the root."""
+        """Describe the required files in one line.
+
+        Returns:
+            The description, for messages.
+        """
 
     @abstractmethod
     def missing(self, root: Path) -> Path | None:
-        """Return the first folder or file under ROOT without which nothing can be read; None: all are there."""
+        """Find the first missing folder or file of those that are required.
+
+        Args:
+            root: Folder of the data set.
+
+        Returns:
+            The missing path, or None if all exist.
+        """
 
     @abstractmethod
     def photos(self, root: Path) -> tuple[str, ...]:
-        """List the photos' paths under ROOT in a fixed order; every photo and truth map is there, none is opened.
+        """List the photos in a fixed order.
+
+        Every photo and ground-truth map is checked to exist; none is opened.
+
+        Args:
+            root: Folder of the data set.
+
+        Returns:
+            Paths of the photos under the root.
 
         Raises:
-            ValueError, OSError: a file is missing, or cannot be read as a list of photos.
+            ValueError, OSError: A file is missing, or cannot be read as a list of photos.
         """
 
     @abstractmethod
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
     ) -> tuple[LabeledPhoto, ...]:
-        """List the labeled photos under ROOT as `photos` does, having checked that the sizes fit together.
+        """List the labeled photos in the order of `photos`, and check that sizes match.
 
-        CLASSES name the ids; pixels of none of them get NOTHING.
+        Args:
+            root: Folder of the data set.
+            classes: Names of the class ids.
+            nothing: Value for pixels of no class.
+
+        Returns:
+            The labeled photos; none is decoded yet.
 
         Raises:
-            ValueError, OSError: a file is missing, or does not fit the others.
+            ValueError, OSError: A file is missing, or does not fit the others.
         """
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Where the truth maps lie, and what their values mean."""
+    """Kind of ground-truth map: its path and the meaning of its values."""
 
-    path: str = "labels/{name}.png"  # an index PNG, or a .mat file with a `LabelMap`
-    ids: Mapping[int, int] | None = (
-        None  # value -> class id, NOTHING or IGNORE; None: the values are class ids
-    )
+    path: str = "labels/{name}.png"
+    """Path pattern of an index PNG, or of a .mat file with a `LabelMap`."""
+    ids: Mapping[int, int] | None = None
+    """Class id, NOTHING or IGNORE of each value; None if the values are class ids."""
 
 
 @dataclass(frozen=True)
 class IndexMaps(Layout):
-    """Photos, and a map of values for each; of several places or kinds the first that is there is read."""
+    """Photos with one map of values each; of alternative places, the first that exists is read."""
 
     photo_paths: tuple[str, ...] = ("images/{name}.{suffix}",)
+    """Alternative path patterns of the photos."""
     truths: tuple[Truth, ...] = (Truth(),)
-    lists: tuple[
-        str, ...
-    ] = ()  # files that list the photos' names, a line each; none: all photos that are there
-    legend: str | None = (
-        None  # a file "value: name" that some copies have; it must not contradict `legend_names`
-    )
+    """Alternative kinds of ground-truth maps."""
+    lists: tuple[str, ...] = ()
+    """Alternative files that list the names of the photos, one per line; empty for all photos."""
+    legend: str | None = None
+    """Optional file of "value: name" lines, which must not contradict `legend_names`."""
     legend_names: Mapping[str, str] | None = None
+    """Expected name of each value in the legend."""
 
     def describe(self) -> str:
-        """Say in one line what must lie under the root."""
+        """Describe the required files in one line.
+
+        Returns:
+            The description, for messages.
+        """
         kinds = [" or ".join(_GAP.sub("*", path) for path in kind) for kind in self._kinds()]
         return " and ".join(f"({kind})" if " or " in kind else kind for kind in kinds)
 
     def missing(self, root: Path) -> Path | None:
-        """Return the first folder or file under ROOT without which nothing can be read."""
+        """Find the first missing folder or file of those that are required.
+
+        Args:
+            root: Folder of the data set.
+
+        Returns:
+            The missing path, or None if all exist.
+        """
         for kind in self._kinds():
             if not any(_fixed_part(root, path).exists() for path in kind):
                 return _fixed_part(root, kind[0])
         return None
 
     def photos(self, root: Path) -> tuple[str, ...]:
-        """List the photos, by their names or in the order of the list."""
+        """List the photos, sorted by name or in the order of the list.
+
+        Args:
+            root: Folder of the data set.
+
+        Returns:
+            Paths of the photos under the root.
+        """
         return tuple(path for path, _ in self._pairs(root)[0])
 
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
     ) -> tuple[LabeledPhoto, ...]:
-        """List the photos, each with its map."""
+        """List the photos, each with its ground-truth map.
+
+        Args:
+            root: Folder of the data set.
+            classes: Names of the class ids.
+            nothing: Value for pixels of no class.
+
+        Returns:
+            The labeled photos; all exist and have the size of their maps.
+        """
         pairs, truth = self._pairs(root)
         self._check_legend(root)
         table = _table(truth.ids, len(classes), nothing)
+
+        # Only headers are read here; maps are decoded on demand.
         samples = []
         for path, labels in pairs:
             check_size(root / path, _read_size(labels), f"{labels.name} is")
@@ -125,16 +183,19 @@ class IndexMaps(Layout):
         return tuple(samples)
 
     def _kinds(self) -> list[tuple[str, ...]]:
-        """Paths of each kind of file that is needed, alternatives together."""
+        """Path patterns of each kind of required file, alternatives together."""
         truths = tuple(truth.path for truth in self.truths)
         return [kind for kind in (self.photo_paths, truths, self.lists) if kind]
 
     def _pairs(self, root: Path) -> tuple[list[tuple[str, Path]], Truth]:
-        """Return photos with their truth maps, and the kind of truth that they have."""
+        """Photos with the paths of their ground-truth maps, and the kind of these maps."""
         if absent := self.missing(root):
             raise FileNotFoundError(f"{absent} is missing")
+
         photo_path = next(path for path in self.photo_paths if _fixed_part(root, path).exists())
         gaps = self._gaps(root, photo_path)
+
+        # The first photo decides which kind of ground-truth map is read.
         truth = next(
             (t for t in self.truths if (root / t.path.format(**gaps[0])).exists()), self.truths[0]
         )
@@ -146,30 +207,37 @@ class IndexMaps(Layout):
         return pairs, truth
 
     def _gaps(self, root: Path, photo_path: str) -> list[dict[str, str]]:
-        """What fills the gaps of the paths, photo by photo."""
+        """Values of the placeholders for each photo."""
         if self.lists:
             path = next(root / name for name in self.lists if (root / name).exists())
             names = read_text(path).split()
             if not names:
                 raise ValueError(f"{path} names no photo")
+            # A name goes into a path, so it must stay below the root.
             _check_names(names, path)
             return [{"name": name} for name in names]
-        literal = _GAP.split(photo_path)  # text, gap, text, gap, ..., text
+
+        # Without a list, match all files with the photo pattern to get the placeholders' values.
+        literal = _GAP.split(photo_path)  # text, placeholder, text, ..., text
         pattern = re.compile(
             "".join(f"(?P<{s}>[^/]+)" if i % 2 else re.escape(s) for i, s in enumerate(literal))
         )
         found = sorted(only_photos(root.glob(_GAP.sub("*", photo_path)), root))
         if not found:
             raise ValueError(f"{_fixed_part(root, photo_path)} holds no photo")
+
         matches = [pattern.fullmatch(path.relative_to(root).as_posix()) for path in found]
         return [match.groupdict() for match in matches if match]
 
     def _check_legend(self, root: Path) -> None:
-        """Compare the data set's own file of names with the values that are used here."""
+        """Check that the data set's own legend agrees with the values used here."""
         if self.legend is None or self.legend_names is None or not (root / self.legend).exists():
             return
+
         lines = read_text(root / self.legend).splitlines()
         theirs = {value.strip(): name for value, _, name in (line.partition(":") for line in lines)}
+
+        # Spaces are ignored in the comparison.
         for value, name in self.legend_names.items():
             if "".join(theirs.get(value, "nothing").split()) != "".join(name.split()):
                 found = theirs.get(value, "nothing").strip()
@@ -179,10 +247,16 @@ class IndexMaps(Layout):
 
 
 def existing(path: Path) -> Path:
-    """Return PATH.
+    """Check that a path exists.
+
+    Args:
+        path: Path to check.
+
+    Returns:
+        The same path.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: The path does not exist.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing")
@@ -190,20 +264,22 @@ def existing(path: Path) -> Path:
 
 
 def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
-    """See that PHOTO, upright as it is shown, has the size that its truth has; as a rule only its header is read.
+    """Check that an upright photo has the size of its ground truth; usually reads only the header.
 
     Args:
-        photo: The photo's path.
+        photo: Path of the photo.
         size: Width and height in pixels that it should have.
-        who: Who says so, as "a.png is".
+        who: Subject and verb before the expected size in the message, such as "a.png is".
 
     Raises:
-        ValueError, OSError: it has another size, or is no photo.
+        ValueError, OSError: The photo has another size, or is not a photo.
     """
     shown = photo_size(photo)
     if shown == size:
         return
+
     found = f"{photo} is {shown[0]}x{shown[1]} but {who} {size[0]}x{size[1]}"
+    # Swapped sides: the ground truth was made without the EXIF rotation.
     if shown == size[::-1]:
         found += (
             ": a photo is shown upright, as its EXIF orientation says, and so must its truth be"
@@ -212,10 +288,16 @@ def check_size(photo: Path, size: tuple[int, int], who: str) -> None:
 
 
 def photo_size(photo: Path) -> tuple[int, int]:
-    """Return width and height in pixels of PHOTO as it is shown, upright; as a rule only its header is read.
+    """Size of a photo in upright orientation; usually reads only the header.
+
+    Args:
+        photo: Path of the photo.
+
+    Returns:
+        Width and height in pixels.
 
     Raises:
-        OSError: it is no photo.
+        OSError: The file is not a photo.
     """
     try:
         return picture_size(photo)
@@ -224,17 +306,21 @@ def photo_size(photo: Path) -> tuple[int, int]:
 
 
 def need(package: str, what: str) -> None:
-    """See that PACKAGE, without which WHAT cannot be read, is installed.
+    """Check that a package is installed.
+
+    Args:
+        package: Name of the package.
+        what: Kind of file that needs it, for the message.
 
     Raises:
-        ValueError: it is not.
+        ValueError: The package is missing.
     """
     if find_spec(package) is None:
         raise ValueError(f"{what} need {package}: pip install 'maskfree[evaluate]'")
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
-    """Raises ValueError where the list in PATH names a photo twice, which would count twice, or one elsewhere."""
+    """Raise ValueError for a list that names a photo twice or one outside of the folder."""
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise ValueError(f"{path} names {name!r} {times} times: each photo counts once")
@@ -244,7 +330,7 @@ def _check_names(names: Sequence[str], path: Path) -> None:
 
 
 def _fixed_part(root: Path, path: str) -> Path:
-    """Return the folder, or file, that a path with gaps names before its first gap."""
+    """The folder or file before the first placeholder of a path pattern."""
     before = _GAP.split(path)[0]
     return root / (before if before == path else before.rpartition("/")[0])
 
@@ -252,9 +338,12 @@ def _fixed_part(root: Path, path: str) -> Path:
 def _table(
     ids: Mapping[int, int] | None, num_classes: int, nothing: int
 ) -> Int16[np.ndarray, " v"]:
-    """Truth id of each value that a map may hold; the last entry stands for all values beyond."""
+    """Id of each value that a map may hold; the last entry stands for all larger values."""
     ids = identity(num_classes) if ids is None else ids
+    # One entry more than the largest value, for all values beyond it.
     table = np.full(max(IGNORE, *ids) + 2, _WRONG, dtype=np.int16)
+
+    # 255 is ignored in every data set.
     table[IGNORE] = IGNORE
     for value, i in ids.items():
         table[value] = nothing if i == NOTHING else i
@@ -262,7 +351,7 @@ def _table(
 
 
 def _read_size(path: Path) -> tuple[int, int]:
-    """Width and height of a truth map, from its header."""
+    """Width and height of a ground-truth map, from its header."""
     if path.suffix == ".mat":
         return _read_mat_size(path)
     try:
@@ -272,9 +361,12 @@ def _read_size(path: Path) -> tuple[int, int]:
 
 
 def _read(path: Path, table: Int16[np.ndarray, " v"]) -> UInt8[np.ndarray, "h w"]:
-    """Read a truth map: an index PNG or a .mat file."""
+    """Read a ground-truth map from an index PNG or a .mat file."""
     values = _read_mat(path) if path.suffix == ".mat" else read_ids(path)
+
+    # Clipping maps all values beyond the table to its last entry.
     truth = np.take(table, values, mode="clip")
+    # Fail on a value without a meaning, rather than ignore its pixels.
     if wrong := values[truth == _WRONG].tolist():
         last = max(value for value in np.flatnonzero(table != _WRONG).tolist() if value != IGNORE)
         raise ValueError(
@@ -284,22 +376,27 @@ def _read(path: Path, table: Int16[np.ndarray, " v"]) -> UInt8[np.ndarray, "h w"
 
 
 def _read_mat_size(path: Path) -> tuple[int, int]:
+    """Width and height of a .mat file's map, from its header."""
     need("scipy", ".mat files")
     from scipy.io import whosmat
 
     with _as_mat(path):
+        # whosmat reads the header only.
         shapes = {name: shape for name, shape, _ in whosmat(path)}
         height, width = shapes[_MAT_NAME]
     return int(width), int(height)
 
 
 def _read_mat(path: Path) -> Int32[np.ndarray, "h w"]:
+    """Read the map of a .mat file."""
     need("scipy", ".mat files")
     from scipy.io import loadmat
 
     with _as_mat(path):
         values = loadmat(path, variable_names=[_MAT_NAME])[_MAT_NAME]
         ids = np.asarray(values).astype(np.int32)
+
+        # The conversion to integers must not have changed a value.
         if ids.ndim != 2 or not np.array_equal(ids, values) or ids.min(initial=0) < 0:
             raise ValueError("its values are no ids of pixels")
     return ids
@@ -307,7 +404,7 @@ def _read_mat(path: Path) -> Int32[np.ndarray, "h w"]:
 
 @contextmanager
 def _as_mat(path: Path) -> Iterator[None]:
-    """Say in one line why a .mat file cannot be read."""
+    """Convert the errors of scipy on a damaged .mat file to one ValueError."""
     try:
         yield
     except OSError:

@@ -1,1 +1,1 @@
-"""Per-photo files prepared before training."""
+"""Files computed from photos before training: region maps, teacher features, prototypes."""

@@ -1,4 +1,4 @@
-"""Class prototypes in a file, with the names of their classes and a pool of segments for unknown classes."""
+"""Class prototypes in a file, with class names and a pool of segments for unknown classes."""
 
 from __future__ import annotations
 
@@ -19,37 +19,55 @@ _TENSORS = ("phrases", "known", "pool")
 
 @dataclass(frozen=True)
 class Prototypes:
-    """What `maskfree prepare prototypes` finds; all embeddings have unit norm."""
+    """Result of `maskfree prepare prototypes`; all embeddings have unit norm."""
 
-    names: tuple[str, ...]  # with their synonyms: sofa/couch
-    phrases: Float[Tensor, "p d"]  # embeddings of all names and synonyms, in order
-    known: Float[Tensor, "k d"]  # mean of the teacher's segments that are likest to each name
-    pool: Float[Tensor, "m d"]  # segments of all photos, in random order
+    names: tuple[str, ...]
+    """Class names with their synonyms, as in sofa/couch."""
+    phrases: Float[Tensor, "p d"]
+    """Text embeddings of all names and synonyms, in order."""
+    known: Float[Tensor, "k d"]
+    """Mean of the teacher's segments that are most similar to each name."""
+    pool: Float[Tensor, "m d"]
+    """Segments of all photos, in random order."""
 
     @property
     def synonyms(self) -> tuple[int, ...]:
-        """Number of phrases of each class."""
+        """Number of phrases of each class.
+
+        Returns:
+            One number per class; they sum to the number of phrases.
+        """
         return tuple(len(name.split("/")) for name in self.names)
 
     def write(self, path: Path) -> None:
-        """Write them, all or nothing.
+        """Write the prototypes atomically.
+
+        Args:
+            path: File to write, in the safetensors format.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: The file cannot be written.
         """
         tensors = {name: getattr(self, name).float().cpu().contiguous() for name in _TENSORS}
         replace_bytes(path, save(tensors, {"names": json.dumps(self.names, ensure_ascii=False)}))
 
     @classmethod
     def read(cls, path: Path) -> Prototypes:
-        """Read them back.
+        """Read prototypes from a file.
+
+        Args:
+            path: File that `write` wrote.
+
+        Returns:
+            The prototypes.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it holds no prototypes.
+            FileNotFoundError: There is no such file.
+            ValueError: The file holds no prototypes.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: `maskfree prepare prototypes` makes it")
+
         try:
             with open_safetensors(path) as file:
                 names = tuple(json.loads(file.metadata()["names"]))
@@ -58,14 +76,22 @@ class Prototypes:
             raise ValueError(f"{path} holds no prototypes: {error}") from error
 
     def unknown(self, count: int, seed: int) -> Float[Tensor, "u d"]:
-        """Draw COUNT segments, where unknown classes start.
+        """Draw random segments to initialize unknown classes.
+
+        Args:
+            count: Number of unknown classes.
+            seed: Seed of the draw.
+
+        Returns:
+            Embeddings of distinct segments.
 
         Raises:
-            ValueError: there are fewer.
+            ValueError: There are fewer segments than that.
         """
         if count > len(self.pool):
             raise ValueError(
                 f"{count} unknown classes start from as many segments: there are {len(self.pool)}"
             )
+        # The global random state is left alone.
         generator = torch.Generator().manual_seed(seed)
         return self.pool[torch.randperm(len(self.pool), generator=generator)[:count]]

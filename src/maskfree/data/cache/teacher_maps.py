@@ -1,4 +1,4 @@
-"""What a teacher sees in photos, kept in a folder: a file for each photo with the embeddings of its patches."""
+"""Precomputed teacher patch features: one file of embeddings per photo."""
 
 from __future__ import annotations
 
@@ -18,56 +18,89 @@ from maskfree.files.tensors import read_safetensors
 RECORD = "teacher.json"
 _NAME = "embeddings"
 _SUFFIX = ".safetensors"
-_WHOLE_PATCHES = 2  # by which a map may differ from its photo, since it leaves out patches that the photo fills in part
+# Patches by which a map may differ from its photo, since partly filled patches are left out.
+_WHOLE_PATCHES = 2
 
 
 @dataclass(frozen=True)
 class TeacherMaps:
-    """A folder of a teacher's patch embeddings, in half precision, unit norm; files are named by the photos' keys."""
+    """A folder of a teacher's patch embeddings, named by the photos' keys.
+
+    Embeddings have unit norm and are stored in half precision.
+    """
 
     folder: Path
+    """Folder of the maps."""
 
     def path(self, key: str) -> Path:
-        """Return where the map of the photo with this KEY is, or would be."""
+        """Get the file of a photo's map.
+
+        Args:
+            key: Key of the photo.
+
+        Returns:
+            The path, whether or not the file exists.
+        """
         return self.folder / (escape(file_stem(key)) + _SUFFIX)
 
     def write(self, key: str, embeddings: Float[Tensor, "d hp wp"]) -> None:
-        """Write a photo's map, whole or not at all.
+        """Write a photo's map atomically.
+
+        Args:
+            key: Key of the photo.
+            embeddings: Patch embeddings of unit norm.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: The file cannot be written.
         """
+        # Files store the channels last.
         tensor = embeddings.to("cpu", torch.float16).movedim(0, -1).contiguous()
         replace_bytes(self.path(key), save({_NAME: tensor}))
 
     def of(self, key: str, size: tuple[int, int] | None = None) -> Float[Tensor, "d hp wp"]:
-        """Read the map of the photo with this KEY, whose height and width are SIZE, perhaps decoded smaller.
+        """Read a photo's map.
+
+        Args:
+            key: Key of the photo.
+            size: Height and width of the photo in pixels, which may have been decoded smaller. If
+                given, the shape of the map is checked against it.
+
+        Returns:
+            Patch embeddings of unit norm.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: the file holds no such map, or that of a photo of another shape.
+            FileNotFoundError: There is no map of the photo.
+            ValueError: The file holds no map, or the map of a photo of another shape.
         """
         path = self.path(key)
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} is missing: `maskfree prepare teacher` makes one of each photo"
             )
+
         embeddings = _read(path)
+
         if size is not None:
             rows, columns = embeddings.shape[1:]
             scale = max(rows, columns) / max(size)
+
+            # The photo's size in patches, by the longer side.
             if max(abs(size[0] * scale - rows), abs(size[1] * scale - columns)) > _WHOLE_PATCHES:
                 raise ValueError(
                     f"{path} has {columns}x{rows} patches, its photo {size[1]}x{size[0]} px: it is another photo's"
                 )
+
         return embeddings
 
     def all(self) -> Iterator[Float[Tensor, "d hp wp"]]:
-        """Read all maps, in the order of their names.
+        """Read all maps, sorted by file name.
+
+        Yields:
+            Patch embeddings of one photo each.
 
         Raises:
-            FileNotFoundError: the folder holds none.
-            ValueError: a file holds no map.
+            FileNotFoundError: The folder holds no map.
+            ValueError: A file holds no map.
         """
         paths = sorted(self.folder.glob(f"*{_SUFFIX}"))
         if not paths:
@@ -78,6 +111,7 @@ class TeacherMaps:
 
 
 def _read(path: Path) -> Float[Tensor, "d hp wp"]:
+    """Read the embeddings in a file, channels first."""
     embeddings = read_safetensors(path).get(_NAME)
     if embeddings is None or embeddings.dim() != 3 or not embeddings.numel():
         raise ValueError(

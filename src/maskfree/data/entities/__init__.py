@@ -1,1 +1,1 @@
-"""The index of an image-caption corpus by entity."""
+"""Index of the entities that the captions of a corpus mention."""

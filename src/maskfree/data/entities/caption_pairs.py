@@ -1,4 +1,4 @@
-"""The pairs of a shard without their photos: keys, captions, and where each photo lies."""
+"""Read the keys, captions and photo positions of a shard without its photos."""
 
 from __future__ import annotations
 
@@ -20,79 +20,106 @@ from maskfree.data.examples import (
 from maskfree.data.shards import MAX_CAPTION_BYTES, captions_of, is_dotted, is_text
 from maskfree.data.tar_members import Member, tar_members
 
-MAX_WORDS = 1000  # of a caption; what follows is cut off
-_MAX_CHARACTERS = 20 * MAX_WORDS  # for what has no spaces
+# Words of a caption that are searched; the rest is cut off.
+MAX_WORDS = 1000
+# Bound for captions without spaces.
+_MAX_CHARACTERS = 20 * MAX_WORDS
 _TEXT_SUFFIXES = ("json", "txt")
-_DOTTED = "dotted"  # stands for the suffix of a photo whose name has a dot before it
+# Stands for the suffix of a photo whose name has more dots.
+_DOTTED = "dotted"
 
 
 class CaptionPair(NamedTuple):
-    """A photo's place in its shard (SIZE bytes from OFFSET on), and its captions."""
+    """Captions of a photo and the photo's position in its shard."""
 
     key: str
+    """Key of the pair in its shard."""
     offset: int
+    """Position of the photo's first byte in the shard."""
     size: int
+    """Bytes of the encoded photo."""
     captions: tuple[str, ...]
+    """Captions, each cut to 1,000 words."""
 
 
 def read_pairs(shard: Path, counts: Counter[str]) -> Iterator[CaptionPair]:
-    """Read keys and captions of a shard on disk, in order, and no photo.
+    """Read the keys and captions of a shard on disk, in order, without its photos.
 
-    COUNTS gets how many pairs were "read", how many of them were left out by reason ("no photo", "dotted name", "empty
-    photo", "unreadable name", "no caption", "unreadable captions"), the "captions" of the others, and the "captions
-    cut" to 1,000 words. What is behind a damage of the archive cannot be read, and counts as one "broken shard".
+    Args:
+        shard: Uncompressed tar file.
+        counts: Is incremented: pairs "read"; pairs left out by reason ("no photo", "dotted name",
+            "empty photo", "unreadable name", "no caption", "unreadable captions"); "captions" of
+            the other pairs; "captions cut" to 1,000 words. A damaged archive counts as one "broken
+            shard" and ends there.
+
+    Yields:
+        Pairs that have a photo and captions.
 
     Raises:
-        OSError: the shard cannot be read.
+        OSError: The shard cannot be read.
     """
     group: dict[str, Member] = {}
     current = ""
+
     with shard.open("rb", buffering=0) as file:
         try:
             for member in tar_members(shard):
                 key = sample_key(member.name)
                 suffix = member.name[len(key) + 1 :].lower()
+
+                # Skip hidden files and files without a suffix.
                 if not suffix or key.endswith("/"):
                     continue
+
+                # The files of one pair follow each other.
                 if key != current:
                     yield from _whole(current, group, file, counts)
                     current, group = key, {}
+
                 if suffix in PHOTO_SUFFIXES or suffix in _TEXT_SUFFIXES:
                     group.setdefault(suffix, member)
                 elif is_dotted(suffix):
                     group.setdefault(_DOTTED, member)
         except tarfile.TarError:
             counts[BROKEN_SHARD] += 1
+
         yield from _whole(current, group, file, counts)
 
 
 def _whole(
     key: str, group: Mapping[str, Member], file: IO[bytes], counts: Counter[str]
 ) -> Iterator[CaptionPair]:
-    """The pair that the files of GROUP make, if they make one."""
+    """The pair that the files of one key form, if they form one."""
     if not key:
         return
+
     counts["read"] += 1
     if not is_text(key):
         counts[UNREADABLE_NAME] += 1
         return
+
     photo = next((group[suffix] for suffix in PHOTO_SUFFIXES if suffix in group), None)
     if photo is None:
         counts["dotted name" if _DOTTED in group else NO_PHOTO] += 1
         return
+
     if not photo.size:
         counts["empty photo"] += 1
         return
+
     try:
         captions = captions_of(
             {suffix: _text(file, group[suffix]) for suffix in _TEXT_SUFFIXES if suffix in group}
         )
-    except (ValueError, TypeError):  # not JSON, not UTF-8, or JSON of another shape
+    # Not JSON, not UTF-8, or JSON of another structure.
+    except (ValueError, TypeError):
         counts[UNREADABLE_CAPTIONS] += 1
         return
+
     if not captions:
         counts[NO_CAPTION] += 1
         return
+
     kept = tuple(map(_cut, captions))
     counts["captions"] += len(captions)
     counts["captions cut"] += sum(
@@ -102,6 +129,7 @@ def _whole(
 
 
 def _text(file: IO[bytes], member: Member) -> bytes:
+    """Read a text file of a shard."""
     if member.size > MAX_CAPTION_BYTES:
         raise ValueError(f"{member.size} bytes are no caption")
     file.seek(member.offset)
@@ -109,7 +137,8 @@ def _text(file: IO[bytes], member: Member) -> bytes:
 
 
 def _cut(caption: str) -> str:
-    """CAPTION itself, or as much of it as is looked at."""
+    """The caption itself, or its first words if it is too long."""
+    # A caption has at least as many characters as words.
     if len(caption) < MAX_WORDS:
         return caption
     words = caption[:_MAX_CHARACTERS].split(" ", MAX_WORDS)

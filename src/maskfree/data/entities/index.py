@@ -1,7 +1,8 @@
-"""The index of a corpus by entity: which pairs of its shards name what, and where in the shards their photos lie.
+"""Entity index of a corpus: which entities each pair mentions, and where its photo lies.
 
-`maskfree.data.entities.preparation` writes it. At run time two files are mapped into memory: rows.arrow, a row for each
-pair, and entities.arrow, the rows of each entity. pairs.parquet holds the same with the captions, for everybody else.
+`maskfree.data.entities.preparation` writes it. Two files are memory-mapped in training: rows.arrow,
+with one row per pair, and entities.arrow, with the rows of each entity. pairs.parquet holds the
+same with the captions, for other programs.
 """
 
 from __future__ import annotations
@@ -28,34 +29,57 @@ PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = (
     "entities.txt",
     "index.json",
 )
-_MAX_SUMMARY_BYTES = 2**28  # it names all shards and entities
-_WHOLE = 2**24  # bytes up to which a shard's fingerprint covers all of it
-_SAMPLES, _SAMPLE = 64, 2**12  # of a larger one: so many pieces of so many bytes
+# The summary names all shards and entities.
+_MAX_SUMMARY_BYTES = 2**28
+# Shards up to this many bytes are hashed completely.
+_WHOLE = 2**24
+# Number and bytes of the pieces that are hashed of a larger shard.
+_SAMPLES, _SAMPLE = 64, 2**12
 
 
 class EntityIndex:
-    """An index with the shards that it was made from; made by `open`. Picklable: a copy opens the files by itself."""
+    """An entity index with the shards that it was made from; use `open` to create one.
+
+    It can be pickled: a copy opens the files itself.
+    """
 
     def __init__(self, folder: Path, shards: tuple[str, ...]):
+        """Store the paths; `open` also checks them.
+
+        Args:
+            folder: Folder of the index.
+            shards: Paths of the shards, in the order of the index.
+        """
         self.folder, self.shards = folder, shards
 
     @classmethod
     def open(cls, folder: Path, shards: Sequence[str]) -> EntityIndex:
-        """Open the index in FOLDER for SHARDS, as `find_shards` gives them, in any order and any place.
+        """Open an index and check that it fits some shards.
+
+        Args:
+            folder: Folder of the index.
+            shards: Shards as `find_shards` returns them, in any order and any folder.
+
+        Returns:
+            The index.
 
         Raises:
-            FileNotFoundError: FOLDER holds no index.
-            ValueError: it is of another format, or a shard is missing, not in the index, or not the same any more.
+            FileNotFoundError: The folder holds no index.
+            ValueError: The format is another one, or a shard is missing, not indexed, or has
+                changed.
         """
         _arrow()
         summary = _summary(folder)
+        # Shards may have moved: they are compared by name and content.
         given = {Path(shard).name: shard for shard in shards}
         recorded = {record["name"]: record for record in summary["shards"]}
+
         for name in given:
             if name not in recorded:
                 raise ValueError(
                     f"shard {name!r} is not in the index {str(folder)!r}: prepare it again"
                 )
+
         for name, record in recorded.items():
             if name not in given:
                 raise ValueError(
@@ -65,9 +89,11 @@ class EntityIndex:
                 raise ValueError(
                     f"shard {name!r} has changed since the index {str(folder)!r} was prepared"
                 )
+
         return cls(folder, tuple(str(given[name]) for name in recorded))
 
     def __reduce__(self) -> tuple[type[EntityIndex], tuple[Path, tuple[str, ...]]]:
+        """Pickle only the paths."""
         return EntityIndex, (self.folder, self.shards)
 
     def __len__(self) -> int:
@@ -76,42 +102,75 @@ class EntityIndex:
 
     @cached_property
     def entities(self) -> tuple[str, ...]:
-        """Names of the entities, in the order of the list."""
+        """Names of the entities, in the order of the list.
+
+        Returns:
+            One name per entity.
+        """
         return tuple(_map(self.folder / ENTITIES).column("entity").to_pylist())
 
     def find(self, key: str) -> int | None:
-        """Return the row of the pair with KEY, or None: it has no entity, or is not in the shards."""
+        """Find the row of a pair.
+
+        Args:
+            key: Key of the pair.
+
+        Returns:
+            The row; None if the pair mentions no entity or is not in the shards.
+        """
         hashes = self._rows["sorted_hash"]
         place = int(np.searchsorted(hashes, np.uint64(key_hash(key))))
+
         if place == len(hashes) or int(hashes[place]) != key_hash(key):
             return None
+
+        # Other keys may have the same hash.
         row = int(self._rows["sorted_row"][place])
         return row if self._key(row) == key else None
 
     def entities_of(self, row: int) -> tuple[str, ...]:
-        """Return the names of what ROW's captions mention, each once."""
+        """Get the entities that a pair's captions mention.
+
+        Args:
+            row: Row of the pair.
+
+        Returns:
+            Their names, each once.
+        """
         return tuple(self.entities[number] for number in self._numbers(row))
 
     def partner(self, row: int, rng: np.random.Generator) -> tuple[str, Example] | None:
-        """Draw one of ROW's entities that another pair has too, and such a pair, without its captions.
+        """Draw another pair that shares an entity with a pair.
 
-        None: no other pair has any of them. Only the partner's photo is read. Where its shard was changed after the
-        index was opened, the example has a problem.
+        Only the partner's photo is read. If its shard has changed since the index was opened, the
+        example has a problem.
+
+        Args:
+            row: Row of the pair.
+            rng: Source of randomness.
+
+        Returns:
+            The shared entity and the partner without its captions; None if no other pair shares an
+            entity.
         """
         for number in rng.permutation(self._numbers(row)):
             rows = self._postings[int(number)]
             if len(rows) > 1:
+                # Draw among the other rows: skip the pair's own place.
                 own = int(np.searchsorted(rows, row))
                 drawn = int(rng.integers(len(rows) - 1))
                 return self.entities[int(number)], self._example(int(rows[drawn + (drawn >= own)]))
         return None
 
     def _example(self, row: int) -> Example:
+        """Read the photo of a pair from its shard."""
         key, shard = self._key(row), self.shards[int(self._rows["shard"][row])]
         offset, size = int(self._rows["offset"][row]), int(self._rows["size"][row])
+
         try:
             with Path(shard).open("rb", buffering=0) as file:
                 name, found = member_at(file.fileno(), offset)
+                # A header may hold only the first 100 characters of a name.
                 if found != size or not (
                     sample_key(name) == key or (len(name) >= 100 and key.startswith(name))
                 ):
@@ -121,19 +180,22 @@ class EntityIndex:
             return Example(key, shard, problem=" ".join(str(error).split()))
 
     def _key(self, row: int) -> str:
+        """Key of a row."""
         return self._table.column("key")[row].as_py()
 
     def _numbers(self, row: int) -> np.ndarray:
+        """Numbers of the entities of a row."""
         starts, numbers = self._rows["entities"]
         return numbers[int(starts[row]) : int(starts[row + 1])]
 
     @cached_property
     def _table(self) -> Any:
+        """The memory-mapped table of rows."""
         return _map(self.folder / ROWS)
 
     @cached_property
     def _rows(self) -> dict[str, Any]:
-        """Columns as arrays that lie in the mapped file; of "entities" where each row starts, and the numbers."""
+        """Memory-mapped columns as arrays; of "entities" each row's start, and the numbers."""
         names = ("shard", "offset", "size", "sorted_hash", "sorted_row")
         columns: dict[str, Any] = {name: self._table.column(name).to_numpy() for name in names}
         lists = self._table.column("entities")
@@ -141,65 +203,99 @@ class EntityIndex:
 
     @cached_property
     def _postings(self) -> list[np.ndarray]:
+        """Rows of each entity, in order."""
+        # An Arrow list column is one flat array and the offsets of its lists.
         lists = _map(self.folder / ENTITIES).column("rows")
         starts, rows = lists.offsets.to_numpy(), lists.values.to_numpy()
         return [rows[start:end] for start, end in pairwise(starts)]
 
 
 def key_hash(key: str) -> int:
-    """Hash KEY to 64 bits, the same on every machine."""
+    """Hash a key to 64 bits, the same on every machine.
+
+    Args:
+        key: Key of a pair.
+
+    Returns:
+        An integer in [0, 2**64).
+    """
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def sample_key(name: str) -> str:
-    """Return the key of the file NAME in a shard: all up to the first dot after its folders, as WebDataset has it.
+    """Get the key of a file in a shard.
 
-    >>> sample_key("a.b/c.seg.png")
-    'a.b/c'
+    The key ends at the first dot after the folders, as in WebDataset.
+
+    Args:
+        name: Path of the file in the shard.
+
+    Returns:
+        The key.
+
+    Example:
+        >>> sample_key("a.b/c.seg.png")
+        'a.b/c'
     """
     folders, slash, base = name.rpartition("/")
     return folders + slash + base.split(".", 1)[0]
 
 
 def fingerprint(shard: Path) -> tuple[int, str]:
-    """Return size and hash of a shard; of one above 16 MiB, 64 pieces that lie evenly are hashed."""
+    """Get the size and a hash of a shard.
+
+    Above 16 MiB only 64 evenly spaced pieces are hashed.
+
+    Args:
+        shard: Tar file.
+
+    Returns:
+        Size in bytes and hexadecimal hash.
+    """
     size = shard.stat().st_size
     digest = hashlib.blake2b(digest_size=16)
+
     with shard.open("rb", buffering=0) as file:
         if size <= _WHOLE:
             digest.update(file.read())
         else:
+            # The first piece is at the start of the shard, the last one at its end.
             for piece in range(_SAMPLES):
                 digest.update(
                     os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1))
                 )
+
     return size, digest.hexdigest()
 
 
 def _summary(folder: Path) -> dict[str, Any]:
+    """Read and check the summary of an index."""
     path = folder / SUMMARY
     if not path.is_file():
         raise FileNotFoundError(
             f"no entity index in {str(folder)!r}: `maskfree prepare entities` makes one"
         )
+
     try:
         summary = read_json(path, _MAX_SUMMARY_BYTES)
         if summary["format"] == FORMAT:
             return summary
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the summary of an entity index") from error
+
     raise ValueError(
         f"{path} is of the format {summary['format']!r}, not {FORMAT!r}: prepare the index again"
     )
 
 
 def _map(path: Path) -> Any:
-    """The only record batch of an Arrow file, which stays on disk until it is looked at."""
+    """The only record batch of an Arrow file, memory-mapped."""
     arrow = _arrow()
     return arrow.ipc.open_file(arrow.memory_map(str(path))).get_batch(0)
 
 
 def _arrow() -> Any:
+    """Import pyarrow, which is an optional dependency."""
     try:
         import pyarrow
     except ImportError as error:

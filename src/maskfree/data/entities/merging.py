@@ -1,4 +1,4 @@
-"""The parts of an entity index, one for each shard, put together."""
+"""Merge the parts of an entity index, one per shard."""
 
 from __future__ import annotations
 
@@ -25,27 +25,45 @@ LEFT_OUT = (
     "no entity",
     "broken shard",
 )
-"""Why pairs are not in an index."""
+"""Reasons why pairs are left out of an index."""
 _COUNTS = ("read", *LEFT_OUT, "captions", "captions cut")
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one shard gave beside its pairs: its size and fingerprint, and the counts of `read_pairs`."""
+    """Record of one finished shard, beside the file of its pairs."""
 
     name: str
+    """File name of the shard."""
     size: int
+    """Size of the shard in bytes."""
     fingerprint: str
+    """Hash of the shard, as `fingerprint` computes it."""
     counts: dict[str, int]
+    """Counts of `read_pairs`, and the pairs without an entity."""
 
     @staticmethod
     def path(part: Path) -> Path:
-        """Return where it is kept for the pairs in PART."""
+        """Get the file of a part's record.
+
+        Args:
+            part: File of the part's pairs.
+
+        Returns:
+            The path, whether or not the file exists.
+        """
         return part.with_suffix(".json")
 
     @classmethod
     def read(cls, part: Path) -> Part | None:
-        """Return it, or None where PART is not finished."""
+        """Read a part's record.
+
+        Args:
+            part: File of the part's pairs.
+
+        Returns:
+            The record; None if the part is not finished.
+        """
         path = cls.path(part)
         return cls(**read_json(path)) if path.exists() else None
 
@@ -57,26 +75,41 @@ def merge(
     lines: str,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the index of all PARTS, in their order, into FOLDER; return its summary.
+    """Write the index of all parts.
 
-    Of pairs with the same key the first counts: training tells pairs by their keys.
+    Of pairs with the same key the first is kept, because training identifies pairs by key.
+
+    Args:
+        parts: Files of the parts' pairs, in the order of the index.
+        folder: Folder to write to.
+        entities: Names of the entities.
+        lines: Text of the entity list.
+        settings: Settings to record in the summary.
+
+    Returns:
+        The summary of the index.
 
     Raises:
-        ValueError: no pair has an entity.
+        ValueError: No pair mentions an entity.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     told = [Part.read(part) for part in parts]
     counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
+
     for part in told:
         assert part is not None, "all parts are finished"
         counts.update(part.counts)
+
+    # Later pairs with the key of an earlier one are dropped.
     kept = _first_of_each(
         [parquet.read_table(part, columns=["hash"])["hash"].to_numpy() for part in parts]
     )
+
     counts["repeated key"] = sum(int((~mask).sum()) for mask in kept)
     counts["kept"] = sum(int(mask.sum()) for mask in kept)
+
     if not counts["kept"]:
         left_out = ", ".join(f"{reason}: {counts[reason]}" for reason in LEFT_OUT if counts[reason])
         raise ValueError(
@@ -95,9 +128,12 @@ def merge(
                     "shard", shard
                 )
             )
+
+    # The files that are memory-mapped in training.
     numbers = _write_rows(pa.concat_tables(tables).combine_chunks(), folder / ROWS)
     per_entity = _write_entities(numbers, entities, folder / ENTITIES)
     (folder / ENTITY_LIST).write_text(lines, encoding="utf-8")
+
     summary = {
         "format": FORMAT,
         "settings": dict(settings),
@@ -109,6 +145,7 @@ def merge(
             if part
         ],
     }
+
     (folder / SUMMARY).write_text(
         json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -116,8 +153,9 @@ def merge(
 
 
 def _first_of_each(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For the keys' hashes of each part, which of them occur for the first time."""
+    """Mask, for each part, of the hashes that occur for the first time."""
     everything = np.concatenate(hashes)
+    # np.unique gives the first position of each value.
     first = np.zeros(len(everything), bool)
     first[np.unique(everything, return_index=True)[1]] = True
     return np.split(first, np.cumsum([len(part) for part in hashes])[:-1])
@@ -125,7 +163,7 @@ def _first_of_each(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 @contextmanager
 def _pairs_writer(path: Path, part: Any) -> Iterator[Callable[[Any], None]]:
-    """Write tables like those of the parts to the file for everybody: without what only the index itself needs."""
+    """Write tables to the public file, without the columns that only the index needs."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -136,15 +174,17 @@ def _pairs_writer(path: Path, part: Any) -> Iterator[Callable[[Any], None]]:
             for name in columns
         ]
     )
+
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         yield lambda table: writer.write_table(table.select(columns))
 
 
 def _write_rows(rows: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Write the table that is mapped at run time; return where the entities of each row start, and their numbers."""
+    """Write the table of rows; return where the entities of each row start, and their numbers."""
     import pyarrow as pa
 
     hashes = rows["hash"].to_numpy()
+    # Sorted hashes allow a binary search by key.
     order = np.argsort(hashes, kind="stable").astype(np.uint32)
     lists = rows["numbers"].chunk(0)
     starts, numbers = lists.offsets.to_numpy(), lists.values.to_numpy()
@@ -160,26 +200,30 @@ def _write_rows(rows: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
             "sorted_row": pa.array(order),
         },
     )
+
     return starts, numbers
 
 
 def _write_entities(
     lists: tuple[np.ndarray, np.ndarray], entities: Sequence[str], path: Path
 ) -> dict[str, int]:
-    """Write the rows of each entity, in order; return how many they are."""
+    """Write the rows of each entity, in order; return how many there are of each."""
     import pyarrow as pa
 
     starts, numbers = lists
+    # The row of each mention, in the order of the rows.
     rows = np.repeat(np.arange(len(starts) - 1, dtype=np.uint32), np.diff(starts))
     counts = np.bincount(numbers, minlength=len(entities))
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    # A stable sort keeps the rows of each entity in order.
     postings = pa.LargeListArray.from_arrays(ends, rows[np.argsort(numbers, kind="stable")])
     _write_batch(path, {"entity": pa.array(list(entities), pa.string()), "rows": postings})
     return dict(zip(entities, counts.tolist(), strict=True))
 
 
 def _write_batch(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write one uncompressed record batch, which can be mapped as it is."""
+    """Write one uncompressed record batch, which can be memory-mapped."""
     import pyarrow as pa
 
     batch = pa.record_batch(dict(columns))

@@ -1,6 +1,6 @@
-"""Making an index of a corpus by entity: each shard is read by itself into a part, then the parts become the index.
+"""Build an entity index: process each shard into a part, then merge the parts.
 
-A part that is finished stays so: a run that was stopped goes on with the next shard, and ends with the same index.
+Finished parts are kept: an interrupted run resumes with the next shard and gives the same index.
 """
 
 from __future__ import annotations
@@ -24,76 +24,119 @@ from maskfree.files.leftovers import replacing, writing
 from maskfree.progress import Watch
 from maskfree.signals import worker_pool
 
-_MAX_COUNTS_BYTES = 2**28  # of the nouns of a shard, or of the summary of an index
+# Largest file of a shard's nouns, and largest summary of an index.
+_MAX_COUNTS_BYTES = 2**28
 
 NounsOf = Callable[[str], Mapping[str, bool]]
-"""Nouns of a caption, each with whether its place in the sentence is that of a noun."""
+"""Nouns of a caption, each with whether it is used as a noun in the sentence."""
 
 
 class Finder(Protocol):
-    """Finds the words of an entity set in captions, as `maskfree.text.entities.EntitySet` does."""
+    """Finds the entities of a list in captions, as `maskfree.text.entities.EntitySet` does."""
 
     @property
     def entities(self) -> tuple[str, ...]:
-        """Names of all entities."""
+        """Names of all entities.
+
+        Returns:
+            One name per entity, in the order of the list.
+        """
         ...
 
     @property
     def lines(self) -> str:
-        """The list, as its file holds it."""
+        """The entity list as text.
+
+        Returns:
+            The content of its file.
+        """
         ...
 
     def mentions(self, caption: str) -> Sequence[tuple[int, int, str]]:
-        """Characters from and to, and the name of what they mention."""
+        """Find the entities in a caption.
+
+        Args:
+            caption: Caption to search.
+
+        Returns:
+            First character, end (exclusive) and entity of each mention.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The work on one index: where it ends up, from which shards, how many processes do it."""
+    """A job that builds one index."""
 
     shards: tuple[Path, ...]
+    """Shards on disk."""
     out: Path
+    """Folder of the finished index."""
     workers: int = 2
+    """Number of processes."""
 
     @property
     def unfinished(self) -> Path:
-        """Folder beside OUT that holds the parts until the index is whole."""
+        """Folder beside the output that holds the parts until the index is complete.
+
+        Returns:
+            Its path.
+        """
         return _unfinished(self.out)
 
     def start(self, settings: Mapping[str, Any], resume: bool) -> None:
-        """Make the folder for the parts, or go on with the one that is there.
+        """Create the folder for the parts, or resume with an existing one.
+
+        Args:
+            settings: Settings that the index depends on.
+            resume: Whether to go on with an unfinished run.
 
         Raises:
-            FileExistsError: something is there already, and RESUME is not set.
-            ValueError: what is there was made with other settings or shards, or two shards have one name.
-            BlockingIOError: another process is at work there.
+            FileExistsError: The output exists, or an unfinished run exists and `resume` is False.
+            ValueError: The unfinished run has other settings or shards, or two shards share a name.
+            BlockingIOError: Another process is using the folder.
         """
         run_dir.refuse_if_held(self.unfinished)
+        # The index identifies shards by name, so names must be unique.
         names = Counter(shard.name for shard in self.shards)
+
         for name in (name for name, number in names.items() if number > 1):
             raise ValueError(
                 f"shard {name!r} is given {names[name]} times: an index knows shards by their names"
             )
+
         if self.out.exists():
             raise FileExistsError(f"{str(self.out)!r} exists: give another folder, or remove it")
+
         record = self.unfinished / "settings.json"
         wanted = json.dumps({"shards": sorted(names), **settings}, indent=1)
+
         if self.unfinished.exists() and not resume:
             raise FileExistsError(
                 f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it"
             )
+
         if record.exists() and read_text(record) != wanted:
             raise ValueError(
                 f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
             )
+
         self.unfinished.mkdir(parents=True, exist_ok=True)
         replace_text(record, wanted)
 
     def count_nouns(self, nouns_of: NounsOf, watch: Watch) -> tuple[Counter[str], Counter[str]]:
-        """Count for each noun the pairs that have it, and those where it stands as one."""
+        """Count the nouns of all captions.
+
+        Args:
+            nouns_of: Finds the nouns of a caption.
+            watch: Wraps the iteration to show progress.
+
+        Returns:
+            For each noun the number of pairs that contain it, and of pairs that use it as a noun.
+        """
         jobs = [(shard, self.unfinished / f"{shard.name}.nouns.json") for shard in self.shards]
         self._run(partial(_count_nouns, nouns_of=nouns_of), jobs, watch, "nouns")
+
         pairs, as_nouns = Counter(), Counter()
         for _, path in jobs:
             for noun, (number, firm) in read_json(path, _MAX_COUNTS_BYTES).items():
@@ -102,27 +145,44 @@ class Preparation:
         return pairs, as_nouns
 
     def find(self, finder: Finder, watch: Watch) -> None:
-        """Read all shards into parts: what FINDER finds in their captions."""
+        """Process all shards into parts.
+
+        Args:
+            finder: Finds the entities in captions.
+            watch: Wraps the iteration to show progress.
+        """
         jobs = [(shard, self._part(shard)) for shard in self.shards]
         self._run(partial(_write_part, finder=finder), jobs, watch, "entities")
 
     def finish(self, finder: Finder, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the index of the parts, move it to its place, and return its summary.
+        """Merge the parts and move the index to the output folder.
+
+        Args:
+            finder: The finder that the parts were made with.
+            settings: Settings to record in the summary.
+
+        Returns:
+            The summary of the index.
 
         Raises:
-            ValueError: no pair has an entity.
+            ValueError: No pair mentions an entity.
         """
         parts = [self._part(shard) for shard in self.shards]
         folder = self.unfinished / "index"
+        # An earlier run may have been interrupted while merging.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+
         with writing(folder):
             summary = merge(parts, folder, finder.entities, finder.lines, settings)
+
+        # Renaming makes the index appear all at once.
         folder.rename(self.out)
         shutil.rmtree(self.unfinished)
         return summary
 
     def _part(self, shard: Path) -> Path:
+        """File of a shard's pairs."""
         return self.unfinished / f"{shard.name}.pairs.parquet"
 
     def _run(
@@ -132,13 +192,23 @@ class Preparation:
         watch: Watch,
         name: str,
     ) -> None:
+        """Run the jobs in several processes and show progress."""
         with _processes(min(self.workers, len(jobs))) as run:
             for _ in watch(run(work, jobs), name, len(jobs)):
                 pass
 
 
 def finished(out: Path) -> dict[str, Any] | None:
-    """Return the summary of the index in OUT, if there is one; what a run left that was killed at its end goes."""
+    """Read the summary of a finished index.
+
+    Also removes the parts of a run that was killed after it finished the index.
+
+    Args:
+        out: Folder of the index.
+
+    Returns:
+        The summary; None if there is no index.
+    """
     path = out / SUMMARY
     if not path.is_file():
         return None
@@ -147,12 +217,13 @@ def finished(out: Path) -> dict[str, Any] | None:
 
 
 def _unfinished(out: Path) -> Path:
+    """Folder of the parts."""
     return out.with_name(out.name + ".unfinished")
 
 
 @contextmanager
 def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over NUMBER processes, or in this one for one."""
+    """A `map` over several processes, unordered; in this process for one."""
     if number <= 1:
         yield map
         return
@@ -161,12 +232,15 @@ def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
 
 def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:
-    """Count the nouns of a shard into a file, unless it is there."""
+    """Count the nouns of a shard into a file, unless the file exists."""
     shard, out = job
     if out.exists():
         return
+
     pairs: Counter[str] = Counter()
     as_nouns: Counter[str] = Counter()
+
+    # Each pair counts once, however many of its captions have the noun.
     for pair in read_pairs(shard, Counter()):
         found: dict[str, bool] = {}
         for caption in pair.captions:
@@ -174,22 +248,27 @@ def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:
                 found[noun] = found.get(noun, False) or firm
         pairs.update(found.keys())
         as_nouns.update(noun for noun, firm in found.items() if firm)
+
     counts = {noun: (number, as_nouns[noun]) for noun, number in pairs.items()}
     replace_text(out, json.dumps(counts))
 
 
 def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
-    """Write what FINDER finds in a shard as a Parquet file, and its `Part`, unless they are there for this shard."""
+    """Write the pairs and entities of a shard and its record, unless they are up to date."""
     import pyarrow as pa
     from pyarrow import parquet
 
     shard, out = job
     size_and_hash = fingerprint(shard)
+
+    # A part is made again if its shard has changed.
     if (part := Part.read(out)) and (part.size, part.fingerprint) == size_and_hash:
         return
+
     numbers = {entity: number for number, entity in enumerate(finder.entities)}
     counts: Counter[str] = Counter()
     rows: list[tuple[Any, ...]] = []
+
     for pair in read_pairs(shard, counts):
         found = [
             (caption[a:b], entity)
@@ -199,6 +278,8 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
         if not found:
             counts["no entity"] += 1
             continue
+
+        # Unique, in the order of their first mention.
         words = list(dict.fromkeys(word for word, _ in found))
         entities = list(dict.fromkeys(entity for _, entity in found))
         ids = [numbers[entity] for entity in entities]
@@ -214,6 +295,7 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
                 list(pair.captions),
             )
         )
+
     names = pa.list_(pa.string())
     schema = pa.schema(
         {
@@ -227,11 +309,15 @@ def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
             "captions": names,
         }
     )
+
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     table = pa.Table.from_arrays(
         [pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
     )
+
     with replacing(out) as unfinished:
         parquet.write_table(table, unfinished, compression="zstd")
+
+    # The record comes last: it marks the part as finished.
     part = Part(shard.name, *size_and_hash, dict(counts))
     replace_text(Part.path(out), json.dumps(asdict(part)))

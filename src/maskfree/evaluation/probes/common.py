@@ -1,6 +1,7 @@
-"""What the probes of frozen embeddings share: which photos teach and which are labeled, counts, rows of results.
+"""Shared code of the probes of frozen embeddings: training splits, pixel counts and results rows.
 
-A probe uses masks: it tells what embeddings hold, not what the model can do without masks.
+A probe is trained on masks: it measures what the embeddings contain, not what the model can do
+without masks.
 """
 
 from __future__ import annotations
@@ -33,44 +34,59 @@ from maskfree.progress import Watch
 from maskfree.types import BACKGROUND
 
 TRAINING = {"camvid": "camvid-train", "voc20": "voc-train", "voc21": "voc-train"}
-"""Benchmarks whose training photos are a benchmark of their own."""
+"""Benchmarks whose training photos are cataloged as a benchmark of their own."""
 HALVES = "halves"
+"""Name of the split in which each half of the photos is the training set of the other."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Photos whose masks teach, and photos that are labeled."""
+    """Training photos and test photos."""
 
     train: tuple[LabeledPhoto, ...]
+    """Photos whose masks train the probe."""
     test: tuple[LabeledPhoto, ...]
+    """Photos that the probe labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeRow:
-    """What a probe counted; rows of other test photos with the same classes may be added."""
+    """Counts of a probe; rows with the same classes and other test photos can be added."""
 
     classes: tuple[str, ...]
+    """Class names, in the order of the ids."""
     confusion: Int64[np.ndarray, "k k"]
-    """True class by predicted class, in pixels."""
+    """Pixels by true and predicted class."""
     num_train: int
-    """Photos that taught; of a sum, in all."""
+    """Number of training photos, summed over added rows."""
     num_test: int
-    """Photos that were labeled."""
+    """Number of test photos."""
     seconds: float
-    """From the decoded test photos to their label maps."""
+    """Time from the decoded test photos to their label maps."""
 
     @property
     def scores(self) -> SegmentationScores:
-        """SegmentationScores in [0, 1]."""
+        """Segmentation scores in [0, 1].
+
+        Returns:
+            Scores of the confusion matrix.
+        """
         return scores(self.confusion)
 
     @property
     def iou(self) -> dict[str, float | None]:
-        """IoU by class; None where it is neither true nor predicted anywhere."""
+        """IoU of each class.
+
+        Returns:
+            IoU in [0, 1] by class name; None for a class that is neither true nor predicted
+            anywhere.
+        """
         return dict(zip(self.classes, map(number, self.scores.iou.tolist()), strict=True))
 
     def __add__(self, other: ProbeRow) -> ProbeRow:
+        """Sum the counts of two rows."""
         assert self.classes == other.classes, "rows of other classes cannot be added"
+
         return ProbeRow(
             self.classes,
             self.confusion + other.confusion,
@@ -81,28 +97,47 @@ class ProbeRow:
 
 
 def classes_of(benchmark: Benchmark) -> tuple[str, ...]:
-    """Name the ids of BENCHMARK's truth maps: its classes, and the background if it is labeled."""
+    """Name the ids of a benchmark's truth maps.
+
+    Args:
+        benchmark: Benchmark that the truth maps belong to.
+
+    Returns:
+        Class names, and background last if the benchmark labels it.
+    """
     names = tuple(line.split("/")[0] for line in benchmark.words())
     return (*names, BACKGROUND) if benchmark.background else names
 
 
 def splits(benchmark: Benchmark, root: Path) -> tuple[list[Split], str]:
-    """Say which photos of BENCHMARK under ROOT teach which, and in a word where those that teach are from.
+    """Split a benchmark into training and test photos.
 
-    They are its training photos, where they are a benchmark; otherwise each half of the photos, every other one,
-    teaches the other half.
+    A benchmark without training photos is split into two halves, by every other photo, and each
+    half is the training set of the other.
+
+    Args:
+        benchmark: Benchmark to measure on.
+        root: Folder with the data of all benchmarks.
+
+    Returns:
+        The splits, and the name of the training benchmark or `HALVES`.
 
     Raises:
-        ValueError, OSError: a file is missing or does not fit the others, or there are fewer than two photos.
+        ValueError: Files do not fit each other, or there are fewer than two photos.
+        OSError: A file is missing.
     """
     test = benchmark.samples(root)
+
     if (name := TRAINING.get(benchmark.name)) is not None:
         train = replace(BENCHMARKS[name], background=benchmark.background)
         return [Split(train.samples(root), test)], name
+
     if len(test) < 2:
         raise ValueError(
             f"{benchmark.name} has {len(test)} photo: one half teaches the other, so two are needed"
         )
+
+    # Both halves are measured, so that each photo is a test photo once.
     halves = test[::2], test[1::2]
     return [Split(*halves), Split(*halves[::-1])], HALVES
 
@@ -110,10 +145,18 @@ def splits(benchmark: Benchmark, root: Path) -> tuple[list[Split], str]:
 def opened(
     samples: Sequence[LabeledPhoto], watch: Watch
 ) -> Iterator[tuple[Image.Image, UInt8[np.ndarray, "h w"]]]:
-    """Decode photos and truth maps, one after the other.
+    """Decode photos and truth maps one by one.
+
+    Args:
+        samples: Labeled photos.
+        watch: Wraps the photos to show progress.
+
+    Yields:
+        Photo and truth map of each sample.
 
     Raises:
-        ValueError, OSError: one cannot be read, or they differ in size.
+        ValueError: A photo cannot be read, or its size differs from that of its truth map.
+        OSError: A photo or its truth map cannot be read.
     """
     for sample in watch(samples):
         photo, truth = read_photo(sample.photo), sample.read_truth()
@@ -122,24 +165,46 @@ def opened(
             raise ValueError(
                 f"{sample.photo} is {photo.width}x{photo.height} but its truth map {size}"
             )
+
         yield photo, truth
 
 
 def spread(values: Tensor, height: int, width: int) -> Tensor:
-    """Bring a map of cells (h w) to HEIGHT x WIDTH pixels: each has the value of the cell that its middle lies in."""
+    """Resize a map by nearest neighbor: each pixel takes the value of the cell that its center lies
+    in.
+
+    Args:
+        values: Map of cells (h w).
+        height: Height of the result, in pixels.
+        width: Width of the result, in pixels.
+
+    Returns:
+        Map of height x width pixels.
+    """
+    # Pixel centers in units of cells, rounded down to the cell.
     rows, columns = (
         ((torch.arange(length, device=values.device) + 0.5) * cells / length)
         .long()
         .clamp_(max=cells - 1)
         for length, cells in zip((height, width), values.shape, strict=True)
     )
+
     return values[rows[:, None], columns]
 
 
 def count(
     truth: UInt8[np.ndarray, "h w"], labels: Tensor, num_classes: int
 ) -> Int64[np.ndarray, "k k"]:
-    """Count the pixels of a labeled photo by true and predicted class."""
+    """Count the pixels of a labeled photo by true and predicted class.
+
+    Args:
+        truth: True class of each pixel, or IGNORE.
+        labels: Predicted class of each pixel (h w).
+        num_classes: Number of classes.
+
+    Returns:
+        Pixels by true and predicted class.
+    """
     return confusion(truth, labels.cpu().numpy().astype(np.uint8), num_classes, IGNORE)
 
 
@@ -152,15 +217,32 @@ def results_row(
     config: KnnConfig | LinearConfig,
     command: str,
 ) -> Row:
-    """Make a row of results, whose protocol spells out the probe and the photos that taught it."""
+    """Make a results row, whose protocol spells out the probe and its training photos.
+
+    Args:
+        row: Counts of the probe.
+        benchmark: Benchmark that was measured.
+        chosen: Splits that were measured.
+        taught_by: Name of the training photos, see `splits`.
+        segmenter: Segmenter whose embeddings were probed.
+        config: Settings of the probe.
+        command: Command that started the run.
+
+    Returns:
+        Row of results.
+    """
+    # Sorted by key, so that the hash does not depend on the order of the splits.
     test = tuple(
         sorted((sample for split in chosen for sample in split.test), key=lambda sample: sample.key)
     )
     train = files_sha256(tuple(sample for split in chosen for sample in split.train))
+
     found = row.scores
     inference = {
         name: getattr(segmenter.inference, name) for name in ("side_px", "max_long_px", "precision")
     }
+
+    # Fields of `Protocol` that apply, then those of the probe.
     protocol: dict[str, Any] = {
         "names": "plain",
         "background": f"words:{BACKGROUND}" if benchmark.background else "none",
@@ -172,6 +254,7 @@ def results_row(
         "taught_by_sha256": train,
         **asdict(config),
     }
+
     return Row(
         benchmark=benchmark.name,
         num_photos=row.num_test,

@@ -1,4 +1,7 @@
-"""Settings of the probes: what is learned from masks on top of frozen embeddings. Free of torch, for the command."""
+"""Settings of the probes, which train a classifier on frozen embeddings with masks.
+
+This module does not import torch, so that the command line starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,68 @@ from typing import Annotated, Literal
 from maskfree.config.rules import Count, Fraction, Positive, Range, Weight, check
 
 MOST_SEGMENTS = 4096
+"""Maximum number of segments per photo."""
 
 
 @dataclass(frozen=True)
 class KnnConfig:
-    """Nearest neighbours of segments. Source: SegSort (arXiv:1910.06962), its k and clusters; CLIP-S4's 36 segments."""
+    """k-nearest-neighbor probe of segment embeddings.
+
+    Source: k and clusters of SegSort (arXiv:1910.06962); the 36 segments of CLIP-S4.
+    """
 
     neighbours: Count = 15
-    """Training segments that vote for the class of a segment."""
+    """Number of nearest training segments that vote for the class of a segment."""
     segments: Annotated[int, Range(1, MOST_SEGMENTS)] = 36
-    """Segments of a photo: spherical K-means with location starts from so many cells of a grid."""
+    """Number of segments per photo, by spherical k-means initialized on a grid."""
     iterations: Count = 10
-    """Rounds of K-means."""
+    """Number of k-means iterations."""
     location: Weight = 1.0
-    """Weight of where a pixel is, beside its embedding."""
+    """Weight of a pixel's position relative to its embedding in k-means."""
     enlarge: Count = 2
-    """Pixels on each side of a patch that K-means groups; embeddings between patches are interpolated."""
+    """Number of pixels per side of a patch in k-means; embeddings are interpolated."""
     search: Literal["torch", "faiss"] = "torch"
-    """What finds the neighbours; faiss needs faiss-cpu or faiss-gpu. Both find the same ones."""
+    """Library of the exact neighbor search; faiss needs faiss-cpu or faiss-gpu."""
 
     def check(self) -> None:
-        """See that the settings make sense.
+        """Check that the settings are valid.
 
         Raises:
-            ValueError: one does not.
+            ValueError: A setting is invalid.
         """
         check(self)
 
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """A linear classifier of pixels by SGD. Source: MaskContrast's (arXiv:2102.06191), with fewer augmentations."""
+    """Linear probe of pixel embeddings, trained by SGD.
+
+    Source: MaskContrast (arXiv:2102.06191), with fewer augmentations.
+    """
 
     epochs: Count = 60
-    """Passes through the training photos."""
+    """Number of passes through the training photos."""
     photos_per_step: Count = 16
-    """Photos whose pixels make a step together."""
+    """Batch size, in photos."""
     learning_rate: Positive = 0.1
-    """Of SGD at the start."""
+    """Initial learning rate of SGD."""
     weight_decay: Fraction = 1e-4
-    """Of SGD, on the weights."""
+    """Weight decay of SGD."""
     momentum: Fraction = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     decay: Positive = 0.1
-    """What the learning rate is multiplied with, once."""
+    """Factor on the learning rate, applied once during training."""
     decay_after: Fraction = 25 / 60
-    """Share of the epochs after which that happens."""
+    """Share of the epochs after which the learning rate is multiplied by `decay`."""
     pixels_per_patch: Count = 4
-    """Pixels on each side of a patch at which scores, enlarged bilinearly, meet the masks."""
+    """Number of pixels per side of a patch at which the loss is computed."""
     seed: int = 0
-    """Of the order of the photos and of who is mirrored."""
+    """Random seed for the order and the mirroring of photos."""
 
     def check(self) -> None:
-        """See that the settings make sense.
+        """Check that the settings are valid.
 
         Raises:
-            ValueError: one does not.
+            ValueError: A setting is invalid.
         """
         check(self)

@@ -1,8 +1,9 @@
-"""Labels by a linear classifier of frozen pixel embeddings, which learns from the masks of training photos.
+"""Linear probe: a linear classifier of frozen pixel embeddings, trained on masks.
 
 Source: MaskContrast (arXiv:2102.06191), section 4.3; CLIP-S4 (CVPR 2023), Table 4.
-Differs: photos are seen whole, and mirrored but not turned or zoomed; the classifier after the last epoch counts, not
-the best on the photos that are measured.
+
+Differs: Photos are embedded whole, and mirrored but not rotated or scaled; the classifier of the
+last epoch is evaluated, not the best one on the test photos.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Watch, unwatched
 
-_LEAST_VARIANCE = (
-    1e-4  # of the mean over channels: below that, what is left are rounding errors of the cache
-)
-_TINY = 1e-12  # all embeddings may be one
+# Floor of a channel's variance, as a share of the mean over channels:
+# below it, rounding errors of the float16 cache dominate.
+_LEAST_VARIANCE = 1e-4
+# Avoids a division by zero if all embeddings are equal.
+_TINY = 1e-12
 
 
 def linear_probe(
@@ -42,45 +44,66 @@ def linear_probe(
     config: LinearConfig,
     watch: Watch = unwatched,
 ) -> ProbeRow:
-    """Teach a linear classifier by TRAIN's masks, label TEST's photos with it, and count pixels.
+    """Train a linear classifier on masks, label test photos with it, and count pixels.
 
-    CLASSES name the ids of the truth maps. WATCH wraps the photos to show progress. Each training photo and its mirror
-    image goes through the network once; the embeddings wait in a temporary folder.
+    Each training photo and its mirror image is embedded once; the embeddings are cached in a
+    temporary folder.
+
+    Args:
+        segmenter: Segmenter whose embeddings are probed.
+        train: Photos whose masks train the classifier.
+        test: Photos to label.
+        classes: Class names, in the order of the ids of the truth maps.
+        config: Settings of the probe.
+        watch: Wraps the photos to show progress.
+
+    Returns:
+        Counts over the test photos.
 
     Raises:
-        ValueError, OSError: a setting makes no sense, a photo cannot be read, or no training pixel is labeled.
+        ValueError: A setting is invalid, a photo cannot be read, or no training pixel is labeled.
+        OSError: A photo or its truth map cannot be read.
     """
     config.check()
+
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
-        folder.chmod(0o700)  # what photos look like is not for other users of the machine
+        # Features tell what photos look like: other users of the machine must not read them.
+        folder.chmod(0o700)
+
         cache = _Cache(folder)
         for photo, truth in opened(train, watch):
             cache.add(segmenter, photo, truth, config.pixels_per_patch)
         classifier = fit(cache, len(classes), config, segmenter.device)
+
     matrix, seconds = np.zeros((len(classes), len(classes)), np.int64), 0.0
+
     for photo, truth in opened(test, watch):
         start = time.perf_counter()
         predicted = label(classifier, _whole(segmenter, photo), photo.height, photo.width)
         seconds += time.perf_counter() - start
         matrix += count(truth, predicted, len(classes))
+
     return ProbeRow(tuple(classes), matrix, len(train), len(test), seconds)
 
 
 class _View(NamedTuple):
-    """A photo or its mirror image, as the classifier learns from it."""
+    """Cached embeddings and truth of a photo or of its mirror image."""
 
     embeddings: Float16[np.ndarray, "d hp wp"]
     truth: UInt8[np.ndarray, "h w"]
 
 
 class _Cache:
-    """Views of the training photos in a folder, and the mean and variance of their channels."""
+    """Embeddings of the training photos in a folder, with mean and variance of each channel."""
 
     def __init__(self, folder: Path):
+        """Start an empty cache in a folder."""
         self._folder = folder
         self.num_photos = 0
         self.num_labeled = 0
-        self._moments: Float[Tensor, "3 d"] | None = None  # pixels, sums, sums of squares
+
+        # Per channel: number of pixels, sum and sum of squares.
+        self._moments: Float[Tensor, "3 d"] | None = None
 
     def add(
         self,
@@ -89,66 +112,112 @@ class _Cache:
         truth: UInt8[np.ndarray, "h w"],
         pixels_per_patch: int,
     ) -> None:
-        """Embed a photo and its mirror image."""
+        """Embed a photo and its mirror image.
+
+        Args:
+            segmenter: Segmenter whose embeddings are probed.
+            photo: RGB photo.
+            truth: True class of each pixel, or IGNORE.
+            pixels_per_patch: Number of pixels per side of a patch in the cached truth.
+        """
         for mirrored, (view, labels) in enumerate(
             ((photo, truth), (ImageOps.mirror(photo), truth[:, ::-1].copy()))
         ):
             embeddings = _whole(segmenter, view)
             self._count(embeddings)
+
+            # Reduce the truth to the size at which the loss is computed.
             _, rows, columns = embeddings.shape
             small = spread(
                 torch.from_numpy(labels), rows * pixels_per_patch, columns * pixels_per_patch
             ).numpy()
+
             self.num_labeled += np.count_nonzero(small != IGNORE)
+
             arrays = _View(embeddings.cpu().numpy().astype(np.float16), small)
             path = self._path(self.num_photos, bool(mirrored))
             with writing(path):
                 np.savez(path, **arrays._asdict())
+
         self.num_photos += 1
 
     def view(self, number: int, mirrored: bool) -> _View:
-        """Read a view."""
+        """Read a cached photo.
+
+        Args:
+            number: Number of the photo, in the order of `add`.
+            mirrored: Whether to read its mirror image.
+
+        Returns:
+            Embeddings and truth.
+        """
         with np.load(self._path(number, mirrored)) as arrays:
             return _View(arrays["embeddings"], arrays["truth"])
 
     def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-        """Return each channel's mean and standard deviation over all pixels; channels that hardly vary get a floor."""
+        """Return mean and standard deviation of each channel over all pixels.
+
+        Returns:
+            Means and standard deviations; channels that hardly vary get a minimum deviation.
+        """
         assert self._moments is not None, "no photo was added"
         pixels, sums, squares = self._moments
         mean = sums / pixels
+
+        # Rounding may make the variance of a constant channel negative.
         variance = (squares / pixels - mean**2).clamp(min=0)
+
         return mean.float(), variance.clamp(min=_LEAST_VARIANCE * variance.mean()).add(
             _TINY
         ).sqrt().float()
 
     def _count(self, embeddings: Float[Tensor, "d hp wp"]) -> None:
+        """Add the pixels of a photo to the moments of the channels."""
+        # Double precision, since the sums run over millions of pixels.
         values = embeddings.double().flatten(1)
         found = torch.stack(
             [torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)]
         )
+
         self._moments = found if self._moments is None else self._moments + found
 
     def _path(self, number: int, mirrored: bool) -> Path:
+        """Path of a cached photo."""
         return self._folder / f"{number}{'-mirrored' if mirrored else ''}.npz"
 
 
 def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.device) -> nn.Conv2d:
-    """Train a classifier of the cached pixels by SGD, and return it as a 1x1 convolution of the embeddings.
+    """Train a linear pixel classifier by SGD.
 
-    While it learns, channels are brought to mean 0 and variance 1 over the training pixels, which is folded into the
-    weights afterwards: embeddings of one model have much in common, and plain SGD would hardly see the rest.
+    During training, channels are standardized over the training pixels; afterwards this is folded
+    into the weights. Embeddings of one model share a large common part, which would slow down plain
+    SGD.
+
+    Args:
+        cache: Embeddings and truth of the training photos.
+        num_classes: Number of classes.
+        config: Settings of the probe.
+        device: Device to train on.
+
+    Returns:
+        The classifier, as a frozen 1x1 convolution of the embeddings.
 
     Raises:
-        ValueError: no training pixel is labeled.
+        ValueError: No training pixel is labeled.
     """
     if not cache.num_labeled:
         raise ValueError(f"none of the {cache.num_photos} training photos has a labeled pixel")
     mean, deviation = (each.to(device) for each in cache.statistics())
+
+    # Drawn on the CPU, so that the order is the same on every device.
     draw = torch.Generator().manual_seed(config.seed)
+
+    # A convex problem: zeros are as good a start as any.
     classifier = nn.Conv2d(len(mean), num_classes, 1, device=device)
     nn.init.zeros_(classifier.weight)
     assert classifier.bias is not None
     nn.init.zeros_(classifier.bias)
+
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         config.learning_rate,
@@ -158,22 +227,31 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
     schedule = torch.optim.lr_scheduler.MultiStepLR(
         optimizer, [max(1, round(config.decay_after * config.epochs))], config.decay
     )
+
     for _ in range(config.epochs):
         order = torch.randperm(cache.num_photos, generator=draw)
         mirrored = torch.rand(cache.num_photos, generator=draw) < 0.5
         for numbers in order.split(config.photos_per_step):
             views = [cache.view(number, bool(mirrored[number])) for number in numbers.tolist()]
+
+            # The loss is a mean over the labeled pixels of the whole batch.
             pixels = sum(int(np.count_nonzero(view.truth != IGNORE)) for view in views)
+
+            # A batch without labels has no loss.
             if not pixels:
                 continue
             optimizer.zero_grad()
+
+            # One photo at a time, since photos differ in size; gradients add up.
             for view in views:
                 values = torch.from_numpy(view.embeddings).to(device).float()
                 values = (values - mean[:, None, None]) / deviation[:, None, None]
                 (
                     _loss(classifier, values, torch.from_numpy(view.truth).to(device)) / pixels
                 ).backward()
+
             optimizer.step()
+
         schedule.step()
     return _folded(classifier, mean, deviation)
 
@@ -182,7 +260,17 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
 def label(
     classifier: nn.Conv2d, embeddings: Float[Tensor, "d hp wp"], height: int, width: int
 ) -> Tensor:
-    """Label HEIGHT x WIDTH pixels (h w) by the highest score, scores being enlarged bilinearly."""
+    """Label pixels by the highest score, with bilinearly resized scores.
+
+    Args:
+        classifier: Trained classifier.
+        embeddings: Embeddings of the photo's patches.
+        height: Height of the photo, in pixels.
+        width: Width of the photo, in pixels.
+
+    Returns:
+        Class of each pixel (h w).
+    """
     scores = F.interpolate(
         classifier(embeddings[None]), (height, width), mode="bilinear", align_corners=False
     )
@@ -192,7 +280,7 @@ def label(
 def _loss(
     classifier: nn.Conv2d, values: Float[Tensor, "d hp wp"], truth: Tensor
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the labeled pixels, summed."""
+    """Cross-entropy summed over the labeled pixels."""
     scores = F.interpolate(
         classifier(values[None]), truth.shape, mode="bilinear", align_corners=False
     )
@@ -203,8 +291,10 @@ def _loss(
 def _folded(
     classifier: nn.Conv2d, mean: Float[Tensor, " d"], deviation: Float[Tensor, " d"]
 ) -> nn.Conv2d:
-    """Put the standardization of channels into the weights."""
+    """Fold the standardization of channels into the weights and freeze them."""
     assert classifier.bias is not None
+
+    # w @ (x - mean) / deviation + b equals (w / deviation) @ x + b'.
     classifier.weight /= deviation[:, None, None]
     classifier.bias -= classifier.weight[:, :, 0, 0] @ mean
     return classifier.requires_grad_(False)

@@ -1,1 +1,1 @@
-"""Rows of results as tables, charts and reports."""
+"""Results rows, tables, charts and reports."""

@@ -1,4 +1,4 @@
-"""Published numbers as data: what papers and projects print, with the source and what is known of the protocol."""
+"""Published scores as data, with their source and what is known of the protocol."""
 
 from __future__ import annotations
 
@@ -14,34 +14,45 @@ from rich.table import Table
 from rich.text import Text
 
 Trust = Literal["paper", "read", "third-party", "unmarked"]
+# Metrics that are not in percent.
 NOT_PERCENT = (
     "parameters, million",
     "photos/s",
     "classes with IoU above 20 %",
-)  # metrics; the others are in percent
-_EITHER = {"context59": "context", "context60": "context"}  # where a source does not say which
+)
+# Benchmarks by the name they have where a source does not say which of them it means.
+_EITHER = {"context59": "context", "context60": "context"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number. Protocols differ from row to row, so that rows are not ranked."""
+    """One published score; protocols differ from row to row, so rows are not ranked."""
 
     method: str
+    """Name of the method."""
     benchmark: str
-    """As `maskfree datasets` calls it; "context" where the source does not say whether it counts background, "mean of
-    8" of all eight of the field, "any" for what depends on no benchmark."""
+    """Name in `maskfree datasets`. Also "context" where the source does not say whether it counts
+    background, "mean of 8" for the mean over all eight benchmarks of the field, and "any" for what
+    depends on no benchmark.
+    """
     metric: str
+    """Name of the metric."""
     value: float
-    """As printed: percent, but for the metrics of `NOT_PERCENT`."""
+    """Value as printed: percent, except for the metrics of `NOT_PERCENT`."""
     spread: float | None
-    """Printed after ±."""
+    """Value printed after the plus-minus sign, if any."""
     source: str
+    """Paper or project that printed the value."""
     trust: Trust
-    """paper: a paper's table; read: the project's README or issues; third-party: another's table; unmarked: notes."""
+    """Kind of source. paper: a table of the paper; read: README or issues of the project;
+    third-party: a table of another paper; unmarked: notes.
+    """
     protocol: Mapping[str, str] = field(default_factory=dict)
-    """What is known: its name, background, classes, resolution, supervision, data, self training."""
+    """Known facts of the protocol: its name, background, classes, resolution, supervision, data and
+    self training.
+    """
     notes: tuple[str, ...] = ()
-    """On the table, the column and the row that it stands in."""
+    """Notes on the table, the column and the row of the value."""
 
     def __post_init__(self) -> None:
         if self.trust not in get_args(Trust):
@@ -49,24 +60,37 @@ class Published:
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What is known of the protocol besides its name, and the notes."""
+        """Known facts of the protocol besides its name, and the notes.
+
+        Returns:
+            One text for each fact.
+        """
         known = [f"{fact}: {value}" for fact, value in self.protocol.items() if fact != "name"]
         return (*known, *(note.rstrip(".") for note in self.notes))
 
     @property
     def shown(self) -> str:
-        """The number as printed, but for a zero in the second decimal."""
+        """The value as printed, without a trailing zero in the second decimal.
+
+        Returns:
+            Value, and spread if there is one.
+        """
         text = (
             f"{self.value:g}"
             if self.metric in NOT_PERCENT
             else f"{self.value:.2f}".removesuffix("0")
         )
+
         return text if self.spread is None else f"{text} ± {self.spread:g}"
 
 
 @cache
 def published() -> tuple[Published, ...]:
-    """List all rows, in the order of their sources."""
+    """Load all published scores.
+
+    Returns:
+        Scores in the order of their sources.
+    """
     content = json.loads(
         files("maskfree.evaluation.reporting")
         .joinpath("published.json")
@@ -76,24 +100,42 @@ def published() -> tuple[Published, ...]:
 
 
 def published_for(benchmark: str) -> list[Published]:
-    """List the rows of one benchmark of ours, and those that may be of it."""
+    """List the published scores of a benchmark, including those that may belong to it.
+
+    Args:
+        benchmark: Name of the benchmark.
+
+    Returns:
+        Scores in the order of their sources.
+    """
     names = {benchmark, _EITHER.get(benchmark, benchmark)}
     return [row for row in published() if row.benchmark in names]
 
 
 def tables(numbers: Sequence[Published]) -> list[RenderableType]:
-    """Show numbers in the order given: a table for each of a paper's, and one per protocol of what others report.
+    """Tabulate scores: a table for each paper, and one per protocol for the other sources.
 
-    What is known of all numbers of a table heads it, the rest stands beside each.
+    Facts that all scores of a table share stand above it, other facts beside each score.
+
+    Args:
+        numbers: Scores to show, in this order.
+
+    Returns:
+        Headings and tables for the terminal.
     """
     shown: list[RenderableType] = []
     groups: dict[str, list[Published]] = {}
+
+    # Other sources report under many protocols: one table for each.
     for number in numbers:
         other = f"other sources, {number.protocol['name']}"
         groups.setdefault(number.source if number.trust == "paper" else other, []).append(number)
+
     for head, group in groups.items():
         names = list(dict.fromkeys(number.protocol["name"] for number in group))
         shared = [fact for fact in group[0].facts if all(fact in number.facts for number in group)]
+
+        # The headings of other sources name their protocol already.
         facts = [*([", ".join(names)] if group[0].trust == "paper" else []), *shared]
         shown.append(Text(": ".join(filter(None, (head, "; ".join(facts)))), style="italic"))
         shown.append(_table(group, len(names) > 1, shared))
@@ -101,38 +143,48 @@ def tables(numbers: Sequence[Published]) -> list[RenderableType]:
 
 
 def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> Table:
-    """Lay out a line per method and a column per metric, which names its protocol if there are SEVERAL."""
+    """One line per method and one column per metric, named by protocol if there are several."""
     cells: dict[tuple[str, str, str], dict[str, str]] = {}
+
+    # Used as an ordered set.
     headings: dict[str, None] = {}
     for number in group:
         heading = f"{number.metric}, {number.protocol['name']}" if several else number.metric
         headings[heading] = None
         besides = "; ".join(fact for fact in number.facts if fact not in shared)
+
+        # The heading of a paper's table already names the source.
         source = {"paper": "", "read": number.source}.get(
             number.trust, f"{number.source} ({number.trust})"
         )
         cells.setdefault((number.method, besides, source), {})[heading] = number.shown
+
     table = Table("method")
     for heading in headings:
         table.add_column(heading, justify="right")
+
+    # Columns without any text are left out.
     titles = {1: "besides", 2: "source"}
     remarks = [i for i in titles if any(line[i] for line in cells)]
     for i in remarks:
         table.add_column(titles[i])
+
     for line, found in cells.items():
         table.add_row(
             line[0], *(found.get(heading, "-") for heading in headings), *(line[i] for i in remarks)
         )
+
     return table
 
 
 def _rows(table: Mapping[str, Any]) -> list[Published]:
-    """Flatten a table of the file: what is said of a row or column adds to what is said of the table."""
+    """Flatten a table of the file: facts of a row or column add to those of the table."""
     found = []
     for row in table["rows"]:
         for column, value in zip(table["columns"], row["values"], strict=True):
             if value is None:
                 continue
+
             number, spread = value if isinstance(value, list) else (value, None)
             parts = (table, column, row)
             found.append(
@@ -152,4 +204,5 @@ def _rows(table: Mapping[str, Any]) -> list[Published]:
                     notes=tuple(part["note"] for part in parts if part.get("note")),
                 )
             )
+
     return found

@@ -1,4 +1,4 @@
-"""A measured run as one HTML page: scores, classes, confusions, and the photos that went best and worst."""
+"""HTML report of an evaluation: scores, classes, confusions, and the best and worst photos."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ from maskfree.files.atomic import replace_text
 from maskfree.inference.segmenter import Segmenter
 from maskfree.types import Segmentation
 
-PICTURE_PX = (320, 480)  # width and height at most
+# Maximum width and height of a picture.
+PICTURE_PX = (320, 480)
+# Keeps a page of many pictures small.
 JPEG_QUALITY = 70
-MOST_ENTRIES = 16  # of a legend
+# Maximum number of entries of a legend.
+MOST_ENTRIES = 16
 NOT_COUNTED = "does not count"
-PAPER = 235  # of label maps without their photo
-GRAY = (128, 128, 128)  # of pixels that do not count; no class has a gray
+# Gray level behind label maps that are shown without their photo.
+PAPER = 235
+# Color of pixels that do not count; no class color is gray.
+GRAY = (128, 128, 128)
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
@@ -45,19 +50,41 @@ def write_report(
     count: int = 10,
     show_photos: bool = True,
 ) -> Path:
-    """Write MEASURED to PATH as an HTML page that needs no other file; readers see the old page or the new one.
+    """Write an evaluation to a self-contained HTML page, atomically.
 
-    The COUNT photos with the best mean IoU and the COUNT with the worst are labeled again, by a segmenter that is
-    prepared for PROTOCOL. No photo is both: of few photos the better half are the best. Without SHOW_PHOTOS there are
-    label maps only, for a page that may be passed on where the photos may not.
+    The best and worst photos are segmented again. No photo is in both groups: if there are few, the
+    better half are the best.
+
+    Args:
+        measured: Result of the evaluation.
+        prepared_segmenter: Segmenter prepared for the protocol.
+        benchmark: Benchmark that was evaluated.
+        samples: Labeled photos, in the order of `measured.photos`.
+        protocol: Protocol of the evaluation.
+        path: HTML file to write.
+        count: Number of best photos and of worst photos.
+        show_photos: Whether to show photos; without, the page has label maps only and can be shared
+            where the photos cannot.
+
+    Returns:
+        `path`.
 
     Raises:
-        ValueError, OSError: a photo or its truth cannot be read, or PATH cannot be written.
+        ValueError: A photo or its truth cannot be read.
+        OSError: A photo or its truth cannot be read, or `path` cannot be written.
     """
     lookup, _ = truth_lookup(benchmark, protocol)
     best, worst = extremes(measured.photos, count)
 
     def shown(chosen: Sequence[int]) -> str:
+        """Render photos.
+
+        Args:
+            chosen: Indices of the photos.
+
+        Returns:
+            HTML of the photos, in this order.
+        """
         sections = [
             _photo(prepared_segmenter, samples[i], lookup, float(measured.photos[i]), show_photos)
             for i in chosen
@@ -80,66 +107,88 @@ def write_report(
         worst=shown(worst),
         protocol=_provenance(row),
     )
+
     replace_text(path, page)
     return path
 
 
 def extremes(means: Float64[np.ndarray, " n"], count: int) -> tuple[list[int], list[int]]:
-    """Return the COUNT photos with the highest means, best first, and the COUNT lowest, worst first.
+    """Select the photos with the highest and the lowest mean IoU.
 
-    NaNs are left out, equal means keep their order, and no photo is in both: the best have the middle one.
+    NaN is left out, ties keep their order, and no photo is in both groups: the middle one is among
+    the best.
 
-    >>> extremes(np.array([0.5, np.nan, 0.9, 0.1]), count=2)
-    ([2, 0], [3])
+    Args:
+        means: Mean IoU of each photo, or NaN.
+        count: Maximum number of photos in each group.
+
+    Returns:
+        Indices of the best photos, best first, and of the worst photos, worst first.
+
+    Example:
+        >>> extremes(np.array([0.5, np.nan, 0.9, 0.1]), count=2)
+        ([2, 0], [3])
     """
     known = np.flatnonzero(~np.isnan(means)).tolist()
     best = sorted(known, key=lambda i: -means[i])[: min(count, (len(known) + 1) // 2)]
+
     rest = [i for i in known if i not in best]
     return best, sorted(rest, key=lambda i: means[i])[:count]
 
 
 def _scores(row: Row) -> str:
+    """HTML list of the scores."""
     figures = {
         "mean IoU": row.mean_iou,
         "pixel accuracy": row.pixel_accuracy,
         "mean accuracy": row.mean_accuracy,
         "frequency-weighted IoU": row.frequency_weighted_iou,
     }
+
     if row.boundary_f is not None:
         figures["boundary F"] = row.boundary_f
     figures |= {
         name if name.startswith("harmonic") else f"mean IoU, {name}": v
         for name, v in row.parts.items()
     }
+
     return "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{_percent(v)}</dd></div>" for name, v in figures.items()
     )
 
 
 def _classes(row: Row) -> str:
-    """One row of the table per class, the best first; those that do not occur come last."""
+    """HTML rows of the classes, best first; classes that do not occur come last."""
     numbered = list(enumerate(row.iou.items(), 1))
+
+    # The number shown is that of the class list; None sorts last.
     numbered.sort(key=lambda entry: (entry[1][1] is None, -(entry[1][1] or 0)))
+
     lines = []
     for number, (name, iou) in numbered:
+        # The largest confusions of the class.
         taken = [
             f"{answer} ({_percent(share)})"
             for truth, answer, share in row.confusions
             if truth == name
         ]
+
         bar = f'<div style="width:{100 * iou:.1f}%"></div>' if iou is not None else ""
         lines.append(
             f'<tr><td class="number">{number}</td><th scope="row">{escape(name)}</th>'
             f'<td class="number">{_percent(iou)}</td><td class="bar">{bar}</td><td>{escape(", ".join(taken))}</td></tr>'
         )
+
     return "\n".join(lines)
 
 
 def _confusion(truth: str, answer: str, share: float) -> str:
+    """HTML row of a confusion."""
     return f'<tr><td>{escape(truth)}</td><td>{escape(answer)}</td><td class="number">{_percent(share)}</td></tr>'
 
 
 def _about_photos(measured: EvalResult) -> str:
+    """Explanation of the pictures."""
     unknown = int(np.isnan(measured.photos).sum())
     text = (
         "By each photo's own mean IoU, over the classes that its truth or its answer has where the truth counts. Both "
@@ -149,10 +198,12 @@ def _about_photos(measured: EvalResult) -> str:
 
 
 def _provenance(row: Row) -> str:
-    """Everything that the numbers depend on, one row of the table each."""
+    """HTML rows of everything that the scores depend on."""
     settings: dict[str, Any] = {
         name.replace("_", " "): value for name, value in row.protocol.items()
     }
+
+    # Fields of the row that are not part of the protocol.
     settings |= {
         "benchmark": row.benchmark,
         "photos": row.num_photos,
@@ -167,6 +218,7 @@ def _provenance(row: Row) -> str:
         "versions": row.versions,
         "machine": row.machine,
     }
+
     return "\n".join(
         f'<tr><th scope="row">{escape(name)}</th><td><code>{escape(_plain(value))}</code></td></tr>'
         for name, value in settings.items()
@@ -174,6 +226,7 @@ def _provenance(row: Row) -> str:
 
 
 def _plain(value: Any) -> str:
+    """Format a JSON value as text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
     if isinstance(value, list):
@@ -188,51 +241,63 @@ def _photo(
     mean: float,
     show_photos: bool,
 ) -> str:
-    """Show a photo, the answer and the truth beside each other, with one legend."""
+    """HTML of a photo with its prediction and truth side by side and a common legend."""
     result = segmenter(read_photo(sample.photo))
     if not show_photos:
         result = replace(result, image=np.full_like(result.image, PAPER))
+
     labels = lookup[sample.read_truth()]
     if labels.shape != result.labels.shape:
         raise ValueError(f"{sample.key}: the photo and its truth differ in size")
+
+    # Legends count full-size label maps; only the pictures are reduced.
     truth, answer = _with_ignored(result, labels), _with_ignored(result, result.labels)
     small_truth, small_answer = _shrunk(truth), _shrunk(answer)
     key = escape(sample.key)
+
+    # Pictures are named for screen readers, which cannot see the colors.
     pictures = [
         *([(Image.fromarray(small_answer.image), "photo", f"Photo {key}")] if show_photos else []),
         (_painted(small_answer), "answer", f"Answer for {key}: {_named(answer)}"),
         (_painted(small_truth), "truth", f"Truth of {key}: {_named(truth)}"),
     ]
+
     figures = [
         f'<figure><img src="{_data_uri(picture)}" width="{picture.width}" height="{picture.height}" alt="{text}">'
         f"<figcaption>{caption}</figcaption></figure>"
         for picture, caption, text in pictures
     ]
+
     heading = f"<h3>{key}: mean IoU {_percent(mean)}</h3>"
     parts = (heading, '<div class="pictures">', *figures, "</div>", _legend(truth, answer))
     return "\n".join(('<section class="photo">', *parts, "</section>"))
 
 
 def _with_ignored(result: Segmentation, labels: UInt[np.ndarray, "h w"]) -> Segmentation:
-    """Give a result other labels, of which IGNORE becomes the last word; the other words keep their colors."""
+    """Replace the labels of a result; IGNORE becomes an extra last word, other colors stay."""
     num_words = len(result.words)
+
+    # The background, if any, stays behind the words.
     ids = np.arange(IGNORE + 1, dtype=np.uint16)
-    ids[num_words] = num_words + 1  # the background, if any, stays behind the words
+    ids[num_words] = num_words + 1
     ids[IGNORE] = num_words
     return replace(result, words=(*result.words, NOT_COUNTED), labels=ids[labels])
 
 
 def _shrunk(result: Segmentation) -> Segmentation:
-    """Scale a result down to at most PICTURE_PX; labels become those of the nearest pixels."""
+    """Reduce a result to at most PICTURE_PX; labels by nearest neighbor."""
     height, width = result.labels.shape
     scale = min(1, PICTURE_PX[0] / width, PICTURE_PX[1] / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
+
+    # Indices of the pixels at the centers of the reduced pixels, in integers.
     rows, columns = (
         (np.arange(n) * m + m // 2) // n for n, m in ((size[1], height), (size[0], width))
     )
     image = np.asarray(
         Image.fromarray(result.image).resize(size, Image.Resampling.BOX, reducing_gap=2.0)
     )
+
     nearest = np.ix_(rows, columns)
     return replace(
         result, image=image, labels=result.labels[nearest], scores=result.scores[nearest]
@@ -240,20 +305,25 @@ def _shrunk(result: Segmentation) -> Segmentation:
 
 
 def _painted(result: Segmentation) -> Image.Image:
-    """Draw the overlay without its legend, and gray what does not count."""
+    """Draw the overlay without its legend, with uncounted pixels in gray."""
     height, width = result.labels.shape
     pixels = np.array(result.overlay().crop((0, 0, width, height)))
+
+    # The last word stands for pixels that do not count.
     pixels[result.labels == len(result.words) - 1] = GRAY
     return Image.fromarray(pixels)
 
 
 def _legend(truth: Segmentation, answer: Segmentation) -> str:
-    """List the names that occur in either, the largest first, with their color and the area that each gives them."""
+    """List the classes of either map by decreasing area, with their color and both areas."""
+    # The area that each class has in the truth and in the prediction.
     shares = np.stack([_shares(truth), _shares(answer)])
     ignored = len(truth.words) - 1
+
     occur = [
         i for i in np.argsort(-shares.max(axis=0), kind="stable").tolist() if shares[:, i].any()
     ]
+
     items = []
     for i in occur[:MOST_ENTRIES]:
         red, green, blue = GRAY if i == ignored else truth.palette[i].tolist()
@@ -261,32 +331,36 @@ def _legend(truth: Segmentation, answer: Segmentation) -> str:
             f"{side} {_percent(share)}"
             for side, share in zip(("truth", "answer"), shares[:, i], strict=True)
         ]
+
         swatch = f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
         items.append(
             f"<li>{swatch}{escape(truth.names[i])}: {figures[0] if i == ignored else ', '.join(figures)}</li>"
         )
+
     if len(occur) > MOST_ENTRIES:
         items.append(f"<li>and {len(occur) - MOST_ENTRIES} more</li>")
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def _named(result: Segmentation) -> str:
-    """Name what occurs, the largest first, for those who do not see the picture."""
+    """Name the classes that occur, by decreasing area, for the text alternative of the picture."""
     shares = _shares(result)
     largest = np.argsort(-shares, kind="stable")[:MOST_ENTRIES]
     return escape(", ".join(result.names[i] for i in largest if shares[i]))
 
 
 def _shares(result: Segmentation) -> Float64[np.ndarray, " n"]:
-    """Part of the photo that each id covers."""
+    """Share of the photo that each id covers."""
     return np.bincount(result.labels.ravel(), minlength=len(result.names)) / result.labels.size
 
 
 def _data_uri(picture: Image.Image) -> str:
+    """Encode a picture as a JPEG data URI."""
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
 def _percent(fraction: float | None) -> str:
+    """Format a score in percent; a dash for None."""
     return "–" if fraction is None else f"{100 * fraction:.1f}%"

@@ -1,4 +1,4 @@
-"""Rows of results as tables for the terminal: a line a run, a column a run for IoU by class, a line a threshold."""
+"""Results rows as terminal tables: summary by run, IoU by class, scores by threshold."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ SCORES = {
     "fwIoU": "frequency_weighted_iou",
     "boundary F": "boundary_f",
 }
-"""The scores of a row by the heading of their column."""
+"""Score fields of a row, by column heading."""
 
 
 def summary(rows: Sequence[Row]) -> Table:
-    """A line per row: what ran and its scores in percent; below it, indented, the mean IoU of parts of its classes."""
+    """Tabulate runs: protocol and scores in percent, one row of the table for each.
+
+    Mean IoU of parts of the classes stands below a run, indented.
+
+    Args:
+        rows: Results rows of one benchmark and model.
+
+    Returns:
+        The table.
+    """
     headings = headings_of(rows)
     table = Table("protocol", "names", "background", title=_title(rows))
     for heading in (*headings, "s/photo"):
         table.add_column(heading, justify="right")
+
     for row in rows:
         what = (row.protocol_name, row.protocol["names"], short_rule(row.protocol["background"]))
         table.add_row(*what, *score_cells(row, headings), f"{row.seconds_per_photo:.2f}")
@@ -34,26 +44,44 @@ def summary(rows: Sequence[Row]) -> Table:
 
 
 def by_class(rows: Sequence[Row], labels: Sequence[str] = ()) -> Table:
-    """IoU in percent, a line per class and a column per row; a dash where a class does not occur.
+    """Tabulate IoU in percent, by class and run; a dash for a class that does not occur.
 
-    LABELS head the columns; by default the names, background and, where they differ, protocols.
+    Args:
+        rows: Results rows.
+        labels: Column headings; by default names, background and, where they differ, protocols.
+
+    Returns:
+        The table.
     """
     table = Table("IoU by class")
     for label in labels or _labels(rows):
         table.add_column(label, justify="right")
+
+    # Classes of all rows, in the order of their first occurrence.
     for name in dict.fromkeys(name for row in rows for name in row.iou):
         table.add_row(name, *(percent(row.iou.get(name)) for row in rows))
     return table
 
 
 def curve(rows: Sequence[Row]) -> Table:
-    """A line per threshold of a sweep; none is singled out, since the best one was not known beforehand."""
+    """Tabulate the scores of a sweep by threshold.
+
+    The best threshold is not highlighted, since it was not known before the evaluation.
+
+    Args:
+        rows: Rows of one sweep, at least one.
+
+    Returns:
+        The table.
+    """
     first = rows[0]
     table = Table(
         title=f"{_title(rows)}\nprotocol {first.protocol_name}, {first.protocol['names']} names"
     )
+
     for heading in ("threshold", "mIoU", "pixel accuracy"):
         table.add_column(heading, justify="right")
+
     for row in sorted(rows, key=threshold_of):
         table.add_row(f"{threshold_of(row):g}", percent(row.mean_iou), percent(row.pixel_accuracy))
     return table
@@ -62,8 +90,14 @@ def curve(rows: Sequence[Row]) -> Table:
 def threshold_of(row: Row) -> float:
     """Return the threshold of a row's background rule.
 
+    Args:
+        row: Results row.
+
+    Returns:
+        The threshold.
+
     Raises:
-        ValueError: its rule has none.
+        ValueError: The background rule has no threshold.
     """
     threshold = Background.parse(row.protocol["background"]).threshold
     if threshold is None:
@@ -74,10 +108,17 @@ def threshold_of(row: Row) -> float:
 
 
 def short_rule(rule: str) -> str:
-    """Return a background rule for display: of a list of more than three words, their number.
+    """Shorten a background rule for display: more than three words are replaced by their number.
 
-    >>> short_rule("words:wall,sky,tree,sea")
-    'words (4)'
+    Args:
+        rule: Background rule.
+
+    Returns:
+        The rule as displayed.
+
+    Example:
+        >>> short_rule("words:wall,sky,tree,sea")
+        'words (4)'
     """
     kind, _, value = rule.partition(":")
     words = value.split(",")
@@ -85,7 +126,14 @@ def short_rule(rule: str) -> str:
 
 
 def headings_of(rows: Sequence[Row]) -> list[str]:
-    """List the headings of scores, the boundary F only if a row has it."""
+    """List the headings of the scores, with the boundary F-score only if a row has it.
+
+    Args:
+        rows: Results rows.
+
+    Returns:
+        Keys of `SCORES`.
+    """
     return [
         name
         for name in SCORES
@@ -94,22 +142,40 @@ def headings_of(rows: Sequence[Row]) -> list[str]:
 
 
 def score_cells(row: Row, headings: Sequence[str]) -> list[str]:
-    """Return the row's scores under HEADINGS in percent."""
+    """Format the scores of a row in percent.
+
+    Args:
+        row: Results row.
+        headings: Keys of `SCORES`.
+
+    Returns:
+        A table cell for each heading.
+    """
     return [percent(getattr(row, SCORES[heading])) for heading in headings]
 
 
 def percent(fraction: float | None) -> str:
-    """Return a score in [0, 1] as percent, a dash for None."""
+    """Format a score in percent.
+
+    Args:
+        fraction: Score in [0, 1], or None.
+
+    Returns:
+        Percent with one decimal; a dash for None.
+    """
     return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _title(rows: Sequence[Row]) -> str:
+    """Table title: benchmark, number of photos, model and short hash of its weights."""
     first = rows[0]
     return f"{first.benchmark}, {first.num_photos} photos, model {first.model} ({first.weights_sha256[:8]})"
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
+    """Column headings that tell rows apart."""
     several = len({row.protocol_name for row in rows}) > 1
+
     labels = []
     for row in rows:
         parts = (row.protocol["names"], short_rule(row.protocol["background"]))

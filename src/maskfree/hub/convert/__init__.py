@@ -1,4 +1,4 @@
-"""Released checkpoints of others, read without trust and written as checkpoints of ours."""
+"""Convert released checkpoints of other code bases without unpickling them."""
 
 from maskfree.hub.convert.clip import convert_clip as convert_clip
 from maskfree.hub.convert.ovsegmentor import convert_ovsegmentor as convert_ovsegmentor

@@ -1,4 +1,4 @@
-"""CLIP from a file of OpenAI or open_clip, or as transformers saved it, written as a checkpoint of ours."""
+"""Convert CLIP weights of OpenAI, open_clip or transformers to a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 
 TOKENIZER = "openai/clip-vit-base-patch16"
-"""Of every CLIP of OpenAI, and of open_clip's with the same vocabulary."""
+"""Default tokenizer: that of all CLIPs of OpenAI and of open_clip's with this vocabulary."""
 
-_PLACES = {  # our name of what CLIPModel's names begin with
+# Name prefixes in transformers' CLIPModel, each with the prefix here.
+_PLACES = {
     "vision_model.": "image.tower.vision_model.",
     "visual_projection.": "image.tower.visual_projection.",
     "text_model.": "text.encoder.tower.",
     "text_projection.": "text.projection.",
     "logit_scale": "log_scale",
-    "visual.": "image.tower.",  # of a ResNet, whose names are open_clip's here, too
+    # Of a ResNet, whose names here are open_clip's.
+    "visual.": "image.tower.",
 }
 
 OPEN_CLIP = "open_clip:"
-"""What a model's name in open_clip begins with here: open_clip:ViT-B-16:laion2b_s34b_b88k."""
+"""Prefix of a model name of open_clip, as in open_clip:ViT-B-16:laion2b_s34b_b88k."""
 
 Activation = Literal["quick_gelu", "gelu"]
+"""Activation function of the transformer blocks."""
 
 
 def convert_clip(
@@ -46,23 +49,36 @@ def convert_clip(
     activation: Activation = "quick_gelu",
     heads: tuple[int, int] | None = None,
 ) -> None:
-    """Write the CLIP in SOURCE to the folder OUT.
+    """Convert a CLIP to a checkpoint.
 
-    SOURCE is a file of weights, a folder or name that transformers reads, or "open_clip:MODEL:WEIGHTS". LAST_BLOCK is a
-    name in `nn.dense_clip.PRESETS`. A file tells neither TOKENIZER nor ACTIVATION nor attention HEADS (image, text);
-    what transformers saved tells all, and TOKENIZER replaces its own.
+    Weights saved by transformers come with their tokenizer, activation and number of heads; a plain
+    file of weights does not say them.
+
+    Args:
+        source: File of weights, folder or name that transformers reads, or
+            "open_clip:MODEL:WEIGHTS".
+        out: Folder to write, which must not exist.
+        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`.
+        tokenizer: Folder or name of a tokenizer; replaces that of the weights.
+        activation: Activation of the transformer blocks, for a file of weights.
+        heads: Attention heads of the image and the text encoder, for a file of weights.
 
     Raises:
-        OSError: SOURCE cannot be read, OUT exists or cannot be written, or there is no such tokenizer.
-        ValueError: SOURCE is damaged or no CLIP, tensors do not fit, or there is no such last block.
+        OSError: The source cannot be read, the folder exists or cannot be written, or there is no
+            such tokenizer.
+        ValueError: The source is damaged or not a CLIP, its tensors do not fit, or there is no such
+            last block.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
+
+    # Plain weights: sizes are read from the tensors.
     if source.startswith(OPEN_CLIP) or Path(source).is_file():
         if source.startswith(OPEN_CLIP):
             state, activation, heads = read_open_clip(source.removeprefix(OPEN_CLIP))
         else:
             state = read_state(Path(source))
+
         config = _config(state, last_block or "maskclip", activation, heads)
         method = fill(config, state)
         longest = config.text.architecture["max_position_embeddings"]
@@ -72,8 +88,10 @@ def convert_clip(
         if tokenizer is not None:
             words = Tokenizer.from_source(tokenizer, words.max_length)
         method = config.build()
+
     config.text.check(words.vocabulary_size, words.max_length)
     templates, inference = usual_view(config.image.last_block, config.image.family)
+
     run = {
         "name": out.name,
         "templates": list(templates),
@@ -84,10 +102,17 @@ def convert_clip(
 
 
 def fill(config: MaskCLIPConfig, state: Mapping[str, Tensor]) -> MaskCLIP:
-    """Build the method of CONFIG with the weights of STATE, under OpenAI's and open_clip's names.
+    """Build a method and load CLIP weights into it.
+
+    Args:
+        config: Settings of the method.
+        state: Weights under the names of OpenAI and open_clip.
+
+    Returns:
+        The method with these weights.
 
     Raises:
-        ValueError: a tensor is missing, left over or misshapen.
+        ValueError: A tensor is missing, left over or of the wrong shape.
     """
     method = config.build()
     own = {_theirs(name): name for name in method.state_dict()}
@@ -99,7 +124,7 @@ def fill(config: MaskCLIPConfig, state: Mapping[str, Tensor]) -> MaskCLIP:
 
 
 def _theirs(name: str) -> str:
-    """The name in a CLIPModel of what is called NAME in a `MaskCLIP`."""
+    """Name in a CLIPModel of a parameter of `MaskCLIP`."""
     theirs, ours = next((theirs, ours) for theirs, ours in _PLACES.items() if name.startswith(ours))
     return theirs + name.removeprefix(ours)
 
@@ -110,6 +135,7 @@ def _config(
     activation: Activation,
     heads: tuple[int, int] | None,
 ) -> MaskCLIPConfig:
+    """Settings that fit the weights."""
     vision, text = clip_architectures(state, activation, heads)
     return MaskCLIPConfig(
         image=DenseClipConfig(
@@ -124,10 +150,16 @@ def _config(
 
 
 def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int, int]]:
-    """Load the open_clip model NAME, "MODEL:WEIGHTS"; return its tensors, activation and attention heads.
+    """Load a model through open_clip.
+
+    Args:
+        name: Model and weights, as in "ViT-B-16:laion2b_s34b_b88k".
+
+    Returns:
+        Weights by name, activation, and attention heads of the image and the text encoder.
 
     Raises:
-        ValueError: open_clip is not installed, knows no such model, or cannot read its weights.
+        ValueError: open_clip is not installed, has no such model, or cannot read its weights.
     """
     try:
         import open_clip  # pyright: ignore[reportMissingImports] - an extra that drags in torchvision
@@ -136,37 +168,46 @@ def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int,
         raise ValueError(
             f"{OPEN_CLIP}{name} needs open_clip: pip install 'maskfree[zoo]'"
         ) from error
+
     model_name, _, weights = name.partition(":")
     try:
         model = open_clip.create_model(model_name, pretrained=weights, require_pretrained=True)
-    except Exception as error:  # also those of the network and of the weights' own reader
+    except Exception as error:  # also those of the network and of the weight reader
         raise ValueError(
             f"open_clip cannot load {name!r}: {(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
+
     modules = dict(model.named_modules())
+    # Heads are counted in the first block of each tower; newer models nest the text tower.
     image, text = (modules.get(f"{tower}transformer.resblocks.0") for tower in ("visual.", ""))
     text = text or modules.get("text.transformer.resblocks.0")
+
+    # 0 heads: a ResNet, or not a CLIP.
     heads = (
         image.attn.num_heads if image else 0,
         text.attn.num_heads if text else 0,
-    )  # 0: a ResNet, or no CLIP
+    )
     quick = any(isinstance(module, QuickGELU) for module in modules.values())
     return _plain(model.state_dict()), "quick_gelu" if quick else "gelu", heads
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of weights, as `tensors.read_state` does.
+    """Read the tensors of a file of weights, without the name prefixes "module." and "text.".
 
-    What training scripts put before names goes: "module." and open_clip's "text.".
+    Args:
+        file: File of weights, in a format of `tensors.read_state`.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        ValueError: it holds no tensors with names, or is damaged.
+        ValueError: The file holds no named tensors, or is damaged.
     """
     return _plain(tensors.read_state(file))
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without what training scripts and open_clip's newer models put before their names."""
+    """Remove the name prefixes of training scripts and of open_clip's newer models."""
     return {
         key.removeprefix("module.").removeprefix("text."): value for key, value in state.items()
     }

@@ -1,4 +1,4 @@
-"""OVSegmentor as its authors released it, read without trust and written as a checkpoint of ours."""
+"""Convert the released checkpoint of OVSegmentor without unpickling it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
 RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-stuff": 0.95}
-"""Of the background, by data set; ADE20K is measured without background. For the reader of run.json only."""
+"""Background thresholds by data set; ADE20K is evaluated without background.
 
-# What a released file may name beside tensors: the settings of the run, and numbers of its evaluation.
+Only recorded in run.json, for its reader.
+"""
+
+# What a released file may refer to beside tensors: run settings, and results of its evaluation.
 _HARMLESS_MODULES = ("omegaconf", "collections", "typing", "enum")
 _HARMLESS = {
-    "numpy.dtype",  # of a number that is read off an array
+    # Data type of a NumPy scalar.
+    "numpy.dtype",
     *(
         f"numpy.{core}.multiarray.{name}"
         for core in ("core", "_core")
         for name in ("scalar", "_reconstruct")
     ),
     *(f"numpy.{kind}" for kind in ("ndarray", "bool_", "int32", "int64", "float32", "float64")),
-    "_operator.getitem",  # how a type such as Optional[int] is written
+    # Types such as Optional[int] are pickled as a call of it.
+    "_operator.getitem",
     *(
         f"builtins.{kind}"
         for kind in (
@@ -56,7 +61,7 @@ _HARMLESS = {
     ),
 }
 
-# Of a released state, what has no part in the network that makes predictions, or none at all.
+# Released tensors that inference does not use.
 _DROPPED = re.compile(
     r"img_encoder_momentum\..*|logit_scale_mask|text_encoder\.transformer\.embeddings\.position_ids"
     r"|text_encoder\.transformer\.pooler\.dense\.(weight|bias)|multimodal_groupingblock\.blocks\.0\.assign\..*"
@@ -67,36 +72,51 @@ _PROJECTORS = {
     "text_projector": "text.projection",
     "bridge_projector": "entity.bridge",
 }
-_DECODER_PARTS = {  # by our name
+# Parts of the entity decoder: name here, and released name.
+_DECODER_PARTS = {
     "norm_text": "norm_tokens",
     "norm_groups": "norm_x",
     "cross": "pre_assign_attn",
     "block": "post_attn",
     "norm": "norm_new_x",
 }
-_COUNTER = ".num_batches_tracked"  # nothing reads it
+# Batch counter of batch norms, which a checkpoint may lack: nothing reads it.
+_COUNTER = ".num_batches_tracked"
 
 
 def convert_ovsegmentor(
     file: Path, out: Path, tokenizer: str, num_heads: int = 8, num_text_heads: int = 12
 ) -> None:
-    """Write the checkpoint of OVSegmentor that its authors released as FILE to the folder OUT.
+    """Convert a released OVSegmentor to a checkpoint.
 
-    All sizes are read off the tensors; the numbers of attention heads leave no trace there.
+    All sizes are read from the tensors, but for the numbers of attention heads, which do not show
+    there.
+
+    Args:
+        file: Released file.
+        out: Folder to write, which must not exist.
+        tokenizer: Folder or name of the tokenizer.
+        num_heads: Attention heads of the image encoder.
+        num_text_heads: Attention heads of the text encoder.
 
     Raises:
-        OSError: FILE cannot be read, OUT exists or cannot be written, or there is no such TOKENIZER.
-        ValueError: FILE is damaged, holds what it has no use for, or tensors that do not fit.
+        OSError: The file cannot be read, the folder exists or cannot be written, or there is no
+            such tokenizer.
+        ValueError: The file is damaged, refers to unexpected code, or its tensors do not fit.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
+
     released = read_released(file)
     config = ovsegmentor_config(released, num_heads, num_text_heads)
+
     longest = min(77, int(config.text.architecture["max_position_embeddings"]))  # pyright: ignore[reportArgumentType]
     words = Tokenizer.from_source(tokenizer, longest)
     config.text.check(words.vocabulary_size, words.max_length)
+
     method = config.build()
     method.load_state_dict(renamed(released, method.state_dict(), config.image.depths))
+
     run = {
         "name": "ovsegmentor",
         "templates": list(AUTHORS_TEMPLATES),
@@ -107,30 +127,44 @@ def convert_ovsegmentor(
 
 
 def read_released(file: Path) -> dict[str, Tensor]:
-    """Read the tensors under "model" in what `torch.save` wrote; nothing that FILE names is imported or called.
+    """Read the tensors under "model" of a file written by `torch.save`.
+
+    Nothing that the file refers to is imported or called.
+
+    Args:
+        file: Released file.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        OSError: FILE cannot be read.
-        ValueError: it is no such file, or names something that a released checkpoint has no use for.
+        OSError: The file cannot be read.
+        ValueError: It is not such a file, or it refers to something that a released checkpoint has
+            no use for.
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
+
+    # List what the pickle refers to, without running it.
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
     except Exception as error:  # damaged bytes lead to errors of all kinds
         raise ValueError(
             f"{file} is no checkpoint of torch, or is damaged: {reason(error)}"
         ) from error
+
     if foreign := sorted(name for name in named if not _is_harmless(name)):
         raise ValueError(
             f"{file} names {foreign[0]}, for which a released checkpoint has no use: it is not read"
         )
 
+    # Harmless classes and functions are replaced by ones that do nothing.
     inert: list[Any] = [
         (_plain_dict if name == "collections.defaultdict" else _Inert, name) for name in named
     ]
     with torch.serialization.safe_globals(inert):
         content = read_saved(file, mmap=True)
+
     state = content.get("model") if isinstance(content, dict) else None
     return checked_state(
         state, file, "no tensors under the name 'model': it is no released OVSegmentor"
@@ -138,13 +172,15 @@ def read_released(file: Path) -> dict[str, Tensor]:
 
 
 def _is_harmless(name: str) -> bool:
+    """Whether a released checkpoint may refer to this class or function."""
     return name in _HARMLESS or name.partition(".")[0] in _HARMLESS_MODULES
 
 
 class _Inert:
-    """What takes the place of every class and function that a file names; it takes anything and does nothing."""
+    """Stands in for each class and function that a file refers to: does nothing."""
 
     def __new__(cls, *anything: Any) -> _Inert:
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *anything: Any):
@@ -155,34 +191,50 @@ class _Inert:
 
 
 def _plain_dict(*anything: Any) -> dict[Any, Any]:
+    """Stands in for `collections.defaultdict`, so that items can be set."""
     return {}
 
 
 def ovsegmentor_config(
     released: Mapping[str, Tensor], num_heads: int, num_text_heads: int
 ) -> OVSegmentorConfig:
-    """Read the sizes of a released OVSegmentor off its tensors; the rest is as in its code.
+    """Settings of a released OVSegmentor, with sizes read from its tensors.
+
+    What the tensors do not show is as in the released code.
+
+    Args:
+        released: Released tensors by name.
+        num_heads: Attention heads of the image encoder.
+        num_text_heads: Attention heads of the text encoder.
+
+    Returns:
+        Settings of the method.
 
     Raises:
-        ValueError: a tensor that tells a size is missing or has the wrong number of axes, or a number of heads does not
-            divide its width.
+        ValueError: A tensor that shows a size is missing or has the wrong number of axes, or a
+            number of heads does not divide its width.
     """
     dim, _, patch_px, _ = _shape(released, "img_encoder.patch_embed.proj.weight", 4)
     num_positions = _squeezed(_shape(released, "img_encoder.pos_embed"))[0]
     depths = tuple(
         _count(released, rf"img_encoder\.layers\.{stage}\.blocks\.(\d+)\.") for stage in (0, 1)
     )
+
     num_words, width = _shape(released, f"{_BERT}embeddings.word_embeddings.weight", 2)
     num_layers = _count(released, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\.")
+
+    # Reshaping into heads needs whole channels for each.
     for heads, channels, side in ((num_heads, dim, "image"), (num_text_heads, width, "text")):
         if heads < 1 or channels % heads:
             raise ValueError(
                 f"{heads} attention heads do not divide the {channels} channels of the {side} encoder"
             )
+
     if width != dim:
         raise ValueError(
             f"the text encoder has {width} channels, the image encoder {dim}: those of released models agree"
         )
+
     return OVSegmentorConfig(
         image=GroupingEncoderConfig(
             patch_px=patch_px,
@@ -237,14 +289,25 @@ def ovsegmentor_config(
 def renamed(
     released: Mapping[str, Tensor], state: Mapping[str, Tensor], depths: tuple[int, int]
 ) -> dict[str, Tensor]:
-    """Give released tensors the names and shapes that they have in STATE, ours.
+    """Rename and reshape released tensors to those of the method.
 
-    A shape may differ by axes of length 1: convolutions of length 1 are linear maps, and positions are a batch of one.
+    Shapes may differ by axes of length 1: the released code has convolutions of length 1 for linear
+    layers, and positions as a batch of one.
+
+    Args:
+        released: Released tensors by name.
+        state: State dict of the method.
+        depths: Number of blocks of the image encoder's two stages.
+
+    Returns:
+        Tensors with the names and shapes of `state`.
 
     Raises:
-        ValueError: a tensor is missing, left over or misshapen.
+        ValueError: A tensor is missing, left over or of the wrong shape.
     """
     ours = official_names(state, depths)
+
+    # Report all problems of a kind at once.
     problems = {
         "missing": [key for key in ours if key not in released and not key.endswith(_COUNTER)],
         "left over": [key for key in released if key not in ours and not _DROPPED.fullmatch(key)],
@@ -256,6 +319,7 @@ def renamed(
     }
     if found := [_listed(kind, keys) for kind, keys in problems.items() if keys]:
         raise ValueError(f"the checkpoint is no OVSegmentor as released; {'; '.join(found)}")
+
     return {
         name: released[key].reshape(state[name].shape) if key in released else state[name]
         for key, name in ours.items()
@@ -263,28 +327,41 @@ def renamed(
 
 
 def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict[str, str]:
-    """Return our name of every tensor that a released checkpoint must have, by the name there."""
+    """Map the tensor names of a released checkpoint to those of the method.
+
+    Args:
+        state: State dict of the method.
+        depths: Number of blocks of the image encoder's two stages.
+
+    Returns:
+        Name here by released name, for every tensor of `state`.
+    """
     names = {"logit_scale": "cross.log_scale"}
     names |= {
         f"img_encoder.{theirs}": f"image.{ours}"
         for theirs, ours in official_image_keys(depths).items()
     }
+
     for projector, projection in _PROJECTORS.items():
         names |= {
             f"{projector}.{key}": f"{projection}.{own}"
             for key, own in official_projection_keys().items()
         }
+
+    # The text encoder and the entity decoder keep the rest of their names.
     for name in state:
         if name.startswith(_TOWER):
             names[_BERT + name.removeprefix(_TOWER)] = name
         elif name.startswith(_DECODER):
             part, _, rest = name.removeprefix(_DECODER).partition(".")
             names[f"multimodal_groupingblock.blocks.0.{_DECODER_PARTS[part]}.{rest}"] = name
+
     assert set(names.values()) == set(state), set(names.values()) ^ set(state)
     return names
 
 
 def _projection(released: Mapping[str, Tensor], projector: str) -> ProjectionConfig:
+    """Settings of a projection, with its hidden width read from the tensors."""
     return ProjectionConfig(
         kind="batchnorm_mlp", hidden=_shape(released, f"{projector}.linear_hidden.0.weight", 3)[0]
     )
@@ -293,6 +370,7 @@ def _projection(released: Mapping[str, Tensor], projector: str) -> ProjectionCon
 def _shape(
     released: Mapping[str, Tensor], key: str, num_axes: int | None = None
 ) -> tuple[int, ...]:
+    """Shape of a released tensor; ValueError if it is missing or has other axes."""
     if key not in released:
         raise ValueError(f"the checkpoint is no OVSegmentor as released; missing: {key}")
     shape = tuple(released[key].shape)
@@ -302,15 +380,17 @@ def _shape(
 
 
 def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape without the axes of length 1."""
     return tuple(length for length in shape if length != 1)
 
 
 def _count(released: Mapping[str, Tensor], pattern: str) -> int:
-    """How many layers the names tell of, those that match PATTERN with a number."""
+    """Number of different layers among the names that match a pattern."""
     numbers = {int(match[1]) for key in released if (match := re.match(pattern, key))}
     return len(numbers)
 
 
 def _listed(kind: str, keys: Sequence[str]) -> str:
+    """Up to three names, and how many more there are."""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return f"{kind}: {', '.join(keys[:3])}{more}"

@@ -1,4 +1,4 @@
-"""Give a trained ViL-Seg the votes of a classifier and of a head for the nouns of captions."""
+"""Add a votes branch (image classifier and noun head) to a trained ViL-Seg."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.tags import CAPTION_CONCEPTS, IMAGENET_TAGS, read_tags
 from maskfree.text.tokenize import Tokenizer
 
+# Bounds the memory of the text encoder.
 _TEXTS_AT_ONCE = 64
 
 
@@ -30,16 +31,20 @@ def add_votes(
     tags: Path = IMAGENET_TAGS,
     concepts: Path = CAPTION_CONCEPTS,
 ) -> tuple[ViLSeg, ViLSegConfig]:
-    """Return the same ViL-Seg with votes, whose head is new, and its settings.
+    """Add a votes branch with a new head to a trained ViL-Seg.
 
     Args:
-        method: The trained one.
+        method: Trained method.
         config: Its settings.
-        votes: Settings of the votes, with the classifier's weights; the numbers of names are filled in.
-        tokenizer: Of its texts.
-        templates: Prompts that names are put into; use those of the words at inference.
-        tags: Names and kinds of the classifier's classes, in its order; see `read_tags`.
-        concepts: Names of what the head learns to find.
+        votes: Settings of the votes, with the classifier's weights; the numbers of names are filled
+            in.
+        tokenizer: Tokenizer of the method.
+        templates: Prompt templates of the names; use those of the class names at inference.
+        tags: File with names and kinds of the classifier's classes, in its order; see `read_tags`.
+        concepts: File with names of the concepts that the head learns to find.
+
+    Returns:
+        The same ViL-Seg with votes, and its settings.
 
     Raises:
         OSError: The weights or a list cannot be read.
@@ -48,6 +53,8 @@ def add_votes(
     classes, nouns = read_tags(tags), read_tags(concepts)
     names, kinds = [tag.names for tag in classes], [tag.kinds for tag in classes]
     words = [tag.names for tag in nouns]
+
+    # Buffers of the branch are sized by the lists.
     votes = replace(
         votes,
         num_tags=len(classes),
@@ -56,24 +63,32 @@ def add_votes(
         num_concepts=len(nouns),
         num_concept_names=sum(map(len, words)),
     )
+
+    # The branch is the only part without trained weights.
     whole = replace(config, votes=votes)
     voting = whole.build()
     voting.load_state_dict(method.state_dict(), strict=False)
     assert voting.votes is not None
     if votes.tower.weights is None:
         raise ValueError("votes.tower.weights is not set: name the classifier's folder")
+
+    # The classifier becomes a 1x1 convolution over patches.
     _copy(read_classifier(votes.tower.weights, len(classes)), voting.votes.classifier)
+
+    # Names and kinds are embedded once, as constants of the branch.
     for texts, entries in (
         (voting.votes.tag_names, names),
         (voting.votes.tag_kinds, kinds),
         (voting.votes.concept_names, words),
     ):
         _fill(texts, entries, lambda phrases: _embed(method, tokenizer, templates, phrases))
+
     return voting, whole
 
 
 @torch.no_grad()
 def _copy(linear: nn.Linear, convolution: nn.Conv2d) -> None:
+    """Copy a linear layer into a 1x1 convolution."""
     convolution.weight.copy_(linear.weight[:, :, None, None])
     assert convolution.bias is not None
     convolution.bias.copy_(linear.bias)
@@ -82,10 +97,12 @@ def _copy(linear: nn.Linear, convolution: nn.Conv2d) -> None:
 def _fill(
     texts: Texts, entries: Sequence[Sequence[str]], embed: Callable[[Sequence[str]], Tensor]
 ) -> None:
-    """Put the names of ENTRIES into TEXTS."""
+    """Embed the names of all entries and record which entry each belongs to."""
+    # A phrase that several entries share is embedded once.
     phrases = sorted({phrase for entry in entries for phrase in entry})
     place = {phrase: index for index, phrase in enumerate(phrases)}
     flat = [(place[phrase], owner) for owner, entry in enumerate(entries) for phrase in entry]
+
     texts.texts.copy_(embed(phrases)[[index for index, _ in flat]])
     texts.owners.copy_(torch.tensor([owner for _, owner in flat]))
 
@@ -94,7 +111,7 @@ def _fill(
 def _embed(
     method: ViLSeg, tokenizer: Tokenizer, templates: Sequence[str], phrases: Sequence[str]
 ) -> Tensor:
-    """Embed PHRASES as words are embedded at inference."""
+    """Embed phrases as class names are embedded at inference."""
     texts = fill(templates, phrases)
     parts = [
         texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Settings of CLIP-S4; the defaults are the paper's."""
+"""Configuration of CLIP-S4; the defaults follow the paper."""
 
 from __future__ import annotations
 
@@ -40,34 +40,57 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairConfig:
-    """Two views of a photo and SimCLR's augmentations (arXiv:2002.05709, appendix A)."""
+    """Two views of a photo with the augmentations of SimCLR.
+
+    Source: arXiv:2002.05709, appendix A.
+    """
 
     side_px: Side = 224
-    scale: FractionRange = (0.25, 1.0)  # share of the photo's area
-    mirror: Fraction = 0.5  # probability, of each view by itself
+    """Side of a view, in pixels."""
+    scale: FractionRange = (0.25, 1.0)
+    """Smallest and largest area of a view, as a fraction of the photo."""
+    mirror: Fraction = 0.5
+    """Probability of a horizontal flip, for each view."""
     jitter: tuple[Weight, Weight, Weight, Weight] = (
         0.4,
         0.4,
         0.4,
         0.1,
-    )  # brightness, contrast, saturation, hue
-    jitter_probability: Fraction = 0.8  # probability
-    grayscale_probability: Fraction = 0.2  # probability
-    blur: Fraction = 0.5  # probability
-    blur_px: PositiveRange = (0.1, 2.0)  # standard deviation
+    )
+    """Strength of brightness, contrast, saturation and hue jitter."""
+    jitter_probability: Fraction = 0.8
+    """Probability of color jitter."""
+    grayscale_probability: Fraction = 0.2
+    """Probability of conversion to grayscale."""
+    blur: Fraction = 0.5
+    """Probability of Gaussian blur."""
+    blur_px: PositiveRange = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur, in pixels."""
 
 
 @dataclass(frozen=True)
 class CorrectionConfig:
-    """DeepLab's head beside a projection that is known already: the student starts as its teacher. Not in the paper."""
+    """DeepLab head added as a residual to a known projection. Not in the paper.
+
+    The head is zero at the start, so that the student starts as its teacher.
+    """
 
     width: Width = 128
-    """Channels inside the head."""
+    """Number of channels inside the head."""
     dilations: tuple[Count, ...] = (1, 3, 6)
-    """Distances, in patches, at which it looks around."""
+    """Dilations of the head's atrous convolutions, in patches."""
 
     def build(self, known: nn.Module, channels: int, embed_dim: int) -> ResidualHead:
-        """Make the head, with KNOWN in it."""
+        """Build the head around the known projection.
+
+        Args:
+            known: Projection to which the head is added.
+            channels: Number of channels of the image features.
+            embed_dim: Dimension of the embeddings.
+
+        Returns:
+            The sum of both.
+        """
         from maskfree.nn.deeplab import ASPP, ResidualHead
 
         pyramid = ASPP(channels=channels, width=self.width, dim=embed_dim, dilations=self.dilations)
@@ -76,23 +99,32 @@ class CorrectionConfig:
 
 @dataclass(frozen=True)
 class PixelSegmentConfig:
-    """L_t, eq. 1."""
+    """Pixel-segment contrastive loss L_t (eq. 1)."""
 
     weight: Weight = 1.0
+    """Weight of L_t."""
     concentration: Positive = 10.0
-    """Kappa."""
+    """Concentration kappa (inverse temperature) of the contrast."""
     memory: CountOrZero = 1152
-    """Segments of earlier batches that are negatives, too: two batches of 8 photos with 36 segments in each view."""
+    """Number of segments of earlier batches kept as negatives; the default is two batches of 8
+    photos with 36 segments per view."""
     leave_out_own: bool = False
-    """A pixel's own segment is no positive, as in SegSort; eq. 1 as printed has it among the positives."""
+    """Exclude a pixel's own segment from the positives, as in SegSort; eq. 1 as printed includes
+    it."""
     thin: Count = 1
-    """Contrast every so manieth pixel only, on diagonals, which takes less time."""
+    """Contrast only every n-th pixel, along diagonals, to save time."""
 
     def build(self, embed_dim: int) -> PixelSegmentObjective:
-        """Make the term with its memory bank.
+        """Build the objective with its memory bank.
+
+        Args:
+            embed_dim: Dimension of the pixel embeddings.
+
+        Returns:
+            The objective.
 
         Raises:
-            ValueError: the memory is negative, or no pixel is left.
+            ValueError: The memory is negative, or no pixel is left.
         """
         from maskfree.methods.clips4.objectives import PixelSegmentObjective
 
@@ -108,51 +140,66 @@ class PixelSegmentConfig:
 
 @dataclass(frozen=True)
 class EmbeddingConsistencyConfig:
-    """L_e, eq. 2."""
+    """Embedding consistency loss L_e (eq. 2)."""
 
     weight: Weight = 1.0
+    """Weight of L_e."""
 
 
 @dataclass(frozen=True)
 class SemanticConsistencyConfig:
-    """L_s, eq. 3, with the unknown classes of eq. 4."""
+    """Semantic consistency loss L_s (eq. 3), with the unknown classes of eq. 4."""
 
     weight: Weight = 1.0
+    """Weight of L_s."""
     num_unknown: WidthOrZero = 64
-    """Classes beside the known ones, which start from random segments of the teacher (u)."""
+    """Number of unknown classes (u), initialized with random segments of the teacher."""
     seed: int = 0
-    """Of their choice."""
+    """Random seed of the choice of these segments."""
     known: Literal["segments", "names"] = "segments"
-    """What stands for a known class: the mean of the teacher's segments that are likest to its name; or the name with
-    its synonyms, for a teacher whose texts and pixels lie together."""
+    """Prototypes of known classes: mean of the teacher's "segments" most similar to the class name,
+    or the embedded "names" with synonyms, for a teacher whose text and pixel embeddings are
+    aligned."""
     unknown_share: Fraction = 0.5
-    """For "names": the share of the teacher's segments that unknown classes have at the start, in (0, 1)."""
+    """For known "names": initial share of the teacher's segments assigned to unknown classes, in
+    (0, 1)."""
     soft: bool = False
-    """Learn the teacher's probabilities of all classes, at the same temperature, instead of its best class; not in the
+    """Train on the teacher's class probabilities instead of its most likely class. Not in the
     paper."""
     class_prior: Weight = 0.0
-    """Weight, beside a segment's cosine, of how clearly the teacher sees the class anywhere in the photo; not in the
-    paper. Each class keeps its share of all segments, as in distribution alignment (arXiv:1911.09785): otherwise the
-    student unlearns what its photos seldom show."""
+    """Weight of an image-level class prior added to a segment's cosines. Not in the paper. The
+    class distribution is kept by distribution alignment (arXiv:1911.09785), so that rare classes
+    are not unlearned."""
 
     def build(self, found: Prototypes, scale: float) -> SemanticConsistencyObjective:
-        """Make the term; its known classes are FOUND, its unknown ones start from segments of the same file.
+        """Build the objective with its class prototypes.
+
+        Args:
+            found: Known classes and the teacher's segments, from which unknown classes start.
+            scale: Inverse temperature of the softmax over classes.
+
+        Returns:
+            The objective.
 
         Raises:
-            ValueError: there are fewer segments than unknown classes.
+            ValueError: There are fewer segments than unknown classes.
         """
         from maskfree.methods.clips4.objectives import (
             PrototypeClassifier,
             SemanticConsistencyObjective,
         )
 
+        # Unknown classes start from random segments of the teacher.
         unknown = found.unknown(self.num_unknown, self.seed)
         if self.known == "names":
             classes = PrototypeClassifier(found.phrases, found.synonyms, unknown)
-            if self.num_unknown:  # segments are likelier to be near segments than near texts
+            # Segments are closer to other segments than to texts, so unknown classes need a margin.
+            if self.num_unknown:
                 classes.share_out(found.pool, self.unknown_share)
         else:
+            # Means of segments: one prototype per class.
             classes = PrototypeClassifier(found.known, [1] * len(found.known), unknown)
+
         return SemanticConsistencyObjective(
             weight=self.weight,
             scale=scale,
@@ -164,12 +211,21 @@ class SemanticConsistencyConfig:
 
 @dataclass(frozen=True)
 class PseudoLabelConfig:
-    """MaskCLIP+'s loss, which takes the place of all others in that baseline."""
+    """Pixel-label loss of MaskCLIP+, a baseline that replaces all other losses."""
 
     weight: Weight = 1.0
+    """Weight of the loss."""
 
     def build(self, found: Prototypes, scale: float) -> PseudoLabelObjective:
-        """Make the term, whose classes are the names of those FOUND."""
+        """Build the objective.
+
+        Args:
+            found: Known classes, whose embedded names are the classifier.
+            scale: Inverse temperature of the softmax over classes.
+
+        Returns:
+            The objective.
+        """
         from maskfree.methods.clips4.objectives import PseudoLabelObjective
 
         return PseudoLabelObjective(
@@ -179,73 +235,94 @@ class PseudoLabelConfig:
 
 @dataclass(frozen=True)
 class CLIPS4Config(MethodConfig):
-    """Everything that describes a CLIP-S4; the defaults are the paper's."""
+    """Configuration of the CLIP-S4 method; the defaults follow the paper."""
 
     image: ImageEncoderConfig = field(
         default_factory=lambda: ImageEncoderConfig(
             "resnet", weights="microsoft/resnet-50", output_stride=8
         )
     )
+    """Image encoder."""
     image_projection: ProjectionConfig = field(
         default_factory=lambda: ProjectionConfig("pyramid", hidden=512)
     )
+    """Projection from image features to the teacher's embedding space."""
     correction: CorrectionConfig | None = None
-    """Add to the projection a head that sees a pixel's neighbours and the photo, and that starts as zero."""
+    """DeepLab head added to the projection, zero at the start; None adds none."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
-    """The teacher's."""
+    """Text encoder of the teacher."""
     text_projection: ProjectionConfig = field(
         default_factory=lambda: ProjectionConfig("linear", bias=False)
     )
-    """The teacher's; the default is CLIP's."""
+    """Text projection of the teacher; the default is CLIP's."""
     embed_dim: Width = 512
-    """The teacher's."""
+    """Dimension of the teacher's embedding space."""
     segments: OutsideName | None = None
-    """Folder of regions, as `maskfree prepare segments` writes it; None: a photo is one region."""
+    """Folder of region maps written by `maskfree prepare segments`; None treats a photo as one
+    region."""
     teacher: OutsideName | None = None
-    """Folder of a teacher's maps, as `maskfree prepare teacher` writes it."""
+    """Folder of teacher feature maps written by `maskfree prepare teacher`."""
     prototypes: OutsideName | None = None
-    """File of known classes, as `maskfree prepare prototypes` writes it."""
+    """File of class prototypes written by `maskfree prepare prototypes`."""
     known: tuple[str, ...] = ()
-    """Names of the known classes with their synonyms (sofa/couch); those of the file, if one is named."""
+    """Names of the known classes with synonyms, such as sofa/couch; read from the prototype file if
+    one is set."""
     contrast: PixelSegmentConfig | None = field(default_factory=PixelSegmentConfig)
+    """Pixel-segment contrastive loss; None switches it off."""
     embedding: EmbeddingConsistencyConfig | None = field(default_factory=EmbeddingConsistencyConfig)
+    """Embedding consistency loss; None switches it off."""
     semantic: SemanticConsistencyConfig | None = field(default_factory=SemanticConsistencyConfig)
+    """Semantic consistency loss; None switches it off."""
     labels: PseudoLabelConfig | None = None
+    """Pixel-label loss of MaskCLIP+; None switches it off."""
     num_segments: Width = 36
-    """Clusters of each view's pixels, before they are cut along regions."""
+    """Number of K-means clusters of each view's pixels, before they are split along region borders.
+    """
     location: Weight = 1.0
-    """How much a pixel's place counts in these, beside its embedding."""
+    """Weight of the pixel position in the K-means clustering, relative to the embedding."""
     temperature: Positive = 0.05
-    """Of the softmax over target classes; the paper prints none."""
+    """Temperature of the softmax over classes; the paper states none."""
     grid: Side = 28
-    """Embeddings along each side of a view that the losses see, by bilinear interpolation of the patches."""
+    """Side of the grid, in cells, to which embeddings are interpolated for the losses."""
     views: PairConfig = field(default_factory=PairConfig)
+    """Size and augmentation of the two training views."""
 
     def build(self) -> CLIPS4:
-        """Make the method; weights and prototypes are read if the config names them.
+        """Build the method; weights and prototypes are loaded if the config names them.
+
+        Returns:
+            The method.
 
         Raises:
-            ValueError: the settings do not fit each other.
-            FileNotFoundError: there is no such file of prototypes.
+            ValueError: The settings do not fit each other.
+            FileNotFoundError: The prototype file does not exist.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.clips4.model import CLIPS4
         from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 
         check(self)
         encoder, text_encoder = self.image.build(), self.text.build()
+        # Views are cut into patches without padding.
         if self.views.side_px % encoder.patch_size:
             raise ValueError(
                 f"a view of {self.views.side_px} px does not divide into patches of {encoder.patch_size} px"
             )
+
+        # The student embeds pixels in the teacher's space.
         projection = self.image_projection.build_for_pixels(encoder.channels, self.embed_dim)
         if self.correction is not None:
             projection = self.correction.build(projection, encoder.channels, self.embed_dim)
+
         image = ImageProjector(encoder, projection)
         text = TextProjector(
             text_encoder,
             self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
         )
+
+        # Only these two losses compare with classes.
         found = self._prototypes() if self.semantic or self.labels else None
+
         return CLIPS4(
             image=image,
             text=text,
@@ -262,10 +339,16 @@ class CLIPS4Config(MethodConfig):
         )
 
     def build_transform(self, tokenizer: Any) -> PairTransform:
-        """Make the pairs of views; they need no TOKENIZER.
+        """Build the training transform, which creates two views of a photo.
+
+        Args:
+            tokenizer: Unused; the views need no captions.
+
+        Returns:
+            The transform.
 
         Raises:
-            ValueError: a term needs a teacher, and none is named.
+            ValueError: A loss needs a teacher, and none is set.
         """
         from maskfree.methods.clips4.transform import PairTransform
 
@@ -273,6 +356,7 @@ class CLIPS4Config(MethodConfig):
             raise ValueError(
                 "the student follows a teacher: name the folder of its maps in method.teacher"
             )
+
         return PairTransform(
             views=self.views,
             grid=self.grid,
@@ -281,11 +365,26 @@ class CLIPS4Config(MethodConfig):
         )
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the text encoder takes a tokenizer's output."""
+        """Check that the text encoder accepts a tokenizer's output.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Longest token sequence that the tokenizer returns.
+
+        Raises:
+            ValueError: The text encoder has fewer token or position embeddings.
+        """
         self.text.check(vocabulary_size, max_length)
 
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        """Name the tokenizer to load when training starts.
+
+        Returns:
+            Folder or Hugging Face name of the tokenizer.
+
+        Raises:
+            ValueError: The config names no tokenizer.
+        """
         if self.text.weights is None:
             raise ValueError(
                 "no tokenizer: start from the teacher's checkpoint with --init, or set text.weights"
@@ -293,9 +392,16 @@ class CLIPS4Config(MethodConfig):
         return self.text.weights
 
     def without_pretrained(self) -> CLIPS4Config:
-        """The same architecture with every value spelled out and no outside weights, folders or files."""
+        """Make the config independent of pretrained weights, folders and files.
+
+        Returns:
+            The same architecture with every value spelled out and no external sources.
+        """
+        # The names stay, since a checkpoint's prototypes have no file.
         known = self._prototypes().names if self.prototypes else self.known
+        # External sources are replaced by what was read from them.
         outside = {"segments": None, "teacher": None, "prototypes": None, "known": known}
+
         return replace(
             self,
             image=self.image.without_pretrained(),
@@ -304,13 +410,17 @@ class CLIPS4Config(MethodConfig):
         )
 
     def for_inference(self) -> CLIPS4Config:
-        """`without_pretrained`, without the terms, which only training uses."""
+        """Drop the losses, which only training uses.
+
+        Returns:
+            `without_pretrained` without losses.
+        """
         return replace(
             self.without_pretrained(), contrast=None, embedding=None, semantic=None, labels=None
         )
 
     def _prototypes(self) -> Prototypes:
-        """Read them, or make up as many as there are known classes: those of a checkpoint come with its weights."""
+        """Read the prototypes, or create random ones for a checkpoint to overwrite."""
         import torch
         from torch.nn import functional as F
 
@@ -323,10 +433,14 @@ class CLIPS4Config(MethodConfig):
                     f"{self.prototypes} has {found.known.shape[1]} dimensions, embed_dim is {self.embed_dim}"
                 )
             return found
+
         if not self.known:
             raise ValueError("known classes have prototypes: name their file in method.prototypes")
+
+        # One embedding per phrase, per known class and per unknown class.
         unknown = self.semantic.num_unknown if self.semantic else 0
         counts = (sum(len(name.split("/")) for name in self.known), len(self.known), unknown)
+
         return Prototypes(
             self.known, *(F.normalize(torch.randn(n, self.embed_dim), dim=1) for n in counts)
         )

@@ -1,10 +1,12 @@
 """CLIP-S4: language-guided self-supervised segmentation (He, Jamonnak, Gou, Ren; CVPR 2023).
 
-A student learns pixel embeddings from unlabeled photos: consistent within coherent regions and between views, and,
-segment by segment, in agreement with a vision-language model that sees the whole photo. Its texts are the teacher's.
+A student learns pixel embeddings from unlabeled photos. They are trained to be consistent within
+regions and between views, and to agree with a vision-language teacher on each segment. Texts are
+embedded by the teacher.
 
-Differs: the teacher's embeddings are read from a folder, since they are the same in every pass; the temperature of the
-softmax over target classes, which the paper does not name, is a setting; the head is PSPNet's or any projection.
+Differs: the teacher's features are precomputed, since they are the same in every epoch; the softmax
+temperature over classes, which the paper does not state, is a setting; the head is that of PSPNet
+or any projection.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from maskfree.types import Batch, Groups, Losses, Tokens
 
 
 class CLIPS4(Method):
-    """A pixel encoder, the teacher's text side, which does not learn, and the terms that are on."""
+    """CLIP-S4 with a pixel encoder, the teacher's frozen text encoder and its losses."""
 
     def __init__(
         self,
@@ -52,19 +54,33 @@ class CLIPS4(Method):
         self._num_segments, self._location = clusters
 
     def forward(self, batch: Batch) -> Losses:
-        """Return the terms `contrast`, `embedding`, `semantic` with `unknown`, and `labels`, as far as they are on."""
+        """Compute the training losses of a batch.
+
+        Args:
+            batch: Pairs of views with their regions and teacher features.
+
+        Returns:
+            The terms `contrast`, `embedding`, `semantic`, `unknown` and `labels`, as far as they
+            are on, with metrics.
+        """
         pairs = batch.pairs
         assert pairs is not None, "CLIP-S4 learns from two views of each photo"
+
+        # Embeddings of both views, on the grid of the regions.
         raw = self.image(pairs.images.flatten(0, 1)).float()
         size = pairs.regions.shape[2:]
         pixels = F.normalize(F.interpolate(raw, size, mode="bilinear", align_corners=False), dim=1)
+
+        # Segments are contrasted over the global batch.
         pixels = self.gather(pixels)
         regions = self.gather(pairs.regions.flatten(0, 1).long())
         teacher = (
             self.gather(pairs.teacher.flatten(0, 1).float()) if pairs.teacher is not None else None
         )
+
         parts: list[Losses] = []
         if self.contrast or self.semantic or self._embedding_weight:
+            # All segment losses share one clustering.
             segments = ViewSegments.cut(
                 pixels, regions, teacher, self._num_segments, self._location
             )
@@ -75,31 +91,57 @@ class CLIPS4(Method):
             if self.semantic:
                 assert teacher is not None, "semantic consistency needs a teacher"
                 parts.append(self.semantic(segments, teacher))
+
+        # Baseline MaskCLIP+.
         if self.labels:
             assert teacher is not None, "pixel labels need a teacher"
             parts.append(self.labels(pixels, teacher))
+
         return _together(parts)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Embed texts as the teacher does; unit norm."""
+        """Embed texts in the space of the image embeddings.
+
+        Args:
+            tokens: Tokenized texts with their padding mask.
+
+        Returns:
+            One unit-norm embedding per text.
+        """
         return self.text(tokens)
 
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Make each patch a group of its own."""
+        """Make each patch a group of its own.
+
+        Args:
+            images: RGB images in [0, 1]; sides are multiples of `patch_size`.
+
+        Returns:
+            Groups with unit-norm embeddings, one per patch.
+        """
         return Groups.of_pixels(self.image(images))
 
     @property
     def logit_scale(self) -> float:
-        """Inverse temperature of the softmax over target classes."""
+        """Fixed inverse temperature of the softmax over classes.
+
+        Returns:
+            The factor that multiplies cosines before a softmax.
+        """
         return self._scale
 
     @property
     def patch_size(self) -> int:
-        """Pixels a patch spans on each side."""
+        """Side of one patch of the label map.
+
+        Returns:
+            Side in pixels.
+        """
         return self.image.encoder.patch_size
 
 
 def _together(parts: Iterable[Losses]) -> Losses:
+    """Merge the terms and metrics of all losses."""
     terms, metrics = {}, {}
     for part in parts:
         terms |= part.terms

@@ -1,4 +1,4 @@
-"""The terms of CLIP-S4: pixel-segment contrast, embedding and semantic consistency; and MaskCLIP+'s pixel labels."""
+"""Losses of CLIP-S4: pixel-segment contrast, embedding and semantic consistency, pixel labels."""
 
 from __future__ import annotations
 
@@ -17,30 +17,36 @@ from maskfree.ops.class_prior import apply_class_prior
 from maskfree.ops.segments import intersect, segment_sums, segment_values, spherical_kmeans
 from maskfree.types import Losses
 
-_REGIONS = 256  # numbers that a photo's regions can have
-_SHARE, _MOST = 0.1, 0.1  # of the class prior, as inference has them by default
-_MOMENTUM = 0.98  # of the classes' shares
-_REMEMBERED = -2  # the region of segments of other batches, which no pixel is in
+# Number of region ids of a photo: region maps are 8-bit.
+_REGIONS = 256
+# Parameters of the class prior, equal to the defaults at inference.
+_SHARE, _MOST = 0.1, 0.1
+# Momentum of the moving average of class frequencies.
+_MOMENTUM = 0.98
+# Region id of segments in the memory bank, which no pixel has.
+_REMEMBERED = -2
 
 
 @dataclass(frozen=True)
 class ViewSegments:
-    """Two views of each photo of the global batch, cut into segments by their pixel embeddings and by regions."""
+    """Views of the global batch, divided into segments by pixel clustering and region maps."""
 
-    pixels: Float[Tensor, "b d h w"]  # unit norm; b views, those of a photo beside each other
-    ids: Int[Tensor, "b h w"]  # segment of each pixel within its view; -1 is none
-    most: int  # segments that a view has room for
-    embeddings: Float[Tensor, "m d"]  # of the segments that have pixels, unit norm
-    rows: Int[
-        Tensor, "b most"
-    ]  # where the segments of a view are among these; anything for those without pixels
-    views: Int[Tensor, " m"]  # that each segment is in
-    regions: Int[
-        Tensor, " m"
-    ]  # of each segment; the same in both views of a photo, different between photos
-    teacher: (
-        Float[Tensor, "m d"] | None
-    )  # what the teacher sees in each segment: a sum of unit vectors
+    pixels: Float[Tensor, "b d h w"]
+    """Unit-norm pixel embeddings; the two views of a photo are adjacent."""
+    ids: Int[Tensor, "b h w"]
+    """Segment of each pixel within its view; -1 is none."""
+    most: int
+    """Maximum number of segments per view."""
+    embeddings: Float[Tensor, "m d"]
+    """Unit-norm embeddings of the nonempty segments."""
+    rows: Int[Tensor, "b most"]
+    """Row of each segment of a view in `embeddings`; undefined for empty segments."""
+    views: Int[Tensor, " m"]
+    """View of each segment."""
+    regions: Int[Tensor, " m"]
+    """Region of each segment; equal in both views of a photo, different between photos."""
+    teacher: Float[Tensor, "m d"] | None
+    """Sum of the teacher's unit-norm embeddings in each segment."""
 
     @classmethod
     def cut(
@@ -51,15 +57,31 @@ class ViewSegments:
         num_segments: int,
         location: float,
     ) -> ViewSegments:
-        """Cluster the pixels of each view into NUM_SEGMENTS by direction and place, and cut clusters along REGIONS."""
-        most = 2 * num_segments  # with what the borders of regions add
+        """Cluster the pixels of each view, and split clusters along region borders.
+
+        Args:
+            pixels: Unit-norm pixel embeddings of all views.
+            regions: Region of each pixel.
+            teacher: Unit-norm teacher embeddings of each pixel, if there is a teacher.
+            num_segments: Number of clusters per view.
+            location: Weight of the pixel position in the clustering.
+
+        Returns:
+            The segments.
+        """
+        # Splitting along region borders adds segments; twice the clusters leaves room for them.
+        most = 2 * num_segments
         ids = intersect(
             spherical_kmeans(pixels.detach(), num_segments, location=location), regions, most
         )
+
         sums, counts = segment_sums(pixels, ids, most)
         there = counts > 0
+
+        # Region ids are made unique between photos and shared by both views of one.
         photos = torch.arange(len(pixels), device=pixels.device)[:, None] // 2
         numbers = photos * _REGIONS + segment_values(regions, ids, most)
+
         return cls(
             pixels=pixels,
             ids=ids,
@@ -72,7 +94,13 @@ class ViewSegments:
         )
 
     def own(self) -> tuple[Int[Tensor, "b h w"], Int[Tensor, "b h w"]]:
-        """Return each pixel's segment as a row of `embeddings`, and that segment's region; none has `NO_REGION`."""
+        """Look up the segment of each pixel.
+
+        Returns:
+            Row of each pixel's segment in `embeddings`, and that segment's region; `NO_REGION` for
+            pixels without a segment.
+        """
+        # Pixels without a segment look up segment 0; their region is masked below.
         rows = self.rows.gather(1, self.ids.flatten(1).clamp_min(0)).view_as(self.ids)
         outside = self.ids < 0
         if not len(self.regions):
@@ -83,9 +111,10 @@ class ViewSegments:
 
 
 class PixelSegmentObjective(nn.Module):
-    """L_t: each pixel is drawn to the segments of its region in both views, and away from all others.
+    """L_t: pull pixels towards the segments of their region in both views, away from all others.
 
-    Negatives are all other segments of the batch, and those of the batches before that the memory bank still holds.
+    Negatives are all other segments of the batch and those of earlier batches in the memory bank.
+
     Source: eq. 1 and section 4.2.
     """
 
@@ -104,15 +133,27 @@ class PixelSegmentObjective(nn.Module):
         self._leave_out_own = leave_out_own
         self.bank: Tensor
         self.filled: Tensor
+        # Buffers, so that a resumed run keeps its memory bank.
         self.register_buffer("bank", torch.zeros(memory, dim))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def forward(self, segments: ViewSegments) -> Losses:
-        """Contrast pixels with segments, and remember the segments."""
+        """Contrast pixels with segments, and store the segments in the memory bank.
+
+        Args:
+            segments: Segments of the global batch.
+
+        Returns:
+            The term `contrast`.
+        """
+        # Every n-th pixel, on diagonals so that no row or column is left out.
         height, width = segments.ids.shape[1:]
         rows, columns = (torch.arange(side, device=segments.ids.device) for side in (height, width))
         chosen = (rows[:, None] + columns) % self._thin == 0
+
         own, regions = segments.own()
+
+        # Only the filled part of the bank is compared.
         filled = int(self.filled)
         loss = pixel_segment_contrast(
             segments.pixels.movedim(1, -1)[:, chosen].flatten(0, 1),
@@ -124,20 +165,26 @@ class PixelSegmentObjective(nn.Module):
         )
         if self.training:
             self._remember(segments.embeddings.detach())
+
         return Losses({"contrast": self._weight * loss})
 
     @torch.no_grad()
     def _remember(self, embeddings: Float[Tensor, "m d"]) -> None:
+        """Push new segments to the front of the memory bank and drop the oldest."""
+        # Newest first; what does not fit is dropped.
         together = torch.cat([embeddings.to(self.bank.dtype), self.bank])[: len(self.bank)]
         self.filled.fill_(min(int(self.filled) + len(embeddings), len(self.bank)))
         self.bank.copy_(together)
 
 
 class PrototypeClassifier(nn.Module):
-    """Prototypes of known classes, which stay, and of unknown ones, which move as K-means moves its centers.
+    """Nearest-prototype classifier with known and unknown classes.
 
-    A known class may have several prototypes, of which the closest counts: its names, for a teacher whose texts and
-    pixels lie together. Source: section 3.2, "Target Class Prototypes", which has one of segments for each class.
+    The prototypes of known classes are fixed; those of unknown classes are updated as in K-means. A
+    known class may have several prototypes (synonyms), of which the closest counts, for a teacher
+    whose text and pixel embeddings are aligned.
+
+    Source: section 3.2, "Target Class Prototypes", which has one prototype per class, of segments.
     """
 
     def __init__(
@@ -147,21 +194,32 @@ class PrototypeClassifier(nn.Module):
         self.known: Tensor
         self.lead: Tensor
         self.register_buffer("known", known.clone())
-        self.register_buffer("lead", torch.zeros(()))  # what unknown classes must win by
+        # Margin by which an unknown class must exceed the best known class.
+        self.register_buffer("lead", torch.zeros(()))
         self.unknown = nn.Parameter(unknown.clone(), requires_grad=len(unknown) > 0)
         self._sizes = (*sizes, *[1] * len(unknown))
         self.num_known = len(sizes)
 
     def share_out(self, segments: Float[Tensor, "m d"], share: float) -> None:
-        """Set what unknown classes must win by so that this SHARE of a teacher's SEGMENTS, unit norm, is theirs."""
+        """Set the margin of unknown classes so that they get a given share of a teacher's segments.
+
+        Args:
+            segments: Unit-norm segment embeddings of the teacher.
+            share: Share of the segments that unknown classes get, in (0, 1).
+        """
         cosines = self.cosines(segments.T[None, :, :, None])[0, :, :, 0]
+        # The margin is the quantile that leaves this share above it.
         margins = cosines[self.num_known :].amax(0) - cosines[: self.num_known].amax(0)
         self.lead.copy_(margins.quantile(1 - share))
 
     def cosines(self, embeddings: Float[Tensor, "b d h w"]) -> Float[Tensor, "b l h w"]:
-        """Return the cosine of unit embeddings to each class, known ones first, of unknown ones less their lead.
+        """Compare embeddings with classes; prototypes get no gradient.
 
-        Prototypes are constants here.
+        Args:
+            embeddings: Unit-norm embeddings.
+
+        Returns:
+            Cosine to each class, known classes first; the margin is subtracted for unknown classes.
         """
         prototypes = F.normalize(torch.cat([self.known, self.unknown.detach()]), dim=1)
         cosines = best_of_synonyms(
@@ -173,7 +231,10 @@ class PrototypeClassifier(nn.Module):
 
 
 class SemanticConsistencyObjective(nn.Module):
-    """L_s and, for the unknown classes, L_u: the student names segments as the teacher does. Source: eq. 3 and 4."""
+    """L_s and L_u: the student classifies segments as the teacher does.
+
+    Source: eq. 3 and 4.
+    """
 
     def __init__(
         self,
@@ -195,31 +256,48 @@ class SemanticConsistencyObjective(nn.Module):
         self.shares: Tensor
         self.seen: Tensor
         count = classes.num_known + len(classes.unknown)
-        self.register_buffer(
-            "shares", torch.full((2, count), 1 / count)
-        )  # of classes, before and after holding back
-        self.register_buffer("seen", torch.zeros(()))  # batches
+        # Moving average of class frequencies, without and with the class prior.
+        self.register_buffer("shares", torch.full((2, count), 1 / count))
+        # Number of batches in the moving average.
+        self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, segments: ViewSegments, teacher: Float[Tensor, "b d h w"]) -> Losses:
-        """Compare what student and TEACHER, its pixels of all views, say of each segment."""
+        """Compare student and teacher on each segment.
+
+        Args:
+            segments: Segments of the global batch, with the teacher's embeddings.
+            teacher: Unit-norm teacher embeddings of the pixels of all views.
+
+        Returns:
+            The terms `semantic` and, with unknown classes, `unknown`; agreement and known share as
+            metrics.
+        """
         assert segments.teacher is not None, "semantic consistency needs a teacher"
+
+        # Targets: the teacher's classes of the segments.
         theirs = F.normalize(segments.teacher, dim=1)
         scores = self._scores(theirs, segments, teacher)
         labels = scores.argmax(1)
         certain = F.one_hot(labels, scores.shape[1]).to(scores.dtype)
         targets = (self._scale * scores).softmax(1) if self._soft else certain
+
+        # The student's classes of the same segments.
         cosines = self.classes.cosines(segments.embeddings[..., None, None])[..., 0, 0]
         terms = {
             "semantic": self._weight
             * _mean(semantic_consistency(cosines, targets, self._scale), segments)
         }
+
+        # Move the prototypes of unknown classes towards their segments.
         if len(self.classes.unknown):
             terms["unknown"] = prototype_loss(
                 theirs, labels - self.classes.num_known, self.classes.unknown
             )
+
         with torch.no_grad():
             share = (labels < self.classes.num_known).float().sum() / max(1, len(labels))
             same = (cosines.argmax(1) == labels).float().sum() / max(1, len(labels))
+
         return Losses(terms, {"same_class": same, "known_share": share})
 
     @torch.no_grad()
@@ -229,28 +307,36 @@ class SemanticConsistencyObjective(nn.Module):
         segments: ViewSegments,
         teacher: Float[Tensor, "b d h w"],
     ) -> Float[Tensor, "m l"]:
-        """What the teacher says of each segment; classes that it sees nowhere in either view are held back."""
+        """Class scores of the teacher for each segment, with the class prior if it is on."""
         scores = self.classes.cosines(theirs[..., None, None])[..., 0, 0]
         if not self._presence or not len(scores):
             return scores.float()
+
+        # A class counts as present if either view of the photo shows it.
         shown = apply_class_prior(self.classes.cosines(teacher), _SHARE, _MOST)[:, :, 0, 0]
         held = scores + self._presence * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
+
+        # Distribution alignment: each class keeps the frequency it has without the prior.
         if self.training:
             self._count(torch.stack([scores, held]))
+
         return held.float() + (self.shares[0] / self.shares[1]).log() / self._scale
 
     def _count(self, scores: Float[Tensor, "2 m l"]) -> None:
-        """Note which share of the segments each class has, so that a rare one is held back here and not everywhere."""
+        """Update the moving average of class frequencies."""
         self.seen += 1
+        # A plain mean over the first batches, then an exponential one.
         weight = max(1 / self.seen.item(), 1 - _MOMENTUM)
         self.shares.lerp_((self._scale * scores.float()).softmax(2).mean(1), weight)
 
 
 class PseudoLabelObjective(nn.Module):
-    """MaskCLIP+: the student learns the class that the teacher gives each pixel, of the known ones, by their names.
+    """MaskCLIP+: the student learns the teacher's class of each pixel, among the known classes.
 
-    Source: Zhou et al. 2022, section 3.3 (arXiv:2112.01071). Differs: the teacher labels throughout; the paper goes
-    over to the student's own labels after a tenth of the training.
+    Source: Zhou et al. 2022, section 3.3 (arXiv:2112.01071).
+
+    Differs: the teacher labels throughout; the paper switches to the student's own labels after a
+    tenth of the training.
     """
 
     def __init__(
@@ -264,7 +350,15 @@ class PseudoLabelObjective(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "b d h w"], teacher: Float[Tensor, "b d h w"]
     ) -> Losses:
-        """Compare what student and teacher say of each pixel; both have unit norm."""
+        """Compute the cross-entropy with the teacher's labels.
+
+        Args:
+            pixels: Unit-norm pixel embeddings of the student.
+            teacher: Unit-norm pixel embeddings of the teacher.
+
+        Returns:
+            The term `labels`, with the agreement as a metric.
+        """
         labels = self._cosines(teacher).argmax(1)
         logits = self._scale * self._cosines(pixels)
         same = (logits.detach().argmax(1) == labels).float().mean()
@@ -273,13 +367,24 @@ class PseudoLabelObjective(nn.Module):
         )
 
     def _cosines(self, embeddings: Float[Tensor, "b d h w"]) -> Float[Tensor, "b k h w"]:
+        """Cosine of each pixel to each class, by its closest synonym."""
         return best_of_synonyms(
             torch.einsum("bdhw,pd->bphw", embeddings, self.phrases), self._synonyms
         )
 
 
 def embedding_term(segments: ViewSegments, weight: float) -> Losses:
-    """L_e: the student's mean embedding of a segment points where the teacher's does. Source: eq. 2."""
+    """L_e: the student's mean embedding of a segment has the direction of the teacher's.
+
+    Args:
+        segments: Segments of the global batch, with the teacher's embeddings.
+        weight: Weight of the loss.
+
+    Returns:
+        The term `embedding`, with the mean cosine as a metric.
+
+    Source: eq. 2.
+    """
     assert segments.teacher is not None, "embedding consistency needs a teacher"
     losses = embedding_consistency(segments.embeddings, segments.teacher)
     loss = _mean(losses, segments)
@@ -287,5 +392,5 @@ def embedding_term(segments: ViewSegments, weight: float) -> Losses:
 
 
 def _mean(losses: Float[Tensor, " m"], segments: ViewSegments) -> Float[Tensor, ""]:
-    """The mean over segments; zero, with a graph, if there is none."""
+    """Mean over segments; zero with a gradient graph if there are none."""
     return losses.mean() if len(losses) else segments.pixels.sum() * 0

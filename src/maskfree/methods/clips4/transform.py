@@ -1,7 +1,9 @@
-"""The views that CLIP-S4 trains on: two of each photo, with its regions and what the teacher sees where each view is.
+"""Training views of CLIP-S4: two views of each photo with their regions and teacher features.
 
-Source: CLIP-S4 (CVPR 2023), sections 3.1, 3.2 and 4.2. The regions and the teacher's embeddings are those of the whole
-photo, so that both views agree on them; a view cuts its part out of them and mirrors it.
+Regions and teacher features are computed on the whole photo, so that both views agree on them; each
+view crops and mirrors its part of them.
+
+Source: CLIP-S4 (CVPR 2023), sections 3.1, 3.2 and 4.2.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from maskfree.data.transforms import Box, blurred, color_jitter, crop, random_bo
 from maskfree.methods.clips4.config import PairConfig
 from maskfree.types import Batch, PairedViews
 
+# Region id of pixels that belong to no region, in 8-bit region maps.
 NO_REGION = 255
 
 
 class CLIPS4Sample(NamedTuple):
-    """One photo's two views."""
+    """Two views of one photo."""
 
     key: str
     images: Tensor
@@ -40,48 +43,71 @@ class CLIPS4Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class PairTransform(Transform):
-    """Cut out, mirror, recolor and blur a photo twice, and cut its regions and the teacher's map alike."""
+    """Crop, mirror, jitter and blur a photo twice, with its region map and teacher features."""
 
     views: PairConfig
-    grid: int  # embeddings along each side of a view
-    segments: Path | None  # None: a photo is one region
-    teacher: Path | None  # None: nobody is followed
+    """Size and augmentation of the views."""
+    grid: int
+    """Side of the grid of regions and teacher features of a view, in cells."""
+    segments: Path | None
+    """Folder of region maps; None treats a photo as one region."""
+    teacher: Path | None
+    """Folder of teacher feature maps; None if no loss needs a teacher."""
 
     @property
     def reads_maps(self) -> bool:
-        """Regions and the teacher's maps are files of each photo."""
+        """Whether `sample` reads files of each photo.
+
+        Returns:
+            True if region maps or teacher features are set.
+        """
         return self.segments is not None or self.teacher is not None
 
     def sample(self, source: Source, seed: int) -> CLIPS4Sample:
-        """Augment one photo; all randomness comes from SEED.
+        """Create two views of one photo.
+
+        Args:
+            source: Photo with its key, which names the files of regions and teacher features.
+            seed: Seed of all random choices.
+
+        Returns:
+            Both views.
 
         Raises:
-            FileNotFoundError: the photo has no regions, or no teacher's map.
-            ValueError: one of them is not this photo's.
+            FileNotFoundError: The photo has no region map or no teacher features.
+            ValueError: One of them belongs to another photo.
         """
         rng = np.random.default_rng(seed)
         photo = source.photo
         size = (photo.height, photo.width)
+
+        # Maps of the whole photo; without region maps one region covers it.
         regions = np.zeros((1, 1), np.uint8)
         if self.segments is not None:
             regions = SegmentMaps(self.segments).of(source.key, size)
+
         seen = (
             TeacherMaps(self.teacher).of(source.key, size).float()
             if self.teacher is not None
             else None
         )
+
+        # Two independent views, each with its part of the maps.
         images, boxes, flips, parts, taught = [], [], [], [], []
+
         for _ in range(2):
             box = random_box(rng, photo.size, self.views.scale)
             flipped = bool(rng.random() < self.views.mirror)
             images.append(self._colored(crop(photo, box, self.views.side_px, flipped), rng))
             boxes.append(torch.tensor(box))
             flips.append(flipped)
+
             part = torch.from_numpy(cut_regions(regions, box, self.grid))
             parts.append(part.flip(-1) if flipped else part)
             if seen is not None:
                 embeddings = cut_embeddings(seen, box, self.grid)
                 taught.append((embeddings.flip(-1) if flipped else embeddings).half())
+
         return CLIPS4Sample(
             key=source.key,
             images=torch.stack(images),
@@ -92,9 +118,17 @@ class PairTransform(Transform):
         )
 
     def collate(self, samples: Sequence[CLIPS4Sample]) -> Batch:
-        """Stack samples into a batch; its global views are the first ones."""
+        """Stack samples into a batch; its global views are the first views.
+
+        Args:
+            samples: Samples of this process's photos.
+
+        Returns:
+            The batch.
+        """
         images = torch.stack([sample.images for sample in samples])
         taught = [sample.teacher for sample in samples if sample.teacher is not None]
+
         return Batch(
             images=images[:, 0],
             boxes=torch.stack([sample.boxes[0] for sample in samples]),
@@ -110,6 +144,8 @@ class PairTransform(Transform):
     def _colored(
         self, image: Float[Tensor, "3 h w"], rng: np.random.Generator
     ) -> Float[Tensor, "3 h w"]:
+        """Apply random color jitter, grayscale and blur, in this order."""
+        # Order of the augmentations in SimCLR.
         views = self.views
         if rng.random() < views.jitter_probability:
             image = color_jitter(image, rng, *views.jitter)
@@ -117,13 +153,24 @@ class PairTransform(Transform):
             image = to_grayscale(image)
         if rng.random() < views.blur:
             image = blurred(image, float(rng.uniform(*views.blur_px)))
+
         return image
 
 
 def cut_regions(regions: UInt8[np.ndarray, "h w"], box: Box, grid: int) -> UInt8[np.ndarray, "g g"]:
-    """Return the region at the middle of each cell of a GRID x GRID net over BOX (fractions of the photo)."""
+    """Sample the region map at the cell centers of a grid over a box.
+
+    Args:
+        regions: Region map of the whole photo.
+        box: Left, top, right, bottom as fractions of the photo.
+        grid: Cells along each side.
+
+    Returns:
+        Region of each cell.
+    """
     height, width = regions.shape
     middles = (np.arange(grid) + 0.5) / grid
+    # Regions are ids, so they are sampled, not interpolated.
     rows = np.clip((box[1] + middles * (box[3] - box[1])) * height, 0, height - 1).astype(int)
     columns = np.clip((box[0] + middles * (box[2] - box[0])) * width, 0, width - 1).astype(int)
     return regions[rows[:, None], columns]
@@ -132,10 +179,23 @@ def cut_regions(regions: UInt8[np.ndarray, "h w"], box: Box, grid: int) -> UInt8
 def cut_embeddings(
     embeddings: Float[Tensor, "d hp wp"], box: Box, grid: int
 ) -> Float[Tensor, "d g g"]:
-    """Return the embedding at the middle of each cell of a GRID x GRID net over BOX, bilinearly; unit norm."""
+    """Sample embeddings bilinearly at the cell centers of a grid over a box.
+
+    Args:
+        embeddings: Teacher features of the whole photo.
+        box: Left, top, right, bottom as fractions of the photo.
+        grid: Cells along each side.
+
+    Returns:
+        Unit-norm embedding of each cell.
+    """
+    # Cell centers in grid_sample's coordinates, which run from -1 to 1.
     middles = (torch.arange(grid) + 0.5) / grid
     rows = 2 * (box[1] + middles * (box[3] - box[1])) - 1
     columns = 2 * (box[0] + middles * (box[2] - box[0])) - 1
+
     net = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     sampled = F.grid_sample(embeddings[None], net[None], padding_mode="border", align_corners=False)
+
+    # Interpolation between unit vectors shortens them.
     return F.normalize(sampled[0], dim=0)

@@ -1,4 +1,4 @@
-"""Settings of GroupViT."""
+"""Configuration of GroupViT."""
 
 from __future__ import annotations
 
@@ -17,43 +17,57 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupViTConfig(MethodConfig):
-    """Which GroupViT: the published ViT-S by default."""
+    """Configuration of the GroupViT method; the default is the published ViT-S."""
 
     weights: OutsideName | None = "nvidia/groupvit-gcc-yfcc"
-    """Folder or Hugging Face name; None is random."""
+    """Folder or Hugging Face name of pretrained weights; None initializes randomly."""
     vision: dict[str, Value] = field(default_factory=dict)
-    """Overrides fields of transformers' GroupViTVisionConfig."""
+    """Overrides of fields of transformers' GroupViTVisionConfig."""
     text: dict[str, Value] = field(default_factory=dict)
-    """Overrides fields of transformers' GroupViTTextConfig."""
+    """Overrides of fields of transformers' GroupViTTextConfig."""
     projections: dict[str, Value] = field(default_factory=dict)
-    """Overrides the other fields of transformers' GroupViTConfig."""
+    """Overrides of the remaining fields of transformers' GroupViTConfig."""
     views: ViewConfig = field(default_factory=ViewConfig)
-    """What of a photo a training step sees."""
+    """Size and augmentation of the training view."""
 
     def build(self) -> GroupViT:
-        """Make the method; weights are read if named.
+        """Build the method; weights are loaded if the config names them.
+
+        Returns:
+            The method.
 
         Raises:
-            FileNotFoundError: there are no such weights.
-            ValueError: a value or tensor does not fit, or the view does not divide into patches.
+            FileNotFoundError: The named weights do not exist.
+            ValueError: A value or tensor does not fit, or the view does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.groupvit.model import GroupViT
         from maskfree.nn.pretrained import make_tower
 
         check(self)
+
+        # The patch size is known only after the overrides are applied.
         configuration = self._configuration()
         side_px, patch_px = self.views.side_px, configuration.vision_config.patch_size
         if side_px % patch_px:
             raise ValueError(
                 f"a view of {side_px} px does not divide into patches of {patch_px} px"
             )
+
         return GroupViT(make_tower("GroupViTModel", configuration, self.weights))
 
     def build_transform(self, tokenizer: Tokenizer | None) -> GroupViTTransform:
-        """Make the view of a photo and draw a caption; photos without captions need no TOKENIZER.
+        """Build the training transform of this method.
+
+        Args:
+            tokenizer: Tokenizer for captions; None if the photos have no captions.
+
+        Returns:
+            The transform that turns a photo into training views and collates batches.
 
         Raises:
-            ValueError: TOKENIZER gives longer texts or more different tokens than the text encoder takes.
+            ValueError: The tokenizer's maximum length or vocabulary exceeds what the text
+                encoder takes.
         """
         from maskfree.methods.groupvit.model import GroupViTTransform
 
@@ -62,7 +76,15 @@ class GroupViTConfig(MethodConfig):
         return GroupViTTransform(tokenizer, self.views)
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the text encoder takes a tokenizer's output."""
+        """Check that the text encoder accepts a tokenizer's output.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Longest token sequence that the tokenizer returns.
+
+        Raises:
+            ValueError: The text encoder has fewer token or position embeddings.
+        """
         text = self._configuration().text_config
         if vocabulary_size > text.vocab_size or max_length > text.max_position_embeddings:
             raise ValueError(
@@ -71,16 +93,29 @@ class GroupViTConfig(MethodConfig):
             )
 
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        """Name the tokenizer to load when training starts.
+
+        Returns:
+            Folder or Hugging Face name of the tokenizer.
+
+        Raises:
+            ValueError: The config names no tokenizer.
+        """
         if self.weights is None:
             raise ValueError("no tokenizer: start from a checkpoint, or set weights")
         return self.weights
 
     def without_pretrained(self) -> GroupViTConfig:
-        """The same architecture with every value spelled out and no outside weights."""
+        """Make the config independent of pretrained weights.
+
+        Returns:
+            The same architecture with every value spelled out and no external weights.
+        """
         from maskfree.nn.pretrained import plain_fields
 
+        # Written out, so that a checkpoint loads without the original weights.
         configuration = self._configuration()
+
         return replace(
             self,
             weights=None,
@@ -90,13 +125,19 @@ class GroupViTConfig(MethodConfig):
         )
 
     def for_inference(self) -> GroupViTConfig:
-        """`without_pretrained`: nothing of it is for training only."""
+        """Drop everything that only training uses, which is nothing here.
+
+        Returns:
+            `without_pretrained`.
+        """
         return self.without_pretrained()
 
     def _configuration(self) -> Any:
+        """The transformers configuration of the weights, with the overrides applied."""
         from maskfree.nn.pretrained import read_configuration
 
         whole: Any = read_configuration("GroupViTConfig", self.weights, self.projections)
+        # Read by themselves, so that overrides keep the other values of the weights.
         whole.vision_config = read_configuration("GroupViTVisionConfig", self.weights, self.vision)
         whole.text_config = read_configuration("GroupViTTextConfig", self.weights, self.text)
         return whole

@@ -1,8 +1,12 @@
-"""GroupViT: a transformer that merges patches into groups in two steps, taught by captions (Xu et al., CVPR 2022).
+"""GroupViT: a transformer that merges patches into groups in two stages (Xu et al., CVPR 2022).
 
-The network and its published weights are transformers'; how it is shown a photo and how groups become scores is the
-authors' (`Inference(score="product")`). Source: arXiv:2202.11094. Differs: only the caption contrast trains it, without
-the nouns of section 3.3, and the projections see pooled embeddings alone while training.
+The network and its published weights are those of transformers; preprocessing and the scores of
+groups follow the authors' code (`Inference(score="product")`).
+
+Source: arXiv:2202.11094.
+
+Differs: only the image-caption contrast is trained, without the nouns of section 3.3, and the
+projections see only pooled embeddings in training.
 """
 
 from __future__ import annotations
@@ -26,15 +30,17 @@ from maskfree.method import Method
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 
+# ImageNet's mean and standard deviation, as in the authors' code.
 _MEAN, _DEVIATION = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
-)  # ImageNet's, as the authors' code has them
+)
+# Upper bound of the learned inverse temperature, in log space.
 _MAX_LOG_SCALE = math.log(100)
 
 
 class GroupViT(Method):
-    """TOWER is a `transformers.GroupViTModel`: both encoders, both projections and the temperature."""
+    """GroupViT method around a `transformers.GroupViTModel`, which holds both encoders."""
 
     def __init__(self, tower: nn.Module):
         super().__init__()
@@ -47,46 +53,80 @@ class GroupViT(Method):
         )
 
     def forward(self, batch: Batch) -> Losses:
-        """Return the term `cross`, the contrast of photos and captions; patches choose groups by a noisy arg-max.
+        """Compute the image-text contrastive loss of a batch.
+
+        In training mode, patches choose groups by a Gumbel arg-max.
+
+        Args:
+            batch: Images with captions.
+
+        Returns:
+            The term `cross` with inverse temperature and retrieval accuracy as metrics.
 
         Raises:
-            ValueError: the photos have no captions.
+            ValueError: The photos have no captions.
         """
         if batch.captions is None:
             raise ValueError("GroupViT learns from captions, and the photos have none")
+
+        # Negatives come from all processes, in float32 for the softmax.
         tokens, _ = self._tokens(batch.images)
         image = self.gather(self._embed_pooled(tokens)).float()
         text = self.gather(self.encode_text(batch.captions)).float()
+
         scale = self.tower.logit_scale.clamp_max(_MAX_LOG_SCALE).exp()
         metrics = {
             "logit_scale": scale.detach(),
             "retrieval_accuracy": retrieval_accuracy(image, text).detach(),
         }
+
         return Losses({"cross": info_nce(image, text, scale)}, metrics)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Embed texts by their end token; unit norm."""
+        """Embed texts by their end token.
+
+        Args:
+            tokens: Tokenized texts with their padding mask.
+
+        Returns:
+            One unit-norm embedding per text.
+        """
         hidden = self.tower.text_model(
             input_ids=tokens.ids, attention_mask=tokens.mask.long()
         ).last_hidden_state
-        # Not transformers' pooled output, which looks for an id that not every published configuration has right.
+
+        # The pooled output of transformers searches for an end-token id that some published
+        # configurations have wrong.
         ends = hidden[torch.arange(len(hidden), device=hidden.device), tokens.mask.sum(1) - 1]
+
         return F.normalize(self.tower.text_projection(ends), dim=-1)
 
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Group patches softly: a patch belongs to a final group through all groups of the first stage.
+        """Assign patches softly to the final groups, through the groups of the first stage.
+
+        Args:
+            images: RGB images in [0, 1].
+
+        Returns:
+            Final groups with unit-norm embeddings and the assignment of patches to them.
 
         Raises:
-            ValueError: a side is no multiple of `patch_size`.
+            ValueError: A side is no multiple of `patch_size`.
         """
         tokens, stages = self._tokens(images)
+
+        # Chain the stages: patch to first group, first group to final group.
         assignment = stages[0]
+
         for stage in stages[1:]:
             assignment = stage @ assignment  # b g n
+
+        # Project every group token, not only their mean.
         patches = (images.shape[2] // self.patch_size, images.shape[3] // self.patch_size)
         projected = self.tower.visual_projection(tokens.flatten(0, 1)).unflatten(
             0, tokens.shape[:2]
         )
+
         return Groups(
             embeddings=F.normalize(projected, dim=-1),
             assignment=assignment.unflatten(2, patches),
@@ -96,42 +136,60 @@ class GroupViT(Method):
 
     @property
     def logit_scale(self) -> float:
-        """The learned inverse temperature, at most 100."""
+        """Learned inverse temperature of the contrastive loss, at most 100.
+
+        Returns:
+            The factor that multiplies cosines before a softmax.
+        """
         return self.tower.logit_scale.detach().clamp_max(_MAX_LOG_SCALE).exp().item()
 
     @property
     def patch_size(self) -> int:
-        """Pixels a patch spans on each side."""
+        """Side of one patch of the label map.
+
+        Returns:
+            Side in pixels.
+        """
         return self.tower.config.vision_config.patch_size
 
     def after_step(self, step: int, steps: int) -> None:
-        """Keep the temperature where its gradient still lives."""
+        """Clamp the inverse temperature, since beyond the bound it has no gradient.
+
+        Args:
+            step: Number of the finished step, from 0.
+            steps: Total number of training steps.
+        """
         with torch.no_grad():
             self.tower.logit_scale.clamp_(max=_MAX_LOG_SCALE)
 
     def _tokens(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        """The final group tokens (b g d) and the soft assignment of each stage (b groups members).
+        """Final group tokens (b g d) and the soft assignment of each stage (b groups members).
 
-        transformers' own forward takes photos of one size only, but its parts take any.
+        The parts are called one by one, because the forward pass of transformers takes images of
+        one size only.
         """
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
             )
+
         vision = self.tower.vision_model
+        # Positions are interpolated to the size of the images.
         patches = vision.embeddings(
             (images - self.mean) / self.deviation, interpolate_pos_encoding=True
         )
         encoded = vision.encoder(patches, output_attentions=True, return_dict=True)
+
         return vision.layernorm(encoded.last_hidden_state), encoded.attentions
 
     def _embed_pooled(self, tokens: Tensor) -> Tensor:
+        """Unit-norm embedding of the mean group token."""
         return F.normalize(self.tower.visual_projection(tokens.mean(1)), dim=-1)
 
 
 class GroupViTSample(NamedTuple):
-    """One photo's view and one of its captions, if it has any."""
+    """Training view of one photo with one of its captions, if it has any."""
 
     key: str
     caption: str | None
@@ -142,26 +200,48 @@ class GroupViTSample(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupViTTransform(Transform):
-    """Crop, mirror and recolor one photo; draw one of its captions."""
+    """Crop, mirror and jitter one photo, and sample one of its captions."""
 
-    tokenizer: Tokenizer | None  # None if no photo has a caption
+    tokenizer: Tokenizer | None
+    """Tokenizer for captions; None if no photo has a caption."""
     views: ViewConfig
+    """Size and augmentation of the view."""
 
     def sample(self, source: Source, seed: int) -> GroupViTSample:
-        """Augment one photo; all randomness comes from SEED."""
+        """Create the training views of one photo.
+
+        Args:
+            source: Photo with its key and captions.
+            seed: Seed of all random choices.
+
+        Returns:
+            The augmented sample.
+        """
         rng = np.random.default_rng(seed)
         captions, views = source.captions, self.views
         caption = captions[int(rng.integers(len(captions)))] if captions else None
+
         box = random_box(rng, source.photo.size, views.scale)
         flipped = bool(rng.random() < views.mirror)
         image = color_jitter(crop(source.photo, box, views.side_px, flipped), rng, *views.jitter)
+
         return GroupViTSample(source.key, caption, image, torch.tensor(box), flipped)
 
     def collate(self, samples: Sequence[GroupViTSample]) -> Batch:
-        """Stack samples into a batch; captions are tokenized if the samples have any."""
+        """Stack samples into a batch.
+
+        Args:
+            samples: Samples of this process's photos; either all or none have captions.
+
+        Returns:
+            The batch; captions are tokenized if there are any.
+        """
         captions = [sample.caption for sample in samples if sample.caption is not None]
+        # The contrast pairs images and captions by index, so none may be missing.
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
+
         assert self.tokenizer is not None or not captions, "captions need a tokenizer"
+
         return Batch(
             images=torch.stack([sample.image for sample in samples]),
             boxes=torch.stack([sample.box for sample in samples]),

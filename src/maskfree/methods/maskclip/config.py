@@ -1,4 +1,4 @@
-"""Settings of MaskCLIP and its successors."""
+"""Configuration of MaskCLIP and its variants."""
 
 from __future__ import annotations
 
@@ -23,42 +23,57 @@ UNTRAINED = (
 
 @dataclass(frozen=True)
 class MaskCLIPConfig(MethodConfig):
-    """Which CLIP, and how it is read. `maskclip_config` makes one of published weights."""
+    """Configuration of the MaskCLIP method.
+
+    `maskclip_config` creates one from published weights.
+    """
 
     image: DenseClipConfig = field(default_factory=DenseClipConfig)
-    """The image tower and its last block."""
+    """CLIP image encoder and the attention of its last block."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
-    """The text tower, of the same family."""
+    """CLIP text encoder of the same model family."""
     text_projection: ProjectionConfig = field(default_factory=lambda: ProjectionConfig(bias=False))
-    """CLIP's has no bias, SigLIP's has one."""
+    """Text projection; CLIP has no bias, SigLIP has one."""
     embed_dim: Width = 512
-    """Of the space that both towers share."""
+    """Dimension of the joint image-text embedding space."""
     prompt_denoise: PositiveFraction | None = None
-    """Classes go that no patch is so sure of, in a softmax over the words; the published value is 0.5."""
+    """Drop classes whose probability exceeds this value on no patch; the published value is 0.5,
+    None keeps all."""
     key_smoothing: PositiveFraction | None = None
-    """Patches less sure than this take the mean of patches with like keys; the published value is 1, all patches."""
+    """Smooth the scores of patches with confidence below this value over patches with similar keys;
+    the published value is 1 (all patches), None is off."""
 
     def build(self) -> MaskCLIP:
-        """Make the method; weights are read if named, those of the text projection where the text tower's are.
+        """Build the method; weights are loaded if the config names them.
+
+        The text projection is read from the weights of the text encoder.
+
+        Returns:
+            The method.
 
         Raises:
-            FileNotFoundError: there are no such weights.
-            ValueError: a value or tensor does not fit, or the towers do not belong together.
+            FileNotFoundError: The named weights do not exist.
+            ValueError: A value or tensor does not fit, or the encoders are of different families.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.maskclip.model import MaskCLIP
         from maskfree.nn.clip_weights import read_text_end
         from maskfree.nn.dual_encoder import TextProjector
 
         check(self)
+        # CLIP's ResNets and ViTs have the same kind of text encoder.
         if self.image.family.removesuffix("_resnet") != self.text.family:
             raise ValueError(
                 f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s"
             )
+
+        # Both encoders must end in the same space.
         image, encoder = self.image.build(), self.text.build()
         if image.dim != self.embed_dim:
             raise ValueError(
                 f"embed_dim is {self.embed_dim}: the image tower's embeddings have {image.dim}"
             )
+
         projection = self.text_projection.build_for_vectors(encoder.channels, self.embed_dim)
         method = MaskCLIP(
             image=image,
@@ -66,36 +81,65 @@ class MaskCLIPConfig(MethodConfig):
             prompt_denoise=self.prompt_denoise,
             key_smoothing=self.key_smoothing,
         )
+
+        # Projection and temperature belong to the weights of the text encoder.
         if self.text.weights is not None:
             weights, log_scale = read_text_end(self.text.weights, self.text.family)
             projection.load_state_dict(weights)
             method.log_scale.copy_(log_scale)
+
         return method
 
     def build_transform(self, tokenizer: Tokenizer | None) -> NoReturn:
-        """Refuse.
+        """Raise an error, since MaskCLIP is not trained.
+
+        Args:
+            tokenizer: Unused.
 
         Raises:
-            ValueError: always; there is nothing to train.
+            ValueError: Always.
         """
         raise ValueError(UNTRAINED)
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the text encoder takes a tokenizer's output."""
+        """Check that the text encoder accepts a tokenizer's output.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Longest token sequence that the tokenizer returns.
+
+        Raises:
+            ValueError: The text encoder has fewer token or position embeddings.
+        """
         self.text.check(vocabulary_size, max_length)
 
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name of the tokenizer that belongs to the text weights."""
+        """Name the tokenizer to load when training starts.
+
+        Returns:
+            Folder or Hugging Face name of the tokenizer.
+
+        Raises:
+            ValueError: The config names no tokenizer.
+        """
         if self.text.weights is None:
             raise ValueError("no tokenizer: set weights of the text encoder that come with one")
         return self.text.weights
 
     def without_pretrained(self) -> MaskCLIPConfig:
-        """The same networks with every value spelled out and no outside weights."""
+        """Make the config independent of pretrained weights.
+
+        Returns:
+            The same architecture with every value spelled out and no external weights.
+        """
         return replace(
             self, image=self.image.without_pretrained(), text=self.text.without_pretrained()
         )
 
     def for_inference(self) -> MaskCLIPConfig:
-        """`without_pretrained`: nothing of it is for training."""
+        """Drop everything that only training uses, which is nothing here.
+
+        Returns:
+            `without_pretrained`.
+        """
         return self.without_pretrained()

@@ -1,7 +1,11 @@
-"""MaskCLIP: a CLIP that segments as it is, by the features of its patches; nothing is trained (Zhou et al., ECCV 2022).
+"""MaskCLIP: training-free segmentation with the patch features of CLIP (Zhou et al., ECCV 2022).
 
-Source: arXiv:2112.01071, section 3.2. Which attention the last block has is a setting (`nn.dense_clip.PRESETS`), by
-which this is also SCLIP, ClearCLIP, NACLIP and others. Differs: see the method's page in the docs.
+The attention of the last block is a setting (`nn.dense_clip.PRESETS`) that also gives SCLIP,
+ClearCLIP, NACLIP and others.
+
+Source: arXiv:2112.01071, section 3.2.
+
+Differs: see the method's page in the docs.
 """
 
 from __future__ import annotations
@@ -31,14 +35,15 @@ from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 
+# Without one of these files transformers silently creates an empty tokenizer.
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
-)  # without them transformers makes up an empty tokenizer
+)
 
 
 class MaskCLIP(Method):
-    """An image tower read densely, its text tower, and two refinements of the scores that are off when None."""
+    """CLIP as a patch classifier, with optional prompt denoising and key smoothing."""
 
     def __init__(
         self,
@@ -52,90 +57,142 @@ class MaskCLIP(Method):
         self.image = image
         self.text = text
         self.log_scale: Tensor
-        self.register_buffer("log_scale", torch.tensor(math.log(1 / 0.07)))  # CLIP's first value
+        # CLIP's initial temperature; `build` replaces it by that of the weights.
+        self.register_buffer("log_scale", torch.tensor(math.log(1 / 0.07)))
         self._prompt_denoise, self._key_smoothing = prompt_denoise, key_smoothing
         self.requires_grad_(False)
 
     def forward(self, batch: Batch) -> Losses:
-        """Refuse.
+        """Raise an error, since MaskCLIP is not trained.
+
+        Args:
+            batch: Unused.
+
+        Returns:
+            Never.
 
         Raises:
-            ValueError: always; there is nothing to train.
+            ValueError: Always.
         """
         raise ValueError(UNTRAINED)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Embed texts; unit norm."""
+        """Embed texts in the space of the image embeddings.
+
+        Args:
+            tokens: Tokenized texts with their padding mask.
+
+        Returns:
+            One unit-norm embedding per text.
+        """
         return self.text(tokens)
 
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Make each patch a group of its own."""
+        """Make each patch a group of its own.
+
+        Args:
+            images: RGB images in [0, 1]; sides are multiples of `patch_size`.
+
+        Returns:
+            Groups with unit-norm embeddings, one per patch.
+        """
         return Groups.of_pixels(self.image(images))
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
     ) -> Float[Tensor, "b k hp wp"]:
-        """Cosine of each patch to each class, in [-1, 1]; -1 everywhere for a class that prompt denoising drops.
+        """Score each patch for each class.
 
-        Key smoothing makes it a mean over patches of like keys. Differs: the published code takes the mean of
-        probabilities, which are no scores to compare with a background threshold.
+        Args:
+            images: RGB images in [0, 1]; sides are multiples of `patch_size`.
+            classes: Unit-norm text embeddings of the classes.
+
+        Returns:
+            Cosine of patch and class, in [-1, 1]; -1 everywhere for a class that prompt denoising
+            drops.
+
+        Differs: key smoothing averages cosines over patches with similar keys. The published code
+        averages probabilities, which cannot be compared with a background threshold.
         """
         dense = self.image.read(images)
         pixels = F.normalize(self.image.project(dense.features), dim=1).flatten(2)
         cosines = torch.einsum("bdn,kd->bkn", pixels, classes)
+
+        # Prompt denoising: classes that are confident on no patch.
         dropped = None
         if self._prompt_denoise is not None:
             dropped = unlikely_classes(cosines, self._prompt_denoise, self.logit_scale)[..., None]
+
+        # Key smoothing: average unconfident patches; dropped classes do not count as confident.
         if self._key_smoothing is not None:
             seen = cosines if dropped is None else cosines.masked_fill(dropped, -1)
             sure = (self.logit_scale * seen).softmax(1).amax(1)
             cosines = smooth_by_keys(
                 cosines, key_weights(dense.keys.flatten(2)), sure, self._key_smoothing
             )
+
+        # After smoothing, so that -1 does not leak into other patches.
         if dropped is not None:
             cosines = cosines.masked_fill(dropped, -1)
+
         return cosines.unflatten(2, dense.features.shape[2:])
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature that the CLIP learned, 100 in OpenAI's."""
+        """Inverse temperature of the CLIP weights, 100 for OpenAI's.
+
+        Returns:
+            The factor that multiplies cosines before a softmax.
+        """
         return self.log_scale.exp().item()
 
     @property
     def patch_size(self) -> int:
-        """Pixels a patch spans on each side."""
+        """Side of one patch of the label map.
+
+        Returns:
+            Side in pixels.
+        """
         return self.image.patch_size
 
 
 def maskclip_config(
     source: str, last_block: str | None = None, padding: int | None = None
 ) -> MaskCLIPConfig:
-    """Return the config of the CLIPModel or SiglipModel of transformers in the folder or Hugging Face name SOURCE.
+    """Create the config of published CLIP or SigLIP weights.
 
-    LAST_BLOCK is a name in `PRESETS`; by default "maskclip" of a CLIP and "trained" of a SigLIP. PADDING is the id that
-    a SigLIP's texts are filled up with, its tokenizer's; by default what the configuration says.
+    Args:
+        source: Folder or Hugging Face name of a CLIPModel or SiglipModel of transformers.
+        last_block: Name of a preset in `PRESETS`; by default "maskclip" for CLIP and "trained"
+            for SigLIP.
+        padding: Padding token id of SigLIP's tokenizer; by default that of the configuration.
+
+    Returns:
+        The config.
 
     Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: they are of another kind, or there is no such preset.
+        FileNotFoundError: The weights do not exist.
+        ValueError: The weights are of another model, or the preset is unknown.
     """
     family = model_type(source)
     if family not in ("clip", "siglip"):
         raise ValueError(
             f"{source!r} is no CLIP that transformers saved, but {family or 'something else'}"
         )
+
     block = named_block(last_block or ("maskclip" if family == "clip" else "trained"))
     image: dict[str, Value] = {}
     text: dict[str, Value] = {}
     if family == "clip":
         whole: Any = read_configuration("CLIPConfig", source, {})
-        image["projection_dim"] = dim = (
-            whole.projection_dim
-        )  # the towers' own may say something else
+        # The encoders' own configurations may state another dimension.
+        image["projection_dim"] = dim = whole.projection_dim
     else:
+        # SigLIP states the joint dimension in its text configuration.
         dim = read_configuration("SiglipConfig", source, {}).text_config.projection_size
         if padding is not None:
             text["pad_token_id"] = padding
+
     return MaskCLIPConfig(
         image=DenseClipConfig("clip" if family == "clip" else "siglip", image, source, block),
         text=TextEncoderConfig("clip" if family == "clip" else "siglip", text, source, frozen=True),
@@ -145,11 +202,23 @@ def maskclip_config(
 
 
 def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIPConfig, Tokenizer]:
-    """Return `maskclip_config` with the tokenizer of the same folder or Hugging Face name.
+    """Create the config of published weights and load their tokenizer.
+
+    Args:
+        source: Folder or Hugging Face name of a CLIPModel or SiglipModel of transformers.
+        last_block: Name of a preset in `PRESETS`; by default "maskclip" for CLIP and "trained"
+            for SigLIP.
+
+    Returns:
+        The config and the tokenizer.
 
     Raises:
-        FileNotFoundError: there are no such weights, or no tokenizer with them.
-        ValueError: they are of another kind or do not belong together, or there is no such preset.
+        FileNotFoundError: The weights or their tokenizer do not exist.
+        ValueError: The weights are of another model, do not fit the tokenizer, or the preset is
+            unknown.
+
+    Example:
+        config, tokenizer = published_clip("openai/clip-vit-base-patch16")
     """
     config = maskclip_config(source, last_block)
     folder = Path(source)
@@ -157,31 +226,54 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
         raise FileNotFoundError(
             f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
         )
+
+    # The text encoder has this many positions.
     longest = config.text.without_pretrained().architecture["max_position_embeddings"]
     tokenizer = Tokenizer.from_source(source, int(longest))  # pyright: ignore[reportArgumentType]
+    # A mismatch is reported here instead of at the first text.
     config.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
+
+    # SigLIP's padding id is the tokenizer's, which a padded text shows.
     if config.text.family == "siglip":
         tokens = tokenizer(["photo", "a photo of a photo"])
         config = maskclip_config(source, last_block, padding=int(tokens.ids[~tokens.mask][0]))
+
     return config, tokenizer
 
 
 def usual_view(last_block: LastBlock, family: str = "clip") -> tuple[tuple[str, ...], Inference]:
-    """Return the prompts and the inference with which a model of this LAST_BLOCK was published, or nearly."""
+    """Choose prompts and inference settings close to those a variant was published with.
+
+    Args:
+        last_block: Attention of the last block.
+        family: Model family, "clip" or "siglip".
+
+    Returns:
+        Prompt templates and inference settings.
+    """
     if family == "siglip":
         return TEMPLATES["siglip"], Inference()
+    # MaskCLIP adds its own templates to those of CLIP.
     if last_block in (MASKCLIP, TRAINED):
         return TEMPLATES["maskclip"], Inference()
+
+    # Sliding windows of 224 px, as SCLIP and its successors use.
     return TEMPLATES["imagenet"], Inference(
         side_px=336, max_whole_px=1, window_px=224, stride_px=112
     )
 
 
 def named_block(name: str) -> LastBlock:
-    """Return the preset NAME.
+    """Look up a preset of the last block.
+
+    Args:
+        name: Key of `PRESETS`.
+
+    Returns:
+        The preset.
 
     Raises:
-        ValueError: there is none.
+        ValueError: The name is unknown.
     """
     if name not in PRESETS:
         raise ValueError(f"the last block {name!r} is unknown: {', '.join(PRESETS)}")

@@ -1,4 +1,4 @@
-"""Settings of OVSegmentor's L_entity and L_mask; each builds its term."""
+"""Configuration of OVSegmentor and its losses."""
 
 from __future__ import annotations
 
@@ -33,32 +33,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EntityConfig:
-    """L_entity, eq. 8 and 9, and what Table 4 compares it with."""
+    """Masked entity completion loss L_entity (eq. 8 and 9), with the alternatives of Table 4."""
 
     weight: Weight = 1.0
+    """Weight of L_entity."""
     objective: Literal["completion", "labels", "words", "words_without_groups"] = "completion"
-    """Complete the masked caption; contrast the photo with each entity's prompt, as GroupViT; or guess each masked word
-    among all entities (MLM), with the groups or from the text alone."""
+    """Form of the loss: "completion" of the masked caption; contrast with prompted entity "labels",
+    as in GroupViT; or masked language modeling of "words" among all entities, with or without
+    the image groups."""
     masking: Literal["entities", "one", "nouns"] = "entities"
-    """What is masked: all entities, one of them, or all nouns."""
+    """What is masked in a caption: all "entities", "one" of them, or all "nouns"."""
     templates: str = "imagenet"
-    """Prompts of the sentences that name the entities: a name in `maskfree.text.prompts.TEMPLATES`."""
+    """Prompt templates of the sentences that name the entities: a key of
+    `maskfree.text.templates.TEMPLATES`."""
     num_heads: Width = 8
+    """Number of attention heads of the entity decoder."""
     bridge: ProjectionConfig = field(default_factory=ProjectionConfig)
+    """Projection from the decoder's output to the joint embedding space."""
     num_labels: Count = 3
-    """Prompted entities of a photo, for the objective "labels"."""
+    """Number of prompted entities per photo, for the objective "labels"."""
     all_questions: bool = False
-    """Contrast also captions in which nothing was masked, as the released code does."""
+    """Also contrast captions in which nothing was masked, as the released code does."""
     see_padding: bool = False
-    """Let the decoder attend to the padding of shorter captions, as the released code does."""
+    """Let the decoder attend to padding tokens, as the released code does."""
 
     def build(
         self, channels: int, text_channels: int, embed_dim: int, num_entities: int
     ) -> EntityObjective:
-        """Make the term.
+        """Build the objective.
 
-        Raises:
-            ValueError: words that are not entities cannot be guessed among the entities.
+        Args:
+            channels: Number of channels of the image groups.
+            text_channels: Number of channels of the text features.
+            embed_dim: Dimension of the joint embedding space.
+            num_entities: Number of entities that masked words are classified into.
+
+        Returns:
+            The objective.
         """
         from torch import nn
 
@@ -75,12 +86,16 @@ class EntityConfig:
             return MaskedWordsObjective(
                 weight=self.weight, decoder=None, classifier=nn.Linear(text_channels, num_entities)
             )
+
+        # The remaining objectives read the image groups through a decoder.
         decoder = EntityDecoder(dim=channels, text_channels=text_channels, num_heads=self.num_heads)
         if self.objective == "words":
             return MaskedWordsObjective(
                 weight=self.weight, decoder=decoder, classifier=nn.Linear(channels, num_entities)
             )
+
         bridge = self.bridge.build_for_vectors(channels, embed_dim)
+
         return CompletionObjective(
             weight=self.weight,
             decoder=decoder,
@@ -92,39 +107,56 @@ class EntityConfig:
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """L_mask, eq. 10 to 12, with the momentum model that makes its targets; Tables 5 and 6 vary it."""
+    """Cross-image mask consistency loss L_mask (eq. 10 to 12) with its momentum encoder.
+
+    The alternatives are those of Tables 5 and 6.
+    """
 
     weight: Weight = 0.1
+    """Weight of L_mask."""
     start: Fraction = 0.75
-    """Share of the training without it: 30 of 40 epochs."""
+    """Share of the training without L_mask; the default is 30 of 40 epochs."""
     ratio: PositiveFraction = 0.5
-    """Share of the groups that take part: those closest to the shared entity."""
+    """Share of the groups that are compared: those most similar to the shared entity."""
     momentum: Fraction = 0.99
+    """Momentum of the moving average that makes the targets."""
     objective: Literal["masks", "groups"] = "masks"
+    """What is compared: "masks" of the groups, or the "groups" themselves."""
     symmetric: bool = True
-    """Also the partner's masks. The released code grounds the partner's masks only."""
+    """Compare masks in both photos; the released code compares those of the partner only."""
     keys: Literal["online", "target"] = "online"
-    """Whose patches the predicted masks are read from; the released code takes the momentum model's."""
+    """Patches that predicted masks are read from: of the trained ("online") encoder, or of the
+    momentum ("target") encoder as in the released code."""
     others: Literal["left out", "without gradient"] = "left out"
-    """What becomes of the other groups; the released code compares them as well, and only holds back their gradient."""
+    """Use of the other groups: "left out", or compared "without gradient" as in the released code.
+    """
     arithmetic: MaskArithmetic = PAPER
+    """How logits become masks, are matched and averaged."""
 
     def build(self, image: GroupingEncoder) -> MaskConsistencyObjective:
-        """Make the term; the target encoder starts as a copy of IMAGE.
+        """Build the objective; the momentum encoder starts as a copy of the image encoder.
+
+        Args:
+            image: Image encoder.
+
+        Returns:
+            The objective.
 
         Raises:
-            ValueError: the ratio lets no group, or more than all, take part.
+            ValueError: The ratio selects no group, or more groups than there are.
         """
         from maskfree.methods.ovsegmentor.objectives import (
             MaskConsistencyObjective,
             MaskMatchingConfig,
         )
 
+        # Compared groups are chosen by rank, so the ratio is turned into a number.
         count = round(self.ratio * image.num_groups)
         if not 1 <= count <= image.num_groups:
             raise ValueError(
                 f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: it must be 1 or more"
             )
+
         return MaskConsistencyObjective(
             weight=self.weight,
             start=self.start,
@@ -143,55 +175,71 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class OVSegmentorConfig(MethodConfig):
-    """Everything that describes an OVSegmentor; the defaults are the paper's where it says something."""
+    """Configuration of the OVSegmentor method; the defaults follow the paper if it names them."""
 
     image: GroupingEncoderConfig = field(default_factory=GroupingEncoderConfig)
+    """Image encoder with its group tokens."""
     text: TextEncoderConfig = field(
         default_factory=lambda: TextEncoderConfig(family="bert", pooling="last")
     )
-    tokenizer: OutsideName | None = (
-        "bert-base-uncased"  # folder or Hugging Face name; None is the text weights'
-    )
+    """Text encoder."""
+    tokenizer: OutsideName | None = "bert-base-uncased"
+    """Folder or Hugging Face name of the tokenizer; None takes the one of the text weights."""
     embed_dim: Width = 256
+    """Dimension of the joint image-text embedding space."""
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    """Projection from groups to the joint space."""
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    """Projection from text features to the joint space."""
     cross: ContrastiveConfig = field(default_factory=ContrastiveConfig)
-    entities: str = (
-        "ovsegmentor"  # the entity set: a shipped list, or a file with a `word: entity` a line
-    )
+    """Image-text contrastive loss."""
+    entities: str = "ovsegmentor"
+    """Entity set: name of a list shipped with the package, or a file with one `word: entity` per
+    line."""
     entity: EntityConfig | None = field(default_factory=EntityConfig)
+    """Masked entity completion loss; None switches it off."""
     masks: MaskConfig | None = field(default_factory=MaskConfig)
+    """Cross-image mask consistency loss; None switches it off."""
     views: ViewConfig = field(default_factory=lambda: ViewConfig(scale=(0.08, 1.0)))
-    observe_tokens: bool = (
-        False  # the projections' running statistics see all tokens, too: the released code's
-    )
+    """Size and augmentation of the training views."""
+    observe_tokens: bool = False
+    """Update the projections' running statistics with all tokens, as the released code does."""
 
     def build(self) -> OVSegmentor:
-        """Make the method; pretrained weights are read if the config names them.
+        """Build the method; pretrained weights are loaded if the config names them.
+
+        Returns:
+            The method.
 
         Raises:
-            ValueError: a view does not divide into patches.
+            ValueError: A view does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.ovsegmentor.model import OVSegmentor
         from maskfree.nn.dual_encoder import TextProjector
         from maskfree.text.entities import EntitySet
 
         check(self)
         image, text_encoder = self.image.build(), self.text.build()
+        # Views are cut into patches without padding.
         if self.views.side_px % image.patch_size:
             raise ValueError(
                 f"a view of {self.views.side_px} px does not divide into patches of {image.patch_size} px"
             )
+
         text = TextProjector(
             text_encoder,
             self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
         )
+
+        # Masked words are classified among the entities of the set.
         entity = None
         if self.entity is not None:
             num_entities = len(EntitySet.read(self.entities).entities)
             entity = self.entity.build(
                 image.channels, text_encoder.channels, self.embed_dim, num_entities
             )
+
         return OVSegmentor(
             image=image,
             image_projection=self.image_projection.build_for_vectors(
@@ -205,19 +253,29 @@ class OVSegmentorConfig(MethodConfig):
         )
 
     def build_transform(self, tokenizer: Tokenizer | None) -> OVSegmentorTransform:
-        """Make the views and texts that the terms which are on need.
+        """Build the training transform, with the texts and partners that the losses need.
+
+        Args:
+            tokenizer: Tokenizer for captions.
+
+        Returns:
+            The transform.
 
         Raises:
-            ValueError: there is no TOKENIZER, or it gives longer texts or more different tokens than the text encoder
-                takes.
+            ValueError: There is no tokenizer, or its maximum length or vocabulary exceeds what
+                the text encoder takes.
         """
         from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
         from maskfree.text.entities import EntitySet
 
         if tokenizer is None:
             raise ValueError("OVSegmentor learns from captions, and the photos have none")
+
         self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
+
+        # Without L_entity the defaults fill fields that are not used.
         entity = self.entity or EntityConfig()
+
         return OVSegmentorTransform(
             tokenizer=tokenizer,
             entity_set=EntitySet.read(self.entities),
@@ -235,11 +293,26 @@ class OVSegmentorConfig(MethodConfig):
         )
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the text encoder takes a tokenizer's output."""
+        """Check that the text encoder accepts a tokenizer's output.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Longest token sequence that the tokenizer returns.
+
+        Raises:
+            ValueError: The text encoder has fewer token or position embeddings.
+        """
         self.text.check(vocabulary_size, max_length)
 
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        """Name the tokenizer to load when training starts.
+
+        Returns:
+            Folder or Hugging Face name of the tokenizer.
+
+        Raises:
+            ValueError: The config names no tokenizer.
+        """
         source = self.tokenizer or self.text.weights
         if source is None:
             raise ValueError(
@@ -248,14 +321,26 @@ class OVSegmentorConfig(MethodConfig):
         return source
 
     def extras(self) -> tuple[str, ...]:
-        """Entities are found in captions."""
+        """List the optional dependencies of this config.
+
+        Returns:
+            The extra that finds entities in captions.
+        """
         return ("entities",)
 
     def without_pretrained(self) -> OVSegmentorConfig:
-        """The same architecture with every value spelled out and no outside weights."""
+        """Make the config independent of pretrained weights.
+
+        Returns:
+            The same architecture with every value spelled out and no external weights.
+        """
         image, text = self.image.without_pretrained(), self.text.without_pretrained()
         return replace(self, image=image, text=text, tokenizer=None)
 
     def for_inference(self) -> OVSegmentorConfig:
-        """`without_pretrained`, without the terms that only training has."""
+        """Drop the losses, which only training uses.
+
+        Returns:
+            `without_pretrained` without L_entity and L_mask.
+        """
         return replace(self.without_pretrained(), entity=None, masks=None)

@@ -1,7 +1,8 @@
-"""OVSegmentor: patches bound to group tokens, learned from captions and their entities (Xu et al., CVPR 2023).
+"""OVSegmentor: patches bound to group tokens, trained on captions and entities (Xu et al. 2023).
 
-Source: arXiv:2301.09121 and its published code. Differs: see the method's page in the docs; each difference is a field
-of the config.
+Source: arXiv:2301.09121 (CVPR 2023) and its released code.
+
+Differs: see the method's page in the docs; each difference is a field of the config.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from maskfree.types import Batch, Groups, Losses, Tokens
 
 
 class OVSegmentor(Method):
-    """The whole of OVSegmentor; a term that is None is left out."""
+    """The OVSegmentor model with its training objectives; an objective that is None is off."""
 
     def __init__(
         self,
@@ -47,24 +48,43 @@ class OVSegmentor(Method):
         self._observe_tokens = observe_tokens
 
     def forward(self, batch: Batch) -> Losses:
-        """Return the terms `cross`, `entity` and, in the last part of the training, `masks`. Source: eq. 13.
+        """Compute the training losses of a batch.
+
+        Args:
+            batch: Images with captions, and with entity texts and partners as far as the
+                objectives need them.
+
+        Returns:
+            The terms `cross`, `entity` and, in the last part of the training, `masks`, with
+            metrics.
 
         Raises:
-            ValueError: the photos have no captions.
+            ValueError: The photos have no captions.
+
+        Source: eq. 13.
         """
         if batch.captions is None:
             raise ValueError("OVSegmentor learns from captions, and the photos have none")
+
+        # L_mask is used in the last part of the training only.
         masks = self.masks if self.masks is not None and self.masks.begun else None
+
+        # Image-text contrast of the mean group and the caption.
         grouped = self.image(batch.images)
         overall = F.normalize(self.image_projection(grouped.groups.mean(1)), dim=-1)
+        # Projected also while observing, since it moves the running statistics.
         groups = self.image_projection(grouped.groups) if masks or self._observing else None
         parts = [self.cross(overall, self._text(batch.captions), self.gather)]
+
+        # Masked entity completion.
         if self.entity is not None:
             assert batch.entities is not None, "L_entity needs the captions' entities"
             texts = batch.entities
+            # The released code projects the questions too, which moves the running statistics.
             if self._observing:
                 with torch.no_grad():
                     self._text(texts.questions)
+
             asked = EntityInputs(
                 grouped.groups,
                 overall,
@@ -75,46 +95,72 @@ class OVSegmentor(Method):
                 self.gather,
             )
             parts.append(self.entity(asked))
+
+        # Cross-image mask consistency; no gradient reaches the text encoder.
         if masks:
             assert batch.partners is not None and groups is not None, "L_mask needs partners"
             with torch.no_grad():
                 shared = self._text(batch.partners.entities)
+
             seen, scale = (grouped, groups), self.cross.factor
             parts.append(
                 masks(self.image, batch.images, seen, self._project, batch.partners, shared, scale)
             )
+
         terms = {name: term for part in parts for name, term in part.terms.items()}
+
         return Losses(
             terms, {name: value for part in parts for name, value in part.metrics.items()}
         )
 
     @property
     def _observing(self) -> bool:
+        """Whether the projections' running statistics also see all tokens."""
         return self._observe_tokens and self.training
 
     def _project(self, grouped: Grouped) -> Float[Tensor, "b g d"]:
-        """Project groups; running statistics of the projection may see their mean first."""
+        """Project groups; with `observe_tokens`, running statistics see their mean first."""
         if self._observing:
             with torch.no_grad():
                 self.image_projection(grouped.groups.mean(1))
         return self.image_projection(grouped.groups)
 
     def _text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Embed texts; running statistics of the projection may see their tokens, too."""
+        """Embed texts; with `observe_tokens`, running statistics also see their tokens."""
         if not self._observing:
             return self.text(tokens)
+
+        # Embed by hand, to keep the features of all tokens.
         hidden = self.text.encoder.each(tokens)
         embedded = F.normalize(self.text.projection(self.text.encoder.pool(hidden, tokens)), dim=-1)
+
         with torch.no_grad():
             self.text.projection(hidden)
+
         return embedded
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        """Embed texts; unit norm."""
+        """Embed texts in the space of the image embeddings.
+
+        Args:
+            tokens: Tokenized texts with their padding mask.
+
+        Returns:
+            One unit-norm embedding per text.
+        """
         return self.text(tokens)
 
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Bind patches softly to the group tokens. Source: eq. 1."""
+        """Bind patches softly to the group tokens.
+
+        Args:
+            images: RGB images in [0, 1]; sides are multiples of `patch_size`.
+
+        Returns:
+            Groups with unit-norm embeddings and the assignment of patches to them.
+
+        Source: eq. 1.
+        """
         grouped = self.image(images)
         return Groups(
             F.normalize(self.image_projection(grouped.groups), dim=-1),
@@ -125,21 +171,34 @@ class OVSegmentor(Method):
 
     @property
     def logit_scale(self) -> float:
-        """The learned inverse temperature of the caption contrast."""
+        """Learned inverse temperature of the image-text contrastive loss.
+
+        Returns:
+            The factor that multiplies cosines before a softmax.
+        """
         return self.cross.scale
 
     @property
     def patch_size(self) -> int:
-        """Pixels a patch spans on each side."""
+        """Side of one patch of the label map.
+
+        Returns:
+            Side in pixels.
+        """
         return self.image.patch_size
 
     def on_train_start(self) -> None:
-        """Let the target encoder be the trained one's copy, and a new training start without L_mask."""
+        """Initialize the momentum encoder from the image encoder and reset the start of L_mask."""
         if self.masks is not None:
             self.masks.on_train_start(self.image)
 
     def after_step(self, step: int, steps: int) -> None:
-        """Move the target encoder; keep the temperature in its bounds."""
+        """Update the momentum encoder and clamp the temperature.
+
+        Args:
+            step: Number of the finished step, from 0.
+            steps: Total number of training steps.
+        """
         self.cross.after_step()
         if self.masks is not None:
             self.masks.after_step(self.image, (step + 1) / steps)

@@ -1,4 +1,4 @@
-"""L_entity and L_mask of OVSegmentor's objective and their variants, each with the parameters that it owns."""
+"""L_entity and L_mask of OVSegmentor and their variants, each with its own parameters."""
 
 from __future__ import annotations
 
@@ -30,36 +30,57 @@ from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.ops.matching import match
 from maskfree.types import EntityTexts, Losses, Partners, Tokens
 
-Embed = Callable[[Tokens], Tensor]  # texts to unit-norm embeddings
-Project = Callable[[Grouped], Tensor]  # groups to the space of the texts, of any length
+# Tokens to unit-norm text embeddings.
+Embed = Callable[[Tokens], Tensor]
+# Groups to the joint space, not normalized.
+Project = Callable[[Grouped], Tensor]
 
 
 @dataclass(frozen=True)
 class EntityInputs:
-    """What an entity term sees of a batch, and with what."""
+    """Inputs of an entity objective."""
 
     groups: Float[Tensor, "b g c"]
-    overall: Float[Tensor, "b d"]  # of the photos, unit norm
+    """Group features of the images, not projected."""
+    overall: Float[Tensor, "b d"]
+    """Unit-norm image embeddings."""
     texts: EntityTexts
+    """Masked captions, answers and labels."""
     text: TextProjector
+    """Text encoder with its projection."""
     embed: Embed
-    scale: Float[Tensor, ""]  # the inverse temperature
+    """Function that embeds tokenized texts with unit norm."""
+    scale: Float[Tensor, ""]
+    """Inverse temperature."""
     gather: Gather
+    """Concatenates a tensor over all processes."""
 
 
 class EntityObjective(nn.Module, ABC):
-    """What the entities of a caption teach."""
+    """Base class of losses on the entities of captions."""
 
     @abstractmethod
     def forward(self, asked: EntityInputs) -> Losses:
-        """Compare the photos with the texts."""
+        """Compare images with entity texts.
+
+        Args:
+            asked: Images, texts and encoders of this batch.
+
+        Returns:
+            The term `entity`, with metrics.
+        """
 
 
 class CompletionObjective(EntityObjective):
-    """Masked entity completion: a masked caption that has looked at the groups must name what was masked.
+    """Masked entity completion: contrast completed captions with the masked entities.
 
-    Captions in which nothing was masked do not count. Source: eq. 8 and 9. Differs: the released code counts them, and
-    the decoder attends to padding; ALL_QUESTIONS and SEE_PADDING do, too.
+    A masked caption attends to the image groups; its embedding must match a sentence that names the
+    masked entities. Captions in which nothing was masked are excluded.
+
+    Source: eq. 8 and 9.
+
+    Differs: the released code includes them, and its decoder attends to padding; `all_questions`
+    and `see_padding` restore that.
     """
 
     def __init__(
@@ -77,54 +98,93 @@ class CompletionObjective(EntityObjective):
         self._weight, self._all_questions, self._see_padding = weight, all_questions, see_padding
 
     def forward(self, asked: EntityInputs) -> Losses:
-        """Contrast completed questions with answers, over the global batch."""
+        """Contrast completed captions with answers over the global batch.
+
+        Args:
+            asked: Images, texts and encoders of this batch.
+
+        Returns:
+            The term `entity`, with the accuracy of matching as a metric.
+        """
         texts, encoder = asked.texts, asked.text.encoder
         seen = None if self._see_padding else texts.questions.mask
         completed = self.decoder(encoder.each(texts.questions), asked.groups, seen)
+        # The completed caption is pooled like a text, then projected to the joint space.
         sentences = self.bridge(encoder.pool(completed, texts.questions))
+
+        # Captions without masked entities do not count.
         counted = asked.gather(texts.masked | self._all_questions)
         questions = asked.gather(F.normalize(sentences, dim=-1))[counted].float()
         answers = asked.gather(asked.embed(texts.answers))[counted].float()
+
+        # Zero with a graph, so that every process takes part in the backward pass.
         if not len(questions):
             return Losses({"entity": sentences.sum() * 0}, {})
+
         metrics = {"completion_accuracy": retrieval_accuracy(questions, answers).detach()}
+
         return Losses({"entity": self._weight * info_nce(questions, answers, asked.scale)}, metrics)
 
 
 class MultiLabelObjective(EntityObjective):
-    """GroupViT's multi-label contrast: a photo and the prompts of its entities. Source: Table 4."""
+    """Multi-label contrast of GroupViT between a photo and the prompts of its entities.
+
+    Source: Table 4.
+    """
 
     def __init__(self, *, weight: float):
         super().__init__()
         self._weight = weight
 
     def forward(self, asked: EntityInputs) -> Losses:
-        """Contrast photos with labels, over the global batch."""
+        """Contrast images with labels over the global batch.
+
+        Args:
+            asked: Images, texts and encoders of this batch.
+
+        Returns:
+            The term `entity`.
+        """
         texts = asked.texts
         assert texts.labels is not None and texts.labeled is not None, (
             "the multi-label contrast needs labels"
         )
+
+        # One row of labels per image.
         labels = asked.gather(asked.embed(texts.labels).unflatten(0, texts.labeled.shape)).float()
         photos = asked.gather(asked.overall).float()
         loss = multi_label_contrast(photos, labels, asked.gather(texts.labeled), asked.scale)
+
         return Losses({"entity": self._weight * loss}, {})
 
 
 class MaskedWordsObjective(EntityObjective):
-    """Masked language modelling among the entities: each masked word is guessed by itself. Source: Table 4."""
+    """Masked language modeling among the entities: each masked word is classified by itself.
+
+    Source: Table 4.
+    """
 
     def __init__(self, *, weight: float, decoder: EntityDecoder | None, classifier: nn.Linear):
         super().__init__()
-        self.decoder = decoder  # None: from the text alone
+        # None classifies from the text alone.
+        self.decoder = decoder
         self.classifier = classifier
         self._weight = weight
 
     def forward(self, asked: EntityInputs) -> Losses:
-        """Guess the masked words of this process's captions."""
+        """Classify the masked words of this process's captions.
+
+        Args:
+            asked: Images, texts and encoders of this batch.
+
+        Returns:
+            The term `entity`.
+        """
         questions = asked.texts.questions
         hidden = asked.text.encoder.each(questions)
         if self.decoder is not None:
             hidden = self.decoder(hidden, asked.groups, questions.mask)
+
         return Losses(
             {
                 "entity": self._weight
@@ -136,20 +196,28 @@ class MaskedWordsObjective(EntityObjective):
 
 @dataclass(frozen=True)
 class MaskMatchingConfig:
-    """How the groups of two photos that share an entity are compared."""
+    """How groups of two photos that share an entity are compared."""
 
-    count: int  # groups of each photo that take part: those closest to the entity
-    contrast_groups: bool  # the groups themselves instead of their masks
-    symmetric: bool  # in both photos instead of the partner only
-    online_keys: bool  # predicted masks are read from the trained model's patches instead of the momentum model's
-    leave_out: bool  # the other groups take no part, instead of only having no gradient
+    count: int
+    """Number of groups per photo that are compared: those most similar to the entity."""
+    contrast_groups: bool
+    """Compare the groups themselves instead of their masks."""
+    symmetric: bool
+    """Compare in both photos instead of the partner only."""
+    online_keys: bool
+    """Read predicted masks from the trained encoder's patches instead of the momentum encoder's."""
+    leave_out: bool
+    """Leave out the other groups, instead of only stopping their gradient."""
     arithmetic: MaskArithmetic
+    """How logits become masks, are matched and averaged."""
 
 
 class MaskConsistencyObjective(nn.Module):
-    """Cross-image mask consistency, with the momentum model that makes its targets.
+    """Cross-image mask consistency with a momentum encoder that makes the targets.
 
-    Source: eq. 10 to 12. Differs: see `maskfree.losses.mask_consistency`.
+    Source: eq. 10 to 12.
+
+    Differs: see `maskfree.losses.mask_consistency`.
     """
 
     def __init__(
@@ -162,11 +230,11 @@ class MaskConsistencyObjective(nn.Module):
         comparison: MaskMatchingConfig,
     ):
         super().__init__()
+        # The momentum encoder gets no gradient; it moves in `after_step`.
         self.teacher = deepcopy(image).requires_grad_(False)
         self.progress: Tensor
-        self.register_buffer(
-            "progress", torch.zeros(())
-        )  # of the training; saved, so that a resumed run knows
+        # Finished share of the training; a buffer, so that a resumed run restores it.
+        self.register_buffer("progress", torch.zeros(()))
         self._weight, self._start, self._momentum, self._comparison = (
             weight,
             start,
@@ -175,13 +243,21 @@ class MaskConsistencyObjective(nn.Module):
         )
 
     def on_train_start(self, image: GroupingEncoder) -> None:
-        """Start from IMAGE, the trained encoder with its first weights."""
+        """Copy the image encoder into the momentum encoder and reset the progress.
+
+        Args:
+            image: Trained image encoder with its initial weights.
+        """
         self.teacher.load_state_dict(image.state_dict())
         self.progress.zero_()
 
     @property
     def begun(self) -> bool:
-        """Whether the part of the training has begun that has this term."""
+        """Whether the training has reached the part that uses this loss.
+
+        Returns:
+            True from the configured share of the training on.
+        """
         return self.progress.item() >= self._start
 
     def forward(
@@ -194,29 +270,50 @@ class MaskConsistencyObjective(nn.Module):
         shared: Float[Tensor, "b d"],
         scale: Float[Tensor, ""],
     ) -> Losses:
-        """Ground what IMAGES and PARTNERS share in each other; each process compares its own photos.
+        """Compare the masks of the shared entity in images and their partners.
 
-        SHARED is the embedding of what they share, SEEN what STUDENT saw in IMAGES.
+        Each process compares its own photos.
+
+        Args:
+            student: Trained image encoder.
+            images: Images of the batch.
+            seen: Groups of the images by the trained encoder, and their projections.
+            project: Projects groups to the joint space.
+            partners: For each image another one that shares an entity.
+            shared: Unit-norm text embeddings of the shared entities.
+            scale: Inverse temperature of the group contrast.
+
+        Returns:
+            The term `masks`, with the share of images that have a partner as a metric.
         """
         first, first_groups = seen
+
+        # Targets on the partner, by the momentum encoder.
         with torch.no_grad():
             target = self.teacher(partners.images)
             target_groups = project(target)
+
         metrics = {"paired": partners.present.float().mean()}
         if self._comparison.contrast_groups:
             loss = self._contrast(first_groups, target_groups, shared, partners, scale)
             return Losses({"masks": self._weight * loss}, metrics)
+
+        # The trained encoder sees the partner only if a comparison needs it.
         second = (
             student(partners.images)
             if self._comparison.symmetric or self._comparison.online_keys
             else None
         )
+        # Predicted masks are read from these patches of the partner.
         keys = (
             second.assignment.keys
             if second and self._comparison.online_keys
             else target.assignment.keys
         )
+
         loss = self._direction(target, target_groups, keys, first, first_groups, partners, shared)
+
+        # The same with images and partners exchanged.
         if self._comparison.symmetric:
             assert second is not None
             with torch.no_grad():
@@ -225,6 +322,7 @@ class MaskConsistencyObjective(nn.Module):
             keys = first.assignment.keys if self._comparison.online_keys else own.assignment.keys
             back = self._direction(own, own_groups, keys, second, project(second), partners, shared)
             loss = (loss + back) / 2
+
         return Losses({"masks": self._weight * loss}, metrics)
 
     def _direction(
@@ -237,9 +335,12 @@ class MaskConsistencyObjective(nn.Module):
         partners: Partners,
         shared: Float[Tensor, "b d"],
     ) -> Float[Tensor, ""]:
-        """Compare the masks that TARGET's groups make of its patches with those that the OTHER photo's groups make."""
+        """Compare masks of the target's groups and of the other photo's groups on its patches."""
+        # Queries stand for groups and keys for patches; their product is a mask.
         wanted, given = target.assignment.queries, other.assignment.queries
         best = self._closest(other_groups, shared)
+
+        # Only groups close to the shared entity are compared, or only they get a gradient.
         if self._comparison.leave_out:
             wanted, given = (
                 chosen(wanted, self._closest(target_groups, shared)),
@@ -247,6 +348,7 @@ class MaskConsistencyObjective(nn.Module):
             )
         else:
             given = learning_only(given, best)
+
         losses = consistency(
             mask_logits(wanted, target.assignment.keys),
             mask_logits(given, keys),
@@ -254,6 +356,7 @@ class MaskConsistencyObjective(nn.Module):
             match=match,
             arithmetic=self._comparison.arithmetic,
         )
+
         return over_photos(losses, partners.present, given.shape[1], self._comparison.arithmetic)
 
     def _contrast(
@@ -264,19 +367,28 @@ class MaskConsistencyObjective(nn.Module):
         partners: Partners,
         scale: Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
-        """Draw the groups of the shared entity to each other: Table 6's other objective."""
+        """Contrast the groups of the shared entity: the alternative of Table 6."""
         sides = [
             F.normalize(chosen(side, self._closest(side, shared)), dim=-1)
             for side in (first, second)
         ]
+
+        # Pair groups by the matching with the highest total cosine.
         order = match(sides[0] @ sides[1].mT)
+
         return group_contrast(sides[0], chosen(sides[1], order), partners.present, scale)
 
     def _closest(self, groups: Float[Tensor, "b g d"], shared: Float[Tensor, "b d"]) -> Tensor:
+        """Indices of the groups most similar to the shared entity."""
         return subgroups((groups.detach() @ shared[..., None]).squeeze(-1), self._comparison.count)
 
     @torch.no_grad()
     def after_step(self, student: GroupingEncoder, progress: float) -> None:
-        """Move the momentum model; PROGRESS of the training is in (0, 1]."""
+        """Update the momentum encoder.
+
+        Args:
+            student: Trained image encoder.
+            progress: Finished share of the training, in (0, 1].
+        """
         ema_update(self.teacher, student, self._momentum)
         self.progress.fill_(progress)

@@ -1,4 +1,6 @@
-"""What OVSegmentor trains on: a view of each photo, questions about its caption, and a partner that shares an entity.
+"""Training data of OVSegmentor: views, entity texts of captions, and partners.
+
+A partner is another photo that shares an entity.
 
 Source: arXiv:2301.09121, sections 3.2 and 3.3.
 """
@@ -21,24 +23,27 @@ from maskfree.text.entities import EntitySet, Mention, entity_sentence, masked, 
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, EntityTexts, Partners, Tokens
 
-# Each part of a sample has its own random numbers, so that leaving one out changes none of the others.
+# Each part of a sample has its own random numbers, so that leaving one out changes no other part.
 _CAPTION, _VIEW, _QUESTION, _LABELS, _PARTNER = range(5)
 
 
 class Texts(NamedTuple):
-    """What a caption says of entities, as texts."""
+    """Entity texts of one caption."""
 
     question: str
+    """Caption with masked entities."""
     answer: str
+    """Sentence that names the masked entities."""
     masked: bool
-    hidden: tuple[
-        int, ...
-    ]  # number of the entity behind each mask token of the question; -1 for none of the set
+    """Whether anything is masked."""
+    hidden: tuple[int, ...]
+    """Index of the entity behind each mask token of the question; -1 if it is not in the set."""
     labels: tuple[str, ...]
+    """Prompted entities of the caption."""
 
 
 class OVSegmentorSample(NamedTuple):
-    """One photo's view, caption and texts, with its partner's view and entity."""
+    """View, caption and entity texts of one photo, with the view and entity of its partner."""
 
     key: str
     image: Tensor
@@ -51,43 +56,70 @@ class OVSegmentorSample(NamedTuple):
 
 @dataclass(frozen=True)
 class OVSegmentorTransform(Transform):
-    """Crop, mirror and recolor a photo and its partner; draw a caption, mask its entities and ask for them."""
+    """Augment a photo and its partner, sample a caption and mask its entities."""
 
     tokenizer: Tokenizer
+    """Tokenizer with a mask token."""
     entity_set: EntitySet
+    """Entities that captions are searched for."""
     side_px: int
-    scale: tuple[float, float]  # share of the photo's area
-    mirror: float  # probability
-    jitter: tuple[float, float, float, float]  # brightness, contrast, saturation, hue; zeros: none
-    masking: Literal[
-        "entities", "one", "nouns"
-    ]  # all mentions of entities, one of them, or all nouns
-    templates: tuple[str, ...]  # of answers and labels
-    label_count: int = 0  # prompted entities of each photo
-    shared_prompt: str = "a photo of a {}"  # for the entity that partners share
-    with_questions: bool = True  # and labels
+    """Side of a view, in pixels."""
+    scale: tuple[float, float]
+    """Smallest and largest area of a view, as a fraction of the photo."""
+    mirror: float
+    """Probability of a horizontal flip, for each view."""
+    jitter: tuple[float, float, float, float]
+    """Strength of brightness, contrast, saturation and hue jitter; zeros switch it off."""
+    masking: Literal["entities", "one", "nouns"]
+    """What is masked: all mentions of "entities", "one" of them, or all "nouns"."""
+    templates: tuple[str, ...]
+    """Prompt templates of answers and labels."""
+    label_count: int = 0
+    """Number of prompted entities per photo."""
+    shared_prompt: str = "a photo of a {}"
+    """Prompt template of the entity that partners share."""
+    with_questions: bool = True
+    """Whether to create entity texts."""
     with_partner: bool = True
+    """Whether to create the partner's view."""
 
     @property
     def takes_partner(self) -> bool:
-        """Whether `sample` looks at the source's partner."""
+        """Whether `sample` reads the partner of a photo.
+
+        Returns:
+            `with_partner`.
+        """
         return self.with_partner
 
     @property
     def entities(self) -> tuple[str, ...]:
-        """The entities that captions are searched for."""
+        """Entities that captions are searched for.
+
+        Returns:
+            Names of the entities, in the order of their indices.
+        """
         return self.entity_set.entities
 
     def sample(self, source: Source, seed: int) -> OVSegmentorSample:
-        """Augment one photo; all randomness comes from SEED.
+        """Create the view, entity texts and partner's view of one photo.
+
+        Args:
+            source: Photo with its key, captions and partner.
+            seed: Seed of all random choices.
+
+        Returns:
+            The augmented sample.
 
         Raises:
-            ValueError: the tokenizer has no mask token, and the captions are to be masked.
+            ValueError: Captions are to be masked, and the tokenizer has no mask token.
         """
         captions = source.captions
         caption = captions[int(_rng(seed, _CAPTION).integers(len(captions)))] if captions else None
+
         image, box, flipped = self._view(source.photo, _rng(seed, _VIEW))
         partner = source.partner if self.with_partner else None
+
         return OVSegmentorSample(
             key=source.key,
             image=image,
@@ -103,10 +135,20 @@ class OVSegmentorTransform(Transform):
         )
 
     def collate(self, samples: Sequence[OVSegmentorSample]) -> Batch:
-        """Stack samples into a batch; captions are tokenized if the samples have any."""
+        """Stack samples into a batch.
+
+        Args:
+            samples: Samples of this process's photos; either all or none have captions.
+
+        Returns:
+            The batch; captions are tokenized if there are any.
+        """
         captions = [sample.caption for sample in samples if sample.caption is not None]
+        # The contrast pairs images and captions by index, so none may be missing.
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
+
         texts = [sample.texts for sample in samples if sample.texts is not None]
+
         return Batch(
             images=torch.stack([sample.image for sample in samples]),
             boxes=torch.stack([sample.box for sample in samples]),
@@ -118,9 +160,11 @@ class OVSegmentorTransform(Transform):
         )
 
     def _view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+        """Crop, mirror and jitter a photo."""
         box = random_box(rng, photo.size, self.scale)
         flipped = bool(rng.random() < self.mirror)
         view = crop(photo, box, self.side_px, flipped)
+
         return (
             color_jitter(view, rng, *self.jitter) if any(self.jitter) else view,
             torch.tensor(box),
@@ -128,10 +172,12 @@ class OVSegmentorTransform(Transform):
         )
 
     def _texts(self, caption: str, seed: int) -> Texts:
-        """Mask what CAPTION names and say what it was; where it names nothing, both texts are the caption itself."""
+        """Mask the entities of a caption and name them; without any, both texts are the caption."""
         numbers = {entity: number for number, entity in enumerate(self.entity_set.entities)}
         known = self.entity_set.mentions(caption)
         labels = self._labels(_distinct(known), _rng(seed, _LABELS))
+
+        # What to mask; nouns outside the entity set may be included.
         rng = _rng(seed, _QUESTION)
         template = self.templates[int(rng.integers(len(self.templates)))]
         hidden = noun_mentions(caption) if self.masking == "nouns" else known
@@ -139,14 +185,18 @@ class OVSegmentorTransform(Transform):
             hidden = (hidden[int(rng.integers(len(hidden)))],)
         if not hidden:
             return Texts(caption, caption, False, (), labels)
+
         mask = self.tokenizer.mask_token
-        # A caption may hold the mask token itself, which hides nothing.
+        # Entity index by position; a mask token that the caption already contains hides nothing.
         tokens = {match.start(): -1 for match in re.finditer(re.escape(mask), caption)}
+
+        # A masked noun that overlaps a known mention counts as its entity.
         for mention in hidden:
             meant = next(
                 (m for m in known if m.start < mention.end and mention.start < m.end), mention
             )
             tokens[mention.start] = numbers.get(meant.entity, -1)
+
         return Texts(
             question=masked(caption, hidden, mask),
             answer=entity_sentence(_distinct(hidden), template),
@@ -156,7 +206,8 @@ class OVSegmentorTransform(Transform):
         )
 
     def _labels(self, entities: tuple[str, ...], rng: np.random.Generator) -> tuple[str, ...]:
-        """Prompt up to `label_count` of a caption's ENTITIES, each with a template of its own."""
+        """Prompts of up to `label_count` random entities, each with a random template."""
+        # A random subset, since a caption may name more entities than there are labels.
         chosen = [entities[int(i)] for i in rng.permutation(len(entities))[: self.label_count]]
         drawn = rng.integers(len(self.templates), size=len(chosen))
         return tuple(
@@ -165,9 +216,13 @@ class OVSegmentorTransform(Transform):
         )
 
     def _entities(self, texts: Sequence[Texts]) -> EntityTexts:
+        """Tokenize the entity texts of a batch."""
         questions = self.tokenizer([text.question for text in texts])
+
+        # Pad labels to a rectangular batch; `labeled` tells which are real.
         labels = [text.labels + ("",) * (self.label_count - len(text.labels)) for text in texts]
         counts = torch.tensor([len(text.labels) for text in texts])
+
         return EntityTexts(
             questions=questions,
             answers=self.tokenizer([text.answer for text in texts]),
@@ -180,19 +235,23 @@ class OVSegmentorTransform(Transform):
         )
 
     def _targets(self, questions: Tokens, texts: Sequence[Texts]) -> Tensor:
-        """Number the mask tokens by what they hide, in order; truncation may have cut the last ones off."""
+        """Entity index of each mask token in order; truncation may cut off the last ones."""
         targets = torch.full_like(questions.ids, -1)
         if any(text.masked for text in texts):
             positions = questions.ids == self.tokenizer.mask_id
             for row, text in enumerate(texts):
+                # An unmasked caption has no hidden entities, hence no places.
                 places = positions[row].nonzero().flatten()[: len(text.hidden)]
                 targets[row, places] = torch.tensor(text.hidden[: len(places)], dtype=targets.dtype)
+
         return targets
 
     def _partners(self, samples: Sequence[OVSegmentorSample]) -> Partners:
-        """Stack the partners' views; a photo without one has zeros."""
+        """Stack the partners' views; zeros for a photo without a partner."""
+        # `present` marks the rows that are real.
         none = torch.zeros(3, self.side_px, self.side_px)
         found = [sample.partner for sample in samples]
+
         return Partners(
             images=torch.stack([partner[1] if partner else none for partner in found]),
             entities=self.tokenizer(
@@ -206,9 +265,10 @@ class OVSegmentorTransform(Transform):
 
 
 def _rng(seed: int, part: int) -> np.random.Generator:
+    """Random number generator of one part of a sample."""
     return np.random.default_rng([seed, part])
 
 
 def _distinct(mentions: Sequence[Mention]) -> tuple[str, ...]:
-    """What MENTIONS are of, each once, in their order."""
+    """Entities of mentions, without repetition, in order."""
     return tuple(dict.fromkeys(mention.entity for mention in mentions))

@@ -1,4 +1,4 @@
-"""Settings of a student of pseudo labels."""
+"""Configuration of the student model for self-training on pseudo labels."""
 
 from __future__ import annotations
 
@@ -26,60 +26,69 @@ if TYPE_CHECKING:
     from maskfree.methods.student.model import Student, StudentTransform
 
 Confidence = Annotated[int, Range(0, 255)]
-"""As a byte of a label map says it."""
+"""Confidence of a label, as the label map stores it in one byte."""
 
 
 @dataclass(frozen=True)
 class StudentViews:
-    """What of a photo the student sees in a step."""
+    """Size and augmentation of the student's training crops."""
 
     crop_px: Side = 224
-    """Side of the square that is cut out."""
+    """Side of the square training crop, in pixels."""
     side_px: Side = 448
-    """Shorter side of the photo at zoom 1: what photos have at inference."""
+    """Shorter side of the photo at zoom 1, in pixels; equal to the size at inference."""
     zoom: PositiveRange = (0.5, 2.0)
-    """Least and largest; a photo smaller than the crop is padded, and the padding does not count."""
+    """Smallest and largest zoom; photos smaller than the crop are padded, and padding has no loss.
+    """
     mirror: Fraction = 0.5
-    """Probability."""
+    """Probability of a horizontal flip."""
     jitter: tuple[Weight, Weight, Weight, Weight] = (0.2, 0.2, 0.2, 0.05)
-    """Of brightness, contrast, saturation and hue."""
+    """Strength of brightness, contrast, saturation and hue jitter."""
 
 
 @dataclass(frozen=True)
 class StudentConfig(MethodConfig):
-    """Everything that describes a student."""
+    """Configuration of the student model and its training on pseudo labels."""
 
     image: ImageEncoderConfig = field(
         default_factory=lambda: ImageEncoderConfig("mobilenet_v2", output_stride=16)
     )
+    """Image encoder."""
     width: Width = 256
-    """Channels inside DeepLab's head."""
+    """Number of channels inside the DeepLab head."""
     dilations: tuple[Count, ...] = (3, 6, 9)
-    """Distances, in patches, at which the head looks around."""
+    """Dilations of the head's atrous convolutions, in patches."""
     known: ProjectionConfig | None = None
-    """The teacher's projection of pixels, to which the head is added; None: the head is alone."""
+    """Image projection of the teacher, to which the head is added as a residual; None uses the head
+    alone."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
-    """The teacher's."""
+    """Text encoder of the teacher."""
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
-    """The teacher's."""
+    """Text projection of the teacher."""
     embed_dim: Width = 512
-    """The teacher's."""
+    """Dimension of the teacher's joint embedding space."""
     synonyms: tuple[Width, ...] = ()
-    """Number of phrases of each class that is learned."""
+    """Number of phrases (synonyms) of each trained class."""
     labels: OutsideName | None = None
-    """Folder of label maps, as `self_training.pseudo_label` writes them: one for each photo, by its stem."""
+    """Folder of label maps written by `self_training.pseudo_label`, one per photo, named by its
+    stem."""
     thresholds: tuple[Confidence, ...] = ()
-    """Least confidence at which a label counts, for each class."""
+    """Minimum confidence of a label to count, for each class, from 0 to 255."""
     scale: Positive = 20.0
-    """Inverse temperature of the softmax over the classes."""
+    """Inverse temperature of the softmax over classes."""
     views: StudentViews = field(default_factory=StudentViews)
+    """Size and augmentation of the training crops."""
 
     def build(self) -> Student:
-        """Make the method; weights are read if the config names them.
+        """Build the method; weights are loaded if the config names them.
+
+        Returns:
+            The method.
 
         Raises:
-            ValueError: the crop does not divide into patches.
+            ValueError: The crop does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from torch import nn
 
         from maskfree.methods.student.model import Student
@@ -92,6 +101,8 @@ class StudentConfig(MethodConfig):
             raise ValueError(
                 f"views.crop_px {self.views.crop_px} does not divide into patches of {encoder.patch_size} px"
             )
+
+        # The head alone, or as a residual of the teacher's projection.
         head = ASPP(
             channels=encoder.channels,
             width=self.width,
@@ -103,10 +114,13 @@ class StudentConfig(MethodConfig):
             projection = ResidualHead(
                 self.known.build_for_pixels(encoder.channels, self.embed_dim), head
             )
+
+        # The teacher's text side, whose weights come from its checkpoint.
         text = TextProjector(
             text_encoder,
             self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
         )
+
         return Student(
             image=ImageProjector(encoder, projection),
             text=text,
@@ -116,10 +130,17 @@ class StudentConfig(MethodConfig):
         )
 
     def build_transform(self, tokenizer: Any) -> StudentTransform:
-        """Make the views with their labels; the student needs no TOKENIZER for them.
+        """Build the training transform, which reads the label maps.
+
+        Args:
+            tokenizer: Unused; the student needs no captions.
+
+        Returns:
+            The transform.
 
         Raises:
-            ValueError: there is no folder of labels, or not a threshold for each class.
+            ValueError: No label folder is set, or the number of thresholds is not that of the
+                classes.
         """
         from maskfree.methods.student.model import StudentTransform
 
@@ -129,14 +150,30 @@ class StudentConfig(MethodConfig):
             raise ValueError(
                 f"there are {len(self.thresholds)} thresholds for {len(self.synonyms)} classes"
             )
+
         return StudentTransform(Path(self.labels), self.thresholds, self.views)
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the text encoder takes a tokenizer's output."""
+        """Check that the text encoder accepts a tokenizer's output.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Longest token sequence that the tokenizer returns.
+
+        Raises:
+            ValueError: The text encoder has fewer token or position embeddings.
+        """
         self.text.check(vocabulary_size, max_length)
 
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        """Name the tokenizer to load when training starts.
+
+        Returns:
+            Folder or Hugging Face name of the tokenizer.
+
+        Raises:
+            ValueError: The config names no tokenizer.
+        """
         if self.text.weights is None:
             raise ValueError(
                 "no tokenizer: start from a checkpoint, or set weights of the text encoder"
@@ -144,7 +181,11 @@ class StudentConfig(MethodConfig):
         return self.text.weights
 
     def without_pretrained(self) -> StudentConfig:
-        """The same architecture with every value spelled out and no outside weights."""
+        """Make the config independent of pretrained weights.
+
+        Returns:
+            The same architecture with every value spelled out and no external weights.
+        """
         return replace(
             self,
             image=self.image.without_pretrained(),
@@ -153,5 +194,9 @@ class StudentConfig(MethodConfig):
         )
 
     def for_inference(self) -> StudentConfig:
-        """`without_pretrained`, without the classes that only training compares with."""
+        """Drop everything that only training uses.
+
+        Returns:
+            `without_pretrained` without the classes of the training labels.
+        """
         return replace(self.without_pretrained(), synonyms=(), thresholds=())

@@ -1,4 +1,4 @@
-"""Settings of ViL-Seg; the defaults are the paper's."""
+"""Configuration of ViL-Seg; the defaults follow the paper."""
 
 from __future__ import annotations
 
@@ -43,29 +43,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WordsConfig:
-    """L_words. Not in the paper; needs a frozen text encoder, and image weights that come with a classifier."""
+    """Multiple-instance and distillation losses over words (nouns of captions, classifier tags).
+
+    Not in the paper. Needs a frozen text encoder and image weights that include a classifier.
+    """
 
     tags: str = "imagenet"
-    """The classifier's class names: "imagenet" for the 1,000 that come with the package, or a file of their format."""
+    """Class names of the classifier: "imagenet" for the 1,000 names shipped with the package, or a
+    file in the same format."""
     nouns_weight: Weight = 0.5
-    """Of the captions' nouns."""
+    """Weight of the multiple-instance loss over caption nouns."""
     kinds_weight: Weight = 0.25
-    """Of the kinds of the tags."""
+    """Weight of the loss over the superclasses of the tags."""
     tags_weight: Weight = 0.25
-    """Of the tags themselves."""
+    """Weight of the loss over the classifier tags themselves."""
     initial_scale: Positive = 20.0
-    """1 / temperature of the choice among words."""
+    """Initial inverse temperature of the softmax over words."""
     prior: Weight = 0.5
-    """How much of the words' log-frequency is added to the logits in training; 0: none, 1: all."""
+    """Share of the words' log-frequency that is added to the logits during training, in [0, 1]; 0
+    adds none."""
     pixels_per_photo: Count = 64
-    """Pixels of each photo that are drawn per step."""
+    """Number of patches sampled from each photo per step."""
     prompted: Fraction = 0.5
-    """Share of the batches whose nouns are put into the prompt."""
+    """Share of the batches whose nouns are inserted into the prompt, in [0, 1]."""
     prompt: str = "a photo of a {}"
-    """The prompt."""
+    """Prompt template; {} is replaced by the noun."""
 
     def read(self) -> tuple[Tag, ...]:
-        """Read the tags."""
+        """Read the classifier tags.
+
+        Returns:
+            The tags with their names and superclasses, in the order of the classifier's outputs.
+        """
         from maskfree.text.tags import IMAGENET_TAGS, read_tags
 
         return read_tags(IMAGENET_TAGS if self.tags == "imagenet" else Path(self.tags))
@@ -77,14 +86,26 @@ class WordsConfig:
         tags: Sequence[Tag],
         tag_features: Float[Tensor, "t c"],
     ) -> WordsObjective:
-        """Make the term; the tagger is a copy of ENCODER with its CLASSIFIER."""
+        """Build the word objective; its tagger is a copy of the encoder with the classifier.
+
+        Args:
+            encoder: Image encoder that the classifier was trained on.
+            classifier: Linear layer from encoder channels to tags.
+            tags: Tags in the order of the classifier's outputs.
+            tag_features: Unit-norm text features of the tags.
+
+        Returns:
+            The objective.
+        """
         import torch
 
         from maskfree.methods.vilseg.words import Tagger, WordsObjective, as_convolution
         from maskfree.text.tags import kinds_of
 
+        # Rows average over a tag's superclasses; a tag without any has a zero row.
         kinds = kinds_of(tags)
         belongs = torch.tensor([[kind in tag.kinds for kind in kinds] for tag in tags]).float()
+
         return WordsObjective(
             tagger=Tagger(deepcopy(encoder), as_convolution(classifier)),
             tag_features=tag_features,
@@ -98,22 +119,45 @@ class WordsConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """L_vision. Differs: `mode` "literal" is eq. 2 as printed, which collapses; the default adds what DINO has."""
+    """Local-to-global consistency loss L_vision (eq. 2).
+
+    Differs: mode "literal" is eq. 2 as printed, which collapses; the default adds DINO's momentum
+    teacher, centering and sharpening.
+    """
 
     weight: Weight = 1.0
+    """Weight of L_vision."""
     mode: Literal["literal", "distillation"] = "distillation"
-    head: Literal["linear", "dino"] = "linear"  # the paper's linear layer, or DINO's MLP
+    """Form of the loss: "distillation" as in DINO, or "literal" as eq. 2 is printed."""
+    head: Literal["linear", "dino"] = "linear"
+    """Projection head: the paper's linear layer, or the MLP of DINO."""
     out_dim: Width = 2048
+    """Output dimension of the head."""
     num_local_views: CountOrZero = 6
+    """Number of local crops per photo."""
     local_side_px: Side = 96
-    local_scale: FractionRange = (0.05, 0.4)  # share of the photo's area
-    teacher_momentum: Fraction = 0.996  # rises to 1 as a cosine
+    """Side of a local crop, in pixels."""
+    local_scale: FractionRange = (0.05, 0.4)
+    """Smallest and largest area of a local crop, as a fraction of the photo."""
+    teacher_momentum: Fraction = 0.996
+    """Initial momentum of the teacher's moving average; rises to 1 on a cosine schedule."""
     teacher_temperature: Positive = 0.04
+    """Softmax temperature of the teacher."""
     student_temperature: Positive = 0.1
+    """Softmax temperature of the student."""
     center_momentum: Fraction = 0.9
+    """Momentum of the moving average that centers the teacher's logits."""
 
     def build(self, image: ImageProjector, embed_dim: int) -> VisionObjective:
-        """Make the term; a teacher starts as a copy of IMAGE."""
+        """Build the local-to-global objective; a teacher starts as a copy of the image encoder.
+
+        Args:
+            image: Image encoder with its projection.
+            embed_dim: Dimension of the image embeddings.
+
+        Returns:
+            The objective.
+        """
         from torch import nn
 
         from maskfree.methods.vilseg.objectives import DistillationObjective, LiteralVisionObjective
@@ -127,6 +171,7 @@ class VisionConfig:
         )
         if self.mode == "literal":
             return LiteralVisionObjective(weight=self.weight, head=head)
+
         return DistillationObjective(
             weight=self.weight,
             image=image,
@@ -140,30 +185,46 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """L_cluster and its head. The paper says 25 clusters in section 4.1 and 20 in 4.3."""
+    """Online clustering loss L_cluster and its head.
+
+    Source: arXiv:2207.08455, which uses 25 clusters in section 4.1 and 20 in section 4.3.
+    """
 
     weight: Weight = 1.0
+    """Weight of L_cluster."""
     num_clusters: Width = 20
-    detach: bool = True  # no gradient to the encoder, as in the paper
-    displacement: CountOrZero = 0  # also pair patches up to so many apart
-    kernel: Side = 1  # of the head's convolution; odd
-    lamb: Weight = 1.0  # weight of the entropy of the assignments; 1 is mutual information
-    standardized: bool = (
-        False  # show the head pixels of unit norm with standardized channels; not in the paper
-    )
-    sharpness: Positive = 0.5  # standard deviation of those channels
+    """Number of clusters."""
+    detach: bool = True
+    """Stop the gradient of L_cluster at the encoder, as in the paper."""
+    displacement: CountOrZero = 0
+    """Also pair patches up to this many patches apart; 0 pairs equal positions only."""
+    kernel: Side = 1
+    """Kernel size of the head's convolution; must be odd."""
+    lamb: Weight = 1.0
+    """Weight of the entropy of the assignments; 1 gives the mutual information."""
+    standardized: bool = False
+    """Feed the head unit-norm pixels with standardized channels. Not in the paper."""
+    sharpness: Positive = 0.5
+    """Standard deviation of the standardized channels."""
 
     def build(self, embed_dim: int) -> ClusterObjective:
-        """Make the term and its head.
+        """Build the clustering objective and its head.
+
+        Args:
+            embed_dim: Dimension of the image embeddings.
+
+        Returns:
+            The objective.
 
         Raises:
-            ValueError: the kernel is even, so that the map would shrink.
+            ValueError: The kernel size is even, which would shrink the map.
         """
         from maskfree.methods.vilseg.objectives import ClusterObjective
         from maskfree.nn.cluster_head import ClusterHead
 
         if self.kernel % 2 == 0:
             raise ValueError(f"cluster.kernel is {self.kernel}: it must be odd")
+
         return ClusterObjective(
             weight=self.weight,
             head=ClusterHead(
@@ -181,48 +242,77 @@ class ClusterConfig:
 
 @dataclass(frozen=True)
 class ViLSegConfig(MethodConfig):
-    """Everything that describes a ViL-Seg; the defaults are the paper's."""
+    """Configuration of the ViL-Seg method; the defaults follow the paper."""
 
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    """Image encoder."""
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    tokenizer: OutsideName | None = "openai/clip-vit-base-patch16"  # None is the text weights'
+    """Text encoder."""
+    tokenizer: OutsideName | None = "openai/clip-vit-base-patch16"
+    """Folder or Hugging Face name of the tokenizer; None takes the one of the text weights."""
     embed_dim: Width = 512
+    """Dimension of the joint image-text embedding space."""
     image_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    """Projection from image features to the joint space."""
     text_projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    """Projection from text features to the joint space."""
     cross: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    """Image-text contrastive loss L_cross."""
     vision: VisionConfig | None = field(default_factory=VisionConfig)
+    """Local-to-global consistency loss L_vision; None switches it off."""
     cluster: ClusterConfig | None = field(default_factory=ClusterConfig)
-    words: WordsConfig | None = None  # words as training text
-    votes: VotesConfig | None = None  # of a classifier and of a head for nouns, beside the cosines
+    """Online clustering loss L_cluster; None switches it off."""
+    words: WordsConfig | None = None
+    """Losses over the nouns of captions and the tags of a classifier; None switches them off."""
+    votes: VotesConfig | None = None
+    """Scores of a classifier and of a noun head, added to the cosines; None switches them off."""
     views: ViewConfig = field(default_factory=ViewConfig)
-    grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"  # regions at inference
-    assignment: Literal["hard", "soft"] = (
-        "hard"  # of pixels to clusters: to the likeliest, as in the paper, or to all
-    )
-    kmeans_clusters: Width = 20  # of each photo, for the grouping "kmeans"
+    """Size and augmentation of the training views."""
+    grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"
+    """Regions at inference: clusters of the head, "kmeans" of each photo, or single "pixels"."""
+    assignment: Literal["hard", "soft"] = "hard"
+    """Assignment of pixels to clusters: "hard" to the most likely one, as in the paper, or "soft"
+    to all."""
+    kmeans_clusters: Width = 20
+    """Number of clusters per photo for the grouping "kmeans"."""
 
     def build(self) -> ViLSeg:
-        """Make the method; pretrained weights are read if the config names them.
+        """Build the method; pretrained weights are loaded if the config names them.
+
+        Returns:
+            The method.
 
         Raises:
-            ValueError: the grouping needs a head that is switched off, or a view does not divide into patches.
+            ValueError: The grouping needs a clustering head that is switched off, or a view
+                does not divide into patches.
         """
+        # Imported here, so that reading a config does not import the networks.
         from maskfree.methods.vilseg.model import build_vilseg
 
         check(self)
         return build_vilseg(self)
 
     def build_transform(self, tokenizer: Tokenizer | None) -> ViLSegTransform:
-        """Make the views that the terms which are on need; photos without captions need no TOKENIZER.
+        """Build the training transform of this method.
+
+        Args:
+            tokenizer: Tokenizer for captions; None if the photos have no captions.
+
+        Returns:
+            The transform that turns a photo into training views and collates batches.
 
         Raises:
-            ValueError: TOKENIZER gives longer texts or more different tokens than the text encoder takes.
+            ValueError: The tokenizer's maximum length or vocabulary exceeds what the text
+                encoder takes.
         """
         from maskfree.methods.vilseg.transform import ViLSegTransform
 
         if tokenizer is not None:
             self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
+
+        # A config without L_vision has no local views.
         vision = self.vision or VisionConfig(num_local_views=0)
+
         return ViLSegTransform(
             tokenizer=tokenizer,
             side_px=self.views.side_px,
@@ -239,17 +329,32 @@ class ViLSegConfig(MethodConfig):
         )
 
     def _kinds(self) -> tuple[str, ...] | None:
-        """Words that every batch has beside the nouns of its captions; None: no words at all."""
+        """Words in every batch besides the nouns of its captions; None disables words."""
         from maskfree.text.tags import kinds_of
 
         return kinds_of(self.words.read()) if self.words else () if self.votes else None
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
-        """See that the text encoder takes a tokenizer's output."""
+        """Check that the text encoder accepts a tokenizer's output.
+
+        Args:
+            vocabulary_size: Number of token ids of the tokenizer.
+            max_length: Longest token sequence that the tokenizer returns.
+
+        Raises:
+            ValueError: The text encoder has fewer token or position embeddings.
+        """
         self.text.check(vocabulary_size, max_length)
 
     def tokenizer_source(self) -> str:
-        """Folder or Hugging Face name that the tokenizer is read from when training starts."""
+        """Name the tokenizer to load when training starts.
+
+        Returns:
+            Folder or Hugging Face name of the tokenizer.
+
+        Raises:
+            ValueError: The config names no tokenizer.
+        """
         source = self.tokenizer or self.text.weights
         if source is None:
             raise ValueError(
@@ -258,11 +363,19 @@ class ViLSegConfig(MethodConfig):
         return source
 
     def extras(self) -> tuple[str, ...]:
-        """L_words and votes find nouns in captions."""
+        """List the optional dependencies of this config.
+
+        Returns:
+            The extra that finds nouns in captions if words or votes are on.
+        """
         return ("entities",) if self.words or self.votes else ()
 
     def without_pretrained(self) -> ViLSegConfig:
-        """The same architecture with every value spelled out and no outside weights."""
+        """Make the config independent of pretrained weights.
+
+        Returns:
+            The same architecture with every value spelled out and no external weights.
+        """
         votes = (
             replace(self.votes, tower=self.votes.tower.without_pretrained()) if self.votes else None
         )
@@ -270,8 +383,15 @@ class ViLSegConfig(MethodConfig):
         return replace(self, image=image, text=text, tokenizer=None, votes=votes)
 
     def for_inference(self) -> ViLSegConfig:
-        """`without_pretrained`, without what only training uses: L_vision, L_words, a head that gives no regions."""
+        """Drop everything that only training uses.
+
+        Returns:
+            `without_pretrained` without L_vision, the word losses and a clustering head that gives
+            no regions.
+        """
         plain = self.without_pretrained()
+        # keep is 0 so that no copy of the classifier is made.
         votes = replace(plain.votes, keep=0.0) if plain.votes else None
+        # Other groupings do not use the clustering head.
         cluster = self.cluster if self.grouping == "clusters" else None
         return replace(plain, vision=None, words=None, votes=votes, cluster=cluster)

@@ -1,4 +1,4 @@
-"""L_vision and L_cluster of ViL-Seg's objective, each with the parameters and the state that it owns."""
+"""L_vision and L_cluster of ViL-Seg, each with its own parameters and buffers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maskfree.types import Losses
 
 
 class VisionObjective(nn.Module, ABC):
-    """L_vision: the local views' features must say what the global view's say."""
+    """Base class of L_vision: local views must predict the head's output for the global view."""
 
     @abstractmethod
     def forward(
@@ -28,19 +28,38 @@ class VisionObjective(nn.Module, ABC):
         local: Float[Tensor, "b v d"],
         gather: Gather,
     ) -> Losses:
-        """Compare the features of the global view (IMAGES, OVERALL) with those of its local views."""
+        """Compare the features of a global view with those of its local views.
+
+        Args:
+            images: Global views, RGB in [0, 1].
+            overall: Mean embedding of each global view.
+            local: Mean embeddings of the local views of each image.
+            gather: Concatenates a tensor over all processes.
+
+        Returns:
+            The term `vision` with entropies of the head's output as metrics.
+        """
 
     @abstractmethod
     def on_train_start(self, image: nn.Module) -> None:
-        """Start from IMAGE, the trained image encoder with its first weights."""
+        """Initialize the teacher before the first step.
+
+        Args:
+            image: Trained image encoder with its initial weights.
+        """
 
     @abstractmethod
     def after_step(self, image: nn.Module, progress: float) -> None:
-        """Follow the trained image encoder IMAGE; PROGRESS of the training is in [0, 1]."""
+        """Update the teacher after an optimizer step.
+
+        Args:
+            image: Trained image encoder.
+            progress: Finished share of the training, in [0, 1].
+        """
 
 
 class LiteralVisionObjective(VisionObjective):
-    """Eq. 2 as printed: one network, gradients on both sides. It collapses.
+    """L_vision as eq. 2 is printed: one network with gradients on both sides, which collapses.
 
     `DistillationObjective` is the form that trains.
     """
@@ -57,20 +76,39 @@ class LiteralVisionObjective(VisionObjective):
         local: Float[Tensor, "b v d"],
         gather: Gather,
     ) -> Losses:
-        """Compare both under the same head."""
+        """Compare both views with the same head.
+
+        Args:
+            images: Global views, RGB in [0, 1].
+            overall: Mean embedding of each global view.
+            local: Mean embeddings of the local views of each image.
+            gather: Concatenates a tensor over all processes.
+
+        Returns:
+            The term `vision` with entropies of the head's output as metrics.
+        """
         logits = self.head(overall)
         metrics = _assignment_metrics("vision", gather(logits.detach()).float().softmax(-1))
         return Losses({"vision": self._weight * global_to_local(logits, self.head(local))}, metrics)
 
     def on_train_start(self, image: nn.Module) -> None:
-        """Nothing to start."""
+        """Do nothing; there is no teacher.
+
+        Args:
+            image: Unused.
+        """
 
     def after_step(self, image: nn.Module, progress: float) -> None:
-        """Nothing follows."""
+        """Do nothing; there is no teacher.
+
+        Args:
+            image: Unused.
+            progress: Unused.
+        """
 
 
 class DistillationObjective(VisionObjective):
-    """DINO's form: the global view is seen by a teacher, the running mean of the student, centerd and sharpened."""
+    """L_vision as in DINO: a momentum teacher with centering sees the global view."""
 
     def __init__(
         self,
@@ -85,15 +123,15 @@ class DistillationObjective(VisionObjective):
     ):
         super().__init__()
         self.head = head
+        # The teacher gets no gradient; it moves in `after_step`.
         self.teacher = deepcopy(image).requires_grad_(False)
         self.teacher_head = deepcopy(head).requires_grad_(False)
         self.center: Tensor
         self.register_buffer("center", torch.zeros(out_dim))
         self._weight, self._temperatures = weight, temperatures
         self._teacher_momentum, self._center_momentum = teacher_momentum, center_momentum
-        self._seen: list[
-            Tensor
-        ] = []  # the teacher's mean logits since the last step; empty between steps
+        # Mean logits of the teacher since the last step: one per forward pass.
+        self._seen: list[Tensor] = []
 
     def forward(
         self,
@@ -102,8 +140,20 @@ class DistillationObjective(VisionObjective):
         local: Float[Tensor, "b v d"],
         gather: Gather,
     ) -> Losses:
-        """Compare the student's local views with the teacher's view of IMAGES."""
+        """Compare the student's local views with the teacher's global view.
+
+        Args:
+            images: Global views, RGB in [0, 1].
+            overall: Mean embedding of each global view.
+            local: Mean embeddings of the local views of each image.
+            gather: Concatenates a tensor over all processes.
+
+        Returns:
+            The term `vision` with entropies of the head's output as metrics.
+        """
         teacher_temperature, student_temperature = self._temperatures
+
+        # Mean logits for the center; the center itself moves after the optimizer step.
         with torch.no_grad():
             logits = self.teacher_head(self.teacher(images).mean((2, 3))).float()
             everywhere = gather(logits)
@@ -112,19 +162,31 @@ class DistillationObjective(VisionObjective):
             metrics = _assignment_metrics(
                 "vision", ((everywhere - self.center) / teacher_temperature).softmax(-1)
             )
+
         loss = self_distillation(
             logits[:, None], self.head(local), self.center, teacher_temperature, student_temperature
         )
+
         return Losses({"vision": self._weight * loss}, metrics)
 
     def on_train_start(self, image: nn.Module) -> None:
-        """Make the teacher the student's copy, which it was already unless a checkpoint was read since."""
+        """Copy the student into the teacher, also after a checkpoint was loaded.
+
+        Args:
+            image: Trained image encoder with its initial weights.
+        """
         self.teacher.load_state_dict(image.state_dict())
         self.teacher_head.load_state_dict(self.head.state_dict())
 
     @torch.no_grad()
     def after_step(self, image: nn.Module, progress: float) -> None:
-        """Move the teacher, with a momentum that rises to 1 as a cosine, and the center."""
+        """Move the teacher, with a momentum that rises to 1 on a cosine schedule, and the center.
+
+        Args:
+            image: Trained image encoder.
+            progress: Finished share of the training, in [0, 1].
+        """
+        # DINO's schedule: cosine from the initial momentum to 1.
         momentum = 1 - (1 - self._teacher_momentum) * (math.cos(math.pi * progress) + 1) / 2
         ema_update(self.teacher, image, momentum)
         ema_update(self.teacher_head, self.head, momentum)
@@ -136,7 +198,7 @@ class DistillationObjective(VisionObjective):
 
 
 class ClusterObjective(nn.Module):
-    """L_cluster: IIC loss between a pixel and its augmented view."""
+    """L_cluster: mutual information (IIC) between a pixel's clusters in two views."""
 
     def __init__(
         self, *, weight: float, head: ClusterHead, detach: bool, displacement: int, lamb: float
@@ -153,32 +215,59 @@ class ClusterObjective(nn.Module):
         augmented_flipped: Bool[Tensor, " b"],
         gather: Gather,
     ) -> Losses:
-        """Pair the pixels of a view with those of its augmented view, mirrored back first."""
+        """Pair the pixels of a view with those of its augmented view.
+
+        Args:
+            pixels: Embeddings of the global view.
+            augmented_view: Embeddings of the augmented view.
+            augmented_flipped: Whether the augmented view is mirrored relative to the global view.
+            gather: Concatenates a tensor over all processes.
+
+        Returns:
+            The term `cluster` with statistics of the assignments as metrics.
+        """
         if self.detach:
             pixels, augmented_view = pixels.detach(), augmented_view.detach()
+
+        # The head may track channel statistics of the global batch.
         self.head.observe(pixels, gather)
         first, second = self.head(pixels), unflip(self.head(augmented_view), augmented_flipped)
+
+        # Counts are summed over processes, so that the joint is that of the global batch.
         counts = gather(co_occurrence(first, second, self._displacement)[None]).sum(0)
         loss = negative_mutual_information(counts, self._lamb)
+
         return Losses({"cluster": self._weight * loss}, _cluster_metrics(first.detach(), gather))
 
 
 def unflip(
     maps: Float[Tensor, "b c hp wp"], flipped: Bool[Tensor, " b"]
 ) -> Float[Tensor, "b c hp wp"]:
-    """Mirror those maps left to right whose image was mirrored."""
+    """Undo the horizontal flip of maps.
+
+    Args:
+        maps: One map per image.
+        flipped: Whether each map is mirrored.
+
+    Returns:
+        The maps, all in the orientation of the unmirrored view.
+    """
     return torch.where(flipped[:, None, None, None], maps.flip(-1), maps)
 
 
 def _cluster_metrics(assignment: Float[Tensor, "b c hp wp"], gather: Gather) -> dict[str, Tensor]:
-    """Entropy of the mean assignment (at most log C), mean entropy of a pixel's, and clusters with a fair share."""
+    """Entropy of the mean assignment, mean entropy per pixel, and number of clusters in use."""
+    # One row per photo, so that means are over the global batch.
     per_photo = gather(
         torch.cat(
             [assignment.mean((2, 3)), entropy(assignment.movedim(1, -1)).mean((1, 2))[:, None]], 1
         )
     )
     share, blur = per_photo[:, :-1].mean(0), per_photo[:, -1].mean()
+
+    # A cluster is in use if it has a quarter of an equal share.
     in_use = (share > 1 / (4 * len(share))).sum().float()
+
     return {
         "cluster_entropy": entropy(share),
         "cluster_conditional_entropy": blur,
@@ -187,7 +276,7 @@ def _cluster_metrics(assignment: Float[Tensor, "b c hp wp"], gather: Gather) -> 
 
 
 def _assignment_metrics(name: str, probabilities: Float[Tensor, "b p"]) -> dict[str, Tensor]:
-    """Mean entropy of one image's output, and entropy of the mean output: if they meet, all images say the same."""
+    """Mean entropy of the outputs, and entropy of their mean; equal values mean collapse."""
     return {
         f"{name}_entropy": entropy(probabilities).mean(),
         f"{name}_mean_entropy": entropy(probabilities.mean(0)),

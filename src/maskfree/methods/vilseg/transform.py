@@ -1,4 +1,4 @@
-"""The views that ViL-Seg trains on: a global view, low-resolution local crops, and a recolored, mirrored augmented."""
+"""Training views of ViL-Seg: a global view, local crops, and a recolored, mirrored view."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maskfree.types import Batch, Tokens
 
 
 class ViLSegSample(NamedTuple):
-    """One photo's views; a part that the method does not need has no views."""
+    """Training views of one photo; parts that no objective needs are None."""
 
     key: str
     caption: str | None
@@ -32,44 +32,68 @@ class ViLSegSample(NamedTuple):
     local_flipped: Tensor | None
     augmented: Tensor | None
     augmented_flipped: bool
-    nouns: Mapping[str, float]  # with the share of the captions that name each
+    nouns: Mapping[str, float]
+    """Nouns of the captions, with the share of the captions that contain each."""
     prompted: bool
 
 
 @dataclass(frozen=True)
 class ViLSegTransform(Transform):
-    """Crop, mirror and recolor one photo; draw one of its captions."""
+    """Crop, mirror and jitter one photo, and sample one of its captions."""
 
-    tokenizer: Tokenizer | None  # None if no photo has a caption
+    tokenizer: Tokenizer | None
+    """Tokenizer for captions; None if no photo has a caption."""
     side_px: int
-    scale: tuple[float, float]  # share of the photo's area in the global view
-    mirror: float  # probability
-    jitter: tuple[
-        float, float, float, float
-    ]  # brightness, contrast, saturation, hue of local views and augmented_view
+    """Side of the global view, in pixels."""
+    scale: tuple[float, float]
+    """Smallest and largest area of the global view, as a fraction of the photo."""
+    mirror: float
+    """Probability of a horizontal flip, for each view."""
+    jitter: tuple[float, float, float, float]
+    """Strength of brightness, contrast, saturation and hue jitter of local and augmented views."""
     num_local_views: int = 0
+    """Number of local crops."""
     local_side_px: int = 96
+    """Side of a local crop, in pixels."""
     local_scale: tuple[float, float] = (0.05, 0.4)
+    """Smallest and largest area of a local crop, as a fraction of the photo."""
     with_augmented: bool = False
-    kinds: tuple[str, ...] | None = None  # words that every batch has; None: no words at all
-    prompt: str = "{}"  # for the words of a prompted batch
-    prompted: float = 0.0  # probability
+    """Whether to create the augmented view."""
+    kinds: tuple[str, ...] | None = None
+    """Words that every batch contains; None disables words."""
+    prompt: str = "{}"
+    """Prompt template for the words of a prompted batch."""
+    prompted: float = 0.0
+    """Probability that a batch is prompted."""
 
     def sample(self, source: Source, seed: int) -> ViLSegSample:
-        """Augment one photo; all randomness comes from SEED."""
+        """Create the training views of one photo.
+
+        Args:
+            source: Photo with its key and captions.
+            seed: Seed of all random choices.
+
+        Returns:
+            The augmented sample.
+        """
         rng = np.random.default_rng(seed)
         photo, captions = source.photo, source.captions
         caption = captions[int(rng.integers(len(captions)))] if captions else None
+
         box = random_box(rng, photo.size, self.scale)
         flipped = bool(rng.random() < self.mirror)
         image = crop(photo, box, self.side_px, flipped)
+
+        # The augmented view has the geometry of the global view, up to a flip.
         augmented, augmented_flipped = None, False
         if self.with_augmented:
             augmented_flipped = bool(rng.random() < self.mirror)
             augmented = color_jitter(
                 image.flip(-1) if augmented_flipped else image.clone(), rng, *self.jitter
             )
+
         local = [self._local_view(photo, rng) for _ in range(self.num_local_views)]
+
         return ViLSegSample(
             key=source.key,
             caption=caption,
@@ -86,11 +110,22 @@ class ViLSegTransform(Transform):
         )
 
     def collate(self, samples: Sequence[ViLSegSample]) -> Batch:
-        """Stack samples into a batch; captions are tokenized if the samples have any."""
+        """Stack samples into a batch.
+
+        Args:
+            samples: Samples of this process's photos; either all or none have captions.
+
+        Returns:
+            The batch; captions are tokenized if there are any.
+        """
         captions = [sample.caption for sample in samples if sample.caption is not None]
+        # The contrast pairs images and captions by index, so none may be missing.
         assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
+
         assert self.tokenizer is not None or not captions, "captions need a tokenizer"
+
         words, word_weights = self._words(samples)
+
         return Batch(
             images=torch.stack([sample.image for sample in samples]),
             boxes=torch.stack([sample.box for sample in samples]),
@@ -109,25 +144,35 @@ class ViLSegTransform(Transform):
         )
 
     def _words(self, samples: Sequence[ViLSegSample]) -> tuple[Tokens | None, Tensor | None]:
-        """The kinds and then the batch's other nouns, and how much of each photo's captions each one makes up."""
+        """Tokens of superclasses and other nouns of the batch, and their weights per photo."""
         if self.kinds is None:
             return None, None
+
         assert self.tokenizer is not None, "words need a tokenizer"
+
+        # Sorted, so that the order does not depend on hashing.
         others = sorted(
             {noun for sample in samples for noun in sample.nouns}.difference(self.kinds)
         )
+        # The superclasses come first, as the word objective expects.
         column = {word: index for index, word in enumerate((*self.kinds, *others))}
         if not column:
             return None, None
+
         weights = torch.zeros(len(samples), len(column))
+
         for row, sample in enumerate(samples):
             for noun, share in sample.nouns.items():
                 weights[row, column[noun]] = share
+
+        # The first photo decides for the batch, so that all words have the same form.
         prompt = self.prompt if samples[0].prompted else "{}"
         tokens = self.tokenizer([prompt.replace("{}", word) for word in column])
+
         return tokens, weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
 
     def _local_view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+        """Crop, mirror and jitter one local view."""
         box = random_box(rng, photo.size, self.local_scale)
         mirrored = bool(rng.random() < self.mirror)
         view = color_jitter(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
@@ -135,10 +180,12 @@ class ViLSegTransform(Transform):
 
 
 def _shares(named: Sequence[Sequence[str]]) -> Mapping[str, float]:
+    """Share of the captions that contain each noun."""
     counts = Counter(word for words in named for word in words)
     return {word: count / len(named) for word, count in counts.items()}
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """Stack the tensors that are present; None if there are none."""
     present = [tensor for tensor in tensors if tensor is not None]
     return torch.stack(present) if present else None

@@ -1,4 +1,4 @@
-"""Settings of the votes beside ViL-Seg's cosines."""
+"""Configuration of the votes that are added to ViL-Seg's cosines."""
 
 from __future__ import annotations
 
@@ -14,69 +14,82 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BallotConfig:
-    """How the entries of a vocabulary vote for words, and what their votes count."""
+    """How vocabulary entries vote for words, and the weight of the votes."""
 
     weight: Weight = 0.08
-    """Of the logarithm of the votes, beside a cosine."""
+    """Weight of the log-votes, relative to a cosine."""
     temperature: Positive = 0.1
-    """Of the choice of an entry among the words, in cosines."""
+    """Temperature of an entry's softmax over words, in units of cosine."""
     least: Fraction = 0.3
-    """Cosine of an entry and its nearest word up to which it does not vote."""
+    """Cosine of an entry and its nearest word up to which the entry does not vote."""
     reach: Positive = 0.4
-    """By how much the cosine must exceed that until the entry's vote counts in full."""
+    """Range of cosines above `least` over which an entry's vote rises to full weight."""
     floor: PositiveFraction = 0.02
-    """What every word has beside its votes."""
+    """Constant added to the votes of every word before the logarithm."""
     whole: Weight = 0.25
-    """Weight of the whole photo's votes, beside a patch's own."""
+    """Weight of the image-level votes, relative to a patch's own."""
     neutral: Fraction = 0.0
-    """Votes that a word has which no entry means; 0: it has none, as if all entries spoke against it."""
+    """Votes of a word that no entry covers; 0 treats it as if all entries voted against it."""
     covered: Fraction = 0.4
-    """Cosine to the nearest entry up to which no entry means a word."""
+    """Cosine to the nearest entry up to which a word counts as not covered."""
 
 
 @dataclass(frozen=True)
 class VotesConfig:
-    """Votes of a classifier and of a head for the nouns of captions, beside the cosines. Not in the paper."""
+    """Votes of an image classifier and of a noun head, added to the cosines. Not in the paper."""
 
     tower: ImageEncoderConfig = field(
         default_factory=lambda: ImageEncoderConfig("efficientnet_lite")
     )
-    """The classifier's; an EfficientNet-Lite at its own stride."""
+    """Image encoder of the classifier: an EfficientNet-Lite at its original stride."""
     num_tags: Width = 1000
-    """Classes of the classifier."""
+    """Number of classes of the classifier."""
     num_tag_names: Width = 1
-    """Names of all classes together, and of the kinds they are of, and of all concepts."""
+    """Number of names of all classes together."""
     num_tag_kinds: Width = 1
+    """Number of superclass names of all classes together."""
     num_concepts: Width = 1
+    """Number of concepts that the noun head predicts."""
     num_concept_names: Width = 1
+    """Number of names of all concepts together."""
     head_width: Width = 96
-    """Channels of the head's fine map."""
+    """Number of channels of the noun head's fine map."""
     head_blocks: Count = 3
-    """Inverted bottlenecks of the head."""
+    """Number of inverted bottleneck blocks of the noun head."""
     tag_votes: BallotConfig = field(default_factory=lambda: BallotConfig(neutral=0.2))
+    """Votes of the classifier's classes."""
     concept_votes: BallotConfig = field(
         default_factory=lambda: BallotConfig(
             temperature=0.06, least=0.2, reach=0.3, floor=0.1, whole=0.5
         )
     )
+    """Votes of the noun head's concepts."""
     offset: float = 0.4
-    """Added to every score, so that thresholds which suit cosines suit the sum; it changes no arg-max."""
+    """Constant added to every score, so that thresholds chosen for cosines fit; it changes no arg-
+    max."""
     weight: Weight = 1.0
-    """Of the loss that trains the head."""
+    """Weight of the loss that trains the noun head."""
     keep: Weight = 0.0
-    """How much the classifier, which then learns with the head, is held to what it said at first; 0: it is frozen."""
+    """Weight of the distillation loss that keeps the classifier near its initial outputs; 0 freezes
+    the classifier."""
     unnamed: PositiveFraction = 0.03
-    """How much a concept counts that no caption names: captions leave things out."""
+    """Weight of a concept that no caption of the photo names, since captions are incomplete."""
     other: PositiveFraction = 0.3
-    """How much what is no concept counts."""
+    """Weight of the output "other", which is no concept."""
     share: PositiveFraction = 0.1
-    """Part of the photo on which a named concept should show."""
+    """Share of the photo's patches on which a named concept should appear."""
 
     def build(self, dim: int) -> Votes:
-        """Make the votes for texts of DIM dimensions.
+        """Build the votes.
+
+        Args:
+            dim: Dimension of the text embeddings.
+
+        Returns:
+            The votes with randomly initialized names.
 
         Raises:
-            ValueError: The tower is no EfficientNet-Lite at its own stride.
+            ValueError: The tower is no EfficientNet-Lite at its original stride.
         """
         from maskfree.methods.vilseg.votes import Votes
         from maskfree.nn.efficientnet_lite import EfficientNetLite

@@ -1,6 +1,7 @@
-"""Words as training text for ViL-Seg: nouns of the captions, and tags that an image classifier proposes.
+"""Training losses over words for ViL-Seg: caption nouns and tags of an image classifier.
 
-Not in the paper, whose section 4.3 finds classes weak that captions call by many names, such as person.
+Not in the paper, whose section 4.3 reports weak results for classes that captions call by many
+names, such as person.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from maskfree.types import Losses, Tokens
 
 
 class Tagger(nn.Module):
-    """An image classifier read at every patch; it never learns."""
+    """Frozen image classifier applied to every patch."""
 
     def __init__(self, encoder: ImageEncoder, classifier: nn.Conv2d):
         super().__init__()
@@ -35,15 +36,22 @@ class Tagger(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k hp wp"]:
-        """Return the probability of each tag at each patch."""
+        """Predict tags for each patch.
+
+        Args:
+            images: RGB images in [0, 1].
+
+        Returns:
+            Probability of each tag; sums to 1 over tags.
+        """
         return self.classifier(self.encoder(images)).float().softmax(1)
 
 
 class WordsObjective(nn.Module):
-    """L_words: pixels choose among all words of the batch.
+    """Classify patches among all words of the batch.
 
-    The nouns of a photo's captions are a bag that its pixels must fill; the tagger's tags and their kinds are told to
-    each pixel. Nouns of this process's photos compete, those of other processes do not.
+    The nouns of a photo's captions are trained with a multiple-instance loss; the tagger's tags and
+    their superclasses are targets of each patch. Only the nouns of this process's photos compete.
     """
 
     def __init__(
@@ -59,11 +67,14 @@ class WordsObjective(nn.Module):
     ):
         super().__init__()
         self.tagger = tagger
+        # Learned as a logarithm, so that the scale stays positive.
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+
         self.tag_features: Tensor
         self.kinds: Tensor
         self.register_buffer("tag_features", tag_features)
         self.register_buffer("kinds", kinds)
+
         self._weights, self._prior, self._pixels_per_photo = weights, prior, pixels_per_photo
 
     def forward(
@@ -74,33 +85,62 @@ class WordsObjective(nn.Module):
         words: Tokens,
         word_weights: Float[Tensor, "b k"],
     ) -> Losses:
-        """Compare PIXELS with the tags and with WORDS, whose first ones are the kinds; TEXT is the text embedder."""
+        """Compare patches with tags and words.
+
+        Args:
+            images: RGB images in [0, 1].
+            pixels: Patch embeddings of the images.
+            text: Text encoder with its projection.
+            words: Words of the batch; the first ones are the superclasses of the tags.
+            word_weights: Share of each word among a photo's words.
+
+        Returns:
+            The terms `nouns`, `kinds` and `tags`, with the inverse temperature as a metric.
+        """
+        # The same random patches of all photos, to save time and memory.
         chosen = torch.randint(
             pixels[0, 0].numel(), (self._pixels_per_photo,), device=pixels.device
         )
+        # Pseudo-label distribution of each patch.
         tags = self.tagger(images).flatten(2)[:, :, chosen].mT
         unit = F.normalize(pixels.flatten(2)[:, :, chosen].mT.float(), dim=-1)
+
+        # One softmax over tags, superclasses and nouns, in this order.
         embeddings = torch.cat(
             [F.normalize(text.projection(self.tag_features).float(), dim=-1), text(words).float()]
         )
         num_tags, num_kinds = self.kinds.shape
+        # A tag's probability is divided equally among its superclasses.
         kinds = tags @ self.kinds
+
+        # Word frequencies of this batch, for the logit adjustment.
         frequencies = torch.cat([tags.mean((0, 1)), word_weights.mean(0)])
+        # Superclasses occur both in captions and as the tagger's predictions.
         frequencies[num_tags : num_tags + num_kinds] += kinds.mean((0, 1))
+
         logs = word_log_probabilities(
             unit, embeddings, self.log_scale.exp(), frequencies, self._prior
         )
+
         for_nouns, for_kinds, for_tags = self._weights
         terms = {
             "nouns": for_nouns * bag_of_words(logs[:, :, num_tags:], word_weights),
             "kinds": for_kinds * pixel_words(logs[:, :, num_tags : num_tags + num_kinds], kinds),
             "tags": for_tags * pixel_words(logs[:, :, :num_tags], tags),
         }
+
         return Losses(terms, {"word_scale": self.log_scale.detach().exp()})
 
 
 def as_convolution(classifier: nn.Linear) -> nn.Conv2d:
-    """Return a linear layer as a 1x1 convolution."""
+    """Convert a linear layer to a 1x1 convolution.
+
+    Args:
+        classifier: Linear layer with a bias.
+
+    Returns:
+        A convolution with a copy of its weights.
+    """
     convolution = nn.Conv2d(classifier.in_features, classifier.out_features, 1)
     with torch.no_grad():
         convolution.weight.copy_(classifier.weight[:, :, None, None])
@@ -113,18 +153,32 @@ def as_convolution(classifier: nn.Linear) -> nn.Conv2d:
 def embed_tags(
     tags: Sequence[Tag], text: TextEncoder, tokenizer: Tokenizer
 ) -> tuple[Float[Tensor, "t c"], Float[Tensor, "t c"]]:
-    """Return two text features of each tag, unit norm: its names' mean, and that with as much of its kinds'."""
+    """Embed the tags' names and superclasses.
+
+    Args:
+        tags: Tags of the classifier.
+        text: Text encoder.
+        tokenizer: Tokenizer of the text encoder.
+
+    Returns:
+        Two unit-norm text features per tag: the mean of its names, and that mean plus the mean of
+        its superclasses.
+    """
     phrases = sorted({phrase for tag in tags for phrase in (*tag.names, *tag.kinds)})
+    # 64 phrases at a time bound the memory.
     parts = [phrases[start : start + 64] for start in range(0, len(phrases), 64)]
     features = torch.cat([F.normalize(text(tokenizer(part)), dim=-1) for part in parts])
+
     of = dict(zip(phrases, features, strict=True))
     named = F.normalize(
         torch.stack([torch.stack([of[name] for name in tag.names]).mean(0) for tag in tags]), dim=-1
     )
+
     nothing = torch.zeros(named.shape[1])
     kinds = torch.stack(
         [torch.stack([of[k] for k in tag.kinds]).mean(0) if tag.kinds else nothing for tag in tags]
     )
+
     return named, F.normalize(named + kinds, dim=-1)
 
 
@@ -135,8 +189,19 @@ def start_from_tags(
     classifier: nn.Linear,
     features: Float[Tensor, "t d"],
 ) -> None:
-    """Start the visual words of PROJECTION as the tags, whose mean text is taken off here and from all texts."""
+    """Initialize the image projection with the classifier and its tags as visual words.
+
+    The mean tag feature is subtracted from the visual words here and from all texts by the text
+    projection's bias.
+
+    Args:
+        projection: Image projection to initialize.
+        text_projection: Text projection whose bias is set.
+        classifier: Linear classifier over the tags.
+        features: Unit-norm text features of the tags.
+    """
     projection.classifier.load_state_dict(as_convolution(classifier).state_dict())
+
     center = features.mean(0)
     projection.words.weight.copy_((features - center).T[:, :, None, None])
     text_projection.linear.bias.copy_(-center)
