@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import COMMANDS, main
-from maskfree.cli.prepare_teacher import Search as PrototypeSearch
-from maskfree.cli.retrieve import Search as RetrievalSearch
+from maskfree.cli.prepare_teacher import PrototypeSearch
+from maskfree.cli.retrieve import RetrievalSearch
 from maskfree.cli.track import Following
 from maskfree.distillation import clips4, self_training
 from maskfree.distillation.clips4_config import DistillConfig

@@ -104,7 +104,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Output:
+class EvaluationOutput:
     """Output options of the evaluation."""
 
     results: Path = Path("results")
@@ -128,7 +128,7 @@ def evaluate(
     protocol: tuple[str, ...] = ("own",),
     sweep: tuple[str, str] | None = None,
     changes: Annotated[Changes, OmitArgPrefixes] = Changes(),
-    output: Annotated[Output, OmitArgPrefixes] = Output(),
+    output: Annotated[EvaluationOutput, OmitArgPrefixes] = EvaluationOutput(),
     hardware: Annotated[Hardware, OmitArgPrefixes] = Hardware(),  # noqa: B008 - frozen
 ) -> int:
     """Evaluate a model on segmentation benchmarks: mIoU, accuracies, IoU of each class.
@@ -338,7 +338,7 @@ def _measure(
     segmenter: Segmenter,
     planned: Sequence[Planned],
     work: EvalJob,
-    output: Output,
+    output: EvaluationOutput,
     console: Console,
 ) -> None:
     """Evaluate each protocol on one benchmark; write the rows, charts and reports."""
@@ -390,7 +390,7 @@ def _sweep(
     planned: Sequence[Planned],
     thresholds: Sequence[float],
     work: EvalJob,
-    output: Output,
+    output: EvaluationOutput,
     console: Console,
 ) -> None:
     """Evaluate each protocol on one benchmark with every threshold; write the rows and curves."""
@@ -413,7 +413,7 @@ def _sweep(
             console.print(tables.curve(rows), f"{path}, {path.with_suffix('.svg')}")
 
 
-def _watched(work: EvalJob, planned: Planned, output: Output) -> EvalJob:
+def _watched(work: EvalJob, planned: Planned, output: EvaluationOutput) -> EvalJob:
     """Add the progress bar, and the protocol's options in the recorded command."""
     options = planned.options
 

@@ -63,7 +63,7 @@ def teacher(
 
 
 @dataclass(frozen=True)
-class Search:
+class PrototypeSearch:
     """Settings of the search for prototypes of known classes among the teacher's segments."""
 
     top: int = 32
@@ -82,7 +82,7 @@ def prototypes(
     out: Path,
     model: str = "pocket",
     templates: str = "",
-    search: Annotated[Search, OmitArgPrefixes] = Search(),
+    search: Annotated[PrototypeSearch, OmitArgPrefixes] = PrototypeSearch(),
     quiet: bool = False,
 ) -> int:
     """Compute prototypes of words from precomputed teacher embeddings.

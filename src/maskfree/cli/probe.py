@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ProbeNetwork:
     """Input resolution and device of the network."""
 
     side_px: int | None = None
@@ -32,7 +32,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Output:
+class ProbeOutput:
     """Output options of the probe."""
 
     results: Path = Path("results")
@@ -46,8 +46,8 @@ def probe(
     data: Path,
     by: Literal["knn", "linear"],
     model: str = "pocket",
-    output: Annotated[Output, OmitArgPrefixes] = Output(),
-    sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
+    output: Annotated[ProbeOutput, OmitArgPrefixes] = ProbeOutput(),
+    sight: Annotated[ProbeNetwork, OmitArgPrefixes] = ProbeNetwork(),
     knn: Annotated[KnnConfig, OmitArgPrefixes] = KnnConfig(),  # noqa: B008 - frozen
     linear: Annotated[LinearConfig, OmitArgPrefixes] = LinearConfig(),  # noqa: B008 - frozen
 ) -> int:

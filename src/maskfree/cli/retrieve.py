@@ -27,7 +27,7 @@ _MOST_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
-class Search:
+class RetrievalSearch:
     """Settings of the search: how photos are segmented, and how many segments are kept."""
 
     top: int = 16
@@ -44,7 +44,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Sight:
+class RetrievalNetwork:
     """Input resolution, prompts and device of the network."""
 
     side_px: int | None = None
@@ -60,8 +60,8 @@ def retrieve(
     photos: Positional[tuple[Path, ...]] = (),
     model: str = "pocket",
     out: Path = Path("maskfree-out"),
-    search: Annotated[Search, OmitArgPrefixes] = Search(),
-    sight: Annotated[Sight, OmitArgPrefixes] = Sight(),
+    search: Annotated[RetrievalSearch, OmitArgPrefixes] = RetrievalSearch(),
+    sight: Annotated[RetrievalNetwork, OmitArgPrefixes] = RetrievalNetwork(),
     quiet: bool = False,
 ) -> int:
     """Retrieve the segments of photos that are most similar to a word.

@@ -79,7 +79,7 @@ class Naming:
 
 
 @dataclass(frozen=True)
-class Output:
+class TrackOutput:
     """Output options of the tracking."""
 
     out: Path = Path("maskfree-track")
@@ -95,7 +95,7 @@ def track(
     first: Path | None = None,
     naming: Annotated[Naming, OmitArgPrefixes] = Naming(),
     model: str = "pocket",
-    output: Annotated[Output, OmitArgPrefixes] = Output(),
+    output: Annotated[TrackOutput, OmitArgPrefixes] = TrackOutput(),
     frames: int = 0,
     following: Annotated[Following, OmitArgPrefixes] = Following(),
 ) -> int:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.nn.efficientnet_lite import Block
+from maskfree.nn.efficientnet_lite import InvertedResidual
 
 FINE, MIDDLE, COARSE = 8, 16, 32
 """Strides, in pixels, of the feature maps that the head takes."""
@@ -38,7 +38,7 @@ class ConceptHead(nn.Module):
 
         # Inverted bottlenecks with an expansion of 6 and kernels of 5x5 pixels.
         self.blocks = nn.Sequential(
-            *(Block(middle, middle, 6, 5, 1, 1, keeps=True) for _ in range(num_blocks))
+            *(InvertedResidual(middle, middle, 6, 5, 1, 1, keeps=True) for _ in range(num_blocks))
         )
         self.fine = nn.Sequential(
             nn.Conv2d(fine, fine, 1, bias=False), nn.BatchNorm2d(fine), nn.ReLU6()

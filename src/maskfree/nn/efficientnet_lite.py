@@ -94,7 +94,9 @@ class EfficientNetLite(nn.Module):
                 step = own if patch_size * own <= output_stride else 1
                 out = _rounded(width * config.width)
                 blocks.append(
-                    Block(channels, out, expansion, kernel, step, spacing, keeps=own == 1)
+                    InvertedResidual(
+                        channels, out, expansion, kernel, step, spacing, keeps=own == 1
+                    )
                 )
                 channels, patch_size, spacing = out, patch_size * step, spacing * (own // step)
                 self._last_at[patch_size], self.channels_at[patch_size] = len(blocks) - 1, out
@@ -138,7 +140,7 @@ class EfficientNetLite(nn.Module):
         return maps, self.head(features)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """Inverted bottleneck: expansion, depthwise convolution and projection."""
 
     def __init__(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.model import ViLSeg
-from maskfree.methods.vilseg.votes import Texts
+from maskfree.methods.vilseg.votes import VocabularyTexts
 from maskfree.methods.vilseg.votes_config import VotesConfig
 from maskfree.nn.pretrained import read_classifier
 from maskfree.text.prompts import fill, mean_over_templates
@@ -95,7 +95,9 @@ def _copy(linear: nn.Linear, convolution: nn.Conv2d) -> None:
 
 
 def _fill(
-    texts: Texts, entries: Sequence[Sequence[str]], embed: Callable[[Sequence[str]], Tensor]
+    texts: VocabularyTexts,
+    entries: Sequence[Sequence[str]],
+    embed: Callable[[Sequence[str]], Tensor],
 ) -> None:
     """Embed the names of all entries and record which entry each belongs to."""
     # A phrase that several entries share is embedded once.

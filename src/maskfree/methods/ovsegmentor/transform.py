@@ -27,7 +27,7 @@ from maskfree.types import Batch, EntityTexts, Partners, Tokens
 _CAPTION, _VIEW, _QUESTION, _LABELS, _PARTNER = range(5)
 
 
-class Texts(NamedTuple):
+class CaptionTexts(NamedTuple):
     """Entity texts of one caption."""
 
     question: str
@@ -50,7 +50,7 @@ class OVSegmentorSample(NamedTuple):
     box: Tensor
     flipped: bool
     caption: str | None
-    texts: Texts | None
+    texts: CaptionTexts | None
     partner: tuple[str, Tensor] | None
 
 
@@ -171,7 +171,7 @@ class OVSegmentorTransform(Transform):
             flipped,
         )
 
-    def _texts(self, caption: str, seed: int) -> Texts:
+    def _texts(self, caption: str, seed: int) -> CaptionTexts:
         """Mask the entities of a caption and name them; without any, both texts are the caption."""
         numbers = {entity: number for number, entity in enumerate(self.entity_set.entities)}
         known = self.entity_set.mentions(caption)
@@ -184,7 +184,7 @@ class OVSegmentorTransform(Transform):
         if self.masking == "one" and hidden:
             hidden = (hidden[int(rng.integers(len(hidden)))],)
         if not hidden:
-            return Texts(caption, caption, False, (), labels)
+            return CaptionTexts(caption, caption, False, (), labels)
 
         mask = self.tokenizer.mask_token
         # Entity index by position; a mask token that the caption already contains hides nothing.
@@ -197,7 +197,7 @@ class OVSegmentorTransform(Transform):
             )
             tokens[mention.start] = numbers.get(meant.entity, -1)
 
-        return Texts(
+        return CaptionTexts(
             question=masked(caption, hidden, mask),
             answer=entity_sentence(_distinct(hidden), template),
             masked=True,
@@ -215,7 +215,7 @@ class OVSegmentorTransform(Transform):
             for entity, number in zip(chosen, drawn, strict=True)
         )
 
-    def _entities(self, texts: Sequence[Texts]) -> EntityTexts:
+    def _entities(self, texts: Sequence[CaptionTexts]) -> EntityTexts:
         """Tokenize the entity texts of a batch."""
         questions = self.tokenizer([text.question for text in texts])
 
@@ -234,7 +234,7 @@ class OVSegmentorTransform(Transform):
             labeled=torch.arange(self.label_count) < counts[:, None] if self.label_count else None,
         )
 
-    def _targets(self, questions: Tokens, texts: Sequence[Texts]) -> Tensor:
+    def _targets(self, questions: Tokens, texts: Sequence[CaptionTexts]) -> Tensor:
         """Entity index of each mask token in order; truncation may cut off the last ones."""
         targets = torch.full_like(questions.ids, -1)
         if any(text.masked for text in texts):

@@ -28,7 +28,7 @@ _SAME_WORD = 0.8
 _TAGS_SMOOTHED = 3
 
 
-class Texts(nn.Module):
+class VocabularyTexts(nn.Module):
     """Text embeddings of a vocabulary's names, with the entry that each name belongs to."""
 
     def __init__(self, num_texts: int, dim: int, num_entries: int):
@@ -81,9 +81,9 @@ class Votes(nn.Module):
             num_blocks=config.head_blocks,
         )
 
-        self.tag_names = Texts(config.num_tag_names, dim, config.num_tags)
-        self.tag_kinds = Texts(config.num_tag_kinds, dim, config.num_tags)
-        self.concept_names = Texts(config.num_concept_names, dim, config.num_concepts)
+        self.tag_names = VocabularyTexts(config.num_tag_names, dim, config.num_tags)
+        self.tag_kinds = VocabularyTexts(config.num_tag_kinds, dim, config.num_tags)
+        self.concept_names = VocabularyTexts(config.num_concept_names, dim, config.num_concepts)
         # The list hides the tower from nn.Module: it is registered as part of the encoder.
         self._config, self._tower = config, [tower]
 
