@@ -65,7 +65,7 @@ class Measure:
 
 
 def bare(**settings: Any) -> Protocol:
-    """Return the papers' inference: scores are neither smoothed nor raised by class_prior."""
+    """Return the papers' inference: scores are neither smoothed nor changed by a class prior."""
     return Protocol(smooth=1, class_prior=0.0, **settings)
 
 

@@ -33,7 +33,7 @@ class Study:
     """One recipe and seed, and the folder of its runs; what lies there is used.
 
     No gradient of the clustering head reaches the encoder, so heads are trained afterwards, all alike: on the
-    embeddings of HEAD_PHOTOS photos and their augmented_view, for HEAD_STEPS steps.
+    embeddings of HEAD_PHOTOS photos and their augmented views, for HEAD_STEPS steps.
     """
 
     recipe: Recipe
@@ -123,7 +123,7 @@ class Study:
 
     @torch.inference_mode()
     def _pairs(self, source: Path) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """Embeddings of pixels and of the same pixels in the photos' augmented_view, from training photos."""
+        """Embeddings of pixels and of the same pixels in the augmented views, from training photos."""
         method, tokenizer, _ = _read(source)
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
         generator = torch.Generator().manual_seed(seed_of(self.recipe.train.seed, "pixels"))

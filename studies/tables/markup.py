@@ -38,7 +38,7 @@ def missing(command: str) -> str:
 
 
 def pictures(files: Mapping[str, str], command: str) -> str:
-    """Show the pictures of the results among FILES, with what they show; `docs/tables.py` copies them."""
+    """Show the pictures of the results among FILES, with what they show; `studies/tables/__main__.py` copies them."""
     shown = [
         f"![{what}](images/results/{name})"
         for name, what in files.items()

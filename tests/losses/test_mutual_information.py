@@ -96,7 +96,7 @@ def test_never_used_cluster_gives_finite_gradients():
 
 @pytest.mark.parametrize("corners", [True, False])
 def test_numbers_of_the_original(fixture_tensors, corners):
-    """IID_segmentation_loss of xu-ji/IIC@b7602b7, plain and uncollapsed, with the augmented warped back as it does."""
+    """IID_segmentation_loss of xu-ji/IIC@b7602b7, plain and uncollapsed; the augmented view is warped back."""
     numbers = fixture_tensors("iic_loss")
     forms = {
         "collapsed": negative_mutual_information,

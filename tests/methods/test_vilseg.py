@@ -134,7 +134,7 @@ def test_gradient_of_the_clusters_stops_at_the_encoder_if_it_should(tiny_tokeniz
 
 
 def test_mirrored_twins_are_mirrored_back(tiny_tokenizer):
-    """For an encoder that does not know left from right, mirroring the augmented_view then changes nothing."""
+    """For an encoder that does not know left from right, mirroring the augmented view then changes nothing."""
     method = color_method(tiny_vilseg_config(vision=None))
     batch = make_batch(tiny_tokenizer)
     straight = replace(
