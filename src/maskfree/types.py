@@ -24,6 +24,8 @@ from torch.nn import functional
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.results.lettering import Lettering
+from maskfree.results.notebook import html_text, png_bytes, shortened
+from maskfree.results.regions import Region, regions_of
 
 # Name of the pixels that the background rule takes.
 BACKGROUND = "background"
@@ -258,7 +260,13 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Segmentation of a photo: a label and a score for every pixel."""
+    """Segmentation of a photo: a label and a score for every pixel.
+
+    Example:
+        for region in result:
+            print(region.name, region.score, region.box, region.area)
+        sky = result["sky"]
+    """
 
     labels: UInt[np.ndarray, "h w"]
     """Class id of each pixel at the photo's size: index into `words`, or len(words) for background.
@@ -292,6 +300,36 @@ class Segmentation:
         """
         colors = _distinct_colors(len(self.words))
         return np.concatenate([colors, np.zeros((len(self.names) - len(self.words), 3), np.uint8)])
+
+    @property
+    def masks(self) -> dict[str, Bool[np.ndarray, "h w"]]:
+        """Masks of the names that occur.
+
+        Returns:
+            Mask by name, in the order of the ids.
+        """
+        return {region.name: region.mask for region in self}
+
+    def __iter__(self) -> Iterator[Region]:
+        """Iterate over the regions: one for each name that occurs, in the order of the ids."""
+        return regions_of(self.labels, self.scores, self.names)
+
+    def __getitem__(self, word: str) -> Bool[np.ndarray, "h w"]:
+        """Return the mask of a class, as `mask` does."""
+        return self.mask(word)
+
+    def __repr__(self) -> str:
+        """Return a single line without the arrays."""
+        height, width = self.labels.shape
+        return f"Segmentation({width}x{height}, words={shortened(self.words)})"
+
+    def _repr_png_(self) -> bytes:
+        """Overlay for notebooks."""
+        return png_bytes(self.overlay())
+
+    def _repr_html_(self) -> str:
+        """Overlay and areas for notebooks."""
+        return html_text(self._repr_png_(), self.areas())
 
     def mask(self, word: str) -> Bool[np.ndarray, "h w"]:
         """Return the mask of a class.
@@ -372,6 +410,10 @@ class Segmentation:
             picture.paste(Image.fromarray(painted), (0, rows.start))
 
         return picture
+
+    def show(self) -> None:
+        """Show the overlay in the system's image viewer, or in the notebook."""
+        self.overlay().show()
 
     def _strips(self) -> Iterator[slice]:
         """Ranges of rows that cover the photo, each of about `_STRIP_PIXELS` pixels."""

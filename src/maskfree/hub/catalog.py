@@ -47,6 +47,15 @@ DESCRIPTIONS = {
 """Description of each model in `PUBLISHED`."""
 
 
+def list_models() -> list[str]:
+    """List the models that `maskfree.load` knows by name.
+
+    Returns:
+        Names, those of bundled models first; the others are fetched from Hugging Face.
+    """
+    return [*BUNDLED, *PUBLISHED]
+
+
 def model_folder(model: str | Path) -> Path:
     """Find the folder of a model.
 

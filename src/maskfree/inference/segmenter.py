@@ -23,6 +23,7 @@ from maskfree.method import Method
 from maskfree.ops.class_prior import apply_class_prior, smooth
 from maskfree.ops.group_scores import product_scores
 from maskfree.ops.label_map import label_map, softmax_map
+from maskfree.results.notebook import shortened
 from maskfree.text.background import Background
 from maskfree.text.known_words import check_distinct, check_known
 from maskfree.text.prompts import fill, mean_over_templates
@@ -158,25 +159,60 @@ class Segmenter:
         return replace(self, inference=inference)
 
     @overload
-    def __call__(self, photo: PhotoLike) -> Segmentation: ...
+    def __call__(
+        self,
+        photo: PhotoLike,
+        words: Sequence[str] | None = None,
+        background: str | Background | None = None,
+        templates: str | Sequence[str] | None = None,
+    ) -> Segmentation: ...
     @overload
-    def __call__(self, photo: list[PhotoLike] | tuple[PhotoLike, ...]) -> list[Segmentation]: ...
-    def __call__(self, photo):
+    def __call__(
+        self,
+        photo: list[PhotoLike] | tuple[PhotoLike, ...],
+        words: Sequence[str] | None = None,
+        background: str | Background | None = None,
+        templates: str | Sequence[str] | None = None,
+    ) -> list[Segmentation]: ...
+    def __call__(self, photo, words=None, background=None, templates=None):
         """Segment a photo, or each photo of a list.
+
+        Words given here are embedded anew in every call; for many calls choose them once by
+        `with_words`.
 
         Args:
             photo: A photo, or a list or tuple of photos.
+            words: Class names as for `with_words`; None keeps the present ones.
+            background: Background rule as for `with_words`; None keeps the present one.
+            templates: Prompts as for `with_words`; None keeps the present ones.
 
         Returns:
             One Segmentation, or a list of them in the order of the photos.
 
         Raises:
-            ValueError: No words were chosen, or a photo is damaged.
+            ValueError: No words were chosen, they break a rule, or a photo is damaged.
             OSError: A photo cannot be read.
+
+        Example:
+            model = maskfree.load()
+            result = model("photo.jpg", words=["sky", "tree"])
         """
+        if words is not None or background is not None or templates is not None:
+            if words is None:
+                words = ["/".join(synonyms) for synonyms in self._words.classes]
+            return self.with_words(words, background, templates)(photo)
+
         if isinstance(photo, list | tuple):
             return list(self._segment_all((read_photo(each), photo_name(each)) for each in photo))
         return next(self._segment_all((read_photo(each), photo_name(each)) for each in [photo]))
+
+    def __repr__(self) -> str:
+        """Return a single line without weights and settings."""
+        words = "None" if self.vocabulary is None else shortened(self.vocabulary.names)
+        return (
+            f"Segmenter({self.name!r}, words={words}, background={str(self.background)!r}, "
+            f"device={str(self.device)!r})"
+        )
 
     def segment_many(self, photos: Iterable[PhotoLike]) -> Iterator[Segmentation | PhotoError]:
         """Segment photos in order and in batches.

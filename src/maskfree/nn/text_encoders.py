@@ -54,7 +54,7 @@ class TextEncoder(nn.Module):
         self._kept: dict[bytes, Tensor] = {}
 
         # Cached features belong to the weights that they were computed with.
-        self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
+        self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b c"]:
         """Encode texts.
@@ -224,3 +224,8 @@ def _configuration(config: TextEncoderConfig) -> Any:
     return read_configuration(
         name, config.weights, config.architecture | (without_dropout if config.frozen else {})
     )
+
+
+def _forget(encoder: TextEncoder, _: Any) -> None:
+    """Drop cached features; a function of the module, since a lambda cannot be pickled."""
+    encoder._kept.clear()

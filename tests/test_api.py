@@ -1,0 +1,190 @@
+"""The API that a user calls from Python: words per call, regions, listings and short texts."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import maskfree
+from maskfree.hub.catalog import BUNDLED, PUBLISHED
+from maskfree.hub.loading import load
+from maskfree.inference.segmenter import Segmenter
+from maskfree.types import Segmentation
+
+Photos = Callable[..., Image.Image]
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Path) -> Segmenter:
+    return load(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def result() -> Segmentation:
+    """4 x 6 pixels: sky in a corner, one pixel of background, tree elsewhere; no pixel is a bus."""
+    labels = np.full((4, 6), 1, np.uint8)
+    labels[:2, :3] = 0
+    labels[3, 5] = 3
+
+    scores = np.full((4, 6), 0.25, np.float16)
+    scores[0, :3] = 0.5
+    record = {
+        "words": [["sky", "clouds"], ["tree"], ["bus"]],
+        "background": {"rule": "threshold:0.1", "id": 3},
+        "photo": {"name": "a.jpg", "width": 6, "height": 4},
+    }
+    return Segmentation(
+        labels=labels,
+        words=("sky", "tree", "bus"),
+        scores=scores,
+        image=np.zeros((4, 6, 3), np.uint8),
+        record=record,
+    )
+
+
+def test_regions_are_the_names_that_occur(result: Segmentation):
+    sky, tree, background = result
+
+    assert [sky.name, tree.name, background.name] == ["sky", "tree", "background"]
+    assert [sky.box, tree.box, background.box] == [(0, 0, 3, 2), (0, 0, 6, 4), (5, 3, 6, 4)]
+    assert sky.score == pytest.approx((3 * 0.5 + 3 * 0.25) / 6)
+    assert sky.area == 6 / 24
+
+    assert (sky.mask == (result.labels == 0)).all()
+    covered = sum(region.mask.astype(int) for region in result)
+    assert np.array_equal(covered, np.ones((4, 6), int))
+
+
+def test_areas_of_regions_are_those_of_the_result(result: Segmentation):
+    areas = {region.name: region.area for region in result}
+    assert areas == {name: area for name, area in result.areas().items() if area > 0}
+
+
+def test_score_of_a_large_region_does_not_overflow():
+    size = (400, 300)  # the sum of the scores is above the largest float16
+    result = Segmentation(
+        labels=np.zeros(size, np.uint8),
+        words=("sky",),
+        scores=np.full(size, 0.75, np.float16),
+        image=np.zeros((*size, 3), np.uint8),
+        record={"words": [["sky"]], "background": None},
+    )
+    assert [region.score for region in result] == [0.75]
+
+
+def test_masks_by_name(result: Segmentation):
+    assert (result["sky"] == result.mask("sky")).all()
+    assert (result["Clouds"] == result.mask("sky")).all()
+    assert list(result.masks) == ["sky", "tree", "background"]
+    assert (result.masks["tree"] == result["tree"]).all()
+    assert not result["bus"].any()
+    with pytest.raises(ValueError, match="'car' is not among the words"):
+        result["car"]
+
+
+def test_show_opens_the_overlay(result: Segmentation, monkeypatch: pytest.MonkeyPatch):
+    shown: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append(picture))
+    result.show()
+    assert [picture.tobytes() for picture in shown] == [result.overlay().tobytes()]
+
+
+def test_notebooks_show_the_overlay(result: Segmentation):
+    picture = Image.open(io.BytesIO(result._repr_png_()))
+    assert picture.tobytes() == result.overlay().tobytes()
+
+    text = result._repr_html_()
+    assert "data:image/png;base64," in text and "sky 25.0%" in text and "bus" not in text
+
+
+def test_names_are_escaped_in_html(result: Segmentation):
+    record = result.record | {"words": [["<b>"], ["tree"], ["bus"]]}
+    odd = Segmentation(result.labels, ("<b>", "tree", "bus"), result.scores, result.image, record)
+    assert "<b>" not in odd._repr_html_()
+    assert "&lt;b&gt;" in odd._repr_html_()
+
+
+def test_large_pictures_are_made_smaller_for_notebooks():
+    size = (1100, 1500)
+    result = Segmentation(
+        labels=np.zeros(size, np.uint8),
+        words=("sky",),
+        scores=np.zeros(size, np.float16),
+        image=np.zeros((*size, 3), np.uint8),
+        record={"words": [["sky"]], "background": None},
+    )
+    assert max(Image.open(io.BytesIO(result._repr_png_())).size) == 1024
+
+
+def test_texts_of_objects_are_short(model: Segmenter, result: Segmentation):
+    assert repr(model) == "Segmenter('tiny', words=None, background='none', device='cpu')"
+    assert repr(model.with_words(["cat", "wall"])).startswith(
+        "Segmenter('tiny', words=['cat', 'wall']"
+    )
+    assert repr(result) == "Segmentation(6x4, words=['sky', 'tree', 'bus'])"
+    assert repr(next(iter(result))) == "Region('sky', score=0.375, box=(0, 0, 3, 2), area=25.0%)"
+
+    many = Segmentation(
+        result.labels, tuple(map(str, range(999))), result.scores, result.image, result.record
+    )
+    assert len(repr(many)) < 100
+
+
+def test_words_of_a_call_are_those_of_with_words(model: Segmenter, photo: Photos):
+    words, rule = ["cat", "wall"], "threshold:0.1"
+    expected = model.with_words(words, rule, "plain")(photo())
+    found = model(photo(), words=words, background=rule, templates="plain")
+
+    assert found.record == expected.record
+    assert (found.labels == expected.labels).all()
+    assert model.vocabulary is None
+
+
+def test_a_call_keeps_the_words_that_it_does_not_change(model: Segmenter, photo: Photos):
+    own = model.with_words(["cat/kitten", "wall"])
+    found = own([photo()], background="threshold:1")[0]
+
+    assert found.record["words"] == [["cat", "kitten"], ["wall"]]
+    assert (found.labels == 2).all()
+
+
+def test_a_call_without_words_says_so(model: Segmenter, photo: Photos):
+    with pytest.raises(ValueError, match="no words were chosen"):
+        model(photo())
+    with pytest.raises(ValueError, match="no words were chosen"):
+        model(photo(), background="none")
+
+
+def labels_of(job: tuple[Segmenter, np.ndarray]) -> np.ndarray:
+    segmenter, pixels = job
+    return segmenter(Image.fromarray(pixels)).labels
+
+
+def test_segmenter_is_pickled_into_a_spawn_pool(model: Segmenter, photo: Photos):
+    chosen = model.with_words(["cat", "wall"])
+    pixels = np.asarray(photo())
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.map(labels_of, [(chosen, pixels)])[0]
+    assert (found == labels_of((chosen, pixels))).all()
+
+
+def test_result_is_pickled(result: Segmentation):
+    again = pickle.loads(pickle.dumps(result))
+    assert (again["sky"] == result["sky"]).all()
+
+
+def test_models_are_listed():
+    assert maskfree.list_models() == [*BUNDLED, *PUBLISHED]
+
+
+def test_dir_shows_the_public_names_only():
+    assert dir(maskfree) == sorted(maskfree.__all__)
+    for name in dir(maskfree):
+        assert getattr(maskfree, name) is not None
