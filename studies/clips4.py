@@ -27,7 +27,7 @@ from maskfree.evaluation.reporting.projection import draw_projection
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
 from maskfree.methods.clips4.config import CLIPS4Config, SemanticConsistencyConfig
-from maskfree.ops.propagation import PropagationConfig
+from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.progress import Progress
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.regions.region_maps import region_map

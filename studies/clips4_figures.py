@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo import read_photo
-from maskfree.distillation.prototypes import PrototypeConfig, class_cosines, phrases_of, segments
+from maskfree.distillation.prototype_config import PrototypeConfig
+from maskfree.distillation.prototypes import class_cosines, phrases_of, segments
 from maskfree.evaluation.probes.common import HALVES, Split, classes_of, results_row
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.probes.knn import knn_probe
@@ -25,7 +26,7 @@ from maskfree.evaluation.tracking import track_benchmark
 from maskfree.hub import loading
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
-from maskfree.ops.propagation import PropagationConfig
+from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.ops.prototypes import top_prototypes
 from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch

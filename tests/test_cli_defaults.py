@@ -11,18 +11,17 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import COMMANDS, main
-from maskfree.cli.prepare_teacher import PrototypeSearch
 from maskfree.cli.retrieve import RetrievalSearch
 from maskfree.cli.track import Following
 from maskfree.distillation import clips4, self_training
 from maskfree.distillation.clips4_config import DistillConfig
-from maskfree.distillation.prototypes import PrototypeConfig
+from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.evaluation.protocol import Protocol
 from maskfree.hub import checkpoint, loading
 from maskfree.inference.config import Inference
-from maskfree.inference.search import RetrievalConfig
+from maskfree.inference.search_config import RetrievalConfig
 from maskfree.inference.segmenter import Segmenter
-from maskfree.inference.tracking import TrackConfig
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.methods.clips4.config import SemanticConsistencyConfig
 from tiny import tiny_vilseg_config
 
@@ -168,11 +167,6 @@ def test_options_that_are_given_count(folder: Path, model: Path, monkeypatch: py
 
 def test_the_commands_own_defaults_are_those_of_python():
     assert Following().config() == TrackConfig()
-    search = PrototypeSearch()
-    assert (
-        PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
-        == PrototypeConfig()
-    )
     assert RetrievalConfig(**dataclasses.asdict(RetrievalSearch())) == RetrievalConfig()
     assert DistillConfig().top == PrototypeConfig().top
     assert DistillConfig().num_unknown == SemanticConsistencyConfig().num_unknown

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
+from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.distillation.prototypes import (
-    PrototypeConfig,
     class_cosines,
     phrases_of,
     prepare_prototypes,

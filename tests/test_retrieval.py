@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from maskfree.inference.config import Inference
 from maskfree.inference.contact_sheet import draw_contact_sheet
-from maskfree.inference.search import RetrievalConfig, parse_word, photos_of, retrieve
+from maskfree.inference.search import parse_word, photos_of, retrieve
+from maskfree.inference.search_config import RetrievalConfig
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
 from maskfree.types import Groups, Losses, Tokens

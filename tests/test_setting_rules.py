@@ -12,14 +12,14 @@ from maskfree.cli import main
 from maskfree.config import rules
 from maskfree.data.config import DataConfig
 from maskfree.distillation.clips4_config import DistillConfig
-from maskfree.distillation.prototypes import PrototypeConfig
+from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.protocol import Protocol
 from maskfree.inference.config import Inference
-from maskfree.inference.search import RetrievalConfig
-from maskfree.inference.tracking import TrackConfig
+from maskfree.inference.search_config import RetrievalConfig
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, PseudoLabelConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
@@ -28,7 +28,7 @@ from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from maskfree.methods.student.config import StudentConfig
 from maskfree.methods.vilseg.config import ViLSegConfig, WordsConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
-from maskfree.ops.propagation import PropagationConfig
+from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.recipes import RECIPES
 from maskfree.regions.region_maps import SegmentConfig
 

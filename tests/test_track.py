@@ -12,15 +12,15 @@ from color_patches import ColorPatches
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking import (
-    TrackConfig,
     follow_mask,
     follow_words,
     index_map,
     plain_overlay,
     save_clip,
 )
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.metrics import region_similarity
-from maskfree.ops.propagation import PropagationConfig
+from maskfree.ops.propagation_config import PropagationConfig
 
 SIZE = (160, 96)
 CONFIG = TrackConfig(PropagationConfig(top_k=1, context=2, radius=2), side_px=96, finer=2)

@@ -17,7 +17,7 @@ from maskfree.evaluation.tracking import (
     write_rows,
 )
 from maskfree.hub import loading
-from maskfree.ops.propagation import PropagationConfig
+from maskfree.ops.propagation_config import PropagationConfig
 
 
 def test_statistics_equal_the_official_ones(fixture_tensors):

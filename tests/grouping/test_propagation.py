@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.ops.label_map import label_map
-from maskfree.ops.propagation import CRW, LabelPropagation, PropagationConfig, propagate, stretch
+from maskfree.ops.propagation import CRW, LabelPropagation, propagate, stretch
+from maskfree.ops.propagation_config import PropagationConfig
 from shared_folder import SHARED
 
 SETTINGS = SHARED / "fixtures" / "davis_label_propagation.json"

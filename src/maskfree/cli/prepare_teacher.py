@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -11,6 +10,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
+from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.progress import Progress
 
 
@@ -62,27 +62,13 @@ def teacher(
     return 0
 
 
-@dataclass(frozen=True)
-class PrototypeSearch:
-    """Settings of the search for prototypes of known classes among the teacher's segments."""
-
-    top: int = 32
-    """Number of most similar segments whose mean embedding is the prototype of a class."""
-    num_segments: int = 36
-    """Number of segments per photo."""
-    temperature: float = 0.01
-    """Temperature of the softmax over classes of a segment's cosines to the class names."""
-    seed: int = 0
-    """Random seed of the sample of segments that are kept for unknown classes."""
-
-
 def prototypes(
     teacher: Positional[Path],
     words: tuple[str, ...],
     out: Path,
     model: str = "pocket",
     templates: str = "",
-    search: Annotated[PrototypeSearch, OmitArgPrefixes] = PrototypeSearch(),
+    search: Annotated[PrototypeConfig, OmitArgPrefixes] = PrototypeConfig(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
     """Compute prototypes of words from precomputed teacher embeddings.
@@ -102,14 +88,13 @@ def prototypes(
         Exit status 0.
     """
     from maskfree.data.cache.teacher_maps import TeacherMaps
-    from maskfree.distillation.prototypes import PrototypeConfig, prepare_prototypes
+    from maskfree.distillation.prototypes import prepare_prototypes
     from maskfree.hub import loading
 
     _check_file(out, teacher, Path(model))
 
     segmenter = loading.load(model).with_words(words, "none", templates or None)
-    config = PrototypeConfig(search.top, search.num_segments, search.temperature, search.seed)
-    found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), config, Progress(quiet))
+    found, lost = prepare_prototypes(segmenter, TeacherMaps(teacher), search, Progress(quiet))
     found.write(out)
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

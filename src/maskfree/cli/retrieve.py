@@ -16,7 +16,8 @@ from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory, note
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
-    from maskfree.inference.search import RetrievalConfig, Retrieved
+    from maskfree.inference.search import Retrieved
+    from maskfree.inference.search_config import RetrievalConfig
     from maskfree.inference.segmenter import Segmenter
 
 FORMAT = 1
@@ -91,10 +92,11 @@ def retrieve(
     keep_freed_memory()
     from maskfree.hub import loading
     from maskfree.inference import search as searching
+    from maskfree.inference.search_config import RetrievalConfig
 
     # Names of the results are planned first, so that a clash is reported before the model loads.
     synonyms = searching.parse_word(word)
-    config = searching.RetrievalConfig(**asdict(search))
+    config = RetrievalConfig(**asdict(search))
     found = searching.photos_of(photos)
     stem = _plan_stem(synonyms[0], found, out)
 

@@ -19,7 +19,7 @@ from maskfree.progress import Progress
 if TYPE_CHECKING:
     from maskfree.data.video import Clip
     from maskfree.evaluation.tracking import TrackRow
-    from maskfree.inference.tracking import TrackConfig
+    from maskfree.inference.tracking_config import TrackConfig
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Following:
         Returns:
             Tracking settings, without the device.
         """
-        from maskfree.inference.tracking import TrackConfig
-        from maskfree.ops.propagation import PropagationConfig
+        from maskfree.inference.tracking_config import TrackConfig
+        from maskfree.ops.propagation_config import PropagationConfig
 
         propagation = PropagationConfig(self.top_k, self.context, self.radius, self.temperature)
         return TrackConfig(propagation, self.side_px, self.finer)

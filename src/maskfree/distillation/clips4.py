@@ -23,7 +23,8 @@ from maskfree.data.config import DataConfig
 from maskfree.data.photo_folders import find_photos
 from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.distillation.clips4_config import DistillConfig
-from maskfree.distillation.prototypes import PrototypeConfig, prepare_prototypes
+from maskfree.distillation.prototype_config import PrototypeConfig
+from maskfree.distillation.prototypes import prepare_prototypes
 from maskfree.distillation.self_training import link, part_of
 from maskfree.distillation.teacher_features import prepare_teacher
 from maskfree.engine.config import Recipe, TrainConfig

@@ -5,15 +5,14 @@ Source: CLIP-S4 (arXiv:2305.01040), section 3.2, "Target Class Prototypes".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maskfree.config.rules import Count, Positive, Width, check
+from maskfree.config.rules import check
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
+from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.files.atomic import read_json
 from maskfree.inference.segmenter import Segmenter
 from maskfree.losses.pseudo_labels import best_of_synonyms
@@ -22,23 +21,6 @@ from maskfree.progress import Watch, unwatched
 
 # Number of segments kept, from which unknown classes are drawn.
 _POOL = 8192
-
-
-@dataclass(frozen=True)
-class PrototypeConfig:
-    """Settings of the prototypes; the defaults are the paper's unless noted."""
-
-    top: Count = 32
-    """Number of most similar segments that are averaged into the prototype of a class (m)."""
-    num_segments: Width = 36
-    """Number of segments per photo."""
-    temperature: Positive = 0.01
-    """Softmax temperature of the cosines between segments and class names.
-
-    The paper gives no value.
-    """
-    seed: int = 0
-    """Random seed of the choice of segments kept for unknown classes."""
 
 
 def prepare_prototypes(

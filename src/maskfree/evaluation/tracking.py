@@ -22,9 +22,10 @@ from maskfree.data.benchmarks.davis import VOID, find_sequences, read_masks
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.reporting.results import machine, number, versions, write_json
 from maskfree.inference.segmenter import Segmenter
-from maskfree.inference.tracking import TrackConfig, follow_mask, index_map
+from maskfree.inference.tracking import follow_mask, index_map
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.metrics import boundary_f, region_similarity
-from maskfree.ops.propagation import PropagationConfig
+from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.progress import Watch, unwatched
 
 # Version of the file format of `write_rows`.

@@ -17,40 +17,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.config.rules import Count, CountOrZero, Fraction, Width, check
 from maskfree.data.cache.region_maps import VOID, SegmentMaps
 from maskfree.data.photo import read_photo
 from maskfree.data.photo_folders import find_photos
 from maskfree.inference.features import PatchEmbeddings, embed
+from maskfree.inference.search_config import KMEANS, RetrievalConfig
 from maskfree.inference.segmenter import PhotoError, Segmenter
 from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch, unwatched
 from maskfree.text.vocabulary import Vocabulary
-
-KMEANS = "kmeans"
-
-
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """Settings of segment retrieval."""
-
-    top: Count = 16
-    """Number of closest segments to return."""
-    per_photo: CountOrZero = 1
-    """Largest number of segments returned per photo; 0: any number."""
-    segments: str = KMEANS
-    """Source of the segments. kmeans: pixels clustered by embedding and position; or a folder of
-    region PNGs, one per photo, named by its stem."""
-    num_segments: Width = 36
-    """For kmeans: number of segments per photo."""
-    enlarge: Count = 2
-    """Cells per side of a patch that are clustered; embeddings between patches are interpolated."""
-    least_area: Fraction = 0.005
-    """Smallest share of the photo that a segment must cover."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges of the settings."""
-        check(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.config.rules import Range, check
 from maskfree.data.benchmarks.davis import VOID
 from maskfree.files.atomic import replace_bytes, replace_text
 from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.ops.label_map import label_map
-from maskfree.ops.propagation import LabelPropagation, PropagationConfig, stretch
+from maskfree.ops.propagation import LabelPropagation, stretch
 from maskfree.types import Segmentation
 
 # Weight of a frame's own labels against the propagated ones: below a half, as one frame may err.
@@ -31,22 +30,6 @@ _FRESH = 0.4
 
 # Name of a frame, and its upright RGB image.
 Frame = tuple[str, Image.Image]
-
-
-@dataclass(frozen=True)
-class TrackConfig:
-    """Settings of video label propagation."""
-
-    propagation: PropagationConfig = field(default_factory=PropagationConfig)
-    """Label propagation between frames."""
-    side_px: Annotated[int, Range(1, 4096)] = 720
-    """Shorter side of the resized frames, in pixels."""
-    finer: Annotated[int, Range(1, 16)] = 1
-    """Cells per side of a patch; embeddings between patches are interpolated bilinearly."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges of the settings."""
-        check(self)
 
 
 def follow_mask(

@@ -6,38 +6,16 @@ Each cell takes the labels of the most similar cells of earlier frames.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.config.rules import Count, CountOrZero, Positive, check
+from maskfree.ops.propagation_config import PropagationConfig
 
 # Cells per side of a tile that is processed at once, which bounds memory.
 _TILE = 16
-
-
-@dataclass(frozen=True)
-class PropagationConfig:
-    """Settings of label propagation.
-
-    The defaults are DINO's, Caron et al. 2021 (arXiv:2104.14294).
-    """
-
-    top_k: Count = 5
-    """Number of most similar cells, over all earlier frames together, whose labels are averaged."""
-    context: CountOrZero = 7
-    """Number of preceding frames that are used besides the first one."""
-    radius: CountOrZero = 12
-    """Largest distance in rows and in columns of the grid at which cells are compared."""
-    temperature: Positive = 0.1
-    """Temperature of the softmax over cosines."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges of the settings."""
-        check(self)
 
 
 CRW = PropagationConfig(top_k=10, context=20, radius=12, temperature=0.05)
