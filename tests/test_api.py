@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import maskfree
@@ -188,3 +189,49 @@ def test_dir_shows_the_public_names_only():
     assert dir(maskfree) == sorted(maskfree.__all__)
     for name in dir(maskfree):
         assert getattr(maskfree, name) is not None
+
+
+def test_texts_are_embedded_as_with_words_does(model: Segmenter):
+    embeddings = model.with_words(["cat", "wall"]).embeddings
+    assert embeddings is not None
+    torch.testing.assert_close(model.embed_text(["cat", "wall"]), embeddings)
+    with pytest.raises(ValueError, match="give a list"):
+        model.embed_text("cat")
+
+
+def test_photo_is_embedded_patch_by_patch(model: Segmenter, photo: Photos):
+    seen = model.embed_image(photo())
+    assert seen.values.shape[0] == model.embed_text(["cat"]).shape[1]
+    torch.testing.assert_close(seen.values.norm(dim=0), torch.ones(seen.values.shape[1:]))
+
+
+def test_video_is_tracked_by_words(model: Segmenter, photo: Photos, tmp_path: Path):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for number in range(2):
+        photo().save(clip / f"{number}.png")
+
+    frames = list(model.track(clip, words=["cat", "wall"]))
+    assert [frame.words for frame in frames] == 2 * [("cat", "wall")]
+    assert [frame.labels.shape for frame in frames] == 2 * [(57, 83)]
+    with pytest.raises(ValueError, match="no words were chosen"):
+        model.track(clip)
+
+
+def test_segments_are_searched(model: Segmenter, photo: Photos, tmp_path: Path):
+    for name in ("a.png", "b.png"):
+        photo().save(tmp_path / name)
+
+    hits = model.search([tmp_path / "a.png", str(tmp_path / "b.png")], "cat")
+    assert {hit.photo.name for hit in hits} == {"a.png", "b.png"}
+    assert hits[0].score >= hits[1].score
+
+
+def test_benchmark_is_evaluated_by_name(model: Segmenter, shared_data: Callable[[str], Path]):
+    root = shared_data("coco-mini")
+    (row,) = maskfree.evaluate(model, "coco-mini", root, protocol="sclip", max_photos=1)
+    assert row.num_photos == 1
+    assert row.benchmark == "coco-mini"
+
+    with pytest.raises(ValueError, match="'best' is unknown"):
+        maskfree.evaluate(model, "coco-mini", root, protocol="best")

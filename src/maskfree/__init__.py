@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskfree import losses as losses
     from maskfree import methods as methods
+    from maskfree.evaluation.by_name import evaluate as evaluate
     from maskfree.hub.catalog import list_models as list_models
     from maskfree.hub.loading import load as load
     from maskfree.inference.segmenter import Segmenter as Segmenter
@@ -21,6 +22,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "__version__",
+    "evaluate",
     "list_models",
     "load",
     "losses",
@@ -29,6 +31,7 @@ __all__ = [
 
 # Module of each public name.
 _HOMES = {
+    "evaluate": "maskfree.evaluation.by_name",
     "list_models": "maskfree.hub.catalog",
     "load": "maskfree.hub.loading",
     "Region": "maskfree.results.regions",

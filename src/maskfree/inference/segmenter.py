@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -30,6 +30,10 @@ from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
 from maskfree.types import BACKGROUND, Segmentation, Tokens
+
+if TYPE_CHECKING:
+    from maskfree.inference.features import PatchEmbeddings
+    from maskfree.inference.search import Hit
 
 # Texts per batch of the text encoder.
 _TEXTS_AT_ONCE = 64
@@ -226,6 +230,92 @@ class Segmenter:
             Iterator over one result per photo; a PhotoError in place of each that cannot be read.
         """
         return self._segment_all(map(_open, photos))
+
+    def embed_text(self, words: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embed phrases, averaged over the prompt templates.
+
+        Args:
+            words: Phrases; unlike in `with_words`, a slash does not separate synonyms.
+
+        Returns:
+            Unit-norm embedding of each phrase.
+
+        Raises:
+            ValueError: There is no phrase, or a string instead of a list.
+        """
+        if isinstance(words, str) or not words:
+            raise ValueError(f"words {words!r}: give a list of at least one phrase")
+
+        of_texts, _ = self._embed(fill(self.templates, words))
+        return mean_over_templates(of_texts, len(self.templates))
+
+    def embed_image(self, photo: PhotoLike) -> PatchEmbeddings:
+        """Embed the patches of a photo in the space of the text embeddings.
+
+        Args:
+            photo: Photo to embed.
+
+        Returns:
+            `values`, unit-norm embeddings (d hp wp), and the `extent` of the photo in patches.
+        """
+        from maskfree.inference.features import embed
+
+        return embed(self, read_photo(photo))
+
+    def track(
+        self,
+        video: str | Path,
+        words: Sequence[str] | None = None,
+        background: str | Background | None = None,
+        every: int = 0,
+    ) -> Iterator[Segmentation]:
+        """Segment the first frame of a video by words and propagate its labels.
+
+        Args:
+            video: A video file, an animated image, or a folder whose photos are the frames.
+            words: Class names as for `with_words`; None keeps the present ones.
+            background: Background rule as for `with_words`; None keeps the present one.
+            every: Segment again every so many frames; 0 segments the first frame only.
+
+        Returns:
+            Iterator over one Segmentation per frame, computed as it is asked for.
+
+        Raises:
+            ValueError: No words were chosen, or the file is no video.
+            OSError: The video does not exist.
+        """
+        from maskfree.data.video import open_clip
+        from maskfree.inference.tracking import TrackConfig, follow_words
+
+        if every < 0:
+            raise ValueError(f"every {every} must not be negative")
+        if words is None:
+            words = ["/".join(synonyms) for synonyms in self._words.classes]
+
+        frames = open_clip(Path(video)).frames()
+        return follow_words(self.with_words(words, background), frames, TrackConfig(), every)
+
+    def search(self, photos: str | Path | Sequence[str | Path], query: str) -> list[Hit]:
+        """Find the segments of photos that are most similar to a phrase.
+
+        Photos that cannot be read are left out; `maskfree.inference.search.retrieve` names them.
+
+        Args:
+            photos: Photo files and folders of photos, or one of them.
+            query: Phrase to look for; "/" separates synonyms.
+
+        Returns:
+            At most 16 segments, at most one per photo, the most similar first.
+
+        Raises:
+            ValueError: The query is empty, or no photo can be read.
+            FileNotFoundError: A file or folder does not exist.
+        """
+        from maskfree.inference.search import RetrievalConfig, photos_of, retrieve
+
+        places = [photos] if isinstance(photos, str | Path) else photos
+        found = photos_of([Path(place) for place in places])
+        return list(retrieve(self, query, found, RetrievalConfig()).hits)
 
     def score_map(self, photo: PhotoLike) -> Float[Tensor, "k hp wp"]:
         """Return the score of each patch for each class, the maximum over its synonyms.
