@@ -130,7 +130,7 @@ NO_FILES = {
         "leave_out",
         "name",
         "init_names",
-        "rates",
+        "lr_multipliers",
     ),
     *(
         "init_without",

@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 120  # for what takes seconds when nothing else runs
 PAUSING = """
 import sys, time
 from pathlib import Path
-from maskfree import monitor
+from maskfree.engine import logger as monitor
 
 record = monitor.MetricLogger.record
 

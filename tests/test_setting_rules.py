@@ -133,7 +133,7 @@ def test_recipes_keep_the_ranges(name: str):
         ),
         (
             lambda: remade(Inference(), "class_prior", float("nan")),
-            "presence is nan, must be a finite number",
+            "class_prior is nan, must be a finite number",
         ),
         (lambda: remade(Inference(), "side_px", True), "side_px is True, must be a whole number"),
         (
