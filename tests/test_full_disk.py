@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.result_rows import ROW
+from evaluate.result_rows import ROW
 from maskfree.cli import main
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.reporting.results import write_row

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.result_rows import ROW
+from evaluate.result_rows import ROW
 from maskfree import cli
 from maskfree.data.video import write_clip
 from maskfree.distillation.self_training import self_train

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.result_rows import ROW
+from evaluate.result_rows import ROW
 from kills import killed_at_each_step
 from maskfree.data import shapes
 from maskfree.data.benchmarks.catalog import LabeledPhoto, files_sha256
