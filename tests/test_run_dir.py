@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from data.shard_files import pairs, write_tar
 from maskfree import run_dir
 from maskfree.cli import main
 from maskfree.run_dir import LOCK, held, refuse_if_held
-from stopping import start
+from stopping import start, wait_for
 
 HOLD = """
 import sys, time
@@ -71,6 +70,15 @@ def test_nothing_is_left_of_a_folder_without_content(tmp_path):
         pass
 
 
+def can_hold(folder: Path) -> bool:
+    """Whether a run may have a folder now."""
+    try:
+        with held(folder):
+            return True
+    except BlockingIOError:
+        return False
+
+
 @pytest.mark.parametrize(
     "more", ["pass", "import os; os.fork() or time.sleep(600)"], ids=["alone", "with a child"]
 )
@@ -85,14 +93,7 @@ def test_a_dead_owner_keeps_nothing(tmp_path, more):
     process.stdout.close()
 
     # The child drops the lock as soon as it runs, which may be after its parent's end.
-    for attempt in range(100):
-        try:
-            with held(tmp_path):
-                break
-        except BlockingIOError:
-            assert attempt < 99, "the lock is still held"
-            time.sleep(0.1)
-
+    wait_for(lambda: can_hold(tmp_path))
     assert not (tmp_path / LOCK).exists()
     if more != "pass":
         os.killpg(process.pid, signal.SIGKILL)  # the child lived on
