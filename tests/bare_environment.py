@@ -61,7 +61,7 @@ GOOD: list[tuple[str, ...]] = [
         "--animate",
         "webp",
     ),
-    ("retrieve", "sky", "photos", "--side-px", "64", "--num-segments", "3"),
+    ("search", "sky", "photos", "--side-px", "64", "--num-segments", "3"),
     ("prepare", "teacher", "photos", "--out", "teacher", "--side-px", "64"),
     (
         "prepare",
@@ -108,7 +108,7 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
 BAD: list[tuple[str, ...]] = [
     ("segment", "photos/a.png", "--words", "sky", "--model", "none"),
     ("track", "photos"),
-    ("retrieve", "", "photos"),
+    ("search", "", "photos"),
     ("prepare", "nothing"),
     ("prepare", "teacher", "none", "--out", "maps"),
     ("train", "nothing"),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import COMMANDS, main
-from maskfree.cli.retrieve import RetrievalSearch
+from maskfree.cli.search import RetrievalSearch
 from maskfree.cli.track import Following
 from maskfree.distillation import clips4, self_training
 from maskfree.distillation.clips4_config import DistillConfig
@@ -44,7 +44,7 @@ FEW = ("--workers", "0", "--crop-px", "32")
 RUNS = {
     "segment": ("photos/a.png", "--words", "dog", "grass"),
     "track": ("photos", "--words", "dog", "grass"),
-    "retrieve": ("dog", "photos"),
+    "search": ("dog", "photos"),
     "prepare teacher": ("photos", "--out", "maps"),
     "self-train": ("--photos", "photos", "--words", "dog", "grass", *FEW),
     "distill": (

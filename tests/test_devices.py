@@ -17,7 +17,7 @@ from maskfree.hub import checkpoint, loading
 WITH_A_DEVICE = {
     "segment": ("photo.png", "--words", "dog", "grass"),
     "track": (".", "--words", "dog", "grass"),
-    "retrieve": ("dog", "photo.png"),
+    "search": ("dog", "photo.png"),
     "evaluate": ("folder", "--data", "data"),
     "probe": ("folder", "--data", "data", "--by", "knn"),
     "prepare teacher": (".", "--out", "teacher"),

@@ -28,9 +28,9 @@ COMMANDS = (  # with the largest file that there is room for, and the one that t
         "out/first.png",
     ),
     (
-        "retrieve dog photos --model tiny --side-px 64 --num-segments 4 --out out",
+        "search dog photos --model tiny --side-px 64 --num-segments 4 --out out",
         1500,
-        "out/dog.retrieved.png",
+        "out/dog.search.png",
     ),
     ("prepare segments photos --kind felzenszwalb --out out --workers 1", 5, "out/segments.json"),
     ("prepare teacher photos --model tiny --side-px 64 --out out", 5, "out/teacher.json"),

@@ -164,28 +164,28 @@ def test_track_refuses_a_film_that_its_overlay_would_be(
     assert "would overwrite" in refused(run, tmp_path, "track", "overlay.mp4", *options)
 
 
-def test_retrieve_overwrites_no_photo(
+def test_search_overwrites_no_photo(
     run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path, photo
 ):
     """The sheet gets another name, which is said; a second run does not replace a sheet that it was shown."""
-    photo((50, 40)).save(frames / "dog.retrieved.png")
+    photo((50, 40)).save(frames / "dog.search.png")
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--num-segments", 4, "--out", frames)
     before = contents(frames)
     for number in (2, 3):
-        status, error = run("retrieve", "dog", frames, *options)
+        status, error = run("search", "dog", frames, *options)
         assert status == 0
-        assert f"note: the results are named dog.retrieved-{number}.*" in error
+        assert f"note: the results are named dog.search-{number}.*" in error
         assert before.items() <= contents(frames).items()
         before = contents(frames)
 
 
-def test_retrieve_by_a_word_too_long_for_a_file_name(
+def test_search_by_a_word_too_long_for_a_file_name(
     run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path
 ):
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--num-segments", 4)
-    status, _ = run("retrieve", "dog " + "木" * 90, frames, *options)  # 274 bytes in UTF-8
+    status, _ = run("search", "dog " + "木" * 90, frames, *options)  # 274 bytes in UTF-8
     assert status == 0
-    assert len(list((tmp_path / "maskfree-out").glob("dog*木*.retrieved.*"))) == 2
+    assert len(list((tmp_path / "maskfree-out").glob("dog*木*.search.*"))) == 2
 
 
 def test_compare_does_not_draw_over_a_row(run: Run, tmp_path: Path):

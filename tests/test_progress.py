@@ -111,11 +111,11 @@ def test_elsewhere_a_line_comes_every_half_minute(
     if dumb:
         file = Terminal()
         monkeypatch.setenv("TERM", "dumb")
-    work(Progress(clock=clock, stream=file), clock, [1.0] * 100, name="retrieve")
+    work(Progress(clock=clock, stream=file), clock, [1.0] * 100, name="search")
     assert file.getvalue().splitlines() == [
-        "maskfree: retrieve: 30 of 100, 0:01:10 left",
-        "maskfree: retrieve: 60 of 100, 0:00:40 left",
-        "maskfree: retrieve: 90 of 100, 0:00:10 left",
+        "maskfree: search: 30 of 100, 0:01:10 left",
+        "maskfree: search: 60 of 100, 0:00:40 left",
+        "maskfree: search: 90 of 100, 0:00:10 left",
     ]
 
 
@@ -155,7 +155,7 @@ def test_quiet_and_unwatched_show_nothing(clock: Clock, terminal: Terminal):
         *(
             "segment",
             "track",
-            "retrieve",
+            "search",
             "evaluate",
             "evaluate-tracking",
             "evaluate-segments",

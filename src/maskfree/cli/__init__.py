@@ -21,7 +21,7 @@ from maskfree.cli.evaluate import compare, datasets, evaluate
 from maskfree.cli.evaluate_segments import evaluate_segments
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.probe import probe
-from maskfree.cli.retrieve import retrieve
+from maskfree.cli.search import search
 from maskfree.cli.segment import models, segment
 from maskfree.cli.self_train import self_train, self_train_with
 from maskfree.cli.stopping import guarded
@@ -36,7 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     for command in (
         segment,
         track,
-        retrieve,
+        search,
         prepare,
         train,
         self_train,

@@ -18,7 +18,7 @@ RESULT_SUFFIXES = (
 )
 """Suffixes of the results of a segmented photo: label map, overlay, record."""
 
-# Keys that identify the JSON records of `segment`, `track` and `retrieve`.
+# Keys that identify the JSON records of `segment`, `track` and `search`.
 _RECORDS = (
     {"photo", "words", "areas"},
     {"photo", "words", "tracking"},

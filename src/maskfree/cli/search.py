@@ -1,4 +1,4 @@
-"""The `maskfree retrieve` command: text-to-segment retrieval in photos."""
+"""The `maskfree search` command: text-to-segment retrieval in photos."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RetrievalNetwork:
     """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
 
-def retrieve(
+def search(
     word: Positional[str],
     photos: Positional[tuple[Path, ...]] = (),
     model: str = "pocket",
@@ -74,7 +74,7 @@ def retrieve(
             (sofa/couch).
         photos: Photos and folders of photos, any number.
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
-        out: Output folder for WORD.retrieved.png and WORD.retrieved.json; created if it does not
+        out: Output folder for WORD.search.png and WORD.search.json; created if it does not
             exist.
         search: Settings of the search.
         sight: Input resolution, prompts and device of the network.
@@ -126,7 +126,7 @@ def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
     name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
     name = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
 
-    wanted = f"{name}.retrieved"
+    wanted = f"{name}.search"
     stem = Outputs(photos).add_stem(out, wanted, (".png", ".json"))
     if stem != wanted:
         note(f"the results are named {stem}.*, since {out / wanted}.* would overwrite other files")

@@ -1,4 +1,4 @@
-"""`maskfree retrieve`: what is printed and written, and one line for what is wrong."""
+"""`maskfree search`: what is printed and written, and one line for what is wrong."""
 
 import json
 
@@ -10,7 +10,7 @@ from maskfree.cli import main
 
 def run(*arguments):
     with pytest.raises(SystemExit) as raised:
-        main([str(argument) for argument in ("retrieve", *arguments)])
+        main([str(argument) for argument in ("search", *arguments)])
     return raised.value.code
 
 
@@ -41,7 +41,7 @@ def test_a_ranked_list_a_contact_sheet_and_json(folder, photo, tiny_checkpoint, 
     *ranked, last = capsys.readouterr().out.splitlines()
     assert len(ranked) == 3
     assert last.startswith("3 segments of 4 photos -> ")
-    record = json.loads((tmp_path / "out/sofa.retrieved.json").read_text())
+    record = json.loads((tmp_path / "out/sofa.search.json").read_text())
     assert record["word"] == ["sofa", "couch"]
     assert (record["photos"], record["skipped"], record["side_px"]) == (4, [], 64)
     assert record["model"]["name"] == "tiny"
@@ -52,7 +52,7 @@ def test_a_ranked_list_a_contact_sheet_and_json(folder, photo, tiny_checkpoint, 
         assert f"{hit['score']:.3f}" in line
         assert line.endswith("box " + " ".join(map(str, hit["box"])))
     assert len({hit["photo"] for hit in record["hits"]}) == 3
-    with Image.open(tmp_path / "out/sofa.retrieved.png") as sheet:
+    with Image.open(tmp_path / "out/sofa.search.png") as sheet:
         assert sheet.width > 600
 
 
