@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from maskfree.data.photo import PhotoLike, read_photo
 from maskfree.inference.segmenter import Segmenter
-from maskfree.types import BACKGROUND, Groups, Segmentation
+from maskfree.results.segmentation import BACKGROUND, Segmentation
+from maskfree.types import Groups
 
 
 def groups_of(segmenter: Segmenter, photo: PhotoLike) -> Segmentation:

@@ -17,7 +17,7 @@ import maskfree
 from maskfree.hub.catalog import BUNDLED, PUBLISHED
 from maskfree.hub.loading import load
 from maskfree.inference.segmenter import Segmenter
-from maskfree.types import Segmentation
+from maskfree.results.segmentation import Segmentation
 
 Photos = Callable[..., Image.Image]
 

@@ -31,7 +31,7 @@ from maskfree.inference.contact_sheet import draw_contact_sheet
 from maskfree.inference.search import Hit
 from maskfree.inference.tracking import save_clip
 from maskfree.progress import unwatched
-from maskfree.types import Segmentation
+from maskfree.results.segmentation import Segmentation
 
 Write = Callable[[Path, int], object]
 SIZE = (24, 16)

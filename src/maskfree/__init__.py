@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from maskfree.hub.loading import load as load
     from maskfree.inference.segmenter import Segmenter as Segmenter
     from maskfree.results.regions import Region as Region
-    from maskfree.types import Segmentation as Segmentation
+    from maskfree.results.segmentation import Segmentation as Segmentation
 
     __version__: str
 
@@ -36,7 +36,7 @@ _HOMES = {
     "load": "maskfree.hub.loading",
     "Region": "maskfree.results.regions",
     "Segmenter": "maskfree.inference.segmenter",
-    "Segmentation": "maskfree.types",
+    "Segmentation": "maskfree.results.segmentation",
 }
 # Packages that are reached as attributes.
 _PACKAGES = ("losses", "methods")

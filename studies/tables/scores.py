@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.protocol import PROTOCOLS
 from maskfree.evaluation.reporting.tables import short_rule
+from maskfree.results.segmentation import BACKGROUND
 from maskfree.text.background import Background
-from maskfree.types import BACKGROUND
 from studies.tables.markup import Row, markdown, percent, pictures
 
 MODEL = "pocket"

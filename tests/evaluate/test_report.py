@@ -19,7 +19,8 @@ from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.reporting.report import extremes, write_report
 from maskfree.evaluation.zero_shot import EvalJob, measure
 from maskfree.inference.segmenter import Segmenter
-from maskfree.types import Segmentation, Tokens
+from maskfree.results.segmentation import Segmentation
+from maskfree.types import Tokens
 
 NAMES = ("<b>dog", 'cat & "co', "bus")
 DOG, CAT, BUS, NOTHING, IGNORED = 0, 1, 2, 3, 255

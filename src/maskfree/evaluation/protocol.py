@@ -14,9 +14,9 @@ from maskfree.config.rules import Count, PositiveFraction, Side, Weight
 from maskfree.data.benchmarks.catalog import Benchmark
 from maskfree.inference.config import Inference, Refinement
 from maskfree.inference.segmenter import Segmenter
+from maskfree.results.segmentation import BACKGROUND
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
-from maskfree.types import BACKGROUND
 
 # Chosen from captions by benchmarks/threshold.py, which gives 0.2 for the current pocket model.
 DEFAULT_THRESHOLD = "threshold:0.25"

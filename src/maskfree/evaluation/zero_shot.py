@@ -21,7 +21,7 @@ from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import boundary_scores, harmonic_mean, scores
 from maskfree.progress import Watch, unwatched
-from maskfree.types import BACKGROUND
+from maskfree.results.segmentation import BACKGROUND
 
 # Confusions that a results row lists.
 NUM_CONFUSIONS = 10

@@ -24,12 +24,13 @@ from maskfree.ops.class_prior import apply_class_prior, smooth
 from maskfree.ops.group_scores import product_scores
 from maskfree.ops.label_map import label_map, softmax_map
 from maskfree.results.notebook import shortened
+from maskfree.results.segmentation import BACKGROUND, Segmentation
 from maskfree.text.background import Background
 from maskfree.text.known_words import check_distinct, check_known
 from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
-from maskfree.types import BACKGROUND, Segmentation, Tokens
+from maskfree.types import Tokens
 
 if TYPE_CHECKING:
     from maskfree.inference.features import PatchEmbeddings

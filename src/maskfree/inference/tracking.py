@@ -23,7 +23,7 @@ from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.ops.label_map import label_map
 from maskfree.ops.propagation import LabelPropagation, stretch
-from maskfree.types import Segmentation
+from maskfree.results.segmentation import Segmentation
 
 # Weight of a frame's own labels against the propagated ones: below a half, as one frame may err.
 _FRESH = 0.4

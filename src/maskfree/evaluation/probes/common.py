@@ -31,7 +31,7 @@ from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import SegmentationScores, confusion, scores
 from maskfree.progress import Watch
-from maskfree.types import BACKGROUND
+from maskfree.results.segmentation import BACKGROUND
 
 TRAINING = {"camvid": "camvid-train", "voc20": "voc-train", "voc21": "voc-train"}
 """Benchmarks whose training photos are cataloged as a benchmark of their own."""

@@ -24,7 +24,7 @@ from maskfree.evaluation.reporting.results import Row
 from maskfree.evaluation.zero_shot import EvalResult
 from maskfree.files.atomic import replace_text
 from maskfree.inference.segmenter import Segmenter
-from maskfree.types import Segmentation
+from maskfree.results.segmentation import Segmentation
 
 # Maximum width and height of a picture.
 PICTURE_PX = (320, 480)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree import types
-from maskfree.types import Segmentation
+from maskfree.results import drawing
+from maskfree.results.segmentation import Segmentation
 
 
 def segmentation(
@@ -162,7 +162,7 @@ def test_an_overlay_painted_in_strips_is_the_one_painted_at_once(
     photo = numbers.integers(0, 256, (height, 10, 3)).astype(np.uint8)
     result = replace(segmentation(labels), image=photo)
     at_once = np.asarray(result.overlay())
-    monkeypatch.setattr(types, "_STRIP_PIXELS", 70)  # seven rows
+    monkeypatch.setattr(drawing, "_STRIP_PIXELS", 70)  # seven rows
     assert np.array_equal(np.asarray(result.overlay()), at_once)
 
 

@@ -1,0 +1,216 @@
+"""The result of segmentation: a label and a score for every pixel of a photo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float16, UInt, UInt8
+from PIL import Image
+
+from maskfree.files.leftovers import unfinished_folder, writing
+from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
+from maskfree.results.drawing import distinct_colors, draw_overlay, strips
+from maskfree.results.notebook import html_text, png_bytes, shortened
+from maskfree.results.regions import Region, regions_of
+
+BACKGROUND = "background"
+"""Name of the pixels that the background rule takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Segmentation of a photo: a label and a score for every pixel.
+
+    Example:
+        for region in result:
+            print(region.name, region.score, region.box, region.area)
+        sky = result["sky"]
+    """
+
+    labels: UInt[np.ndarray, "h w"]
+    """Class id of each pixel at the photo's size: index into `words`, or len(words) for background.
+    """
+    words: tuple[str, ...]
+    """Name of each class."""
+    scores: Float16[np.ndarray, "h w"]
+    """Winning score of each pixel: a cosine in [-1, 1] unless the record's inference settings say
+    otherwise."""
+    image: UInt8[np.ndarray, "h w 3"]
+    """The upright photo."""
+    record: dict[str, Any]
+    """How the result was made, as plain values; "words" are lists of synonyms, and "background" is
+    None without a background rule."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each id that can occur.
+
+        Returns:
+            The words, followed by "background" if there is a background rule.
+        """
+        return (*self.words, BACKGROUND) if self.record["background"] else self.words
+
+    @property
+    def palette(self) -> UInt8[np.ndarray, "n 3"]:
+        """RGB color of each id; the background is black.
+
+        Returns:
+            One color per name, in [0, 255].
+        """
+        colors = distinct_colors(len(self.words))
+        return np.concatenate([colors, np.zeros((len(self.names) - len(self.words), 3), np.uint8)])
+
+    @property
+    def masks(self) -> dict[str, Bool[np.ndarray, "h w"]]:
+        """Masks of the names that occur.
+
+        Returns:
+            Mask by name, in the order of the ids.
+        """
+        return {region.name: region.mask for region in self}
+
+    def __iter__(self) -> Iterator[Region]:
+        """Iterate over the regions: one for each name that occurs, in the order of the ids."""
+        return regions_of(self.labels, self.scores, self.names)
+
+    def __getitem__(self, word: str) -> Bool[np.ndarray, "h w"]:
+        """Return the mask of a class, as `mask` does."""
+        return self.mask(word)
+
+    def __repr__(self) -> str:
+        """Return a single line without the arrays."""
+        height, width = self.labels.shape
+        return f"Segmentation({width}x{height}, words={shortened(self.words)})"
+
+    def _repr_png_(self) -> bytes:
+        """Overlay for notebooks."""
+        return png_bytes(self.overlay())
+
+    def _repr_html_(self) -> str:
+        """Overlay and areas for notebooks."""
+        return html_text(self._repr_png_(), self.areas())
+
+    def mask(self, word: str) -> Bool[np.ndarray, "h w"]:
+        """Return the mask of a class.
+
+        Args:
+            word: Any synonym of the class, or "background"; case does not matter.
+
+        Returns:
+            True where the class is.
+
+        Raises:
+            ValueError: The word is not among the result's words.
+        """
+        # Case and repeated spaces do not matter.
+        sought = " ".join(word.split()).casefold()
+
+        for index, synonyms in enumerate(
+            [*self.record["words"], *([name] for name in self.names[len(self.words) :])]
+        ):
+            if sought in (synonym.casefold() for synonym in synonyms):
+                return self.labels == index
+        raise ValueError(
+            f"the word {word!r} is not among the words of this result: {', '.join(self.names)}"
+        )
+
+    def areas(self) -> dict[str, float]:
+        """Return the fraction of the photo that each class covers.
+
+        Returns:
+            Fractions by name in the order of the ids; they sum to 1.
+        """
+        counts = np.zeros(len(self.names), np.int64)
+
+        # By strips, since bincount converts each label to 8 bytes.
+        for rows in strips(self.labels.shape):
+            counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
+        return {
+            name: float(count / self.labels.size)
+            for name, count in zip(self.names, counts, strict=True)
+        }
+
+    def overlay(self, alpha: float = 0.5) -> Image.Image:
+        """Draw the label colors over the photo, with a legend of the classes below it.
+
+        Args:
+            alpha: Opacity of the colors, in [0, 1]; the background is not colored.
+
+        Returns:
+            The picture, as large as the photo plus the legend.
+
+        Raises:
+            ValueError: alpha is outside [0, 1].
+        """
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha {alpha}: the overlay's opacity lies in [0, 1]")
+
+        return draw_overlay(
+            self.image,
+            self.labels,
+            palette=self.palette,
+            areas=self.areas(),
+            num_colored=len(self.words),
+            alpha=alpha,
+        )
+
+    def show(self) -> None:
+        """Show the overlay in the system's image viewer, or in the notebook."""
+        self.overlay().show()
+
+    def save(self, folder: str | Path, stem: str | None = None) -> tuple[Path, Path, Path]:
+        """Write the label image, the overlay and the record: all three files or none.
+
+        Args:
+            folder: Folder for STEM.png (ids, with a palette), STEM.overlay.png and STEM.json;
+                created if missing.
+            stem: Stem of the file names; by default the photo's name without its suffix.
+
+        Returns:
+            Paths of the three files.
+
+        Raises:
+            FileExistsError: One of them exists, and was not written by maskfree.
+            OSError: They cannot be written.
+            ValueError: The photo's name is not UTF-8.
+        """
+        folder = Path(folder)
+        stem = stem or Path(self.record["photo"]["name"]).stem
+
+        index, overlay, sidecar = targets = tuple(
+            folder / f"{stem}{suffix}" for suffix in RESULT_SUFFIXES
+        )
+        check_replaceable(*targets)
+        if not _is_utf8(self.record["photo"]["name"], stem):
+            raise ValueError(f"the name of {folder / stem}.* is not UTF-8: rename the photo")
+
+        # Files are written to a temporary folder and moved together.
+        record = self.record | {"areas": self.areas()}
+
+        with writing(folder / f"{stem}.*"), unfinished_folder(folder) as unfinished:
+            self._index_image().save(unfinished / index.name, pnginfo=png_mark())
+            self.overlay().save(unfinished / overlay.name, compress_level=1, pnginfo=png_mark())
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            (unfinished / sidecar.name).write_text(text, encoding="utf-8")
+            for target in targets:
+                (unfinished / target.name).replace(target)
+        return index, overlay, sidecar
+
+    def _index_image(self) -> Image.Image:
+        """Image of the ids, with a palette if they fit one."""
+        image = Image.fromarray(self.labels)
+        # A PNG palette has at most 256 colors.
+        if len(self.names) <= 256:
+            image = Image.fromarray(self.labels.astype(np.uint8))
+            image.putpalette(self.palette.tobytes())
+        return image
+
+
+def _is_utf8(*names: str) -> bool:
+    """Whether no name has bytes that are not UTF-8, which Python decodes as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for name in names for letter in name)
