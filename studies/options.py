@@ -21,7 +21,7 @@ class StudyOptions:
     """Folder with coco-mini, camvid and flickr8k."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs; each has a file of results of its own."""
-    out: Path = Path("runs/reproduce")
+    out: Path = Path("runs/studies")
     """Folder for the runs; what lies there is used."""
     results: Path = Path("results")
     """Folder for the rows and pictures."""
@@ -90,7 +90,7 @@ class OVSegmentorOptions(StudyOptions):
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs of Table 3; each has a file of results of its own."""
-    out: Path = Path("runs/reproduce/ovsegmentor")
+    out: Path = Path("runs/studies/ovsegmentor")
     """Folder for the runs and the index of entities; what lies there is used."""
     steps: int = 100
     """Of each training."""
@@ -114,7 +114,7 @@ class CLIPS4Options(StudyOptions):
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs of Table 2; each has a file of results of its own."""
-    out: Path = Path("runs/reproduce/clips4")
+    out: Path = Path("runs/studies/clips4")
     """Folder for the runs and what is prepared of the photos; what lies there is used."""
     steps: int = 60
     """Of each training, but for those of Table 3."""

@@ -19,8 +19,9 @@ import hostile_cases
 import hostile_files
 from maskfree.cli import main
 from maskfree.hub import loading
+from peak_memory import peak_bytes
 
-MOST_ADDRESSES = (
+MAX_ADDRESSES = (
     12 * 2**30
 )  # so that a fault does not take the machine down; what is asserted is the memory in use
 
@@ -38,15 +39,9 @@ def run(arguments: list[str]) -> tuple[int, str]:
     return 0, errors.getvalue()
 
 
-def peak_megabytes() -> int:
-    """The most memory this process has had; ru_maxrss would count that of the process it was forked from."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
-
-
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESSES, MAX_ADDRESSES))
     marker = root / "marker"
     hostile = hostile_files.make(root / "hostile", marker)
     work = root / "work"
@@ -61,7 +56,7 @@ if __name__ == "__main__":
             continue
         started = time.monotonic()
         status, error = run(case.arguments)
-        used = peak_megabytes()
+        used = peak_bytes() // 2**20
         record = {
             "case": case.name,
             "status": status,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +9,11 @@ import pytest
 from picture_files import png
 
 from maskfree.data.decoding import MAX_BYTES, MAX_PIXELS
-
-STATUS = Path(
-    "/proc/self/status"
-)  # the peak of getrusage counts that of the process it was started from
-PEAK = f"print([line.split()[1] for line in open('{STATUS}') if line.startswith('VmHWM')][0])"
+from peak_memory import STATUS, peak_bytes_of
 
 pytestmark = pytest.mark.skipif(
     not STATUS.exists(), reason=f"there is no {STATUS}, which tells the peak of memory"
 )
-
-
-def peak_bytes(program: str) -> int:
-    """Most memory that a process of its own held while it ran PROGRAM."""
-    ended = subprocess.run(
-        [sys.executable, "-c", f"{program}\n{PEAK}"], capture_output=True, text=True, check=True
-    )
-    return 1024 * int(ended.stdout.split()[-1])
 
 
 def blank(path: Path, side: int, bits: int, color_type: int) -> Path:
@@ -40,10 +26,10 @@ def blank(path: Path, side: int, bits: int, color_type: int) -> Path:
 def test_reading_costs_few_bytes_a_pixel(tmp_path: Path):
     side = 3000
     read = "from maskfree.data.photo import read_photo; read_photo({!r})"
-    before = peak_bytes(read.format(str(blank(tmp_path / "small.png", 1, 8, 6))))
+    before = peak_bytes_of(read.format(str(blank(tmp_path / "small.png", 1, 8, 6))))
     for bits, color_type in ((16, 0), (8, 6)):
         large = blank(tmp_path / "large.png", side, bits, color_type)
-        assert (peak_bytes(read.format(str(large))) - before) / side**2 < 11
+        assert (peak_bytes_of(read.format(str(large))) - before) / side**2 < 11
 
 
 @pytest.mark.slow
@@ -62,5 +48,5 @@ def test_the_largest_photo_is_labeled_within_two_gigabytes(tmp_path: Path):
         "cpu",
     ]
     program = f"from maskfree import cli\ntry: cli.main({arguments})\nexcept SystemExit as end: assert not end.code"
-    assert peak_bytes(program) < 4 * MAX_BYTES
+    assert peak_bytes_of(program) < 4 * MAX_BYTES
     assert (tmp_path / "out" / "a.png").is_file()
