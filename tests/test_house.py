@@ -193,3 +193,22 @@ def test_files_are_written_where_nothing_half_can_stay():
     assert found <= _UNFINISHED, (
         f"these write a file that a kill may leave half: {sorted(found - _UNFINISHED)}"
     )
+
+
+def test_make_without_arguments_lists_every_recipe():
+    recipes = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == recipes
+
+
+def test_ci_runs_on_every_python_that_is_supported():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    versions = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    assert re.findall(r'"(3\.\d+)"', workflow.split("matrix:")[1].split("steps:")[0]) == versions
+    assert "bash .ci/run" in workflow and "make docs" in workflow
+
+
+def test_no_folder_of_tests_hides_a_module():
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert not folders & scripts
