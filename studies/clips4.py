@@ -277,7 +277,7 @@ def _folder_name(variant: str, photos: Photos) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
-    """Draw Table 7, mIoU by nearest neighbours by number of unknown classes, into a file that begins with STEM."""
+    """Draw Table 7, mIoU by nearest neighbors by number of unknown classes, into a file that begins with STEM."""
     values = [list(found(rows, count_name(count), KNN.name).values()) for count in COUNTS]
     if all(values):
         curve = charts.Series(KNN.name, COUNTS, list(map(statistics.mean, values)))

@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture
 def script(monkeypatch):
-    """`script("harness")` is that script as a module, as it sees its neighbours when run."""
+    """`script("harness")` is that script as a module, as it sees its neighbors when run."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     before = set(sys.modules)
     yield importlib.import_module

@@ -33,7 +33,7 @@ def camvid(tmp_path, photo):
 @pytest.mark.parametrize(
     ("by", "options"),
     [
-        ("knn", ("--neighbours", "3", "--segments", "4")),
+        ("knn", ("--neighbors", "3", "--segments", "4")),
         ("linear", ("--epochs", "2", "--photos-per-step", "1")),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_probe_prints_scores_and_its_command_makes_the_same_row(
 def test_rows_of_probes_are_compared_but_not_with_other_protocols(
     camvid, tiny_checkpoint, tmp_path, capsys
 ):
-    for by, option in (("knn", ("--neighbours", 3)), ("linear", ("--epochs", 1))):
+    for by, option in (("knn", ("--neighbors", 3)), ("linear", ("--epochs", 1))):
         options = (
             "--data",
             camvid,
@@ -98,16 +98,16 @@ def test_rows_of_probes_are_compared_but_not_with_other_protocols(
             "unknown benchmark 'camvdi': choose from voc20, ",
         ),
         (
-            ("camvid", "--by", "linear", "--data", "data", "--neighbours", 3),
-            "--neighbours does nothing for --by linear",
+            ("camvid", "--by", "linear", "--data", "data", "--neighbors", 3),
+            "--neighbors does nothing for --by linear",
         ),
         (
             ("camvid", "--by", "knn", "--data", "data", "--epochs", 3),
             "--epochs does nothing for --by knn",
         ),
         (
-            ("camvid", "--by", "knn", "--data", "data", "--neighbours", 0),
-            "neighbours is 0, must be at least 1",
+            ("camvid", "--by", "knn", "--data", "data", "--neighbors", 0),
+            "neighbors is 0, must be at least 1",
         ),
         (
             ("camvid", "--by", "knn", "--data", "data", "--model", "none"),
@@ -132,7 +132,7 @@ def test_bad_input_gives_one_line_and_no_row(
     assert not (tmp_path / "results").exists()
 
 
-def test_more_neighbours_than_segments_is_said_in_a_line(camvid, tiny_checkpoint, tmp_path, capsys):
+def test_more_neighbors_than_segments_is_said_in_a_line(camvid, tiny_checkpoint, tmp_path, capsys):
     options = (
         "--data",
         camvid,
@@ -143,5 +143,5 @@ def test_more_neighbours_than_segments_is_said_in_a_line(camvid, tiny_checkpoint
         "--results",
         tmp_path / "results",
     )
-    assert run("probe", "camvid", "--by", "knn", *options, "--neighbours", 200) == 2
-    assert "200 neighbours are asked for, but there are " in capsys.readouterr().err
+    assert run("probe", "camvid", "--by", "knn", *options, "--neighbors", 200) == 2
+    assert "200 neighbors are asked for, but there are " in capsys.readouterr().err

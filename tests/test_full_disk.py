@@ -46,7 +46,7 @@ COMMANDS = (  # with the largest file that there is room for, and the one that t
         "out/coco-mini-tiny-",
     ),
     (
-        "probe camvid --data data --by knn --neighbours 3 --segments 4 --model tiny --results out",
+        "probe camvid --data data --by knn --neighbors 3 --segments 4 --model tiny --results out",
         150,
         "out/camvid-",
     ),

@@ -145,7 +145,7 @@ def test_a_sweep_refuses_what_makes_no_sense():
 
 def test_boundary_counts_in_closed_form():
     # Two rectangles 4 high and 6 wide, the second 2 columns further right. A boundary pixel differs from its right,
-    # lower or lower right neighbour: the boundaries are frames 5 high and 7 wide of 20 pixels, from columns 4 and 6 on.
+    # lower or lower right neighbor: the boundaries are frames 5 high and 7 wide of 20 pixels, from columns 4 and 6 on.
     truth, predicted = np.zeros((12, 20), np.uint8), np.zeros((12, 20), np.uint8)
     truth[4:8, 5:11] = predicted[4:8, 7:13] = 1
     for tolerance, matched in (

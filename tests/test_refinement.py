@@ -66,7 +66,7 @@ def test_pamr_equals_a_plain_loop():
         spread = torch.stack([image[b, :, v, u] for v, u in near]).std(0)
         near = [
             place for i, place in enumerate(near) if i % 9 != 4
-        ]  # the pixel itself is no neighbour
+        ]  # the pixel itself is no neighbor
         distance = [
             ((image[b, :, y, x] - image[b, :, v, u]).abs() / (1e-8 + 0.1 * spread)).mean()
             for v, u in near

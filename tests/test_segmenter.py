@@ -362,7 +362,7 @@ def test_forty_megapixels_and_twenty_words_take_less_than_four_gigabytes(
 STEADY = {"smooth": 3, "class_prior": 2.0, "class_prior_share": 0.3, "class_prior_max": 0.2}
 
 
-def test_neighbours_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter):
+def test_neighbors_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter):
     """After the best of synonyms was taken: a class is one thing, by whatever name."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
     asked = segmenter.with_inference(Inference(side_px=96)).with_words(

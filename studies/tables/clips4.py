@@ -108,7 +108,7 @@ def third(_: Sequence[Row]) -> str:
 
 
 def fourth(_: Sequence[Row]) -> str:
-    """Table 4: nearest neighbours and a linear classifier, which learn from masks."""
+    """Table 4: nearest neighbors and a linear classifier, which learn from masks."""
     numbers = [number for number in published() if number.source == f"{PAPER}, Table 4"]
     rows, lines = _read(), []
     for variant in COMPARED:
@@ -120,7 +120,7 @@ def fourth(_: Sequence[Row]) -> str:
                 "voc21",
                 "mIoU",
             )
-            for name in ("nearest neighbours", "linear probe")
+            for name in ("nearest neighbors", "linear probe")
         ]
         if any(each != "–" for each in cells):
             lines.append((variant, *cells, *paper))

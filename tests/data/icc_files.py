@@ -17,7 +17,7 @@ def rgb_profile(columns: list[tuple[float, float, float]], gamma: float) -> byte
     return _profile(b"RGB ", b"XYZ ", tags)
 
 
-def grey_profile(gamma: float) -> bytes:
+def gray_profile(gamma: float) -> bytes:
     return _profile(b"GRAY", b"XYZ ", {b"kTRC": _curve(gamma)})
 
 

@@ -24,7 +24,7 @@ def png(
     )
 
 
-def grey_png(
+def gray_png(
     values: np.ndarray, bits: int, transparent: int | None = None, palette: bool = False
 ) -> bytes:
     """VALUES (h, w) as grays, or palette indices, of so many bits, one of which may be transparent."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from icc_files import cmyk_profile, grey_profile, rgb_profile
+from icc_files import cmyk_profile, gray_profile, rgb_profile
 from PIL import Image, ImageCms
 
 from maskfree.data.photo import read_photo
@@ -40,7 +40,7 @@ def test_colors_of_a_jpeg_are_those_of_the_profile():
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_greys_are_those_of_the_profile(mode: str):
+def test_grays_are_those_of_the_profile(mode: str):
     linear = np.arange(256) / 255
     gray = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     stored = (
@@ -48,14 +48,14 @@ def test_greys_are_those_of_the_profile(mode: str):
         if mode == "I;16"
         else gray.convert(mode)
     )
-    read = np.asarray(read_photo(encoded(stored, grey_profile(1.0))))[0]
+    read = np.asarray(read_photo(encoded(stored, gray_profile(1.0))))[0]
     expected = (
         np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
     )
     assert np.abs(read - expected[:, None]).max() <= 1
 
 
-def test_a_grey_photo_may_have_the_profile_of_its_colors():
+def test_a_gray_photo_may_have_the_profile_of_its_colors():
     read = read_photo(encoded(Image.new("L", (2, 2), 128), rgb_profile(SRGB, 1.0)))
     assert np.abs(np.asarray(read).astype(int) - 188).max() <= 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import grey_png, png
+from picture_files import gray_png, png
 from PIL import Image
 
 from maskfree.data.benchmarks.davis import read_objects
@@ -22,7 +22,7 @@ def test_ids_of_few_bits_are_as_stored_everywhere(tmp_path: Path, bits: int, pal
     ids = np.arange(15).reshape(3, 5) % min(2**bits, 15)
     for folder in ("labels", "images"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "labels" / "a.png").write_bytes(grey_png(ids, bits, palette=palette))
+    (tmp_path / "labels" / "a.png").write_bytes(gray_png(ids, bits, palette=palette))
     Image.new("RGB", (5, 3)).save(tmp_path / "images" / "a.png")
     path = tmp_path / "labels" / "a.png"
     [sample] = IndexMaps(truths=(Truth(ids={i: i for i in range(15)}),)).samples(

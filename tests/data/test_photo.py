@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from picture_files import grey_png, png
+from picture_files import gray_png, png
 from PIL import Image
 
 from maskfree.data.decoding import MAX_PIXELS, picture_size
@@ -212,12 +212,12 @@ def test_metadata_after_the_pixels_of_a_png_count_too(tmp_path: Path):
 
 @pytest.mark.parametrize("key", [0, 1, 2])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_the_transparent_grey_of_a_png_lies_on_white(bits: int, key: int):
+def test_the_transparent_gray_of_a_png_lies_on_white(bits: int, key: int):
     ramp = np.arange(2**bits if bits < 8 else 200, dtype=int)[None]
     ramp = ramp * 300 if bits == 16 else ramp
     key = key % 2 if bits == 1 else key * 300 if bits == 16 else key
     expected = np.where(ramp == key, 255, np.rint(ramp * 255 / (2**bits - 1)))
-    read = np.asarray(read_photo(grey_png(ramp, bits, transparent=key)))
+    read = np.asarray(read_photo(gray_png(ramp, bits, transparent=key)))
     assert read[..., 0].tolist() == expected.tolist()
 
 

@@ -75,7 +75,7 @@ def test_recolor_is_drawn_from_the_generator():
     assert not torch.allclose(first, other)
 
 
-def test_saturation_and_hue_keep_grey_and_luma():
+def test_saturation_and_hue_keep_gray_and_luma():
     gray = torch.rand(1, 5, 7).expand(3, 5, 7)
     assert_close(
         color_jitter(gray, np.random.default_rng(4), 0.0, 0.0, 0.9, 0.5), gray, atol=1e-3, rtol=0
@@ -105,7 +105,7 @@ def test_hue_turns_red_by_about_the_same_angle_as_hsv():
     assert 0.05 < max(0.5 - abs(0.5 - s) for s in shifts) < 0.16
 
 
-def test_grey_is_the_luma_of_each_pixel():
+def test_gray_is_the_luma_of_each_pixel():
     image = torch.rand(3, 5, 7)
     expected = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
     gray = to_grayscale(image)

@@ -216,7 +216,7 @@ def test_tables_name_the_protocol_by_column_where_a_source_has_several():
             )
         )
     shown = captured.get()
-    assert "mIoU, nearest neighbours" in shown
+    assert "mIoU, nearest neighbors" in shown
     row = next(line for line in shown.splitlines() if "IIC" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["IIC", "28.0", "-"]
 

@@ -184,7 +184,7 @@ def test_distance_and_cosine_can_match_otherwise():
 @pytest.mark.parametrize(
     "arithmetic", [PAPER, replace(RELEASED, side_px=20)], ids=["paper", "released"]
 )
-def test_order_of_masks_and_neighbours_in_the_batch_do_not_matter(arithmetic):
+def test_order_of_masks_and_neighbors_in_the_batch_do_not_matter(arithmetic):
     targets, predictions, order = torch.randn(3, 4, 15), torch.randn(3, 4, 15), torch.randperm(4)
     settings = {"patches": GRID, "match": match, "arithmetic": arithmetic}
     losses = consistency(targets, predictions, **settings)

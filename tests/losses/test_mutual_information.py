@@ -62,7 +62,7 @@ def test_counts_are_sums_over_pixels_of_products():
     assert_close(co_occurrence(first, second).sum(), torch.tensor(2.0 * 4 * 5))
 
 
-def test_displacement_pairs_neighbours():
+def test_displacement_pairs_neighbors():
     first, second = assignments(1, 3, 4, 5), assignments(1, 3, 4, 5)
     counts = co_occurrence(first, second, displacement=1)
     assert counts.shape == (3, 3, 3, 3)

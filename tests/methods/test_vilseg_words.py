@@ -74,7 +74,7 @@ def config(tmp_path: Path, tiny_tokenizer) -> ViLSegConfig:
         text=replace(TINY_TEXT, frozen=True),
         tokenizer=str(weights),
         embed_dim=24,
-        image_projection=ProjectionConfig("words", num_words=NUM_TAGS),
+        image_projection=ProjectionConfig("classifier_mixture", num_classes=NUM_TAGS),
         text_projection=ProjectionConfig("near"),
         vision=None,
         cluster=None,
@@ -201,7 +201,7 @@ def test_any_number_of_tags_is_embedded(config, tiny_tokenizer):
 
 @torch.no_grad()
 def test_pixel_that_is_surely_a_tag_starts_with_the_tags_text():
-    image, text = ClassifierMixture(channels=6, num_words=NUM_TAGS, dim=8), NearIdentity(8)
+    image, text = ClassifierMixture(channels=6, num_classes=NUM_TAGS, dim=8), NearIdentity(8)
     classifier, features = nn.Linear(6, NUM_TAGS), F.normalize(torch.randn(NUM_TAGS, 8), dim=1)
     classifier.weight.copy_(200 * torch.eye(NUM_TAGS, 6))
     classifier.bias.zero_()
@@ -246,15 +246,15 @@ def test_built_method_starts_from_the_classifier(config):
         (lambda c: {"text": replace(c.text, frozen=False)}, "a frozen text encoder"),
         (
             lambda c: {"image_projection": ProjectionConfig("linear")},
-            "image projection of kind 'words'",
+            "image projection of kind 'classifier_mixture'",
         ),
         (
             lambda c: {"text_projection": ProjectionConfig("linear")},
             "text projection of kind 'near'",
         ),
         (
-            lambda c: {"image_projection": ProjectionConfig("words", num_words=9)},
-            "num_words is 9: there are 5 tags",
+            lambda c: {"image_projection": ProjectionConfig("classifier_mixture", num_classes=9)},
+            "num_classes is 9: there are 5 tags",
         ),
         (lambda c: {"words": replace(c.words, tags="nowhere.txt")}, r"no tags file nowhere\.txt"),
         (lambda c: {"tokenizer": None}, "no tokenizer"),
@@ -269,7 +269,7 @@ def test_what_words_need_is_said(config, change, message: str):
 def test_number_of_tags_must_be_that_of_the_classes(config):
     path = Path(config.words.tags)
     path.write_text(TAGS + "stove\nspoon\n")
-    more = replace(config, image_projection=ProjectionConfig("words", num_words=7))
+    more = replace(config, image_projection=ProjectionConfig("classifier_mixture", num_classes=7))
     with pytest.raises(ValueError, match="no classifier of 7 classes"):
         more.build()
 
@@ -433,7 +433,7 @@ def test_learns_which_half_is_which_noun(config, tiny_tokenizer, photo):
     config = replace(config, words=alone)
     method = config.build()
     method.image.encoder = method.words.tagger.encoder = Colors()
-    method.image.projection = ClassifierMixture(channels=6, num_words=NUM_TAGS, dim=24)
+    method.image.projection = ClassifierMixture(channels=6, num_classes=NUM_TAGS, dim=24)
     method.words.tagger.classifier = nn.Conv2d(6, NUM_TAGS, 1)
     captions = [[f"{names[first]} {names[second]}"] for first, second in pairs]
     batch = collated(config, tiny_tokenizer, photo, captions)

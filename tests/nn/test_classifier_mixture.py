@@ -16,7 +16,7 @@ CHANNELS, WORDS, DIM = 7, 5, 4
 
 @pytest.fixture
 def projection() -> ClassifierMixture:
-    return ProjectionConfig("words", num_words=WORDS).build_for_pixels(CHANNELS, DIM)
+    return ProjectionConfig("classifier_mixture", num_classes=WORDS).build_for_pixels(CHANNELS, DIM)
 
 
 @torch.no_grad()
@@ -68,12 +68,12 @@ def test_text_projection_starts_as_the_identity_of_directions():
     ("kind", "build", "message"),
     [
         ("near", "build_for_pixels", "'near' is for texts only"),
-        ("words", "build_for_vectors", "'words' is for pixels only"),
+        ("classifier_mixture", "build_for_vectors", "'classifier_mixture' is for pixels only"),
     ],
 )
 def test_each_has_its_side(kind: str, build: str, message: str):
     with pytest.raises(ValueError, match=message):
-        getattr(ProjectionConfig(kind, num_words=WORDS), build)(DIM, DIM)
+        getattr(ProjectionConfig(kind, num_classes=WORDS), build)(DIM, DIM)
 
 
 def test_text_projection_needs_equal_widths():

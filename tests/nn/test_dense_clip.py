@@ -111,10 +111,10 @@ WINDOWED = replace(NACLIP, residual=True, feed_forward=True)
         ("sclip.vanilla", TRAINED),
         ("naclip.reduced_naclip", NACLIP),
         ("naclip.reduced_nonly", replace(NACLIP, attention="window")),
-        ("naclip.reduced_kk", replace(NACLIP, neighbours=None)),
+        ("naclip.reduced_kk", replace(NACLIP, neighbors=None)),
         ("naclip.reduced_vanilla", replace(TRAINED, residual=False, feed_forward=False)),
         ("naclip.vanilla_naclip", WINDOWED),
-        ("naclip.vanilla_kk", replace(WINDOWED, neighbours=None)),
+        ("naclip.vanilla_kk", replace(WINDOWED, neighbors=None)),
         ("naclip.vanilla_csa", SCLIP),
         ("clearclip.ClearCLIP_no_residual", CLEARCLIP),
         ("clearclip.SCLIP_no_residual", replace(SCLIP, residual=False, feed_forward=False)),
@@ -235,12 +235,12 @@ def test_gaussian_windows():
 
 
 def test_settings_that_make_no_sense():
-    with pytest.raises(ValueError, match="neighbours is 0"):
-        LastBlock("kk", neighbours=0.0)
+    with pytest.raises(ValueError, match="neighbors is 0"):
+        LastBlock("kk", neighbors=0.0)
     with pytest.raises(ValueError, match="'window' needs the width"):
         LastBlock("window")
     with pytest.raises(ValueError, match="reads from the patch itself"):
-        LastBlock("value", neighbours=5.0)
+        LastBlock("value", neighbors=5.0)
     with pytest.raises(ValueError, match=r"30x40 px does not divide into patches of 8 px"):
         CLIP.build()(torch.rand(1, 3, 30, 40))
 

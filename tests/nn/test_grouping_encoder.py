@@ -242,7 +242,7 @@ def test_patches_are_normalized_before_their_positions_where_it_is_asked_for():
 
 @torch.no_grad()
 def test_features_of_a_stem_may_be_widened_through_visual_words():
-    config = replace(STEM, widen=ProjectionConfig(kind="words", num_words=7))
+    config = replace(STEM, widen=ProjectionConfig(kind="classifier_mixture", num_classes=7))
     encoder = config.build().eval()
     assert isinstance(encoder.widen, ClassifierMixture) and encoder.widen.words.weight.shape == (
         12,

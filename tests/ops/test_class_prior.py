@@ -1,4 +1,4 @@
-"""Scores of patches steadied by their neighbours and by the photo as a whole."""
+"""Scores of patches steadied by their neighbors and by the photo as a whole."""
 
 from __future__ import annotations
 

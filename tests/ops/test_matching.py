@@ -37,7 +37,7 @@ def test_a_known_order_is_found_and_follows_the_columns():
     assert torch.equal(match(similarity.mT), order.argsort(1))
 
 
-def test_a_problem_does_not_depend_on_its_neighbours():
+def test_a_problem_does_not_depend_on_its_neighbors():
     similarity = torch.randn(6, 4, 4)
     assert torch.equal(match(similarity)[2:3], match(similarity[2:3]))
     assert match(similarity[:0]).shape == (0, 4)

@@ -91,7 +91,7 @@ def test_labels_that_sum_to_one_still_do():
         assert_close(soft.sum(0), torch.ones(7, 5))
 
 
-def test_frames_of_one_color_take_the_mean_of_the_neighbourhood():
+def test_frames_of_one_color_take_the_mean_of_the_neighborhood():
     flat, labels = torch.ones(3, 5, 8), torch.rand(2, 5, 8)
     soft = LabelPropagation(PropagationConfig(top_k=2, radius=1), flat, labels)(flat)
     assert_close(soft[:, 2, 3], labels[:, 1:4, 2:5].mean((1, 2)))

@@ -26,7 +26,7 @@ _MOST = 65535
 
 
 def read_ids(
-    path: Path, what: str = "index map", greys_as_colors: bool = False
+    path: Path, what: str = "index map", grays_as_colors: bool = False
 ) -> UInt16[np.ndarray, "h w"]:
     """Read the ids of a map as they are stored.
 
@@ -35,7 +35,7 @@ def read_ids(
     Args:
         path: A PNG, TIFF, BMP or GIF file.
         what: Name of the map in messages.
-        greys_as_colors: Whether RGB with three equal channels is accepted as gray.
+        grays_as_colors: Whether RGB with three equal channels is accepted as gray.
 
     Returns:
         The id of each pixel, upright.
@@ -54,12 +54,12 @@ def read_ids(
             told_in_one_line(name),
             open_picture(file, name, _FORMATS) as image,
         ):
-            return _ids_of(image, name, greys_as_colors)
+            return _ids_of(image, name, grays_as_colors)
     except PermissionError as error:
         raise PermissionError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.ndarray, "h w"]:
+def _ids_of(image: Image.Image, name: str, grays_as_colors: bool) -> UInt16[np.ndarray, "h w"]:
     """Ids of an opened image."""
     check_size(image.width, image.height, name)
     check_tiff(image, name)
@@ -77,8 +77,8 @@ def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.n
     image.load()
     turned = upright(image, orientation(image))
 
-    if turned.mode in ("RGB", "RGBA", "LA") and greys_as_colors:
-        values = _greys(turned, name)
+    if turned.mode in ("RGB", "RGBA", "LA") and grays_as_colors:
+        values = _grays(turned, name)
     elif turned.mode in ("1", "L", "P", "I") or turned.mode.startswith("I;16"):
         values = np.asarray(turned)
     else:
@@ -94,7 +94,7 @@ def _ids_of(image: Image.Image, name: str, greys_as_colors: bool) -> UInt16[np.n
     return values.astype(np.uint16) // LOW_BITS.get(stored, 1)
 
 
-def _greys(image: Image.Image, name: str) -> np.ndarray:
+def _grays(image: Image.Image, name: str) -> np.ndarray:
     """The value that all channels of an image share; transparent pixels must be 0."""
     layers = np.asarray(image)
     colors = layers[..., :1] if image.mode == "LA" else layers[..., :3]

@@ -90,9 +90,9 @@ def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
 def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Image.Image | None]:
     """Split an image into colors (L, RGB, CMYK or LAB) and opacity, if it has any."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _wide_grey(image, name)
+        return _wide_gray(image, name)
     if image.mode in ("1", "L"):
-        return image.convert("L"), _opaque_grey(image, LOW_BITS.get(stored, 1))
+        return image.convert("L"), _opaque_gray(image, LOW_BITS.get(stored, 1))
     if image.mode == "RGB" and "transparency" in image.info and "16" in stored:
         raise PictureError(
             f"{name} has 16 bits and a transparent color: save it with an alpha channel"
@@ -109,7 +109,7 @@ def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Ima
     return (image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")), None
 
 
-def _opaque_grey(image: Image.Image, scale: int) -> Image.Image | None:
+def _opaque_gray(image: Image.Image, scale: int) -> Image.Image | None:
     """Opacity of an 8-bit gray image with one transparent value."""
     key = image.info.get("transparency")
     if not isinstance(key, int):
@@ -117,7 +117,7 @@ def _opaque_grey(image: Image.Image, scale: int) -> Image.Image | None:
     return image.convert("L").point([0 if gray == key * scale else 255 for gray in range(256)])
 
 
-def _wide_grey(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+def _wide_gray(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
     """Convert grays of 16 or 32 bits to 8, with their opacity."""
     values = np.asarray(image)
     most = _most(image, values, name)

@@ -224,7 +224,7 @@ def pseudo_label(
     missing = [photo for photo in photos if not places[photo].is_file()]
 
     results = segmenter.segment_many(missing)
-    for photo in watch(missing, "labelling"):
+    for photo in watch(missing, "labeling"):
         result = next(results)
         if isinstance(result, PhotoError):
             log.warning("skipped %s: %s", photo, result.reason)

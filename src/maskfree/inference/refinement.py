@@ -27,7 +27,7 @@ CELL_PX = {
 }
 # Cosines whose difference makes one class e times as probable as another, for the CRF.
 SOFTNESS = 0.05
-_NEIGHBOURS = tuple(
+_NEIGHBORS = tuple(
     (down, across) for down, across in product((-1, 0, 1), repeat=2) if down or across
 )
 # Scores worked on at once: few enough to stay in a core's cache.
@@ -136,7 +136,7 @@ def pamr(
     offsets = [
         (reach + down * step, reach + across * step)
         for step in dilations
-        for down, across in _NEIGHBOURS
+        for down, across in _NEIGHBORS
     ]
 
     weights = _affinities(image, offsets, reach)

@@ -17,18 +17,18 @@ class ClassifierMixture(nn.Module):
     Differs: the expectation is over all classes, not the top ten, and a linear map is added.
     """
 
-    def __init__(self, *, channels: int, num_words: int, dim: int):
+    def __init__(self, *, channels: int, num_classes: int, dim: int):
         """Create the layers.
 
         Args:
             channels: Number of input channels.
-            num_words: Number of classes.
+            num_classes: Number of classes.
             dim: Number of output channels.
         """
         super().__init__()
         self.linear = nn.Conv2d(channels, dim, 1)
-        self.classifier = nn.Conv2d(channels, num_words, 1)
-        self.words = nn.Conv2d(num_words, dim, 1, bias=False)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.words = nn.Conv2d(num_classes, dim, 1, bias=False)
         # Small weights, so that the classes determine the output at first.
         nn.init.normal_(self.linear.weight, std=0.002)
         nn.init.zeros_(self.linear.bias)  # pyright: ignore[reportArgumentType] - it has one

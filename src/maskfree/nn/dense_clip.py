@@ -229,8 +229,8 @@ class DenseClip(nn.Module):
 
             # The window covers patches; a class token gets no bonus.
             windows = None
-            if block.neighbours is not None:
-                windows = gaussian_windows(grid, block.neighbours).to(hidden)
+            if block.neighbors is not None:
+                windows = gaussian_windows(grid, block.neighbors).to(hidden)
                 windows = F.pad(windows, (self._skipped, 0, self._skipped, 0))
 
             if block.attention == "window":

@@ -29,17 +29,17 @@ class LastBlock:
     """Add the attention output to its input, as trained; False: replace the input."""
     feed_forward: bool = True
     """Apply the feed-forward half of the block."""
-    neighbours: Positive | None = None
+    neighbors: Positive | None = None
     """Standard deviation, in patches, of a Gaussian window that is added to the attention logits.
     None: no window."""
 
     def __post_init__(self) -> None:
         check(self)
-        if self.attention == "window" and self.neighbours is None:
-            raise ValueError("attention 'window' needs the width of its window: set neighbours")
-        if self.attention == "value" and self.neighbours is not None:
+        if self.attention == "window" and self.neighbors is None:
+            raise ValueError("attention 'window' needs the width of its window: set neighbors")
+        if self.attention == "value" and self.neighbors is not None:
             raise ValueError(
-                "attention 'value' reads from the patch itself: neighbours has no effect, leave it out"
+                "attention 'value' reads from the patch itself: neighbors has no effect, leave it out"
             )
 
 
@@ -55,7 +55,7 @@ SCLIP = LastBlock("qq+kk")
 """Correlative self-attention. Source: arXiv:2312.01597, eq. 4."""
 CLEARCLIP = LastBlock("qq", residual=False, feed_forward=False)
 """Query-query attention without residual and feed-forward. Source: arXiv:2407.12442, eq. 8."""
-NACLIP = LastBlock("kk", residual=False, feed_forward=False, neighbours=5.0)
+NACLIP = LastBlock("kk", residual=False, feed_forward=False, neighbors=5.0)
 """Key-key attention with a Gaussian window. Source: arXiv:2404.08181, section 3.2."""
 PRESETS = {
     "trained": TRAINED,

@@ -147,8 +147,8 @@ def project_pixels(config: ProjectionConfig, channels: int, dim: int) -> nn.Modu
         ValueError: The kind is for vectors only, or keeps the number of channels while `dim`
             differs.
     """
-    if config.kind == "words":
-        return ClassifierMixture(channels=channels, num_words=config.num_words, dim=dim)
+    if config.kind == "classifier_mixture":
+        return ClassifierMixture(channels=channels, num_classes=config.num_classes, dim=dim)
     if config.kind == "pyramid":
         return PyramidPooling(channels=channels, width=config.hidden, dim=dim)
     return _build(config, _pointwise, channels, dim)
@@ -184,7 +184,9 @@ def _build(
     if config.kind == "mlp":
         return nn.Sequential(layer(channels, config.hidden), nn.GELU(), layer(config.hidden, dim))
 
-    if config.kind in ("words", "pyramid") or (config.kind in _VECTORS and layer is not nn.Linear):
+    if config.kind in ("classifier_mixture", "pyramid") or (
+        config.kind in _VECTORS and layer is not nn.Linear
+    ):
         raise ValueError(
             f"the projection {config.kind!r} is for {_VECTORS.get(config.kind, 'pixels')} only"
         )

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 class ProjectionConfig:
     """Settings of a projection from encoder features to embeddings."""
 
-    kind: Literal["identity", "linear", "mlp", "batchnorm_mlp", "near", "words", "pyramid"] = (
-        "linear"
-    )
+    kind: Literal[
+        "identity", "linear", "mlp", "batchnorm_mlp", "near", "classifier_mixture", "pyramid"
+    ] = "linear"
     """Type of projection. "identity": none; "linear": one linear map; "mlp": two linear maps with a
     GELU between; "batchnorm_mlp": two linear maps with batch normalization and a ReLU between;
-    "near": a linear map of unit vectors that starts as the identity; "words": for pixels, the
-    expected embedding over learned classes; "pyramid": for pixels, pyramid pooling."""
+    "near": a linear map of unit vectors that starts as the identity; "classifier_mixture": for
+    pixels, the expected embedding over learned classes; "pyramid": for pixels, pyramid pooling."""
     hidden: Width = 2048
     """Number of hidden channels of "mlp", "batchnorm_mlp" and "pyramid"."""
-    num_words: Width = 1000
-    """Number of learned classes of "words"."""
+    num_classes: Width = 1000
+    """Number of learned classes of "classifier_mixture"."""
     bias: bool = True
     """Add a bias in "linear"; CLIP's projections have none."""
 

@@ -31,8 +31,8 @@ def label_map(
         Class of each pixel, and its score.
     """
     (height, width), (_, rows, _) = size, scores.shape
-    left, right, across = _neighbours(width, extent[1], scores.shape[2])
-    above, _, down = _neighbours(height, extent[0], rows)
+    left, right, across = _neighbors(width, extent[1], scores.shape[2])
+    above, _, down = _neighbors(height, extent[0], rows)
     labels = torch.zeros(height, width, dtype=torch.uint8 if len(scores) <= 256 else torch.int16)
     best = torch.empty(height, width, dtype=torch.float16)
     bands, num_lines = torch.unique_consecutive(above, return_counts=True)
@@ -83,8 +83,8 @@ def softmax_map(
         Class of each pixel, and the probability of its best phrase.
     """
     (height, width), (_, rows, columns) = size, scores.shape
-    left, right, across = _neighbours(width, extent[1], columns)
-    above, below, down = _neighbours(height, extent[0], rows)
+    left, right, across = _neighbors(width, extent[1], columns)
+    above, below, down = _neighbors(height, extent[0], rows)
 
     classes = torch.tensor(class_of, dtype=torch.int32)
     labels = torch.empty(height, width, dtype=torch.int32)
@@ -105,7 +105,7 @@ def softmax_map(
     return labels.numpy().astype(np.uint8 if max(class_of) < 256 else np.uint16), best.numpy()
 
 
-def _neighbours(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbors(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:
     """Patch before and after each pixel center, and the interpolation weight of the latter."""
     centers = (torch.arange(num_pixels, dtype=torch.float64) + 0.5) * (extent / num_pixels) - 0.5
     centers = centers.clamp(0, num_patches - 1)

@@ -82,7 +82,7 @@ def clips4_pocket() -> Recipe:
         name="clips4-pocket",
         method=CLIPS4Config(
             image=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
-            image_projection=ProjectionConfig(kind="words"),
+            image_projection=ProjectionConfig(kind="classifier_mixture"),
             # The correction starts as zero, so that the student starts as its teacher.
             correction=CorrectionConfig(),
             text=TextEncoderConfig(family="bert", architecture=MINILM, frozen=True),

@@ -164,7 +164,7 @@ def ovsegmentor_pocket() -> Recipe:
         method=OVSegmentorConfig(
             image=GroupingEncoderConfig(
                 stem=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
-                widen=ProjectionConfig(kind="words"),
+                widen=ProjectionConfig(kind="classifier_mixture"),
                 patch_norm=True,
                 dim=384,
                 num_heads=6,

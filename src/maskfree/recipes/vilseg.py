@@ -62,7 +62,7 @@ def vilseg_pocket() -> Recipe:
             text=TextEncoderConfig(family="bert", weights="all-minilm-l6-v2", frozen=True),
             tokenizer=None,
             embed_dim=384,
-            image_projection=ProjectionConfig(kind="words"),
+            image_projection=ProjectionConfig(kind="classifier_mixture"),
             text_projection=ProjectionConfig(kind="near"),
             cross=ContrastiveConfig(weight=0.25),
             vision=VisionConfig(weight=0.1, num_local_views=2),

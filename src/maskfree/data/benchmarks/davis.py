@@ -117,7 +117,7 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Values of a mask file, at most 255."""
-    ids = read_ids(path, "mask", greys_as_colors=True)
+    ids = read_ids(path, "mask", grays_as_colors=True)
     if ids.max() > VOID:
         raise ValueError(
             f"the mask {path} holds object {ids.max()}: numbers run to 255, and so many are the most"

@@ -21,7 +21,7 @@ class KnnConfig:
     Source: k and clusters of SegSort (arXiv:1910.06962); the 36 segments of CLIP-S4.
     """
 
-    neighbours: Count = 15
+    neighbors: Count = 15
     """Number of nearest training segments that vote for the class of a segment."""
     segments: Annotated[int, Range(1, MOST_SEGMENTS)] = 36
     """Number of segments per photo, by spherical k-means initialized on a grid."""

@@ -84,7 +84,7 @@ def knn_probe(
     for photo, truth in opened(test, watch):
         start = time.perf_counter()
         segments = segments_of(segmenter, photo, config)
-        labels = neighbour_labels(segments.embeddings, bank, config)
+        labels = neighbor_labels(segments.embeddings, bank, config)
         predicted = spread(labels[segments.ids], photo.height, photo.width)
         seconds += time.perf_counter() - start
 
@@ -157,7 +157,7 @@ def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> 
     return PhotoSegments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])
 
 
-def neighbour_labels(
+def neighbor_labels(
     embeddings: Float[Tensor, "m d"], bank: Bank, config: KnnConfig
 ) -> Int[Tensor, " m"]:
     """Predict the class of segments by a majority vote of their nearest neighbors.
@@ -174,7 +174,7 @@ def neighbour_labels(
         ValueError: There are fewer training segments than neighbors.
     """
     search = {"torch": nearest, "faiss": nearest_by_faiss}[config.search]
-    return majority(bank.labels[search(embeddings, bank.embeddings, config.neighbours)])
+    return majority(bank.labels[search(embeddings, bank.embeddings, config.neighbors)])
 
 
 def nearest(
@@ -279,6 +279,4 @@ def _votes(segments: PhotoSegments, truth: Tensor, num_classes: int) -> Int[Tens
 def _check_count(count: int, rows: int) -> None:
     """Check that there are enough training segments."""
     if not 1 <= count <= rows:
-        raise ValueError(
-            f"{count} neighbours are asked for, but there are {rows} training segments"
-        )
+        raise ValueError(f"{count} neighbors are asked for, but there are {rows} training segments")

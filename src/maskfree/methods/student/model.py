@@ -29,7 +29,7 @@ from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 # Fill color of padding.
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 
 
 class Student(Method):
@@ -184,7 +184,7 @@ class StudentTransform(Transform):
         labels = confident(self.labels / f"{Path(source.key).stem}.png", self.thresholds)
 
         # The same crop of photo and labels; labels are not interpolated.
-        image = window.cut(source.photo, Image.Resampling.BILINEAR, _GREY)
+        image = window.cut(source.photo, Image.Resampling.BILINEAR, _GRAY)
         labels = np.asarray(window.cut(Image.fromarray(labels), Image.Resampling.NEAREST, IGNORE))
         # Bytes (h w 3) to RGB in [0, 1] (3 h w).
         pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1)).float().div_(255)

@@ -1,4 +1,4 @@
-"""Nearest neighbours: parity with the published code, exact search in blocks, and labels that only masks can tell."""
+"""Nearest neighbors: parity with the published code, exact search in blocks, and labels that only masks can tell."""
 
 import builtins
 from dataclasses import replace
@@ -31,26 +31,26 @@ from maskfree.evaluation.probes.knn import (
     majority,
     nearest,
     nearest_by_faiss,
-    neighbour_labels,
+    neighbor_labels,
     segment_bank,
     segments_of,
 )
 from maskfree.evaluation.reporting.results import read_row, write_row
 
-CONFIG = KnnConfig(neighbours=1, segments=6, enlarge=1)
+CONFIG = KnnConfig(neighbors=1, segments=6, enlarge=1)
 CAMVID = benchmark("camvid")
 
 
 @pytest.mark.parametrize(("case", "count"), [("no_labels", 5), ("labels_two_views", 3)])
-def test_neighbours_and_their_majority_equal_the_published_code(fixture_tensors, case, count):
+def test_neighbors_and_their_majority_equal_the_published_code(fixture_tensors, case, count):
     tensors = fixture_tensors("segsort_kmeans")
     queries, labels = tensors[f"out.{case}.prototypes"], tensors[f"in.{case}.bank_labels"]
     found = labels[nearest(queries, tensors[f"in.{case}.bank_prototypes"], count)]
     assert torch.equal(found, tensors[f"out.{case}.knn_labels"])
     assert torch.equal(majority(found), tensors[f"out.{case}.knn_majority"])
     bank = Bank(tensors[f"in.{case}.bank_prototypes"], labels)
-    config = replace(CONFIG, neighbours=count)
-    assert torch.equal(neighbour_labels(queries, bank, config), tensors[f"out.{case}.knn_majority"])
+    config = replace(CONFIG, neighbors=count)
+    assert torch.equal(neighbor_labels(queries, bank, config), tensors[f"out.{case}.knn_majority"])
 
 
 def unit(*shape):
@@ -61,12 +61,12 @@ def test_search_in_blocks_finds_what_one_product_finds(monkeypatch):
     queries, bank = unit(23, 7), unit(41, 7)
     expected = (queries @ bank.T).topk(6).indices
     monkeypatch.setattr(knn, "_QUERIES_AT_ONCE", 5)
-    monkeypatch.setattr(knn, "_BANK_AT_ONCE", 4)  # fewer than neighbours
+    monkeypatch.setattr(knn, "_BANK_AT_ONCE", 4)  # fewer than neighbors
     assert torch.equal(nearest(queries, bank, 6), expected)
     assert torch.equal(nearest(queries, bank, 41)[:, -1], (queries @ bank.T).argmin(1))
 
 
-def test_faiss_finds_the_same_neighbours():
+def test_faiss_finds_the_same_neighbors():
     pytest.importorskip("faiss", reason="faiss is optional")
     queries, bank = unit(23, 7), unit(41, 7)
     assert torch.equal(nearest_by_faiss(queries, bank, 6), nearest(queries, bank, 6))
@@ -88,9 +88,9 @@ def _missing(name):
 
 
 @pytest.mark.parametrize("search", [nearest, nearest_by_faiss])
-def test_more_neighbours_than_segments_are_refused(search):
+def test_more_neighbors_than_segments_are_refused(search):
     with pytest.raises(
-        ValueError, match="4 neighbours are asked for, but there are 3 training segments"
+        ValueError, match="4 neighbors are asked for, but there are 3 training segments"
     ):
         search(unit(2, 7), unit(3, 7), 4)
 
@@ -200,7 +200,7 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
     assert read_row(write_row(row, tmp_path)) == row
     assert (row.protocol_name, row.num_photos, row.mean_iou) == ("knn", 2, 1.0)
     assert row.protocol["taught_by"] == "camvid-train"
-    assert (row.protocol["neighbours"], row.protocol["segments"], row.protocol["side_px"]) == (
+    assert (row.protocol["neighbors"], row.protocol["segments"], row.protocol["side_px"]) == (
         1,
         6,
         HEIGHT,
@@ -211,7 +211,7 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"neighbours": 0}, "neighbours is 0, must be at least 1"),
+        ({"neighbors": 0}, "neighbors is 0, must be at least 1"),
         ({"segments": 5000}, r"segments is 5000, must be in \[1, 4096\]"),
         ({"location": -0.5}, "location is -0.5, must be at least 0"),
         ({"search": "annoy"}, "search is 'annoy', must be one of torch, faiss"),
