@@ -18,9 +18,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.hub import loading
-from maskfree.inference.segmenter import Background, Inference, PhotoError, Segmenter
+from maskfree.inference.config import Inference
+from maskfree.inference.photos import PhotoError
+from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
 from maskfree.ops.class_prior import apply_class_prior, smooth
+from maskfree.text.background import Background
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 COLORS = {

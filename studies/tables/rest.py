@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.inference.segmenter import Inference
+from maskfree.inference.config import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
 from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
 

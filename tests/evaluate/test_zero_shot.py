@@ -16,7 +16,8 @@ from maskfree.evaluation.evaluator import DistInfo
 from maskfree.evaluation.protocol import PROTOCOLS, Protocol, check, prepare
 from maskfree.evaluation.reporting.results import read_row, write_row
 from maskfree.evaluation.zero_shot import EvalJob, measure, sweep
-from maskfree.inference.segmenter import Inference, Segmenter
+from maskfree.inference.config import Inference
+from maskfree.inference.segmenter import Segmenter
 from maskfree.types import Tokens
 
 WORDS = benchmark("coco-mini").words()

@@ -35,7 +35,8 @@ from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint, loading
 from maskfree.hub.catalog import model_folder
 from maskfree.inference.config import Inference
-from maskfree.inference.segmenter import PhotoError, Segmenter
+from maskfree.inference.photos import PhotoError
+from maskfree.inference.segmenter import Segmenter
 from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
 from maskfree.methods.student.config import StudentConfig, StudentViews
 from maskfree.methods.student.model import Student

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from maskfree.losses.consistency import embedding_consistency, prototype_loss, semantic_consistency
 from maskfree.losses.pixel_segment import NO_REGION, pixel_segment_contrast
-from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.ops.class_prior import apply_class_prior
+from maskfree.ops.label_map import best_of_synonyms
 from maskfree.ops.segments import intersect, segment_sums, segment_values, spherical_kmeans
 from maskfree.types import Losses
 
