@@ -25,7 +25,7 @@ from PIL import Image
 from maskfree import run_dir
 from maskfree.config.rules import check
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import seed_of
+from maskfree.data.order import seed_of
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import Recipe
 from maskfree.engine.run_state import differences
