@@ -137,7 +137,6 @@ NO_FILES = {
         "frozen",
         "accelerator",
         "devices",
-        "family",
         "refine",
         "last_block",
         "animate",

@@ -70,6 +70,22 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
     )
 
 
+def read_config(folder: Path) -> MethodConfig:
+    """Read the settings of a checkpoint's method, without its weights.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        Settings of the method.
+
+    Raises:
+        OSError: A file is missing or cannot be read.
+        ValueError: The settings do not fit, or the method is unknown.
+    """
+    return checkpoint.read_config(folder, _configs())
+
+
 class _Ready(NamedTuple):
     """Published weights with their tokenizer, prompt templates and inference settings."""
 

@@ -21,7 +21,7 @@ from maskfree.config.rules import (
     check,
 )
 from maskfree.data.config import ViewConfig
-from maskfree.method_config import MethodConfig
+from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.methods.vilseg.votes_config import VotesConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
@@ -369,6 +369,20 @@ class ViLSegConfig(MethodConfig):
             The extra that finds nouns in captions if words or votes are on.
         """
         return ("entities",) if self.words or self.votes else ()
+
+    def student_parts(self) -> StudentParts:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            Both encoders and both projections.
+        """
+        return StudentParts(
+            text=self.text,
+            text_projection=self.text_projection,
+            embed_dim=self.embed_dim,
+            image=self.image,
+            image_projection=self.image_projection,
+        )
 
     def without_pretrained(self) -> ViLSegConfig:
         """Make the config independent of pretrained weights.
