@@ -99,7 +99,7 @@ def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_fol
     segmenter = loading.load(groupvit_folder)
     assert segmenter.name == "a-groupvit" and segmenter.templates == ("a photo of a {}.",)
     assert segmenter.inference == Inference(
-        side_px=448, max_whole_px=1, window_px=448, stride_px=224, score="product", top_classes=5
+        side_px=448, max_whole_px=1, window_px=448, stride_px=224, score="product"
     )
     assert segmenter.tokenizer.max_length == 32
     result = segmenter.with_words(["dog", "grass"], "threshold:0.9")(photo((83, 57)))

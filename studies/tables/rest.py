@@ -13,8 +13,6 @@ from maskfree.inference.config import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
 from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
 
-STEADYING = ("smooth", "class_prior", "class_prior_share", "class_prior_max")
-
 
 def card(_: Sequence[Row]) -> str:
     """What the bundled model is, from its own folder."""
@@ -48,7 +46,7 @@ def card(_: Sequence[Row]) -> str:
             f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
         ),
         ("embedding", f"{config['embed_dim']} dimensions"),
-        ("scores", "; ".join(f"`{name}` {getattr(used, name):g}" for name in STEADYING)),
+        ("scores", f"`smooth` {used.smooth}; `class_prior` {used.class_prior:g}"),
         ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
         ("size in the package", f"{size / 1e6:.1f} MB"),
         ("training", _schedule(run["steps"], train)),

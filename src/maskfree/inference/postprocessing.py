@@ -74,7 +74,7 @@ class Postprocessing:
         # The prior is computed from smoothed scores, which are less noisy.
         batch = smooth(batch, inference.smooth)
         if inference.class_prior:
-            prior = apply_class_prior(batch, inference.class_prior_share, inference.class_prior_max)
+            prior = apply_class_prior(batch)
             batch = batch + inference.class_prior * prior
 
         return batch[0]

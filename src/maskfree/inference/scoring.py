@@ -80,7 +80,6 @@ class Scorer:
                     self.method.group(images),
                     self.embeddings,
                     logit_scale=self.logit_scale,
-                    top_classes=self.inference.top_classes,
                     threshold=self.threshold,
                     size=(images.shape[2], images.shape[3]),
                 )
