@@ -14,7 +14,7 @@ from colors import Colors
 from PIL import Image
 
 from maskfree.data.benchmarks.catalog import Benchmark
-from maskfree.data.benchmarks.layouts import IndexMaps
+from maskfree.data.benchmarks.index_maps import IndexMaps
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.reporting.report import extremes, write_report
 from maskfree.evaluation.zero_shot import EvalJob, measure

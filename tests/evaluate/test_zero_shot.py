@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.benchmarks.coco import CocoInstances
-from maskfree.data.benchmarks.layouts import IndexMaps
+from maskfree.data.benchmarks.index_maps import IndexMaps
 from maskfree.evaluation.evaluator import DistInfo
 from maskfree.evaluation.named_protocols import PROTOCOLS
 from maskfree.evaluation.protocol import Protocol, check, prepare

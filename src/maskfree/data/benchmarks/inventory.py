@@ -59,7 +59,9 @@ class BenchmarkListing:
         Returns:
             The summary; empty if no root was given.
         """
-        return self.found.state if self.found else ""
+        if self.found is None:
+            return ""
+        return self.found.state
 
 
 def check(benchmark: Benchmark, root: Path) -> BenchmarkFolder:
@@ -98,11 +100,17 @@ def overview(root: Path | None = None) -> tuple[BenchmarkListing, ...]:
 
     rows = []
     for name, benchmark in BENCHMARKS.items():
-        found = None if root is None else check(benchmark, root)
+        found = None
+        if root is not None:
+            found = check(benchmark, root)
+
+        layout, num_classes = benchmark.layout.describe(), None
         # The benchmark "folder" takes its class list from the user.
-        own_list = benchmark.lists_at is None
-        layout = benchmark.layout.describe() + (" and classes.txt" if own_list else "")
-        num_classes = None if own_list else len(benchmark.words())
+        if benchmark.lists_at is None:
+            layout += " and classes.txt"
+        else:
+            num_classes = len(benchmark.words())
+
         rows.append(
             BenchmarkListing(name, benchmark.title, num_classes, layout, benchmark.source, found)
         )
