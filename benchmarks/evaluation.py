@@ -22,7 +22,7 @@ from maskfree.evaluation.evaluator import ResultCache, tally
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.inference.config import Inference
 from maskfree.metrics import confusion
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 
 SIDE = 512  # of the photo and its truth
 NUM_CLASSES = 150

@@ -15,8 +15,8 @@ from maskfree.hub import loading
 from maskfree.hub.catalog import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
 from maskfree.inference.config import Inference
 from maskfree.inference.features import embed
+from maskfree.nn.convolutions import FrozenBatchNorm
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
-from maskfree.nn.pretrained import FrozenBatchNorm
 from maskfree.text.templates import TEMPLATES
 from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
 

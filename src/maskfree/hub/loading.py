@@ -22,7 +22,7 @@ from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.model import published_clip, usual_view
-from maskfree.nn.pretrained import fold_batch_norms
+from maskfree.nn.convolutions import fold_batch_norms
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 

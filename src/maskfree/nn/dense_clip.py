@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from maskfree.nn.dense_clip_config import LastBlock
 from maskfree.nn.dense_patches import DensePatches
-from maskfree.nn.encoders import STATISTICS
+from maskfree.nn.image_encoder import STATISTICS
 from maskfree.nn.self_attention import gaussian_windows, pair_attention, window_attention
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from maskfree.config.rules import OutsideName, Side
 
 if TYPE_CHECKING:
-    from maskfree.nn.encoders import ImageEncoder
+    from maskfree.nn.image_encoder import ImageEncoder
     from maskfree.nn.text_encoders import TextEncoder
 
 

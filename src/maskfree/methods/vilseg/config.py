@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from maskfree.methods.vilseg.transform import ViLSegTransform
     from maskfree.methods.vilseg.words import WordsObjective
     from maskfree.nn.dual_encoder import ImageProjector
-    from maskfree.nn.encoders import ImageEncoder
+    from maskfree.nn.image_encoder import ImageEncoder
     from maskfree.text.tags import Tag
     from maskfree.text.tokenize import Tokenizer
 

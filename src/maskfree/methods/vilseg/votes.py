@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from maskfree.methods.vilseg.votes_config import BallotConfig, VotesConfig
 from maskfree.nn.concept_head import COARSE, FINE, MIDDLE, ConceptHead
 from maskfree.nn.efficientnet_lite import EfficientNetLite
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.ops.class_prior import smooth
 from maskfree.ops.votes import ballots, best_cosines, log_votes, settled, with_kinds
 from maskfree.types import Losses
