@@ -26,7 +26,7 @@ from maskfree.types import Batch
 from tiny import (
     CAPTIONS,
     TINY_GROUPING,
-    TINY_VOTES,
+    TINY_TAG_SCORES,
     tiny_clips4_config,
     tiny_groupvit_config,
     tiny_label_maps,
@@ -86,8 +86,11 @@ TINY = {
     "ViLSegConfig": [
         *(tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")),
         tiny_vilseg_config(assignment="soft", cluster=STANDARDISED),
-        tiny_vilseg_config(votes=TINY_VOTES, grouping="pixels"),
-        tiny_vilseg_config(votes=dataclasses.replace(TINY_VOTES, keep=1.0), grouping="pixels"),
+        tiny_vilseg_config(tag_scores=TINY_TAG_SCORES, grouping="pixels"),
+        tiny_vilseg_config(
+            tag_scores=dataclasses.replace(TINY_TAG_SCORES, distillation_weight=1.0),
+            grouping="pixels",
+        ),
     ],
 }
 CASES = [

@@ -36,7 +36,7 @@ def card(_: Sequence[Row]) -> str:
             "image encoder",
             f"{config['image']['family']}, output stride {config['image']['output_stride']}",
         ),
-        ("votes", _votes(config.get("votes"))),
+        ("tag scores", _tag_scores(config.get("tag_scores"))),
         (
             "text encoder",
             config["text"]["family"] + (", frozen" if config["text"]["frozen"] else ""),
@@ -56,11 +56,11 @@ def card(_: Sequence[Row]) -> str:
     return markdown(("", ""), lines, "ll", "")
 
 
-def _votes(config: dict[str, Any] | None) -> str:
-    """Whose votes count beside the cosines."""
+def _tag_scores(config: dict[str, Any] | None) -> str:
+    """Classifier and concept head whose scores are added to the cosines."""
     if config is None:
         return "none"
-    return f"{config['tower']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
+    return f"{config['image']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
 
 
 def kinds(_: Sequence[Row]) -> str:

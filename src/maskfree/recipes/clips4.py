@@ -129,7 +129,7 @@ def clips4_pocket() -> Recipe:
         init="pocket",
         # The teacher's projection is corrected; its other heads are left out.
         init_names=(("image.projection", "image.projection.known"),),
-        init_without=("cross", "votes"),
+        init_without=("cross", "tag_scores"),
     )
 
 
