@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-import tyro
-
 from maskfree import run_dir
 from maskfree.cli.common import keep_freed_memory, log_to_stderr, print_safely
+from maskfree.cli.parsing import parse_settings
 from maskfree.cli.stopping import guarded
 from maskfree.config.extras import need
 from studies.options import STUDIES
@@ -35,7 +34,7 @@ def run_study(arguments: Sequence[str]) -> int:
 
     name = arguments[0]
     program = f"{PROGRAM} {name}"
-    options = tyro.cli(STUDIES[name], prog=program, args=list(arguments[1:]))
+    options = parse_settings(STUDIES[name], program, arguments[1:])
     need(program, *options.extras())
 
     log_to_stderr()

@@ -17,7 +17,6 @@ from maskfree.evaluation.reporting.results import FORMAT, write_json
 from maskfree.evaluation.zero_shot import EvalJob, measure
 from maskfree.files.atomic import read_json
 from maskfree.hub import loading
-from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Progress, Watch
 
@@ -65,10 +64,9 @@ class Measure:
         return asdict(measure(segmenter, self.protocol, work).row)
 
 
-def bare(side_px: int = Inference.side_px, **settings: Any) -> Protocol:
+def bare(**settings: Any) -> Protocol:
     """Return the papers' inference: scores are neither smoothed nor changed by a class prior."""
-    inference = Inference(side_px=side_px)
-    return Protocol(smooth=1, class_prior=0.0, inference=inference, **settings)
+    return Protocol(smooth=1, class_prior=0.0, **settings)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def tables(*arguments: str) -> subprocess.CompletedProcess[str]:
 def help_of(words: tuple[str, ...]) -> str:
     code = "from maskfree.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
+        [sys.executable, "-c", code, *words, "--help-all"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -102,7 +102,7 @@ def test_wrong_option_is_explained(tmp_path, capsys):
 
 
 def test_help_shows_settings(capsys):
-    status, shown, _ = run_command(capsys, "vilseg_debug", "--help")
+    status, shown, _ = run_command(capsys, "vilseg_debug", "--help-all")
     assert status == 0 and "--method.cluster.num-clusters" in shown and "(default: 8)" in shown
 
 

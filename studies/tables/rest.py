@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.inference.config import Inference
+from maskfree.inference.segmenter import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
 from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
+
+STEADYING = ("smooth", "class_prior", "class_prior_share", "class_prior_max")
 
 
 def card(_: Sequence[Row]) -> str:
@@ -36,7 +38,7 @@ def card(_: Sequence[Row]) -> str:
             "image encoder",
             f"{config['image']['family']}, output stride {config['image']['output_stride']}",
         ),
-        ("tag scores", _tag_scores(config.get("tag_scores"))),
+        ("votes", _votes(config.get("votes"))),
         (
             "text encoder",
             config["text"]["family"] + (", frozen" if config["text"]["frozen"] else ""),
@@ -46,7 +48,7 @@ def card(_: Sequence[Row]) -> str:
             f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
         ),
         ("embedding", f"{config['embed_dim']} dimensions"),
-        ("scores", f"`smooth` {used.smooth}; `class_prior` {used.class_prior:g}"),
+        ("scores", "; ".join(f"`{name}` {getattr(used, name):g}" for name in STEADYING)),
         ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
         ("size in the package", f"{size / 1e6:.1f} MB"),
         ("training", _schedule(run["steps"], train)),
@@ -56,11 +58,11 @@ def card(_: Sequence[Row]) -> str:
     return markdown(("", ""), lines, "ll", "")
 
 
-def _tag_scores(config: dict[str, Any] | None) -> str:
-    """Classifier and concept head whose scores are added to the cosines."""
+def _votes(config: dict[str, Any] | None) -> str:
+    """Whose votes count beside the cosines."""
     if config is None:
         return "none"
-    return f"{config['image']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
+    return f"{config['tower']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
 
 
 def kinds(_: Sequence[Row]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import tyro
 from rich.console import Console
 
 from maskfree.cli.common import print_safely
@@ -19,6 +18,7 @@ from maskfree.cli.convert import convert
 from maskfree.cli.distill import distill, distill_with
 from maskfree.cli.evaluate import compare, datasets, evaluate
 from maskfree.cli.evaluate_segments import evaluate_segments
+from maskfree.cli.parsing import HELP_ALL, parse_command
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.probe import probe
 from maskfree.cli.search import search
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> int:
     """Run a command and return its status; `--help` and wrong arguments end in SystemExit."""
     # General help of a command, without a recipe or another first argument.
-    general = arguments[1:2] in ([], ["-h"], ["--help"])
+    general = arguments[1:2] in ([], ["-h"], ["--help"], [HELP_ALL])
 
     # The help of self-train and distill lists all settings, which need no first argument.
     if arguments[:1] in (["self-train"], ["distill"]) or (
@@ -93,9 +93,4 @@ def _run(arguments: Sequence[str]) -> int:
     ):
         return NESTED[arguments[0]](arguments[1:])
 
-    return (
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="maskfree", description=DESCRIPTION, args=arguments
-        )
-        or 0
-    )
+    return parse_command(COMMANDS, "maskfree", arguments, DESCRIPTION)() or 0

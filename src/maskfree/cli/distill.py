@@ -10,6 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
+from maskfree.cli.parsing import parse_call
 from maskfree.config.extras import need
 from maskfree.progress import Progress
 from maskfree.signals import Stopped
@@ -88,4 +89,4 @@ def distill_with(arguments: Sequence[str]) -> int:
         )
         return 0
 
-    return tyro.cli(teach, prog="maskfree distill", args=list(arguments))
+    return parse_call(teach, "maskfree distill", arguments)()

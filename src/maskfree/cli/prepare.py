@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
+from maskfree.cli.parsing import parse_call
 from maskfree.progress import Progress, Watch
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ def prepare_what(arguments: Sequence[str]) -> int:
             + (f"; not {arguments[0]!r}" if arguments else "")
         )
 
-    return tyro.cli(
-        _command(arguments[0]), prog=f"maskfree prepare {arguments[0]}", args=list(arguments[1:])
-    )
+    what = arguments[0]
+    return parse_call(_command(what), f"maskfree prepare {what}", arguments[1:])()
 
 
 def _command(what: str) -> Callable[..., int]:

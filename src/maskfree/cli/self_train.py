@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
+from maskfree.cli.parsing import parse_call
 from maskfree.config.extras import need
 from maskfree.files.atomic import read_json
 from maskfree.progress import Progress
@@ -111,4 +111,4 @@ def self_train_with(arguments: Sequence[str]) -> int:
             )
         return 0
 
-    return tyro.cli(teach, prog="maskfree self-train", args=list(arguments))
+    return parse_call(teach, "maskfree self-train", arguments)()

@@ -5,13 +5,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
 from tyro.conf import Positional
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
+from maskfree.cli.parsing import parse_settings
 from maskfree.cli.stopping import NOTHING
 from maskfree.config.extras import need
 from maskfree.signals import Stopped
+
+COMMON = (
+    "out",
+    "resume",
+    "recipe.init",
+    *(f"recipe.data.{name}" for name in ("shards", "images", "index", "workers")),
+    *(
+        f"recipe.train.{name}"
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "learning_rate",
+            "weight_decay",
+            "precision",
+            "accelerator",
+            "devices",
+            "seed",
+            "save_every",
+        )
+    ),
+    # Files that the settings of a method name, and that users have elsewhere.
+    *(
+        f"recipe.method.{name}"
+        for name in (
+            "image.weights",
+            "text.weights",
+            "tokenizer",
+            "entities",
+            "segments",
+            "teacher",
+            "prototypes",
+        )
+    ),
+)
+"""Settings that `maskfree train RECIPE --help` lists, where the recipe has them."""
 
 
 def train(recipe: Positional[str]) -> int:
@@ -48,7 +84,7 @@ def train_recipe(arguments: Sequence[str]) -> int:
     # The recipe's own settings are the defaults of the options.
     name = arguments[0]
     default = Run(RECIPES[name](), out=Path("runs") / name)
-    run = tyro.cli(Run, prog=f"maskfree train {name}", args=arguments[1:], default=default)
+    run = parse_settings(Run, f"maskfree train {name}", arguments[1:], default, COMMON)
 
     # Missing packages are reported before torch is imported.
     recipe = run.whole()
