@@ -20,8 +20,9 @@ from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, benchmark
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import ResultCache, tally
 from maskfree.evaluation.protocol import Protocol, prepare
+from maskfree.inference.config import Inference
 from maskfree.metrics import confusion
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 
 SIDE = 512  # of the photo and its truth
 NUM_CLASSES = 150
@@ -48,7 +49,7 @@ def main(
     """
     torch.set_num_threads(threads)
     loaded = maskfree.load(model)
-    protocol = Protocol(side_px=side_px or loaded.inference.side_px)
+    protocol = Protocol(inference=Inference(side_px=side_px or loaded.inference.side_px))
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         bench = made_up(Path(folder), photo)
         samples = bench.samples(Path(folder))

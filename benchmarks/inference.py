@@ -16,7 +16,7 @@ from transformers import GroupViTConfig, GroupViTModel, PreTrainedModel
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 
 WIDTH, HEIGHT = 640, 480
 GROUPVIT_PX = 224  # its position embeddings know no other size

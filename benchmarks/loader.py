@@ -14,7 +14,8 @@ from PIL import Image
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import Share, Stream, build_loader
+from maskfree.data.loader import Stream, build_loader
+from maskfree.data.order import Share
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.text.tokenize import Tokenizer

@@ -103,7 +103,7 @@ def main(
         "model": model,
         "amx": cpu_has_amx(),
         "names": names,
-        "side_px": protocol.side_px,
+        "side_px": protocol.inference.side_px,
         "left_out": left_out,
     }
     report("precision", seconds, ratios, settings, results, rows)

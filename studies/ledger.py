@@ -17,6 +17,7 @@ from maskfree.evaluation.reporting.results import FORMAT, write_json
 from maskfree.evaluation.zero_shot import EvalJob, measure
 from maskfree.files.atomic import read_json
 from maskfree.hub import loading
+from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Progress, Watch
 
@@ -64,9 +65,10 @@ class Measure:
         return asdict(measure(segmenter, self.protocol, work).row)
 
 
-def bare(**settings: Any) -> Protocol:
+def bare(side_px: int = Inference.side_px, **settings: Any) -> Protocol:
     """Return the papers' inference: scores are neither smoothed nor changed by a class prior."""
-    return Protocol(smooth=1, class_prior=0.0, **settings)
+    inference = Inference(side_px=side_px)
+    return Protocol(smooth=1, class_prior=0.0, inference=inference, **settings)
 
 
 @dataclass(frozen=True)

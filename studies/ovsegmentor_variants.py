@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.evaluation.protocol import DEFAULT_THRESHOLD, groupvit
+from maskfree.evaluation.named_protocols import DEFAULT_THRESHOLD, groupvit
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from studies.directions import Direction
 from studies.ledger import Measure, bare

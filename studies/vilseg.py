@@ -17,7 +17,8 @@ from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.distillation.self_training import self_train
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import Recipe
-from maskfree.evaluation.protocol import DEFAULT_THRESHOLD, Protocol
+from maskfree.evaluation.named_protocols import DEFAULT_THRESHOLD
+from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting import charts
 from maskfree.files.atomic import replace_bytes
 from maskfree.hub.catalog import model_folder

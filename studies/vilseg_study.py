@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maskfree.data.loader import NoSamples, Share, Stream, build_loader, seed_of
+from maskfree.data.loader import NoSamples, Stream, build_loader
+from maskfree.data.order import Share, seed_of
 from maskfree.engine.config import Recipe
 from maskfree.engine.optimizers import cosine, parameter_groups
 from maskfree.hub import checkpoint

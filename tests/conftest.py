@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +84,24 @@ def tiny_checkpoint(tmp_path: Path, tiny_vilseg: ViLSeg, tiny_tokenizer: Tokeniz
         {"name": "tiny", "templates": ["a photo of a {}"]},
     )
     return folder
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Callable[[str, Any], Path]:
+    """`saved(name, config)` is the folder of a random model."""
+
+    from maskfree.hub import checkpoint
+
+    def save(name: str, config: Any) -> Path:
+        about = {
+            "name": name,
+            "templates": ["a {}"],
+            "inference": {"score": "product", "max_whole_px": 1},
+        }
+        checkpoint.save(tmp_path / name, config.build(), config, tiny_tokenizer, about)
+        return tmp_path / name
+
+    return save
 
 
 @pytest.fixture(scope="session")

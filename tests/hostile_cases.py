@@ -48,7 +48,7 @@ OPTIONS: dict[str, str] = {
     "train recipe.method.prototypes": "train clips4_pocket --data.shards {hostile}/outside.tar"
     " --method.prototypes {} --out {out}",
     "train recipe.method.image.stem.weights": "",
-    "train recipe.method.votes.tower.weights": "",
+    "train recipe.method.tag_scores.image.weights": "",
     "train recipe.method.words.tags": "train vilseg_pocket --method.words.tags {} --data.shards {hostile}/outside.tar"
     " --method.tokenizer {words} --method.image.weights {bench} --method.text.weights {bench} --out {out}",
     "train out": "train vilseg_debug --out {} --resume",
@@ -137,7 +137,6 @@ NO_FILES = {
         "frozen",
         "accelerator",
         "devices",
-        "family",
         "refine",
         "last_block",
         "animate",

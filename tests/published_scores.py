@@ -30,7 +30,6 @@ def check_scores(case, tensors, assignment_of):
         groups,
         given["text_embedding"],
         logit_scale=float(given["logit_scale"].exp()),
-        top_classes=5,
         threshold=case["bg_thresh"] if case["with_bg"] else None,
         size=(height, width),
     )[0]

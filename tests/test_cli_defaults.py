@@ -16,7 +16,6 @@ from maskfree.cli.track import Following
 from maskfree.distillation import clips4, self_training
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototype_config import PrototypeConfig
-from maskfree.evaluation.protocol import Protocol
 from maskfree.hub import checkpoint, loading
 from maskfree.inference.config import Inference
 from maskfree.inference.search_config import RetrievalConfig
@@ -27,15 +26,12 @@ from tiny import tiny_vilseg_config
 
 OWN = Inference(
     side_px=80,
-    max_long_px=160,
     max_whole_px=72,
     window_px=48,
     stride_px=40,
     batch_size=3,
     smooth=3,
     class_prior=0.5,
-    class_prior_share=0.2,
-    class_prior_max=0.3,
     refine="pamr",
 )
 """Nothing of it is the default."""
@@ -68,7 +64,8 @@ BY_PURPOSE = {
     "track": {"side_px"},
     "evaluate-tracking": {"side_px"},
     "self-train": {"score", "refine"},
-    "evaluate": {field.name for field in dataclasses.fields(Protocol)},
+    "evaluate": {field.name for field in dataclasses.fields(Inference)}
+    - {"batch_size", "precision"},
 }
 """What a command sets whatever the model says.
 
@@ -135,7 +132,6 @@ def test_the_test_knows_every_command():
         "precision",
         "score",
         "logit_scale",
-        "top_classes",
     }  # which would not go with the others
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskfree.cli import main
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.evaluation.protocol import DEFAULT_THRESHOLD
+from maskfree.evaluation.named_protocols import DEFAULT_THRESHOLD
 from maskfree.evaluation.reporting.results import read_row
 
 

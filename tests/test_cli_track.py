@@ -58,7 +58,8 @@ def test_a_first_mask(run, frames: Path, mask: Path, tmp_path: Path, tiny_checkp
 
 def test_words_in_a_video(run, frames: Path, tmp_path: Path, tiny_checkpoint: Path):
     pytest.importorskip("av", reason="the extra 'video' is not installed")
-    from maskfree.data.video import open_clip, write_clip
+    from maskfree.data.clip_files import write_clip
+    from maskfree.data.video import open_clip
 
     write_clip((image for _, image in open_clip(frames).frames()), tmp_path / "film.mp4", rate=8)
     words = ("--words", "dog", "grass", "--every", 2, "--out", "named", "--animate", "mp4")
@@ -120,7 +121,7 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_a_long_clip_needs_a_video(
     run, frames: Path, mask: Path, monkeypatch, tiny_checkpoint: Path
 ):
-    monkeypatch.setattr("maskfree.data.video.MAX_PICTURES", 2)
+    monkeypatch.setattr("maskfree.data.clip_files.MAX_PICTURES", 2)
     options = ("--first", mask, "--model", tiny_checkpoint, "--animate", "webp", *SMALL)
     status, _, error = run("track", frames, *options)
     assert (status, "use mp4" in error) == (2, True)

@@ -19,13 +19,14 @@ from maskfree.method_config import MethodConfig
 from maskfree.methods.clips4.config import PixelSegmentConfig, PseudoLabelConfig
 from maskfree.methods.ovsegmentor.config import EntityConfig
 from maskfree.methods.vilseg.config import ClusterConfig
+from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
 from tiny import (
     CAPTIONS,
     TINY_GROUPING,
-    TINY_VOTES,
+    TINY_TAG_SCORES,
     tiny_clips4_config,
     tiny_groupvit_config,
     tiny_label_maps,
@@ -85,8 +86,11 @@ TINY = {
     "ViLSegConfig": [
         *(tiny_vilseg_config(grouping=grouping) for grouping in ("clusters", "kmeans", "pixels")),
         tiny_vilseg_config(assignment="soft", cluster=STANDARDISED),
-        tiny_vilseg_config(votes=TINY_VOTES, grouping="pixels"),
-        tiny_vilseg_config(votes=dataclasses.replace(TINY_VOTES, keep=1.0), grouping="pixels"),
+        tiny_vilseg_config(tag_scores=TINY_TAG_SCORES, grouping="pixels"),
+        tiny_vilseg_config(
+            tag_scores=dataclasses.replace(TINY_TAG_SCORES, distillation_weight=1.0),
+            grouping="pixels",
+        ),
     ],
 }
 CASES = [
@@ -224,3 +228,37 @@ def test_inference_config_holds_the_whole_prediction(config, tiny_tokenizer):
 def unit_classes(method: Method, tokenizer: Tokenizer, number: int) -> torch.Tensor:
     dim = method.encode_text(tokenizer(["dog"])).shape[1]
     return F.normalize(torch.randn(number, dim), dim=1)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_student_can_take_the_parts_that_the_method_states(config, tiny_tokenizer):
+    parts = config.student_parts()
+    if parts is None:
+        return
+    state = config.build().eval().state_dict()
+
+    def fill(module: torch.nn.Module, prefix: str) -> None:
+        prefix += "."
+        module.load_state_dict(
+            {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+        )
+
+    encoder = parts.text.build()
+    projection = parts.text_projection.build_for_vectors(encoder.channels, parts.embed_dim)
+    fill(encoder, parts.text_prefix)
+    fill(projection, parts.text_projection_prefix)
+    student, teacher = TextProjector(encoder, projection).eval(), config.build().eval()
+    teacher.load_state_dict(state)
+    tokens = tiny_tokenizer(CAPTIONS)
+    assert_close(student(tokens), teacher.encode_text(tokens))
+
+    assert parts.image or not parts.image_projection
+    assert parts.image_projection or not parts.correction
+    if parts.image:
+        image = parts.image.build()
+        fill(image, parts.image_prefix)
+    if parts.image and parts.image_projection:
+        pixels = parts.image_projection.build_for_pixels(image.channels, parts.embed_dim)
+        if parts.correction:
+            pixels = parts.correction.build(pixels, image.channels, parts.embed_dim)
+        fill(pixels, parts.image_projection_prefix)

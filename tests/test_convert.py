@@ -179,7 +179,7 @@ def test_both_stages_become_models(name: str, converted, tmp_path: Path):
     close(groups.assignment.flatten(2), tensors["mid.attn_soft"][:, 0])
     assert segmenter.method.logit_scale == pytest.approx(float(released["logit_scale"].exp()))
     assert segmenter.inference == Inference(
-        score="product", side_px=448, window_px=448, stride_px=224, max_whole_px=1, top_classes=5
+        score="product", side_px=448, window_px=448, stride_px=224, max_whole_px=1
     )
     assert segmenter.templates == ("a photo of a {}.",)
     assert (

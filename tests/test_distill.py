@@ -21,7 +21,7 @@ from torch.testing import assert_close
 from maskfree.distillation.clips4 import distill
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.engine.config import TrainConfig
-from maskfree.hub import checkpoint, loading
+from maskfree.hub import loading
 from maskfree.method import Method
 from maskfree.methods.clips4.config import CLIPS4Config
 from maskfree.nn.pyramid_pooling import PyramidPooling
@@ -76,22 +76,6 @@ def photos(tmp_path: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(squares[:height, :width]).save(place)
     return tmp_path / "photos"
-
-
-@pytest.fixture
-def saved(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Checkpoint:
-    """`saved(name, config)` is the folder of a random model."""
-
-    def save(name: str, config: Any) -> Path:
-        about = {
-            "name": name,
-            "templates": ["a {}"],
-            "inference": {"score": "product", "max_whole_px": 1},
-        }
-        checkpoint.save(tmp_path / name, config.build(), config, tiny_tokenizer, about)
-        return tmp_path / name
-
-    return save
 
 
 @pytest.fixture

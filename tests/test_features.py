@@ -53,7 +53,7 @@ def test_places_lie_in_the_photo_and_not_in_its_padding():
 @pytest.mark.parametrize("size", [(96, 64), (100, 70), (33, 200)])
 def test_embeddings_are_those_that_scores_are_made_of(tiny_tokenizer, photo, size):
     method = spread_out(tiny_vilseg_config(vision=None, grouping="pixels").build())
-    segmenter = segmenter_of(method, tiny_tokenizer, side_px=64, max_long_px=400)
+    segmenter = segmenter_of(method, tiny_tokenizer, side_px=64)
     chosen = segmenter.with_words(["dog", "sky", "sofa"])
     found = embed(segmenter, photo(size))
     scores = torch.einsum("dhw,kd->khw", found.values, chosen.embeddings)

@@ -15,8 +15,8 @@ from maskfree.hub import loading
 from maskfree.hub.catalog import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
 from maskfree.inference.config import Inference
 from maskfree.inference.features import embed
+from maskfree.nn.convolutions import FrozenBatchNorm
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
-from maskfree.nn.pretrained import FrozenBatchNorm
 from maskfree.text.templates import TEMPLATES
 from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
 
@@ -99,7 +99,7 @@ def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_fol
     segmenter = loading.load(groupvit_folder)
     assert segmenter.name == "a-groupvit" and segmenter.templates == ("a photo of a {}.",)
     assert segmenter.inference == Inference(
-        side_px=448, max_whole_px=1, window_px=448, stride_px=224, score="product", top_classes=5
+        side_px=448, max_whole_px=1, window_px=448, stride_px=224, score="product"
     )
     assert segmenter.tokenizer.max_length == 32
     result = segmenter.with_words(["dog", "grass"], "threshold:0.9")(photo((83, 57)))

@@ -19,8 +19,9 @@ from maskfree.files import hugging_face
 from maskfree.hub import loading
 from maskfree.hub.catalog import PUBLISHED
 from maskfree.nn.clip_weights import model_type
+from maskfree.nn.configurations import read_configuration
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
-from maskfree.nn.pretrained import make_tower, read_classifier, read_configuration
+from maskfree.nn.pretrained import make_tower, read_classifier
 from maskfree.text.tokenize import Tokenizer
 
 READERS: dict[str, Callable[[str], object]] = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evaluate.result_rows import ROW
 from maskfree import cli
-from maskfree.data.video import write_clip
+from maskfree.data.clip_files import write_clip
 from maskfree.distillation.self_training import self_train
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import TrainConfig

@@ -18,9 +18,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.hub import loading
-from maskfree.inference.segmenter import Background, Inference, PhotoError, Segmenter
+from maskfree.inference.config import Inference
+from maskfree.inference.photos import PhotoError
+from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
 from maskfree.ops.class_prior import apply_class_prior, smooth
+from maskfree.text.background import Background
 from maskfree.types import Batch, Groups, Losses, Tokens
 
 COLORS = {
@@ -359,7 +362,7 @@ def test_forty_megapixels_and_twenty_words_take_less_than_four_gigabytes(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * 2**20  # KiB
 
 
-STEADY = {"smooth": 3, "class_prior": 2.0, "class_prior_share": 0.3, "class_prior_max": 0.2}
+STEADY = {"smooth": 3, "class_prior": 2.0}
 
 
 def test_neighbors_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter):
@@ -371,7 +374,7 @@ def test_neighbors_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter
     plain = asked.score_map(image)[None]
     steady = asked.with_inference(Inference(side_px=96, **STEADY)).score_map(image)
     even = smooth(plain, 3)
-    assert_close(steady, (even + 2 * apply_class_prior(even, 0.3, 0.2))[0])
+    assert_close(steady, (even + 2 * apply_class_prior(even))[0])
 
 
 @pytest.mark.parametrize(
@@ -380,10 +383,7 @@ def test_neighbors_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter
         {"smooth": 2},
         {"smooth": -1},
         {"class_prior": -1.0},
-        {"class_prior_share": 0.0},
-        {"class_prior_max": -0.1},
         {"logit_scale": -1.0},
-        {"top_classes": 0},
         {"refine": "pamr", "score": "softmax"},
     ],
 )

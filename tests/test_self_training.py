@@ -17,6 +17,7 @@ from maskfree.hub import checkpoint, loading
 from maskfree.losses.pseudo_labels import confidence
 from maskfree.methods.student.config import StudentConfig
 from maskfree.methods.student.model import Student
+from tiny import tiny_clips4_config, tiny_groupvit_config, tiny_ovsegmentor_config
 
 WORDS = ("grass", "sea/water", "red sofa")
 TRAIN = TrainConfig(
@@ -199,6 +200,30 @@ def test_a_student_can_teach_the_next(tmp_path, tiny_checkpoint, photos):
     first = self_train(tiny_checkpoint, WORDS, photos, tmp_path / "one", SMALL)
     second = self_train(first, WORDS, photos, tmp_path / "two", replace(SMALL, keep=0.3))
     assert loading.load(second).name == "tiny-student-student"
+
+
+def test_a_student_of_clips4_can_teach(tmp_path, saved, photos):
+    model = saved("first", tiny_clips4_config().for_inference())
+    trained = self_train(model, WORDS, photos, tmp_path / "run", SMALL)
+    run = json.loads((tmp_path / "run" / "start" / "run.json").read_text())
+    assert run["config"]["known"]["kind"] == "pyramid"
+    student, teacher = loading.load(trained), loading.load(model)
+    tokens = teacher.tokenizer(["a dog", "the green grass"])
+    assert_close(student.method.encode_text(tokens), teacher.method.encode_text(tokens))
+
+
+def test_a_teacher_without_an_image_side_needs_weights(tmp_path, saved, photos):
+    model = saved("grouping", tiny_ovsegmentor_config(entity=None, masks=None))
+    with pytest.raises(ValueError, match=r"cannot have the image side of grouping.*--weights"):
+        self_train(model, WORDS, photos, tmp_path / "run", SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_cannot_teach_is_refused_before_photos_are_labeled(tmp_path, saved, photos):
+    model = saved("groups", tiny_groupvit_config())
+    with pytest.raises(ValueError, match=r"groups cannot teach: .* text side of a GroupViT$"):
+        self_train(model, WORDS, photos, tmp_path / "run", SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):

@@ -21,12 +21,13 @@ from maskfree.inference.config import Inference
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.losses.mask_arithmetic import MaskArithmetic
-from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, PseudoLabelConfig
+from maskfree.methods.clips4.config import CLIPS4Config, PseudoLabelConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from maskfree.methods.student.config import StudentConfig
 from maskfree.methods.vilseg.config import ViLSegConfig, WordsConfig
+from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.recipes import RECIPES

@@ -369,7 +369,7 @@ def test_a_stop_before_the_first_state_promises_none(tmp_path, monkeypatch, caps
 
 
 def test_segment_leaves_whole_results_only(tmp_path, tiny_checkpoint, photo, monkeypatch, capsys):
-    from maskfree.inference.segmenter import Segmentation
+    from maskfree.results.segmentation import Segmentation
 
     for name in ("a.png", "b.png"):
         photo().save(tmp_path / name)

@@ -18,10 +18,11 @@ from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo_sources import read_sources
 from maskfree.distillation.teacher_features import TeacherCounts, prepare_teacher
 from maskfree.hub import loading
+from maskfree.inference.config import MAX_LONG_PX
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 
-SIZES = {"a": (83, 57), "b": (40, 90), "c": (1, 1), "d": (300, 4)}
+SIZES = {"a": (83, 57), "b": (40, 90), "c": (1, 1), "d": (3000, 4)}
 Photo = Callable[..., Image.Image]
 
 
@@ -38,7 +39,7 @@ def photos(tmp_path: Path, photo: Photo) -> Path:
 @pytest.fixture
 def teacher(tiny_checkpoint: Path) -> Segmenter:
     segmenter = loading.load(tiny_checkpoint)
-    return segmenter.with_inference(replace(segmenter.inference, side_px=48, max_long_px=320))
+    return segmenter.with_inference(replace(segmenter.inference, side_px=48))
 
 
 def test_maps_are_what_the_teacher_sees_of_each_photo(
@@ -46,8 +47,8 @@ def test_maps_are_what_the_teacher_sees_of_each_photo(
 ):
     assert prepare_teacher(teacher, [str(photos)], tmp_path / "maps") == TeacherCounts(4, 0, 0)
     maps = TeacherMaps(tmp_path / "maps")
-    # rows and columns of whole patches of 16 px; "d" is cut down by its longer side, to 4 x 320
-    for name, patches in {"a": (3, 4), "b": (6, 3), "c": (3, 3), "d": (1, 20)}.items():
+    # rows and columns of whole patches of 16 px; "d" is cut down by its longer side, to 3 x 2048
+    for name, patches in {"a": (3, 4), "b": (6, 3), "c": (3, 3), "d": (1, 128)}.items():
         read = maps.of(f"{name}.png").float()
         assert read.shape == (18, *patches)
         expected = embed(teacher, Image.open(photos / f"{name}.png").convert("RGB")).at(*patches)
@@ -149,5 +150,5 @@ def test_the_record_names_the_teacher(tmp_path: Path, teacher: Segmenter, photos
     assert record == {
         "model": "tiny",
         "weights_sha256": teacher.weights_hash,
-        "inference": {"side_px": 48, "max_long_px": 320},
+        "inference": {"side_px": 48, "max_long_px": MAX_LONG_PX},
     }

@@ -22,7 +22,8 @@ from kills import killed_at_each_step
 from maskfree.cli import main
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import Position, Share, Stream, build_loader
+from maskfree.data.loader import Position, Stream, build_loader
+from maskfree.data.order import Share
 from maskfree.distributed import launch
 from maskfree.engine import run_state
 from maskfree.engine.config import Recipe, TrainConfig

@@ -20,8 +20,8 @@ from maskfree.data.benchmarks.catalog import LabeledPhoto, files_sha256
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.region_preparation import SegmentPreparation
 from maskfree.data.cache.teacher_maps import TeacherMaps
-from maskfree.data.loader import seed_of
-from maskfree.data.video import write_clip
+from maskfree.data.clip_files import write_clip
+from maskfree.data.order import seed_of
 from maskfree.distillation.self_training import link
 from maskfree.engine import run_state
 from maskfree.evaluation.reporting import charts

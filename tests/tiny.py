@@ -23,7 +23,7 @@ from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegm
 from maskfree.methods.student.config import StudentConfig, StudentViews
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg.model import ViLSeg
-from maskfree.methods.vilseg.votes_config import VotesConfig
+from maskfree.methods.vilseg.tag_scores_config import TagScoresConfig
 from maskfree.nn.dense_clip_config import TRAINED, DenseClipConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
@@ -39,8 +39,8 @@ TINY_IMAGE = ImageEncoderConfig(
     },
     output_stride=16,
 )
-TINY_VOTES = VotesConfig(
-    tower=ImageEncoderConfig(
+TINY_TAG_SCORES = TagScoresConfig(
+    image=ImageEncoderConfig(
         "efficientnet_lite", {"width": 0.1, "depth": 0.1, "stem": 8, "head": 16}
     ),
     num_tags=7,
@@ -48,8 +48,6 @@ TINY_VOTES = VotesConfig(
     num_tag_kinds=5,
     num_concepts=6,
     num_concept_names=9,
-    head_width=12,
-    head_blocks=1,
 )
 TINY_TEXT = TextEncoderConfig(
     family="bert",

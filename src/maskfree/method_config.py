@@ -6,9 +6,46 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from maskfree.nn.deeplab_config import CorrectionConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.projection_config import ProjectionConfig
+
 if TYPE_CHECKING:
     from maskfree.data.sample import Transform
     from maskfree.method import Method
+
+
+@dataclass(frozen=True)
+class StudentParts:
+    """Parts of a method that a student in its embedding space can take, and where they lie.
+
+    The text side is a text encoder with a projection, as in `maskfree.nn.dual_encoder`. The image
+    side is a student's only where it has the same form.
+    """
+
+    text: TextEncoderConfig
+    """Text encoder."""
+    text_projection: ProjectionConfig
+    """Projection of text features."""
+    embed_dim: int
+    """Dimension of the joint embedding space."""
+    image: ImageEncoderConfig | None = None
+    """Image encoder; None where a student cannot have it."""
+    image_projection: ProjectionConfig | None = None
+    """Projection of image features; None where a student cannot have it."""
+    correction: CorrectionConfig | None = None
+    """Correction that is added to the image projection already."""
+    modality_gap: bool = False
+    """Whether text and patch embeddings lie far apart, so that classes need prototypes of segments
+    instead of embedded names."""
+    text_prefix: str = "text.encoder"
+    """Prefix of the text encoder's weights."""
+    text_projection_prefix: str = "text.projection"
+    """Prefix of the text projection's weights."""
+    image_prefix: str = "image.encoder"
+    """Prefix of the image encoder's weights."""
+    image_projection_prefix: str = "image.projection"
+    """Prefix of the weights of the image projection with its correction."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +101,14 @@ class MethodConfig(ABC):
             Names of the extras.
         """
         return ()
+
+    def student_parts(self) -> StudentParts | None:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            Parts and the places of their weights; by default None: the method cannot teach.
+        """
+        return None
 
     @abstractmethod
     def without_pretrained(self) -> MethodConfig:

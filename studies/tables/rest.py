@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.inference.segmenter import Inference
+from maskfree.inference.config import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
 from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
-
-STEADYING = ("smooth", "class_prior", "class_prior_share", "class_prior_max")
 
 
 def card(_: Sequence[Row]) -> str:
@@ -38,7 +36,7 @@ def card(_: Sequence[Row]) -> str:
             "image encoder",
             f"{config['image']['family']}, output stride {config['image']['output_stride']}",
         ),
-        ("votes", _votes(config.get("votes"))),
+        ("tag scores", _tag_scores(config.get("tag_scores"))),
         (
             "text encoder",
             config["text"]["family"] + (", frozen" if config["text"]["frozen"] else ""),
@@ -48,7 +46,7 @@ def card(_: Sequence[Row]) -> str:
             f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
         ),
         ("embedding", f"{config['embed_dim']} dimensions"),
-        ("scores", "; ".join(f"`{name}` {getattr(used, name):g}" for name in STEADYING)),
+        ("scores", f"`smooth` {used.smooth}; `class_prior` {used.class_prior:g}"),
         ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
         ("size in the package", f"{size / 1e6:.1f} MB"),
         ("training", _schedule(run["steps"], train)),
@@ -58,11 +56,11 @@ def card(_: Sequence[Row]) -> str:
     return markdown(("", ""), lines, "ll", "")
 
 
-def _votes(config: dict[str, Any] | None) -> str:
-    """Whose votes count beside the cosines."""
+def _tag_scores(config: dict[str, Any] | None) -> str:
+    """Classifier and concept head whose scores are added to the cosines."""
     if config is None:
         return "none"
-    return f"{config['tower']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
+    return f"{config['image']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
 
 
 def kinds(_: Sequence[Row]) -> str:

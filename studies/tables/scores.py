@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from maskfree.data.benchmarks.catalog import benchmark
-from maskfree.evaluation.protocol import PROTOCOLS
+from maskfree.evaluation.named_protocols import PROTOCOLS
 from maskfree.evaluation.reporting.tables import short_rule
 from maskfree.results.segmentation import BACKGROUND
 from maskfree.text.background import Background

@@ -1,12 +1,10 @@
-"""The listing of what lies under a root, what is missing first, and the check of all truth maps."""
+"""The listing of what lies under a root, what is missing first."""
 
-import numpy as np
 import pytest
 from trees import coco_files, write
 
-from maskfree.data.benchmarks.catalog import BENCHMARKS, IGNORE, benchmark
-from maskfree.data.benchmarks.inventory import check, overview, verify
-from maskfree.data.benchmarks.layouts import LabeledPhoto
+from maskfree.data.benchmarks.catalog import BENCHMARKS, benchmark
+from maskfree.data.benchmarks.inventory import check, overview
 
 
 def camvid(root, count=2):
@@ -84,30 +82,3 @@ def test_without_a_root_nothing_is_sought():
 def test_a_root_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(NotADirectoryError, match="nowhere is no folder"):
         overview(tmp_path / "nowhere")
-
-
-def test_verifying_counts_the_pixels_of_each_id(tmp_path):
-    seen = []
-
-    def watch(samples):
-        for sample in samples:
-            seen.append(sample.key)
-            yield sample
-
-    pixels = verify(benchmark("camvid").samples(camvid(tmp_path)), watch)
-    assert {i: n for i, n in enumerate(pixels.tolist()) if n} == {0: 1, 1: 1, IGNORE: 2}
-    assert seen == ["val/images/0.png", "val/images/1.png"]
-
-
-def test_verifying_finds_an_id_beyond_the_classes(tmp_path):
-    camvid(tmp_path)
-    write(tmp_path, {"val/labels/1.png": [[0, 12]]})
-    with pytest.raises(ValueError, match=r"labels/1.png holds id 12, which stands for no class"):
-        verify(benchmark("camvid").samples(tmp_path))
-
-
-def test_verifying_compares_the_decoded_size(tmp_path):
-    write(tmp_path, {"a.png": (3, 2)})
-    sample = LabeledPhoto("a.png", tmp_path / "a.png", lambda: np.zeros((3, 2), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"a.png is 3x2 but its truth map 2x3"):
-        verify([sample])

@@ -10,7 +10,7 @@ from picture_files import gray_png, png
 from PIL import Image
 
 from maskfree.data.benchmarks.davis import read_objects
-from maskfree.data.benchmarks.layouts import IndexMaps, Truth
+from maskfree.data.benchmarks.index_maps import IndexMaps, Truth
 from maskfree.data.cache.region_maps import SegmentMaps
 from maskfree.data.decoding import MAX_PIXELS
 from maskfree.data.id_maps import read_ids

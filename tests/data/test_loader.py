@@ -15,7 +15,8 @@ from shard_files import captioned, jpeg, pairs, write_index, write_tar
 from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
 from maskfree.data.examples import Example, counted
-from maskfree.data.loader import Loaded, NoSamples, Position, Share, Stream, build_loader, shuffled
+from maskfree.data.loader import Loaded, NoSamples, Position, Stream, build_loader
+from maskfree.data.order import Share, shuffled
 from maskfree.data.sample import Transform
 from maskfree.data.shards import find_shards
 from maskfree.types import Batch

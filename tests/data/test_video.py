@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfree.data import video
-from maskfree.data.video import open_clip, write_clip
+from maskfree.data import clip_files, video
+from maskfree.data.clip_files import write_clip
+from maskfree.data.video import open_clip
 
 COLORS = [(200, 30, 30), (30, 190, 40), (40, 50, 210), (230, 220, 60)]
 
@@ -98,7 +99,7 @@ def test_a_folder_is_read_by_number(tmp_path: Path):
     assert [tuple(c) for c in colors_of(images)] == [COLORS[i] for i in (2, 1, 0, 3)]
 
 
-@pytest.mark.parametrize("suffix", video.PICTURES)
+@pytest.mark.parametrize("suffix", clip_files.PICTURES)
 def test_an_animated_picture_has_all_frames(tmp_path: Path, suffix: str):
     path = tmp_path / "new" / f"moving{suffix}"
     assert write_clip(pictures(), path, rate=4) == 4
@@ -117,7 +118,7 @@ def test_an_animated_picture_is_small_and_short(tmp_path: Path, monkeypatch: pyt
     write_clip(pictures((1000, 500)), tmp_path / "moving.gif", rate=4)
     with Image.open(tmp_path / "moving.gif") as moving:
         assert moving.size == (640, 320)
-    monkeypatch.setattr(video, "MAX_PICTURES", 3)
+    monkeypatch.setattr(clip_files, "MAX_PICTURES", 3)
     with pytest.raises(ValueError, match="3 frames at most"):
         write_clip(pictures(), tmp_path / "long.webp", rate=4)
     write_clip(pictures(), tmp_path / "long.mp4", rate=4)

@@ -8,11 +8,12 @@ from dataclasses import asdict, fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from painted import color_segmenter
 from PIL import Image
 from result_rows import ROW as A_ROW
 from rich.console import Console
 
-from maskfree.evaluation.protocol import Protocol
+from maskfree.evaluation.protocol import Protocol, record
 from maskfree.evaluation.reporting.compare import (
     compare,
     conditions,
@@ -25,6 +26,7 @@ from maskfree.evaluation.reporting.compare import (
     titles,
 )
 from maskfree.evaluation.reporting.results import Row, write_json, write_row
+from maskfree.inference.config import Inference
 
 OTHER = {  # another value for each field of a protocol; they differ among themselves too
     "names": "synonyms",
@@ -47,18 +49,20 @@ OTHER = {  # another value for each field of a protocol; they differ among thems
     "refine": "pamr",
 }
 
+PRODUCT = record(
+    replace(
+        color_segmenter(),
+        inference=Inference(score="product", logit_scale=30.0, smooth=1, class_prior=0.1),
+    ),
+    Protocol(),
+)
+
 
 def row(model="pocket", mean_iou=0.3, benchmark="voc20", **changes):
     """A row of a "product" protocol, in which every field acts; CHANGES are of the row or of its protocol."""
     in_row = {f.name for f in fields(Row)} & changes.keys()
-    protocol = asdict(
-        Protocol(
-            score="product", logit_scale=30.0, smooth=1, class_prior=0.1, class_prior_share=0.1
-        )
-    )
-    protocol |= {"templates": ["a {}", "the {}", "{}"]} | {
-        k: v for k, v in changes.items() if k not in in_row
-    }
+    of_protocol = {name: value for name, value in changes.items() if name not in in_row}
+    protocol = PRODUCT | {"templates": ["a {}", "the {}", "{}"]} | of_protocol
     whole = replace(
         A_ROW,
         benchmark=benchmark,
@@ -84,7 +88,7 @@ def test_a_ranking_is_by_mean_iou_with_nothing_last():
 
 
 def test_every_field_of_a_protocol_has_another_value_here():
-    assert OTHER.keys() == Protocol.__dataclass_fields__.keys()
+    assert OTHER.keys() == PRODUCT.keys()
 
 
 @pytest.mark.parametrize("field", OTHER)

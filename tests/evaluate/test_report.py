@@ -14,10 +14,11 @@ from colors import Colors
 from PIL import Image
 
 from maskfree.data.benchmarks.catalog import Benchmark
-from maskfree.data.benchmarks.layouts import IndexMaps
+from maskfree.data.benchmarks.index_maps import IndexMaps
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.reporting.report import extremes, write_report
 from maskfree.evaluation.zero_shot import EvalJob, measure
+from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.results.segmentation import Segmentation
 from maskfree.types import Tokens
@@ -25,7 +26,7 @@ from maskfree.types import Tokens
 NAMES = ("<b>dog", 'cat & "co', "bus")
 DOG, CAT, BUS, NOTHING, IGNORED = 0, 1, 2, 3, 255
 COLOR_STEP = 40  # red value per class id
-PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
+PROTOCOL = Protocol(inference=Inference(side_px=32))  # photos are seen at their own size
 VOID = {"img", "meta", "br", "hr", "link", "input"}
 
 

@@ -11,12 +11,14 @@ from PIL import Image
 
 from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.benchmarks.coco import CocoInstances
-from maskfree.data.benchmarks.layouts import IndexMaps
+from maskfree.data.benchmarks.index_maps import IndexMaps
 from maskfree.evaluation.evaluator import DistInfo
-from maskfree.evaluation.protocol import PROTOCOLS, Protocol, check, prepare
+from maskfree.evaluation.named_protocols import PROTOCOLS
+from maskfree.evaluation.protocol import Protocol, check, prepare
 from maskfree.evaluation.reporting.results import read_row, write_row
 from maskfree.evaluation.zero_shot import EvalJob, measure, sweep
-from maskfree.inference.segmenter import Inference, Segmenter
+from maskfree.inference.config import Inference
+from maskfree.inference.segmenter import Segmenter
 from maskfree.types import Tokens
 
 WORDS = benchmark("coco-mini").words()
@@ -56,7 +58,7 @@ def segmenter():
     )
 
 
-PROTOCOL = Protocol(side_px=32)  # photos are seen at their own size
+PROTOCOL = Protocol(inference=Inference(side_px=32))  # photos are seen at their own size
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_background_words_compete(segmenter, root):
 
 def test_a_larger_photo_is_compared_at_its_full_size(segmenter, root):
     """The network sees 16 rows, the label map has 32."""
-    row = run(segmenter, root, replace(PROTOCOL, side_px=16))
+    row = run(segmenter, root, Protocol(inference=Inference(side_px=16)))
     assert row.pixel_accuracy == pytest.approx(1 - 8 / 64, abs=0.05)
 
 
@@ -198,7 +200,7 @@ def test_a_photo_whose_labels_break_the_list_is_named(segmenter, tmp_path):
     Image.fromarray(np.full((8, 12), 99, np.uint8)).save(tmp_path / "labels" / "p.png")
     bench = Benchmark("x", "", IndexMaps(), {"plain": "camvid11"})
     with pytest.raises(ValueError, match=r"p\.png holds id 99"):
-        run(segmenter, tmp_path, replace(PROTOCOL, side_px=8), bench)
+        run(segmenter, tmp_path, Protocol(inference=Inference(side_px=8)), bench)
 
 
 def test_an_overlap_is_judged_by_the_object_on_top(segmenter, root):
@@ -291,7 +293,7 @@ def test_a_sweep_equals_measuring_with_each_threshold(segmenter, root):
 
 
 def test_a_sweep_of_products_has_the_rule_in_each_window(segmenter, root):
-    product = replace(PROTOCOL, score="product", top_classes=5)
+    product = Protocol(inference=Inference(side_px=32, score="product"))
     (low, high) = sweep(segmenter, product, (0.0, 0.9), work(root))
     alone = run(segmenter, root, replace(product, background="threshold:0.9"))
     assert high.iou == alone.iou
@@ -340,7 +342,11 @@ def test_another_protocol_does_not_meet_the_counts_of_a_stopped_one(segmenter, r
 
     with pytest.raises(KeyboardInterrupt):
         measure(segmenter, PROTOCOL, work(root, unfinished=folder, watch=break_off))
-    measure(segmenter, replace(PROTOCOL, side_px=16), work(root, unfinished=folder, watch=watch))
+    measure(
+        segmenter,
+        Protocol(inference=Inference(side_px=16)),
+        work(root, unfinished=folder, watch=watch),
+    )
     assert len(seen) == 2
     assert len(list(folder.iterdir())) == 1  # what was stopped still waits
 
@@ -376,6 +382,12 @@ def test_boundaries_are_measured_when_asked(segmenter, root):
     assert 0 < measure(segmenter, PROTOCOL, work(root, boundaries=True)).row.boundary_f <= 1
 
 
+def test_a_setting_that_a_protocol_has_itself_is_refused_among_its_inference_settings():
+    for name, value in {"smooth": 3, "class_prior": 0.5}.items():
+        with pytest.raises(ValueError, match=f"inference.{name} is set"):
+            Protocol(inference=Inference(**{name: value}))
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_fits_every_benchmark_or_says_why(name):
     for bench in (
@@ -407,19 +419,16 @@ def test_protocols_have_the_sizes_of_their_sources():
     (tcl,), (sclip,), (groupvit,) = (
         PROTOCOLS[name](bench) for name in ("tcl", "sclip", "groupvit")
     )
-    assert (tcl.side_px, tcl.window_px, tcl.stride_px, tcl.names) == (448, 448, 224, "plain")
-    assert (sclip.side_px, sclip.window_px, sclip.stride_px, sclip.score) == (
-        336,
-        224,
-        112,
-        "softmax",
-    )
+
+    def sizes(protocol):
+        """Sizes of the photo, the windows and their stride."""
+        settings = protocol.inference
+        return settings.side_px, settings.window_px, settings.stride_px
+
+    assert (sizes(tcl), tcl.names) == ((448, 448, 224), "plain")
+    assert (sizes(sclip), sclip.inference.score) == ((336, 224, 112), "softmax")
     assert sclip.background.count(",") == 25
-    assert (groupvit.background, groupvit.score, groupvit.top_classes) == (
-        "threshold:0.9",
-        "product",
-        5,
-    )
+    assert (groupvit.background, groupvit.inference.score) == ("threshold:0.9", "product")
     assert PROTOCOLS["groupvit"](benchmark("context60"))[0].background == "threshold:0.35"
     assert "bed" not in PROTOCOLS["sclip"](benchmark("coco-object"))[0].background.split(",")
 

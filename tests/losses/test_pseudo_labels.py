@@ -8,11 +8,11 @@ from torch.testing import assert_close
 from maskfree.losses.pseudo_labels import (
     IGNORE,
     LEVELS,
-    best_of_synonyms,
     confidence,
     pixel_cross_entropy,
     thresholds,
 )
+from maskfree.ops.label_map import best_of_synonyms
 
 
 def histogram(*classes: dict[int, int]) -> np.ndarray:

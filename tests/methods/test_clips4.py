@@ -17,7 +17,6 @@ from maskfree.data.sample import Source
 from maskfree.hub import checkpoint
 from maskfree.methods.clips4.config import (
     CLIPS4Config,
-    CorrectionConfig,
     EmbeddingConsistencyConfig,
     PairConfig,
     PixelSegmentConfig,
@@ -25,6 +24,7 @@ from maskfree.methods.clips4.config import (
     SemanticConsistencyConfig,
 )
 from maskfree.methods.clips4.objectives import ViewSegments
+from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes import clips4

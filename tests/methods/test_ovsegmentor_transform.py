@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import Share, Stream, build_loader
+from maskfree.data.loader import Stream, build_loader
+from maskfree.data.order import Share
 from maskfree.data.sample import Partner, Source
 from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
 from maskfree.text.entities import EntitySet

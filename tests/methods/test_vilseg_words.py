@@ -23,7 +23,8 @@ from maskfree.methods.vilseg import transform
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig, WordsConfig
 from maskfree.methods.vilseg.words import as_convolution, embed_tags, start_from_tags
 from maskfree.nn.classifier_mixture import ClassifierMixture
-from maskfree.nn.pretrained import initialize_convolutions, read_classifier
+from maskfree.nn.convolutions import initialize_convolutions
+from maskfree.nn.pretrained import read_classifier
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tags import Tag

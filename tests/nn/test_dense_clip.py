@@ -19,7 +19,7 @@ from maskfree.nn.dense_clip_config import (
     DenseClipConfig,
     LastBlock,
 )
-from maskfree.nn.self_attention import gaussian_windows, proxy_attention
+from maskfree.nn.self_attention import gaussian_windows
 
 TOLERANCE = {"atol": 2e-4, "rtol": 1e-4}
 SIZES = {
@@ -130,48 +130,6 @@ def test_attention_equals_the_published_codes(case, name, block, fixture_tensors
         pytest.skip("the published code takes one photo at a time here")
     tower = official(given, 64, 2, 20, positions="factor", last_block=block)
     assert_close(tokens(tower(given[f"in.{case}.image"])), given[f"out.{case}.{name}"], **TOLERANCE)
-
-
-@pytest.mark.parametrize(
-    ("case", "number", "shift", "scale"),
-    [("square", 0, 1.2, 3.0), ("square", 1, 1.0, 2.0)],
-)
-@torch.no_grad()
-def test_proxy_attention_equals_proxyclip(case, number, shift, scale, fixture_tensors):
-    given = fixture_tensors("clip_attention_variants")
-    tower = official(given, 64, 2, 20, positions="factor")
-    proxy = proxy_attention(given[f"in.{case}.ex_feats{number}"], shift, scale)
-    embeddings = tower.project(tower.read(given[f"in.{case}.image"], proxy).features)
-    assert_close(
-        tokens(embeddings),
-        given[f"out.{case}.proxyclip.ex{number}_beta{shift}_gamma{scale}"],
-        **TOLERANCE,
-    )
-
-
-@torch.no_grad()
-def test_proxy_of_a_photo_does_not_depend_on_the_batch(fixture_tensors):
-    given = fixture_tensors("clip_attention_variants")
-    features = given["in.square_resized.ex_feats0"]
-    together = proxy_attention(features, 1.2, 3.0)
-    assert_close(together, torch.cat([proxy_attention(each[None], 1.2, 3.0) for each in features]))
-    alike = proxy_attention(torch.ones(1, 4, 2, 3))
-    assert_close(alike, torch.eye(6)[None])
-
-
-@torch.no_grad()
-def test_proxy_of_a_wide_photo_keeps_its_rows():
-    tower = CLIP.build().eval()
-    image, own = torch.rand(1, 3, 24, 40), torch.eye(60)[None]
-    finer = tower.read(image, own)
-    assert finer.features.shape == (1, 24, 6, 10) and finer.keys.shape == (1, 24, 3, 5)
-    coarse = replace(CLIP, last_block=VALUE_ONLY).build().eval()
-    coarse.load_state_dict(tower.state_dict())
-    assert_close(tower.read(image, torch.eye(15)[None]).features, coarse.read(image).features)
-    with pytest.raises(
-        ValueError, match=r"a proxy of 16 patches has not the shape of a photo of \(3, 5\) patches"
-    ):
-        tower.read(image, torch.eye(16)[None])
 
 
 @pytest.mark.parametrize("block", PRESETS.values(), ids=PRESETS)

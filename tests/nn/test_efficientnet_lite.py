@@ -8,13 +8,14 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.nn.convolutions import fold_batch_norms
 from maskfree.nn.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteConfig,
     is_efficientnet_lite,
 )
-from maskfree.nn.encoders import ImageEncoderConfig
-from maskfree.nn.pretrained import fold_batch_norms, read_classifier
+from maskfree.nn.encoder_config import ImageEncoderConfig
+from maskfree.nn.pretrained import read_classifier
 from shared_folder import SHARED
 
 WEIGHTS = SHARED / "weights" / "efficientnet_lite2_imagenet"

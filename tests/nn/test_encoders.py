@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from maskfree.nn.convolutions import FrozenBatchNorm, fold_batch_norms
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
-from maskfree.nn.pretrained import FrozenBatchNorm, fold_batch_norms
 from tiny import CAPTIONS, TINY_IMAGE, TINY_TEXT
 
 TRANSFORMER = {

@@ -129,13 +129,6 @@ def test_the_threshold_rises_until_there_are_few_enough_regions():
     assert fence().regions(0.25, 0.01, 1).max() + 1 == 1
 
 
-def test_the_contour_map_holds_the_threshold_at_which_regions_merge():
-    ucm = fence().contour_map()
-    assert ucm.shape == (17, 59)
-    assert ucm[4, 19] == pytest.approx(0.3) and ucm[4, 39] == pytest.approx(0.6)
-    assert ucm[4, 5] == 0
-
-
 def test_a_contour_counts_less_across_its_direction():
     strength = np.zeros((24, 30), np.float32)
     strength[11:13] = 0.8

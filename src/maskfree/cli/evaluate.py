@@ -75,14 +75,10 @@ class Changes:
             A changed protocol for each combination of background rule and name set.
         """
         # Settings with one value; None keeps the protocol's own.
-        single = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in ("names", "background")
-        }
-        changed = replace(
-            protocol, **{name: value for name, value in single.items() if value is not None}
-        )
+        inference = protocol.inference.changed(side_px=self.side_px, refine=self.refine)
+        single = {name: getattr(self, name) for name in ("templates", "smooth", "class_prior")}
+        given = {name: value for name, value in single.items() if value is not None}
+        changed = replace(protocol, inference=inference, **given)
 
         return [
             replace(changed, names=names, background=background)
@@ -286,7 +282,7 @@ def _thresholds(sweep: tuple[str, str]) -> tuple[float, ...]:
 
 def _protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes) -> list[Planned]:
     """Protocols of the given names with the changes; those that differ are named "custom"."""
-    from maskfree.evaluation.protocol import PROTOCOLS
+    from maskfree.evaluation.named_protocols import PROTOCOLS
 
     # By protocol, so that two names for the same settings are evaluated once.
     found: dict[Protocol, Planned] = {}

@@ -57,7 +57,7 @@ def segment(
 
     keep_freed_memory()
     from maskfree.hub import loading
-    from maskfree.inference.segmenter import PhotoError
+    from maskfree.inference.photos import PhotoError
 
     loaded = loading.load(model, runtime.device)
     inference = loaded.inference.changed(

@@ -116,7 +116,8 @@ def track(
         Exit status 0.
     """
     from maskfree.data.benchmarks.davis import read_objects
-    from maskfree.data.video import check_length, need_video_files, open_clip, write_clip
+    from maskfree.data.clip_files import check_length, write_clip
+    from maskfree.data.video import need_video_files, open_clip
 
     out, animate = output.out, output.animate
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from maskfree.config.extras import need
+from maskfree.data.captions import captions_of, is_text
 from maskfree.data.examples import (
     BROKEN_SHARD,
     NO_CAPTION,
@@ -26,10 +27,7 @@ from maskfree.data.examples import (
     UNREADABLE_PHOTO,
     Example,
 )
-from maskfree.files.atomic import parse_json
 
-# A larger .json or .txt file is refused as a caption.
-MAX_CAPTION_BYTES = 2**22
 # Largest file of a shard that is read into memory.
 _MAX_BYTES = 2**28
 _TIMEOUT_SECONDS = 60
@@ -90,17 +88,17 @@ def _without_braces(pattern: str) -> Iterable[str]:
 def _local_shards(name: str) -> list[str]:
     """Shards on disk that a file name, a folder or a glob stands for."""
     path = Path(name).expanduser()
-    found = (
-        sorted(path.glob("*.tar"))
-        if path.is_dir()
+    if path.is_dir():
+        found = sorted(path.glob("*.tar"))
+    else:
         # Path.glob takes no absolute pattern.
-        else [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207
-    )
+        found = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207
 
     if not found:
-        raise FileNotFoundError(
-            f"no shard {name!r}" + (": the folder holds no .tar file" if path.is_dir() else "")
-        )
+        message = f"no shard {name!r}"
+        if path.is_dir():
+            message += ": the folder holds no .tar file"
+        raise FileNotFoundError(message)
 
     for shard in found:
         if not shard.stat().st_size:
@@ -137,22 +135,21 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
                 True: WebDataset goes on reading.
             """
             # WebDataset appends to `args`; str() hides this for an OSError only.
-            reason = (
-                str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
-            )
+            reason = str(error)
+            if error.args and not isinstance(error, OSError):
+                reason = str(error.args[0])
             reason = " ".join(reason.split())
-            broken.append(
-                Example("", shard, problem=f"{BROKEN_SHARD}: {type(error).__name__}: {reason}")
-            )
+
+            problem = f"{BROKEN_SHARD}: {type(error).__name__}: {reason}"
+            broken.append(Example("", shard, problem=problem))
             return True
 
         # A shard that cannot be opened counts as broken, too.
         try:
             with _open(shard) as stream:
                 files = _files(stream, shard, note)
-                yield from (
-                    _example(shard, fields) for fields in group_by_keys(files, handler=note)
-                )
+                for fields in group_by_keys(files, handler=note):
+                    yield _example(shard, fields)
         except OSError as error:
             note(error)
 
@@ -173,12 +170,10 @@ def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterat
         with tarfile.open(fileobj=cast("IO[bytes]", _Ending(stream)), mode="r|*") as archive:
             for info in archive:
                 if info.isreg() and not _META.match(info.name):
-                    content = archive.extractfile(info) if info.size <= _MAX_BYTES else None
-                    yield {
-                        "fname": info.name,
-                        "data": content.read() if content else None,
-                        "__url__": shard,
-                    }
+                    data = None
+                    if info.size <= _MAX_BYTES and (file := archive.extractfile(info)):
+                        data = file.read()
+                    yield {"fname": info.name, "data": data, "__url__": shard}
 
                 # Else tarfile keeps every member in memory.
                 archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
@@ -197,7 +192,7 @@ class _Ending:
         """Read some bytes.
 
         Args:
-            size: Most bytes to read.
+            size: Largest number of bytes to read.
 
         Returns:
             The bytes; empty at the end.
@@ -247,7 +242,10 @@ def _why_no_photo(suffixes: Iterable[str]) -> str:
     dotted = next((suffix for suffix in suffixes if is_dotted(suffix)), None)
     if dotted is None:
         return f"none of its files ends with {known}"
-    return f"a file ends with .{dotted}, for the key ends at the first dot of a name: have no other dot before {known}"
+    return (
+        f"a file ends with .{dotted}, for the key ends at the first dot of a name: "
+        f"have no other dot before {known}"
+    )
 
 
 def is_dotted(suffix: str) -> bool:
@@ -267,85 +265,3 @@ def is_dotted(suffix: str) -> bool:
     """
     before, _, last = suffix.rpartition(".")
     return bool(before) and last in PHOTO_SUFFIXES
-
-
-def captions_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Parse the captions of a sample.
-
-    Args:
-        fields: The sample's files by suffix. `json` holds "captions" or "caption", each a string or
-            a list of strings; where it has neither, the text of `txt` is the caption.
-
-    Returns:
-        The captions, with single spaces; blank ones are left out.
-
-    Raises:
-        ValueError: They are too large, not JSON or not UTF-8.
-        TypeError: They are JSON of another structure.
-    """
-    for suffix in ("json", "txt"):
-        content = fields.get(suffix, b"")
-        if content is None or len(content) > MAX_CAPTION_BYTES:
-            raise ValueError(f"the .{suffix} file is over {MAX_CAPTION_BYTES:,} bytes")
-
-    # Captions in JSON take precedence over the text file.
-    texts = _texts_of_json(fields["json"], "txt" in fields) if "json" in fields else []
-    if not texts and "txt" in fields:
-        texts = [_decoded(fields["txt"], "txt")]
-
-    # Normalize white space and drop blank captions.
-    lines = tuple(line for line in (" ".join(text.split()) for text in texts) if line)
-    if not all(map(is_text, lines)):
-        raise ValueError("a caption holds half of a character")
-
-    return lines
-
-
-def _texts_of_json(content: bytes, has_text: bool) -> list[str]:
-    """Captions in a sample's JSON; unrelated JSON is accepted if there is also a text file."""
-    record = parse_json(_decoded(content, "json"), "the .json file", allow_nan=True)
-    if not isinstance(record, dict):
-        if has_text:
-            return []
-        raise TypeError("the .json file holds no object")
-
-    for name in ("captions", "caption"):
-        value = record.get(name)
-        # Empty values count as missing.
-        if value in (None, "", []):
-            continue
-
-        if isinstance(value, str):
-            return [value]
-        if isinstance(value, list) and all(isinstance(text, str) for text in value):
-            return value
-
-        raise TypeError(f"{name!r} in the .json file is neither a string nor a list of strings")
-
-    return []
-
-
-def _decoded(content: bytes, suffix: str) -> str:
-    """Decode UTF-8, with or without a byte order mark."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the .{suffix} file is not UTF-8") from error
-
-
-def is_text(text: str) -> bool:
-    """Tell whether a string can be encoded as UTF-8.
-
-    Names in other encodings and JSON can hold unpaired surrogates.
-
-    Args:
-        text: String to test.
-
-    Returns:
-        False if it holds an unpaired surrogate.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -40,8 +40,10 @@ class _Unusual(Exception):  # noqa: N818 - no error: tarfile reads it
 def tar_members(path: Path) -> Iterator[Member]:
     """List the regular files of an uncompressed archive on disk, in order.
 
-    Plain headers are parsed here, about eight times as fast as by `tarfile`. From the first header
-    of another kind (long names, sparse files, damage) on, `tarfile` reads.
+    Plain headers are parsed here, in 2.7 microseconds each; `tarfile` takes 15.4 (1,000 pairs of
+    Flickr8k). An index costs 58 microseconds a pair of two files, so that `tarfile` would make it
+    43 % slower: 8 minutes instead of 6 for CC12M on two cores. From the first header of another
+    kind (long names, sparse files, damage) on, `tarfile` reads.
 
     Args:
         path: Archive.

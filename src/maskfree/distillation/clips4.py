@@ -25,7 +25,8 @@ from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.distillation.prototypes import prepare_prototypes
-from maskfree.distillation.self_training import link, part_of
+from maskfree.distillation.self_training import link
+from maskfree.distillation.student_parts import initial_weights, parts_of
 from maskfree.distillation.teacher_features import prepare_teacher
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.run_state import differences, settings_of
@@ -37,11 +38,11 @@ from maskfree.hub.catalog import CLIPS, GROUPVITS, model_folder
 from maskfree.hub.convert import convert_clip
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
-from maskfree.methods.clips4.config import CLIPS4Config, CorrectionConfig, SemanticConsistencyConfig
-from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.method_config import StudentParts
+from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.progress import Watch, unwatched
-from maskfree.recipes.clips4 import clips4_pocket
+from maskfree.recipes.clips4 import clips4_student
 from maskfree.regions.region_maps import check_installed, region_map
 
 log = logging.getLogger(__name__)
@@ -50,15 +51,6 @@ RECORD = "distill.json"
 """File in the run folder with the settings of the distillation."""
 # Large, because the record names all photos.
 _MAX_RECORD_BYTES = 2**28
-_IMAGE_SIDES: dict[str, tuple[str, ...]] = {
-    "ViLSegConfig": (),
-    "CLIPS4Config": (),
-    # The head is DeepLab's, not a projection.
-    "StudentConfig": ("image.projection",),
-    "MaskCLIPConfig": ("image",),
-    "OVSegmentorConfig": ("image",),
-}
-"""Methods that can teach, each with the image weights that a student cannot take."""
 
 
 def distill(
@@ -128,7 +120,6 @@ def _distilled(
     if not shards:
         link([Path(photo) for photo in find_photos(photos)], folder)
     made = _prepare(teacher, sources, out, settings, watch)
-    assert isinstance(recipe.method, CLIPS4Config)
     recipe = replace(
         recipe,
         method=replace(recipe.method, **made),
@@ -182,79 +173,66 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
             fit the family.
         OSError: The weights cannot be read.
     """
-    run = read_json(model / "run.json")
-
-    # Which of the teacher's weights can a student take?
-    if run["method"] not in _IMAGE_SIDES:
+    parts = parts_of(teacher.name, model)
+    own = settings.weights is None
+    if own and parts.image is None:
         raise ValueError(
-            f"{teacher.name} cannot teach: a student cannot take the text side of a {run['method']}"
+            f"a student cannot have the image side of {teacher.name}: "
+            "name the weights of another encoder (--weights)"
         )
 
-    left_out = ("image",) if settings.weights is not None else _IMAGE_SIDES[run["method"]]
-    if left_out == ("image",) and settings.weights is None:
-        raise ValueError(
-            f"a student cannot have the image side of {teacher.name}: name the weights of another encoder (--weights)"
+    # A student with its own encoder and projection starts as its teacher.
+    whole = own and parts.image_projection is not None
+    encoder = parts.image
+    if encoder is None or not own:
+        encoder = ImageEncoderConfig(
+            settings.family, weights=settings.weights, output_stride=settings.output_stride
         )
-
-    base = clips4_pocket()
-    assert isinstance(base.method, CLIPS4Config) and base.method.semantic
-    config = run["config"]
-    # The encoder of `weights`, used in place of the teacher's.
-    image = ImageEncoderConfig(
-        settings.family, weights=settings.weights, output_stride=settings.output_stride
-    )
-
-    own = "image" not in left_out
-    correction = None if left_out else base.method.correction
-    # A teacher that is itself such a student passes its head on.
-    corrected = not left_out and config.get("correction") is not None
-    if corrected:
-        correction = part_of(config, "correction", CorrectionConfig)
-
-    # CLIP's text and patch embeddings lie far apart (the modality gap), so that known classes are
-    # prototypes of segments, as in the paper.
-    semantic = (
-        SemanticConsistencyConfig() if run["method"] == "MaskCLIPConfig" else base.method.semantic
-    )
-
-    method = replace(
-        base.method,
-        image=part_of(config, "image", ImageEncoderConfig) if own else image,
-        image_projection=ProjectionConfig("pyramid", hidden=settings.width)
-        if left_out
-        else part_of(config, "image_projection", ProjectionConfig),
-        correction=correction,
-        text=replace(part_of(config, "text", TextEncoderConfig), frozen=True),
-        text_projection=part_of(config, "text_projection", ProjectionConfig),
-        embed_dim=config["embed_dim"],
-        semantic=replace(semantic, num_unknown=settings.num_unknown),
-        views=replace(base.method.views, side_px=settings.crop_px),
-        grid=settings.grid,
-    )
 
     # Building the encoder reports wrong weights before hours of work.
-    patch_size = method.image.build().patch_size
+    patch_size = encoder.build().patch_size
     if settings.crop_px % patch_size:
         raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {patch_size} px")
 
-    # Of the teacher, only the image and the text encoder are loaded.
-    others = {name.split(".")[0] for name in teacher.method.state_dict()} - {"image", "text"}
-    inference = teacher.inference
+    projection = ProjectionConfig("pyramid", hidden=settings.width)
+    base = clips4_student(
+        parts,
+        encoder,
+        new_projection=None if whole else projection,
+        num_unknown=settings.num_unknown,
+        crop_px=settings.crop_px,
+        grid=settings.grid,
+    )
+    initial = initial_weights(model, _taken(parts, own, whole))
+
+    # A student scores patches, not groups, and has no margins for a class prior to use.
+    inference = replace(teacher.inference, class_prior=0.0)
+    if inference.score == "product":
+        inference = Inference(side_px=inference.side_px)
+
     return replace(
         base,
         name=f"{teacher.name}-student",
-        method=method,
-        train=settings.train if not left_out else _whole(settings.train),
+        train=settings.train if whole else _whole(settings.train),
         templates=teacher.templates,
-        # A student scores patches, not groups, and has no margins for a class prior to use.
-        inference=Inference(side_px=inference.side_px)
-        if inference.score == "product"
-        else replace(inference, class_prior=0.0),
+        inference=inference,
         init=str(model),
-        # The teacher's projection becomes the known part of a new correction.
-        init_names=base.init_names if correction and not corrected else (),
-        init_without=tuple(sorted({*others, *left_out})),
+        init_names=initial.renamed,
+        init_without=initial.without,
     )
+
+
+def _taken(parts: StudentParts, own: bool, whole: bool) -> dict[str, str]:
+    """Prefixes of the teacher's weights that the student takes, each with the student's prefix."""
+    taken = {parts.text_prefix: "text.encoder", parts.text_projection_prefix: "text.projection"}
+    if own:
+        taken[parts.image_prefix] = "image.encoder"
+    if whole:
+        # The teacher's projection becomes the known part of a new correction.
+        corrected = parts.correction is not None
+        place = "image.projection" if corrected else "image.projection.known"
+        taken[parts.image_projection_prefix] = place
+    return taken
 
 
 def _whole(train: TrainConfig) -> TrainConfig:

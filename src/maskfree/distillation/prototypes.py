@@ -15,7 +15,7 @@ from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
 from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.files.atomic import read_json
 from maskfree.inference.segmenter import Segmenter
-from maskfree.losses.pseudo_labels import best_of_synonyms
+from maskfree.ops.label_map import best_of_synonyms
 from maskfree.ops.prototypes import segments_of, top_prototypes
 from maskfree.progress import Watch, unwatched
 

@@ -14,9 +14,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
 
-import dacite
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -25,8 +23,9 @@ from PIL import Image
 from maskfree import run_dir
 from maskfree.config.rules import check
 from maskfree.data.config import DataConfig
-from maskfree.data.loader import seed_of
+from maskfree.data.order import seed_of
 from maskfree.distillation.self_training_config import SelfTrainConfig
+from maskfree.distillation.student_parts import initial_weights, parts_of
 from maskfree.engine.config import Recipe
 from maskfree.engine.run_state import differences
 from maskfree.engine.train import fit
@@ -35,21 +34,18 @@ from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint, loading
 from maskfree.hub.catalog import model_folder
 from maskfree.inference.config import Inference
-from maskfree.inference.segmenter import PhotoError, Segmenter
+from maskfree.inference.photos import PhotoError
+from maskfree.inference.segmenter import Segmenter
 from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
+from maskfree.method_config import StudentParts
 from maskfree.methods.student.config import StudentConfig, StudentViews
-from maskfree.methods.student.model import Student
-from maskfree.methods.vilseg.config import ViLSegConfig
-from maskfree.methods.vilseg.model import ViLSeg
-from maskfree.nn.deeplab import ResidualHead
-from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.progress import Watch, unwatched
+from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
 
-TEACHERS = {"ViLSegConfig": ViLSegConfig, "StudentConfig": StudentConfig}
-"""Methods that can teach: those with `image.encoder` and a text embedder in `text`."""
 KNOWN_RATE = 0.1
 """Learning rate multiplier of the projection taken from the teacher."""
 
@@ -94,6 +90,8 @@ def self_train(
     teacher = _prepared(loading.load(model, settings.train.accelerator), settings).with_words(
         words, "none"
     )
+    # A model that cannot teach is reported before the photos are labeled.
+    _image_encoder(teacher, parts_of(teacher.name, model_folder(model)), settings)
     with run_dir.held(out):
         return _taught(model, teacher, photos, out, settings, watch)
 
@@ -291,32 +289,18 @@ def start(
         Settings of the student, without pretrained weights.
 
     Raises:
-        ValueError: The teacher's method has no text embedder to take over, or the weights do not
-            fit the family.
+        ValueError: The teacher's method cannot teach, has no image side that a student can have, or
+            the weights do not fit the family.
         OSError: Weights cannot be read, or the folder cannot be written.
     """
     assert teacher.vocabulary is not None and teacher.embeddings is not None
-    method, tokenizer, run, _ = checkpoint.load(model_folder(model), TEACHERS, "cpu")
-    method = cast(ViLSeg | Student, method)
-
-    image = part_of(run["config"], "image", ImageEncoderConfig)
-    if settings.weights is not None:
-        image = part_of({"image": {"family": settings.family}}, "image", ImageEncoderConfig)
-        image = replace(image, weights=settings.weights)
-
-    # Vision transformers have a fixed patch size.
-    if image.family not in ("vit", "dinov2", "clip"):
-        image = replace(image, output_stride=settings.output_stride)
-
-    # A correction needs the teacher's own encoder and projection.
-    known = settings.correct and settings.weights is None and run["config"].get("image_projection")
-
+    parts = parts_of(teacher.name, model_folder(model))
     config = StudentConfig(
-        image=image,
-        known=part_of(run["config"], "image_projection", ProjectionConfig) if known else None,
-        text=replace(part_of(run["config"], "text", TextEncoderConfig), frozen=True),
-        text_projection=part_of(run["config"], "text_projection", ProjectionConfig),
-        embed_dim=run["config"]["embed_dim"],
+        image=_image_encoder(teacher, parts, settings),
+        known=_known_projection(parts, settings),
+        text=replace(parts.text, frozen=True),
+        text_projection=parts.text_projection,
+        embed_dim=parts.embed_dim,
         synonyms=tuple(map(len, teacher.vocabulary.classes)),
         views=StudentViews(crop_px=settings.crop_px, side_px=teacher.inference.side_px),
     )
@@ -327,35 +311,46 @@ def start(
         student = config.build()
 
         # Take what the teacher and the student share.
-        student.text.load_state_dict(method.text.state_dict())
-        student.phrases = teacher.embeddings.cpu().clone()
-        if isinstance(student.image.projection, ResidualHead):
-            student.image.projection.known.load_state_dict(method.image.projection.state_dict())
+        taken = {parts.text_prefix: "text.encoder", parts.text_projection_prefix: "text.projection"}
+        if config.known is not None:
+            taken[parts.image_projection_prefix] = "image.projection.known"
         # Another encoder has its own weights.
         if settings.weights is None:
-            student.image.encoder.load_state_dict(method.image.encoder.state_dict())
+            taken[parts.image_prefix] = "image.encoder"
+        initial = initial_weights(model_folder(model), taken)
+        checkpoint.start_from(model_folder(model), student, dict(initial.renamed), initial.without)
+        student.phrases = teacher.embeddings.cpu().clone()
 
         about = {"name": f"{teacher.name}-student", "templates": list(teacher.templates)}
+        tokenizer = Tokenizer.from_file(model_folder(model) / checkpoint.TOKENIZER)
         checkpoint.save(folder, student, config, tokenizer, about)
 
     return config.without_pretrained()
 
 
-def part_of(config: dict[str, Any], name: str, kind: Any) -> Any:
-    """Read one part of a checkpoint's config.
+def _image_encoder(
+    teacher: Segmenter, parts: StudentParts, settings: SelfTrainConfig
+) -> ImageEncoderConfig:
+    """Image encoder of the student: the teacher's own, or that of `weights`."""
+    image = parts.image
+    if settings.weights is not None:
+        image = ImageEncoderConfig(settings.family, weights=settings.weights)
+        check(image)
+    if image is None:
+        raise ValueError(
+            f"a student cannot have the image side of {teacher.name}: "
+            "name the weights of another encoder (--weights)"
+        )
 
-    Args:
-        config: Config in run.json.
-        name: Key of the part.
-        kind: Config class of the part.
+    # Vision transformers have a fixed patch size.
+    if image.family in ("vit", "dinov2", "clip"):
+        return image
+    return replace(image, output_stride=settings.output_stride)
 
-    Returns:
-        The part, an instance of `kind`.
 
-    Raises:
-        ValueError: The values do not fit the class.
-    """
-    try:
-        return dacite.from_dict(kind, config[name], dacite.Config(cast=[tuple], strict=True))
-    except dacite.DaciteError as error:
-        raise ValueError(f"{name}: {error}") from error
+def _known_projection(parts: StudentParts, settings: SelfTrainConfig) -> ProjectionConfig | None:
+    """Image projection of the teacher that the student corrects; None for a head from scratch."""
+    # A correction needs the teacher's own encoder, and a projection without another correction.
+    if not settings.correct or settings.weights is not None or parts.correction is not None:
+        return None
+    return parts.image_projection

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from maskfree.config.rules import Count, CountOrZero, Fraction, PositiveFraction, Side, Weight
 from maskfree.engine.config import TrainConfig
+from maskfree.nn.encoder_config import ImageFamily
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class SelfTrainConfig:
 
     None for the teacher's own encoder.
     """
-    family: str = "mobilenet_v2"
-    """Architecture of the encoder in `weights`, for example resnet."""
+    family: ImageFamily = "mobilenet_v2"
+    """Architecture of the encoder in `weights`."""
     correct: bool = True
     """Learn a correction of the teacher's scores on top of its own encoder.
 

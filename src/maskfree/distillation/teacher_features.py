@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
 from maskfree.engine.run_state import differences
 from maskfree.files.atomic import read_json, replace_text
+from maskfree.inference.config import MAX_LONG_PX
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Watch, unwatched
@@ -77,11 +78,7 @@ def _prepare(
     """Run `prepare_teacher` in a folder that this process holds."""
     record = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
     # The features depend on the size of the photos, and on no other inference setting.
-    record |= {
-        "inference": {
-            name: asdict(segmenter.inference)[name] for name in ("side_px", "max_long_px")
-        }
-    }
+    record |= {"inference": {"side_px": segmenter.inference.side_px, "max_long_px": MAX_LONG_PX}}
 
     _check_record(out / RECORD, record)
 

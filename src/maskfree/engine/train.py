@@ -18,7 +18,8 @@ from torch import Tensor
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.examples import counted
-from maskfree.data.loader import Loaded, NoSamples, Share, Stream, build_loader, seed_of
+from maskfree.data.loader import Loaded, NoSamples, Stream, build_loader
+from maskfree.data.order import Share, seed_of
 from maskfree.data.sample import Transform
 from maskfree.distributed import any_process, launch, only_run
 from maskfree.engine import run_state

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.distributed import all_gather, all_reduce, get_rank, get_world_size
 
-from maskfree.data.loader import Loaded, Position, seed_of
+from maskfree.data.loader import Loaded, Position
+from maskfree.data.order import seed_of
 from maskfree.engine.config import TrainConfig
 from maskfree.engine.optimizers import check_prefixes, cosine, parameter_groups, polynomial
 from maskfree.hub.checkpoint import has_prefix

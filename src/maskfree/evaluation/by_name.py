@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskfree.data.benchmarks.catalog import benchmark as find_benchmark
-from maskfree.evaluation.protocol import PROTOCOLS, check
+from maskfree.evaluation.named_protocols import PROTOCOLS
+from maskfree.evaluation.protocol import check
 from maskfree.evaluation.reporting.results import Row
 from maskfree.evaluation.zero_shot import EvalJob, measure
 from maskfree.inference.segmenter import Segmenter

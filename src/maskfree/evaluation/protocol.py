@@ -1,56 +1,22 @@
-"""Evaluation protocols: what a score depends on besides the model and the photos.
-
-`PROTOCOLS` lists the protocols of the literature by name.
-"""
+"""Evaluation protocol: what a score depends on besides the model and the photos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from maskfree.config import rules
-from maskfree.config.rules import Count, PositiveFraction, Side, Weight
+from maskfree.config.rules import Count, Weight
 from maskfree.data.benchmarks.catalog import Benchmark
-from maskfree.inference.config import Inference, Refinement
+from maskfree.inference.config import MAX_LONG_PX, Inference
 from maskfree.inference.segmenter import Segmenter
-from maskfree.results.segmentation import BACKGROUND
+from maskfree.ops.class_prior import CLASS_PRIOR_MAX, CLASS_PRIOR_SHARE
+from maskfree.ops.group_scores import TOP_CLASSES
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
 
-# Chosen from captions by benchmarks/threshold.py, which gives 0.2 for the current pocket model.
-DEFAULT_THRESHOLD = "threshold:0.25"
-# Background words of the SCLIP family.
-SCLIP_BACKGROUND = [
-    "sky",
-    "wall",
-    "tree",
-    "wood",
-    "grass",
-    "road",
-    "sea",
-    "river",
-    "mountain",
-    "sands",
-    "desk",
-    "bed",
-    "building",
-    "cloud",
-    "lamp",
-    "door",
-    "window",
-    "wardrobe",
-    "ceiling",
-    "shelf",
-    "curtain",
-    "stair",
-    "floor",
-    "hill",
-    "rail",
-    "fence",
-]
-# Limit in pixels that every photo exceeds, so that all are segmented through sliding windows.
-ALWAYS_WINDOWS = 1
+# Settings that follow the model and the machine, whatever the protocol.
+_OF_MODEL = ("batch_size", "precision")
 
 
 @dataclass(frozen=True)
@@ -70,40 +36,24 @@ class Protocol:
     """Classes that the model chooses among; with "unseen", pixels of other classes are left out."""
     scored: Literal["all", "unseen"] = "all"
     """Classes whose IoU is averaged and whose pixels count for the accuracies."""
-    side_px: Side = Inference.side_px
-    """Shorter side of the resized photo, in pixels."""
-    max_long_px: Side = Inference.max_long_px
-    """Maximum longer side of the resized photo, in pixels; limits the shorter side."""
-    max_whole_px: Side = Inference.max_whole_px
-    """Longest side, in pixels, up to which a photo is segmented without sliding windows."""
-    window_px: Side = Inference.window_px
-    """Side of a sliding window, in pixels."""
-    stride_px: Side = Inference.stride_px
-    """Stride of the sliding windows, in pixels."""
     templates: str | None = None
     """Name of a prompt set, or a prompt with {} in place of the class name."""
-    score: Literal["cosine", "softmax", "product"] = "cosine"
-    """Score that a background threshold applies to; see `Inference`."""
-    logit_scale: Weight | None = None
-    """Factor on the cosines before a softmax."""
-    top_classes: Count = Inference.top_classes
-    """Number of classes that may win in each window, for the score "product"."""
     smooth: Count | None = None
     """Width, in patches, of the spatial averaging of scores."""
     class_prior: Weight | None = None
     """Weight of the image-level class prior."""
-    class_prior_share: PositiveFraction | None = None
-    """Share of the patches that the class prior is computed from."""
-    class_prior_max: Weight | None = None
-    """Margin at which the class prior is clipped."""
-    refine: Refinement = "none"
-    """Refinement of patch scores to pixels."""
+    inference: Inference = field(default_factory=Inference)
+    """Sizes, windows, kind of score and refinement.
+
+    Its batch size and precision have no effect; a logit scale of 0 is the model's own.
+    """
 
     def __post_init__(self) -> None:
         rules.check(self)
 
-
-_OF_INFERENCE = Protocol.__dataclass_fields__.keys() & Inference.__dataclass_fields__.keys()
+        for name in ("smooth", "class_prior"):
+            if getattr(self.inference, name) != getattr(Inference, name):
+                raise ValueError(f"inference.{name} is set: a protocol has its own {name}")
 
 
 def check(benchmark: Benchmark, protocol: Protocol) -> None:
@@ -142,13 +92,19 @@ def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> S
     Returns:
         Segmenter with the protocol's words, background rule, prompts, sizes and scores.
     """
-    own, settings = segmenter.inference, {}
+    own = segmenter.inference
 
-    # None in the protocol stands for the model's own setting.
-    for name in _OF_INFERENCE:
-        value = getattr(protocol, name)
-        settings[name] = getattr(own, name) if value is None else value
-    inference = replace(own, **settings)
+    # None in the protocol, and a scale of 0, stand for the model's own setting.
+    smooth = own.smooth if protocol.smooth is None else protocol.smooth
+    class_prior = own.class_prior if protocol.class_prior is None else protocol.class_prior
+    inference = replace(
+        protocol.inference,
+        batch_size=own.batch_size,
+        precision=own.precision,
+        smooth=smooth,
+        class_prior=class_prior,
+        logit_scale=protocol.inference.logit_scale or own.logit_scale,
+    )
 
     # A softmax needs a scale: by default the one that the model learned.
     if not inference.logit_scale and inference.score != "cosine":
@@ -172,193 +128,35 @@ def candidates(benchmark: Benchmark, protocol: Protocol) -> list[tuple[str, int]
     """
     plain = benchmark.words()
     lines = list(zip(benchmark.words(protocol.names), range(len(plain)), strict=True))
-    return (
-        lines
-        if protocol.candidates == "all"
-        else [line for line in lines if plain[line[1]] in benchmark.unseen]
-    )
+    if protocol.candidates == "all":
+        return lines
+
+    return [line for line in lines if plain[line[1]] in benchmark.unseen]
 
 
-def spelled(segmenter: Segmenter, protocol: Protocol) -> Protocol:
-    """Replace each None of a protocol by the setting that applies instead.
-
-    Args:
-        segmenter: Segmenter prepared for the protocol.
-        protocol: Protocol to complete.
-
-    Returns:
-        Protocol with all inference settings spelled out.
-    """
-    return replace(protocol, **{name: getattr(segmenter.inference, name) for name in _OF_INFERENCE})
-
-
-def own(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """This project's protocol: whole photos, each name set and the model's own smoothing.
-
-    Background, where the benchmark has it, is predicted by a cosine threshold.
+def record(prepared: Segmenter, protocol: Protocol) -> dict[str, Any]:
+    """Spell out everything that a score depends on, for a row of results.
 
     Args:
-        benchmark: Benchmark to measure on.
+        prepared: Segmenter prepared for the protocol.
+        protocol: Protocol.
 
     Returns:
-        The protocols to run on it.
+        Settings by name, without None; constants are among them, so that rows stay apart should a
+        constant change.
     """
-    rules = ("none", DEFAULT_THRESHOLD) if benchmark.background else ("none",)
-    sets = [names for names in benchmark.names if names in ("plain", "synonyms")]
-    return tuple(Protocol(names=names, background=rule) for rule in rules for names in sets)
+    own = asdict(prepared.inference)
+    settings = {name: value for name, value in own.items() if name not in _OF_MODEL}
 
-
-def tcl(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """TCL's protocol: plain names, shorter side of 448 px, windows of 448 px with stride 224.
-
-    Args:
-        benchmark: Benchmark to measure on.
-
-    Returns:
-        The protocols to run on it.
-
-    Source: arXiv:2212.00785.
-
-    Differs: TCL thresholds a sigmoid with learned scale and bias at 0.5; here the threshold is 0.25
-    on the cosine.
-    """
-    rule = "threshold:0.25" if benchmark.background else "none"
-    return (_bare(Protocol(background=rule, max_whole_px=ALWAYS_WINDOWS)),)
-
-
-def sclip(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """Protocol of SCLIP and its successors: 336 px, windows of 224 px with stride 112.
-
-    Class names have synonyms, and background is a list of words.
-
-    Args:
-        benchmark: Benchmark to measure on.
-
-    Returns:
-        The protocols to run on it.
-
-    Source: arXiv:2312.01597.
-
-    Differs: Patch scores of overlapping windows are averaged before they are enlarged, and the
-    prompts are the model's own.
-    """
-    names = next(names for names in ("sclip", "synonyms", "plain") if names in benchmark.names)
-
-    # Words that name a class of the benchmark cannot be background.
-    taken = {word.strip() for line in benchmark.words(names) for word in line.split("/")}
-    others = ",".join(word for word in SCLIP_BACKGROUND if word not in taken)
-
-    # The classes of PASCAL Context cover nearly all words of the list.
-    if benchmark.name.startswith("context"):
-        others = BACKGROUND
-
-    return (
-        _bare(
-            Protocol(
-                names=names,
-                background=f"words:{others}" if benchmark.background else "none",
-                side_px={"cityscapes": 560, "coco-stuff": 448, "coco-stuff-27": 448}.get(
-                    benchmark.name, 336
-                ),
-                max_whole_px=ALWAYS_WINDOWS,
-                window_px=224,
-                stride_px=112,
-                score="softmax",
-                logit_scale=40.0,
-            )
-        ),
-    )
-
-
-def groupvit(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """Protocol of GroupViT and OVSegmentor: 448 px, windows of 448 px with stride 224.
-
-    Group assignments are one-hot, and the score is a product of softmaxes.
-
-    Args:
-        benchmark: Benchmark to measure on.
-
-    Returns:
-        The protocols to run on it.
-
-    Source: Thresholds of OVSegmentor's paper (arXiv:2301.09121): VOC 0.9, Context 0.35, COCO 0.9.
-
-    Differs: The published code has 0.95 for VOC, which `--background threshold:.95` gives.
-    """
-    threshold = 0.35 if benchmark.name.startswith("context") else 0.9
-    return (
-        _bare(
-            Protocol(
-                background=f"threshold:{threshold}" if benchmark.background else "none",
-                max_whole_px=ALWAYS_WINDOWS,
-                templates="a photo of a {}.",
-                score="product",
-            )
-        ),
-    )
-
-
-def unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """ViL-Seg's protocol: only unseen classes are candidates, and only their pixels count.
-
-    Args:
-        benchmark: Benchmark to measure on.
-
-    Returns:
-        The protocols to run on it.
-
-    Source: arXiv:2207.08455, section 4.1.
-    """
-    return (Protocol(candidates="unseen", scored="unseen"),)
-
-
-def unseen_among_all(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """Variant of `unseen` in which the model chooses among all classes.
-
-    Args:
-        benchmark: Benchmark to measure on.
-
-    Returns:
-        The protocols to run on it.
-
-    Source: The other possible reading of arXiv:2207.08455, section 4.1.
-    """
-    return (Protocol(scored="unseen"),)
-
-
-def all_as_unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
-    """ViL-Seg's protocol for all classes: all count and compete, unlabeled pixels do not.
-
-    Args:
-        benchmark: Benchmark to measure on.
-
-    Returns:
-        The protocols to run on it.
-
-    Source: arXiv:2207.08455, Table 2 and Fig. 6.
-    """
-    return (Protocol(),)
-
-
-def _bare(protocol: Protocol) -> Protocol:
-    """Switch off smoothing and class prior, as the published protocols have neither."""
-    # Defaults for what has no effect while the prior is off.
-    off = Inference()
-    return replace(
-        protocol,
-        smooth=1,
-        class_prior=0.0,
-        class_prior_share=off.class_prior_share,
-        class_prior_max=off.class_prior_max,
-    )
-
-
-PROTOCOLS: dict[str, Callable[[Benchmark], tuple[Protocol, ...]]] = {
-    "own": own,
-    "tcl": tcl,
-    "sclip": sclip,
-    "groupvit": groupvit,
-    "unseen": unseen,
-    "unseen-among-all": unseen_among_all,
-    "all-as-unseen": all_as_unseen,
-}
+    return {
+        "names": protocol.names,
+        "background": protocol.background,
+        "candidates": protocol.candidates,
+        "scored": protocol.scored,
+        **settings,
+        "max_long_px": MAX_LONG_PX,
+        "top_classes": TOP_CLASSES,
+        "class_prior_share": CLASS_PRIOR_SHARE,
+        "class_prior_max": CLASS_PRIOR_MAX,
+        "templates": list(prepared.templates),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto, files_sha256
 from maskfree.data.benchmarks.label_ids import read_renaming
 from maskfree.evaluation.evaluator import DistInfo, ResultCache, Tally, tally
-from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, spelled
+from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, record
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import boundary_scores, harmonic_mean, scores
@@ -76,7 +76,7 @@ def measure(
             prediction differs in size from its truth.
         OSError: A photo or its truth cannot be read.
     """
-    prepared, protocol = _prepared(segmenter, protocol, work)
+    prepared = _prepared(segmenter, protocol, work)
     found = _counted(prepared, protocol, work, ())
     return EvalResult(_row(prepared, protocol, work, found, protocol_name), found.photos)
 
@@ -110,11 +110,12 @@ def sweep(
     rules = [replace(protocol, background=f"threshold:{threshold:g}") for threshold in thresholds]
 
     # The threshold acts inside the network's windows: each needs its own pass.
-    if protocol.score == "product":
+    if protocol.inference.score == "product":
         return [measure(segmenter, rule, work, protocol_name).row for rule in rules]
 
     # No score is below -1: every pixel keeps its class, and the thresholds apply afterwards.
-    prepared, rule = _prepared(segmenter, replace(protocol, background="threshold:-1"), work)
+    rule = replace(protocol, background="threshold:-1")
+    prepared = _prepared(segmenter, rule, work)
     found = _counted(prepared, rule, work, thresholds)
 
     rows = []
@@ -125,13 +126,10 @@ def sweep(
     return rows
 
 
-def _prepared(
-    segmenter: Segmenter, protocol: Protocol, work: EvalJob
-) -> tuple[Segmenter, Protocol]:
-    """Check the protocol, configure the segmenter and spell the protocol out."""
+def _prepared(segmenter: Segmenter, protocol: Protocol, work: EvalJob) -> Segmenter:
+    """Check the protocol and configure the segmenter for it."""
     check(work.benchmark, protocol)
-    prepared = prepare(segmenter, work.benchmark, protocol)
-    return prepared, spelled(prepared, protocol)
+    return prepare(segmenter, work.benchmark, protocol)
 
 
 def _counted(
@@ -143,7 +141,7 @@ def _counted(
         "benchmark": work.benchmark.name,
         "files": files_sha256(tuple(work.samples)),
         "names": work.benchmark.names_sha256(protocol.names),
-        "protocol": asdict(protocol) | {"templates": prepared.templates},
+        "protocol": record(prepared, protocol),
         "precision": prepared.inference.precision,
         "weights": prepared.weights_hash,
         "versions": versions(),
@@ -196,7 +194,7 @@ def _row(
         names_file=benchmark.names[protocol.names],
         names_sha256=benchmark.names_sha256(protocol.names),
         protocol_name=protocol_name,
-        protocol=asdict(protocol) | {"templates": list(prepared.templates)},
+        protocol=record(prepared, protocol),
         model=prepared.name,
         weights_sha256=prepared.weights_hash,
         mean_iou=_mean(whole.iou[counted]),

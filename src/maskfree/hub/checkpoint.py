@@ -153,21 +153,8 @@ def load(
     """
     place = resolve(device)
     folder = whole(folder)
-
-    # A checkpoint may come from anywhere: check it before spending memory on it.
-    for name, most in _MOST_BYTES.items():
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}")
-        if (folder / name).stat().st_size > most:
-            raise ValueError(f"{folder / name} is larger than {most} bytes: it is not read")
-
-    run = _read_run(folder / _RUN)
-    if run["method"] not in configs:
-        raise ValueError(
-            f"{folder / _RUN}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}"
-        )
-
-    config = _read_config(configs[run["method"]], run["config"], folder / _RUN)
+    _check_files(folder)
+    run, config = _read_settings(folder, configs)
     tokenizer = Tokenizer.from_file(folder / TOKENIZER)
     _check_size(config, folder)
     try:
@@ -185,6 +172,42 @@ def load(
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
 
     return method.to(place).eval(), tokenizer, run, weights_hash
+
+
+def read_config(folder: Path, configs: Mapping[str, type[MethodConfig]]) -> MethodConfig:
+    """Read the settings of a checkpoint's method, without its weights.
+
+    Args:
+        folder: Folder of the checkpoint.
+        configs: Methods that the checkpoint may be of, by the name of their config class.
+
+    Returns:
+        Settings of the method.
+
+    Raises:
+        OSError: A file is missing or cannot be read.
+        ValueError: run.json has wrong types, or another method.
+    """
+    folder = whole(folder)
+    _check_files(folder)
+    return _read_settings(folder, configs)[1]
+
+
+def weight_names(folder: Path) -> list[str]:
+    """List the weights of a checkpoint.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        Names of the method's tensors, sorted.
+
+    Raises:
+        OSError: A file is missing or cannot be read.
+        ValueError: The file is damaged.
+    """
+    with open_safetensors(_weights_of(folder)) as file:
+        return sorted({name.removesuffix(_SCALE) for name in file.keys()})  # noqa: SIM118 - no dict
 
 
 def start_from(
@@ -208,10 +231,7 @@ def start_from(
         OSError: A file is missing or cannot be read.
         ValueError: The checkpoint has weights that the method lacks or has in another shape.
     """
-    path = whole(folder) / _WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
-
+    path = _weights_of(folder)
     state = method.state_dict()
     with open_safetensors(path) as file:
         stored = set(file.keys())
@@ -267,6 +287,36 @@ class _NoRandomFill(TorchFunctionMode):
             tensor.detach().zero_()
             return tensor
         return func(*args, **(kwargs or {}))
+
+
+def _weights_of(folder: Path) -> Path:
+    """File with the weights of a checkpoint."""
+    path = whole(folder) / _WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {_WEIGHTS}")
+    return path
+
+
+def _check_files(folder: Path) -> None:
+    """Check a checkpoint, which may come from anywhere, before spending memory on it."""
+    for name, most in _MOST_BYTES.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}")
+        if (folder / name).stat().st_size > most:
+            raise ValueError(f"{folder / name} is larger than {most} bytes: it is not read")
+
+
+def _read_settings(
+    folder: Path, configs: Mapping[str, type[MethodConfig]]
+) -> tuple[dict[str, Any], MethodConfig]:
+    """Read run.json and the config of the method in it."""
+    path = folder / _RUN
+    run = _read_run(path)
+    if run["method"] not in configs:
+        raise ValueError(
+            f"{path}: the method {run['method']!r} is unknown: {', '.join(sorted(configs))}"
+        )
+    return run, _read_config(configs[run["method"]], run["config"], path)
 
 
 def _read_run(path: Path) -> dict[str, Any]:

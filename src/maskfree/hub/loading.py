@@ -22,7 +22,7 @@ from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.model import published_clip, usual_view
-from maskfree.nn.pretrained import fold_batch_norms
+from maskfree.nn.convolutions import fold_batch_norms
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
@@ -68,6 +68,22 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
         templates=tuple(run["templates"]),
         inference=_inference(run.get("inference", {}), model),
     )
+
+
+def read_config(folder: Path) -> MethodConfig:
+    """Read the settings of a checkpoint's method, without its weights.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        Settings of the method.
+
+    Raises:
+        OSError: A file is missing or cannot be read.
+        ValueError: The settings do not fit, or the method is unknown.
+    """
+    return checkpoint.read_config(folder, _configs())
 
 
 class _Ready(NamedTuple):

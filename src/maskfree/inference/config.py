@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from maskfree.config.rules import Count, PositiveFraction, Side, Weight, check
+from maskfree.config.rules import Count, Side, Weight, check
 
 Refinement = Literal["none", "pamr", "crf"]
+
+# Bounds the memory of very long photos. At the default shorter side of 448 px, photos up to 4.5
+# times as long as wide are not affected.
+MAX_LONG_PX = 2048
+"""Longest side of the resized photo, in pixels; long photos are scaled down further to fit."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,6 @@ class Inference:
 
     side_px: Side = 448
     """Shorter side of the resized photo, in pixels."""
-    max_long_px: Side = 2048
-    """Longest side of the resized photo, in pixels; long photos are scaled down further to fit."""
     max_whole_px: Side = 896
     """Photos whose resized sides are at most this many pixels are processed whole, others by
     sliding windows."""
@@ -34,17 +37,11 @@ class Inference:
     class_prior: Weight = 0.0
     """Weight of the image-level class prior, which lowers scores of classes that win nowhere
     clearly; 0 turns it off."""
-    class_prior_share: PositiveFraction = 0.1
-    """Share of the patches, those with the largest margin, that the class prior averages over."""
-    class_prior_max: Weight = 0.1
-    """Margin over the best other class above which a class is not lowered at all."""
     score: Literal["cosine", "softmax", "product"] = "cosine"
     """How cosines become scores. cosine: as they are; softmax: over all phrases; product: two
     softmaxes, as in GroupViT."""
     logit_scale: Weight = 0.0
     """Factor on the cosines before a softmax; 0 takes the model's own."""
-    top_classes: Count = 5
-    """For the score product: number of classes closest to the whole window that take part."""
     refine: Refinement = "none"
     """How scores are refined at pixel level: pamr or crf follow the photo's edges; none enlarges
     bilinearly."""
@@ -85,7 +82,7 @@ class Inference:
         Returns:
             Height and width in pixels, at least 1 each.
         """
-        scale = min(self.side_px / min(height, width), self.max_long_px / max(height, width))
+        scale = min(self.side_px / min(height, width), MAX_LONG_PX / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.inference.photos import fit_to_patches, to_images
+from maskfree.inference.scoring import autocast
 from maskfree.inference.segmenter import Segmenter
 
 
@@ -62,17 +63,14 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
     Returns:
         Patch embeddings and the extent of the photo.
     """
-    inference, unit = segmenter.inference, segmenter.method.patch_size
-    height, width = inference.resized(photo.height, photo.width)
-    small = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
-    padded = np.pad(small, ((0, -height % unit), (0, -width % unit), (0, 0)), mode="edge")
+    patch_size = segmenter.method.patch_size
+    padded = fit_to_patches(photo, segmenter.inference, patch_size)
+    images = to_images([padded], segmenter.device)
 
-    # Channels first, in [0, 1].
-    images = (
-        torch.from_numpy(padded[None]).to(segmenter.device).permute(0, 3, 1, 2).float().div_(255)
-    )
-
-    with segmenter.autocast():
+    with autocast(segmenter.device, segmenter.inference):
         groups = segmenter.method.group(images)
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)
-    return PatchEmbeddings(values, (height / unit, width / unit))
+
+    # The part of the grid that is not padding.
+    height, width = segmenter.inference.resized(photo.height, photo.width)
+    return PatchEmbeddings(values, (height / patch_size, width / patch_size))

@@ -21,8 +21,9 @@ from maskfree.data.cache.region_maps import VOID, SegmentMaps
 from maskfree.data.photo import read_photo
 from maskfree.data.photo_folders import find_photos
 from maskfree.inference.features import PatchEmbeddings, embed
+from maskfree.inference.photos import PhotoError
 from maskfree.inference.search_config import KMEANS, RetrievalConfig
-from maskfree.inference.segmenter import PhotoError, Segmenter
+from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch, unwatched
 from maskfree.text.vocabulary import Vocabulary

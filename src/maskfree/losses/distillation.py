@@ -36,7 +36,6 @@ def self_distillation(
     center: Float[Tensor, " p"],
     teacher_temperature: float = 0.04,
     student_temperature: float = 0.1,
-    num_shared: int = 0,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the student's views under the centered and sharpened views of the teacher.
 
@@ -46,8 +45,6 @@ def self_distillation(
         center: Running mean of the teacher's logits, which is subtracted from them.
         teacher_temperature: Temperature of the teacher's softmax; a low one sharpens the targets.
         student_temperature: Temperature of the student's softmax.
-        num_shared: Number of leading views that are the same images on both sides; a view is not
-            compared with itself.
 
     Returns:
         Mean cross-entropy over images and pairs of views, in nats.
@@ -58,10 +55,7 @@ def self_distillation(
     logarithm = (student / student_temperature).log_softmax(-1)
     # Cross-entropy of every teacher view with every student view.
     per_pair = -(target @ logarithm.mT).mean(0)  # u v
-
-    # Leave out the pairs that compare a view with itself.
-    skipped = per_pair.diagonal()[:num_shared].sum()
-    return (per_pair.sum() - skipped) / (per_pair.numel() - num_shared)
+    return per_pair.sum() / per_pair.numel()
 
 
 def update_center(

@@ -17,7 +17,6 @@ def co_occurrence(
     first: Float[Tensor, "b c h w"],
     second: Float[Tensor, "b c h w"],
     displacement: int = 0,
-    mask: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, "s s c c"]:
     """Co-occurrence counts of cluster assignments for every shift of up to T pixels.
 
@@ -27,7 +26,6 @@ def co_occurrence(
         first: Soft cluster assignments of the first view.
         second: Soft cluster assignments of the second view.
         displacement: Largest shift T in pixels, in both directions.
-        mask: Weight of each pixel; pixels with 0 are not counted. None counts all.
 
     Returns:
         Sums over pixels, with s = 2T + 1. Entry [T+dy, T+dx, i, j] pairs pixel (y+dy, x+dx) of the
@@ -35,9 +33,6 @@ def co_occurrence(
 
     Source: ViL-Seg, eq. 6 and 7; Ji et al. 2019, eq. 5 (arXiv:1807.06653).
     """
-    if mask is not None:
-        first, second = first * mask[:, None], second * mask[:, None]
-
     # Zero padding, so that shifts beyond the border add nothing.
     height, width = first.shape[-2:]
     padded = F.pad(first, [displacement] * 4)
@@ -72,34 +67,10 @@ def negative_mutual_information(
     Differs: the sign, since eq. 1 minimizes the sum.
     """
     joint = counts.sum((0, 1))
-    return _negative_mutual_information((joint / joint.sum().detach())[None], lamb).mean()
+    joint = joint / joint.sum().detach()
 
-
-@full_precision
-def negative_mutual_information_per_shift(
-    counts: Float[Tensor, "s s c c"], lamb: float = 1.0
-) -> Float[Tensor, ""]:
-    """Negative mutual information averaged over the shifts, each with its own joint distribution.
-
-    Args:
-        counts: Co-occurrence counts, from `co_occurrence`.
-        lamb: Weight of the entropies of the assignments; above 1, balanced clusters are favored.
-
-    Returns:
-        Mean negative mutual information, in nats.
-
-    Source: the "uncollapsed" form in the code of Ji et al. 2019 (arXiv:1807.06653).
-    """
-    joints = counts.flatten(0, 1)
-    return _negative_mutual_information(joints / joints.sum((1, 2), keepdim=True), lamb).mean()
-
-
-def _negative_mutual_information(
-    joints: Float[Tensor, "n c c"], lamb: float
-) -> Float[Tensor, " n"]:
-    """Negative mutual information of each symmetrized joint distribution."""
     # Symmetric, since the order of the two views does not matter.
-    joints = ((joints + joints.mT) / 2).clamp_min(_SMALLEST)
-    rows = joints.sum(2, keepdim=True)
-    columns = joints.sum(1, keepdim=True)
-    return -(joints * (joints.log() - lamb * rows.log() - lamb * columns.log())).sum((1, 2))
+    joint = ((joint + joint.mT) / 2).clamp_min(_SMALLEST)
+    rows = joint.sum(1, keepdim=True)
+    columns = joint.sum(0, keepdim=True)
+    return -(joint * (joint.log() - lamb * rows.log() - lamb * columns.log())).sum()

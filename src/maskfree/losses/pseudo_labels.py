@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float16, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
@@ -68,25 +66,6 @@ def _least(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray
     enough = reached >= np.ceil(keep * reached[:, -1:]).clip(1)
     highest = histogram.shape[1] - 1
     return np.where(enough.any(1), highest - enough.argmax(1), highest)
-
-
-def best_of_synonyms(
-    scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int]
-) -> Float[Tensor, "b k hp wp"]:
-    """Maximum score over the synonyms of each class.
-
-    Args:
-        scores: Score of each phrase; the synonyms of a class follow one another.
-        synonyms: Number of phrases of each class, in order; they sum to p.
-
-    Returns:
-        Score of each class.
-    """
-    if max(synonyms) == 1:
-        return scores
-    return torch.cat(
-        [part.amax(1, keepdim=True) for part in scores.split(list(synonyms), dim=1)], dim=1
-    )
 
 
 @full_precision

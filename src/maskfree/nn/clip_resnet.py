@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskfree.nn.convolutions import freeze_batch_norms
 from maskfree.nn.dense_patches import DensePatches
 from maskfree.nn.encoder_config import Value
-from maskfree.nn.encoders import STATISTICS
-from maskfree.nn.pretrained import freeze_batch_norms
+from maskfree.nn.image_encoder import STATISTICS
 
 # The stem has stride 4, and three of the stages have stride 2.
 _PX_A_PATCH = 32

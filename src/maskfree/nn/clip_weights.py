@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from maskfree.nn.configurations import read_configuration, read_settings
 from maskfree.nn.encoder_config import Value
-from maskfree.nn.pretrained import make_tower, read_configuration, read_settings
+from maskfree.nn.pretrained import make_tower
 
 # Channels per attention head of every published ViT of OpenAI; tensors do not show it.
 _HEAD_WIDTH = 64

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from maskfree.nn.dense_clip_config import LastBlock
 from maskfree.nn.dense_patches import DensePatches
-from maskfree.nn.encoders import STATISTICS
+from maskfree.nn.image_encoder import STATISTICS
 from maskfree.nn.self_attention import gaussian_windows, pair_attention, window_attention
 
 
@@ -73,26 +73,17 @@ class DenseClip(nn.Module):
         """
         return self.project(self.read(images).features)
 
-    def read(
-        self, images: Float[Tensor, "b 3 h w"], proxy: Float[Tensor, "b n n"] | None = None
-    ) -> DensePatches:
+    def read(self, images: Float[Tensor, "b 3 h w"]) -> DensePatches:
         """Compute the features and keys of each patch, before the projection.
 
         Args:
             images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
-            proxy: Attention among the n patches of another encoder (see
-                `self_attention.proxy_attention`), whose grid has the image's aspect ratio. It
-                replaces the attention of the last block: values are resized to its grid, and
-                features are returned on that grid.
 
         Returns:
-            Features after the last normalization, and keys on the encoder's own grid.
+            Features after the last normalization, and keys.
 
         Raises:
-            ValueError: A side is not a multiple of `patch_size`, or the proxy's grid does not fit
-                the image.
-
-        Source: arXiv:2408.04883, section 3.3, for `proxy`.
+            ValueError: A side is not a multiple of `patch_size`.
         """
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
@@ -111,12 +102,7 @@ class DenseClip(nn.Module):
         normalized = last.layer_norm1(hidden)
         keys = last.self_attn.k_proj(normalized)[:, self._skipped :].mT.unflatten(2, grid)
 
-        # The last block, as trained, as set by `last_block`, or with the proxy's attention.
-        if proxy is not None:
-            grid, hidden = self._by_proxy(last, normalized, grid, proxy)
-        else:
-            hidden = self._finish(last, hidden, normalized, grid)[:, self._skipped :]
-
+        hidden = self._finish(last, hidden, normalized, grid)[:, self._skipped :]
         return DensePatches(vision.post_layernorm(hidden).mT.unflatten(2, grid), keys)
 
     def project(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
@@ -245,21 +231,3 @@ class DenseClip(nn.Module):
         mixed = attention.out_proj(mixed)
         hidden = hidden + mixed if block.residual else mixed
         return hidden + layer.mlp(layer.layer_norm2(hidden)) if block.feed_forward else hidden
-
-    def _by_proxy(
-        self, layer: Any, normalized: Tensor, grid: tuple[int, int], proxy: Tensor
-    ) -> tuple[tuple[int, int], Tensor]:
-        """Apply the values of the last block with the proxy's attention, on the proxy's grid."""
-        # Both grids have the aspect ratio of the image, which gives the rows of the proxy's grid.
-        rows = round((proxy.shape[1] * grid[0] / grid[1]) ** 0.5)
-        if rows < 1 or proxy.shape[1] % rows or rows * grid[1] * rows != proxy.shape[1] * grid[0]:
-            raise ValueError(
-                f"a proxy of {proxy.shape[1]} patches has not the shape of a photo of {grid} patches"
-            )
-
-        theirs = (rows, proxy.shape[1] // rows)
-
-        # Resize the values to the proxy's grid.
-        values = layer.self_attn.v_proj(normalized)[:, self._skipped :].mT.unflatten(2, grid)
-        values = F.interpolate(values, size=theirs, mode="bilinear", align_corners=False)
-        return theirs, layer.self_attn.out_proj(proxy @ values.flatten(2).mT)

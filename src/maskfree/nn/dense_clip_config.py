@@ -127,7 +127,7 @@ class DenseClipConfig:
         Returns:
             Settings that build the same network without access to the pretrained weights.
         """
-        from maskfree.nn.pretrained import plain_fields
+        from maskfree.nn.configurations import plain_fields
 
         if self.family == "clip_resnet":
             return self
@@ -135,7 +135,7 @@ class DenseClipConfig:
 
     def _configuration(self) -> Any:
         """Return the transformers configuration of the image encoder."""
-        from maskfree.nn.pretrained import read_configuration
+        from maskfree.nn.configurations import read_configuration
 
         name = "SiglipVisionConfig" if self.family == "siglip" else "CLIPVisionConfig"
         return read_configuration(name, self.weights, self.architecture)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.text_encoders import TextEncoder
 from maskfree.types import Tokens
 

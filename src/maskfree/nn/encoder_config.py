@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Literal
 from maskfree.config.rules import OutsideName, Side
 
 if TYPE_CHECKING:
-    from maskfree.nn.encoders import ImageEncoder
+    from maskfree.nn.image_encoder import ImageEncoder
     from maskfree.nn.text_encoders import TextEncoder
 
 
 Value = bool | int | float | str | list[int] | list[float] | list[str]
 """A value of a model configuration that can be written to JSON."""
+ImageFamily = Literal[
+    "vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"
+]
+"""Network family of an image encoder."""
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
     """Settings of an image encoder: a family, changes to its defaults, and pretrained weights."""
 
-    family: Literal[
-        "vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"
-    ] = "vit"
+    family: ImageFamily = "vit"
     """Network family of the image encoder."""
     architecture: dict[str, Value] = field(default_factory=dict)
     """Values that override the family's defaults: fields of the transformers configuration; for

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.nn.binding import Assignment, Binding
-from maskfree.nn.encoders import ImageEncoder
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import read_vision_transformer
+from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.transformer import Block, initialize
 
 

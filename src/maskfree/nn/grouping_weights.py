@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from maskfree.nn.pretrained import make_tower, read_configuration
+from maskfree.nn.configurations import read_configuration
+from maskfree.nn.pretrained import make_tower
 
 _BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _BINDING = {

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskfree.nn.configurations import plain_fields, read_configuration
 from maskfree.nn.encoder_config import TextEncoderConfig
-from maskfree.nn.pretrained import make_tower, plain_fields, read_configuration
+from maskfree.nn.pretrained import make_tower
 from maskfree.types import Tokens
 
 

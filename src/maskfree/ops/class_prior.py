@@ -7,6 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+# Chosen for the bundled model on coco-mini, together with the weight of the class prior. A mean
+# over all patches would suppress small objects, and a maximum would depend on one patch.
+CLASS_PRIOR_SHARE = 0.1
+"""Share of the patches that the class prior averages over, those with the largest margin."""
+CLASS_PRIOR_MAX = 0.1
+"""Margin over the best other class from which the class prior does not lower a class at all."""
+
 
 def smooth(scores: Float[Tensor, "b k hp wp"], width: int) -> Float[Tensor, "b k hp wp"]:
     """Average each score over a square of patches, with replicate padding.
@@ -24,17 +31,18 @@ def smooth(scores: Float[Tensor, "b k hp wp"], width: int) -> Float[Tensor, "b k
 
 
 def apply_class_prior(
-    scores: Float[Tensor, "b k hp wp"], share: float, most: float
+    scores: Float[Tensor, "b k hp wp"],
+    share: float = CLASS_PRIOR_SHARE,
+    max_margin: float = CLASS_PRIOR_MAX,
 ) -> Float[Tensor, "b k 1 1"]:
     """Compute the image-level class prior: a penalty for classes that win nowhere clearly.
 
-    The penalty is the class's mean margin over the best other class, where that margin is widest. A
-    mean over all patches would suppress small objects, and a maximum would depend on one patch.
+    The penalty is the class's mean margin over the best other class, where that margin is widest.
 
     Args:
         scores: Score maps.
         share: Share of the patches that the mean is taken over, in (0, 1].
-        most: Margin from which the penalty is 0, so that classes which win clearly somewhere are
+        max_margin: Margin from which the penalty is 0, so that classes which win clearly somewhere are
             equal.
 
     Returns:
@@ -48,4 +56,4 @@ def apply_class_prior(
     # Mean margin over the clearest patches of each class.
     margins = (scores - others).flatten(2)
     clearest = margins.topk(max(1, round(share * margins.shape[2])), dim=2).values
-    return (clearest.mean(2) - most).clamp_max(0)[:, :, None, None]
+    return (clearest.mean(2) - max_margin).clamp_max(0)[:, :, None, None]

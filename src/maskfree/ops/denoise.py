@@ -46,28 +46,12 @@ def key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
     Returns:
         Weight of each patch (column) for each patch (row); absolute values of a row sum to 1.
 
-    Differs: the published code normalizes keys over the patches (`published_key_weights`).
+    Differs: the published code normalizes each channel of the keys over the patches.
     """
     unit = F.normalize(keys, dim=1)
     similarity = unit.mT @ unit
     # A key of zeros gets weights of zero.
     return similarity / similarity.abs().sum(2, keepdim=True).clamp_min(1e-12)
-
-
-def published_key_weights(keys: Float[Tensor, "b c n"]) -> Float[Tensor, "b n n"]:
-    """Compute the weights of key smoothing as in the published code, for comparisons with it.
-
-    Each channel is normalized over the patches of the photo, instead of each patch over the
-    channels.
-
-    Args:
-        keys: Key of each patch, in columns.
-
-    Returns:
-        Weight of each patch (column) for each patch (row); rows are not normalized.
-    """
-    scaled = F.normalize(keys, dim=2)
-    return scaled.mT @ scaled
 
 
 def smooth_by_keys(

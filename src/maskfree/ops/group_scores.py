@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from maskfree.types import Groups
 
 MAX_LOGIT_SCALE = 100.0
+# As in the published code of GroupViT and OVSegmentor.
+TOP_CLASSES = 5
+"""Number of classes closest to a crop over which the second softmax is taken."""
 
 
 def product_scores(
@@ -17,9 +20,9 @@ def product_scores(
     classes: Float[Tensor, "k d"],
     *,
     logit_scale: float,
-    top_classes: int,
     threshold: float | None,
     size: tuple[int, int],
+    top_classes: int = TOP_CLASSES,
 ) -> Float[Tensor, "b c h w"]:
     """Score every pixel for every class by the product of two softmaxes over its group.
 
@@ -30,10 +33,10 @@ def product_scores(
         groups: Groups of a batch of crops.
         classes: Unit-norm text embeddings.
         logit_scale: Factor on the cosines; capped at `MAX_LOGIT_SCALE`.
-        top_classes: Number of classes closest to the crop that the second softmax is taken over.
         threshold: Score below which a group is background, or the crop's highest score if that is
             less; None: no background.
         size: Height and width of the crops in pixels.
+        top_classes: Number of classes closest to the crop that the second softmax is taken over.
 
     Returns:
         Scores in [0, 1]. With a threshold the last channel is the background: 1 where a group is

@@ -13,6 +13,25 @@ from torch import Tensor
 _BLOCK_PIXELS = 2**16
 
 
+def best_of_synonyms(
+    scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int]
+) -> Float[Tensor, "b k hp wp"]:
+    """Maximum score over the synonyms of each class.
+
+    Args:
+        scores: Score of each phrase; the synonyms of a class follow one another.
+        synonyms: Number of phrases of each class, in order; they sum to p.
+
+    Returns:
+        Score of each class.
+    """
+    if max(synonyms) == 1:
+        return scores
+    return torch.cat(
+        [part.amax(1, keepdim=True) for part in scores.split(list(synonyms), dim=1)], dim=1
+    )
+
+
 def label_map(
     scores: Float[Tensor, "k hp wp"], *, size: tuple[int, int], extent: tuple[float, float]
 ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:

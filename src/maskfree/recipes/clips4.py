@@ -7,14 +7,15 @@ from dataclasses import replace
 from maskfree.data.config import DataConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import Inference
+from maskfree.method_config import StudentParts
 from maskfree.methods.clips4.config import (
     CLIPS4Config,
-    CorrectionConfig,
     PairConfig,
     PixelSegmentConfig,
     PseudoLabelConfig,
     SemanticConsistencyConfig,
 )
+from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
@@ -128,8 +129,61 @@ def clips4_pocket() -> Recipe:
         init="pocket",
         # The teacher's projection is corrected; its other heads are left out.
         init_names=(("image.projection", "image.projection.known"),),
-        init_without=("cross", "votes"),
+        init_without=("cross", "tag_scores"),
     )
+
+
+def clips4_student(
+    parts: StudentParts,
+    encoder: ImageEncoderConfig,
+    *,
+    new_projection: ProjectionConfig | None,
+    num_unknown: int,
+    crop_px: int,
+    grid: int,
+) -> Recipe:
+    """CLIP-S4 student of any method that states its `student_parts`.
+
+    The prepared inputs, the teacher and the data are still those of `clips4_pocket`.
+
+    Args:
+        parts: Parts of the teacher.
+        encoder: Image encoder of the student.
+        new_projection: Image projection of the student; None takes the teacher's, with a
+            correction.
+        num_unknown: Number of unknown classes.
+        crop_px: Side of a training view, in pixels.
+        grid: Side of the grid of compared embeddings, in cells.
+
+    Returns:
+        Settings of the run.
+    """
+    pocket = clips4_pocket()
+    method = pocket.method
+    assert isinstance(method, CLIPS4Config) and method.semantic is not None
+
+    # A teacher that is itself such a student passes its correction on.
+    projection, correction = new_projection, None
+    if projection is None:
+        assert parts.image_projection is not None, "the teacher has no projection to take"
+        projection, correction = parts.image_projection, parts.correction or method.correction
+
+    # Across a modality gap known classes are prototypes of segments, as in the paper.
+    semantic = SemanticConsistencyConfig() if parts.modality_gap else method.semantic
+
+    student = replace(
+        method,
+        image=encoder,
+        image_projection=projection,
+        correction=correction,
+        text=replace(parts.text, frozen=True),
+        text_projection=parts.text_projection,
+        embed_dim=parts.embed_dim,
+        semantic=replace(semantic, num_unknown=num_unknown),
+        views=replace(method.views, side_px=crop_px),
+        grid=grid,
+    )
+    return replace(pocket, method=student)
 
 
 def maskclip_plus_pocket() -> Recipe:

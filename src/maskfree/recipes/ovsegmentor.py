@@ -203,7 +203,7 @@ def ovsegmentor_pocket() -> Recipe:
             storage="int8",
         ),
         templates=TEMPLATES["ensemble"],
-        init_without=("votes",),
+        init_without=("tag_scores",),
     )
 
 

@@ -122,7 +122,7 @@ def vilseg_pocket_clusters() -> Recipe:
     return replace(
         whole,
         init="pocket",
-        init_without=("votes",),
+        init_without=("tag_scores",),
         method=replace(
             method,
             # The weights come from the bundled model.

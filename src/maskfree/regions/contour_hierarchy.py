@@ -115,23 +115,6 @@ class ContourHierarchy:
                 return self._labels(cut)
             threshold += step
 
-    def contour_map(self) -> Float[np.ndarray, "hk wk"]:
-        """Return the ultrametric contour map on the Khalimsky grid of size 2h-1 by 2w-1.
-
-        Returns:
-            Map with pixels at even rows and columns; between two pixels lies the threshold at which
-            they merge into one region.
-        """
-        higra = _higra()
-        if self.tree is None:
-            return np.zeros((2 * self.size[0] - 1, 2 * self.size[1] - 1))
-
-        saliency = higra.saliency(self.tree, self.altitudes)
-        graph = higra.CptRegionAdjacencyGraph.get_pre_graph(
-            higra.CptHierarchy.get_leaf_graph(self.tree)
-        )
-        return higra.graph_4_adjacency_2_khalimsky(graph, saliency, self.size)
-
     def _explorer(self) -> Any:
         """Explorer of horizontal cuts of the tree."""
         return _higra().HorizontalCutExplorer(self.tree, self.altitudes)

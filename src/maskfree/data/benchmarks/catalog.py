@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from maskfree.data.benchmarks.coco import CocoInstances
+from maskfree.data.benchmarks.index_maps import IndexMaps, Truth
 from maskfree.data.benchmarks.label_ids import (
     CLASSES,
     IGNORE,
@@ -26,7 +27,7 @@ from maskfree.data.benchmarks.label_ids import (
     read_renaming,
     with_void,
 )
-from maskfree.data.benchmarks.layouts import IndexMaps, LabeledPhoto, Layout, Truth
+from maskfree.data.benchmarks.layouts import LabeledPhoto, Layout
 from maskfree.files.atomic import read_text
 
 BACKGROUND = "background"  # line of a user's class list that is not a class of its own
@@ -69,9 +70,8 @@ class Benchmark:
         Raises:
             ValueError, OSError: The benchmark has no such name set, or its list is malformed.
         """
-        return tuple(
-            line for line in _read_list(self._list(name_set)) if line.casefold() != BACKGROUND
-        )
+        lines = _read_list(self._list(name_set))
+        return tuple(line for line in lines if line.casefold() != BACKGROUND)
 
     def names_sha256(self, name_set: str) -> str:
         """SHA-256 of the file of a class list.
@@ -120,11 +120,12 @@ class Benchmark:
             )
 
         # Pixels of no class get the id after the last class, or are ignored.
-        classes = self.words()
+        classes, nothing = self.words(), IGNORE
+        if self.background:
+            nothing = len(classes)
+
         try:
-            return self.layout.samples(
-                self.find(root), classes, len(classes) if self.background else IGNORE
-            )
+            return self.layout.samples(self.find(root), classes, nothing)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{error}; {self.name} needs {self.layout.describe()}"
@@ -150,29 +151,28 @@ class Benchmark:
             return self
 
         # The name set is what follows the underscore in the file name.
-        names = {"plain": "classes"} | {
-            p.stem.partition("_")[2]: p.stem for p in sorted(root.glob("classes_*.txt"))
-        }
-        lines = [line.casefold() for line in _read_list(root / "classes.txt")]
+        names = {"plain": "classes"}
+        for path in sorted(root.glob("classes_*.txt")):
+            names[path.stem.partition("_")[2]] = path.stem
+
         # Every name set must have its background in the same line.
+        background = _background_lines(root / "classes.txt")
         for stem in names.values():
-            theirs = _read_list(root / f"{stem}.txt")
-            if [line.casefold() == BACKGROUND for line in theirs] != [
-                line == BACKGROUND for line in lines
-            ]:
+            if _background_lines(root / f"{stem}.txt") != background:
                 raise ValueError(
-                    f"{root / stem}.txt does not name the classes of classes.txt: line n names value n"
+                    f"{root / stem}.txt does not name the classes of classes.txt: "
+                    "line n names value n"
                 )
 
         # Class ids skip the background lines before them.
         ids: dict[int, int] = {}
-        for value, line in enumerate(lines):
-            ids[value] = NOTHING if line == BACKGROUND else value - lines[:value].count(BACKGROUND)
+        for value, is_background in enumerate(background):
+            ids[value] = value - sum(background[:value])
+            if is_background:
+                ids[value] = NOTHING
 
         layout = IndexMaps(truths=(Truth(ids=ids),))
-        return replace(
-            self, names=names, lists_at=root, layout=layout, background=BACKGROUND in lines
-        )
+        return replace(self, names=names, lists_at=root, layout=layout, background=any(background))
 
     def _list(self, name_set: str) -> Path:
         """Path of a class list."""
@@ -200,7 +200,9 @@ def benchmark(name: str, root: Path | None = None) -> Benchmark:
     """
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name] if root is None else BENCHMARKS[name].at(root)
+    if root is None:
+        return BENCHMARKS[name]
+    return BENCHMARKS[name].at(root)
 
 
 def files_sha256(samples: tuple[LabeledPhoto, ...]) -> str:
@@ -212,10 +214,14 @@ def files_sha256(samples: tuple[LabeledPhoto, ...]) -> str:
     Returns:
         The hash in hexadecimal, of the paths under the root with one path per line.
     """
+    lines = "\n".join(sample.key for sample in samples)
     # Paths need not be valid UTF-8.
-    return hashlib.sha256(
-        "\n".join(sample.key for sample in samples).encode(errors="surrogateescape")
-    ).hexdigest()
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+
+def _background_lines(path: Path) -> list[bool]:
+    """Whether each line of a class list is the background."""
+    return [line.casefold() == BACKGROUND for line in _read_list(path)]
 
 
 def _read_list(path: Path) -> list[str]:
@@ -231,20 +237,21 @@ def _read_list(path: Path) -> list[str]:
         )
 
     # Synonyms of one line may repeat one another; words of different lines may not.
-    seen: dict[str, int] = {}
+    line_of_word: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line or "," in line or not line.isprintable():
             raise ValueError(
                 f"{path}:{number} is {line!r}: a line is one class, without commas and tabs"
             )
 
-        for word in {" ".join(word.split()).casefold() for word in line.split("/")} - {BACKGROUND}:
-            if (other := seen.setdefault(word, number)) != number:
+        words = {" ".join(word.split()).casefold() for word in line.split("/")}
+        for word in words - {BACKGROUND}:
+            if (other := line_of_word.setdefault(word, number)) != number:
                 raise ValueError(
                     f"{path}:{number} has {word!r}, as line {other}: each word names one class"
                 )
 
-    if not seen:
+    if not line_of_word:
         raise ValueError(f"{path} names no class")
     return lines
 
@@ -266,10 +273,10 @@ def _voc(part: str) -> IndexMaps:
 
 def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMaps:
     """Layout of COCO-Stuff, with the official or the converted maps."""
-    raw = (Truth(f"{folder}/{{name}}.png", official) for folder in _STUFF_FOLDERS)
-    converted = (
-        Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids) for folder in _STUFF_FOLDERS
-    )
+    raw, converted = [], []
+    for folder in _STUFF_FOLDERS:
+        raw.append(Truth(f"{folder}/{{name}}.png", official))
+        converted.append(Truth(f"{folder}/{{name}}_labelTrainIds.png", train_ids))
     return IndexMaps(_COCO_VAL, (*raw, *converted))
 
 
@@ -277,12 +284,11 @@ def _camvid(part: str) -> IndexMaps:
     """Layout of CamVid."""
     # Copies of the data set come in two layouts.
     photos = (f"{part}/images/{{name}}.{{suffix}}", f"{part}/{{name}}.png")
-    return IndexMaps(
-        photos,
-        tuple(
-            Truth(f"{p}/{{name}}.png", with_void(11)) for p in (f"{part}/labels", f"{part}annot")
-        ),
+    truths = (
+        Truth(f"{part}/labels/{{name}}.png", with_void(11)),
+        Truth(f"{part}annot/{{name}}.png", with_void(11)),
     )
+    return IndexMaps(photos, truths)
 
 
 # Benchmarks of which several variants are listed below.

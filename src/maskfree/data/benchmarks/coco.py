@@ -41,8 +41,7 @@ class CocoInstances(Layout):
     annotations: str = "instances.json"
     """Path of the annotation file."""
     renamed: str | None = None
-    """File in classes/ with "category: class" lines; None if the categories have the class names.
-    File in classes/ with "category: class" lines; None if the categories have the class names."""
+    """File in classes/ with "category: class" lines; None if the categories have the class names."""
 
     def describe(self) -> str:
         """Describe the required files in one line.
@@ -64,8 +63,11 @@ class CocoInstances(Layout):
         """
         if not any((root / folder).is_dir() for folder in self.photo_folders):
             return root / self.photo_folders[0]
+
         annotations = root / self.annotations
-        return None if annotations.exists() else annotations
+        if not annotations.exists():
+            return annotations
+        return None
 
     def photos(self, root: Path) -> tuple[str, ...]:
         """List the photos of the annotation file, sorted by file name.
@@ -77,14 +79,12 @@ class CocoInstances(Layout):
             Paths of the photos under the root; all exist.
         """
         folder = self._folder(root)
-        paths = tuple(
-            f"{folder}/{photo.file_name}"
-            for photo in read_instances(root / self.annotations).photos
-        )
-        for path in paths:
+        paths = []
+        for photo in read_instances(root / self.annotations).photos:
+            path = f"{folder}/{photo.file_name}"
             existing(root / path)
-
-        return paths
+            paths.append(path)
+        return tuple(paths)
 
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
@@ -104,7 +104,7 @@ class CocoInstances(Layout):
         need("pycocotools", "COCO masks")
         folder, instances = self._folder(root), read_instances(root / self.annotations)
         ids = self._class_ids(instances, classes)
-        _tell_left_out(root / folder, instances)
+        _warn_left_out(root / folder, instances)
 
         samples = []
         for photo in instances.photos:
@@ -115,8 +115,11 @@ class CocoInstances(Layout):
             size = photo.size or photo_size(path)
 
             # Masks are read now, so that errors show early; drawing waits until the map is needed.
-            masks = tuple((ids.get(i, nothing), mask) for i, mask in instances.masks(photo, size))
-            samples.append(LabeledPhoto(key, path, partial(_paint, masks, size, nothing)))
+            masks = []
+            for category, mask in instances.masks(photo, size):
+                masks.append((ids.get(category, nothing), mask))
+            read_truth = partial(_paint, tuple(masks), size, nothing)
+            samples.append(LabeledPhoto(key, path, read_truth))
         return tuple(samples)
 
     def _folder(self, root: Path) -> str:
@@ -128,23 +131,22 @@ class CocoInstances(Layout):
     def _class_ids(self, instances: Instances, classes: tuple[str, ...]) -> Mapping[int | str, int]:
         """Class id of each COCO category id; categories outside the class list are left out."""
         # Without a renaming, categories are found by the class names themselves.
-        renamed = (
-            read_renaming(self.renamed)
-            if self.renamed
-            else dict(zip(classes, classes, strict=True))
-        )
+        renamed: Mapping[str, str] = dict(zip(classes, classes, strict=True))
+        if self.renamed:
+            renamed = read_renaming(self.renamed)
+
         absent = sorted(set(renamed) - set(instances.categories.values()))
         if absent:
             raise ValueError(f"{instances.path} has no category {absent[0]!r}")
 
-        return {
-            i: classes.index(renamed[name])
-            for i, name in instances.categories.items()
-            if name in renamed
-        }
+        ids = {}
+        for category, name in instances.categories.items():
+            if name in renamed:
+                ids[category] = classes.index(renamed[name])
+        return ids
 
 
-def _tell_left_out(folder: Path, instances: Instances) -> None:
+def _warn_left_out(folder: Path, instances: Instances) -> None:
     """Warn about annotations without a listed photo and photos without an entry."""
     if instances.num_unlisted:
         log.warning(
@@ -155,15 +157,14 @@ def _tell_left_out(folder: Path, instances: Instances) -> None:
 
     # Photos in the folder that the file does not list; hidden files are none.
     named = {folder / photo.file_name for photo in instances.photos}
-    others = [
-        path
-        for path in folder.iterdir()
-        if path not in named
-        and path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES
-        and not path.name.startswith(".")
-    ]
+    others = []
+    for path in folder.iterdir():
+        is_photo = path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES
+        if is_photo and path not in named and not path.name.startswith("."):
+            others.append(path.name)
+
     if others:
-        example = min(path.name for path in others)
+        example = min(others)
         log.warning(
             "%s does not list %d of the photos in %s, such as %s: left out",
             instances.path,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -11,7 +13,8 @@ from maskfree.data.benchmarks.coco_masks import ObjectMask, read_mask
 from maskfree.files.atomic import read_json
 
 _MAX_BYTES = 2**30  # COCO's training file has half of it
-_SHOWN = 100  # most characters of a value in a message
+_MAX_SHOWN = 100  # characters of a value in a message
+_MAX_DIGITS = 100  # of an id that is compared with its other spelling
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,11 @@ class Instances:
                 raise ValueError(f"{self.path}, {annotation.name}: {error}") from error
 
             # COCO's own area counts, where the file has it.
-            area = mask.area if annotation.area is None else annotation.area
+            area = annotation.area
+            if area is None:
+                area = mask.area
             found.append((-area, annotation.category, mask))
-        return [(category, mask) for _, category, mask in sorted(found, key=lambda each: each[0])]
+        return [(category, mask) for _, category, mask in sorted(found, key=itemgetter(0))]
 
 
 def read_instances(path: Path) -> Instances:
@@ -155,21 +160,16 @@ def _read(path: Path, content: Any) -> Instances:
 
 def _entries(content: Any, key: str, singular: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects in a list of the file, each with its name in messages."""
-    entries = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(entries, list):
+    if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise ValueError(f"it has no list {key!r}")
 
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(content[key], 1):
         if not isinstance(entry, dict):
             raise ValueError(f"number {number} of its {key} is no object")
-        yield (
-            (
-                f"{singular} {_short(entry['id'])}"
-                if "id" in entry
-                else f"{singular} number {number}"
-            ),
-            entry,
-        )
+        name = f"{singular} number {number}"
+        if "id" in entry:
+            name = f"{singular} {_short(entry['id'])}"
+        yield name, entry
 
 
 def _new_id(entry: dict[str, Any], name: str, known: Mapping[int | str, Any]) -> int | str:
@@ -189,9 +189,10 @@ def _id(
     if isinstance(found, float) and found.is_integer():
         found = int(found)
     if isinstance(found, bool) or not isinstance(found, (int, str)):
-        raise ValueError(
-            f"{name} has no {key} that is a number" if key in entry else f"{name} has no {key}"
-        )
+        message = f"{name} has no {key}"
+        if key in entry:
+            message += " that is a number"
+        raise ValueError(message)
 
     # 1 and "1" are different ids, but a file with both means the same one.
     other = _other_spelling(found)
@@ -204,11 +205,15 @@ def _id(
 
 
 def _other_spelling(found: int | str) -> int | str | None:
-    # Python refuses to convert integers with very many digits.
     """The same id as the other type, if it has one."""
+    # Python refuses to convert integers with very many digits.
     if isinstance(found, str):
-        return int(found) if found.isascii() and found.isdecimal() and len(found) < _SHOWN else None
-    return str(found) if abs(found) < 10**_SHOWN else None
+        if found.isascii() and found.isdecimal() and len(found) < _MAX_DIGITS:
+            return int(found)
+        return None
+    if abs(found) < 10**_MAX_DIGITS:
+        return str(found)
+    return None
 
 
 def _file_name(image: dict[str, Any], name: str) -> str:
@@ -256,11 +261,10 @@ def _area(annotation: dict[str, Any], name: str) -> float | None:
 
 def _repeated(photos: Mapping[int | str, CocoPhoto]) -> str:
     """The first file name that occurs twice."""
-    seen: set[str] = set()
-    names = (photo.file_name for photo in photos.values())
-    return next(name for name in names if name in seen or seen.add(name))
+    names = Counter(photo.file_name for photo in photos.values())
+    return next(name for name, number in names.items() if number > 1)
 
 
 def _short(value: Any) -> str:
     """The start of a value, for a message."""
-    return repr(value)[:_SHOWN]
+    return repr(value)[:_MAX_SHOWN]

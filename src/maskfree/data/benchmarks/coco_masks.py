@@ -161,7 +161,8 @@ def _read_runs(segmentation: dict[str, Any], width: int, height: int) -> tuple[i
     # The runs must cover the photo exactly.
     if sum(counts) != width * height:
         raise ValueError(
-            f"its run lengths are {_short(sum(counts))} pixels together: the photo has {width * height}"
+            f"its run lengths are {_short(sum(counts))} pixels together: "
+            f"the photo has {width * height}"
         )
     return tuple(counts)
 
@@ -174,7 +175,9 @@ def _decompressed(text: str) -> Iterator[int]:
         # Each character has 5 bits, lowest first, and a bit that says whether more follow.
         value, shift, more = 0, 0, True
         while more:
-            code = ord(text[place]) - _FIRST_CHARACTER if place < len(text) else -1
+            code = -1
+            if place < len(text):
+                code = ord(text[place]) - _FIRST_CHARACTER
             if not 0 <= code < 64 or shift >= 5 * _MAX_CHARACTERS:
                 raise ValueError("its compressed run lengths are damaged")
             value |= (code & 31) << shift

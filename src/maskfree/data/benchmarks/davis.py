@@ -55,7 +55,11 @@ def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequenc
     present = sorted(folder.name for folder in photos.iterdir() if folder.is_dir())
 
     # Replace lists by the names in them.
-    names = [name for each in chosen for name in _expand(root, each)] if chosen else present
+    names: list[str] = []
+    for each in chosen:
+        names += _expand(root, each)
+    if not chosen:
+        names = present
     if not names:
         raise FileNotFoundError(f"{photos} holds no sequence")
 
@@ -64,9 +68,8 @@ def find_sequences(root: Path, chosen: Sequence[str] = ()) -> tuple[VideoSequenc
             raise FileNotFoundError(
                 f"there is no sequence {name!r} in {photos}: {', '.join(present)}"
             )
-    return tuple(
-        _sequence(photos / name, root / _MASKS / resolution / name) for name in dict.fromkeys(names)
-    )
+    masks = root / _MASKS / resolution
+    return tuple(_sequence(photos / name, masks / name) for name in dict.fromkeys(names))
 
 
 def read_objects(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -85,9 +88,11 @@ def read_objects(path: Path) -> UInt8[np.ndarray, "h w"]:
         FileNotFoundError: There is no such file.
         ValueError: The file is no such image.
     """
-    # Of 0 and 255 alone, 255 is the object, not void.
     ids = _read_mask(path)
-    return np.minimum(ids, 1) if set(np.unique(ids)) <= {0, VOID} else ids
+    # Of 0 and 255 alone, 255 is the object, not void.
+    if _is_binary(ids):
+        ids = np.minimum(ids, 1)
+    return ids
 
 
 def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
@@ -103,25 +108,29 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
         ValueError: A mask is damaged, or differs in size from the first.
     """
     masks = [_read_mask(path) for path in sequence.masks]
-    # The first mask decides how all of them are read.
-    binary = set(np.unique(masks[0])) <= {0, VOID}
-
     # All frames of a video have one size.
     for path, mask in zip(sequence.masks, masks, strict=True):
         if mask.shape != masks[0].shape:
             raise ValueError(
                 f"the mask {path} is {mask.shape[1]}x{mask.shape[0]}: the first is of another size"
             )
-    return [np.minimum(mask, 1) if binary else mask for mask in masks]
+
+    # The first mask decides how all of them are read.
+    if _is_binary(masks[0]):
+        masks = [np.minimum(mask, 1) for mask in masks]
+    return masks
+
+
+def _is_binary(ids: UInt8[np.ndarray, "h w"]) -> bool:
+    """Whether a mask holds no values but 0 and 255."""
+    return set(np.unique(ids)) <= {0, VOID}
 
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Values of a mask file, at most 255."""
     ids = read_ids(path, "mask", grays_as_colors=True)
     if ids.max() > VOID:
-        raise ValueError(
-            f"the mask {path} holds object {ids.max()}: numbers run to 255, and so many are the most"
-        )
+        raise ValueError(f"the mask {path} holds object {ids.max()}: numbers run to 255")
     return ids.astype(np.uint8)
 
 
@@ -136,7 +145,12 @@ def _expand(root: Path, name: str) -> list[str]:
         raise ValueError(f"{listed} names no sequence")
 
     # A line is a sequence, or the path of a photo in it, as in the lists of DAVIS 2016.
-    return [Path(first).parent.name if "/" in first else first for first in firsts]
+    names = []
+    for first in firsts:
+        if "/" in first:
+            first = Path(first).parent.name
+        names.append(first)
+    return names
 
 
 def _sequence(photos: Path, masks: Path) -> VideoSequence:
@@ -145,9 +159,10 @@ def _sequence(photos: Path, masks: Path) -> VideoSequence:
     if not found:
         raise FileNotFoundError(f"the sequence {photos} holds no photo")
 
-    theirs = tuple(masks / f"{path.stem}.png" for path in found)
-    if missing := [path for path in theirs if not path.is_file()]:
-        raise FileNotFoundError(
-            f"the sequence {photos.name} has no mask {missing[0]}: each frame needs one"
-        )
-    return VideoSequence(photos.name, tuple(found), theirs)
+    mask_paths = tuple(masks / f"{path.stem}.png" for path in found)
+    for path in mask_paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"the sequence {photos.name} has no mask {path}: each frame needs one"
+            )
+    return VideoSequence(photos.name, tuple(found), mask_paths)

@@ -1,20 +1,11 @@
-"""Inventory of benchmarks: which are present, which files are missing, whether maps are valid."""
+"""Inventory of benchmarks: which are present, and which files are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int64
-
 from maskfree.data.benchmarks.catalog import BENCHMARKS, Benchmark
-from maskfree.data.benchmarks.layouts import LabeledPhoto
-from maskfree.data.decoding import picture_size
-from maskfree.progress import Watch, unwatched
-
-_NUM_IDS = 256
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,9 @@ class BenchmarkListing:
         Returns:
             The summary; empty if no root was given.
         """
-        return self.found.state if self.found else ""
+        if self.found is None:
+            return ""
+        return self.found.state
 
 
 def check(benchmark: Benchmark, root: Path) -> BenchmarkFolder:
@@ -107,40 +100,18 @@ def overview(root: Path | None = None) -> tuple[BenchmarkListing, ...]:
 
     rows = []
     for name, benchmark in BENCHMARKS.items():
-        found = None if root is None else check(benchmark, root)
+        found = None
+        if root is not None:
+            found = check(benchmark, root)
+
+        layout, num_classes = benchmark.layout.describe(), None
         # The benchmark "folder" takes its class list from the user.
-        own_list = benchmark.lists_at is None
-        layout = benchmark.layout.describe() + (" and classes.txt" if own_list else "")
-        num_classes = None if own_list else len(benchmark.words())
+        if benchmark.lists_at is None:
+            layout += " and classes.txt"
+        else:
+            num_classes = len(benchmark.words())
+
         rows.append(
             BenchmarkListing(name, benchmark.title, num_classes, layout, benchmark.source, found)
         )
     return tuple(rows)
-
-
-def verify(samples: Sequence[LabeledPhoto], watch: Watch = unwatched) -> Int64[np.ndarray, " v"]:
-    """Decode all ground-truth maps and count the pixels of each id.
-
-    Args:
-        samples: Labeled photos.
-        watch: Wraps the samples to show progress.
-
-    Returns:
-        Number of pixels by id.
-
-    Raises:
-        ValueError, OSError: A map cannot be decoded, holds an id beyond the classes, or differs in
-            size from its photo.
-    """
-    pixels = np.zeros(_NUM_IDS, dtype=np.int64)
-    for sample in watch(samples):
-        truth = sample.read_truth()
-        # The map must fit the photo as it is shown, upright.
-        width, height = picture_size(sample.photo)
-        if truth.shape != (height, width):
-            raise ValueError(
-                f"{sample.photo} is {width}x{height} but its truth map {truth.shape[1]}x{truth.shape[0]}"
-            )
-
-        pixels += np.bincount(truth.ravel(), minlength=_NUM_IDS)
-    return pixels

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from maskfree.data.captions import MAX_CAPTION_BYTES, captions_of, is_text
 from maskfree.data.entities.index import sample_key
 from maskfree.data.examples import (
     BROKEN_SHARD,
@@ -17,7 +18,7 @@ from maskfree.data.examples import (
     UNREADABLE_CAPTIONS,
     UNREADABLE_NAME,
 )
-from maskfree.data.shards import MAX_CAPTION_BYTES, captions_of, is_dotted, is_text
+from maskfree.data.shards import is_dotted
 from maskfree.data.tar_members import Member, tar_members
 
 # Words of a caption that are searched; the rest is cut off.

@@ -28,6 +28,7 @@ from maskfree.data.benchmarks.catalog import (
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
+from maskfree.inference.config import MAX_LONG_PX
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import SegmentationScores, confusion, scores
 from maskfree.progress import Watch
@@ -239,7 +240,9 @@ def results_row(
 
     found = row.scores
     inference = {
-        name: getattr(segmenter.inference, name) for name in ("side_px", "max_long_px", "precision")
+        "side_px": segmenter.inference.side_px,
+        "max_long_px": MAX_LONG_PX,
+        "precision": segmenter.inference.precision,
     }
 
     # Fields of `Protocol` that apply, then those of the probe.

@@ -40,9 +40,9 @@ class Row:
     names_sha256: str
     """Hash of the class names."""
     protocol_name: str
-    """A key of `protocol.PROTOCOLS`, or "custom"."""
+    """A key of `named_protocols.PROTOCOLS`, or "custom"."""
     protocol: dict[str, Any]
-    """All fields of `protocol.Protocol`, spelled out."""
+    """All settings of the protocol, see `protocol.record`."""
     model: str
     """Name of the model."""
     weights_sha256: str

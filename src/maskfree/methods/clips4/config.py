@@ -20,13 +20,12 @@ from maskfree.config.rules import (
     WidthOrZero,
     check,
 )
-from maskfree.method_config import MethodConfig
+from maskfree.method_config import MethodConfig, StudentParts
+from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from maskfree.data.cache.prototypes import Prototypes
     from maskfree.methods.clips4.model import CLIPS4
     from maskfree.methods.clips4.objectives import (
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
         SemanticConsistencyObjective,
     )
     from maskfree.methods.clips4.transform import PairTransform
-    from maskfree.nn.deeplab import ResidualHead
 
 
 @dataclass(frozen=True)
@@ -66,35 +64,6 @@ class PairConfig:
     """Probability of Gaussian blur."""
     blur_px: PositiveRange = (0.1, 2.0)
     """Smallest and largest standard deviation of the blur, in pixels."""
-
-
-@dataclass(frozen=True)
-class CorrectionConfig:
-    """DeepLab head added as a residual to a known projection. Not in the paper.
-
-    The head is zero at the start, so that the student starts as its teacher.
-    """
-
-    width: Width = 128
-    """Number of channels inside the head."""
-    dilations: tuple[Count, ...] = (1, 3, 6)
-    """Dilations of the head's atrous convolutions, in patches."""
-
-    def build(self, known: nn.Module, channels: int, embed_dim: int) -> ResidualHead:
-        """Build the head around the known projection.
-
-        Args:
-            known: Projection to which the head is added.
-            channels: Number of channels of the image features.
-            embed_dim: Dimension of the embeddings.
-
-        Returns:
-            The sum of both.
-        """
-        from maskfree.nn.deeplab import ASPP, ResidualHead
-
-        pyramid = ASPP(channels=channels, width=self.width, dim=embed_dim, dilations=self.dilations)
-        return ResidualHead(known, pyramid)
 
 
 @dataclass(frozen=True)
@@ -390,6 +359,21 @@ class CLIPS4Config(MethodConfig):
                 "no tokenizer: start from the teacher's checkpoint with --init, or set text.weights"
             )
         return self.text.weights
+
+    def student_parts(self) -> StudentParts:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            Both encoders and both projections, with the correction.
+        """
+        return StudentParts(
+            text=self.text,
+            text_projection=self.text_projection,
+            embed_dim=self.embed_dim,
+            image=self.image,
+            image_projection=self.image_projection,
+            correction=self.correction,
+        )
 
     def without_pretrained(self) -> CLIPS4Config:
         """Make the config independent of pretrained weights, folders and files.

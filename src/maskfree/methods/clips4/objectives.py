@@ -12,15 +12,13 @@ from torch.nn import functional as F
 
 from maskfree.losses.consistency import embedding_consistency, prototype_loss, semantic_consistency
 from maskfree.losses.pixel_segment import NO_REGION, pixel_segment_contrast
-from maskfree.losses.pseudo_labels import best_of_synonyms
 from maskfree.ops.class_prior import apply_class_prior
+from maskfree.ops.label_map import best_of_synonyms
 from maskfree.ops.segments import intersect, segment_sums, segment_values, spherical_kmeans
 from maskfree.types import Losses
 
 # Number of region ids of a photo: region maps are 8-bit.
 _REGIONS = 256
-# Parameters of the class prior, equal to the defaults at inference.
-_SHARE, _MOST = 0.1, 0.1
 # Momentum of the moving average of class frequencies.
 _MOMENTUM = 0.98
 # Region id of segments in the memory bank, which no pixel has.
@@ -313,7 +311,7 @@ class SemanticConsistencyObjective(nn.Module):
             return scores.float()
 
         # A class counts as present if either view of the photo shows it.
-        shown = apply_class_prior(self.classes.cosines(teacher), _SHARE, _MOST)[:, :, 0, 0]
+        shown = apply_class_prior(self.classes.cosines(teacher))[:, :, 0, 0]
         held = scores + self._presence * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
 
         # Distribution alignment: each class keeps the frequency it has without the prior.

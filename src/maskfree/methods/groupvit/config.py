@@ -111,7 +111,7 @@ class GroupViTConfig(MethodConfig):
         Returns:
             The same architecture with every value spelled out and no external weights.
         """
-        from maskfree.nn.pretrained import plain_fields
+        from maskfree.nn.configurations import plain_fields
 
         # Written out, so that a checkpoint loads without the original weights.
         configuration = self._configuration()
@@ -134,7 +134,7 @@ class GroupViTConfig(MethodConfig):
 
     def _configuration(self) -> Any:
         """The transformers configuration of the weights, with the overrides applied."""
-        from maskfree.nn.pretrained import read_configuration
+        from maskfree.nn.configurations import read_configuration
 
         whole: Any = read_configuration("GroupViTConfig", self.weights, self.projections)
         # Read by themselves, so that overrides keep the other values of the weights.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from maskfree.config.rules import PositiveFraction, Width, check
-from maskfree.method_config import MethodConfig
+from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -125,6 +125,20 @@ class MaskCLIPConfig(MethodConfig):
         if self.text.weights is None:
             raise ValueError("no tokenizer: set weights of the text encoder that come with one")
         return self.text.weights
+
+    def student_parts(self) -> StudentParts:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            The text side: a student cannot have CLIP's last block as MaskCLIP reads it.
+        """
+        return StudentParts(
+            text=self.text,
+            text_projection=self.text_projection,
+            embed_dim=self.embed_dim,
+            # The modality gap of CLIP (arXiv:2203.02053).
+            modality_gap=True,
+        )
 
     def without_pretrained(self) -> MaskCLIPConfig:
         """Make the config independent of pretrained weights.

@@ -24,11 +24,11 @@ from maskfree.method import Method
 from maskfree.methods.maskclip.config import UNTRAINED, MaskCLIPConfig
 from maskfree.nn.clip_resnet import DenseClipResNet
 from maskfree.nn.clip_weights import model_type
+from maskfree.nn.configurations import read_configuration
 from maskfree.nn.dense_clip import DenseClip
 from maskfree.nn.dense_clip_config import MASKCLIP, PRESETS, TRAINED, DenseClipConfig, LastBlock
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.encoder_config import TextEncoderConfig, Value
-from maskfree.nn.pretrained import read_configuration
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
 from maskfree.text.templates import TEMPLATES

@@ -16,7 +16,7 @@ from maskfree.config.rules import (
 )
 from maskfree.data.config import ViewConfig
 from maskfree.losses.mask_arithmetic import PAPER, MaskArithmetic
-from maskfree.method_config import MethodConfig
+from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
@@ -327,6 +327,16 @@ class OVSegmentorConfig(MethodConfig):
             The extra that finds entities in captions.
         """
         return ("entities",)
+
+    def student_parts(self) -> StudentParts:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            The text side: a student has no group tokens.
+        """
+        return StudentParts(
+            text=self.text, text_projection=self.text_projection, embed_dim=self.embed_dim
+        )
 
     def without_pretrained(self) -> OVSegmentorConfig:
         """Make the config independent of pretrained weights.

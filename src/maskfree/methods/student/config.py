@@ -18,7 +18,7 @@ from maskfree.config.rules import (
     Width,
     check,
 )
-from maskfree.method_config import MethodConfig
+from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 
@@ -179,6 +179,19 @@ class StudentConfig(MethodConfig):
                 "no tokenizer: start from a checkpoint, or set weights of the text encoder"
             )
         return self.text.weights
+
+    def student_parts(self) -> StudentParts:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            Both encoders and the text projection; the head is no projection.
+        """
+        return StudentParts(
+            text=self.text,
+            text_projection=self.text_projection,
+            embed_dim=self.embed_dim,
+            image=self.image,
+        )
 
     def without_pretrained(self) -> StudentConfig:
         """Make the config independent of pretrained weights.

@@ -21,8 +21,8 @@ from maskfree.config.rules import (
     check,
 )
 from maskfree.data.config import ViewConfig
-from maskfree.method_config import MethodConfig
-from maskfree.methods.vilseg.votes_config import VotesConfig
+from maskfree.method_config import MethodConfig, StudentParts
+from maskfree.methods.vilseg.tag_scores_config import TagScoresConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from maskfree.methods.vilseg.transform import ViLSegTransform
     from maskfree.methods.vilseg.words import WordsObjective
     from maskfree.nn.dual_encoder import ImageProjector
-    from maskfree.nn.encoders import ImageEncoder
+    from maskfree.nn.image_encoder import ImageEncoder
     from maskfree.text.tags import Tag
     from maskfree.text.tokenize import Tokenizer
 
@@ -264,8 +264,8 @@ class ViLSegConfig(MethodConfig):
     """Online clustering loss L_cluster; None switches it off."""
     words: WordsConfig | None = None
     """Losses over the nouns of captions and the tags of a classifier; None switches them off."""
-    votes: VotesConfig | None = None
-    """Scores of a classifier and of a noun head, added to the cosines; None switches them off."""
+    tag_scores: TagScoresConfig | None = None
+    """Scores of a classifier and of a concept head, added to the cosines; None switches them off."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """Size and augmentation of the training views."""
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"
@@ -332,7 +332,9 @@ class ViLSegConfig(MethodConfig):
         """Words in every batch besides the nouns of its captions; None disables words."""
         from maskfree.text.tags import kinds_of
 
-        return kinds_of(self.words.read()) if self.words else () if self.votes else None
+        if self.words:
+            return kinds_of(self.words.read())
+        return () if self.tag_scores else None
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
         """Check that the text encoder accepts a tokenizer's output.
@@ -366,9 +368,23 @@ class ViLSegConfig(MethodConfig):
         """List the optional dependencies of this config.
 
         Returns:
-            The extra that finds nouns in captions if words or votes are on.
+            The extra that finds nouns in captions if words or tag scores are on.
         """
-        return ("entities",) if self.words or self.votes else ()
+        return ("entities",) if self.words or self.tag_scores else ()
+
+    def student_parts(self) -> StudentParts:
+        """Return what distillation and self-training may take over into a student.
+
+        Returns:
+            Both encoders and both projections.
+        """
+        return StudentParts(
+            text=self.text,
+            text_projection=self.text_projection,
+            embed_dim=self.embed_dim,
+            image=self.image,
+            image_projection=self.image_projection,
+        )
 
     def without_pretrained(self) -> ViLSegConfig:
         """Make the config independent of pretrained weights.
@@ -376,11 +392,11 @@ class ViLSegConfig(MethodConfig):
         Returns:
             The same architecture with every value spelled out and no external weights.
         """
-        votes = (
-            replace(self.votes, tower=self.votes.tower.without_pretrained()) if self.votes else None
-        )
         image, text = self.image.without_pretrained(), self.text.without_pretrained()
-        return replace(self, image=image, text=text, tokenizer=None, votes=votes)
+        tag_scores = self.tag_scores
+        if tag_scores is not None:
+            tag_scores = replace(tag_scores, image=tag_scores.image.without_pretrained())
+        return replace(self, image=image, text=text, tokenizer=None, tag_scores=tag_scores)
 
     def for_inference(self) -> ViLSegConfig:
         """Drop everything that only training uses.
@@ -390,8 +406,11 @@ class ViLSegConfig(MethodConfig):
             no regions.
         """
         plain = self.without_pretrained()
-        # keep is 0 so that no copy of the classifier is made.
-        votes = replace(plain.votes, keep=0.0) if plain.votes else None
+        tag_scores = plain.tag_scores
+        if tag_scores is not None:
+            # Without distillation no copy of the classifier is made.
+            tag_scores = replace(tag_scores, distillation_weight=0.0)
+
         # Other groupings do not use the clustering head.
         cluster = self.cluster if self.grouping == "clusters" else None
-        return replace(plain, vision=None, words=None, votes=votes, cluster=cluster)
+        return replace(plain, vision=None, words=None, tag_scores=tag_scores, cluster=cluster)

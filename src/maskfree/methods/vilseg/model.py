@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from maskfree.method import Method
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
-from maskfree.methods.vilseg.votes import Votes
+from maskfree.methods.vilseg.tag_scores import TagScores
 from maskfree.methods.vilseg.words import WordsObjective, embed_tags, start_from_tags
 from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.contrastive_objective import ContrastiveObjective
@@ -45,7 +45,7 @@ class ViLSeg(Method):
         vision: VisionObjective | None = None,
         cluster: ClusterObjective | None = None,
         words: WordsObjective | None = None,
-        votes: Votes | None = None,
+        tag_scores: TagScores | None = None,
         # None makes every pixel its own region.
         assign: Assign | None = None,
     ):
@@ -56,7 +56,7 @@ class ViLSeg(Method):
         self.vision = vision
         self.cluster = cluster
         self.words = words
-        self.votes = votes
+        self.tag_scores = tag_scores
         self._assign = assign
 
     def forward(self, batch: Batch) -> Losses:
@@ -68,7 +68,7 @@ class ViLSeg(Method):
 
         Returns:
             The terms `cross` (if the batch has captions), `vision`, `cluster` and those of words
-            and votes, with metrics.
+            and tag scores, with metrics.
 
         Raises:
             ValueError: No objective applies to this batch.
@@ -102,15 +102,19 @@ class ViLSeg(Method):
                 augmented_view = self.image(batch.augmented_view)
             parts.append(self.cluster(pixels, augmented_view, batch.augmented_flipped, self.gather))
 
-        # Objectives over the nouns of captions; the votes do not train the text projection.
+        # Objectives over the nouns of captions; the tag scores do not train the text projection.
         if self.words is not None and batch.words is not None and batch.word_weights is not None:
             parts.append(
                 self.words(batch.images, pixels, self.text, batch.words, batch.word_weights)
             )
 
-        if self.votes is not None and batch.words is not None and batch.word_weights is not None:
+        if (
+            self.tag_scores is not None
+            and batch.words is not None
+            and batch.word_weights is not None
+        ):
             parts.append(
-                self.votes(batch.images, self.text(batch.words).detach(), batch.word_weights)
+                self.tag_scores(batch.images, self.text(batch.words).detach(), batch.word_weights)
             )
 
         terms = {name: term for part in parts for name, term in part.terms.items()}
@@ -167,14 +171,12 @@ class ViLSeg(Method):
             classes: Unit-norm text embeddings of the classes.
 
         Returns:
-            Cosine of the patch's region and the class, plus the votes if they are on.
+            Cosine of the patch's region and the class, plus the tag scores if they are on.
         """
         cosines = super().segment(images, classes)
-        return (
-            cosines
-            if self.votes is None
-            else cosines + self.votes.scores(images, classes, self.patch_size)
-        )
+        if self.tag_scores is None:
+            return cosines
+        return cosines + self.tag_scores.scores(images, classes, self.patch_size)
 
     @property
     def logit_scale(self) -> float:
@@ -195,11 +197,11 @@ class ViLSeg(Method):
         return self.image.encoder.patch_size
 
     def on_train_start(self) -> None:
-        """Initialize the teachers of L_vision and of the votes from the current weights."""
+        """Initialize the teachers of L_vision and of the tag scores from the current weights."""
         if self.vision is not None:
             self.vision.on_train_start(self.image)
-        if self.votes is not None:
-            self.votes.on_train_start()
+        if self.tag_scores is not None:
+            self.tag_scores.on_train_start()
 
     def after_step(self, step: int, steps: int) -> None:
         """Update the teacher and its center, and clamp the temperature.
@@ -286,7 +288,7 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
         vision=config.vision.build(image, config.embed_dim) if config.vision else None,
         cluster=cluster,
         words=words,
-        votes=config.votes.build(config.embed_dim) if config.votes else None,
+        tag_scores=config.tag_scores.build(config.embed_dim) if config.tag_scores else None,
         assign=assign,
     )
 

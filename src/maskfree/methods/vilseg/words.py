@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from maskfree.losses.words import bag_of_words, pixel_words, word_log_probabilities
 from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.dual_encoder import TextProjector
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.text_encoders import TextEncoder
 from maskfree.text.tags import Tag

@@ -1,8 +1,8 @@
-"""Votes of an image classifier and of a noun head, added to ViL-Seg's cosines.
+"""Scores of an image classifier and of a concept head, added to ViL-Seg's cosines.
 
 Not in the paper. An embedding trained on few captions loses much of what a classifier knows. The
-votes keep the classifier's evidence beside the cosines, and the head learns from captions the nouns
-that are no class of the classifier, such as sky or grass.
+tag scores keep the classifier's evidence beside the cosines, and the head learns from captions the
+nouns that are no class of the classifier, such as sky or grass.
 """
 
 from __future__ import annotations
@@ -14,44 +14,86 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.methods.vilseg.votes_config import BallotConfig, VotesConfig
+from maskfree.methods.vilseg.tag_scores_config import TagScoresConfig
 from maskfree.nn.concept_head import COARSE, FINE, MIDDLE, ConceptHead
 from maskfree.nn.efficientnet_lite import EfficientNetLite
-from maskfree.nn.encoders import ImageEncoder
+from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.ops.class_prior import smooth
-from maskfree.ops.votes import ballots, best_cosines, log_votes, settled, with_kinds
+from maskfree.ops.tag_scores import (
+    TagWeighting,
+    best_cosines,
+    reweighted_by_photo,
+    weighted_log_scores,
+    with_kinds,
+    word_scores,
+)
 from maskfree.types import Losses
 
 # Text cosine above which a noun of a caption counts as a concept's name.
 _SAME_WORD = 0.8
-# Side of the smoothing window over the classifier's votes, in its coarse patches.
-_TAGS_SMOOTHED = 3
+# Side of the smoothing window over the classifier's scores, in its coarse patches.
+_SMOOTHING = 3
+
+# Chosen on coco-mini. Most words are close to some of 1,000 tags, and what no tag means is left to
+# the other evidence.
+TAG_WEIGHTING = TagWeighting(
+    weight=0.08,
+    temperature=0.1,
+    min_cosine=0.3,
+    cosine_range=0.4,
+    min_score=0.02,
+    photo_weight=0.25,
+    neutral_score=0.2,
+    max_uncovered_cosine=0.4,
+)
+# Concepts are few and plain words, so that they are matched more strictly; the head is less sure.
+CONCEPT_WEIGHTING = TagWeighting(
+    weight=0.08,
+    temperature=0.06,
+    min_cosine=0.2,
+    cosine_range=0.3,
+    min_score=0.1,
+    photo_weight=0.5,
+    neutral_score=0.0,
+    max_uncovered_cosine=0.4,
+)
+# Added to every score, so that thresholds chosen for cosines fit; it changes no argmax.
+_OFFSET = 0.4
+
+# Channels of the concept head's fine map, and its inverted bottlenecks.
+_HEAD_WIDTH, _HEAD_BLOCKS = 96, 3
+# Weight of a concept that no caption of the photo names, since captions are incomplete.
+_UNNAMED_WEIGHT = 0.03
+# Weight of the output "other", which is no concept.
+_OTHER_WEIGHT = 0.3
+# Share of the photo's patches on which a named concept should appear.
+_NAMED_SHARE = 0.1
 
 
 class VocabularyTexts(nn.Module):
-    """Text embeddings of a vocabulary's names, with the entry that each name belongs to."""
+    """Text embeddings of a vocabulary's names, with the tag that each name belongs to."""
 
-    def __init__(self, num_texts: int, dim: int, num_entries: int):
+    def __init__(self, num_texts: int, dim: int, num_tags: int):
         super().__init__()
         self.texts: Tensor
         self.owners: Tensor
         self.register_buffer("texts", F.normalize(torch.randn(num_texts, dim), dim=-1))
-        self.register_buffer("owners", torch.arange(num_texts) % num_entries)
-        self._num_entries = num_entries
+        self.register_buffer("owners", torch.arange(num_texts) % num_tags)
+        self._num_tags = num_tags
 
     def forward(self, words: Float[Tensor, "p d"]) -> Float[Tensor, "v p"]:
-        """Compare entries with words.
+        """Compare tags with words.
 
         Args:
             words: Unit-norm text embeddings.
 
         Returns:
-            Highest cosine of each entry's names to each word.
+            Highest cosine of each tag's names to each word.
         """
-        return best_cosines(self.texts, self.owners, words, self._num_entries)
+        return best_cosines(self.texts, self.owners, words, self._num_tags)
 
 
-class Votes(nn.Module):
+class TagScores(nn.Module):
     """A patch-wise image classifier and a head that learns caption nouns from its feature maps.
 
     The classifier is frozen, or it learns with the head while a distillation loss keeps it near its
@@ -59,26 +101,25 @@ class Votes(nn.Module):
     """
 
     def __init__(
-        self, config: VotesConfig, *, encoder: ImageEncoder, tower: EfficientNetLite, dim: int
+        self, config: TagScoresConfig, *, encoder: ImageEncoder, tower: EfficientNetLite, dim: int
     ):
         super().__init__()
-        learns = config.keep > 0
+        learns = config.distillation_weight > 0
         self.encoder = encoder.requires_grad_(learns)
         self.classifier = nn.Conv2d(encoder.channels, config.num_tags, 1).requires_grad_(learns)
 
         # A copy of the initial classifier is the distillation target.
-        self.teacher = (
-            deepcopy(nn.Sequential(encoder, self.classifier)).requires_grad_(False)
-            if learns
-            else None
-        )
+        self.teacher = None
+        if learns:
+            initial = deepcopy(nn.Sequential(encoder, self.classifier))
+            self.teacher = initial.requires_grad_(False)
 
         channels = (tower.channels_at[FINE], tower.channels_at[MIDDLE], tower.channels_at[COARSE])
         self.concepts = ConceptHead(
             channels=channels,
             num_concepts=config.num_concepts,
-            width=config.head_width,
-            num_blocks=config.head_blocks,
+            width=_HEAD_WIDTH,
+            num_blocks=_HEAD_BLOCKS,
         )
 
         self.tag_names = VocabularyTexts(config.num_tag_names, dim, config.num_tags)
@@ -109,10 +150,9 @@ class Votes(nn.Module):
             word_weights: Weight of each noun in each photo's captions; 0 if absent.
 
         Returns:
-            The terms `votes` and, if the classifier learns, `kept`, with the number of named
-            concepts as a metric.
+            The terms `concepts` and, if the classifier learns, `tag_distillation`, with the number
+            of named concepts as a metric.
         """
-        config = self._config
         concepts, tags = self._logits(images)
         logs = concepts.float().log_softmax(1)
 
@@ -121,20 +161,22 @@ class Votes(nn.Module):
         named = ((word_weights > 0).float() @ same.T > 0).float()  # b v
 
         # Log-likelihood of each patch, with unnamed concepts and "other" down-weighted.
-        other = torch.full_like(named[:, :1], config.other)
-        bag = torch.cat([named.clamp_min(config.unnamed), other], dim=1).log()
+        other = torch.full_like(named[:, :1], _OTHER_WEIGHT)
+        bag = torch.cat([named.clamp_min(_UNNAMED_WEIGHT), other], dim=1).log()
         allowed = torch.logsumexp(logs + bag[:, :, None, None], dim=1)
 
         # Multiple-instance loss: each named concept on its most likely patches.
         found = logs[:, :-1].exp().flatten(2)
-        clearest = found.topk(max(1, round(config.share * found.shape[2])), dim=2).values.mean(2)
+        num_patches = max(1, round(_NAMED_SHARE * found.shape[2]))
+        clearest = found.topk(num_patches, dim=2).values.mean(2)
         # 1e-4 bounds the loss of a concept that the head does not find.
         shown = (named * -(clearest + 1e-4).log()).sum(1)
 
         metrics = {"named_concepts": named.sum(1).mean()}
-        terms = {"votes": config.weight * (shown.mean() - allowed.mean())}
+        terms = {"concepts": self._config.weight * (shown.mean() - allowed.mean())}
         if self.teacher is not None:
-            terms["kept"] = config.keep * self._forgotten(self.teacher, images, tags)
+            divergence = self._divergence(self.teacher, images, tags)
+            terms["tag_distillation"] = self._config.distillation_weight * divergence
 
         return Losses(terms, metrics)
 
@@ -151,86 +193,58 @@ class Votes(nn.Module):
         Returns:
             Scores to add to the cosines of the patches.
         """
-        config, size = self._config, (images.shape[2] // patch_size, images.shape[3] // patch_size)
+        rows, columns = images.shape[2] // patch_size, images.shape[3] // patch_size
         concepts, tags = self._logits(images)
 
-        # Votes of the classifier, on its coarse grid, enlarged to the patches.
+        # Scores of the classifier, on its coarse grid, enlarged to the patches.
         cosines = with_kinds(self.tag_names(words), self.tag_kinds(words))
-        seen = smooth(
-            _cast(settled(tags.float().softmax(1)), cosines, config.tag_votes), _TAGS_SMOOTHED
-        )
-        from_tags = _weighed(seen, cosines, config.tag_votes)
-
+        likely = reweighted_by_photo(tags.float().softmax(1))
+        scores = smooth(word_scores(likely, cosines, TAG_WEIGHTING), _SMOOTHING)
+        from_tags = weighted_log_scores(scores, cosines, TAG_WEIGHTING)
         enlarged = F.interpolate(
             from_tags, scale_factor=COARSE / patch_size, mode="bilinear", align_corners=False
         )
 
-        # Votes of the noun head, on its fine grid, pooled to the patches.
+        # Scores of the concept head, on its fine grid, pooled to the patches.
         cosines = self.concept_names(words)
         likely = _pooled(concepts.float().softmax(1)[:, :-1], patch_size // FINE)
-        from_concepts = _weighed(
-            _cast(likely, cosines, config.concept_votes), cosines, config.concept_votes
-        )
+        scores = word_scores(likely, cosines, CONCEPT_WEIGHTING)
+        from_concepts = weighted_log_scores(scores, cosines, CONCEPT_WEIGHTING)
 
         # Cut off what was padded to whole patches.
-        rows, columns = size
-
-        return (
-            config.offset + enlarged[:, :, :rows, :columns] + from_concepts[:, :, :rows, :columns]
-        )
+        return _OFFSET + enlarged[:, :, :rows, :columns] + from_concepts[:, :, :rows, :columns]
 
     def _logits(
         self, images: Tensor
     ) -> tuple[Float[Tensor, "b v hf wf"], Float[Tensor, "b t hc wc"]]:
         """Logits of concepts (the last is "other") and of tags, on padded images."""
-        height, width = images.shape[2:]
-        # Pad to whole patches of the tower by replicating the border.
-        padded = F.pad(images, (0, -width % COARSE, 0, -height % COARSE), mode="replicate")
-        maps, features = self._tower[0].maps(self.encoder.normalized(padded))
+        maps, features = self._tower[0].maps(self.encoder.normalized(_padded(images)))
         tags = self.classifier(features)
         return self.concepts(maps[FINE], maps[MIDDLE], maps[COARSE]), tags
 
     @staticmethod
-    def _forgotten(teacher: nn.Module, images: Tensor, tags: Tensor) -> Float[Tensor, ""]:
+    def _divergence(teacher: nn.Module, images: Tensor, tags: Tensor) -> Float[Tensor, ""]:
         """KL divergence of the classifier from its initial outputs, at temperatures 1 and 2."""
-        padded = F.pad(
-            images, (0, -images.shape[3] % COARSE, 0, -images.shape[2] % COARSE), mode="replicate"
-        )
-
         with torch.no_grad():
-            before = teacher(padded).float()
+            before = teacher(_padded(images)).float()
 
         # Temperature 2 also compares the less likely tags.
-        sharp, soft = (
-            F.kl_div(
-                (tags.float() / heat).log_softmax(1),
-                (before / heat).log_softmax(1),
-                log_target=True,
-                reduction="sum",
-            )
-            for heat in (1, 2)
-        )
-
+        sharp = _summed_divergence(tags.float(), before)
+        soft = _summed_divergence(tags.float() / 2, before / 2)
         return (sharp + 2 * soft) / tags[:, 0].numel()
+
+
+def _summed_divergence(logits: Tensor, before: Tensor) -> Float[Tensor, ""]:
+    """KL divergence of tag distributions, summed over patches."""
+    return F.kl_div(logits.log_softmax(1), before.log_softmax(1), log_target=True, reduction="sum")
+
+
+def _padded(images: Tensor) -> Tensor:
+    """Pad images to whole patches of the tower by replicating the border."""
+    height, width = images.shape[2:]
+    return F.pad(images, (0, -width % COARSE, 0, -height % COARSE), mode="replicate")
 
 
 def _pooled(likely: Tensor, times: int) -> Tensor:
     """Average-pool probabilities by a whole factor."""
     return F.avg_pool2d(likely, times) if times > 1 else likely
-
-
-def _cast(likely: Tensor, cosines: Tensor, config: BallotConfig) -> Float[Tensor, "b p h w"]:
-    """Votes of each patch for each word."""
-    table = ballots(cosines, config.temperature, config.least, config.reach)
-    return torch.einsum("bvhw,vp->bphw", likely, table)
-
-
-def _weighed(votes: Tensor, cosines: Tensor, config: BallotConfig) -> Float[Tensor, "b p h w"]:
-    """Weighted log-votes; a word that no entry covers gets a neutral value."""
-    logs = log_votes(votes, config.floor, config.whole)
-    if config.neutral:
-        covered = ((cosines.amax(0) - config.covered) / config.reach).clamp(0, 1)[:, None, None]
-        # log_votes adds the photo's log-votes with weight `whole`, hence the factor.
-        nothing = torch.full_like(covered, config.neutral).log() * (1 + config.whole)
-        logs = covered * logs + (1 - covered) * nothing
-    return config.weight * logs

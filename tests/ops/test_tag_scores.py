@@ -3,10 +3,16 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.ops.votes import ballots, best_cosines, log_votes, settled, with_kinds
+from maskfree.ops.tag_scores import (
+    best_cosines,
+    log_scores,
+    reweighted_by_photo,
+    tag_weights,
+    with_kinds,
+)
 
 
-def test_an_entry_is_as_near_as_its_nearest_name():
+def test_a_tag_is_as_close_as_its_closest_name():
     texts = F.normalize(torch.randn(5, 7), dim=-1)
     words = F.normalize(torch.randn(3, 7), dim=-1)
     owners = torch.tensor([2, 0, 2, 0, 2])
@@ -16,37 +22,37 @@ def test_an_entry_is_as_near_as_its_nearest_name():
     assert (found[[1, 3]] == -1).all()
 
 
-def test_what_an_entry_is_a_kind_of_weighs_as_much_as_its_name():
+def test_the_kind_of_a_tag_weighs_as_much_as_its_name():
     names = torch.tensor([[0.6, 0.1], [0.95, 0.2], [0.6, 0.3]])
     kinds = torch.tensor([[0.2, 0.8], [0.1, 0.1], [-1.0, -1.0]])
     assert_close(with_kinds(names, kinds), torch.tensor([[0.4, 0.8], [0.95, 0.15], [0.6, 0.3]]))
 
 
-def test_the_nearest_word_gets_the_vote_and_an_entry_far_from_all_gives_none():
+def test_the_closest_word_gets_the_tag_and_a_tag_far_from_all_counts_for_none():
     cosines = torch.tensor([[0.9, 0.8], [0.3, 0.1], [0.5, 0.5]])
-    given = ballots(cosines, temperature=0.1, least=0.3, reach=0.4)
+    given = tag_weights(cosines, temperature=0.1, min_cosine=0.3, cosine_range=0.4)
     assert_close(given, torch.tensor([[1.0, torch.e**-1], [0.0, 0.0], [0.5, 0.5]]))
 
 
-def test_synonyms_do_not_halve_a_vote():
+def test_synonyms_do_not_halve_a_score():
     """A softmax over the words would: two names for one thing would each get half."""
-    once = ballots(torch.tensor([[0.9, 0.2]]), 0.1, 0.3, 0.4)
-    twice = ballots(torch.tensor([[0.9, 0.9, 0.2]]), 0.1, 0.3, 0.4)
+    once = tag_weights(torch.tensor([[0.9, 0.2]]), 0.1, 0.3, 0.4)
+    twice = tag_weights(torch.tensor([[0.9, 0.9, 0.2]]), 0.1, 0.3, 0.4)
     assert_close(twice[:, [0, 2]], once)
 
 
-def test_the_whole_photo_speaks_for_each_patch():
-    votes = torch.tensor([0.0, 0.5, 0.5, 0.5]).view(1, 2, 1, 2)
-    logs = log_votes(votes, floor=0.02, whole=1.0)
+def test_the_mean_score_of_the_photo_counts_for_each_patch():
+    scores = torch.tensor([0.0, 0.5, 0.5, 0.5]).view(1, 2, 1, 2)
+    logs = log_scores(scores, min_score=0.02, photo_weight=1.0)
     assert logs[0, 0, 0, 0] < logs[0, 1, 0, 0]
-    assert logs[0, 0, 0, 1] < logs[0, 1, 0, 1]  # as many votes here, but fewer in the photo
-    assert_close(log_votes(votes, floor=0.02, whole=0.0), (votes + 0.02).log())
+    assert logs[0, 0, 0, 1] < logs[0, 1, 0, 1]  # equal scores here, but fewer in the photo
+    assert_close(log_scores(scores, min_score=0.02, photo_weight=0.0), (scores + 0.02).log())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_what_shows_nowhere_else_fades(size):
     likely = torch.rand(2, 4, *size).softmax(1)
-    result = settled(likely)
+    result = reweighted_by_photo(likely)
     assert_close(result.sum(1), torch.ones(2, *size))
     if size == (1, 1):
         assert_close(result, likely.square() / likely.square().sum(1, keepdim=True))

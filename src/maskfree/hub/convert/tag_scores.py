@@ -1,4 +1,4 @@
-"""Add a votes branch (image classifier and noun head) to a trained ViL-Seg."""
+"""Add tag scores (image classifier and concept head) to a trained ViL-Seg."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.model import ViLSeg
-from maskfree.methods.vilseg.votes import VocabularyTexts
-from maskfree.methods.vilseg.votes_config import VotesConfig
+from maskfree.methods.vilseg.tag_scores import VocabularyTexts
+from maskfree.methods.vilseg.tag_scores_config import TagScoresConfig
 from maskfree.nn.pretrained import read_classifier
 from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.tags import CAPTION_CONCEPTS, IMAGENET_TAGS, read_tags
@@ -22,29 +22,29 @@ from maskfree.text.tokenize import Tokenizer
 _TEXTS_AT_ONCE = 64
 
 
-def add_votes(
+def add_tag_scores(
     method: ViLSeg,
     config: ViLSegConfig,
-    votes: VotesConfig,
+    tag_scores: TagScoresConfig,
     tokenizer: Tokenizer,
     templates: Sequence[str],
     tags: Path = IMAGENET_TAGS,
     concepts: Path = CAPTION_CONCEPTS,
 ) -> tuple[ViLSeg, ViLSegConfig]:
-    """Add a votes branch with a new head to a trained ViL-Seg.
+    """Add a classifier and a new concept head to a trained ViL-Seg.
 
     Args:
         method: Trained method.
         config: Its settings.
-        votes: Settings of the votes, with the classifier's weights; the numbers of names are filled
-            in.
+        tag_scores: Settings of the tag scores, with the classifier's weights; the numbers of names
+            are filled in.
         tokenizer: Tokenizer of the method.
         templates: Prompt templates of the names; use those of the class names at inference.
         tags: File with names and kinds of the classifier's classes, in its order; see `read_tags`.
         concepts: File with names of the concepts that the head learns to find.
 
     Returns:
-        The same ViL-Seg with votes, and its settings.
+        The same ViL-Seg with tag scores, and its settings.
 
     Raises:
         OSError: The weights or a list cannot be read.
@@ -55,8 +55,8 @@ def add_votes(
     words = [tag.names for tag in nouns]
 
     # Buffers of the branch are sized by the lists.
-    votes = replace(
-        votes,
+    tag_scores = replace(
+        tag_scores,
         num_tags=len(classes),
         num_tag_names=sum(map(len, names)),
         num_tag_kinds=sum(map(len, kinds)),
@@ -65,25 +65,26 @@ def add_votes(
     )
 
     # The branch is the only part without trained weights.
-    whole = replace(config, votes=votes)
-    voting = whole.build()
-    voting.load_state_dict(method.state_dict(), strict=False)
-    assert voting.votes is not None
-    if votes.tower.weights is None:
-        raise ValueError("votes.tower.weights is not set: name the classifier's folder")
+    whole = replace(config, tag_scores=tag_scores)
+    extended = whole.build()
+    extended.load_state_dict(method.state_dict(), strict=False)
+    branch = extended.tag_scores
+    assert branch is not None
+    if tag_scores.image.weights is None:
+        raise ValueError("tag_scores.image.weights is not set: name the classifier's folder")
 
     # The classifier becomes a 1x1 convolution over patches.
-    _copy(read_classifier(votes.tower.weights, len(classes)), voting.votes.classifier)
+    _copy(read_classifier(tag_scores.image.weights, len(classes)), branch.classifier)
 
     # Names and kinds are embedded once, as constants of the branch.
     for texts, entries in (
-        (voting.votes.tag_names, names),
-        (voting.votes.tag_kinds, kinds),
-        (voting.votes.concept_names, words),
+        (branch.tag_names, names),
+        (branch.tag_kinds, kinds),
+        (branch.concept_names, words),
     ):
         _fill(texts, entries, lambda phrases: _embed(method, tokenizer, templates, phrases))
 
-    return voting, whole
+    return extended, whole
 
 
 @torch.no_grad()

@@ -1,0 +1,116 @@
+"""Text embeddings of the classes: prompts are embedded in batches, averaged and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskfree.inference.scoring import device_of
+from maskfree.method import Method
+from maskfree.text.known_words import check_distinct, check_known
+from maskfree.text.prompts import fill, mean_over_templates
+from maskfree.text.templates import TEMPLATES
+from maskfree.text.vocabulary import Vocabulary
+from maskfree.types import Tokens
+
+# Texts per batch of the text encoder.
+_BATCH_SIZE = 64
+
+
+def prompt_templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the templates of a named prompt set, or the given ones.
+
+    Args:
+        chosen: Name of a prompt set, a template, or a list of templates.
+
+    Returns:
+        Prompt templates.
+
+    Raises:
+        ValueError: There is no prompt set of that name.
+    """
+    if not isinstance(chosen, str):
+        return tuple(chosen)
+    if chosen in TEMPLATES:
+        return TEMPLATES[chosen]
+    if "{}" in chosen:
+        return (chosen,)
+
+    raise ValueError(
+        f"the prompt set {chosen!r} is unknown: {', '.join(TEMPLATES)}, or a prompt that holds {{}}"
+    )
+
+
+def embed_phrases(
+    method: Method,
+    tokenizer: Callable[[Sequence[str]], Tokens],
+    templates: Sequence[str],
+    phrases: Sequence[str],
+) -> tuple[Float[Tensor, "k d"], list[tuple[int, ...]]]:
+    """Embed phrases, averaged over prompt templates.
+
+    Args:
+        method: Model that embeds texts.
+        tokenizer: Turns texts into a padded batch of token ids.
+        templates: Prompt templates.
+        phrases: Words or phrases.
+
+    Returns:
+        Unit-norm embedding of each phrase, and its token ids in the first template.
+    """
+    texts = fill(templates, phrases)
+    embeddings, tokens = _embed_texts(method, tokenizer, texts)
+
+    return mean_over_templates(embeddings, len(templates)), tokens[:: len(templates)]
+
+
+def embed_classes(
+    method: Method,
+    tokenizer: Callable[[Sequence[str]], Tokens],
+    templates: Sequence[str],
+    classes: Vocabulary,
+    model: str,
+) -> Float[Tensor, "p d"]:
+    """Embed all synonyms of classes, and check that the model knows and distinguishes them.
+
+    Args:
+        method: Model that embeds texts.
+        tokenizer: Turns texts into a padded batch of token ids.
+        templates: Prompt templates.
+        classes: Classes, each with its synonyms.
+        model: Name of the model, for messages.
+
+    Returns:
+        Unit-norm embedding of each synonym, class by class.
+
+    Raises:
+        ValueError: The model does not know a word or cannot tell two classes apart.
+    """
+    phrases, class_of = classes.flatten()
+    check_known(tokenizer, phrases, model)
+
+    embeddings, tokens = embed_phrases(method, tokenizer, templates, phrases)
+    check_distinct(phrases, class_of, tokens, embeddings, model)
+    return embeddings
+
+
+@torch.inference_mode()
+def _embed_texts(
+    method: Method, tokenizer: Callable[[Sequence[str]], Tokens], texts: Sequence[str]
+) -> tuple[Float[Tensor, "n d"], list[tuple[int, ...]]]:
+    """Embed texts in batches; also return their token ids."""
+    device = device_of(method)
+    embeddings: list[Tensor] = []
+    ids: list[tuple[int, ...]] = []
+
+    for start in range(0, len(texts), _BATCH_SIZE):
+        tokens = tokenizer(texts[start : start + _BATCH_SIZE])
+        embeddings.append(method.encode_text(tokens.to(device)))
+
+        for row, known in zip(tokens.ids, tokens.mask, strict=True):
+            ids.append(tuple(row[known].tolist()))
+
+    return torch.cat(embeddings), ids

@@ -1,0 +1,147 @@
+"""The one place where scores become labels: synonyms, smoothing, class prior and background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, UInt, UInt8
+from torch import Tensor
+
+from maskfree.inference.config import Inference
+from maskfree.inference.refinement import refine
+from maskfree.ops.class_prior import apply_class_prior, smooth
+from maskfree.ops.label_map import best_of_synonyms, label_map, softmax_map
+from maskfree.text.background import Background
+from maskfree.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """Steps from the network's scores to a label for every pixel."""
+
+    inference: Inference
+    """Inference settings."""
+    vocabulary: Vocabulary
+    """Classes, each with its synonyms."""
+    background: Background
+    """Rule by which pixels become background."""
+    patch_size: int
+    """Side of a patch in pixels."""
+    logit_scale: float
+    """Factor on the cosines before a softmax."""
+
+    @property
+    def cell_px(self) -> int:
+        """Side of a cell of the score map, in pixels of the resized photo.
+
+        Returns:
+            1 for the score "product", which scores pixels; otherwise the patch size.
+        """
+        return 1 if self.inference.score == "product" else self.patch_size
+
+    @property
+    def synonyms(self) -> list[int]:
+        """Number of scores that the network gives for each class.
+
+        Returns:
+            Number of phrases of each class; the background, if it is scored, is the last class.
+        """
+        counts = [len(synonyms) for synonyms in self.vocabulary.classes]
+
+        if self.background.words:
+            counts.append(sum(len(synonyms) for synonyms in self.background.words))
+        elif self.background and self.inference.score == "product":
+            counts.append(1)
+
+        return counts
+
+    def class_scores(self, scores: Float[Tensor, "p hp wp"]) -> Float[Tensor, "k hp wp"]:
+        """Take the maximum over synonyms, smooth spatially and add an image-level class prior.
+
+        Args:
+            scores: Score map of the phrases.
+
+        Returns:
+            Score map of the classes; of the phrases with score "softmax", whose softmax is over
+            phrases.
+        """
+        inference, batch = self.inference, scores[None]
+        if inference.score != "softmax":
+            batch = best_of_synonyms(batch, self.synonyms)
+
+        # The prior is computed from smoothed scores, which are less noisy.
+        batch = smooth(batch, inference.smooth)
+        if inference.class_prior:
+            prior = apply_class_prior(batch)
+            batch = batch + inference.class_prior * prior
+
+        return batch[0]
+
+    def labels(
+        self,
+        scores: Float[Tensor, "k hp wp"],
+        size: tuple[int, int],
+        padded: UInt8[np.ndarray, "hs ws 3"] | None = None,
+    ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
+        """Turn class scores into the label and the winning score of each pixel.
+
+        Args:
+            scores: Score map as `class_scores` returns it.
+            size: Height and width of the photo in pixels.
+            padded: The photo as the network saw it, needed by refinement; without it scores are
+                enlarged bilinearly.
+
+        Returns:
+            Class id and winning score of each pixel.
+        """
+        inference = self.inference
+        threshold = self.background.threshold
+        if inference.score == "product":
+            # Here the background is a channel of the scores.
+            threshold = None
+
+        # The part of the score map that is not padding.
+        height, width = inference.resized(*size)
+        extent = (height / self.cell_px, width / self.cell_px)
+
+        if inference.refine != "none" and padded is not None:
+            # The background takes part as one more class: a CRF returns probabilities, to which a
+            # cosine threshold does not apply.
+            if threshold is not None:
+                scores = torch.cat([scores, torch.full_like(scores[:1], threshold)])
+                threshold = None
+
+            scores = refine(inference.refine, padded[:height, :width], scores, extent)
+            extent = (float(scores.shape[1]), float(scores.shape[2]))
+
+        # Enlarge to pixels and take the best class.
+        if inference.score == "softmax":
+            labels, best = softmax_map(
+                scores, self._class_of(), logit_scale=self.logit_scale, size=size, extent=extent
+            )
+        else:
+            labels, best = label_map(scores, size=size, extent=extent)
+
+        if threshold is None:
+            return labels, best
+        return self._with_background(labels, best < threshold), best
+
+    def _class_of(self) -> list[int]:
+        """Class of each phrase."""
+        classes: list[int] = []
+        for index, count in enumerate(self.synonyms):
+            classes += [index] * count
+        return classes
+
+    def _with_background(
+        self, labels: UInt[np.ndarray, "h w"], is_background: np.ndarray
+    ) -> UInt[np.ndarray, "h w"]:
+        """Set the background's id, which follows those of the classes."""
+        background_id = len(self.vocabulary.classes)
+        if background_id >= 256:
+            labels = labels.astype(np.uint16)
+
+        labels[is_background] = background_id
+        return labels
