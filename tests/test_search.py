@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from maskfree.inference import features
 from maskfree.inference.config import Inference
 from maskfree.inference.contact_sheet import draw_contact_sheet
 from maskfree.inference.search import parse_word, photos_of, retrieve
@@ -79,7 +80,13 @@ def photos(tmp_path):
     return folder
 
 
-CONFIG = RetrievalConfig(top=3, num_segments=6, enlarge=1)
+CONFIG = RetrievalConfig(top=3, num_segments=6)
+
+
+@pytest.fixture(autouse=True)
+def one_cell_per_patch(monkeypatch):
+    """Without interpolation every segment is known beforehand."""
+    monkeypatch.setattr(features, "CELLS_PER_PATCH", 1)
 
 
 def found(segmenter, photos, word="dog", config=CONFIG, watch=iter):
@@ -100,13 +107,13 @@ def test_the_closest_segments_come_first_with_their_boxes(segmenter, photos):
 
 
 def test_as_many_segments_of_a_photo_are_kept_as_asked_for(segmenter, photos):
-    many = RetrievalConfig(top=3, num_segments=6, enlarge=1, per_photo=2)
+    many = RetrievalConfig(top=3, num_segments=6, per_photo=2)
     assert [hit.photo.name for hit in found(segmenter, photos, config=many).hits] == [
         "b.png",
         "d.png",
         "d.png",
     ]
-    all_of_them = RetrievalConfig(top=50, num_segments=6, enlarge=1, per_photo=0)
+    all_of_them = RetrievalConfig(top=50, num_segments=6, per_photo=0)
     assert len(found(segmenter, photos, config=all_of_them).hits) > 4
 
 
@@ -119,11 +126,11 @@ def test_synonyms_count_by_the_better_one(segmenter, photos):
 
 
 def test_segments_that_are_too_small_are_left_out(segmenter, photos):
-    large = RetrievalConfig(top=3, num_segments=6, enlarge=1, least_area=0.3)
+    large = RetrievalConfig(top=3, num_segments=6, min_area=0.3)
     hits = found(segmenter, photos, config=large).hits
     assert hits[0].photo.name == "b.png"
     assert all(hit.area >= 0.3 for hit in hits)
-    none = RetrievalConfig(top=3, num_segments=6, enlarge=1, least_area=1.0)
+    none = RetrievalConfig(top=3, num_segments=6, min_area=1.0)
     assert found(segmenter, photos, config=none).hits == ()
 
 
@@ -136,7 +143,7 @@ def test_prepared_regions_are_the_segments(segmenter, photos, tmp_path):
         labels[:, labels.shape[1] // 2 :] = 7
         labels[labels.shape[0] // 2 :] = 255
         Image.fromarray(labels).save(regions / f"{path.stem}.png")
-    config = RetrievalConfig(top=9, per_photo=0, enlarge=1, segments=str(regions))
+    config = RetrievalConfig(top=9, per_photo=0, segments=str(regions))
     hits = found(segmenter, photos, config=config).hits
     assert len(hits) == 8, "two regions of each photo; 255 is none"
     assert {hit.box for hit in hits} == {
@@ -158,7 +165,7 @@ def test_prepared_regions_are_the_segments(segmenter, photos, tmp_path):
 
 def test_photos_are_read_one_by_one_and_only_the_best_are_kept(segmenter, photos, monkeypatch):
     sizes = []
-    config = RetrievalConfig(top=2, num_segments=6, enlarge=1, per_photo=0)
+    config = RetrievalConfig(top=2, num_segments=6, per_photo=0)
 
     def watch(paths):
         for path in paths:
@@ -217,7 +224,7 @@ def test_one_word_is_needed(segmenter, photos, word, line):
     [
         ({"top": 0}, "top is 0, must be at least 1"),
         ({"per_photo": -1}, "per_photo is -1, must be at least 0"),
-        ({"least_area": 2}, r"least_area is 2, must be in \[0, 1\]"),
+        ({"min_area": 2}, r"min_area is 2, must be in \[0, 1\]"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, line):

@@ -36,9 +36,16 @@ from maskfree.evaluation.probes.knn import (
     segments_of,
 )
 from maskfree.evaluation.reporting.results import read_row, write_row
+from maskfree.inference import features
 
-CONFIG = KnnConfig(neighbors=1, segments=6, enlarge=1)
+CONFIG = KnnConfig(neighbors=1, segments=6)
 CAMVID = benchmark("camvid")
+
+
+@pytest.fixture(autouse=True)
+def one_cell_per_patch(monkeypatch):
+    """Without interpolation every segment is known beforehand."""
+    monkeypatch.setattr(features, "CELLS_PER_PATCH", 1)
 
 
 @pytest.mark.parametrize(("case", "count"), [("no_labels", 5), ("labels_two_views", 3)])
@@ -213,7 +220,6 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
     [
         ({"neighbors": 0}, "neighbors is 0, must be at least 1"),
         ({"segments": 5000}, r"segments is 5000, must be in \[1, 4096\]"),
-        ({"location": -0.5}, "location is -0.5, must be at least 0"),
         ({"search": "annoy"}, "search is 'annoy', must be one of torch, faiss"),
     ],
 )

@@ -145,7 +145,6 @@ def test_a_contour_counts_less_across_its_direction():
     [
         ({"kind": "quickshift"}, "kind is 'quickshift'"),
         ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"step": 0.0}, "step is 0.0"),
         ({"most": 0}, "most is 0"),
         ({"most": 256}, "most is 256"),
         ({"side_px": -1}, "side_px is -1"),

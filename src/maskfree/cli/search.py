@@ -13,11 +13,11 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory, note
+from maskfree.inference.search_config import RetrievalConfig
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.inference.search import Retrieved
-    from maskfree.inference.search_config import RetrievalConfig
     from maskfree.inference.segmenter import Segmenter
 
 FORMAT = 1
@@ -25,23 +25,6 @@ FORMAT = 1
 
 # Longest part of a file name that comes from the word; most file systems allow 255 bytes in all.
 _MOST_NAME_BYTES = 200
-
-
-@dataclass(frozen=True)
-class RetrievalSearch:
-    """Settings of the search: how photos are segmented, and how many segments are kept."""
-
-    top: int = 16
-    """Number of most similar segments to return."""
-    per_photo: int = 1
-    """Largest number of segments of one photo; 0: no limit."""
-    segments: str = "kmeans"
-    """kmeans: clusters of pixels by embedding and position; or a folder of region PNGs, as `maskfree
-    prepare segments` writes them."""
-    num_segments: int = 36
-    """For kmeans: number of segments per photo."""
-    least_area: float = 0.005
-    """Smallest area of a segment, as a fraction of the photo."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +44,7 @@ def search(
     photos: Positional[tuple[Path, ...]] = (),
     model: str = "pocket",
     out: Path = Path("maskfree-out"),
-    search: Annotated[RetrievalSearch, OmitArgPrefixes] = RetrievalSearch(),
+    search: Annotated[RetrievalConfig, OmitArgPrefixes] = RetrievalConfig(),  # noqa: B008 - frozen
     sight: Annotated[RetrievalNetwork, OmitArgPrefixes] = RetrievalNetwork(),
     quiet: bool = False,
 ) -> int:
@@ -92,11 +75,9 @@ def search(
     keep_freed_memory()
     from maskfree.hub import loading
     from maskfree.inference import search as searching
-    from maskfree.inference.search_config import RetrievalConfig
 
     # Names of the results are planned first, so that a clash is reported before the model loads.
     synonyms = searching.parse_word(word)
-    config = RetrievalConfig(**asdict(search))
     found = searching.photos_of(photos)
     stem = _plan_stem(synonyms[0], found, out)
 
@@ -107,11 +88,11 @@ def search(
         segmenter = segmenter.with_words([word], "none", sight.templates)
 
     watch = Progress(quiet, synonyms[0])
-    retrieved = searching.retrieve(segmenter, word, found, config, watch)
+    retrieved = searching.retrieve(segmenter, word, found, search, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)
 
-    _write(retrieved, synonyms, segmenter, config, out / stem)
+    _write(retrieved, synonyms, segmenter, search, out / stem)
     return BAD_INPUT if retrieved.skipped else 0
 
 

@@ -14,6 +14,11 @@ from maskfree.inference.photos import fit_to_patches, to_images
 from maskfree.inference.scoring import autocast
 from maskfree.inference.segmenter import Segmenter
 
+# Two cells per side of a patch let the borders of segments run through patches, at four times the
+# memory; more cells would only repeat what is interpolated.
+CELLS_PER_PATCH = 2
+"""Cells per side of a patch in which pixels are clustered; embeddings are interpolated."""
+
 
 class PatchEmbeddings(NamedTuple):
     """Unit-norm patch embeddings of a photo, and how many patches it spans without padding."""
@@ -22,6 +27,15 @@ class PatchEmbeddings(NamedTuple):
     """Unit-norm embedding of each patch."""
     extent: tuple[float, float]
     """Patches down and across that the photo covers, at most (hp, wp)."""
+
+    def num_cells(self) -> tuple[int, int]:
+        """Return the rows and columns of the grid on which the photo is clustered.
+
+        Returns:
+            Rows and columns, `CELLS_PER_PATCH` for each patch that the photo spans, at least 1.
+        """
+        down, across = self.extent
+        return max(1, round(down * CELLS_PER_PATCH)), max(1, round(across * CELLS_PER_PATCH))
 
     def at(self, height: int, width: int) -> Float[Tensor, "d h w"]:
         """Sample the embeddings bilinearly on an evenly spaced grid over the photo.

@@ -186,7 +186,7 @@ def _hits(
     """The closest segments of one photo, the closest first."""
     photo = read_photo(path)
     seen = embed(segmenter, photo)
-    height, width = (max(1, round(length * config.enlarge)) for length in seen.extent)
+    height, width = seen.num_cells()
     ids, values = _segments(seen, height, width, path, (photo.height, photo.width), config)
     most = int(ids.max()) + 1
     if most < 1:
@@ -197,7 +197,7 @@ def _hits(
     scores = (F.normalize(sums[0], dim=1) @ texts.T).amax(dim=1)
 
     # Drop small segments and sort the others by score.
-    large = (sizes[0] > 0) & (sizes[0] >= config.least_area * ids.numel())
+    large = (sizes[0] > 0) & (sizes[0] >= config.min_area * ids.numel())
     numbers = large.nonzero()[:, 0]
     order = numbers[scores[numbers].argsort(descending=True, stable=True)]
 

@@ -25,9 +25,7 @@ class RetrievalConfig:
     prepare segments` writes them."""
     num_segments: Width = 36
     """For kmeans: number of segments per photo."""
-    enlarge: Count = 2
-    """Cells per side of a patch that are clustered; embeddings between patches are interpolated."""
-    least_area: Fraction = 0.005
+    min_area: Fraction = 0.005
     """Smallest area of a segment, as a fraction of the photo."""
 
     def __post_init__(self) -> None:

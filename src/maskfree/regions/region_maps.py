@@ -9,13 +9,17 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskfree.config.rules import Fraction, PositiveFraction, Range, SideOrZero, check
+from maskfree.config.rules import Fraction, Range, SideOrZero, check
 from maskfree.regions.contour_hierarchy import ContourHierarchy
 from maskfree.regions.contours import contour_strength
 from maskfree.regions.superpixels import at_most_felzenszwalb, at_most_slic
 
 # Ids fit into a byte, with 255 free for pixels without a region.
 MOST_REGIONS = 255
+
+# Increase of the contour threshold while there are too many regions: fine enough that few more
+# regions merge than have to.
+_THRESHOLD_STEP = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,6 @@ class SegmentConfig:
     """For contours: detector; classical, or dexined:FILE with the weights of kornia's DexiNed."""
     threshold: Fraction = 0.25
     """For contours: contour strength in [0, 1] above which regions stay apart."""
-    step: PositiveFraction = 0.01
-    """For contours: increase of the threshold while there are too many regions."""
     most: Annotated[int, Range(1, MOST_REGIONS)] = 48
     """Largest number of regions per photo."""
     side_px: SideOrZero = 512
@@ -88,7 +90,7 @@ def region_map(
         regions = at_most_felzenszwalb(photo, config.most)
     else:
         regions = contour_hierarchy(photo, config.detector).regions(
-            config.threshold, config.step, config.most
+            config.threshold, _THRESHOLD_STEP, config.most
         )
 
     return regions.astype(np.uint8)

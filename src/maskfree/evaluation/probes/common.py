@@ -26,9 +26,11 @@ from maskfree.data.benchmarks.catalog import (
     files_sha256,
 )
 from maskfree.data.photo import read_photo
+from maskfree.evaluation.probes import config as constants
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.inference.config import MAX_LONG_PX
+from maskfree.inference.features import CELLS_PER_PATCH
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import SegmentationScores, confusion, scores
 from maskfree.progress import Watch
@@ -255,7 +257,7 @@ def results_row(
         **inference,
         "taught_by": taught_by,
         "taught_by_sha256": train,
-        **asdict(config),
+        **_spelled(config),
     }
 
     return Row(
@@ -282,3 +284,22 @@ def results_row(
         versions=versions(),
         machine=machine(torch.get_num_threads(), segmenter.device.type),
     )
+
+
+def _spelled(config: KnnConfig | LinearConfig) -> dict[str, Any]:
+    """Settings and constants of a probe by name; rows stay apart should a constant change."""
+    if isinstance(config, KnnConfig):
+        fixed: dict[str, Any] = {
+            "iterations": constants.KMEANS_ITERATIONS,
+            "location": constants.LOCATION_WEIGHT,
+            "enlarge": CELLS_PER_PATCH,
+        }
+    else:
+        fixed = {
+            "weight_decay": constants.WEIGHT_DECAY,
+            "momentum": constants.MOMENTUM,
+            "decay": constants.RATE_DECAY,
+            "decay_after": constants.DECAY_AFTER,
+            "pixels_per_patch": constants.PIXELS_PER_PATCH,
+        }
+    return asdict(config) | fixed

@@ -8,10 +8,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from maskfree.config.rules import Count, Fraction, Positive, Range, Weight, check
+from maskfree.config.rules import Count, Positive, Range, check
 
 MOST_SEGMENTS = 4096
 """Maximum number of segments per photo."""
+
+# The clustering of SegSort, as in the training of CLIP-S4.
+KMEANS_ITERATIONS = 10
+"""Number of k-means iterations."""
+LOCATION_WEIGHT = 1.0
+"""Weight of a pixel's position relative to its embedding in k-means."""
+
+# SGD as MaskContrast has it: its learning rate falls once, after 25 of 60 epochs.
+WEIGHT_DECAY = 1e-4
+"""Weight decay of SGD."""
+MOMENTUM = 0.9
+"""Momentum of SGD."""
+RATE_DECAY = 0.1
+"""Factor on the learning rate, applied once during training."""
+DECAY_AFTER = 25 / 60
+"""Share of the epochs after which the learning rate is multiplied by `RATE_DECAY`."""
+
+# Shows borders within a patch of 16 px; at every pixel an epoch would take 16 times as long.
+PIXELS_PER_PATCH = 4
+"""Number of pixels per side of a patch at which the loss of the linear probe is computed."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +45,6 @@ class KnnConfig:
     """Number of nearest training segments that vote for the class of a segment."""
     segments: Annotated[int, Range(1, MOST_SEGMENTS)] = 36
     """Number of segments per photo, by spherical k-means initialized on a grid."""
-    iterations: Count = 10
-    """Number of k-means iterations."""
-    location: Weight = 1.0
-    """Weight of a pixel's position relative to its embedding in k-means."""
-    enlarge: Count = 2
-    """Number of pixels per side of a patch in k-means; embeddings are interpolated."""
     search: Literal["torch", "faiss"] = "torch"
     """Library of the exact neighbor search; faiss needs faiss-cpu or faiss-gpu."""
 
@@ -56,16 +70,6 @@ class LinearConfig:
     """Batch size, in photos."""
     learning_rate: Positive = 0.1
     """Initial learning rate of SGD."""
-    weight_decay: Fraction = 1e-4
-    """Weight decay of SGD."""
-    momentum: Fraction = 0.9
-    """Momentum of SGD."""
-    decay: Positive = 0.1
-    """Factor on the learning rate, applied once during training."""
-    decay_after: Fraction = 25 / 60
-    """Share of the epochs after which the learning rate is multiplied by `decay`."""
-    pixels_per_patch: Count = 4
-    """Number of pixels per side of a patch at which the loss is computed."""
     seed: int = 0
     """Random seed for the order and the mirroring of photos."""
 

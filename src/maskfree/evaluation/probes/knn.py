@@ -19,7 +19,11 @@ from torch.nn import functional as F
 
 from maskfree.data.benchmarks.catalog import IGNORE, LabeledPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
-from maskfree.evaluation.probes.config import KnnConfig
+from maskfree.evaluation.probes.config import (
+    KMEANS_ITERATIONS,
+    LOCATION_WEIGHT,
+    KnnConfig,
+)
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.segments import segment_sums, spherical_kmeans
@@ -147,11 +151,11 @@ def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> 
         Segment of each cell, and embedding and size of each segment.
     """
     seen = embed(segmenter, photo)
-    height, width = (max(1, round(length * config.enlarge)) for length in seen.extent)
 
-    # K-means runs on several pixels per patch, with interpolated embeddings.
+    # K-means runs on several cells per patch, with interpolated embeddings.
+    height, width = seen.num_cells()
     pixels = seen.at(height, width)[None]
-    ids = spherical_kmeans(pixels, config.segments, config.iterations, config.location)
+    ids = spherical_kmeans(pixels, config.segments, KMEANS_ITERATIONS, LOCATION_WEIGHT)
 
     sums, sizes = segment_sums(pixels, ids, config.segments)
     return PhotoSegments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])

@@ -23,7 +23,14 @@ from torch.nn import functional as F
 
 from maskfree.data.benchmarks.catalog import IGNORE, LabeledPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
-from maskfree.evaluation.probes.config import LinearConfig
+from maskfree.evaluation.probes.config import (
+    DECAY_AFTER,
+    MOMENTUM,
+    PIXELS_PER_PATCH,
+    RATE_DECAY,
+    WEIGHT_DECAY,
+    LinearConfig,
+)
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
@@ -72,7 +79,7 @@ def linear_probe(
 
         cache = _Cache(folder)
         for photo, truth in opened(train, watch):
-            cache.add(segmenter, photo, truth, config.pixels_per_patch)
+            cache.add(segmenter, photo, truth)
         classifier = fit(cache, len(classes), config, segmenter.device)
 
     matrix, seconds = np.zeros((len(classes), len(classes)), np.int64), 0.0
@@ -106,11 +113,7 @@ class _Cache:
         self._moments: Float[Tensor, "3 d"] | None = None
 
     def add(
-        self,
-        segmenter: Segmenter,
-        photo: Image.Image,
-        truth: UInt8[np.ndarray, "h w"],
-        pixels_per_patch: int,
+        self, segmenter: Segmenter, photo: Image.Image, truth: UInt8[np.ndarray, "h w"]
     ) -> None:
         """Embed a photo and its mirror image.
 
@@ -118,7 +121,6 @@ class _Cache:
             segmenter: Segmenter whose embeddings are probed.
             photo: RGB photo.
             truth: True class of each pixel, or IGNORE.
-            pixels_per_patch: Number of pixels per side of a patch in the cached truth.
         """
         for mirrored, (view, labels) in enumerate(
             ((photo, truth), (ImageOps.mirror(photo), truth[:, ::-1].copy()))
@@ -129,7 +131,7 @@ class _Cache:
             # Reduce the truth to the size at which the loss is computed.
             _, rows, columns = embeddings.shape
             small = spread(
-                torch.from_numpy(labels), rows * pixels_per_patch, columns * pixels_per_patch
+                torch.from_numpy(labels), rows * PIXELS_PER_PATCH, columns * PIXELS_PER_PATCH
             ).numpy()
 
             self.num_labeled += np.count_nonzero(small != IGNORE)
@@ -221,11 +223,11 @@ def fit(cache: _Cache, num_classes: int, config: LinearConfig, device: torch.dev
     optimizer = torch.optim.SGD(
         classifier.parameters(),
         config.learning_rate,
-        config.momentum,
-        weight_decay=config.weight_decay,
+        MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
     )
     schedule = torch.optim.lr_scheduler.MultiStepLR(
-        optimizer, [max(1, round(config.decay_after * config.epochs))], config.decay
+        optimizer, [max(1, round(DECAY_AFTER * config.epochs))], RATE_DECAY
     )
 
     for _ in range(config.epochs):
