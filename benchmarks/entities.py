@@ -26,7 +26,7 @@ from harness import RESULTS, Ratio, report
 from maskfree.data.entities.caption_pairs import read_pairs
 from maskfree.data.entities.preparation import Preparation
 from maskfree.data.shards import find_shards
-from maskfree.text import entities
+from maskfree.text import nouns as noun_finder
 from maskfree.text.entities import EntitySet
 from maskfree.text.taggers import Nouns
 
@@ -86,8 +86,8 @@ def main(
     theirs, pipeline = textblob_pipeline()
 
     def nouns() -> None:
-        entities.nouns.cache_clear()
-        each(entities.nouns, texts)
+        noun_finder.nouns.cache_clear()
+        each(noun_finder.nouns, texts)
 
     whole = "all of it: archive, JSON, words, Parquet"
     with tempfile.TemporaryDirectory() as folder:

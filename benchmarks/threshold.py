@@ -22,7 +22,7 @@ from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.data.examples import decode
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.hub import loading
-from maskfree.text.entities import nouns
+from maskfree.text.nouns import nouns
 from maskfree.text.vocabulary import Vocabulary
 
 

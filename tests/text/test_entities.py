@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from maskfree.text.entities import (
-    ABSTRACT,
-    EntitySet,
-    entity_sentence,
-    masked,
-    noun_mentions,
-    nouns,
-)
+from maskfree.text.entities import EntitySet, entity_sentence, masked
 from maskfree.text.lexicon import grammar, is_known
+from maskfree.text.nouns import ABSTRACT, noun_mentions, nouns
 from maskfree.text.templates import IMAGENET_TEMPLATES
 
 OVSEGMENTOR = EntitySet.read("ovsegmentor")
@@ -98,7 +92,9 @@ def test_abstract_words_are_lemmas():
 
 @needs_grammar
 def test_no_file_stays_open():
-    code = "from maskfree.text.entities import nouns; assert nouns('a zyzzyvan meets George in London')"
+    code = (
+        "from maskfree.text.nouns import nouns; assert nouns('a zyzzyvan meets George in London')"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", code], capture_output=True, text=True
     )

@@ -33,7 +33,8 @@ from maskfree.files.leftovers import (
 from maskfree.files.tensors import Contents, open_safetensors, within
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.text.tokenize import MAX_BYTES, Tokenizer
+from maskfree.text.tokenize import Tokenizer
+from maskfree.text.tokenizer_files import MAX_BYTES
 
 FORMAT = 1
 _WEIGHTS, _RUN, TOKENIZER = "weights.safetensors", "run.json", "tokenizer.json"

@@ -62,7 +62,9 @@ class Background:
     def __str__(self) -> str:
         if self.threshold is not None:
             return f"threshold:{self.threshold:g}"
-        return "words:" + ",".join(map("/".join, self.words)) if self.words else "none"
+        if self.words:
+            return "words:" + ",".join(map("/".join, self.words))
+        return "none"
 
     def __bool__(self) -> bool:
         return self.threshold is not None or bool(self.words)

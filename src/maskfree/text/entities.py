@@ -1,37 +1,29 @@
-"""Entities in captions: nouns, and words of an entity set. Needs the extra `entities`."""
+"""Entities in captions: the words of an entity set. Needs the extra `entities`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from functools import cached_property
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from maskfree.files.atomic import read_text
-from maskfree.text.lexicon import grammar, inflections, noun_lemma, word_tag
+from maskfree.text.lexicon import inflections, word_tag
 
 _CLASSES = Path(__file__).parents[1] / "data" / "classes"
 _LIST = "_entities.txt"  # suffix of the entity lists' file names
 
-# Frequent caption nouns that name a position in the image, an amount or nothing visible.
-_ABSTRACT = """
-air amount area attempt back background bit bottom bunch camera couple day distance edge end front group image kind left
-lot middle midair number object other pair part photo photograph picture piece point right scene shot side something
-someone sort time top variety view way whilst
-"""
-ABSTRACT = frozenset(_ABSTRACT.split())
-
 # Unicode hyphen, non-breaking hyphen, ASCII hyphen-minus.
 _HYPHENS = "\u2010\u2011-"
-_WORD = re.compile(rf"\w+(?:[{_HYPHENS}]\w+)*")
+WORD = re.compile(rf"\w+(?:[{_HYPHENS}]\w+)*")
 _NEXT = re.compile(rf"(?:\s+and)?(?:\s|[{_HYPHENS}])+([^\W\d_]+)")
 _HYPHEN = re.compile(f"[{_HYPHENS}]")
-_NOUN, _ADJECTIVE = "NN", "JJ"
+NOUN, _ADJECTIVE = "NN", "JJ"
 # Words that are modifiers before one of these parts of speech: an orange shirt, a light blue shirt.
-_MODIFIERS = {"orange": (_NOUN, _ADJECTIVE), "light": (_ADJECTIVE,)}
+_MODIFIERS = {"orange": (NOUN, _ADJECTIVE), "light": (_ADJECTIVE,)}
 
 
 class Mention(NamedTuple):
@@ -58,21 +50,23 @@ class EntitySet:
         if not self.pairs:
             raise ValueError("the entity list is empty: at least one word is needed")
 
-        seen: dict[str, tuple[int, str, str]] = {}
+        listed: dict[str, tuple[int, str, str]] = {}
         for line, (word, entity) in enumerate(self.pairs, 1):
             for text in (word, entity):
                 if not _spelling(text):
                     raise ValueError(f"entity list, line {line}: {text!r} is not a word")
 
             # A word may occur again in another spelling, but only for the same entity.
-            first, other, same = seen.setdefault(_spelling(word), (line, entity, word))
+            first, other, same = listed.setdefault(_spelling(word), (line, entity, word))
             if other != entity:
                 raise ValueError(
-                    f"entity list, line {line}: the word {word!r} is {other!r} already, by line {first}"
+                    f"entity list, line {line}: "
+                    f"the word {word!r} is {other!r} already, by line {first}"
                 )
             if first != line and same == word:
                 raise ValueError(
-                    f"entity list, line {line}: the word {word!r} is there twice, first in line {first}"
+                    f"entity list, line {line}: "
+                    f"the word {word!r} is there twice, first in line {first}"
                 )
 
     @classmethod
@@ -90,9 +84,10 @@ class EntitySet:
             FileNotFoundError: The source is neither.
             ValueError: The file is not an entity list; the message names the line.
         """
-        shipped = {
-            path.name.removesuffix(_LIST): path for path in sorted(_CLASSES.glob(f"*{_LIST}"))
-        }
+        shipped = {}
+        for path in sorted(_CLASSES.glob(f"*{_LIST}")):
+            shipped[path.name.removesuffix(_LIST)] = path
+
         path = shipped.get(source) or Path(source)
         if not path.is_file():
             raise FileNotFoundError(
@@ -160,7 +155,7 @@ class EntitySet:
 
         found: list[Mention] = []
         end = 0
-        for match in _WORD.finditer(text):
+        for match in WORD.finditer(text):
             word, start = match[0], match.start()
             if start < end:  # inside the phrase found last
                 continue
@@ -184,17 +179,23 @@ class EntitySet:
     def _phrase(self, text: str, start: int) -> Mention | None:
         """Longest form of several words at the given position."""
         forms, openings = self._forms
-        opening = _WORD.match(text, start)
+        opening = WORD.match(text, start)
         assert opening is not None, "a word starts there"
 
         # The candidate words, as many as the longest phrase with this first word has.
-        words = list(_first(_WORD.finditer(text, start), max(openings[opening[0]])))
+        words = list(islice(WORD.finditer(text, start), max(openings[opening[0]])))
+
+        # Only white space may stand between the words of a phrase.
+        for number, (word, following) in enumerate(pairwise(words), 1):
+            if text[word.end() : following.start()].strip():
+                words = words[:number]
+                break
+
+        spellings = [_HYPHEN.sub("-", word[0]) for word in words]
         for number in range(len(words), 1, -1):
-            spelled = " ".join(_HYPHEN.sub("-", match[0]) for match in words[:number])
-            # Only whitespace may stand between the words of a phrase.
-            gaps = (text[a.end() : b.start()] for a, b in pairwise(words[:number]))
-            if spelled in forms and not any(gap.strip() for gap in gaps):
-                return Mention(start, words[number - 1].end(), forms[spelled])
+            phrase = " ".join(spellings[:number])
+            if phrase in forms:
+                return Mention(start, words[number - 1].end(), forms[phrase])
 
         return None
 
@@ -266,92 +267,24 @@ def entity_sentence(entities: Sequence[str], template: str) -> str:
     return template.replace("{}", " and ".join(entities))
 
 
-def noun_mentions(caption: str) -> tuple[Mention, ...]:
-    """Find all nouns of a caption, abstract ones too.
-
-    Args:
-        caption: Text of the caption.
-
-    Returns:
-        Mentions whose entity is the noun's lemma.
-
-    Raises:
-        ValueError: The packages of the extra `entities` are missing.
-    """
-    found = ((match, word_tag(match[0].lower())) for match in _WORD.finditer(caption))
-    return tuple(
-        Mention(match.start(), match.end(), noun_lemma(match[0].lower()))
-        for match, part_of_speech in found
-        if part_of_speech.startswith(_NOUN)
-    )
-
-
-def words_of(caption: str) -> list[str]:
-    """Split a caption into lower-case words without punctuation; "T-shirt" is one word.
-
-    Args:
-        caption: Text of the caption.
-
-    Returns:
-        The words, in the order of the text.
-    """
-    return _WORD.findall(caption.lower())
-
-
-@lru_cache(maxsize=100_000)
-def nouns(caption: str) -> tuple[str, ...]:
-    """Lemmas of the visible nouns of a caption, without duplicates.
-
-    The part-of-speech tagger is rule-based and takes some verbs for nouns ("jumps" after "a
-    horse").
-
-    Args:
-        caption: Text of the caption.
-
-    Returns:
-        The lemmas, in the order of the text, without the words in `ABSTRACT`.
-
-    Raises:
-        ValueError: The packages of the extra `entities` are missing.
-
-    Example:
-        >>> nouns("Two dogs play with a ball in front of the houses")
-        ('dog', 'ball', 'house')
-    """
-    tag, lemmas_of = grammar()
-    found: dict[str, None] = {}
-    for word, part_of_speech in tag(caption, tokenize=True):
-        # Strip punctuation that the tagger left on the word.
-        plain = word.lower().strip(".,!?'\"")
-        if part_of_speech.startswith(_NOUN) and plain.isalpha():
-            lemmas = lemmas_of(plain, "NOUN")
-            found[lemmas[0] if lemmas else plain] = None
-
-    return tuple(lemma for lemma in found if lemma not in ABSTRACT)
-
-
 def _pair(line: str) -> tuple[str, str]:
     """Word and entity of a line of an entity list."""
     word, colon, entity = line.partition(":")
-    return " ".join(word.split()), " ".join((entity if colon else word).split())
+    # A word alone is its own entity.
+    if not colon:
+        entity = word
+    return " ".join(word.split()), " ".join(entity.split())
 
 
 def _spelling(text: str) -> str:
     """Lower-case spelling with plain hyphens and single spaces; "" if it is not made of words."""
     words = text.split()
-    return (
-        " ".join(_HYPHEN.sub("-", word.lower()) for word in words)
-        if all(map(_WORD.fullmatch, words))
-        else ""
-    )
+    if not all(map(WORD.fullmatch, words)):
+        return ""
+    return " ".join(_HYPHEN.sub("-", word.lower()) for word in words)
 
 
 def _modifies(text: str, word: re.Match[str]) -> bool:
     """Whether a word modifies the next one; in "orange and white", "white" is the next one."""
     following = _NEXT.match(text, word.end())
     return following is not None and word_tag(following[1]).startswith(_MODIFIERS[word[0]])
-
-
-def _first(matches: Iterator[re.Match[str]], number: int) -> Iterator[re.Match[str]]:
-    """The first matches, up to a number."""
-    return (match for _, match in zip(range(number), matches, strict=False))

@@ -18,7 +18,7 @@ from maskfree.types import Tokens
 SAME = 1e-6
 # Gap below which two classes are hardly distinguishable.
 ALIKE = 1e-4
-_SHOWN = 5  # most words or pairs in a message
+_MAX_SHOWN = 5  # most words or pairs in a message
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +81,13 @@ def check_distinct(
     close = ((gaps < ALIKE) & (classes[:, None] != classes)).triu(1).nonzero().tolist()
 
     same = _equal(tokens, class_of)
-    same |= {(one, other) for one, other in close if gaps[one, other] < SAME}
+    for one, other in close:
+        if gaps[one, other] < SAME:
+            same.add((one, other))
+
     if same:
-        first, second = (phrases[index] for index in min(same))
+        one, other = min(same)
+        first, second = phrases[one], phrases[other]
         raise ValueError(
             f"the model {model} cannot tell {_paired(phrases, same)}: "
             f"leave one out, or make them synonyms as in {first}/{second}"
@@ -99,20 +103,27 @@ def _equal(tokens: Sequence[tuple[int, ...]], class_of: Sequence[int]) -> set[tu
     for index, ids in enumerate(tokens):
         places[ids].append(index)
     # Comparing within groups of equal tokens avoids comparing all pairs.
-    pairs = (pair for equal in places.values() for pair in combinations(equal, 2))
-    return {(one, other) for one, other in pairs if class_of[one] != class_of[other]}
+    pairs = set()
+    for equal in places.values():
+        for one, other in combinations(equal, 2):
+            if class_of[one] != class_of[other]:
+                pairs.add((one, other))
+    return pairs
 
 
 def _listed(names: Sequence[str]) -> str:
     """The first names, quoted, for a message."""
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+    text = ", ".join(map(repr, names[:_MAX_SHOWN]))
+    if len(names) > _MAX_SHOWN:
+        text += f" and {len(names) - _MAX_SHOWN} more"
+    return text
 
 
 def _paired(phrases: Sequence[str], pairs: Iterable[Sequence[int]]) -> str:
     """The first pairs, quoted, for a message."""
     ordered = sorted(map(tuple, pairs))
-    shown = ", ".join(
-        f"{phrases[one]!r} from {phrases[other]!r}" for one, other in ordered[:_SHOWN]
-    )
-    return shown if len(ordered) <= _SHOWN else f"{shown} and others"
+    texts = [f"{phrases[one]!r} from {phrases[other]!r}" for one, other in ordered[:_MAX_SHOWN]]
+    text = ", ".join(texts)
+    if len(ordered) > _MAX_SHOWN:
+        text += " and others"
+    return text

@@ -71,8 +71,12 @@ def word_tag(word: str) -> str:
         ValueError: The packages of the extra `entities` are missing.
     """
     tag, _ = grammar()
-    tagged = tag(word, tokenize=False) if word[0].isalpha() else []
-    return tagged[0][1] if tagged else ""
+    if not word[0].isalpha():
+        return ""
+
+    for _, part_of_speech in tag(word, tokenize=False):
+        return part_of_speech
+    return ""
 
 
 @lru_cache(maxsize=100_000)
@@ -88,8 +92,13 @@ def noun_lemma(word: str) -> str:
     Raises:
         ValueError: The packages of the extra `entities` are missing.
     """
+    if word in _PLURALS:
+        return word
+
     _, lemmas_of = grammar()
-    return word if word in _PLURALS else (*lemmas_of(word, "NOUN"), word)[0]
+    # A word that the lexicon does not know is its own lemma.
+    lemma, *_ = (*lemmas_of(word, "NOUN"), word)
+    return lemma
 
 
 @lru_cache(maxsize=100_000)
@@ -150,9 +159,14 @@ def inflections(spelling: str) -> Iterator[str]:
     *first, last = re.split("([ -])", spelling)
     lemmas = getLemma(last, "NOUN")
     # A word that is already singular, or has no singular, keeps its form.
-    for singular in (last,) if last in (*lemmas, *_PLURALS) else lemmas or (last,):
+    singulars = lemmas or (last,)
+    if last in (*lemmas, *_PLURALS):
+        singulars = (last,)
+
+    for singular in singulars:
         for form in (last, singular, *getInflection(singular, "NNS")):
             whole = "".join([*first, form.lower()])
             yield whole
             if first:  # T-shirt, T shirt, Tshirt
-                yield from (re.sub("[ -]", mark, whole) for mark in (" ", "-", ""))
+                for mark in (" ", "-", ""):
+                    yield re.sub("[ -]", mark, whole)

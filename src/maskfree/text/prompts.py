@@ -31,7 +31,11 @@ def fill(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"the prompt template {template!r} must hold {{}} exactly once")
-    return [template.replace("{}", phrase) for phrase in phrases for template in templates]
+
+    texts = []
+    for phrase in phrases:
+        texts += [template.replace("{}", phrase) for template in templates]
+    return texts
 
 
 def mean_over_templates(

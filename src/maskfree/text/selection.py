@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from maskfree.text.entities import ABSTRACT, EntitySet
+from maskfree.text.entities import EntitySet
+from maskfree.text.nouns import ABSTRACT
 
 # Least share of a word's pairs in which it is a noun; a word below it is mostly a verb.
 MIN_NOUN_SHARE = 0.45
-MOST_ENTITIES = 65_535  # entity ids are stored in 16 bits
+MAX_ENTITIES = 65_535  # entity ids are stored in 16 bits
 # Frequent caption nouns that no image region shows: times, amounts, colors, sports, media, ideas.
 _UNSEEN = """
 account action activity afternoon age american angle appearance april arrangement artist asian assortment athletics
@@ -38,7 +39,7 @@ _NO_THINGS = ABSTRACT.union(_UNSEEN.split())
 
 
 def select(
-    pairs: Mapping[str, int], as_nouns: Mapping[str, int], most: int, least: int
+    pairs: Mapping[str, int], as_nouns: Mapping[str, int], max_entities: int, min_pairs: int
 ) -> EntitySet:
     """Select the most frequent nouns of a corpus as an entity set.
 
@@ -48,8 +49,8 @@ def select(
     Args:
         pairs: Number of image-text pairs that contain each noun.
         as_nouns: Number of pairs in which the word is used as a noun.
-        most: Largest number of nouns to select.
-        least: Least number of pairs of a noun.
+        max_entities: Largest number of nouns to select.
+        min_pairs: Smallest number of pairs of a noun.
 
     Returns:
         The most frequent nouns, each its own entity.
@@ -57,34 +58,38 @@ def select(
     Raises:
         ValueError: A number is out of range, or no noun is left.
     """
-    check(most, least)
-    chosen = [noun for noun, number in pairs.items() if number >= least and _is_thing(noun)]
-    chosen = [noun for noun in chosen if as_nouns.get(noun, 0) >= MIN_NOUN_SHARE * pairs[noun]]
+    check(max_entities, min_pairs)
+    chosen = []
+    for noun, number in pairs.items():
+        is_frequent_noun = as_nouns.get(noun, 0) >= MIN_NOUN_SHARE * number
+        if number >= min_pairs and is_frequent_noun and _is_thing(noun):
+            chosen.append(noun)
 
     # Most frequent first; ties in alphabetical order, to be reproducible.
     chosen.sort(key=lambda noun: (-pairs[noun], noun))
     if not chosen:
         raise ValueError(
-            f"no noun that can be seen occurs in {least} pairs or more: there is no entity set to choose"
+            f"no noun that can be seen occurs in {min_pairs} pairs or more: "
+            "there is no entity set to choose"
         )
 
-    return EntitySet(tuple((noun, noun) for noun in chosen[:most]))
+    return EntitySet(tuple((noun, noun) for noun in chosen[:max_entities]))
 
 
-def check(most: int, least: int) -> None:
+def check(max_entities: int, min_pairs: int) -> None:
     """Check the settings of `select`.
 
     Args:
-        most: Largest number of nouns to select, from 1 to `MOST_ENTITIES`.
-        least: Least number of pairs of a noun, 1 or more.
+        max_entities: Largest number of nouns to select, from 1 to `MAX_ENTITIES`.
+        min_pairs: Smallest number of pairs of a noun, 1 or more.
 
     Raises:
         ValueError: A number is out of range.
     """
-    if not 1 <= most <= MOST_ENTITIES:
-        raise ValueError(f"{most} entities at most: the number lies in [1, {MOST_ENTITIES}]")
-    if least < 1:
-        raise ValueError(f"{least} pairs at least: the number is 1 or more")
+    if not 1 <= max_entities <= MAX_ENTITIES:
+        raise ValueError(f"{max_entities} entities at most: the number lies in [1, {MAX_ENTITIES}]")
+    if min_pairs < 1:
+        raise ValueError(f"{min_pairs} pairs at least: the number is 1 or more")
 
 
 def _is_thing(noun: str) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from maskfree.text.entities import words_of
 from maskfree.text.lexicon import may_be_verb, noun_lemma, word_tag
+from maskfree.text.nouns import words_of
 
 Tagger = Literal["textblob", "nltk", "spacy"]
 _SPACY_MODEL = "en_core_web_sm"
@@ -52,11 +52,12 @@ class Nouns:
         for place, (word, part_of_speech) in enumerate(zip(words, tags, strict=True)):
             if part_of_speech.startswith("NN") and word.isalpha():
                 # Only textblob needs the check of the preceding word.
-                before = tags[place - 1] if place else ""
+                before = ""
+                if place:
+                    before = tags[place - 1]
                 lemma = noun_lemma(word)
-                firm = (
-                    self.tagger != "textblob" or before in _BEFORE_NOUNS or not may_be_verb(lemma)
-                )
+                is_verb_like = self.tagger == "textblob" and may_be_verb(lemma)
+                firm = not is_verb_like or before in _BEFORE_NOUNS
                 # One certain use in the caption is enough.
                 found[lemma] = found.get(lemma, False) or firm
 
@@ -68,7 +69,9 @@ def _tag_function(tagger: Tagger) -> Callable[[Sequence[str]], Sequence[str]]:
     """Function from words to Penn Treebank tags."""
     if tagger == "nltk":
         return _nltk()
-    return _spacy() if tagger == "spacy" else _textblob
+    if tagger == "spacy":
+        return _spacy()
+    return _textblob
 
 
 def _textblob(words: Sequence[str]) -> Sequence[str]:

@@ -63,9 +63,12 @@ def kinds_of(tags: Sequence[Tag]) -> tuple[str, ...]:
     Returns:
         The kinds without duplicates, in alphabetical order.
     """
-    return tuple(sorted({kind for tag in tags for kind in tag.kinds}))
+    kinds: set[str] = set()
+    for tag in tags:
+        kinds.update(tag.kinds)
+    return tuple(sorted(kinds))
 
 
 def _split(text: str, separator: str) -> tuple[str, ...]:
     """Non-empty parts of a text, without surrounding spaces."""
-    return tuple(part for part in map(str.strip, text.split(separator)) if part)
+    return tuple(filter(None, map(str.strip, text.split(separator))))

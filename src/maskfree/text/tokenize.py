@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,31 +9,14 @@ import tokenizers
 import torch
 import transformers
 
-from maskfree.files.atomic import read_json, read_text
 from maskfree.files.hugging_face import reading
+from maskfree.text.tokenizer_files import check_companions, padding_id, read_tokenizer
 from maskfree.types import Tokens
 
-MAX_BYTES = 2**26
-"""Largest tokenizer.json that is read, in bytes; that of SigLIP 2 has half of it."""
-_MAX_GROWTH = 64  # most by which all replacements of a normalizer may lengthen a text
 _WORD_LISTS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
-_COMPANIONS = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-)
-_CLASSES = (
-    "CLIPTokenizer",
-    "BertTokenizer",
-    "GemmaTokenizer",
-    "PreTrainedTokenizer",
-    "Siglip2Tokenizer",
-)
 _MASK_NAMES = ("[MASK]", "<mask>")
 _UNKNOWN = "[UNK]"
 _BEYOND_LATIN = 0x370  # start of the Greek block; before it are Latin letters and diacritics
-_PADDING_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
 class Tokenizer:
@@ -47,7 +29,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, max_length: int = 77):
         self._tokenizer = tokenizer
-        self._padding_id = _padding_id(tokenizer)
+        self._padding_id = padding_id(tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
         self.max_length = max_length
@@ -69,17 +51,16 @@ class Tokenizer:
         # A local tokenizer.json needs no help of transformers.
         path = Path(source) / "tokenizer.json"
         if path.is_file():
-            return cls(_read(path), max_length)
-        if Path(source).is_dir() and not any(
-            (Path(source) / name).is_file() for name in _WORD_LISTS
-        ):
+            return cls(read_tokenizer(path), max_length)
+        has_words = any((Path(source) / name).is_file() for name in _WORD_LISTS)
+        if Path(source).is_dir() and not has_words:
             raise FileNotFoundError(
                 f"no tokenizer in {source!r}: it has none of {', '.join(_WORD_LISTS)}"
             )
 
         with reading(source) as local:
             try:
-                _check_companions(Path(source))
+                check_companions(Path(source))
                 # Never run code that comes with a tokenizer, and never prompt for it.
                 options = {"use_fast": True, "trust_remote_code": False, "local_files_only": local}
                 fast = transformers.AutoTokenizer.from_pretrained(source, **options)
@@ -110,8 +91,10 @@ class Tokenizer:
             FileNotFoundError: There is no such file.
             ValueError: The file is not a tokenizer.
         """
-        tokenizer = _read(path)
-        return cls(tokenizer, tokenizer.truncation["max_length"] if tokenizer.truncation else 77)
+        tokenizer = read_tokenizer(path)
+        if tokenizer.truncation is None:
+            return cls(tokenizer)
+        return cls(tokenizer, tokenizer.truncation["max_length"])
 
     def save(self, path: Path) -> None:
         """Write one JSON file that `from_file` reads.
@@ -163,10 +146,9 @@ class Tokenizer:
         """Text and id of the mask token."""
         for name in _MASK_NAMES:
             number = self._tokenizer.token_to_id(name)
+            encoded = self._tokenizer.encode(name, add_special_tokens=False)
             # A vocabulary entry is not enough: only special tokens are never split.
-            if number is not None and self._tokenizer.encode(
-                name, add_special_tokens=False
-            ).ids == [number]:
+            if number is not None and encoded.ids == [number]:
                 return name, number
 
         raise ValueError(
@@ -205,8 +187,11 @@ class Tokenizer:
             getattr(self._tokenizer.model, "unk_token", None) or _UNKNOWN
         )
         found = self._tokenizer.encode(text, add_special_tokens=False)
-        places = zip(found.ids, found.offsets, strict=True)
-        return [(text[start:end], number != unknown) for number, (start, end) in places]
+
+        parts = []
+        for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+            parts.append((text[start:end], number != unknown))
+        return parts
 
     def spells(self, text: str) -> bool:
         """Whether a text of a non-Latin script is split into single letters.
@@ -227,17 +212,19 @@ class Tokenizer:
             return False
 
         # Only pieces with letters beyond the Latin ones count.
-        pieces = map(self._letters, self._tokenizer.encode(text, add_special_tokens=False).tokens)
-        foreign = [
-            piece for piece in pieces if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN
-        ]
-        return bool(foreign) and all(len(piece) == 1 for piece in foreign)
+        lengths = set()
+        for token in self._tokenizer.encode(text, add_special_tokens=False).tokens:
+            piece = self._letters(token)
+            if piece.isalpha() and max(map(ord, piece)) >= _BEYOND_LATIN:
+                lengths.add(len(piece))
+        return lengths == {1}
 
     @property
     def _is_of_letters(self) -> bool:
         """Whether more than a quarter of the tokens are single letters."""
         pieces = self._tokenizer.get_vocab()
-        return sum(len(self._letters(piece)) == 1 for piece in pieces) > len(pieces) / 4
+        lengths = [len(self._letters(piece)) for piece in pieces]
+        return lengths.count(1) > len(pieces) / 4
 
     def _letters(self, piece: str) -> str:
         """A token without the prefix of continued words."""
@@ -254,69 +241,12 @@ class Tokenizer:
         """
         # One by one, since encode_batch starts threads and data workers fork.
         rows = [self._tokenizer.encode(text).ids or [self._padding_id] for text in texts]
+        lengths = torch.tensor(list(map(len, rows)), dtype=torch.long)
         longest = max(map(len, rows), default=0)
-        ids = torch.tensor(
-            [row + [self._padding_id] * (longest - len(row)) for row in rows], dtype=torch.long
-        )
+
+        ids = torch.full((len(rows), longest), self._padding_id, dtype=torch.long)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row)
+
         # The mask is True at tokens and False at padding.
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
-        return Tokens(ids.reshape(len(rows), longest), torch.arange(longest) < lengths[:, None])
-
-
-def _read(path: Path) -> tokenizers.Tokenizer:
-    """Read a tokenizer file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no tokenizer file {path}")
-
-    text = read_text(path, MAX_BYTES)
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(text)
-        _check_growth(tokenizer)
-        tokenizer.encode("")  # fails now if it cannot encode
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    # The library raises bare Exception, and Rust panics are BaseException only.
-    except BaseException as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a tokenizer file: {reason}") from error
-
-    return tokenizer
-
-
-def _check_growth(tokenizer: tokenizers.Tokenizer) -> None:
-    """Raise ValueError if replacements lengthen texts so much that they fill the memory."""
-    if tokenizer.normalizer is None:
-        return
-
-    growth = 1
-
-    # Normalizers may be nested; their growths multiply.
-    waiting = [json.loads(tokenizer.normalizer.__getstate__())]
-    while waiting:
-        part = waiting.pop()
-        waiting += part.get("normalizers", [])
-        growth *= max(1, len(part.get("content") or ""))
-        if growth > _MAX_GROWTH:
-            raise ValueError(f"its normalizer makes texts over {_MAX_GROWTH} times as long")
-
-
-def _check_companions(folder: Path) -> None:
-    """Raise ValueError if a file that describes the tokenizer is damaged or names a program."""
-    for name in _COMPANIONS:
-        if (folder / name).is_file():
-            content = read_json(folder / name, MAX_BYTES)
-            kind = content.get("tokenizer_class") if isinstance(content, dict) else None
-            if not isinstance(content, dict) or "auto_map" in content:
-                raise ValueError(f"{folder / name} is no description of a tokenizer")
-            if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
-                raise ValueError(
-                    f"{folder / name} names the tokenizer {kind!r}: {', '.join(_CLASSES)} are read"
-                )
-
-
-def _padding_id(tokenizer: tokenizers.Tokenizer) -> int:
-    """Id of the padding token; 0 if there is none."""
-    if tokenizer.padding:
-        return int(tokenizer.padding["pad_id"])
-    ids = (tokenizer.token_to_id(name) for name in _PADDING_NAMES)
-    return next((i for i in ids if i is not None), 0)
+        return Tokens(ids, torch.arange(longest) < lengths[:, None])

@@ -51,18 +51,16 @@ class Vocabulary:
         if len(written) > MAX_CLASSES:
             raise ValueError(f"{len(written)} classes were given: {MAX_CLASSES} is the most")
 
-        classes = tuple(
-            tuple(_clean(word, typed) for word in typed.split("/")) for typed in written
-        )
+        classes = tuple(map(_synonyms, written))
         # A word that occurs twice would make the class ambiguous.
-        seen: set[str] = set()
+        known: set[str] = set()
         for word in chain.from_iterable(classes):
-            if word.casefold() in seen:
+            if word.casefold() in known:
                 raise ValueError(
                     f"the word {word!r} is repeated: each word, synonyms included, may occur once"
                 )
 
-            seen.add(word.casefold())
+            known.add(word.casefold())
 
         return cls(classes)
 
@@ -85,10 +83,12 @@ class Vocabulary:
             >>> Vocabulary.parse(["dog", "sofa/couch"]).flatten()
             (('dog', 'sofa', 'couch'), (0, 1, 1))
         """
-        phrases = tuple(chain.from_iterable(self.classes))
-        return phrases, tuple(
-            index for index, synonyms in enumerate(self.classes) for _ in synonyms
-        )
+        phrases: list[str] = []
+        class_of: list[int] = []
+        for index, synonyms in enumerate(self.classes):
+            phrases += synonyms
+            class_of += [index] * len(synonyms)
+        return tuple(phrases), tuple(class_of)
 
     def find(self, word: str) -> int:
         """Index of the class with a given word.
@@ -105,7 +105,7 @@ class Vocabulary:
         # Words are kept with single spaces; case is ignored.
         sought = " ".join(word.split()).casefold()
         for index, synonyms in enumerate(self.classes):
-            if sought in (synonym.casefold() for synonym in synonyms):
+            if sought in map(str.casefold, synonyms):
                 return index
         raise ValueError(f"the word {word!r} is not among the classes {', '.join(self.names)}")
 
@@ -116,7 +116,9 @@ def _texts(words: Any) -> list[str]:
     if isinstance(words, str):
         return [words]
     if words is None or isinstance(words, bytes | Mapping | Set) or not isinstance(words, Iterable):
-        kind = "None" if words is None else f"a {type(words).__name__}"
+        kind = f"a {type(words).__name__}"
+        if words is None:
+            kind = "None"
         raise ValueError(f"the words are {kind}: give a list of texts, as ['cat', 'sofa/couch']")
 
     # One more than allowed is enough to notice, even for an endless iterable.
@@ -124,10 +126,16 @@ def _texts(words: Any) -> list[str]:
     for word in listed:
         if not isinstance(word, str):
             raise ValueError(
-                f"the word {repr(word)[:MAX_CHARACTERS]} is no text: give 'cat', and synonyms in one text, 'cat/kitten'"
+                f"the word {repr(word)[:MAX_CHARACTERS]} is no text: "
+                "give 'cat', and synonyms in one text, 'cat/kitten'"
             )
 
     return listed
+
+
+def _synonyms(typed: str) -> tuple[str, ...]:
+    """Synonyms of a class as it was typed."""
+    return tuple(_clean(word, typed) for word in typed.split("/"))
 
 
 def _clean(word: str, typed: str) -> str:
@@ -137,7 +145,8 @@ def _clean(word: str, typed: str) -> str:
         raise ValueError(f"an empty word in {typed!r}: every word needs a letter")
     if len(cleaned) > MAX_CHARACTERS:
         raise ValueError(
-            f"the word {cleaned[:20] + '...'!r} has {len(cleaned)} characters: {MAX_CHARACTERS} is the most"
+            f"the word {cleaned[:20] + '...'!r} has {len(cleaned)} characters: "
+            f"{MAX_CHARACTERS} is the most"
         )
     if not cleaned.translate(_JOINERS).isprintable():
         raise ValueError(f"the word {cleaned!r} has a control character: a word is printable text")

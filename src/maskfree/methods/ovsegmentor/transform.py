@@ -19,7 +19,8 @@ from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import color_jitter, crop, random_box
-from maskfree.text.entities import EntitySet, Mention, entity_sentence, masked, noun_mentions
+from maskfree.text.entities import EntitySet, Mention, entity_sentence, masked
+from maskfree.text.nouns import noun_mentions
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, EntityTexts, Partners, Tokens
 

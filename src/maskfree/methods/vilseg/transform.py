@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import color_jitter, crop, random_box
-from maskfree.text.entities import nouns
+from maskfree.text.nouns import nouns
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Tokens
 
