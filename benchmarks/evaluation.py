@@ -16,13 +16,14 @@ from sklearn.metrics import confusion_matrix
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
 from inference import inputs_of
-from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, benchmark
+from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import ResultCache, tally
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.inference.config import Inference
 from maskfree.metrics import confusion
 from maskfree.nn.image_encoder import ImageEncoder
+from maskfree.ops.ignore import IGNORE
 
 SIDE = 512  # of the photo and its truth
 NUM_CLASSES = 150

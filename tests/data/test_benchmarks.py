@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from trees import coco_files, write
 
-from maskfree.data.benchmarks.catalog import (
-    BENCHMARKS,
-    CLASSES,
-    IGNORE,
-    Benchmark,
-    benchmark,
-    files_sha256,
-)
+from maskfree.data.benchmarks.catalog import BENCHMARKS, CLASSES, Benchmark, benchmark, files_sha256
+from maskfree.ops.ignore import IGNORE
 from maskfree.text.vocabulary import Vocabulary
 from shared_folder import SHARED
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from trees import HEIGHT, WIDTH, coco_files, write
 
-from maskfree.data.benchmarks.catalog import IGNORE, benchmark
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.ops.ignore import IGNORE
 from shared_folder import SHARED
 
 PERSON, DOG, LAPTOP = 14, 11, 20  # VOC ids; a laptop is no VOC class, hence background

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from maskfree.data.benchmarks import label_ids
-from maskfree.data.benchmarks.label_ids import IGNORE, NOTHING, read_lines, read_renaming
+from maskfree.data.benchmarks.label_ids import NOTHING, read_lines, read_renaming
+from maskfree.ops.ignore import IGNORE
 
 STUFF = read_lines("coco_stuff171")
 COARSE = read_lines("coco_stuff27")

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from trees import size, write
 
-from maskfree.data.benchmarks.catalog import IGNORE
 from maskfree.data.benchmarks.index_maps import IndexMaps, Truth
 from maskfree.data.benchmarks.label_ids import NOTHING, counted, with_void
+from maskfree.ops.ignore import IGNORE
 
 CLASSES = tuple("abcdefghijk")
 LABELS = np.arange(12).reshape(3, 4)

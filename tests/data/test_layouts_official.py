@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from trees import size, write
 
-from maskfree.data.benchmarks.catalog import IGNORE, benchmark
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.ops.ignore import IGNORE
 
 NOTHING = None  # in expected truth: no class
 

@@ -5,13 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.losses.pseudo_labels import (
-    IGNORE,
-    LEVELS,
-    confidence,
-    pixel_cross_entropy,
-    thresholds,
-)
+from maskfree.losses.pseudo_labels import LEVELS, confidence, pixel_cross_entropy, thresholds
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.label_map import best_of_synonyms
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.data.sample import Source
-from maskfree.losses.pseudo_labels import IGNORE
 from maskfree.methods.student.config import StudentViews
 from maskfree.methods.student.model import Student, confident
+from maskfree.ops.ignore import IGNORE
 from maskfree.types import Batch
 from tiny import tiny_student_config
 

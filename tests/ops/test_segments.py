@@ -8,14 +8,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.ops.segments import (
-    VOID,
-    grid,
-    intersect,
-    segment_sums,
-    segment_values,
-    spherical_kmeans,
-)
+from maskfree.ops.ignore import IGNORE
+from maskfree.ops.segments import grid, intersect, segment_sums, segment_values, spherical_kmeans
 from shared_folder import SHARED
 
 FIXTURE = SHARED / "fixtures" / "segsort_kmeans"
@@ -169,7 +163,7 @@ def test_no_segments_at_all_is_refused():
 
 def test_cutting_numbers_the_pairs_that_occur_in_each_photo():
     segments = torch.tensor([[[0, 0, 1, 1]], [[3, 3, 3, 3]]])
-    regions = torch.tensor([[[7, 5, 5, VOID]], [[0, 254, VOID, -1]]])
+    regions = torch.tensor([[[7, 5, 5, IGNORE]], [[0, 254, IGNORE, -1]]])
     assert intersect(segments, regions, 9).tolist() == [[[1, 0, 2, -1]], [[0, 1, -1, -1]]]
 
 
@@ -198,7 +192,7 @@ def test_the_smallest_pairs_go_first_and_the_last_of_equal_ones():
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
 def test_a_photo_whose_pixels_are_all_void_has_no_segment(dtype):
     segments = torch.arange(12).view(1, 3, 4).expand(2, -1, -1)
-    regions = torch.full((2, 3, 4), VOID, dtype=dtype)
+    regions = torch.full((2, 3, 4), IGNORE, dtype=dtype)
     regions[1, 0, 0] = 2
     found = intersect(segments, regions, 5)
     assert (found[0] == -1).all()

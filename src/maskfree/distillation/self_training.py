@@ -36,11 +36,12 @@ from maskfree.hub.catalog import model_folder
 from maskfree.inference.config import Inference
 from maskfree.inference.photos import PhotoError
 from maskfree.inference.segmenter import Segmenter
-from maskfree.losses.pseudo_labels import IGNORE, LEVELS, confidence, thresholds
+from maskfree.losses.pseudo_labels import LEVELS, confidence, thresholds
 from maskfree.method_config import StudentParts
 from maskfree.methods.student.config import StudentConfig, StudentViews
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch, unwatched
 from maskfree.text.tokenize import Tokenizer
 

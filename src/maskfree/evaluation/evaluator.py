@@ -18,12 +18,13 @@ from jaxtyping import Float64, Int64, UInt, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, LabeledPhoto
+from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.protocol import Protocol, candidates
 from maskfree.files.leftovers import writing
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import boundary_counts, confusion, scores, sweep_confusions
+from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch, unwatched
 
 

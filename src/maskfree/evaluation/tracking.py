@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from maskfree.data.benchmarks.davis import VOID, find_sequences, read_masks
+from maskfree.data.benchmarks.davis import find_sequences, read_masks
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.reporting.results import machine, number, versions, write_json
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking import follow_mask, index_map
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.metrics import boundary_f, region_similarity
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.progress import Watch, unwatched
 
@@ -106,7 +107,7 @@ def score_masks(
 
     As in the official semi-supervised task, the first frame, whose mask is given, and the last
     frame do not count. Objects are numbered up to the largest number in the first frame; a lost
-    object is an empty mask, and VOID pixels are ignored.
+    object is an empty mask, and IGNORE pixels are ignored.
 
     Args:
         truth: True object number of each pixel, for each frame.
@@ -116,8 +117,8 @@ def score_masks(
     Returns:
         A row for each object.
     """
-    # Objects are numbered by the first frame, in which VOID is no object.
-    known = truth[0][truth[0] != VOID]
+    # Objects are numbered by the first frame, in which IGNORE is no object.
+    known = truth[0][truth[0] != IGNORE]
     objects = range(1, int(known.max(initial=0)) + 1)
 
     j, f = [], []
@@ -126,7 +127,7 @@ def score_masks(
         if not 0 < index < len(truth) - 1:
             continue
 
-        void = true == VOID
+        void = true == IGNORE
         pairs = [(true == each, found == each) for each in objects]
         j.append([region_similarity(*pair, void) for pair in pairs])
         f.append([boundary_f(*pair, void=void) for pair in pairs])

@@ -17,13 +17,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.data.cache.region_maps import VOID, SegmentMaps
+from maskfree.data.cache.region_maps import SegmentMaps
 from maskfree.data.photo import read_photo
 from maskfree.data.photo_folders import find_photos
 from maskfree.inference.features import PatchEmbeddings, embed
 from maskfree.inference.photos import PhotoError
 from maskfree.inference.search_config import KMEANS, RetrievalConfig
 from maskfree.inference.segmenter import Segmenter
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch, unwatched
 from maskfree.text.vocabulary import Vocabulary
@@ -224,7 +225,7 @@ def _segments(
     # Region maps have a size of their own: resample them to the cells.
     regions = SegmentMaps(Path(config.segments)).of(path.as_posix(), size)
     small = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
-    ids = np.where(np.asarray(small) == VOID, -1, np.asarray(small, np.int64))
+    ids = np.where(np.asarray(small) == IGNORE, -1, np.asarray(small, np.int64))
     return torch.from_numpy(ids).to(values.device), values
 
 

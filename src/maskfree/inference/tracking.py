@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.davis import VOID
 from maskfree.files.atomic import replace_bytes, replace_text
 from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking_config import TrackConfig
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.label_map import label_map
 from maskfree.ops.propagation import LabelPropagation, stretch
 from maskfree.results.segmentation import Segmentation
@@ -43,7 +43,7 @@ def follow_mask(
     Args:
         segmenter: Model and inference settings; it needs no words.
         frames: Names and upright RGB images; the first one is the frame of the mask.
-        first: Object number of each pixel, from 1 on; 0 is the background, and so is `VOID` if
+        first: Object number of each pixel, from 1 on; 0 is the background, and so is `IGNORE` if
             other objects are there.
         config: Settings of the propagation.
 
@@ -53,7 +53,7 @@ def follow_mask(
     Raises:
         ValueError: There is no frame, the mask has no object, or its size differs from the frame's.
     """
-    numbers = [number for number in np.unique(first).tolist() if number and number != VOID]
+    numbers = [number for number in np.unique(first).tolist() if number and number != IGNORE]
     if not numbers:
         raise ValueError(
             "the first mask holds no object: 0 is the background, 255 stands for 1 where nothing else is"

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.losses.precision import full_precision
+from maskfree.ops.ignore import IGNORE
 
-IGNORE = 255  # the label of a pixel that does not count
 LEVELS = 256
 _NATS = 8.0  # a probability of exp(-8) or less is stored as confidence 0
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int64, Integer
 
 from maskfree.metrics.confusion_matrix import check_sizes, confusion
 from maskfree.metrics.segmentation_scores import harmonic_mean, mean_of_known, ratio
+from maskfree.ops.ignore import IGNORE
 
 
 def region_similarity(
@@ -96,7 +97,7 @@ def boundary_counts(
     truth: Integer[np.ndarray, "h w"],
     predicted: Integer[np.ndarray, "h w"],
     num_classes: int,
-    ignore: int = 255,
+    ignore: int = IGNORE,
     tolerance: float = 0.0075,
 ) -> Int64[np.ndarray, "k 4"]:
     """Count matched and all boundary pixels of each class.

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+from maskfree.ops.ignore import IGNORE
+
 
 def confusion(
     truth: Integer[np.ndarray, "h w"] | Integer[Tensor, "h w"],
     predicted: Integer[np.ndarray, "h w"] | Integer[Tensor, "h w"],
     num_classes: int,
-    ignore: int = 255,
+    ignore: int = IGNORE,
 ) -> Int64[np.ndarray, "k k"]:
     """Count pixels by true class (rows) and predicted class (columns).
 
@@ -72,7 +74,7 @@ def sweep_confusions(
     thresholds: Sequence[float],
     background_id: int,
     num_classes: int,
-    ignore: int = 255,
+    ignore: int = IGNORE,
 ) -> Int64[np.ndarray, "t k k"]:
     """Compute the confusion matrices of several background thresholds in one pass.
 

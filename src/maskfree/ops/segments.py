@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-# Region id of pixels without a region.
-VOID = 255
+from maskfree.ops.ignore import IGNORE
 
 
 @torch.no_grad()
@@ -85,7 +84,7 @@ def intersect(
 
     Args:
         segments: Segment of each pixel; negative for none.
-        regions: Region of each pixel; negative or `VOID` for none.
+        regions: Region of each pixel; negative or `IGNORE` for none.
         most: Largest number of pairs per photo; the smallest ones are dropped, of equal ones the
             last.
 
@@ -96,10 +95,10 @@ def intersect(
     segment, region = segments.flatten(1).long(), regions.flatten(1).long()
     number, pixels = segment.shape
     none = torch.iinfo(torch.long).max
-    inside = (segment >= 0) & (region >= 0) & (region != VOID)
+    inside = (segment >= 0) & (region >= 0) & (region != IGNORE)
 
     # Sort the pixels by pair; a pair starts where the sorted key changes.
-    keys, order = torch.where(inside, segment * (VOID + 1) + region, none).sort(1)
+    keys, order = torch.where(inside, segment * (IGNORE + 1) + region, none).sort(1)
     begins = F.pad(keys[:, 1:] != keys[:, :-1], (1, 0)).long()
     pair = torch.empty_like(order).scatter_(1, order, begins.cumsum(1))  # b n, void last
 

@@ -10,12 +10,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from maskfree.config.rules import Fraction, Range, SideOrZero, check
+from maskfree.ops.ignore import IGNORE
 from maskfree.regions.contour_hierarchy import ContourHierarchy
 from maskfree.regions.contours import contour_strength
 from maskfree.regions.superpixels import at_most_felzenszwalb, at_most_slic
-
-# Ids fit into a byte, with 255 free for pixels without a region.
-MOST_REGIONS = 255
 
 # Increase of the contour threshold while there are too many regions: fine enough that few more
 # regions merge than have to.
@@ -34,7 +32,8 @@ class SegmentConfig:
     """For contours: detector; classical, or dexined:FILE with the weights of kornia's DexiNed."""
     threshold: Fraction = 0.25
     """For contours: contour strength in [0, 1] above which regions stay apart."""
-    most: Annotated[int, Range(1, MOST_REGIONS)] = 48
+    # Ids run from 0, and IGNORE is no region.
+    most: Annotated[int, Range(1, IGNORE)] = 48
     """Largest number of regions per photo."""
     side_px: SideOrZero = 512
     """Longer side in pixels to which larger photos are reduced first; the map has that size. 0:

@@ -16,7 +16,6 @@ from maskfree.data.benchmarks.coco import CocoInstances
 from maskfree.data.benchmarks.index_maps import IndexMaps, Truth
 from maskfree.data.benchmarks.label_ids import (
     CLASSES,
-    IGNORE,
     NOTHING,
     cityscapes,
     coarse,
@@ -29,6 +28,7 @@ from maskfree.data.benchmarks.label_ids import (
 )
 from maskfree.data.benchmarks.layouts import LabeledPhoto, Layout
 from maskfree.files.atomic import read_text
+from maskfree.ops.ignore import IGNORE
 
 BACKGROUND = "background"  # line of a user's class list that is not a class of its own
 

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from maskfree.data.id_maps import read_ids
 from maskfree.data.photo_folders import only_photos
 from maskfree.files.atomic import read_text
+from maskfree.ops.ignore import IGNORE
 
-VOID = 255  # unknown pixels, in a mask of several objects
 _PHOTOS, _MASKS = "JPEGImages", "Annotations"
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 
@@ -76,7 +76,7 @@ def read_objects(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Read the object mask of a frame.
 
     The file is an index image with or without a palette, a gray image of object ids, or one of 0
-    and 255, which become 0 and 1. Beside other ids, 255 is `VOID`.
+    and 255, which become 0 and 1. Beside other ids, 255 is `IGNORE`.
 
     Args:
         path: The image file.
@@ -102,7 +102,7 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
         sequence: The sequence.
 
     Returns:
-        Object ids as by `read_objects`; the first mask decides whether 255 is an object or `VOID`.
+        Object ids as by `read_objects`; the first mask decides whether 255 is an object or `IGNORE`.
 
     Raises:
         ValueError: A mask is damaged, or differs in size from the first.
@@ -123,13 +123,13 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
 
 def _is_binary(ids: UInt8[np.ndarray, "h w"]) -> bool:
     """Whether a mask holds no values but 0 and 255."""
-    return set(np.unique(ids)) <= {0, VOID}
+    return set(np.unique(ids)) <= {0, IGNORE}
 
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Values of a mask file, at most 255."""
     ids = read_ids(path, "mask", grays_as_colors=True)
-    if ids.max() > VOID:
+    if ids.max() > IGNORE:
         raise ValueError(f"the mask {path} holds object {ids.max()}: numbers run to 255")
     return ids.astype(np.uint8)
 

@@ -17,12 +17,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int16, Int32, UInt8
 
-from maskfree.data.benchmarks.label_ids import IGNORE, NOTHING, identity
+from maskfree.data.benchmarks.label_ids import NOTHING, identity
 from maskfree.data.benchmarks.layouts import LabeledPhoto, Layout, check_size, existing, need
 from maskfree.data.decoding import picture_size
 from maskfree.data.id_maps import read_ids
 from maskfree.data.photo_folders import only_photos
 from maskfree.files.atomic import read_text
+from maskfree.ops.ignore import IGNORE
 
 _GAP = re.compile(r"{(\w+)}")
 _MAT_NAME = "LabelMap"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-IGNORE = 255  # id of pixels that are not evaluated; a value of 255 always means it
+from maskfree.ops.ignore import IGNORE
+
 # Pixels of no listed class; a class of its own if the benchmark has a background class.
 NOTHING = -1
 CLASSES = Path(__file__).parents[1] / "classes"

@@ -12,9 +12,7 @@ from PIL import Image
 
 from maskfree.data.id_maps import read_ids
 from maskfree.data.photo_sources import file_stem
-
-# Value of a pixel without a region.
-VOID = 255
+from maskfree.ops.ignore import IGNORE
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class SegmentMaps:
         except ValueError as error:
             raise ValueError(f"{error}; a region map is a PNG of one 8-bit channel") from error
 
-        if ids.max() > VOID:
+        if ids.max() > IGNORE:
             raise ValueError(
-                f"the region map {path} holds region {ids.max()}: {VOID - 1} is the last"
+                f"the region map {path} holds region {ids.max()}: {IGNORE - 1} is the last"
             )
 
         regions = ids.astype(np.uint8)

@@ -18,13 +18,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import (
-    BENCHMARKS,
-    IGNORE,
-    Benchmark,
-    LabeledPhoto,
-    files_sha256,
-)
+from maskfree.data.benchmarks.catalog import BENCHMARKS, Benchmark, LabeledPhoto, files_sha256
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.probes import config as constants
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
@@ -33,6 +27,7 @@ from maskfree.inference.config import MAX_LONG_PX
 from maskfree.inference.features import CELLS_PER_PATCH
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import SegmentationScores, confusion, scores
+from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch
 from maskfree.results.segmentation import BACKGROUND
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import IGNORE, LabeledPhoto
+from maskfree.data.benchmarks.catalog import LabeledPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
 from maskfree.evaluation.probes.config import (
     KMEANS_ITERATIONS,
@@ -26,6 +26,7 @@ from maskfree.evaluation.probes.config import (
 )
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch, unwatched
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import IGNORE, LabeledPhoto
+from maskfree.data.benchmarks.catalog import LabeledPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
 from maskfree.evaluation.probes.config import (
     DECAY_AFTER,
@@ -34,6 +34,7 @@ from maskfree.evaluation.probes.config import (
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
+from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch, unwatched
 
 # Floor of a channel's variance, as a share of the mean over channels:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, UInt, UInt8
 from PIL import Image
 
-from maskfree.data.benchmarks.catalog import IGNORE, Benchmark, LabeledPhoto
+from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import truth_lookup
 from maskfree.evaluation.protocol import Protocol
@@ -24,6 +24,7 @@ from maskfree.evaluation.reporting.results import Row
 from maskfree.evaluation.zero_shot import EvalResult
 from maskfree.files.atomic import replace_text
 from maskfree.inference.segmenter import Segmenter
+from maskfree.ops.ignore import IGNORE
 from maskfree.results.segmentation import Segmentation
 
 # Maximum width and height of a picture.

@@ -26,9 +26,6 @@ from maskfree.data.transforms import Box, blurred, color_jitter, crop, random_bo
 from maskfree.methods.clips4.config import PairConfig
 from maskfree.types import Batch, PairedViews
 
-# Region id of pixels that belong to no region, in 8-bit region maps.
-NO_REGION = 255
-
 
 class CLIPS4Sample(NamedTuple):
     """Two views of one photo."""

@@ -22,10 +22,11 @@ from torch.nn import functional as F
 
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import color_jitter
-from maskfree.losses.pseudo_labels import IGNORE, pixel_cross_entropy
+from maskfree.losses.pseudo_labels import pixel_cross_entropy
 from maskfree.method import Method
 from maskfree.methods.student.config import StudentViews
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.label_map import best_of_synonyms
 from maskfree.types import Batch, Groups, Losses, Tokens
 
