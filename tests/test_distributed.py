@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from maskfree.distributed import processes_of_launcher
 from maskfree.engine import run_state
 from maskfree.nn import binding
 from two_processes import gradient, methods
@@ -48,3 +50,21 @@ def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
     positions = run_state.load_state(run)[1]["positions"]
     assert positions.shape == (2, 1, 3) and (positions[:, 0, :2].sum(1) > 0).all()
     assert (run / "model" / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ("3", 1)),
+        ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, ("4", 2)),
+        # An srun job of 5 machines, and an interactive shell in one.
+        ({"SLURM_NNODES": "5", "SLURM_NTASKS": "10", "SLURM_JOB_NAME": "train"}, ("3", 5)),
+        ({"SLURM_NNODES": "5", "SLURM_NTASKS": "10", "SLURM_JOB_NAME": "bash"}, ("3", 1)),
+    ],
+)
+def test_machines_are_those_of_the_launcher(monkeypatch, variables, expected):
+    for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_NNODES", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processes_of_launcher("3") == expected

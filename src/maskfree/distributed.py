@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed import ReduceOp, all_reduce, destroy_process_group, is_initialized, new_group
 
@@ -21,22 +22,14 @@ from maskfree import run_dir
 from maskfree.devices import resolve
 
 
-def launch(
-    accelerator: str = "auto",
-    devices: str = "auto",
-    num_nodes: int = 1,
-    precision: Any = "32-true",
-    unused_parameters: bool = False,
-) -> Fabric:
+def launch(accelerator: str = "auto", devices: str = "auto", precision: Any = "32-true") -> Fabric:
     """Launch the processes of a run, or join those that torchrun started.
 
     Args:
         accelerator: Device name as `devices.resolve` takes it; its number is ignored.
         devices: Processes per machine, or "auto" for all GPUs; under torchrun its own number
             counts.
-        num_nodes: Number of machines; under torchrun its own number counts.
         precision: Precision of Fabric, such as "32-true" or "bf16-mixed".
-        unused_parameters: Whether some parameters may get no gradient in a step.
 
     Returns:
         Fabric with its processes launched.
@@ -45,10 +38,7 @@ def launch(
         ValueError: The accelerator is not available, or there are fewer GPUs than processes.
     """
     accelerator = resolve(accelerator).partition(":")[0]
-    # torchrun has started the processes already: take its numbers.
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        devices = os.environ["LOCAL_WORLD_SIZE"]
-        num_nodes = int(os.environ["WORLD_SIZE"]) // int(devices)
+    devices, num_nodes = processes_of_launcher(devices)
 
     # DDP on GPUs takes one GPU per process.
     most = torch.cuda.device_count() if accelerator == "cuda" else 1
@@ -59,20 +49,38 @@ def launch(
         )
 
     # A single process needs no gradient synchronization.
-    several = (
-        DDPStrategy(find_unused_parameters=unused_parameters) if number * num_nodes > 1 else "auto"
-    )
+    strategy = DDPStrategy() if number * num_nodes > 1 else "auto"
 
     fabric = Fabric(
         accelerator=accelerator,
         devices=number,
         num_nodes=num_nodes,
-        strategy=several,
+        strategy=strategy,
         precision=precision,
     )
     fabric.launch()
 
     return fabric
+
+
+def processes_of_launcher(devices: str) -> tuple[str, int]:
+    """Take the number of processes from torchrun or SLURM, which start them.
+
+    Args:
+        devices: Processes per machine, where no launcher says it, or "auto".
+
+    Returns:
+        Processes per machine, and number of machines.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        here = os.environ["LOCAL_WORLD_SIZE"]
+        return here, int(os.environ["WORLD_SIZE"]) // int(here)
+
+    # In an interactive SLURM job the variable is set, but the processes are not SLURM's.
+    if "SLURM_NNODES" in os.environ and SLURMEnvironment.detect():
+        return devices, int(os.environ["SLURM_NNODES"])
+
+    return devices, 1
 
 
 @atexit.register

@@ -10,7 +10,6 @@ from maskfree.config.rules import (
     Fraction,
     FractionRange,
     Side,
-    SideOrZero,
     Weight,
     check,
 )
@@ -37,11 +36,6 @@ class DataConfig:
     """
     shuffle_buffer: Count = 1000
     """Number of encoded samples in the shuffle buffer of each data worker."""
-    decode_px: SideOrZero = 512
-    """Shorter side in pixels that decoding must keep; 0 decodes at full size.
-
-    A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as it keeps this side.
-    """
     workers: CountOrZero = 2
     """Data worker processes per training process; 0 loads in the training process."""
 

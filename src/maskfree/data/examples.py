@@ -83,6 +83,12 @@ def counted(numbers: Sequence[int], total: int | None = None) -> str:
     return ", ".join([*told, f"{other} other"] if other else told)
 
 
+# At this side a random crop of a quarter of the area still has the 256 px of the largest views of
+# the recipes; a larger photo would take longer to decode for nothing.
+DECODE_PX = 512
+"""Shorter side in pixels that decoding a training photo must keep."""
+
+
 def decode(example: Example, decode_px: int) -> Image.Image:
     """Decode an example to an upright RGB photo.
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
-from maskfree.data.examples import REASONS, UNREADABLE_PHOTO, Example, counted, decode
+from maskfree.data.examples import DECODE_PX, REASONS, UNREADABLE_PHOTO, Example, counted, decode
 from maskfree.data.order import Read, Share, seed_of, shuffled
 from maskfree.data.partners import Partners, check_entities
 from maskfree.data.photo_folders import find_photos, read_photos
@@ -190,7 +190,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         index = None
         if self.transform.takes_partner:
             index = self.index
-        return Partners(index, self.data.decode_px, self.seed)
+        return Partners(index, self.seed)
 
     def _shuffled(self, share: Share, epoch: int) -> Iterator[Example]:
         """The examples of one pass over a part of the data, shuffled."""
@@ -204,7 +204,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
     def _decoded(self, example: Example, by_reason: list[int]) -> Image.Image | None:
         """Decode a photo; None, and one more of its reason, where it cannot be used."""
         try:
-            return decode(example, self.data.decode_px)
+            return decode(example, DECODE_PX)
         # Decoders raise many kinds of errors on broken bytes; training must go on.
         except Exception as error:
             problem = example.problem or f"{UNREADABLE_PHOTO}: {' '.join(str(error).split())}"

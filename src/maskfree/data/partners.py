@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskfree.data.entities.index import EntityIndex
-from maskfree.data.examples import decode
+from maskfree.data.examples import DECODE_PX, decode
 from maskfree.data.order import seed_of
 from maskfree.data.sample import Partner
 
@@ -18,15 +18,14 @@ log = logging.getLogger(__name__)
 class Partners:
     """Draws partner photos; an unreadable partner is logged once per pass and left out."""
 
-    def __init__(self, index: EntityIndex | None, decode_px: int, seed: int):
+    def __init__(self, index: EntityIndex | None, seed: int):
         """Store where partners come from.
 
         Args:
             index: Index that partners are drawn from; None for no partners.
-            decode_px: Size to which photos are decoded, as in `decode`.
             seed: Seed of the draws.
         """
-        self._index, self._decode_px, self._seed = index, decode_px, seed
+        self._index, self._seed = index, seed
         self._last_epoch_warned = -1
 
     def draw(self, key: str, epoch: int) -> Partner | None:
@@ -51,7 +50,7 @@ class Partners:
             if found is None:
                 return None
             entity, example = found
-            return Partner(entity, decode(example, self._decode_px))
+            return Partner(entity, decode(example, DECODE_PX))
         # Only the partner is lost: the photo itself is still used.
         except Exception as error:
             # One warning per pass is enough.

@@ -28,8 +28,6 @@ class TrainConfig:
     """Peak learning rate of AdamW, reached after the warm-up."""
     weight_decay: Weight = 0.04
     """Weight decay of the AdamW optimizer; parameters with fewer than two axes do not decay."""
-    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
-    """Betas of AdamW: decay rates of the averages of the gradient and of its square."""
     warm_up_steps: CountOrZero = 100
     """Steps over which the learning rate rises linearly to its peak."""
     schedule: Literal["cosine", "polynomial"] = "cosine"
@@ -58,10 +56,6 @@ class TrainConfig:
     """Device type to train on: auto, cpu, cuda or mps."""
     devices: str = "auto"
     """Number of processes (devices) per machine, or auto; torchrun overrides it."""
-    num_nodes: Count = 1
-    """Number of machines; torchrun overrides it."""
-    unused_parameters: bool = False
-    """Allow parameters that get no gradient when training in several processes (slower)."""
     seed: int = 0
     """Random seed of the run: initial weights, data order, augmentations and dropout."""
     log_every: Count = 20

@@ -63,13 +63,7 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
     # Invalid settings are reported before any process is launched.
     _check(recipe, out)
 
-    fabric = launch(
-        config.accelerator,
-        config.devices,
-        config.num_nodes,
-        config.precision,
-        config.unused_parameters,
-    )
+    fabric = launch(config.accelerator, config.devices, config.precision)
     with only_run(fabric, out):
         return _fit(fabric, recipe, out, settings, resume_run)
 

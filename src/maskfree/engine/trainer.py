@@ -66,7 +66,7 @@ class Trainer:
         self._freeze()
 
         self.module = fabric.setup_module(_Forward(method))
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         wrapped = fabric.setup_optimizers(self.optimizer)
         assert not isinstance(wrapped, tuple)
         self._fabric_optimizer = wrapped
