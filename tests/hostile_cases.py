@@ -10,6 +10,20 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from unittest import mock
 
 from maskfree.cli import COMMANDS, NESTED
+from maskfree.cli.distill import KINDS as DISTILL_KINDS
+from maskfree.cli.evaluate import KINDS as EVALUATE_KINDS
+from maskfree.cli.prepare import KINDS as PREPARE_KINDS
+
+# Commands with their first argument, where this one picks a function of its own.
+KINDS = [
+    f"{command} {kind}"
+    for command, kinds in (
+        ("prepare", PREPARE_KINDS),
+        ("distill", DISTILL_KINDS),
+        ("evaluate", EVALUATE_KINDS),
+    )
+    for kind in kinds
+]
 
 # What a command is called with beside the hostile path, {}; {out} is a folder of the case's own, {photo} a good photo.
 OPTIONS: dict[str, str] = {
@@ -52,22 +66,25 @@ OPTIONS: dict[str, str] = {
     "train recipe.method.words.tags": "train vilseg_pocket --method.words.tags {} --data.shards {hostile}/outside.tar"
     " --method.tokenizer {words} --method.image.weights {bench} --method.text.weights {bench} --out {out}",
     "train out": "train vilseg_debug --out {} --resume",
-    "self-train data": "self-train voc20 --data {} --out {out}",
-    "self-train photos": "self-train --photos {} --words sky --out {out}",
-    "self-train model": "self-train --photos {photos} --words sky --model {} --out {out}",
-    "self-train settings.weights": "self-train --photos {photos} --words sky --weights {} --out {out}",
-    "distill photos": "distill {} --words sky --workers 0 --out {out}",
-    "distill model": "distill {photos} --words sky --model {} --out {out}",
-    "distill settings.weights": "distill {photos} --words sky --weights {} --out {out}",
-    "distill settings.segments.detector": "distill {photos} --words sky --segments.detector dexined:{} --out {out}",
+    "distill pseudo-labels data": "distill pseudo-labels --benchmark voc20 --data {} --out {out}",
+    "distill pseudo-labels photos": "distill pseudo-labels {} --words sky --out {out}",
+    "distill pseudo-labels model": "distill pseudo-labels {photos} --words sky --model {} --out {out}",
+    "distill pseudo-labels settings.weights": "distill pseudo-labels {photos} --words sky --weights {} --out {out}",
+    "distill clips4 photos": "distill clips4 {} --words sky --workers 0 --out {out}",
+    "distill clips4 model": "distill clips4 {photos} --words sky --model {} --out {out}",
+    "distill clips4 settings.weights": "distill clips4 {photos} --words sky --weights {} --out {out}",
+    "distill clips4 settings.segments.detector": "distill clips4 {photos} --words sky"
+    " --segments.detector dexined:{} --out {out}",
     "evaluate data": "evaluate voc20 folder coco-mini-80 --data {} --results {out}",
     "evaluate model": "evaluate folder --data {bench} --model {} --results {out}",
-    "probe data": "probe camvid --data {} --by knn --results {out}",
-    "probe model": "probe camvid --data {bench} --by knn --model {} --results {out}",
-    "evaluate-tracking davis": "evaluate-tracking {} --results {out}",
-    "evaluate-tracking model": "evaluate-tracking {bench} --model {} --results {out}",
-    "evaluate-segments folder": "evaluate-segments {} --results {out}",
-    "evaluate-segments config.detector": "evaluate-segments {photos} --detector dexined:{} --results {out}",
+    "evaluate knn data": "evaluate knn camvid --data {} --results {out}",
+    "evaluate knn model": "evaluate knn camvid --data {bench} --model {} --results {out}",
+    "evaluate linear data": "evaluate linear camvid --data {} --results {out}",
+    "evaluate linear model": "evaluate linear camvid --data {bench} --model {} --results {out}",
+    "evaluate tracking davis": "evaluate tracking {} --results {out}",
+    "evaluate tracking model": "evaluate tracking {bench} --model {} --results {out}",
+    "evaluate regions folder": "evaluate regions {} --results {out}",
+    "evaluate regions config.detector": "evaluate regions {photos} --detector dexined:{} --results {out}",
     "compare files": "compare {} --out {out}/picture.png",
     "convert file": "convert clip {} {out} --tokenizer {pocket}",
     "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
@@ -214,12 +231,10 @@ def _given(option: str, name: str, path: Path) -> bool:
     """Say whether a file is one of those for an option."""
     if name in ALWAYS:
         return True
-    short = (
-        option.partition(" ")[2]
-        .removeprefix("entities ")
-        .removeprefix("segments ")
-        .removeprefix("teacher ")
-    )
+    command, _, short = option.partition(" ")
+    kind, _, rest = short.partition(" ")
+    if f"{command} {kind}" in KINDS:
+        short = rest
     if path.is_dir():
         return (
             short in ("model", "settings.weights", "data", "davis", "folder", "out")
@@ -239,12 +254,13 @@ def text_options() -> dict[str, set[str]]:
         if name not in NESTED:
             found[name] = set(_texts_of(command))
     for name, first in (
-        *(("prepare", what) for what in ("entities", "segments", "teacher", "prototypes")),
+        *(tuple(kind.split()) for kind in KINDS),
         *(("train", recipe) for recipe in ("vilseg_pocket", "ovsegmentor_debug", "clips4_debug")),
-        ("self-train", ""),
-        ("distill", ""),
+        ("evaluate", "folder"),
     ):
-        key = f"{name} {first}" if name == "prepare" else name
+        key = f"{name} {first}"
+        if key not in KINDS:
+            key = name
         found.setdefault(key, set()).update(_texts_of(*_target(name, first)))
     return found
 
@@ -259,7 +275,7 @@ def _target(name: str, first: str) -> tuple[Callable[..., Any], Any]:
 
     with mock.patch("tyro.cli", catch):
         try:
-            NESTED[name]([first] if first else [])
+            NESTED[name]([first])
         except _Found:
             return caught[0]
     raise AssertionError(f"{name} {first} has no options")

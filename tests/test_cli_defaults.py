@@ -40,8 +40,8 @@ RUNS = {
     "track": ("photos", "--words", "dog", "grass"),
     "search": ("dog", "photos"),
     "prepare teacher": ("photos", "--out", "maps"),
-    "self-train": ("--photos", "photos", "--words", "dog", "grass", *FEW),
-    "distill": (
+    "distill pseudo-labels": ("photos", "--words", "dog", "grass", *FEW),
+    "distill clips4": (
         "photos",
         "--words",
         "dog",
@@ -53,15 +53,16 @@ RUNS = {
         *FEW,
     ),
     "evaluate": ("folder", "--data", "data"),
-    "probe": ("folder", "--data", "data", "--by", "knn"),
-    "evaluate-tracking": ("davis",),
+    "evaluate knn": ("folder", "--data", "data"),
+    "evaluate linear": ("folder", "--data", "data", "--epochs", "1"),
+    "evaluate tracking": ("davis",),
 }
 """A call of each command that runs a model, with no setting of the model."""
 
 BY_PURPOSE = {
     "track": {"side_px"},
-    "evaluate-tracking": {"side_px"},
-    "self-train": {"score", "refine"},
+    "evaluate tracking": {"side_px"},
+    "distill pseudo-labels": {"score", "refine"},
     "evaluate": {field.name for field in dataclasses.fields(Inference)}
     - {"batch_size", "precision"},
 }
@@ -74,7 +75,6 @@ WITHOUT_A_MODEL = {
     *(
         "prepare",
         "train",
-        "evaluate-segments",
         "compare",
         "datasets",
         "convert",

@@ -16,8 +16,10 @@ import pytest
 import tyro
 
 from maskfree.cli import COMMANDS, main
+from maskfree.cli.distill import KINDS as DISTILL_KINDS
+from maskfree.cli.evaluate import KINDS as EVALUATE_KINDS
 from maskfree.cli.parsing import parse_call, parse_settings
-from maskfree.cli.prepare import WHAT
+from maskfree.cli.prepare import KINDS as PREPARE_KINDS
 from maskfree.cli.train import COMMON
 from maskfree.config.rules import Count, check
 from maskfree.recipes import RECIPES
@@ -26,7 +28,9 @@ MOST_CPU_SECONDS = 1.0
 HELPS = [
     [],
     *([name] for name in COMMANDS),
-    *(["prepare", what] for what in WHAT),
+    *(["prepare", kind] for kind in PREPARE_KINDS),
+    *(["distill", kind] for kind in DISTILL_KINDS),
+    *(["evaluate", kind] for kind in EVALUATE_KINDS),
     *(["train", name] for name in RECIPES),
 ]
 ALL_HELPS = """

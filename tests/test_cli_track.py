@@ -1,4 +1,4 @@
-"""`maskfree track` and `maskfree evaluate-tracking` as they are typed."""
+"""`maskfree track` as it is typed."""
 
 import json
 from pathlib import Path
@@ -126,25 +126,3 @@ def test_a_long_clip_needs_a_video(
     status, _, error = run("track", frames, *options)
     assert (status, "use mp4" in error) == (2, True)
     assert run("track", frames, *options, "--frames", 2)[0] == 0
-
-
-def test_the_benchmark(run, tmp_path: Path, mask: Path, photo, tiny_checkpoint: Path):
-    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
-        folder = tmp_path / "davis" / kind / "480p" / "still"
-        folder.mkdir(parents=True)
-        for index in range(4):
-            picture = photo((80, 64)) if suffix == "jpg" else Image.open(mask)
-            picture.save(folder / f"{index:05d}.{suffix}")
-    status, out, error = run("evaluate-tracking", "davis", "--model", tiny_checkpoint, *SMALL)
-    assert (status, error) == (0, "")
-    assert "still" in out and "overall" in out
-    row = json.loads((tmp_path / "results/tracking-tiny.json").read_text())
-    assert row["command"].startswith("maskfree evaluate-tracking davis --model ")
-    assert row["command"].endswith(
-        "--side-px 64 --finer 1 --top-k 5 --context 7 --radius 2 --temperature 0.1 --device auto"
-    )
-    assert row["protocol"]["propagation"]["radius"] == 2
-    assert run("evaluate-tracking", "davis", "--sequences", "cow")[2].startswith(
-        "maskfree: error: there is no sequence"
-    )
-    assert run("evaluate-tracking", "frames")[0] == 2

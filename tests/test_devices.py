@@ -19,7 +19,7 @@ WITH_A_DEVICE = {
     "track": (".", "--words", "dog", "grass"),
     "search": ("dog", "photo.png"),
     "evaluate": ("folder", "--data", "data"),
-    "probe": ("folder", "--data", "data", "--by", "knn"),
+    "evaluate knn": ("folder", "--data", "data"),
     "prepare teacher": (".", "--out", "teacher"),
 }
 

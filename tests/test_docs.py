@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from maskfree.cli.evaluate import KINDS as EVALUATE_KINDS
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     [*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -18,7 +20,7 @@ PAGES = sorted(
 NESTED = (
     "train",
     "prepare",
-    "self-train",
+    "distill",
 )  # whose options depend on the first argument
 page = pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -76,7 +78,7 @@ def test_commands_have_the_options_that_pages_use(path: Path):
         if not (called := re.search(r"(?:^|&& )maskfree ([a-z].*)$", line)):
             continue
         subcommand, *rest = called[1].split()
-        first = ("" if rest[0].startswith("-") else rest[0],) if subcommand in NESTED else ()
+        first = rest[:1] if subcommand in NESTED or rest[0] in EVALUATE_KINDS else []
         for option in re.findall(r"--[a-z][a-z.-]*", called[1]):
             assert option in help_of((subcommand, *first)), f"{line}: {subcommand} has no {option}"
 

@@ -46,11 +46,11 @@ COMMANDS = (  # with the largest file that there is room for, and the one that t
         "out/coco-mini-tiny-",
     ),
     (
-        "probe camvid --data data --by knn --neighbors 3 --segments 4 --model tiny --results out",
+        "evaluate knn camvid --data data --neighbors 3 --segments 4 --model tiny --results out",
         150,
         "out/camvid-",
     ),
-    ("probe camvid --data data --by linear --epochs 1 --model tiny --results out", 150, "/"),
+    ("evaluate linear camvid --data data --epochs 1 --model tiny --results out", 150, "/"),
     ("compare row.json --out out/chart.svg", 150, "out/chart.svg"),
     (
         f"train vilseg_debug --data.shapes 4 --data.workers 0 {TRAIN} --out out",
@@ -58,12 +58,13 @@ COMMANDS = (  # with the largest file that there is room for, and the one that t
         "out/state/step-00000001",
     ),
     (
-        f"distill photos --words dog --model tiny {DISTILL} {TRAIN} --out out",
+        f"distill clips4 photos --words dog --model tiny {DISTILL} {TRAIN} --out out",
         1500,
         "out/prototypes.safetensors",
     ),
     (
-        f"self-train --photos photos --words dog sky --model tiny {STUDENT} --accelerator cpu --out out",
+        f"distill pseudo-labels photos --words dog sky --model tiny {STUDENT} --accelerator cpu"
+        " --out out",
         1500,
         "out/start",
     ),
@@ -110,7 +111,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo, tiny_checkpoint
 
 def command_of(spelled: str) -> str:
     words = spelled.split()
-    return " ".join(words[: 2 if words[0] in ("prepare", "evaluate", "probe", "train") else 1])
+    return " ".join(words[: 2 if words[0] in ("prepare", "distill", "evaluate", "train") else 1])
 
 
 @pytest.mark.parametrize(

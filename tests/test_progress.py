@@ -157,12 +157,10 @@ def test_quiet_and_unwatched_show_nothing(clock: Clock, terminal: Terminal):
             "track",
             "search",
             "evaluate",
-            "evaluate-tracking",
-            "evaluate-segments",
-            "probe",
         ),
         *(f"prepare {what}" for what in ("entities", "segments", "teacher", "prototypes")),
-        *("distill", "self-train"),
+        *("distill clips4", "distill pseudo-labels"),
+        *(f"evaluate {kind}" for kind in ("tracking", "regions", "knn", "linear")),
     ],
 )
 def test_long_commands_can_be_quiet(command: str, capsys: pytest.CaptureFixture[str]):

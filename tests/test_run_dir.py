@@ -138,9 +138,10 @@ def test_without_locks_in_the_file_system_a_run_is_warned(tmp_path, monkeypatch,
 COMMANDS = [
     ("train", "vilseg_debug", "--train.accelerator", "cpu", "--out"),
     ("train", "vilseg_debug", "--train.accelerator", "cpu", "--resume", "--out"),
-    ("self-train", "--photos", "photos", "--words", "sky", "--model", "tiny", "--out"),
+    ("distill", "pseudo-labels", "photos", "--words", "sky", "--model", "tiny", "--out"),
     (
         "distill",
+        "clips4",
         "photos",
         "--words",
         "sky",

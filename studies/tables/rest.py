@@ -230,4 +230,4 @@ def segments(rows: Sequence[Row]) -> str:
         "covering (OIS)",
         "seconds a photo",
     )
-    return markdown(header, lines, "llrrrrrr", "maskfree evaluate-segments ../shared/data/bsds500")
+    return markdown(header, lines, "llrrrrrr", "maskfree evaluate regions ../shared/data/bsds500")

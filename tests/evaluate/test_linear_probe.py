@@ -122,7 +122,13 @@ def test_classes_may_be_told_by_colors_that_are_named_anew(tmp_path):
 def test_a_row_of_results_spells_the_settings(tmp_path):
     parts, taught_by = splits(CAMVID, write_tree(tmp_path))
     row = results_row(
-        probe(tmp_path), CAMVID, parts, taught_by, color_segmenter(), CONFIG, "maskfree probe"
+        probe(tmp_path),
+        CAMVID,
+        parts,
+        taught_by,
+        color_segmenter(),
+        CONFIG,
+        "maskfree evaluate linear",
     )
     assert row.protocol_name == "linear"
     assert (row.protocol["epochs"], row.protocol["learning_rate"], row.protocol["momentum"]) == (

@@ -203,7 +203,9 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
     (parts, taught_by) = splits(CAMVID, write_tree(tmp_path / "data"))
     segmenter = color_segmenter()
     found = knn_probe(segmenter, parts[0].train, parts[0].test, classes_of(CAMVID), CONFIG)
-    row = results_row(found, CAMVID, parts, taught_by, segmenter, CONFIG, "maskfree probe camvid")
+    row = results_row(
+        found, CAMVID, parts, taught_by, segmenter, CONFIG, "maskfree evaluate knn camvid"
+    )
     assert read_row(write_row(row, tmp_path)) == row
     assert (row.protocol_name, row.num_photos, row.mean_iou) == ("knn", 2, 1.0)
     assert row.protocol["taught_by"] == "camvid-train"

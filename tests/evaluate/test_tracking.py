@@ -120,7 +120,7 @@ def test_the_benchmark_from_folder_to_file(tmp_path: Path, tiny_checkpoint: Path
     assert rows[0].j_mean > 0.8
     assert rows[1].j_mean == rows[0].j_mean
     path = write_rows(
-        rows, segmenter, {"command": "maskfree evaluate-tracking"}, tmp_path / "results"
+        rows, segmenter, {"command": "maskfree evaluate tracking"}, tmp_path / "results"
     )
     content = json.loads(path.read_text())
     assert path.name == "tracking-tiny.json"

@@ -14,51 +14,47 @@ from typing import Any
 from rich.console import Console
 
 from maskfree.cli.common import print_safely
+from maskfree.cli.compare import compare
 from maskfree.cli.convert import convert
-from maskfree.cli.distill import distill, distill_with
-from maskfree.cli.evaluate import compare, datasets, evaluate
-from maskfree.cli.evaluate_segments import evaluate_segments
-from maskfree.cli.parsing import HELP_ALL, parse_command
+from maskfree.cli.datasets import datasets
+from maskfree.cli.distill import distill, distill_how
+from maskfree.cli.evaluate import evaluate, evaluate_what
+from maskfree.cli.models import models
+from maskfree.cli.parsing import parse_command
 from maskfree.cli.prepare import prepare, prepare_what
-from maskfree.cli.probe import probe
 from maskfree.cli.search import search
-from maskfree.cli.segment import models, segment
-from maskfree.cli.self_train import self_train, self_train_with
+from maskfree.cli.segment import segment
 from maskfree.cli.stopping import guarded
-from maskfree.cli.track import evaluate_tracking, track
+from maskfree.cli.track import track
 from maskfree.cli.train import train, train_recipe
 
 DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
 
 # Functions by the name of their command; --help lists them in this order.
 COMMANDS: dict[str, Callable[..., Any]] = {
-    command.__name__.replace("_", "-"): command
+    command.__name__: command
     for command in (
         segment,
         track,
         search,
-        prepare,
         train,
-        self_train,
         distill,
         evaluate,
-        probe,
-        evaluate_tracking,
-        evaluate_segments,
+        prepare,
         compare,
+        models,
         datasets,
         convert,
-        models,
     )
 }
 
 NESTED: dict[str, Callable[[Sequence[str]], int]] = {
-    "prepare": prepare_what,
     "train": train_recipe,
-    "self-train": self_train_with,
-    "distill": distill_with,
+    "distill": distill_how,
+    "evaluate": evaluate_what,
+    "prepare": prepare_what,
 }
-"""Commands that parse their own arguments, most because options depend on the first one."""
+"""Commands that parse their own arguments, since the options depend on the first one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,13 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     """Run a command and return its status; `--help` and wrong arguments end in SystemExit."""
-    # General help of a command, without a recipe or another first argument.
-    general = arguments[1:2] in ([], ["-h"], ["--help"], [HELP_ALL])
-
-    # The help of self-train and distill lists all settings, which need no first argument.
-    if arguments[:1] in (["self-train"], ["distill"]) or (
-        arguments[:1] and arguments[0] in NESTED and not general
-    ):
-        return NESTED[arguments[0]](arguments[1:])
+    command = "".join(arguments[:1])
+    if command in NESTED:
+        return NESTED[command](arguments[1:])
+    if command and command not in COMMANDS and not command.startswith("-"):
+        raise ValueError(f"there is no command {command!r}: choose from {', '.join(COMMANDS)}")
 
     return parse_command(COMMANDS, "maskfree", arguments, DESCRIPTION)() or 0

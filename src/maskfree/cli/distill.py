@@ -1,92 +1,55 @@
-"""The `maskfree distill` command: distill a student with sharper masks from a teacher model."""
+"""The `maskfree distill` command: train a student from a model, on photos without labels."""
 
-import shlex
-from collections.abc import Sequence
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
-import tyro
-from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from maskfree.cli.common import keep_freed_memory, log_to_stderr
-from maskfree.cli.parsing import parse_call
-from maskfree.config.extras import need
-from maskfree.progress import Progress
-from maskfree.signals import Stopped
+from maskfree.cli.kinds import Kind, run_kind
 
 
-def distill(photos: Positional[tuple[str, ...]]) -> int:
-    """Distill a student with sharper masks from any model, on photos without labels.
-
-    For the settings, see `maskfree distill --help`.
+def distill(how: Annotated[Positional[str], arg(metavar="HOW")]) -> int:
+    """Train a student from any model, on photos without labels.
 
     Args:
-        photos: Folders of photos, or WebDataset shards.
+        how: How the student is trained.
 
     Returns:
         Exit status 0.
     """
-    return distill_with(photos)
+    return distill_how([how])
 
 
-def distill_with(arguments: Sequence[str]) -> int:
-    """Parse the arguments of `distill` and run it.
+def distill_how(arguments: Sequence[str]) -> int:
+    """Parse the arguments of `distill` and run it; the options depend on the first one.
 
     Args:
-        arguments: Command line after `distill`.
+        arguments: Command line after `distill`: a key of `KINDS`, then its options.
 
     Returns:
         Exit status 0.
     """
-    from maskfree.data.photo_sources import read_sources
-    from maskfree.distillation.clips4_config import DistillConfig
-    from maskfree.text.vocabulary import Vocabulary
+    return run_kind(distill, KINDS, arguments)
 
-    def teach(
-        photos: Positional[tuple[str, ...]],
-        words: tuple[str, ...],
-        model: str = "pocket",
-        out: Path = Path("runs/distilled"),
-        settings: Annotated[DistillConfig, tyro.conf.arg(name="")] = DistillConfig(),  # noqa: B008 - frozen
-        quiet: bool = False,
-    ) -> int:
-        """Distill a student with sharper masks from a model, on photos without labels.
 
-        The student segments any words, the given ones and others.
+def _load_clips4() -> Callable[..., int]:
+    from maskfree.cli.distill_clips4 import clips4
 
-        Args:
-            photos: Folders of photos, or WebDataset shards: files, globs, or brace expressions such
-                as train-{000..005}.tar.
-            words: Class names known to occur in the photos, separated by commas or spaces; "/"
-                separates synonyms.
-            model: The teacher: name of a model (see `maskfree models`), folder of a checkpoint, or
-                folder of a CLIP.
-            out: Output folder of the run; after an interruption the same command resumes it.
-            settings: Settings of the distillation.
-            quiet: Do not show the progress of the preparation.
+    return clips4
 
-        Returns:
-            Exit status 0.
-        """
-        # Check packages and arguments before importing torch, which takes seconds.
-        need("maskfree distill", "train", "regions")
-        read_sources(photos)
-        Vocabulary.parse(words)
 
-        log_to_stderr()
-        keep_freed_memory()
-        from maskfree.distillation.clips4 import distill as run
+def _load_pseudo_labels() -> Callable[..., int]:
+    from maskfree.cli.distill_pseudo_labels import pseudo_labels
 
-        trained = run(model, words, photos, out, settings, Progress(quiet))
-        if trained is None:
-            raise Stopped("the last step of training is saved")
+    return pseudo_labels
 
-        # Show the command that applies the student.
-        told = ["--words", *words, "--model", str(trained)]
-        Console(highlight=False, markup=False, soft_wrap=True).print(
-            f"maskfree segment PHOTO {shlex.join(told)}"
-        )
-        return 0
 
-    return parse_call(teach, "maskfree distill", arguments)()
+KINDS = {
+    "clips4": Kind("A student with sharper masks, which segments any words.", _load_clips4),
+    "pseudo-labels": Kind(
+        "A student trained on the model's confident labels of the photos.", _load_pseudo_labels
+    ),
+}
+"""Ways to train a student, the first argument of the command."""

@@ -40,6 +40,7 @@ def parse_call(
     program: str,
     arguments: Sequence[str],
     common: Collection[str] = (),
+    description: str | None = None,
 ) -> Callable[[], Result]:
     """Parse the arguments of a function.
 
@@ -49,6 +50,7 @@ def parse_call(
         arguments: Command line after `program`.
         common: Dotted names of the parameters and settings that `--help` lists, in any order;
             empty: all. `--help-all` lists all.
+        description: Text above the options in the help; None: the docstring of the function.
 
     Returns:
         The call of the function with these arguments.
@@ -61,7 +63,8 @@ def parse_call(
     if _wants_common(arguments, common):
         target = common_parameters(target, common)
 
-    return _parse(target, program, arguments, description=_description(command, common))
+    shown = description or _description(command, common)
+    return _parse(target, program, arguments, description=shown)
 
 
 def parse_settings(

@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
-from rich.console import Console
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import Positional, arg
 
-from maskfree.cli.parsing import parse_call
-from maskfree.progress import Progress, Watch
-
-if TYPE_CHECKING:
-    from maskfree.data.entities.preparation import Preparation
-    from maskfree.text.entities import EntitySet
-
-WHAT = ("entities", "segments", "teacher", "prototypes")
-"""What can be prepared, the first argument of the command."""
-
-# Counts of problems, in the order in which they are printed.
-_SKIPPED = (
-    "no photo",
-    "dotted name",
-    "unreadable name",
-    "empty photo",
-    "no caption",
-    "unreadable captions",
-    "no entity",
-    "repeated key",
-    "broken shard",
-    "captions cut",
-)
-# Number of entities that the summary lists.
-_SHOWN = 30
+from maskfree.cli.kinds import Kind, run_kind
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Selection of the nouns that are entities."""
-
-    entities: str = "ovsegmentor"
-    """ovsegmentor: the 100 words of the paper; auto: the most frequent nouns of the captions; or a
-    file with `word: entity` lines."""
-    most: int = 100
-    """For auto: largest number of entities."""
-    least: int = 10
-    """For auto: smallest number of pairs in which an entity occurs."""
-    tagger: Literal["textblob", "nltk", "spacy"] = "textblob"
-    """For auto: tagger that finds nouns; nltk and spacy need separate installation, with a model."""
-
-
-def prepare(what: Positional[str]) -> int:
+def prepare(what: Annotated[Positional[str], arg(metavar="WHAT")]) -> int:
     """Precompute inputs of training.
 
-    For the settings of one of them, see `maskfree prepare entities --help`.
-
     Args:
-        what: entities, an index of image-caption pairs by the nouns in their captions; segments,
-            unsupervised regions of photos; teacher, the patch embeddings of a model for photos;
-            prototypes, the mean embedding of each word's segments.
+        what: What to prepare.
 
     Returns:
         Exit status 0.
@@ -73,169 +26,44 @@ def prepare_what(arguments: Sequence[str]) -> int:
     """Parse the arguments of `prepare` and run it; the options depend on the first one.
 
     Args:
-        arguments: Command line after `prepare`: one of `WHAT`, then its options.
+        arguments: Command line after `prepare`: a key of `KINDS`, then its options.
 
     Returns:
         Exit status 0.
     """
-    if not arguments or arguments[0] not in WHAT:
-        raise ValueError(
-            f"say what to prepare: {', '.join(WHAT)}"
-            + (f"; not {arguments[0]!r}" if arguments else "")
-        )
-
-    what = arguments[0]
-    return parse_call(_command(what), f"maskfree prepare {what}", arguments[1:])()
+    return run_kind(prepare, KINDS, arguments)
 
 
-def _command(what: str) -> Callable[..., int]:
-    """Import only the function that is needed, so that --help is fast."""
-    if what == "segments":
-        from maskfree.cli.prepare_segments import segments
+def _load_entities() -> Callable[..., int]:
+    from maskfree.cli.prepare_entities import entities
 
-        return segments
-    if what == "entities":
-        return entities
-
-    from maskfree.cli.prepare_teacher import prototypes, teacher
-
-    return teacher if what == "teacher" else prototypes
+    return entities
 
 
-def entities(
-    shards: Positional[tuple[str, ...]],
-    out: Path,
-    choice: Annotated[Choice, OmitArgPrefixes] = Choice(),
-    workers: int = 2,
-    resume: bool = False,
-    quiet: bool = False,
-) -> int:
-    """Index image-caption pairs by the entities (nouns) in their captions.
+def _load_segments() -> Callable[..., int]:
+    from maskfree.cli.prepare_segments import segments
 
-    Pairs without an entity are left out. The shards are not changed, and their photos are not read.
-    The output folder gets a table of the pairs (pairs.parquet), the list of entities, and what
-    training needs to find pairs that share an entity.
-
-    Args:
-        shards: WebDataset shards on disk: files, folders, globs, or brace expressions such as
-            train-{000..005}.tar.
-        out: Output folder of the index, which must not exist.
-        choice: Selection of the entities.
-        workers: Number of processes; each reads one shard at a time.
-        resume: Resume a run that was interrupted; for a finished run nothing is done.
-        quiet: Do not show progress.
-
-    Returns:
-        Exit status 0.
-    """
-    from maskfree import run_dir
-    from maskfree.data.entities import preparation
-    from maskfree.data.shards import find_shards
-
-    # Check packages and arguments first.
-    if missing := [
-        name
-        for name in ("pyarrow", "textblob", "lemminflect", "braceexpand")
-        if not find_spec(name)
-    ]:
-        raise ValueError(
-            f"an index of entities needs {', '.join(missing)}: pip install 'maskfree[entities]'"
-        )
-    if not shards:
-        raise ValueError("no shards were given: give files, folders or globs")
-    if workers < 1:
-        raise ValueError(f"--workers {workers}: at least 1 process is needed")
-
-    found = find_shards(shards)
-    for name in found:
-        if name.startswith(("http://", "https://")):
-            # Training reads photos again by the position that the index records.
-            raise ValueError(
-                f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again"
-            )
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if resume and (summary := preparation.finished(out)):
-        console.print(f"{out} is finished")
-        _tell(summary, console)
-        return 0
-
-    work = preparation.Preparation(tuple(Path(name) for name in found), out, workers)
-    settings, chosen = _settings(choice)
-    work.start(settings, resume)
-
-    # The lock keeps a second process from working on the same unfinished index.
-    watch = Progress(quiet)
-    with run_dir.held(work.unfinished):
-        chosen = chosen or _choose(work, choice, watch)
-        work.find(chosen, watch)
-        _tell(work.finish(chosen, settings), console)
-
-    _tell_unknown(chosen, console)
-    return 0
+    return segments
 
 
-def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
-    """Settings to record, and the list of entities; None if it is chosen from the captions."""
-    from maskfree.data.entities.caption_pairs import MAX_WORDS
-    from maskfree.text.entities import EntitySet
-    from maskfree.text.selection import check
-    from maskfree.text.taggers import Nouns
+def _load_teacher() -> Callable[..., int]:
+    from maskfree.cli.prepare_teacher import teacher
 
-    if choice.entities == "auto":
-        check(choice.most, choice.least)
-        # A trial run reports a missing package before anything is written.
-        Nouns(choice.tagger)("a dog")
-        chosen, settings = (
-            None,
-            {"most": choice.most, "least": choice.least, "tagger": choice.tagger},
-        )
-    else:
-        chosen = EntitySet.read(choice.entities)
-        settings = {"list": chosen.lines.splitlines()}
-
-    return {"entities": Path(choice.entities).name, "max_words": MAX_WORDS} | settings, chosen
+    return teacher
 
 
-def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
-    """Select the most frequent nouns of the captions."""
-    from maskfree.text.selection import select
-    from maskfree.text.taggers import Nouns
+def _load_prototypes() -> Callable[..., int]:
+    from maskfree.cli.prepare_prototypes import prototypes
 
-    return select(*work.count_nouns(Nouns(choice.tagger), watch), choice.most, choice.least)
+    return prototypes
 
 
-def _tell(summary: dict[str, Any], console: Console) -> None:
-    """Print the counts of pairs and entities."""
-    counts, found = summary["counts"], summary["entities"]
-
-    console.print(
-        f"{counts['read']} pairs read, {counts['kept']} kept, of {len(summary['shards'])} shards"
-    )
-    for reason in _SKIPPED:
-        if counts[reason]:
-            console.print(f"  {reason}: {counts[reason]}")
-
-    # Most frequent first, equal ones in alphabetical order.
-    ranked = sorted(
-        ((number, name) for name, number in found.items() if number),
-        key=lambda item: (-item[0], item[1]),
-    )
-    shown = ", ".join(f"{name} {number}" for number, name in ranked[:_SHOWN])
-    console.print(f"{len(ranked)} of {len(found)} entities occur, in so many pairs: {shown}")
-
-    # Entities that no or only one pair has are of no use: training needs pairs that share one.
-    for label, number in (
-        ("never occur", 0),
-        ("occur in one pair, which has no partner by them", 1),
-    ):
-        if names := [name for name, count in found.items() if count == number]:
-            console.print(f"  {label}: {', '.join(names)}")
-
-
-def _tell_unknown(chosen: EntitySet, console: Console) -> None:
-    """Print the words of the list that the lexicon does not know."""
-    from maskfree.text.lexicon import is_known
-
-    if unknown := [word for word in chosen.words if not is_known(word)]:
-        console.print(f"  not in the lexicon, taken as they are: {', '.join(unknown)}")
+KINDS = {
+    "entities": Kind(
+        "Index of image-caption pairs by the nouns in their captions.", _load_entities
+    ),
+    "segments": Kind("Unsupervised regions of photos.", _load_segments),
+    "teacher": Kind("Patch embeddings of a model for photos.", _load_teacher),
+    "prototypes": Kind("Mean embedding of the segments of each word.", _load_prototypes),
+}
+"""What can be prepared, the first argument of the command."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory, note
@@ -89,22 +88,6 @@ def segment(
             sys.stdout.write(f"{photo}: {areas} -> {', '.join(map(str, files))}\n")
 
     return BAD_INPUT if num_bad else 0
-
-
-def models() -> int:
-    """List the models that `--model` accepts by name.
-
-    Returns:
-        Exit status 0.
-    """
-    from maskfree.hub.catalog import BUNDLED, DESCRIPTIONS, PUBLISHED
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    for name, description in BUNDLED.items():
-        console.print(f"{name}: {description}")
-    for name, source in PUBLISHED.items():
-        console.print(f"{name}: {DESCRIPTIONS[name]}; {source}, from Hugging Face when first used")
-    return 0
 
 
 def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:

@@ -24,8 +24,11 @@ _STOPS: dict[str, tuple[str, str]] = {
     "segment": ("photos that were done have all their files", "to start anew"),
     "track": ("frames that were done are written", "to start anew"),
     "evaluate": ("photos that were counted are kept", "to go on"),
+    "evaluate tracking": _NOTHING,
+    "evaluate regions": ("kinds that were done are written", "to start anew"),
+    "evaluate knn": _NOTHING,
+    "evaluate linear": _NOTHING,
     "train": _KEPT,
-    "self-train": _KEPT,
     "distill": _KEPT,
     "vilseg": _KEPT,
     "ovsegmentor": _KEPT,
@@ -78,9 +81,14 @@ def tell_stop(
         Exit status by the convention of shells: 128 plus the number of the signal.
     """
     number = number or signal.SIGINT
-    # The kinds of `prepare` leave different things behind.
-    name = " ".join(arguments[:2]) if arguments[:1] == ["prepare"] else "".join(arguments[:1])
-    usual, purpose = _NOTHING if done == NOTHING else _STOPS.get(name, _NOTHING)
+    # The kinds of a command may leave different things behind.
+    name = " ".join(arguments[:2])
+    if name not in _STOPS:
+        name = "".join(arguments[:1])
+
+    usual, purpose = _STOPS.get(name, _NOTHING)
+    if done == NOTHING:
+        usual, purpose = _NOTHING
 
     # Of several processes only the first prints.
     if process_rank() == 0:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from maskfree.cli.common import keep_freed_memory, log_to_stderr
-from maskfree.cli.parsing import parse_settings
+from maskfree.cli.kinds import asks_help
+from maskfree.cli.parsing import parse_call, parse_settings
 from maskfree.cli.stopping import NOTHING
 from maskfree.config.extras import need
 from maskfree.signals import Stopped
@@ -50,7 +52,7 @@ COMMON = (
 """Settings that `maskfree train RECIPE --help` lists, where the recipe has them."""
 
 
-def train(recipe: Positional[str]) -> int:
+def train(recipe: Annotated[Positional[str], arg(metavar="RECIPE")]) -> int:
     """Train a model.
 
     For the settings of a recipe, see `maskfree train RECIPE --help`; a wrong RECIPE lists all.
@@ -75,6 +77,8 @@ def train_recipe(arguments: Sequence[str]) -> int:
     """
     from maskfree.recipes import RECIPES, Run
 
+    if asks_help(arguments):
+        return parse_call(train, "maskfree train", arguments)()
     if not arguments or arguments[0] not in RECIPES:
         raise ValueError(
             f"give a recipe: {', '.join(RECIPES)}"

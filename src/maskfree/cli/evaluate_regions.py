@@ -1,4 +1,4 @@
-"""The `maskfree evaluate-segments` command: unsupervised regions against human segmentations."""
+"""The `maskfree evaluate regions` command: unsupervised regions against human segmentations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maskfree.progress import Progress
 from maskfree.regions.region_maps import SegmentConfig
 
 
-def evaluate_segments(
+def regions(
     folder: Positional[Path],
     config: Annotated[SegmentConfig, OmitArgPrefixes] = SegmentConfig(),  # noqa: B008 - frozen
     photos: int | None = None,
@@ -38,11 +38,11 @@ def evaluate_segments(
     Returns:
         Exit status 0.
     """
-    from maskfree.evaluation import regions
+    from maskfree.evaluation.regions import content_of, find_photos, measure
     from maskfree.regions.region_maps import check_installed
 
     check_installed(config)
-    pairs = regions.find_photos(folder, photos)
+    pairs = find_photos(folder, photos)
 
     kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = (
         "contours",
@@ -52,13 +52,11 @@ def evaluate_segments(
     rows = []
     for kind in kinds if every_kind else (config.kind,):
         settings = replace(config, kind=kind)
-        measured = regions.measure(pairs, settings, Progress(quiet))
+        measured = measure(pairs, settings, Progress(quiet))
         rows.append((settings, measured))
 
         # Written after each kind, so that an interruption keeps those that are complete.
-        _write(
-            regions.content_of(measured, settings, len(pairs)), _command(settings, photos), results
-        )
+        _write(content_of(measured, settings, len(pairs)), _command(settings, photos), results)
 
     _print(rows, len(pairs))
     return 0
@@ -82,7 +80,7 @@ def _command(config: SegmentConfig, photos: int | None) -> str:
     """Command that reproduces one kind beside the data set; weight paths lose their folder."""
     from dataclasses import fields
 
-    words = ["maskfree", "evaluate-segments", "bsds500", "--kind", config.kind]
+    words = ["maskfree", "evaluate", "regions", "bsds500", "--kind", config.kind]
 
     # Only settings that differ from their defaults.
     for field in fields(SegmentConfig):

@@ -1,4 +1,4 @@
-"""`maskfree self-train`: its help, and what is refused before a model is loaded. Runs: tests/test_self_training.py."""
+"""`maskfree distill pseudo-labels`: its help, and what is refused. Runs: tests/test_self_training.py."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from maskfree.cli import main
 
 def run(*arguments):
     with pytest.raises(SystemExit) as raised:
-        main([str(argument) for argument in ("self-train", *arguments)])
+        main([str(argument) for argument in ("distill", "pseudo-labels", *arguments)])
     return raised.value.code
 
 
@@ -27,16 +27,22 @@ def camvid(tmp_path, photo):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--words", "sky"], "give a benchmark, or --photos and --words"),
+        (["--words", "sky"], "give photos and --words, or --benchmark and --data"),
         (
-            ["camvid-train", "--photos", ".", "--words", "sky"],
-            "give a benchmark, or --photos and --words",
+            [".", "--words", "sky", "--benchmark", "camvid-train"],
+            "give photos and --words, or --benchmark and --data",
         ),
-        (["camvid-train"], "--data is missing: the folder that holds camvid-train"),
-        (["camvid-train", "--data", "nowhere"], "nowhere is no folder; camvid-train needs "),
-        (["camvid-trian", "--data", "."], "unknown benchmark 'camvid-trian': choose from voc20, "),
-        (["--photos", "nowhere", "--words", "sky"], "no folder 'nowhere'"),
-        (["--photos", "empty", "--words", "sky"], "folder 'empty' holds no photo"),
+        (["--benchmark", "camvid-train"], "--data is missing: the folder that holds camvid-train"),
+        (
+            ["--benchmark", "camvid-train", "--data", "nowhere"],
+            "nowhere is no folder; camvid-train needs ",
+        ),
+        (
+            ["--benchmark", "camvid-trian", "--data", "."],
+            "unknown benchmark 'camvid-trian': choose from voc20, ",
+        ),
+        (["nowhere", "--words", "sky"], "no folder 'nowhere'"),
+        (["empty", "--words", "sky"], "folder 'empty' holds no photo"),
     ],
 )
 def test_bad_input_gives_one_line_and_no_run(tmp_path, monkeypatch, capsys, arguments, line):
@@ -59,7 +65,10 @@ def test_bad_input_gives_one_line_and_no_run(tmp_path, monkeypatch, capsys, argu
     ],
 )
 def test_bad_settings_give_one_line_and_no_labels(camvid, tmp_path, capsys, option, line):
-    assert run("camvid-train", "--data", camvid, "--out", tmp_path / "run", *option) == 2
+    assert (
+        run("--benchmark", "camvid-train", "--data", camvid, "--out", tmp_path / "run", *option)
+        == 2
+    )
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1
@@ -69,7 +78,6 @@ def test_bad_settings_give_one_line_and_no_labels(camvid, tmp_path, capsys, opti
 def test_photos_need_words(camvid, tiny_checkpoint, tmp_path, capsys):
     assert (
         run(
-            "--photos",
             camvid / "train/images",
             "--model",
             tiny_checkpoint,
@@ -82,24 +90,12 @@ def test_photos_need_words(camvid, tiny_checkpoint, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_is_listed(capsys):
-    with pytest.raises(SystemExit) as raised:
-        main(["--help"])
-    assert not raised.value.code
-    assert "self-train" in capsys.readouterr().out
-
-
-def test_help_says_what_is_learned(capsys):
+def test_help_lists_the_settings(capsys):
     assert run("--help") == 0
-    assert "unlabeled photos" in capsys.readouterr().out
-
-
-def test_help_of_a_benchmark_lists_the_settings(capsys):
-    assert run("camvid-train", "--help") == 0
     printed = capsys.readouterr().out
     for option in (
         "--data",
-        "--photos",
+        "--benchmark",
         "--words",
         "--model",
         "--out",

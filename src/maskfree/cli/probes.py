@@ -1,4 +1,4 @@
-"""The `maskfree probe` command: k-NN and linear probing of a model's patch embeddings."""
+"""What `maskfree evaluate knn` and `evaluate linear` have in common: options and the run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
@@ -33,7 +32,7 @@ class ProbeNetwork:
 
 @dataclass(frozen=True)
 class ProbeOutput:
-    """Output options of the probe."""
+    """Output options."""
 
     results: Path = Path("results")
     """Output folder for the row of results."""
@@ -41,49 +40,40 @@ class ProbeOutput:
     """Do not show progress."""
 
 
-def probe(
-    benchmark: Positional[str],
+def run_probe(
+    kind: str,
+    benchmark: str,
     data: Path,
-    by: Literal["knn", "linear"],
-    model: str = "pocket",
-    output: Annotated[ProbeOutput, OmitArgPrefixes] = ProbeOutput(),
-    sight: Annotated[ProbeNetwork, OmitArgPrefixes] = ProbeNetwork(),
-    knn: Annotated[KnnConfig, OmitArgPrefixes] = KnnConfig(),  # noqa: B008 - frozen
-    linear: Annotated[LinearConfig, OmitArgPrefixes] = LinearConfig(),  # noqa: B008 - frozen
+    model: str,
+    output: ProbeOutput,
+    network: ProbeNetwork,
+    config: KnnConfig | LinearConfig,
 ) -> int:
-    """Probe a model's frozen embeddings with a k-NN or linear classifier fit on labeled masks.
-
-    The network is not trained, and its text encoder is not used. The classifier is fit on the
-    benchmark's training photos; if it has none, each half of its photos is evaluated with a
-    classifier fit on the other half.
+    """Fit a classifier on a model's frozen embeddings, measure it, and write a row of results.
 
     Args:
-        benchmark: Name of a benchmark; `maskfree datasets` lists them.
+        kind: Kind of `maskfree evaluate`, for the recorded command.
+        benchmark: Name of a benchmark.
         data: Folder that contains the files of the benchmarks, or their folders.
-        by: Classifier: knn gives a segment the class of the nearest training segments, linear is a
-            linear classifier of pixels.
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of a model or folder of a checkpoint.
         output: Output options.
-        sight: Input resolution and device of the network.
-        knn: Settings for --by knn.
-        linear: Settings for --by linear.
+        network: Input resolution and device of the network.
+        config: Settings of the classifier.
 
     Returns:
         Exit status 0.
+
+    Raises:
+        ValueError, OSError: A setting, the model or the data is not usable.
     """
-    from maskfree.data.benchmarks import catalog as known
+    from maskfree.data.benchmarks import catalog
 
     # Check arguments and folders before importing torch and loading the model.
-    # Options of the other classifier would be silently ignored, so they are errors.
-    config, other = (knn, linear) if by == "knn" else (linear, knn)
     config.check()
-    if stray := _options(other):
-        raise ValueError(f"{stray[0]} does nothing for --by {by}")
-
     if output.results.exists() and not output.results.is_dir():
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
 
-    chosen = known.benchmark(benchmark, data)
+    chosen = catalog.benchmark(benchmark, data)
     chosen.samples(data)
 
     keep_freed_memory()
@@ -93,11 +83,11 @@ def probe(
     from maskfree.hub import loading
 
     parts, taught_by = common.splits(chosen, data)
-    loaded = loading.load(model, sight.device)
-    segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
+    loaded = loading.load(model, network.device)
+    segmenter = loaded.with_inference(loaded.inference.changed(side_px=network.side_px))
 
     # The recorded command has the resolution in use, also where it was the model's own.
-    command = ["maskfree", "probe", chosen.name, "--data", str(data), "--by", by, "--model", model]
+    command = ["maskfree", "evaluate", kind, chosen.name, "--data", str(data), "--model", model]
     command += ["--side-px", str(segmenter.inference.side_px), *_options(config)]
 
     found = _probe(segmenter, chosen, parts, config, Progress(output.quiet, chosen.name))
@@ -143,9 +133,9 @@ def _probe(
 
 def _options(config: KnnConfig | LinearConfig) -> list[str]:
     """Command-line options for the settings that differ from their defaults."""
-    changed: list[Any] = []
+    options = []
     for field in fields(config):
         value = getattr(config, field.name)
         if value != field.default:
-            changed += [f"--{field.name.replace('_', '-')}", str(value)]
-    return changed
+            options += [f"--{field.name.replace('_', '-')}", str(value)]
+    return options

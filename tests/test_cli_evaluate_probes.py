@@ -1,4 +1,4 @@
-"""`maskfree probe`: what is printed and written, and one line for what is wrong."""
+"""`maskfree evaluate knn` and `evaluate linear`: what is printed and written, and one line for what is wrong."""
 
 import shlex
 
@@ -42,7 +42,7 @@ def test_a_probe_prints_scores_and_its_command_makes_the_same_row(
 ):
     monkeypatch.chdir(tmp_path)
     common = ("--data", "data", "--model", tiny_checkpoint.name, "--side-px", "64")
-    assert run("probe", "camvid", "--by", by, *common, *options) == 0
+    assert run("evaluate", by, "camvid", *common, *options) == 0
     (path,) = (tmp_path / "results").iterdir()
     row = read_row(path)
     assert (row.benchmark, row.protocol_name, row.num_photos, row.model) == (
@@ -81,7 +81,7 @@ def test_rows_of_probes_are_compared_but_not_with_other_protocols(
             "--results",
             tmp_path / "results",
         )
-        assert run("probe", "camvid", "--by", by, *options, *option) == 0
+        assert run("evaluate", by, "camvid", *options, *option) == 0
     capsys.readouterr()
     assert run("compare", *(tmp_path / "results").iterdir()) == 0
     printed = capsys.readouterr().out
@@ -92,29 +92,21 @@ def test_rows_of_probes_are_compared_but_not_with_other_protocols(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("camvid", "--by", "knn", "--data", "nowhere"), "nowhere is no folder; camvid needs "),
+        (("knn", "camvid", "--data", "nowhere"), "nowhere is no folder; camvid needs "),
         (
-            ("camvdi", "--by", "knn", "--data", "data"),
+            ("knn", "camvdi", "--data", "data"),
             "unknown benchmark 'camvdi': choose from voc20, ",
         ),
         (
-            ("camvid", "--by", "linear", "--data", "data", "--neighbors", 3),
-            "--neighbors does nothing for --by linear",
-        ),
-        (
-            ("camvid", "--by", "knn", "--data", "data", "--epochs", 3),
-            "--epochs does nothing for --by knn",
-        ),
-        (
-            ("camvid", "--by", "knn", "--data", "data", "--neighbors", 0),
+            ("knn", "camvid", "--data", "data", "--neighbors", 0),
             "neighbors is 0, must be at least 1",
         ),
         (
-            ("camvid", "--by", "knn", "--data", "data", "--model", "none"),
+            ("knn", "camvid", "--data", "data", "--model", "none"),
             "the model 'none' is unknown",
         ),
         (
-            ("camvid", "--by", "knn", "--data", "data", "--results", "data/f"),
+            ("knn", "camvid", "--data", "data", "--results", "data/f"),
             "is a file: --results is a folder",
         ),
     ],
@@ -124,7 +116,7 @@ def test_bad_input_gives_one_line_and_no_row(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/f").touch()
-    assert run("probe", *arguments) == 2
+    assert run("evaluate", *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("maskfree: error: ")
     assert line in error
@@ -143,5 +135,5 @@ def test_more_neighbors_than_segments_is_said_in_a_line(camvid, tiny_checkpoint,
         "--results",
         tmp_path / "results",
     )
-    assert run("probe", "camvid", "--by", "knn", *options, "--neighbors", 200) == 2
+    assert run("evaluate", "knn", "camvid", *options, "--neighbors", 200) == 2
     assert "200 neighbors are asked for, but there are " in capsys.readouterr().err

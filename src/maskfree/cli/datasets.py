@@ -1,0 +1,34 @@
+"""The `maskfree datasets` command: list the benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+
+def datasets(root: Path | None = None) -> int:
+    """List the benchmarks and their layout on disk.
+
+    With --root, also tell whether they are there or what is missing.
+
+    Args:
+        root: Folder that contains the files of the benchmarks, or their folders.
+
+    Returns:
+        Exit status 0.
+    """
+    from maskfree.data.benchmarks.inventory import overview
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for row in overview(root):
+        console.print(f"{row.name}: {row.title}")
+        for label, text in (
+            ("layout", row.layout),
+            ("source", row.source),
+            ("found", row.state if root else ""),
+        ):
+            if text:
+                console.print(f"  {label}: {text}")
+
+    return 0

@@ -1,0 +1,99 @@
+"""The `maskfree evaluate tracking` command: label propagation in videos, measured on DAVIS."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional
+
+from maskfree.cli.common import keep_freed_memory
+from maskfree.cli.track import Following
+from maskfree.progress import Progress
+
+if TYPE_CHECKING:
+    from maskfree.evaluation.tracking import TrackRow
+
+
+def tracking(
+    davis: Positional[Path],
+    model: str = "pocket",
+    sequences: tuple[str, ...] = (),
+    results: Path = Path("results"),
+    following: Annotated[Following, OmitArgPrefixes] = Following(),  # noqa: B008 - frozen
+    quiet: bool = False,
+) -> int:
+    """Propagate the first masks of DAVIS sequences and measure J and F.
+
+    The measures are those of the official evaluation of DAVIS.
+
+    Args:
+        davis: Folder of DAVIS 2016 or 2017, which contains JPEGImages and Annotations.
+        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
+        results: Output folder for the row of results, tracking-MODEL.json.
+        following: Settings of the label propagation.
+        quiet: Do not show progress.
+
+    Returns:
+        Exit status 0.
+    """
+    from maskfree.data.benchmarks.davis import find_sequences
+
+    if results.exists() and not results.is_dir():
+        raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
+    find_sequences(davis, sequences)
+
+    keep_freed_memory()
+    from maskfree.evaluation.tracking import track_benchmark, write_rows
+    from maskfree.hub import loading
+
+    config = following.config()
+    segmenter = loading.load(model, following.device)
+    rows = track_benchmark(
+        segmenter,
+        davis,
+        config.propagation,
+        config.side_px,
+        finer=config.finer,
+        sequences=sequences,
+        watch=Progress(quiet),
+    )
+
+    command = ["maskfree", "evaluate", "tracking", str(davis), "--model", model]
+    command += ["--sequences", *sequences] if sequences else []
+    about = {"command": shlex.join([*command, *following.options()]), "protocol": asdict(config)}
+
+    path = write_rows(rows, segmenter, about, results)
+    Console().print(_table(rows), str(path))
+    return 0
+
+
+def _table(rows: Sequence[TrackRow]) -> Table:
+    """Table of J and F of each object, in percent."""
+    # The columns of DAVIS's own evaluation.
+    table = Table()
+    measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
+
+    for title in (
+        "sequence",
+        "object",
+        "frames",
+        *(name.replace("_", " ").capitalize() for name in measures),
+    ):
+        named = title == "sequence"
+        table.add_column(title, justify="left" if named else "right", no_wrap=named)
+
+    for row in rows:
+        values = (getattr(row, name) for name in measures)
+        cells = ("-" if value is None else f"{value:.1%}" for value in values)
+        table.add_row(
+            row.sequence, "all" if row.object is None else str(row.object), str(row.frames), *cells
+        )
+
+    return table
