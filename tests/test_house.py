@@ -180,7 +180,7 @@ _UNFINISHED = {  # functions that are given a file or folder of `maskfree.files.
     "results/segmentation.py save",
     "hub/checkpoint.py save",
     "engine/run_state.py save_state",
-    "data/entities/preparation.py _write_part",
+    "data/entities/shard_parts.py _write_rows",
     "data/entities/merging.py merge",
     "data/entities/merging.py _pairs_writer",
     "data/shapes.py _write",

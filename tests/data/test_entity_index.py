@@ -15,9 +15,10 @@ import pytest
 from shard_files import jpeg, write_tar
 
 from maskfree.data.entities import index as index_module
-from maskfree.data.entities import preparation
+from maskfree.data.entities import keys, shard_parts
 from maskfree.data.entities.caption_pairs import MAX_WORDS, read_pairs
-from maskfree.data.entities.index import PAIRS, EntityIndex, fingerprint
+from maskfree.data.entities.index import PAIRS, EntityIndex
+from maskfree.data.entities.keys import fingerprint
 from maskfree.data.entities.preparation import Preparation
 from maskfree.data.shards import read_shards
 from maskfree.data.tar_members import tar_members
@@ -200,9 +201,9 @@ def test_a_shard_that_changes_later_gives_a_problem(index: EntityIndex, shards: 
 
 
 def test_large_shards_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(index_module, "_WHOLE", 1000)
-    monkeypatch.setattr(index_module, "_SAMPLES", 3)
-    monkeypatch.setattr(index_module, "_SAMPLE", 10)
+    monkeypatch.setattr(keys, "_WHOLE", 1000)
+    monkeypatch.setattr(keys, "_SAMPLES", 3)
+    monkeypatch.setattr(keys, "_SAMPLE", 10)
     content = bytearray(range(256)) * 8
     (tmp_path / "x").write_bytes(content)
     before = fingerprint(tmp_path / "x")
@@ -229,7 +230,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             raise KeyboardInterrupt
         return read_pairs(shard, counts)
 
-    monkeypatch.setattr(preparation, "read_pairs", stops)
+    monkeypatch.setattr(shard_parts, "read_pairs", stops)
     with pytest.raises(KeyboardInterrupt):
         prepare(shards, tmp_path / "stopped")
     assert not (tmp_path / "stopped").exists()

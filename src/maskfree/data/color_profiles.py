@@ -44,11 +44,12 @@ def to_srgb(
     # A LAB image needs a transform even without a profile.
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")
-        return _apply(
-            image, ImageCms.buildTransform(lab, ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        )
+        srgb = ImageCms.createProfile("sRGB")
+        return _apply(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
 
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return image
 
 
 def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Image:
@@ -61,10 +62,12 @@ def _converted(image: Image.Image, profile: bytes, in_place: bool) -> Image.Imag
     if image.mode != mode:
         raise ValueError(f"it is one for {mode}, the photo is {image.mode}")
 
-    if transform is not None and mode == "RGB" and in_place:
+    if transform is None:
+        return image
+    if mode == "RGB" and in_place:
         ImageCms.applyTransform(image, transform, inPlace=True)
         return image
-    return image if transform is None else _apply(image, transform)
+    return _apply(image, transform)
 
 
 @lru_cache(maxsize=32)
@@ -86,15 +89,17 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
     transform = ImageCms.buildTransform(
         opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags
     )
-    return mode, None if mode == "RGB" and _is_srgb(transform) else transform
+    if mode == "RGB" and _is_srgb(transform):
+        return mode, None
+    return mode, transform
 
 
 def _is_srgb(transform: ImageCms.ImageCmsTransform) -> bool:
     """Whether a transform of RGB moves no color by more than rounding."""
     steps = np.linspace(0, 255, _PROBE).astype(np.uint8)
     colors = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
-    seen = np.asarray(_apply(Image.fromarray(colors), transform)).astype(int)
-    return bool(np.abs(seen - colors).max() <= 1)
+    converted = np.asarray(_apply(Image.fromarray(colors), transform)).astype(int)
+    return bool(np.abs(converted - colors).max() <= 1)
 
 
 def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
@@ -102,9 +107,8 @@ def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.I
     # By a lookup table of all 256 grays.
     if image.mode == "L":
         ramp = _apply_to_all(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), transform)
-        return Image.merge(
-            "RGB", [image.point(list(channel.tobytes())) for channel in ramp.split()]
-        )
+        channels = [image.point(list(channel.tobytes())) for channel in ramp.split()]
+        return Image.merge("RGB", channels)
     return _apply_to_all(image, transform)
 
 

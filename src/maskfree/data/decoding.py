@@ -106,7 +106,8 @@ def open_picture(source: Any, name: str, formats: Sequence[str] = PHOTO_FORMATS)
     if not isinstance(head, bytes):
         raise PictureError(f"{name} is open as text: open a photo in binary mode")
 
-    known = [each for each in formats if each in _registered()]
+    registered = _registered()
+    known = [each for each in formats if each in registered]
     try:
         return Image.open(source, formats=known)
     except UnidentifiedImageError as error:
@@ -148,10 +149,16 @@ def raw_mode(image: Image.Image) -> str:
         The raw mode; empty for a loaded image.
     """
     tiles = getattr(image, "tile", None)
-    args = tiles[0][3] if tiles else None
-    if isinstance(args, tuple):
-        args = args[0] if args else None
-    return args if isinstance(args, str) else ""
+    if not tiles:
+        return ""
+
+    # The raw mode is the decoder's first argument, or its only one.
+    arguments = tiles[0][3]
+    if isinstance(arguments, tuple) and arguments:
+        arguments = arguments[0]
+    if not isinstance(arguments, str):
+        return ""
+    return arguments
 
 
 def orientation(image: Image.Image) -> int:
@@ -170,7 +177,9 @@ def orientation(image: Image.Image) -> int:
     # Damaged metadata do not make the photo unusable.
     except Exception:
         return 1
-    return found if found in range(1, 9) else 1
+    if found not in range(1, 9):
+        return 1
+    return found
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -203,8 +212,9 @@ def picture_size(path: Path) -> tuple[int, int]:
         if image.format == "PNG" and "exif" not in image.info and not _may_be_turned(file):
             return image.size
 
-        swapped = orientation(image) in SWAPPING
-        return (image.height, image.width) if swapped else image.size
+        if orientation(image) in SWAPPING:
+            return image.height, image.width
+        return image.size
 
 
 def _may_be_turned(png: Any) -> bool:

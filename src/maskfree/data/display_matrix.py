@@ -10,7 +10,7 @@ from PIL import Image
 
 _NUMBERS = struct.Struct("<9i")
 # A rotation within 10 degrees of a quarter turn counts as one.
-_LEAST_COSINE = math.cos(math.radians(10))
+_MIN_COSINE = math.cos(math.radians(10))
 
 # Keys are the signs of a, b, c and d: pixel (x, y) is shown at (ax + cy, bx + dy), y down.
 _MOVES = {
@@ -34,9 +34,12 @@ def display_move(frame: Any) -> Image.Transpose | None:
         Pillow's transposition; None if the frame has no matrix, or one that changes nothing or is
         no rotation by quarter turns.
     """
-    matrix = next(
-        (bytes(each) for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), b""
-    )
+    matrix = b""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            matrix = bytes(data)
+            break
+
     if len(matrix) != _NUMBERS.size:
         return None
 
@@ -49,4 +52,10 @@ def display_move(frame: Any) -> Image.Transpose | None:
 def _signs(x: int, y: int) -> list[int]:
     """Direction of an axis in quarter turns; zeros if it is in between."""
     length = math.hypot(x, y) or 1.0
-    return [round(part / length) if abs(part) >= _LEAST_COSINE * length else 0 for part in (x, y)]
+    signs = []
+    for part in (x, y):
+        sign = 0
+        if abs(part) >= _MIN_COSINE * length:
+            sign = round(part / length)
+        signs.append(sign)
+    return signs

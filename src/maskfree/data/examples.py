@@ -10,26 +10,12 @@ from PIL import Image
 
 from maskfree.data.photo import read_photo
 
+# fmt: off
 PHOTO_SUFFIXES = (
-    *(
-        "jpg",
-        "jpeg",
-        "png",
-        "webp",
-        "jpe",
-        "jfif",
-        "tif",
-        "tiff",
-        "bmp",
-        "dib",
-        "gif",
-        "avif",
-        "heic",
-        "heif",
-        "hif",
-    ),
-    *("jp2", "j2k", "jpx", "ppm", "pgm", "pnm", "tga", "qoi", "mpo"),
+    "jpg", "jpeg", "png", "webp", "jpe", "jfif", "tif", "tiff", "bmp", "dib", "gif", "avif",
+    "heic", "heif", "hif", "jp2", "j2k", "jpx", "ppm", "pgm", "pnm", "tga", "qoi", "mpo",
 )
+# fmt: on
 """Suffixes of photos. Of a shard's files with one key, the first in this order is the photo."""
 # Reasons why a sample cannot be used; `Example.problem` begins with one of them.
 NO_PHOTO, UNREADABLE_PHOTO = "no photo", "unreadable photo"
@@ -78,9 +64,14 @@ def counted(numbers: Sequence[int], total: int | None = None) -> str:
         >>> counted((2, 0, 1, 0, 0, 0), total=4)
         '2 no photo, 1 no caption, 1 other'
     """
-    told = [f"{number} {reason}" for number, reason in zip(numbers, REASONS, strict=True) if number]
-    other = 0 if total is None else total - sum(numbers)
-    return ", ".join([*told, f"{other} other"] if other else told)
+    texts = []
+    for number, reason in zip(numbers, REASONS, strict=True):
+        if number:
+            texts.append(f"{number} {reason}")
+
+    if total is not None and total != sum(numbers):
+        texts.append(f"{total - sum(numbers)} other")
+    return ", ".join(texts)
 
 
 # At this side a random crop of a quarter of the area still has the 256 px of the largest views of

@@ -22,7 +22,7 @@ from maskfree.data.tiff_variants import check_tiff, is_white_zero
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP", "AVIF")
 # Formats that change pixel values.
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
-_MOST = 65535
+_MAX_ID = 65535
 
 
 def read_ids(
@@ -86,9 +86,11 @@ def _ids_of(image: Image.Image, name: str, grays_as_colors: bool) -> UInt16[np.n
             f"{name} has mode {turned.mode}: it needs one channel of ids, gray or with a palette"
         )
 
-    if values.size and (values.max() > _MOST or values.min() < 0):
-        wrong = values.min() if values.min() < 0 else values.max()
-        raise PictureError(f"{name} holds {wrong}: ids run from 0 to {_MOST}")
+    if values.size and (values.max() > _MAX_ID or values.min() < 0):
+        wrong = values.max()
+        if values.min() < 0:
+            wrong = values.min()
+        raise PictureError(f"{name} holds {wrong}: ids run from 0 to {_MAX_ID}")
 
     # Pillow scales grays of 2 and 4 bits to 8; undo it.
     return values.astype(np.uint16) // LOW_BITS.get(stored, 1)
@@ -97,7 +99,9 @@ def _ids_of(image: Image.Image, name: str, grays_as_colors: bool) -> UInt16[np.n
 def _grays(image: Image.Image, name: str) -> np.ndarray:
     """The value that all channels of an image share; transparent pixels must be 0."""
     layers = np.asarray(image)
-    colors = layers[..., :1] if image.mode == "LA" else layers[..., :3]
+    colors = layers[..., :3]
+    if image.mode == "LA":
+        colors = layers[..., :1]
 
     if not (colors == colors[..., :1]).all():
         raise PictureError(f"{name} is in colors: give a picture of ids, gray or with a palette")

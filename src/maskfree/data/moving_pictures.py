@@ -87,5 +87,8 @@ def _places(image: Image.Image) -> range:
     if image.format not in MOVING_FORMATS:
         return range(1)
     count = getattr(image, "n_frames", 1)
+    first = 0
     # Pillow's `default_image` marks a still image before the animation.
-    return range(1 if count > 1 and getattr(image, "default_image", False) else 0, count)
+    if count > 1 and getattr(image, "default_image", False):
+        first = 1
+    return range(first, count)

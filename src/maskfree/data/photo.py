@@ -97,8 +97,8 @@ def read_photo(
             return _decode(image, name, max_pixels, decode_px)
 
     raise PictureError(
-        f"a {type(source).__name__} is no photo: give a path, the bytes or the open file of one, a Pillow picture, "
-        "an array or a tensor; for many photos use a list, or segment_many"
+        f"a {type(source).__name__} is no photo: give a path, the bytes or the open file of one, "
+        "a Pillow picture, an array or a tensor; for many photos use a list, or segment_many"
     )
 
 
@@ -114,7 +114,9 @@ def photo_name(source: PhotoLike | object) -> str:
     if isinstance(source, str | os.PathLike):
         return Path(os.fspath(source)).name
     name = getattr(source, "filename", None) or getattr(source, "name", None)
-    return Path(name).name if isinstance(name, str) and Path(name).name else "photo"
+    if not isinstance(name, str):
+        return "photo"
+    return Path(name).name or "photo"
 
 
 def pixels_of(photo: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
@@ -166,7 +168,9 @@ def _to_array(tensor: TensorLike) -> np.ndarray:
     try:
         plain = tensor.detach().cpu()
         # numpy has no bfloat16, so floats become 32 bits.
-        array = (plain.float() if plain.is_floating_point() else plain).numpy()
+        if plain.is_floating_point():
+            plain = plain.float()
+        array = plain.numpy()
     except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
         raise PictureError(f"the tensor is no photo: {' '.join(str(error).split())}") from error
 
@@ -185,10 +189,10 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
         array = array[..., None]
 
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        last = "; channels come last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise PictureError(
-            f"an array of shape {array.shape} is no photo: (h, w), (h, w, 3) or (h, w, 4) are{last}"
-        )
+        message = f"an array of shape {array.shape} is no photo: (h, w), (h, w, 3) or (h, w, 4) are"
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            message += "; channels come last"
+        raise PictureError(message)
 
     check_size(array.shape[1], array.shape[0], "the array", max_pixels)
 
@@ -210,5 +214,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
             f"an array of {array.dtype} is no photo: 8 or 16 bits, booleans or floats in [0, 1] are"
         )
 
-    image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else np.ascontiguousarray(array))
-    return to_rgb(image, "the array")
+    # Pillow takes gray without an axis of channels.
+    if array.shape[2] == 1:
+        array = array[..., 0]
+    return to_rgb(Image.fromarray(np.ascontiguousarray(array)), "the array")

@@ -12,7 +12,7 @@ from maskfree.data.examples import PHOTO_SUFFIXES, Example
 log = logging.getLogger(__name__)
 
 # Most left-out files that a warning names.
-_NAMED = 3
+_MAX_NAMES = 3
 
 
 def only_photos(files: Iterable[Path], folder: Path) -> list[Path]:
@@ -27,17 +27,22 @@ def only_photos(files: Iterable[Path], folder: Path) -> list[Path]:
     """
     photos, others = [], []
     for path in sorted(files, key=str):
-        if path.is_file():
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            known = path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES
-            (photos if known and not hidden else others).append(path)
+        if not path.is_file():
+            continue
+
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower().lstrip(".") in PHOTO_SUFFIXES and not is_hidden:
+            photos.append(path)
+        else:
+            others.append(path)
 
     if others:
-        named = ", ".join(path.name for path in others[:_NAMED]) + (
-            ", ..." if len(others) > _NAMED else ""
-        )
-        _say(
-            f"{folder}: {len(others)} of {len(photos) + len(others)} files are no photos and are left out ({named})"
+        names = ", ".join(path.name for path in others[:_MAX_NAMES])
+        if len(others) > _MAX_NAMES:
+            names += ", ..."
+        _warn_once(
+            f"{folder}: {len(others)} of {len(photos) + len(others)} files are no photos "
+            f"and are left out ({names})"
         )
 
     return photos
@@ -90,14 +95,21 @@ def read_photos(photos: Sequence[str], folders: Sequence[str]) -> Iterator[Examp
     roots = [Path(folder).expanduser() for folder in folders]
     for photo in photos:
         path = Path(photo)
-        number, root = next(
-            (pair for pair in enumerate(roots) if path.is_relative_to(pair[1])), (0, path.parent)
-        )
-        name = path.relative_to(root).as_posix()
-        yield Example(name if len(roots) == 1 else f"{number}/{name}", str(path.parent), path)
+        yield Example(_key(path, roots), str(path.parent), path)
+
+
+def _key(path: Path, roots: Sequence[Path]) -> str:
+    """Path of a photo under its folder, with the folder's number if there are several."""
+    for number, root in enumerate(roots):
+        if path.is_relative_to(root):
+            key = path.relative_to(root).as_posix()
+            if len(roots) > 1:
+                key = f"{number}/{key}"
+            return key
+    return path.name
 
 
 @cache
-def _say(message: str) -> None:
+def _warn_once(message: str) -> None:
     """Log a message only once, however often a folder is searched."""
     log.warning("%s", message)

@@ -38,11 +38,12 @@ def file_stem(key: str) -> str:
     name = key.rsplit("/", 1)[-1]
     stem, _, suffix = name.rpartition(".")
     # Keys may hold dots, so only the suffix of a photo is removed.
-    whole = stem if stem and suffix.lower() in PHOTO_SUFFIXES else name
+    if not stem or suffix.lower() not in PHOTO_SUFFIXES:
+        stem = name
 
-    encoded = os.fsencode(whole)
+    encoded = os.fsencode(stem)
     if len(encoded) <= _MAX_STEM_BYTES:
-        return whole
+        return stem
 
     # The cut may fall within a character.
     beginning = encoded[:_KEPT_BYTES].decode(errors="ignore")
@@ -97,7 +98,9 @@ def check_apart(out: Path, sources: Sequence[str]) -> None:
 
 def _without_captions(example: Example) -> Example:
     """Drop the captions and any problem with them; a sample with another problem has no photo."""
-    return replace(example, captions=(), problem="" if example.photo else example.problem)
+    if example.photo:
+        return replace(example, captions=(), problem="")
+    return replace(example, captions=())
 
 
 def are_shards(sources: Sequence[str]) -> bool:
@@ -115,10 +118,11 @@ def are_shards(sources: Sequence[str]) -> bool:
     if not sources:
         raise ValueError("no photos were given: name folders of photos, or shards")
 
-    shards = [_is_shards(source) for source in sources]
+    shards = list(map(_is_shards, sources))
     if any(shards) and not all(shards):
         raise ValueError(
-            f"{sources[shards.index(False)]!r} is a folder of photos, others are shards: take one kind"
+            f"{sources[shards.index(False)]!r} is a folder of photos, others are shards: "
+            "take one kind"
         )
     return all(shards)
 

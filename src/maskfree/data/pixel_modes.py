@@ -38,7 +38,9 @@ def upright(image: Image.Image, turn: int) -> Image.Image:
     Returns:
         The upright image; `image` itself for orientation 1.
     """
-    return image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
+    if turn not in _UPRIGHT:
+        return image
+    return image.transpose(_UPRIGHT[turn])
 
 
 def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
@@ -82,9 +84,11 @@ def to_rgb(image: Image.Image, name: str, owned: bool = False) -> Image.Image:
         rgb.paste("white", mask=ImageChops.invert(alpha))
 
     turned = upright(rgb, turn)
-    plain = turned.copy() if turned is image else turned
-    plain.info = {}
-    return plain
+    # The caller's image keeps its metadata.
+    if turned is image:
+        turned = turned.copy()
+    turned.info = {}
+    return turned
 
 
 def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Image.Image | None]:
@@ -103,10 +107,14 @@ def _split(image: Image.Image, stored: str, name: str) -> tuple[Image.Image, Ima
         return pairs.getchannel("L"), pairs.getchannel("A")
 
     if image.has_transparency_data:
-        layers = image if image.mode == "RGBA" else image.convert("RGBA")
+        layers = image
+        if image.mode != "RGBA":
+            layers = image.convert("RGBA")
         return layers.convert("RGB"), layers.getchannel("A")
 
-    return (image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")), None
+    if image.mode not in ("RGB", "CMYK", "LAB"):
+        image = image.convert("RGB")
+    return image, None
 
 
 def _opaque_gray(image: Image.Image, scale: int) -> Image.Image | None:
@@ -114,13 +122,16 @@ def _opaque_gray(image: Image.Image, scale: int) -> Image.Image | None:
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return None
-    return image.convert("L").point([0 if gray == key * scale else 255 for gray in range(256)])
+    opacity = [255] * 256
+    if 0 <= key * scale < 256:
+        opacity[key * scale] = 0
+    return image.convert("L").point(opacity)
 
 
 def _wide_gray(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
     """Convert grays of 16 or 32 bits to 8, with their opacity."""
     values = np.asarray(image)
-    most = _most(image, values, name)
+    white = _white_value(image, values, name)
     inverted = is_white_zero(image)
 
     def gray(rows: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -133,29 +144,33 @@ def _wide_gray(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image 
             The rows, with white as 255.
         """
         # Values that are not finite count as 0.
-        share = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0).clip(
-            0, most
-        ) / np.float32(most)
-        return np.rint((1 - share if inverted else share) * 255).astype(np.uint8)
+        finite = np.nan_to_num(rows.astype(np.float32), nan=0, posinf=0, neginf=0)
+        share = finite.clip(0, white) / np.float32(white)
+        if inverted:
+            share = 1 - share
+        return np.rint(share * 255).astype(np.uint8)
 
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return _by_rows(values, gray), None
 
-    return _by_rows(values, gray), _by_rows(
-        values, lambda rows: np.where(rows == key, 0, 255).astype(np.uint8)
-    )
+    opacity = _by_rows(values, lambda rows: np.where(rows == key, 0, 255).astype(np.uint8))
+    return _by_rows(values, gray), opacity
 
 
-def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> float:
+def _white_value(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> float:
     """The value that stands for white (or for black if 0 is white)."""
     # 12-bit TIFFs are stored in 16 bits.
+    if image.mode.startswith("I;16") and bits_of(image) == 12:
+        return 4095.0
     if image.mode.startswith("I;16"):
-        return 4095.0 if bits_of(image) == 12 else 65535.0
+        return 65535.0
     if image.format == "PPM" and image.mode == "I":
         return 65535.0
 
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    finite = values
+    if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
     if finite.min(initial=0) < 0:
         raise PictureError(
             f"{name} holds negative numbers, which are no brightness: save it as PNG"
@@ -163,7 +178,10 @@ def _most(image: Image.Image, values: Num[np.ndarray, "h w"], name: str) -> floa
 
     # The smallest usual scale that holds all values.
     highest = float(finite.max(initial=0))
-    return next((scale for scale in (1.0, 255.0, 65535.0) if highest <= scale), highest)
+    for scale in (1.0, 255.0, 65535.0):
+        if highest <= scale:
+            return scale
+    return highest
 
 
 def _by_rows(

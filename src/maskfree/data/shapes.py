@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import string
 import tarfile
 from pathlib import Path
 
@@ -131,8 +132,8 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def _tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     """Build a WordPiece tokenizer as BERT's that knows the words of some texts and all letters."""
     # Built by hand: the library's trainer breaks ties differently in each run.
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = sorted({word for text in texts for word in text.split()} - set(letters))
+    letters = list(string.ascii_lowercase)
+    words = sorted(set(" ".join(texts).split()) - set(letters))
     # Single letters and their continuations spell out unknown words.
     entries = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words]
     vocabulary = {entry: number for number, entry in enumerate(entries)}
@@ -143,7 +144,7 @@ def _tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
     # Else "[MASK]" in a text is split into letters.
     tokenizer.add_special_tokens(list(_SPECIAL))
 
-    ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    ends = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
     tokenizer.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single="[CLS] $A [SEP]", special_tokens=ends
     )

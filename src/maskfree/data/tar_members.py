@@ -107,7 +107,10 @@ def member_at(descriptor: int, offset: int) -> tuple[str, int]:
     Raises:
         ValueError: There is no header before the position.
     """
-    header = os.pread(descriptor, BLOCK, offset - BLOCK) if offset >= BLOCK else b""
+    header = b""
+    if offset >= BLOCK:
+        header = os.pread(descriptor, BLOCK, offset - BLOCK)
+
     try:
         return _name(header), _size(header)
     except _Unusual as error:
@@ -153,8 +156,11 @@ def _name(header: bytes) -> str:
     if header[257:263] == b"ustar\0":
         prefix = header[345:500].split(b"\0", 1)[0]
 
+    if prefix:
+        name = prefix + b"/" + name
+
     try:
-        return (prefix + b"/" + name if prefix else name).split(b"\0", 1)[0].decode()
+        return name.split(b"\0", 1)[0].decode()
     except UnicodeDecodeError as error:
         raise _Unusual from error
 

@@ -51,7 +51,9 @@ def bits_of(image: Image.Image) -> int | None:
         The number of bits; None for other formats.
     """
     tags = getattr(image, "tag_v2", None)
-    return None if tags is None else int(_first(tags.get(_BITS, 1)))
+    if tags is None:
+        return None
+    return int(_first(tags.get(_BITS, 1)))
 
 
 def _problem(image: Image.Image) -> str:
@@ -84,4 +86,6 @@ def _problem(image: Image.Image) -> str:
 
 def _first(value: int | tuple[int, ...]) -> int:
     """First value of a tag, which may be a tuple."""
-    return value[0] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return value[0]
+    return value

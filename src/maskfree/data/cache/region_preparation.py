@@ -9,7 +9,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,15 +20,13 @@ from maskfree import run_dir
 from maskfree.data.cache.region_maps import SegmentMaps, encode_map
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import check_apart, file_stem, read_sources
+from maskfree.data.process_map import process_map
 from maskfree.files.atomic import read_json, replace_bytes, replace_text
 from maskfree.progress import Watch
-from maskfree.signals import worker_pool
 
 SUMMARY = "segments.json"
 MapOf: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Computes the 8-bit region map of an RGB photo."""
-# Photos read ahead per process.
-_WAITING = 8
 _FORMAT = 1
 
 
@@ -78,7 +75,7 @@ class SegmentPreparation:
         regions: Counter[int] = Counter()
         start = time.perf_counter()
 
-        with _processes(self.workers) as run:
+        with process_map(self.workers) as run:
             work = partial(_make, map_of=map_of, maps=SegmentMaps(self.out))
             for outcome, number in watch(run(work, self._photos(examples, counts)), "segments"):
                 counts[outcome] += 1
@@ -106,16 +103,19 @@ class SegmentPreparation:
 
             # Through JSON, which turns tuples into lists, as in the record.
             now = json.loads(json.dumps(dict(self.settings)))
-            if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+            changed = [name for name in before | now if before.get(name) != now.get(name)]
+            if changed:
                 raise ValueError(
-                    f"{self.out} holds maps made with another {', '.join(changed)}: give another --out"
+                    f"{self.out} holds maps made with another {', '.join(changed)}: "
+                    "give another --out"
                 )
 
             return
 
         if stray := next(self.out.glob("*.png"), None):
             raise FileExistsError(
-                f"{stray} is no map of an earlier run, and would be taken for one: give another --out"
+                f"{stray} is no map of an earlier run, and would be taken for one: "
+                "give another --out"
             )
 
         replace_text(record, _text({"format": _FORMAT, "settings": dict(self.settings)}))
@@ -131,7 +131,8 @@ class SegmentPreparation:
             # File systems may ignore case.
             if example.key and (other := stems.setdefault(stem.casefold(), name)) is not name:
                 raise ValueError(
-                    f"the photos {other} and {name} have one name, {stem}: maps are told apart by it"
+                    f"the photos {other} and {name} have one name, {stem}: "
+                    "maps are told apart by it"
                 )
 
             yield example
@@ -141,17 +142,19 @@ class SegmentPreparation:
     ) -> dict[str, Any]:
         """Write and return the summary."""
         made = counts["made"]
+        photos_per_second = mean_regions = None
+        if made:
+            num_regions = sum(number * times for number, times in regions.items())
+            photos_per_second = round(made / seconds, 2)
+            mean_regions = round(num_regions / made, 1)
+
         summary = {
             "format": _FORMAT,
             "settings": dict(self.settings),
             "counts": dict(counts),
-            "photos_per_second": round(made / seconds, 2) if made else None,
+            "photos_per_second": photos_per_second,
             "workers": self.workers,
-            "mean_regions": round(
-                sum(number * times for number, times in regions.items()) / made, 1
-            )
-            if made
-            else None,
+            "mean_regions": mean_regions,
         }
 
         replace_text(self.out / SUMMARY, _text(summary))
@@ -174,30 +177,6 @@ def _make(example: Example, map_of: MapOf, maps: SegmentMaps) -> tuple[str, int]
     regions = map_of(photo)
     replace_bytes(path, encode_map(regions))
     return "made", int(regions.max()) + 1
-
-
-@contextmanager
-def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over several processes that reads little ahead; in this process for one."""
-    if number <= 1:
-        yield map
-        return
-    with worker_pool(number) as pool:
-        yield partial(_map_ahead, pool, number * _WAITING)
-
-
-def _map_ahead(
-    pool: Any, most: int, work: Callable[[Any], Any], items: Iterable[Any]
-) -> Iterator[Any]:
-    """Results in order with a bounded queue; Pool.imap would read all items at once."""
-    waiting: list[Any] = []
-    for item in items:
-        waiting.append(pool.apply_async(work, (item,)))
-        # Wait for the oldest result before reading on.
-        if len(waiting) >= most:
-            yield waiting.pop(0).get()
-    for result in waiting:
-        yield result.get()
 
 
 def _text(content: Mapping[str, Any]) -> str:

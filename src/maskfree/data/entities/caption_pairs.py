@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from maskfree.data.captions import MAX_CAPTION_BYTES, captions_of, is_text
-from maskfree.data.entities.index import sample_key
+from maskfree.data.entities.keys import sample_key
 from maskfree.data.examples import (
     BROKEN_SHARD,
     NO_CAPTION,
@@ -99,19 +99,26 @@ def _whole(
         counts[UNREADABLE_NAME] += 1
         return
 
-    photo = next((group[suffix] for suffix in PHOTO_SUFFIXES if suffix in group), None)
-    if photo is None:
-        counts["dotted name" if _DOTTED in group else NO_PHOTO] += 1
+    # The order of the suffixes is their priority.
+    suffix = next((suffix for suffix in PHOTO_SUFFIXES if suffix in group), None)
+    if suffix is None:
+        reason = NO_PHOTO
+        if _DOTTED in group:
+            reason = "dotted name"
+        counts[reason] += 1
         return
 
+    photo = group[suffix]
     if not photo.size:
         counts["empty photo"] += 1
         return
 
     try:
-        captions = captions_of(
-            {suffix: _text(file, group[suffix]) for suffix in _TEXT_SUFFIXES if suffix in group}
-        )
+        texts = {}
+        for suffix in _TEXT_SUFFIXES:
+            if suffix in group:
+                texts[suffix] = _text(file, group[suffix])
+        captions = captions_of(texts)
     # Not JSON, not UTF-8, or JSON of another structure.
     except (ValueError, TypeError):
         counts[UNREADABLE_CAPTIONS] += 1
@@ -123,9 +130,8 @@ def _whole(
 
     kept = tuple(map(_cut, captions))
     counts["captions"] += len(captions)
-    counts["captions cut"] += sum(
-        short is not long for short, long in zip(kept, captions, strict=True)
-    )
+    for short, caption in zip(kept, captions, strict=True):
+        counts["captions cut"] += short is not caption
     yield CaptionPair(key, photo.offset, photo.size, kept)
 
 
@@ -144,4 +150,6 @@ def _cut(caption: str) -> str:
         return caption
     words = caption[:_MAX_CHARACTERS].split(" ", MAX_WORDS)
     short = " ".join(words[:MAX_WORDS])
-    return caption if len(short) == len(caption) else short
+    if len(short) == len(caption):
+        return caption
+    return short

@@ -7,7 +7,6 @@ same with the captions, for other programs.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,24 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from maskfree.data.entities.keys import fingerprint, key_hash, sample_key
 from maskfree.data.examples import Example
 from maskfree.data.tar_members import member_at
 from maskfree.files.atomic import read_json
 
 FORMAT = "maskfree entity index 1"
-PAIRS, ROWS, ENTITIES, ENTITY_LIST, SUMMARY = (
-    "pairs.parquet",
-    "rows.arrow",
-    "entities.arrow",
-    "entities.txt",
-    "index.json",
-)
+# Files of an index.
+PAIRS, ROWS, ENTITIES = "pairs.parquet", "rows.arrow", "entities.arrow"
+ENTITY_LIST, SUMMARY = "entities.txt", "index.json"
 # The summary names all shards and entities.
 _MAX_SUMMARY_BYTES = 2**28
-# Shards up to this many bytes are hashed completely.
-_WHOLE = 2**24
-# Number and bytes of the pieces that are hashed of a larger shard.
-_SAMPLES, _SAMPLE = 64, 2**12
 
 
 class EntityIndex:
@@ -126,7 +118,9 @@ class EntityIndex:
 
         # Other keys may have the same hash.
         row = int(self._rows["sorted_row"][place])
-        return row if self._key(row) == key else None
+        if self._key(row) != key:
+            return None
+        return row
 
     def entities_of(self, row: int) -> tuple[str, ...]:
         """Get the entities that a pair's captions mention.
@@ -159,7 +153,9 @@ class EntityIndex:
                 # Draw among the other rows: skip the pair's own place.
                 own = int(np.searchsorted(rows, row))
                 drawn = int(rng.integers(len(rows) - 1))
-                return self.entities[int(number)], self._example(int(rows[drawn + (drawn >= own)]))
+                if drawn >= own:
+                    drawn += 1
+                return self.entities[int(number)], self._example(int(rows[drawn]))
         return None
 
     def _example(self, row: int) -> Example:
@@ -171,9 +167,8 @@ class EntityIndex:
             with Path(shard).open("rb", buffering=0) as file:
                 name, found = member_at(file.fileno(), offset)
                 # A header may hold only the first 100 characters of a name.
-                if found != size or not (
-                    sample_key(name) == key or (len(name) >= 100 and key.startswith(name))
-                ):
+                is_start = len(name) >= 100 and key.startswith(name)
+                if found != size or not (sample_key(name) == key or is_start):
                     raise ValueError(f"the photo is not where the index {str(self.folder)!r} says")
                 return Example(key, shard, os.pread(file.fileno(), size, offset))
         except (OSError, ValueError) as error:
@@ -208,64 +203,6 @@ class EntityIndex:
         lists = _map(self.folder / ENTITIES).column("rows")
         starts, rows = lists.offsets.to_numpy(), lists.values.to_numpy()
         return [rows[start:end] for start, end in pairwise(starts)]
-
-
-def key_hash(key: str) -> int:
-    """Hash a key to 64 bits, the same on every machine.
-
-    Args:
-        key: Key of a pair.
-
-    Returns:
-        An integer in [0, 2**64).
-    """
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
-
-
-def sample_key(name: str) -> str:
-    """Get the key of a file in a shard.
-
-    The key ends at the first dot after the folders, as in WebDataset.
-
-    Args:
-        name: Path of the file in the shard.
-
-    Returns:
-        The key.
-
-    Example:
-        >>> sample_key("a.b/c.seg.png")
-        'a.b/c'
-    """
-    folders, slash, base = name.rpartition("/")
-    return folders + slash + base.split(".", 1)[0]
-
-
-def fingerprint(shard: Path) -> tuple[int, str]:
-    """Get the size and a hash of a shard.
-
-    Above 16 MiB only 64 evenly spaced pieces are hashed.
-
-    Args:
-        shard: Tar file.
-
-    Returns:
-        Size in bytes and hexadecimal hash.
-    """
-    size = shard.stat().st_size
-    digest = hashlib.blake2b(digest_size=16)
-
-    with shard.open("rb", buffering=0) as file:
-        if size <= _WHOLE:
-            digest.update(file.read())
-        else:
-            # The first piece is at the start of the shard, the last one at its end.
-            for piece in range(_SAMPLES):
-                digest.update(
-                    os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1))
-                )
-
-    return size, digest.hexdigest()
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ class Part:
             The record; None if the part is not finished.
         """
         path = cls.path(part)
-        return cls(**read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        return cls(**read_json(path))
 
 
 def merge(
@@ -95,27 +97,28 @@ def merge(
     import pyarrow as pa
     from pyarrow import parquet
 
-    told = [Part.read(part) for part in parts]
+    records = []
     counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
-
-    for part in told:
+    for path in parts:
+        part = Part.read(path)
         assert part is not None, "all parts are finished"
         counts.update(part.counts)
+        records.append({"name": part.name, "size": part.size, "fingerprint": part.fingerprint})
 
     # Later pairs with the key of an earlier one are dropped.
-    kept = _first_of_each(
-        [parquet.read_table(part, columns=["hash"])["hash"].to_numpy() for part in parts]
-    )
+    hashes = [parquet.read_table(path, columns=["hash"])["hash"].to_numpy() for path in parts]
+    kept = _first_of_each(hashes)
 
     counts["repeated key"] = sum(int((~mask).sum()) for mask in kept)
     counts["kept"] = sum(int(mask.sum()) for mask in kept)
 
     if not counts["kept"]:
-        left_out = ", ".join(f"{reason}: {counts[reason]}" for reason in LEFT_OUT if counts[reason])
-        raise ValueError(
-            f"none of the {counts['read']} pairs has one of the {len(entities)} entities"
-            + (f" ({left_out})" if left_out else "")
-        )
+        message = f"none of the {counts['read']} pairs has one of the {len(entities)} entities"
+        left_out = [reason for reason in LEFT_OUT if counts[reason]]
+        if left_out:
+            numbers = [f"{reason}: {counts[reason]}" for reason in left_out]
+            message += f" ({', '.join(numbers)})"
+        raise ValueError(message)
 
     tables = []
     with _pairs_writer(folder / PAIRS, parquet.read_schema(parts[0])) as write:
@@ -123,11 +126,8 @@ def merge(
             table = parquet.read_table(path).filter(pa.array(mask))
             shard = pa.array(np.full(len(table), number, np.uint32))
             write(table.add_column(1, "shard", shard))
-            tables.append(
-                table.select(["key", "hash", "offset", "size", "numbers"]).append_column(
-                    "shard", shard
-                )
-            )
+            columns = table.select(["key", "hash", "offset", "size", "numbers"])
+            tables.append(columns.append_column("shard", shard))
 
     # The files that are memory-mapped in training.
     numbers = _write_rows(pa.concat_tables(tables).combine_chunks(), folder / ROWS)
@@ -139,11 +139,7 @@ def merge(
         "settings": dict(settings),
         "counts": dict(counts),
         "entities": per_entity,
-        "shards": [
-            {name: value for name, value in asdict(part).items() if name != "counts"}
-            for part in told
-            if part
-        ],
+        "shards": records,
     }
 
     (folder / SUMMARY).write_text(
@@ -168,12 +164,13 @@ def _pairs_writer(path: Path, part: Any) -> Iterator[Callable[[Any], None]]:
     from pyarrow import parquet
 
     columns = ["key", "shard", "offset", "size", "entities", "canonical", "captions"]
-    schema = pa.schema(
-        [
-            pa.field("shard", pa.uint32()) if name == "shard" else part.field(name)
-            for name in columns
-        ]
-    )
+    fields = []
+    for name in columns:
+        if name == "shard":
+            fields.append(pa.field("shard", pa.uint32()))
+        else:
+            fields.append(part.field(name))
+    schema = pa.schema(fields)
 
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         yield lambda table: writer.write_table(table.select(columns))

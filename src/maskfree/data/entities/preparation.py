@@ -8,60 +8,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from maskfree import run_dir
-from maskfree.data.entities.caption_pairs import read_pairs
-from maskfree.data.entities.index import SUMMARY, fingerprint, key_hash
-from maskfree.data.entities.merging import Part, merge
+from maskfree.data.entities.index import SUMMARY
+from maskfree.data.entities.merging import merge
+from maskfree.data.entities.shard_parts import Finder, NounsOf, count_nouns, write_part
+from maskfree.data.process_map import process_map
 from maskfree.files.atomic import read_json, read_text, replace_text
-from maskfree.files.leftovers import replacing, writing
+from maskfree.files.leftovers import writing
 from maskfree.progress import Watch
-from maskfree.signals import worker_pool
 
 # Largest file of a shard's nouns, and largest summary of an index.
 _MAX_COUNTS_BYTES = 2**28
-
-NounsOf = Callable[[str], Mapping[str, bool]]
-"""Nouns of a caption, each with whether it is used as a noun in the sentence."""
-
-
-class Finder(Protocol):
-    """Finds the entities of a list in captions, as `maskfree.text.entities.EntitySet` does."""
-
-    @property
-    def entities(self) -> tuple[str, ...]:
-        """Names of all entities.
-
-        Returns:
-            One name per entity, in the order of the list.
-        """
-        ...
-
-    @property
-    def lines(self) -> str:
-        """The entity list as text.
-
-        Returns:
-            The content of its file.
-        """
-        ...
-
-    def mentions(self, caption: str) -> Sequence[tuple[int, int, str]]:
-        """Find the entities in a caption.
-
-        Args:
-            caption: Caption to search.
-
-        Returns:
-            First character, end (exclusive) and entity of each mention.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -99,11 +62,11 @@ class Preparation:
         run_dir.refuse_if_held(self.unfinished)
         # The index identifies shards by name, so names must be unique.
         names = Counter(shard.name for shard in self.shards)
-
-        for name in (name for name, number in names.items() if number > 1):
-            raise ValueError(
-                f"shard {name!r} is given {names[name]} times: an index knows shards by their names"
-            )
+        for name, number in names.items():
+            if number > 1:
+                raise ValueError(
+                    f"shard {name!r} is given {number} times: an index knows shards by their names"
+                )
 
         if self.out.exists():
             raise FileExistsError(f"{str(self.out)!r} exists: give another folder, or remove it")
@@ -118,7 +81,8 @@ class Preparation:
 
         if record.exists() and read_text(record) != wanted:
             raise ValueError(
-                f"{str(self.unfinished)!r} was begun with other shards or settings: remove it to start anew"
+                f"{str(self.unfinished)!r} was begun with other shards or settings: "
+                "remove it to start anew"
             )
 
         self.unfinished.mkdir(parents=True, exist_ok=True)
@@ -135,7 +99,7 @@ class Preparation:
             For each noun the number of pairs that contain it, and of pairs that use it as a noun.
         """
         jobs = [(shard, self.unfinished / f"{shard.name}.nouns.json") for shard in self.shards]
-        self._run(partial(_count_nouns, nouns_of=nouns_of), jobs, watch, "nouns")
+        self._run(partial(count_nouns, nouns_of=nouns_of), jobs, watch, "nouns")
 
         pairs, as_nouns = Counter(), Counter()
         for _, path in jobs:
@@ -152,7 +116,7 @@ class Preparation:
             watch: Wraps the iteration to show progress.
         """
         jobs = [(shard, self._part(shard)) for shard in self.shards]
-        self._run(partial(_write_part, finder=finder), jobs, watch, "entities")
+        self._run(partial(write_part, finder=finder), jobs, watch, "entities")
 
     def finish(self, finder: Finder, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Merge the parts and move the index to the output folder.
@@ -193,7 +157,7 @@ class Preparation:
         name: str,
     ) -> None:
         """Run the jobs in several processes and show progress."""
-        with _processes(min(self.workers, len(jobs))) as run:
+        with process_map(min(self.workers, len(jobs))) as run:
             for _ in watch(run(work, jobs), name, len(jobs)):
                 pass
 
@@ -219,105 +183,3 @@ def finished(out: Path) -> dict[str, Any] | None:
 def _unfinished(out: Path) -> Path:
     """Folder of the parts."""
     return out.with_name(out.name + ".unfinished")
-
-
-@contextmanager
-def _processes(number: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over several processes, unordered; in this process for one."""
-    if number <= 1:
-        yield map
-        return
-    with worker_pool(number) as pool:
-        yield pool.imap_unordered
-
-
-def _count_nouns(job: tuple[Path, Path], nouns_of: NounsOf) -> None:
-    """Count the nouns of a shard into a file, unless the file exists."""
-    shard, out = job
-    if out.exists():
-        return
-
-    pairs: Counter[str] = Counter()
-    as_nouns: Counter[str] = Counter()
-
-    # Each pair counts once, however many of its captions have the noun.
-    for pair in read_pairs(shard, Counter()):
-        found: dict[str, bool] = {}
-        for caption in pair.captions:
-            for noun, firm in nouns_of(caption).items():
-                found[noun] = found.get(noun, False) or firm
-        pairs.update(found.keys())
-        as_nouns.update(noun for noun, firm in found.items() if firm)
-
-    counts = {noun: (number, as_nouns[noun]) for noun, number in pairs.items()}
-    replace_text(out, json.dumps(counts))
-
-
-def _write_part(job: tuple[Path, Path], finder: Finder) -> None:
-    """Write the pairs and entities of a shard and its record, unless they are up to date."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    shard, out = job
-    size_and_hash = fingerprint(shard)
-
-    # A part is made again if its shard has changed.
-    if (part := Part.read(out)) and (part.size, part.fingerprint) == size_and_hash:
-        return
-
-    numbers = {entity: number for number, entity in enumerate(finder.entities)}
-    counts: Counter[str] = Counter()
-    rows: list[tuple[Any, ...]] = []
-
-    for pair in read_pairs(shard, counts):
-        found = [
-            (caption[a:b], entity)
-            for caption in pair.captions
-            for a, b, entity in finder.mentions(caption)
-        ]
-        if not found:
-            counts["no entity"] += 1
-            continue
-
-        # Unique, in the order of their first mention.
-        words = list(dict.fromkeys(word for word, _ in found))
-        entities = list(dict.fromkeys(entity for _, entity in found))
-        ids = [numbers[entity] for entity in entities]
-        rows.append(
-            (
-                pair.key,
-                key_hash(pair.key),
-                pair.offset,
-                pair.size,
-                words,
-                entities,
-                ids,
-                list(pair.captions),
-            )
-        )
-
-    names = pa.list_(pa.string())
-    schema = pa.schema(
-        {
-            "key": pa.string(),
-            "hash": pa.uint64(),
-            "offset": pa.uint64(),
-            "size": pa.uint32(),
-            "entities": names,
-            "canonical": names,
-            "numbers": pa.list_(pa.uint16()),
-            "captions": names,
-        }
-    )
-
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    table = pa.Table.from_arrays(
-        [pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
-    )
-
-    with replacing(out) as unfinished:
-        parquet.write_table(table, unfinished, compression="zstd")
-
-    # The record comes last: it marks the part as finished.
-    part = Part(shard.name, *size_and_hash, dict(counts))
-    replace_text(Part.path(out), json.dumps(asdict(part)))
