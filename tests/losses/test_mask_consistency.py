@@ -12,9 +12,9 @@ from torch.testing import assert_close
 from maskfree.losses.mask_arithmetic import PAPER, RELEASED
 from maskfree.losses.mask_consistency import (
     chosen,
-    consistency,
     learning_only,
     mask_logits,
+    matched_dice,
     over_photos,
     subgroups,
 )
@@ -56,7 +56,7 @@ def test_the_released_arithmetic_equals_the_released_code(case):
     )
     targets = mask_logits(known["q_cross"][:, 0], keys)
     predictions = mask_logits(learning_only(queries, learning), keys)
-    losses = consistency(
+    losses = matched_dice(
         targets, predictions, patches=(14, 14), match=recorded, arithmetic=arithmetic
     )
     loss = over_photos(losses, torch.ones(len(losses), dtype=torch.bool), number, arithmetic)
@@ -91,7 +91,7 @@ def halves():
 def test_identical_masks_cost_nothing_in_any_order(arithmetic):
     logits = saturated(halves())
     for order in ([0, 1], [1, 0]):
-        losses = consistency(
+        losses = matched_dice(
             logits, logits[:, order], patches=GRID, match=match, arithmetic=arithmetic
         )
         assert_close(losses, torch.zeros(2))
@@ -99,12 +99,12 @@ def test_identical_masks_cost_nothing_in_any_order(arithmetic):
 
 def test_disjoint_masks_cost_one():
     masks = halves()
-    losses = consistency(
+    losses = matched_dice(
         saturated(masks[:, :1]), saturated(masks[:, 1:]), patches=GRID, match=match
     )
     assert_close(losses, torch.ones(2))
     smooth = replace(PAPER, smoothing=1.0)
-    losses = consistency(
+    losses = matched_dice(
         saturated(masks[:, :1]),
         saturated(masks[:, 1:]),
         patches=GRID,
@@ -118,9 +118,9 @@ def test_dice_has_its_closed_form_one_by_one_and_jointly():
     targets = saturated(torch.tensor([[[1, 1, 0, 0], [0, 0, 0, 1]]]))
     predictions = torch.logit(torch.tensor([[[0.8, 0.4, 0.2, 0.2], [0.1, 0.1, 0.1, 0.7]]]))
     each = [1 - 2 * 1.2 / (2 + 1.6), 1 - 2 * 0.7 / (1 + 1.0)]
-    losses = consistency(targets, predictions, patches=(2, 2), match=match)
+    losses = matched_dice(targets, predictions, patches=(2, 2), match=match)
     assert_close(losses, torch.tensor([sum(each) / 2]))
-    together = consistency(
+    together = matched_dice(
         targets, predictions, patches=(2, 2), match=match, arithmetic=replace(PAPER, joint=True)
     )
     assert_close(together, torch.tensor([1 - 2 * 1.9 / (3 + 2.6)]))
@@ -131,7 +131,7 @@ def test_the_threshold_is_of_the_sigmoid_or_of_its_largest(relative, count):
     targets = torch.logit(torch.tensor([[[0.64, 0.65001, 0.4, 0.2]]]))
     predictions = saturated(torch.ones(1, 1, 4))
     arithmetic = replace(PAPER, relative=relative, threshold=0.6 if relative else 0.65)
-    losses = consistency(targets, predictions, patches=(2, 2), match=match, arithmetic=arithmetic)
+    losses = matched_dice(targets, predictions, patches=(2, 2), match=match, arithmetic=arithmetic)
     assert_close(losses, torch.tensor([1 - 2 * count / (4 + count)]))
 
 
@@ -144,9 +144,9 @@ def test_squashing_by_range_ignores_shift_and_size_and_sigmoid_does_not():
             "arithmetic": replace(PAPER, squash=squash, matched_on="logits"),
         }
         fixed = {**settings, "match": lambda values: torch.arange(4).expand(2, -1)}
-        changed = consistency(targets, 3 * predictions + 2, **fixed)
+        changed = matched_dice(targets, 3 * predictions + 2, **fixed)
         assert (
-            torch.allclose(changed, consistency(targets, predictions, **fixed), atol=1e-5) is same
+            torch.allclose(changed, matched_dice(targets, predictions, **fixed), atol=1e-5) is same
         )
 
 
@@ -158,7 +158,7 @@ def test_masks_are_matched_by_the_cosine_of_their_sigmoids():
         likeness.append(values)
         return match(values)
 
-    consistency(targets, predictions, patches=GRID, match=recorded)
+    matched_dice(targets, predictions, patches=GRID, match=recorded)
     wanted = F.cosine_similarity(
         targets.sigmoid()[:, :, None], predictions.sigmoid()[:, None], dim=-1
     )
@@ -177,7 +177,7 @@ def test_distance_and_cosine_can_match_otherwise():
 
     for matched_by in ("cosine", "distance"):
         arithmetic = replace(PAPER, matched_on="logits", matched_by=matched_by)
-        consistency(targets, predictions, patches=(1, 2), match=recorded, arithmetic=arithmetic)
+        matched_dice(targets, predictions, patches=(1, 2), match=recorded, arithmetic=arithmetic)
     assert [order.tolist() for order in orders] == [[[0, 1]], [[1, 0]]]
 
 
@@ -187,10 +187,10 @@ def test_distance_and_cosine_can_match_otherwise():
 def test_order_of_masks_and_neighbors_in_the_batch_do_not_matter(arithmetic):
     targets, predictions, order = torch.randn(3, 4, 15), torch.randn(3, 4, 15), torch.randperm(4)
     settings = {"patches": GRID, "match": match, "arithmetic": arithmetic}
-    losses = consistency(targets, predictions, **settings)
-    assert_close(consistency(targets, predictions[:, order], **settings), losses)
-    assert_close(consistency(targets[:, order], predictions, **settings), losses)
-    assert_close(consistency(targets[1:2], predictions[1:2], **settings), losses[1:2])
+    losses = matched_dice(targets, predictions, **settings)
+    assert_close(matched_dice(targets, predictions[:, order], **settings), losses)
+    assert_close(matched_dice(targets[:, order], predictions, **settings), losses)
+    assert_close(matched_dice(targets[1:2], predictions[1:2], **settings), losses[1:2])
 
 
 def test_targets_get_no_gradient_and_predictions_grow_towards_them():
@@ -199,7 +199,7 @@ def test_targets_get_no_gradient_and_predictions_grow_towards_them():
         torch.zeros(2, 3, 15, requires_grad=True),
     )
     straight = {"patches": GRID, "match": lambda values: torch.arange(3).expand(2, -1)}
-    consistency(targets, predictions, **straight).sum().backward()
+    matched_dice(targets, predictions, **straight).sum().backward()
     assert targets.grad is None
     inside = targets.sigmoid() >= PAPER.threshold
     assert (predictions.grad[inside] < 0).all()
@@ -209,7 +209,7 @@ def test_targets_get_no_gradient_and_predictions_grow_towards_them():
 def test_constant_and_empty_masks_stay_finite():
     flat = torch.full((1, 2, 15), -200.0, requires_grad=True)
     for arithmetic in (PAPER, RELEASED, replace(RELEASED, side_px=None)):
-        losses = consistency(flat, flat, patches=GRID, match=match, arithmetic=arithmetic)
+        losses = matched_dice(flat, flat, patches=GRID, match=match, arithmetic=arithmetic)
         (gradient,) = torch.autograd.grad(losses.sum(), flat)
         assert losses.isfinite().all()
         assert gradient.isfinite().all()
@@ -217,7 +217,7 @@ def test_constant_and_empty_masks_stay_finite():
 
 def test_the_grid_must_have_the_masks_patches():
     with pytest.raises(ValueError, match="masks of 15 patches"):
-        consistency(torch.zeros(1, 2, 15), torch.zeros(1, 2, 15), patches=(4, 4), match=match)
+        matched_dice(torch.zeros(1, 2, 15), torch.zeros(1, 2, 15), patches=(4, 4), match=match)
 
 
 def test_photos_without_partner_do_not_count():

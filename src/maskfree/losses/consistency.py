@@ -23,6 +23,12 @@ def embedding_consistency(
         1 minus the cosine of each segment, in [0, 2]; 1 for a zero vector.
 
     Source: CLIP-S4, eq. 2.
+
+    Example:
+        >>> import torch
+        >>> segments, teacher = torch.eye(2), torch.eye(2).flip(0)
+        >>> embedding_consistency(segments, teacher)
+        tensor([1., 1.])
     """
     return 1 - F.cosine_similarity(segments, teacher, dim=1)
 
@@ -45,6 +51,12 @@ def semantic_consistency(
 
     Differs: the paper prints no scale. Raw cosines (scale 1) are an almost uniform distribution
     over a hundred classes.
+
+    Example:
+        >>> import torch
+        >>> cosines, targets = torch.zeros(1, 4), torch.eye(4)[:1]
+        >>> semantic_consistency(cosines, targets, scale=10.0)
+        tensor([1.3863])
     """
     return F.cross_entropy(scale * cosines, targets, reduction="none")
 
@@ -64,6 +76,12 @@ def prototype_loss(
         Mean of 1 minus the cosine over the labeled segments; zero, with a graph, if there is none.
 
     Source: CLIP-S4, eq. 4.
+
+    Example:
+        >>> import torch
+        >>> teacher, labels = torch.eye(2), torch.tensor([1, -1])  # the second has no prototype
+        >>> prototype_loss(teacher, labels, prototypes=torch.eye(2))
+        tensor(1.)
     """
     # Negative labels are clamped for the lookup and masked out below.
     cosines = (

@@ -25,6 +25,11 @@ def image_to_text(
         Mean cross-entropy over the captions of the batch, in nats.
 
     Source: ViL-Seg, eq. 3 and 4, with scale = 1 / tau.
+
+    Example:
+        >>> embeddings = torch.eye(2, 4)
+        >>> image_to_text(embeddings, embeddings, scale=torch.tensor(1.0))
+        tensor(0.3133)
     """
     return F.cross_entropy(scale * image @ text.T, torch.arange(len(image), device=image.device))
 
@@ -44,6 +49,11 @@ def info_nce(
         Mean cross-entropy of both directions, in nats.
 
     Source: Radford et al. 2021, fig. 3 (arXiv:2103.00020).
+
+    Example:
+        >>> embeddings = torch.eye(2, 4)
+        >>> info_nce(embeddings, embeddings, scale=torch.tensor(1.0))
+        tensor(0.3133)
     """
     logits = scale * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
@@ -61,6 +71,11 @@ def retrieval_accuracy(
 
     Returns:
         Image-to-text recall at 1, in [0, 1].
+
+    Example:
+        >>> embeddings = torch.eye(2, 4)
+        >>> retrieval_accuracy(embeddings, embeddings)
+        tensor(1.)
     """
     nearest = (image @ text.T).argmax(1)
     return (nearest == torch.arange(len(image), device=image.device)).float().mean()

@@ -24,6 +24,12 @@ def global_to_local(
         Mean cross-entropy over images and local views, in nats.
 
     Source: ViL-Seg, eq. 2 as printed.
+
+    Example:
+        >>> import torch
+        >>> overall, local = torch.zeros(2, 4), torch.zeros(2, 3, 4)
+        >>> global_to_local(overall, local)
+        tensor(1.3863)
     """
     target = overall.softmax(-1)[:, None]
     return -(target * local.log_softmax(-1)).sum(-1).mean()
@@ -50,6 +56,12 @@ def self_distillation(
         Mean cross-entropy over images and pairs of views, in nats.
 
     Source: Caron et al. 2021, eq. 2 and algorithm 1 (arXiv:2104.14294).
+
+    Example:
+        >>> import torch
+        >>> teacher, student = torch.zeros(2, 1, 4), torch.zeros(2, 3, 4)
+        >>> self_distillation(teacher, student, center=torch.zeros(4))
+        tensor(1.3863)
     """
     target = ((teacher.detach() - center) / teacher_temperature).softmax(-1)
     logarithm = (student / student_temperature).log_softmax(-1)
@@ -70,6 +82,12 @@ def update_center(
 
     Returns:
         The average after this batch.
+
+    Example:
+        >>> import torch
+        >>> center, batch_mean = torch.zeros(2), torch.ones(2)
+        >>> update_center(center, batch_mean, momentum=0.75)
+        tensor([0.2500, 0.2500])
     """
     return center * momentum + batch_mean * (1 - momentum)
 

@@ -38,6 +38,11 @@ def multi_label_contrast(
     Source: GroupViT, section 3.2, "Multi-Label Image-Text Contrastive Loss" (arXiv:2202.11094).
 
     Differs: half the sum of both directions, as in `info_nce`.
+
+    Example:
+        >>> image, labeled = torch.eye(2, 4), torch.ones(2, 1, dtype=torch.bool)
+        >>> multi_label_contrast(image, image[:, None], labeled, scale=torch.tensor(1.0))
+        tensor(0.3133)
     """
     number, labels = labeled.shape
     logits = scale * torch.einsum("bd,ctd->bct", image, texts)  # photo, photo of the text, text
@@ -64,6 +69,11 @@ def masked_language(
 
     Returns:
         Mean over the masked tokens, in nats; zero, with a graph, if there is none.
+
+    Example:
+        >>> targets = torch.tensor([[3, -1]])  # the first of two tokens hides entity 3
+        >>> masked_language(torch.zeros(1, 2, 4), targets)
+        tensor(1.3863)
     """
     # Not the built-in mean, which is NaN without any masked token.
     total = F.cross_entropy(
@@ -94,6 +104,11 @@ def group_contrast(
         Mean cross-entropy of both directions, in nats; zero, with a graph, if no pair counts.
 
     Source: arXiv:2301.09121, Table 6 ("group consistency, NCE"), which gives no formula.
+
+    Example:
+        >>> groups = torch.eye(2, 4)[None]
+        >>> group_contrast(groups, groups, torch.tensor([True]), scale=torch.tensor(1.0))
+        tensor(0.3133)
     """
     # All groups of the batch in one row.
     counted = present[:, None].expand(first.shape[:2]).flatten()

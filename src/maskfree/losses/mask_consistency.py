@@ -90,12 +90,17 @@ def mask_logits(
 
     Differs: eq. 10 has no such divisor; the attention of the grouping block and the released code
     have.
+
+    Example:
+        >>> groups, patches = torch.eye(2, 4)[None], torch.eye(3, 4)[None]
+        >>> mask_logits(groups, patches).tolist()
+        [[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]
     """
     return groups @ patches.mT * groups.shape[-1] ** -0.5
 
 
 @full_precision
-def consistency(
+def matched_dice(
     targets: Float[Tensor, "b k n"],
     predictions: Float[Tensor, "b k n"],
     *,
@@ -111,7 +116,7 @@ def consistency(
             gradient.
         predictions: Mask logits of the predictions, in any order of masks.
         patches: Rows and columns of the patch grid; their product is n.
-        match: Matching function, `grouping.matching.match`.
+        match: Matching function, such as `maskfree.ops.matching.match`.
         arithmetic: How masks are made, matched and averaged.
 
     Returns:
@@ -124,15 +129,20 @@ def consistency(
 
     Differs: the mean over the masks, not their sum, so that the number of groups does not change
     the weight of the loss.
+
+    Example:
+        >>> from maskfree.ops.matching import match
+        >>> masks = 20 * torch.eye(2)[None] - 10
+        >>> matched_dice(masks, masks.flip(1), patches=(1, 2), match=match).item() < 0.001
+        True
     """
     if patches[0] * patches[1] != targets.shape[2]:
         raise ValueError(
             f"masks of {targets.shape[2]} patches: the grid {patches} must have as many"
         )
 
-    targets, predictions = (
-        _enlarged(maps, patches, arithmetic.side_px) for maps in (targets.detach(), predictions)
-    )
+    targets = _enlarged(targets.detach(), patches, arithmetic.side_px)
+    predictions = _enlarged(predictions, patches, arithmetic.side_px)
 
     # Put the predictions in the order of the targets.
     with torch.no_grad():
@@ -140,11 +150,14 @@ def consistency(
 
     predictions = chosen(_squashed(predictions, arithmetic.squash), order)
 
-    # Binarize the targets.
-    sure = targets.sigmoid()
-    # The threshold is absolute, or a share of each mask's maximum.
-    least = arithmetic.threshold * (sure.amax(2, keepdim=True) if arithmetic.relative else 1.0)
-    return _dice((sure >= least).to(sure.dtype), predictions, arithmetic)
+    # Binarize the targets by an absolute threshold, or by a share of each mask's maximum.
+    probabilities = targets.sigmoid()
+    threshold = arithmetic.threshold
+    if arithmetic.relative:
+        threshold = threshold * probabilities.amax(2, keepdim=True)
+
+    binary = (probabilities >= threshold).to(probabilities.dtype)
+    return _dice(binary, predictions, arithmetic)
 
 
 @full_precision
@@ -169,7 +182,9 @@ def over_photos(
     photos.
     """
     total = torch.where(present, losses, losses.detach() * 0).sum()
-    return total / (num_masks if arithmetic.divide_by == "masks" else present.sum().clamp_min(1))
+    if arithmetic.divide_by == "masks":
+        return total / num_masks
+    return total / present.sum().clamp_min(1)
 
 
 def _enlarged(
@@ -190,9 +205,12 @@ def _likeness(
     """Similarity of each target (row) to each prediction (column)."""
     if arithmetic.matched_on == "sigmoid":
         targets, predictions = targets.sigmoid(), predictions.sigmoid()
-    # The distance of unit-norm maps follows from their cosine.
     cosine = F.normalize(targets, dim=2) @ F.normalize(predictions, dim=2).mT
-    return cosine if arithmetic.matched_by == "cosine" else -(2 - 2 * cosine).clamp_min(0).sqrt()
+    if arithmetic.matched_by == "cosine":
+        return cosine
+
+    # The distance of unit-norm maps follows from their cosine.
+    return -(2 - 2 * cosine).clamp_min(0).sqrt()
 
 
 def _squashed(

@@ -32,6 +32,11 @@ def co_occurrence(
         first view with pixel (y, x) of the second; nothing is counted beyond the border.
 
     Source: ViL-Seg, eq. 6 and 7; Ji et al. 2019, eq. 5 (arXiv:1807.06653).
+
+    Example:
+        >>> clusters = torch.eye(2)[None, :, :, None]  # two pixels, each in its own cluster
+        >>> co_occurrence(clusters, clusters)[0, 0].tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     # Zero padding, so that shifts beyond the border add nothing.
     height, width = first.shape[-2:]
@@ -65,6 +70,11 @@ def negative_mutual_information(
     Source: ViL-Seg, eq. 8.
 
     Differs: the sign, since eq. 1 minimizes the sum.
+
+    Example:
+        >>> counts = torch.eye(2)[None, None]  # from co_occurrence(first_view, second_view)
+        >>> negative_mutual_information(counts)
+        tensor(-0.6931)
     """
     joint = counts.sum((0, 1))
     joint = joint / joint.sum().detach()

@@ -44,6 +44,11 @@ def pixel_segment_contrast(
         with a graph, if no pixel counts.
 
     Source: CLIP-S4, eq. 1; the argument `own` as in SegSort+ of the published code of HSG.
+
+    Example:
+        >>> pixels, regions = torch.eye(2, 4), torch.tensor([0, 1])
+        >>> pixel_segment_contrast(pixels, regions, pixels, regions, concentration=1.0)
+        tensor(0.3133)
     """
     pixel_regions, segment_regions = pixel_regions.long(), segment_regions.long()
 

@@ -33,22 +33,20 @@ def full_precision(loss: Loss) -> Loss:
         Returns:
             The loss.
         """
-        device = next(
-            value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)
-        )
+        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        device = next(tensors).device
+        args = tuple(_widened(value) for value in args)
+        kwargs = {name: _widened(value) for name, value in kwargs.items()}
+
         # Autocast would run the matrix products in half precision.
         with torch.autocast(device.type, enabled=False):
-            return loss(
-                *map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()}
-            )
+            return loss(*args, **kwargs)
 
     return cast(Loss, run)
 
 
 def _widened(value: Any) -> Any:
     """Convert a half-precision tensor to float32; anything else is returned as it is."""
-    return (
-        value.float()
-        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-        else value
-    )
+    if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        return value.float()
+    return value

@@ -80,6 +80,12 @@ def pixel_cross_entropy(
 
     Returns:
         Mean over the labeled pixels, in nats; zero if there is none.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.zeros(1, 4, 2, 3), torch.full((1, 8, 12), 3, dtype=torch.uint8)
+        >>> pixel_cross_entropy(logits, labels)
+        tensor(1.3863)
     """
     enlarged = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
     counted = (labels != IGNORE).sum().clamp_min(1)

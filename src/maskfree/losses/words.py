@@ -35,6 +35,11 @@ def word_log_probabilities(
         Log-probabilities over the words, in nats.
 
     Source: logit adjustment, Menon et al. 2021, eq. 10 (arXiv:2007.07314).
+
+    Example:
+        >>> pixels, words = torch.eye(2, 4)[None], torch.zeros(4, 4)
+        >>> word_log_probabilities(pixels, words, torch.tensor(1.0), torch.ones(4), 0.0).shape
+        torch.Size([1, 2, 4])
     """
     # Clamped, since the log of a word that never occurs is -inf.
     shift = prior * (frequencies / frequencies.mean()).clamp_min(1e-5).log()
@@ -56,6 +61,11 @@ def bag_of_words(
 
     Returns:
         Mean cross-entropy per image, in nats.
+
+    Example:
+        >>> log_probabilities = torch.full((1, 6, 4), 0.25).log()
+        >>> bag_of_words(log_probabilities, weights=torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
+        tensor(1.3863)
     """
     # Log of the mean probability over the pixels.
     pooled = log_probabilities.logsumexp(1) - math.log(log_probabilities.shape[1])
@@ -74,5 +84,10 @@ def pixel_words(
 
     Returns:
         Mean cross-entropy per pixel, in nats.
+
+    Example:
+        >>> probabilities = torch.full((1, 6, 4), 0.25)
+        >>> pixel_words(probabilities.log(), targets=probabilities)
+        tensor(1.3863)
     """
     return -torch.einsum("bnk,bnk->", targets, log_probabilities) / targets.shape[:2].numel()

@@ -17,9 +17,9 @@ from maskfree.losses.entities import group_contrast, masked_language, multi_labe
 from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.losses.mask_consistency import (
     chosen,
-    consistency,
     learning_only,
     mask_logits,
+    matched_dice,
     over_photos,
     subgroups,
 )
@@ -349,7 +349,7 @@ class MaskConsistencyObjective(nn.Module):
         else:
             given = learning_only(given, best)
 
-        losses = consistency(
+        losses = matched_dice(
             mask_logits(wanted, target.assignment.keys),
             mask_logits(given, keys),
             patches=target.patches,
