@@ -145,7 +145,7 @@ def _variants(study: Study, options: ViLSegOptions) -> Iterator[Variant]:
     )
     no_words = partial(study.trained, "without-words", replace(method, words=silent))
     pixels = replace(method, grouping="pixels", cluster=None)
-    kmeans = replace(method, grouping="kmeans", cluster=None, kmeans_clusters=NUM_CLUSTERS)
+    kmeans = replace(method, grouping="kmeans", cluster=None)
 
     def clustered(
         source: Callable[[], Path], name: str, count: int = NUM_CLUSTERS, **changes: Any

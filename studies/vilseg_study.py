@@ -47,17 +47,11 @@ class Study:
         """The recipe's method, of which every variant is a change.
 
         Raises:
-            ValueError: the recipe trains something else, or a head whose gradient reaches the encoder.
+            ValueError: the recipe trains something else.
         """
         method = self.recipe.method
-        if (
-            not isinstance(method, ViLSegConfig)
-            or method.cluster is None
-            or not method.cluster.detach
-        ):
-            raise ValueError(
-                "the study needs a ViL-Seg recipe with a clustering head that is detached"
-            )
+        if not isinstance(method, ViLSegConfig) or method.cluster is None:
+            raise ValueError("the study needs a ViL-Seg recipe with a clustering head")
         return replace(method, grouping="clusters")
 
     def trained(self, name: str, method: ViLSegConfig) -> Path:

@@ -80,7 +80,7 @@ CHANGES: dict[str, Any] = {
     "weights elsewhere": lambda run: run["config"]["text"].update(weights="/etc"),
     "million clusters": lambda run: run["config"]["cluster"].update(num_clusters=10**6),
     "text for a number": lambda run: run["config"]["cross"].update(weight="1"),
-    "scale nan": lambda run: run["config"]["cross"].update(initial_scale="NAN"),
+    "weight nan": lambda run: run["config"]["cross"].update(weight="NAN"),
     "timm of the hub": timm(name="hf-hub:someone/evil", pretrained=True, cache_dir="/tmp/evil"),
     "timm of a folder": timm(name="local-dir:/tmp/evil"),
     "timm pretrained": timm(pretrained=True),

@@ -26,7 +26,8 @@ from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from maskfree.methods.student.config import StudentConfig
-from maskfree.methods.vilseg.config import ViLSegConfig, WordsConfig
+from maskfree.methods.vilseg.config import ViLSegConfig
+from maskfree.methods.vilseg.words_config import WordsConfig
 from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.ops.propagation_config import PropagationConfig
@@ -180,8 +181,8 @@ def test_from_python(make: Any, message: str):
         ("method.views.mirror", "1.5", "method.views.mirror is 1.5"),
         ("method.views.scale", "nan 1", "method.views.scale is"),
         ("method.views.scale", "0.9 0.4", "method.views.scale is (0.9, 0.4), must be ascending"),
-        ("method.vision.teacher-temperature", "0", "method.vision.teacher_temperature is 0"),
-        ("method.cross.initial-scale", "nan", "method.cross.initial_scale is nan"),
+        ("method.vision.teacher-momentum", "2", "method.vision.teacher_momentum is 2"),
+        ("method.cross.weight", "nan", "method.cross.weight is nan"),
         ("method.cluster.num-clusters", "0", "method.cluster.num_clusters is 0"),
         ("method.image.output-stride", "0", "method.image.output_stride is 0"),
     ],

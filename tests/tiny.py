@@ -40,9 +40,7 @@ TINY_IMAGE = ImageEncoderConfig(
     output_stride=16,
 )
 TINY_TAG_SCORES = TagScoresConfig(
-    image=ImageEncoderConfig(
-        "efficientnet_lite", {"width": 0.1, "depth": 0.1, "stem": 8, "head": 16}
-    ),
+    image=ImageEncoderConfig("efficientnet_lite", {"width": 0.1, "depth": 0.1}),
     num_tags=7,
     num_tag_names=11,
     num_tag_kinds=5,

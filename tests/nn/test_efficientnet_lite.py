@@ -20,7 +20,7 @@ from shared_folder import SHARED
 
 WEIGHTS = SHARED / "weights" / "efficientnet_lite2_imagenet"
 EVERY_25TH = load_file(Path(__file__).with_name("efficientnet_lite2_logits.safetensors"))["logits"]
-SMALL = {"width": 0.2, "depth": 0.3, "stem": 8, "head": 16}
+SMALL = {"width": 0.2, "depth": 0.3}
 
 
 def pattern() -> torch.Tensor:
@@ -47,7 +47,7 @@ def test_logits_are_those_of_the_published_package():
 def test_strides_become_dilation(patch_size):
     encoder = ImageEncoderConfig("efficientnet_lite", SMALL, output_stride=patch_size).build()
     assert encoder.patch_size == patch_size
-    assert encoder(torch.rand(1, 3, 64, 96)).shape == (1, 16, 64 // patch_size, 96 // patch_size)
+    assert encoder(torch.rand(1, 3, 64, 96)).shape == (1, 1280, 64 // patch_size, 96 // patch_size)
 
 
 def test_padding_is_tensorflows_same():

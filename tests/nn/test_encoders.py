@@ -25,9 +25,7 @@ IMAGE_CONFIGS = {
     "resnet": ImageEncoderConfig("resnet", RESNET),
     "resnet16": ImageEncoderConfig("resnet", RESNET | {"layer_type": "basic"}, output_stride=16),
     "mobilenet16": TINY_IMAGE,
-    "efficientnet_lite": ImageEncoderConfig(
-        "efficientnet_lite", {"width": 0.2, "depth": 0.3, "head": 16}
-    ),
+    "efficientnet_lite": ImageEncoderConfig("efficientnet_lite", {"width": 0.2}),
     "mobilenet8": ImageEncoderConfig("mobilenet_v2", TINY_IMAGE.architecture, output_stride=8),
 }
 TEXT_CONFIGS = {

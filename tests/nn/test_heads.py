@@ -5,7 +5,6 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.nn.cluster_head import ClusterHead
-from maskfree.nn.projection import DinoHead
 from maskfree.nn.projection_config import ProjectionConfig
 
 
@@ -51,9 +50,8 @@ def test_identity_needs_equal_widths():
         ProjectionConfig("identity").build_for_vectors(7, 4)
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_cluster_head_gives_distributions(kernel):
-    head = ClusterHead(dim=6, num_clusters=5, kernel=kernel)
+def test_cluster_head_gives_distributions():
+    head = ClusterHead(dim=6, num_clusters=5)
     assignment = head(torch.randn(2, 6, 3, 4))
     assert assignment.shape == (2, 5, 3, 4)
     assert_close(assignment.sum(1), torch.ones(2, 3, 4))
@@ -61,7 +59,7 @@ def test_cluster_head_gives_distributions(kernel):
 
 def test_a_standardized_head_sees_directions_whatever_they_share():
     """Embeddings of any length around a common direction: each channel comes to mean 0 and the asked deviation."""
-    head = ClusterHead(dim=6, num_clusters=5, standardized=True, sharpness=0.5)
+    head = ClusterHead(dim=6, num_clusters=5, standardized=True)
     pixels = torch.randn(64, 6, 3, 4) + 20
     unit = F.normalize(pixels, dim=1)
     seen = []
@@ -83,25 +81,3 @@ def test_statistics_of_two_processes_are_those_of_one():
     first.observe(pixels[:2], lambda tensor: torch.cat([tensor, *sent]))
     assert_close(first.statistics.mean, whole.statistics.mean)
     assert_close(first.statistics.variance, whole.statistics.variance)
-
-
-def test_dino_head_has_the_numbers_of_the_original(fixture_tensors):
-    """DINOHead of facebookresearch/dino@7c446df."""
-    numbers = {k.replace("two_plus_six.", ""): v for k, v in fixture_tensors("dino_loss").items()}
-    head = DinoHead(channels=12, out_dim=24, hidden=20, bottleneck=8)
-    state = {k.removeprefix("w.head."): v for k, v in numbers.items() if k.startswith("w.head.")}
-    names = {
-        "last_layer.weight_g": "directions.parametrizations.weight.original0",
-        "last_layer.weight_v": "directions.parametrizations.weight.original1",
-    }
-    head.load_state_dict({names.get(name, name): value for name, value in state.items()})
-    assert_close(head(numbers["in.head_input"]), numbers["out.head_output"], rtol=1e-5, atol=1e-6)
-
-
-def test_dino_head_gives_cosines():
-    assert (
-        DinoHead(channels=12, out_dim=24, hidden=20, bottleneck=8)(100 * torch.randn(7, 12))
-        .abs()
-        .max()
-        <= 1
-    )

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from maskfree.losses.precision import full_precision
 
+TEACHER_TEMPERATURE = 0.04
+"""Temperature of the teacher's softmax, as in DINO."""
+
 
 @full_precision
 def global_to_local(
@@ -40,7 +43,7 @@ def self_distillation(
     teacher: Float[Tensor, "b u p"],
     student: Float[Tensor, "b v p"],
     center: Float[Tensor, " p"],
-    teacher_temperature: float = 0.04,
+    teacher_temperature: float = TEACHER_TEMPERATURE,
     student_temperature: float = 0.1,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the student's views under the centered and sharpened views of the teacher.

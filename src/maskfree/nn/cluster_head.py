@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 # Weight of the newest batch in the running statistics, as in batch normalization.
 _MOMENTUM = 0.1
+# Standard deviation of standardized channels: soft enough assignments at first.
+_DEVIATION = 0.5
 
 
 class ClusterHead(nn.Module):
@@ -19,7 +21,7 @@ class ClusterHead(nn.Module):
     Source: ViL-Seg, section 3.3.
 
     Differs: with `standardized`, pixels are normalized to unit norm, and each channel to mean 0 and
-    variance `sharpness` squared over the data. Embeddings of a text space are close together, and a
+    the same variance over the data. Embeddings of a text space are close together, and a
     head that sees them unchanged learns slowly.
     """
 
@@ -28,23 +30,18 @@ class ClusterHead(nn.Module):
         *,
         dim: int,
         num_clusters: int,
-        kernel: int = 1,
         standardized: bool = False,
-        sharpness: float = 1.0,
     ):
         """Create the layers.
 
         Args:
             dim: Number of channels of the embeddings.
             num_clusters: Number of clusters.
-            kernel: Side of the convolution's kernel, in pixels; odd.
             standardized: Standardize the embeddings by running statistics.
-            sharpness: Standard deviation of standardized channels.
         """
         super().__init__()
-        self.convolution = nn.Conv2d(dim, num_clusters, kernel, padding=kernel // 2)
+        self.convolution = nn.Conv2d(dim, num_clusters, 1)
         self.statistics = RunningStatistics(dim) if standardized else None
-        self._sharpness = sharpness
 
     def forward(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b c hp wp"]:
         """Predict cluster probabilities.
@@ -56,7 +53,7 @@ class ClusterHead(nn.Module):
             Probability of each cluster at each pixel.
         """
         if self.statistics is not None:
-            pixels = self._sharpness * self.statistics(F.normalize(pixels.float(), dim=1))
+            pixels = _DEVIATION * self.statistics(F.normalize(pixels.float(), dim=1))
 
         # Softmax in float32, also under mixed precision.
         return self.convolution(pixels).float().softmax(1)

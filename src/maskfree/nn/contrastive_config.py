@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maskfree.config.rules import Positive, Weight
+from maskfree.config.rules import Weight
 
 if TYPE_CHECKING:
     from maskfree.nn.contrastive_objective import ContrastiveObjective
@@ -22,10 +22,6 @@ class ContrastiveConfig:
     """Weight of the image-text contrastive loss."""
     symmetric: bool = True
     """Average the image-to-text and the text-to-image loss; False: image-to-text only."""
-    initial_scale: Positive = 1 / 0.07
-    """Initial value of the learned scale of the cosines (1 / temperature)."""
-    max_scale: Positive = 100.0
-    """Upper bound of the learned scale of the cosines."""
 
     def build(self) -> ContrastiveObjective:
         """Build the contrastive objective.
@@ -36,9 +32,5 @@ class ContrastiveConfig:
         from maskfree.losses.contrastive import image_to_text, info_nce
         from maskfree.nn.contrastive_objective import ContrastiveObjective
 
-        return ContrastiveObjective(
-            weight=self.weight,
-            contrast=info_nce if self.symmetric else image_to_text,
-            initial_scale=self.initial_scale,
-            max_scale=self.max_scale,
-        )
+        contrast = info_nce if self.symmetric else image_to_text
+        return ContrastiveObjective(weight=self.weight, contrast=contrast)

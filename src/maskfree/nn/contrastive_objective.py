@@ -17,6 +17,10 @@ Gather = Callable[[Tensor], Tensor]
 Contrast = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Loss of (image embeddings, text embeddings, scale)."""
 
+# Initial value and upper bound of the scale (1 / temperature), as in CLIP (arXiv:2103.00020).
+_INITIAL_SCALE = 1 / 0.07
+_MAX_LOG_SCALE = math.log(100)
+
 
 @torch.no_grad()
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
@@ -34,29 +38,25 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 class ContrastiveObjective(nn.Module):
     """Image-text contrastive loss over the global batch, with a learned and bounded scale."""
 
-    def __init__(
-        self, *, weight: float, contrast: Contrast, initial_scale: float, max_scale: float
-    ):
+    def __init__(self, *, weight: float, contrast: Contrast):
         """Create the objective.
 
         Args:
             weight: Weight of the loss.
             contrast: Loss of unit-norm image and text embeddings and the scale.
-            initial_scale: Initial value of the scale (1 / temperature); positive.
-            max_scale: Upper bound of the scale; positive.
         """
         super().__init__()
 
         # Trained in log space, so that the scale stays positive.
-        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
-        self._weight, self._contrast, self._max_log_scale = weight, contrast, math.log(max_scale)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE)))
+        self._weight, self._contrast = weight, contrast
 
     @property
     def scale(self) -> float:
         """Return the scale (1 / temperature) as a number.
 
         Returns:
-            The scale, at most `max_scale`.
+            The scale, at most 100.
         """
         return self.factor.item()
 
@@ -65,9 +65,9 @@ class ContrastiveObjective(nn.Module):
         """Return the scale (1 / temperature) as a tensor with a gradient.
 
         Returns:
-            The scale, at most `max_scale`.
+            The scale, at most 100.
         """
-        return self.log_scale.clamp_max(self._max_log_scale).exp()
+        return self.log_scale.clamp_max(_MAX_LOG_SCALE).exp()
 
     def forward(
         self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], gather: Gather
@@ -96,4 +96,4 @@ class ContrastiveObjective(nn.Module):
     def after_step(self) -> None:
         """Clamp the scale to its upper bound, beyond which its gradient would be zero."""
         with torch.no_grad():
-            self.log_scale.clamp_(max=self._max_log_scale)
+            self.log_scale.clamp_(max=_MAX_LOG_SCALE)

@@ -30,6 +30,8 @@ _STAGES = (
     (4, 5, 2, 6, 192),
 )
 _LAST_STAGE = (1, 3, 1, 6, 320)
+# Channels of the first and the last convolution, which are not scaled.
+_STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
 _CLASSIFIER = "_fc"
 # Names in the PyPI packages, and ours.
 _PARTS = {
@@ -59,10 +61,6 @@ class EfficientNetLiteConfig:
     """Factor of the number of channels."""
     depth: float = 1.2
     """Factor of the number of blocks per stage."""
-    stem: int = 32
-    """Number of channels of the first convolution."""
-    head: int = 1280
-    """Number of channels of the last convolution."""
 
 
 class EfficientNetLite(nn.Module):
@@ -77,8 +75,8 @@ class EfficientNetLite(nn.Module):
                 strides.
         """
         super().__init__()
-        self.stem = _convolution(3, config.stem, kernel=3, stride=2)
-        channels, patch_size, spacing, blocks = config.stem, 2, 1, []
+        self.stem = _convolution(3, _STEM_CHANNELS, kernel=3, stride=2)
+        channels, patch_size, spacing, blocks = _STEM_CHANNELS, 2, 1, []
         # Index of the last block of each stride.
         self._last_at: dict[int, int] = {}
         self.channels_at: dict[int, int] = {}
@@ -102,9 +100,9 @@ class EfficientNetLite(nn.Module):
                 self._last_at[patch_size], self.channels_at[patch_size] = len(blocks) - 1, out
 
         self.blocks = nn.Sequential(*blocks)
-        self.head = _convolution(channels, config.head, kernel=1)
+        self.head = _convolution(channels, _HEAD_CHANNELS, kernel=1)
         self.patch_size = patch_size
-        self.channels = config.head
+        self.channels = _HEAD_CHANNELS
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c hp wp"]:
         """Compute the feature map of the last convolution.

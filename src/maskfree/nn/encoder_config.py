@@ -29,16 +29,13 @@ class ImageEncoderConfig:
     architecture: dict[str, Value] = field(default_factory=dict)
     """Values that override the family's defaults: fields of the transformers configuration; for
     timm `name` and the arguments in_chans, img_size, out_indices and patch_size; for
-    efficientnet_lite `width`, `depth`, `stem` and `head`."""
+    efficientnet_lite `width` and `depth`."""
     weights: OutsideName | None = None
     """Pretrained weights: a local folder or a Hugging Face name, for timm a local file (nothing is
     downloaded). None: random initialization."""
     output_stride: Side | None = None
     """Side in pixels of an image patch that one feature covers, reached by dilated convolutions;
     for convolutional families only. None: the family's own stride."""
-    statistics: Literal["imagenet", "half", "lite", "clip"] | None = None
-    """Mean and standard deviation that normalize colors. None: those the family is usually trained
-    with."""
 
     def build(self) -> ImageEncoder:
         """Build the image encoder and load its pretrained weights, if any.

@@ -56,7 +56,7 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
         read=family.read,
         channels=channels,
         patch_size=patch_size,
-        statistics=config.statistics or family.statistics,
+        statistics=family.statistics,
     )
 
 
@@ -112,7 +112,7 @@ def _build_efficientnet_lite(config: ImageEncoderConfig) -> ImageEncoder:
         read=_only_map,
         channels=tower.channels,
         patch_size=tower.patch_size,
-        statistics=config.statistics or "lite",
+        statistics="lite",
     )
 
 

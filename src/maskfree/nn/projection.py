@@ -8,7 +8,6 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.projection_config import ProjectionConfig
@@ -80,56 +79,6 @@ class BatchNormMlp(nn.Module):
         # BatchNorm1d takes a single batch axis.
         normalized = self.norm(self.widen(features.flatten(0, -2)))
         return self.narrow(F.relu(normalized)).unflatten(0, features.shape[:-1])
-
-
-class DinoHead(nn.Module):
-    """DINO's projection head: an MLP, a unit-norm bottleneck and cosines to learned prototypes.
-
-    Source: Caron et al. 2021, appendix C (arXiv:2104.14294).
-    """
-
-    def __init__(self, *, channels: int, out_dim: int, hidden: int = 2048, bottleneck: int = 256):
-        """Create the layers.
-
-        Args:
-            channels: Number of input channels.
-            out_dim: Number of prototypes.
-            hidden: Number of hidden channels of the MLP.
-            bottleneck: Number of channels of the unit-norm bottleneck.
-        """
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, bottleneck),
-        )
-        self.mlp.apply(_truncate)
-
-        # Weight normalization with fixed norms of 1 makes the outputs cosines.
-        self.directions = parametrizations.weight_norm(nn.Linear(bottleneck, out_dim, bias=False))
-        lengths = self.directions.get_parameter("parametrizations.weight.original0")
-        nn.init.ones_(lengths)
-        lengths.requires_grad_(False)
-
-    def forward(self, features: Float[Tensor, "*b c"]) -> Float[Tensor, "*b p"]:
-        """Compare features with the prototypes.
-
-        Args:
-            features: Feature vectors with any batch axes.
-
-        Returns:
-            One logit per prototype, a cosine in [-1, 1].
-        """
-        return self.directions(F.normalize(self.mlp(features), dim=-1))
-
-
-def _truncate(module: nn.Module) -> None:
-    """Initialize a linear layer with a truncated normal distribution, as vision transformers do."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
 
 
 def project_pixels(config: ProjectionConfig, channels: int, dim: int) -> nn.Module:

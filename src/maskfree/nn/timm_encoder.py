@@ -54,7 +54,7 @@ def build_timm(config: ImageEncoderConfig) -> ImageEncoder:
         read=_last_map,
         channels=tower.feature_info.channels()[-1],
         patch_size=tower.feature_info.reduction()[-1],
-        statistics=config.statistics or "imagenet",
+        statistics="imagenet",
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import Inference
-from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig, WordsConfig
+from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg.words_config import WordsConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig, Value
 from maskfree.nn.projection_config import ProjectionConfig

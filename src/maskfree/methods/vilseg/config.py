@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from maskfree.config.rules import (
-    Count,
     CountOrZero,
     Fraction,
-    FractionRange,
     OutsideName,
-    Positive,
     Side,
     Weight,
     Width,
@@ -23,98 +17,17 @@ from maskfree.config.rules import (
 from maskfree.data.config import ViewConfig
 from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.methods.vilseg.tag_scores_config import TagScoresConfig
+from maskfree.methods.vilseg.words_config import WordsConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor, nn
-
     from maskfree.methods.vilseg.model import ViLSeg
     from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
     from maskfree.methods.vilseg.transform import ViLSegTransform
-    from maskfree.methods.vilseg.words import WordsObjective
     from maskfree.nn.dual_encoder import ImageProjector
-    from maskfree.nn.image_encoder import ImageEncoder
-    from maskfree.text.tags import Tag
     from maskfree.text.tokenize import Tokenizer
-
-
-@dataclass(frozen=True)
-class WordsConfig:
-    """Multiple-instance and distillation losses over words (nouns of captions, classifier tags).
-
-    Not in the paper. Needs a frozen text encoder and image weights that include a classifier.
-    """
-
-    tags: str = "imagenet"
-    """Class names of the classifier: "imagenet" for the 1,000 names shipped with the package, or a
-    file in the same format."""
-    nouns_weight: Weight = 0.5
-    """Weight of the multiple-instance loss over caption nouns."""
-    kinds_weight: Weight = 0.25
-    """Weight of the loss over the superclasses of the tags."""
-    tags_weight: Weight = 0.25
-    """Weight of the loss over the classifier tags themselves."""
-    initial_scale: Positive = 20.0
-    """Initial inverse temperature of the softmax over words."""
-    prior: Weight = 0.5
-    """Share of the words' log-frequency that is added to the logits during training, in [0, 1]; 0
-    adds none."""
-    pixels_per_photo: Count = 64
-    """Number of patches sampled from each photo per step."""
-    prompted: Fraction = 0.5
-    """Share of the batches whose nouns are inserted into the prompt, in [0, 1]."""
-    prompt: str = "a photo of a {}"
-    """Prompt template; {} is replaced by the noun."""
-
-    def read(self) -> tuple[Tag, ...]:
-        """Read the classifier tags.
-
-        Returns:
-            The tags with their names and superclasses, in the order of the classifier's outputs.
-        """
-        from maskfree.text.tags import IMAGENET_TAGS, read_tags
-
-        return read_tags(IMAGENET_TAGS if self.tags == "imagenet" else Path(self.tags))
-
-    def build(
-        self,
-        encoder: ImageEncoder,
-        classifier: nn.Linear,
-        tags: Sequence[Tag],
-        tag_features: Float[Tensor, "t c"],
-    ) -> WordsObjective:
-        """Build the word objective; its tagger is a copy of the encoder with the classifier.
-
-        Args:
-            encoder: Image encoder that the classifier was trained on.
-            classifier: Linear layer from encoder channels to tags.
-            tags: Tags in the order of the classifier's outputs.
-            tag_features: Unit-norm text features of the tags.
-
-        Returns:
-            The objective.
-        """
-        import torch
-
-        from maskfree.methods.vilseg.words import Tagger, WordsObjective, as_convolution
-        from maskfree.text.tags import kinds_of
-
-        # Rows average over a tag's superclasses; a tag without any has a zero row.
-        kinds = kinds_of(tags)
-        belongs = torch.tensor([[kind in tag.kinds for kind in kinds] for tag in tags]).float()
-
-        return WordsObjective(
-            tagger=Tagger(deepcopy(encoder), as_convolution(classifier)),
-            tag_features=tag_features,
-            kinds=belongs / belongs.sum(1, keepdim=True).clamp_min(1),
-            weights=(self.nouns_weight, self.kinds_weight, self.tags_weight),
-            initial_scale=self.initial_scale,
-            prior=self.prior,
-            pixels_per_photo=self.pixels_per_photo,
-        )
 
 
 @dataclass(frozen=True)
@@ -129,24 +42,14 @@ class VisionConfig:
     """Weight of L_vision."""
     mode: Literal["literal", "distillation"] = "distillation"
     """Form of the loss: "distillation" as in DINO, or "literal" as eq. 2 is printed."""
-    head: Literal["linear", "dino"] = "linear"
-    """Projection head: the paper's linear layer, or the MLP of DINO."""
     out_dim: Width = 2048
-    """Output dimension of the head."""
+    """Output dimension of the linear head."""
     num_local_views: CountOrZero = 6
     """Number of local crops per photo."""
     local_side_px: Side = 96
     """Side of a local crop, in pixels."""
-    local_scale: FractionRange = (0.05, 0.4)
-    """Smallest and largest area of a local crop, as a fraction of the photo."""
     teacher_momentum: Fraction = 0.996
     """Initial momentum of the teacher's moving average; rises to 1 on a cosine schedule."""
-    teacher_temperature: Positive = 0.04
-    """Softmax temperature of the teacher."""
-    student_temperature: Positive = 0.1
-    """Softmax temperature of the student."""
-    center_momentum: Fraction = 0.9
-    """Momentum of the moving average that centers the teacher's logits."""
 
     def build(self, image: ImageProjector, embed_dim: int) -> VisionObjective:
         """Build the local-to-global objective; a teacher starts as a copy of the image encoder.
@@ -161,14 +64,8 @@ class VisionConfig:
         from torch import nn
 
         from maskfree.methods.vilseg.objectives import DistillationObjective, LiteralVisionObjective
-        from maskfree.nn.projection import DinoHead
 
-        linear = self.head == "linear"
-        head = (
-            nn.Linear(embed_dim, self.out_dim)
-            if linear
-            else DinoHead(channels=embed_dim, out_dim=self.out_dim)
-        )
+        head = nn.Linear(embed_dim, self.out_dim)
         if self.mode == "literal":
             return LiteralVisionObjective(weight=self.weight, head=head)
 
@@ -177,9 +74,7 @@ class VisionConfig:
             image=image,
             head=head,
             out_dim=self.out_dim,
-            temperatures=(self.teacher_temperature, self.student_temperature),
             teacher_momentum=self.teacher_momentum,
-            center_momentum=self.center_momentum,
         )
 
 
@@ -194,18 +89,8 @@ class ClusterConfig:
     """Weight of L_cluster."""
     num_clusters: Width = 20
     """Number of clusters."""
-    detach: bool = True
-    """Stop the gradient of L_cluster at the encoder, as in the paper."""
-    displacement: CountOrZero = 0
-    """Also pair patches up to this many patches apart; 0 pairs equal positions only."""
-    kernel: Side = 1
-    """Kernel size of the head's convolution; must be odd."""
-    lamb: Weight = 1.0
-    """Weight of the entropy of the assignments; 1 gives the mutual information."""
     standardized: bool = False
     """Feed the head unit-norm pixels with standardized channels. Not in the paper."""
-    sharpness: Positive = 0.5
-    """Standard deviation of the standardized channels."""
 
     def build(self, embed_dim: int) -> ClusterObjective:
         """Build the clustering objective and its head.
@@ -215,29 +100,14 @@ class ClusterConfig:
 
         Returns:
             The objective.
-
-        Raises:
-            ValueError: The kernel size is even, which would shrink the map.
         """
         from maskfree.methods.vilseg.objectives import ClusterObjective
         from maskfree.nn.cluster_head import ClusterHead
 
-        if self.kernel % 2 == 0:
-            raise ValueError(f"cluster.kernel is {self.kernel}: it must be odd")
-
-        return ClusterObjective(
-            weight=self.weight,
-            head=ClusterHead(
-                dim=embed_dim,
-                num_clusters=self.num_clusters,
-                kernel=self.kernel,
-                standardized=self.standardized,
-                sharpness=self.sharpness,
-            ),
-            detach=self.detach,
-            displacement=self.displacement,
-            lamb=self.lamb,
+        head = ClusterHead(
+            dim=embed_dim, num_clusters=self.num_clusters, standardized=self.standardized
         )
+        return ClusterObjective(weight=self.weight, head=head)
 
 
 @dataclass(frozen=True)
@@ -273,8 +143,6 @@ class ViLSegConfig(MethodConfig):
     assignment: Literal["hard", "soft"] = "hard"
     """Assignment of pixels to clusters: "hard" to the most likely one, as in the paper, or "soft"
     to all."""
-    kmeans_clusters: Width = 20
-    """Number of clusters per photo for the grouping "kmeans"."""
 
     def build(self) -> ViLSeg:
         """Build the method; pretrained weights are loaded if the config names them.
@@ -305,7 +173,7 @@ class ViLSegConfig(MethodConfig):
             ValueError: The tokenizer's maximum length or vocabulary exceeds what the text
                 encoder takes.
         """
-        from maskfree.methods.vilseg.transform import ViLSegTransform
+        from maskfree.methods.vilseg.transform import PROMPTED_SHARE, ViLSegTransform
 
         if tokenizer is not None:
             self.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
@@ -321,11 +189,9 @@ class ViLSegConfig(MethodConfig):
             jitter=self.views.jitter,
             num_local_views=vision.num_local_views,
             local_side_px=vision.local_side_px,
-            local_scale=vision.local_scale,
             with_augmented=self.cluster is not None,
             kinds=self._kinds() if tokenizer else None,
-            prompt=self.words.prompt if self.words else "{}",
-            prompted=self.words.prompted if self.words else 0.0,
+            prompted=PROMPTED_SHARE if self.words else 0.0,
         )
 
     def _kinds(self) -> tuple[str, ...] | None:

@@ -29,6 +29,9 @@ from maskfree.ops.kmeans import kmeans
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch, Groups, Losses, Tokens
 
+# Clusters per photo of the grouping "kmeans": as many as the clustering head has by default.
+_KMEANS_CLUSTERS = 20
+
 # Soft or hard assignment of each pixel to regions; sums to 1 over the regions of a pixel.
 Assign = Callable[[Float[Tensor, "b d hp wp"]], Float[Tensor, "b g hp wp"]]
 
@@ -95,10 +98,10 @@ class ViLSeg(Method):
             local = local.unflatten(0, batch.local_views.shape[:2])
             parts.append(self.vision(batch.images, overall, local, self.gather))
 
-        # Online clustering; a detached head needs no graph of the augmented view.
+        # Online clustering; its gradient stops at the embeddings, so no graph is needed.
         if self.cluster is not None:
             assert batch.augmented_view is not None, "L_cluster needs augmented_view"
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cluster.detach):
+            with torch.no_grad():
                 augmented_view = self.image(batch.augmented_view)
             parts.append(self.cluster(pixels, augmented_view, batch.augmented_flipped, self.gather))
 
@@ -279,7 +282,7 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
     if config.grouping == "clusters" and cluster:
         assign = partial(_likeliest if config.assignment == "hard" else _likely, cluster.head)
     elif config.grouping == "kmeans":
-        assign = partial(_kmeans, num_clusters=config.kmeans_clusters)
+        assign = partial(_kmeans, num_clusters=_KMEANS_CLUSTERS)
 
     return ViLSeg(
         image=image,

@@ -10,7 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maskfree.losses.distillation import entropy, global_to_local, self_distillation, update_center
+from maskfree.losses.distillation import (
+    TEACHER_TEMPERATURE,
+    entropy,
+    global_to_local,
+    self_distillation,
+    update_center,
+)
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
 from maskfree.nn.cluster_head import ClusterHead
 from maskfree.nn.contrastive_objective import Gather, ema_update
@@ -117,9 +123,7 @@ class DistillationObjective(VisionObjective):
         image: nn.Module,
         head: nn.Module,
         out_dim: int,
-        temperatures: tuple[float, float],
         teacher_momentum: float,
-        center_momentum: float,
     ):
         super().__init__()
         self.head = head
@@ -128,8 +132,7 @@ class DistillationObjective(VisionObjective):
         self.teacher_head = deepcopy(head).requires_grad_(False)
         self.center: Tensor
         self.register_buffer("center", torch.zeros(out_dim))
-        self._weight, self._temperatures = weight, temperatures
-        self._teacher_momentum, self._center_momentum = teacher_momentum, center_momentum
+        self._weight, self._teacher_momentum = weight, teacher_momentum
         # Mean logits of the teacher since the last step: one per forward pass.
         self._seen: list[Tensor] = []
 
@@ -151,8 +154,6 @@ class DistillationObjective(VisionObjective):
         Returns:
             The term `vision` with entropies of the head's output as metrics.
         """
-        teacher_temperature, student_temperature = self._temperatures
-
         # Mean logits for the center; the center itself moves after the optimizer step.
         with torch.no_grad():
             logits = self.teacher_head(self.teacher(images).mean((2, 3))).float()
@@ -160,12 +161,10 @@ class DistillationObjective(VisionObjective):
             if self.training:
                 self._seen.append(everywhere.mean(0))
             metrics = _assignment_metrics(
-                "vision", ((everywhere - self.center) / teacher_temperature).softmax(-1)
+                "vision", ((everywhere - self.center) / TEACHER_TEMPERATURE).softmax(-1)
             )
 
-        loss = self_distillation(
-            logits[:, None], self.head(local), self.center, teacher_temperature, student_temperature
-        )
+        loss = self_distillation(logits[:, None], self.head(local), self.center)
 
         return Losses({"vision": self._weight * loss}, metrics)
 
@@ -191,22 +190,20 @@ class DistillationObjective(VisionObjective):
         ema_update(self.teacher, image, momentum)
         ema_update(self.teacher_head, self.head, momentum)
         if self._seen:
-            self.center.copy_(
-                update_center(self.center, torch.stack(self._seen).mean(0), self._center_momentum)
-            )
+            self.center.copy_(update_center(self.center, torch.stack(self._seen).mean(0)))
             self._seen.clear()
 
 
 class ClusterObjective(nn.Module):
-    """L_cluster: mutual information (IIC) between a pixel's clusters in two views."""
+    """L_cluster: mutual information (IIC) between a pixel's clusters in two views.
 
-    def __init__(
-        self, *, weight: float, head: ClusterHead, detach: bool, displacement: int, lamb: float
-    ):
+    Eq. 1 names only the head's parameters under L_cluster, so its gradient stops at the embeddings.
+    """
+
+    def __init__(self, *, weight: float, head: ClusterHead):
         super().__init__()
         self.head = head
-        self.detach = detach
-        self._weight, self._displacement, self._lamb = weight, displacement, lamb
+        self._weight = weight
 
     def forward(
         self,
@@ -226,16 +223,15 @@ class ClusterObjective(nn.Module):
         Returns:
             The term `cluster` with statistics of the assignments as metrics.
         """
-        if self.detach:
-            pixels, augmented_view = pixels.detach(), augmented_view.detach()
+        pixels, augmented_view = pixels.detach(), augmented_view.detach()
 
         # The head may track channel statistics of the global batch.
         self.head.observe(pixels, gather)
         first, second = self.head(pixels), unflip(self.head(augmented_view), augmented_flipped)
 
         # Counts are summed over processes, so that the joint is that of the global batch.
-        counts = gather(co_occurrence(first, second, self._displacement)[None]).sum(0)
-        loss = negative_mutual_information(counts, self._lamb)
+        counts = gather(co_occurrence(first, second)[None]).sum(0)
+        loss = negative_mutual_information(counts)
 
         return Losses({"cluster": self._weight * loss}, _cluster_metrics(first.detach(), gather))
 

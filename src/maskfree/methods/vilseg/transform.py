@@ -37,6 +37,14 @@ class ViLSegSample(NamedTuple):
     prompted: bool
 
 
+PROMPTED_SHARE = 0.5
+"""Share of the batches whose words are inserted into the prompt: class names come with and without
+one at inference."""
+_PROMPT = "a photo of a {}"
+# Smallest and largest area of a local crop, as a fraction of the photo; as in DINO.
+_LOCAL_SCALE = (0.05, 0.4)
+
+
 @dataclass(frozen=True)
 class ViLSegTransform(Transform):
     """Crop, mirror and jitter one photo, and sample one of its captions."""
@@ -55,14 +63,10 @@ class ViLSegTransform(Transform):
     """Number of local crops."""
     local_side_px: int = 96
     """Side of a local crop, in pixels."""
-    local_scale: tuple[float, float] = (0.05, 0.4)
-    """Smallest and largest area of a local crop, as a fraction of the photo."""
     with_augmented: bool = False
     """Whether to create the augmented view."""
     kinds: tuple[str, ...] | None = None
     """Words that every batch contains; None disables words."""
-    prompt: str = "{}"
-    """Prompt template for the words of a prompted batch."""
     prompted: float = 0.0
     """Probability that a batch is prompted."""
 
@@ -166,14 +170,14 @@ class ViLSegTransform(Transform):
                 weights[row, column[noun]] = share
 
         # The first photo decides for the batch, so that all words have the same form.
-        prompt = self.prompt if samples[0].prompted else "{}"
+        prompt = _PROMPT if samples[0].prompted else "{}"
         tokens = self.tokenizer([prompt.replace("{}", word) for word in column])
 
         return tokens, weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
 
     def _local_view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
         """Crop, mirror and jitter one local view."""
-        box = random_box(rng, photo.size, self.local_scale)
+        box = random_box(rng, photo.size, _LOCAL_SCALE)
         mirrored = bool(rng.random() < self.mirror)
         view = color_jitter(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
         return view, torch.tensor(box), mirrored

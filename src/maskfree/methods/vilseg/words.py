@@ -24,6 +24,14 @@ from maskfree.text.tags import Tag
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Losses, Tokens
 
+# Initial inverse temperature of the softmax over words: cosines of texts differ little.
+_INITIAL_SCALE = 20.0
+# Share of the words' log-frequency that is added to the logits in training. Logit adjustment takes
+# all of it (arXiv:2007.07314, eq. 10); half is enough for the frequencies of a single batch.
+_PRIOR_SHARE = 0.5
+# Patches sampled from each photo per step, which bounds the memory of the softmax.
+_PATCHES_PER_PHOTO = 64
+
 
 class Tagger(nn.Module):
     """Frozen image classifier applied to every patch."""
@@ -61,21 +69,18 @@ class WordsObjective(nn.Module):
         tag_features: Float[Tensor, "t c"],
         kinds: Float[Tensor, "t k"],
         weights: tuple[float, float, float],
-        initial_scale: float,
-        prior: float,
-        pixels_per_photo: int,
     ):
         super().__init__()
         self.tagger = tagger
         # Learned as a logarithm, so that the scale stays positive.
-        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE)))
 
         self.tag_features: Tensor
         self.kinds: Tensor
         self.register_buffer("tag_features", tag_features)
         self.register_buffer("kinds", kinds)
 
-        self._weights, self._prior, self._pixels_per_photo = weights, prior, pixels_per_photo
+        self._weights = weights
 
     def forward(
         self,
@@ -98,9 +103,8 @@ class WordsObjective(nn.Module):
             The terms `nouns`, `kinds` and `tags`, with the inverse temperature as a metric.
         """
         # The same random patches of all photos, to save time and memory.
-        chosen = torch.randint(
-            pixels[0, 0].numel(), (self._pixels_per_photo,), device=pixels.device
-        )
+        num_patches = pixels[0, 0].numel()
+        chosen = torch.randint(num_patches, (_PATCHES_PER_PHOTO,), device=pixels.device)
         # Pseudo-label distribution of each patch.
         tags = self.tagger(images).flatten(2)[:, :, chosen].mT
         unit = F.normalize(pixels.flatten(2)[:, :, chosen].mT.float(), dim=-1)
@@ -119,7 +123,7 @@ class WordsObjective(nn.Module):
         frequencies[num_tags : num_tags + num_kinds] += kinds.mean((0, 1))
 
         logs = word_log_probabilities(
-            unit, embeddings, self.log_scale.exp(), frequencies, self._prior
+            unit, embeddings, self.log_scale.exp(), frequencies, _PRIOR_SHARE
         )
 
         for_nouns, for_kinds, for_tags = self._weights
