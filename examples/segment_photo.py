@@ -3,6 +3,6 @@
 import maskfree
 
 model = maskfree.load()  # the bundled model; no network
-result = model.with_words(["building", "sky", "tree"])("examples/pagoda.jpg")
-print(result.areas())  # part of the photo that each word covers
-result.save("out")  # index PNG, overlay, JSON; result.labels is the label map
+result = model("examples/pagoda.jpg", words=["building", "sky", "tree"])
+print(result.areas())  # fraction of the photo per word
+result.save("out")  # label map, overlay, JSON; result.labels is the label map

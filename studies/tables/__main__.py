@@ -31,6 +31,8 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "class-pictures": scores.class_pictures,
     "boundaries": scores.boundaries,
     "selftraining": scores.selftraining,
+    "probes": scores.probes,
+    "tracking": rest.tracking,
     "commands": scores.commands,
     "study-verdicts": study.study_verdicts,
     "study-seeds": study.study_seeds,

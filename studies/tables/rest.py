@@ -195,6 +195,21 @@ def collapse(rows: Sequence[Row]) -> str:
     )
 
 
+def tracking(rows: Sequence[Row]) -> str:
+    """Label propagation by the bundled model, sequence by sequence."""
+    figures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
+    found = [row for row in rows if row.get("kind") == "tracking" and row["model"] == "pocket"]
+    lines = [
+        (part["sequence"], str(part["frames"]), *(percent(part[figure]) for figure in figures))
+        for row in found
+        for part in row["rows"]
+    ]
+    names = (f"{measure} {figure} %" for measure in "JF" for figure in ("mean", "recall", "decay"))
+    return markdown(
+        ("sequence", "frames", *names), lines, "lrrrrrrr", "maskfree evaluate tracking DAVIS"
+    )
+
+
 def _schedule(steps: int, train: Row) -> str:
     frozen = f"; `{', '.join(train['frozen'])}` frozen for the first {train['frozen_steps']:,}"
     return f"{steps:,} steps of {train['batch_size']} photos{frozen if train['frozen'] else ''}"

@@ -230,6 +230,24 @@ def selftraining(rows: Sequence[Row]) -> str:
     )
 
 
+def probes(rows: Sequence[Row]) -> str:
+    """Classifiers of the bundled model's frozen embeddings."""
+    lines = [
+        (
+            row["benchmark"],
+            row["protocol_name"],
+            row["protocol"]["taught_by"],
+            str(row["protocol"]["side_px"]),
+            percent(row["mean_iou"]),
+            percent(row["pixel_accuracy"]),
+        )
+        for row in _scored(rows)
+        if row["protocol_name"] in ("knn", "linear") and row["model"] == MODEL
+    ]
+    header = ("benchmark", "probe", "trained on", "side px", "mIoU %", "pixel accuracy %")
+    return markdown(header, lines, "lllrrr", "maskfree evaluate knn camvid --data ../shared/data")
+
+
 def commands(rows: Sequence[Row]) -> str:
     """The command behind each file of results."""
     lines = [(f"`{row['file']}`", f"`{command}`") for row in rows if (command := _command(row))]
