@@ -11,14 +11,12 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import COMMANDS, main
-from maskfree.cli.track import Following
 from maskfree.distillation import clips4, self_training
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.hub import checkpoint, loading
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
-from maskfree.inference.tracking_config import TrackConfig
 from maskfree.methods.clips4.config import SemanticConsistencyConfig
 from tiny import tiny_vilseg_config
 
@@ -68,7 +66,7 @@ BY_PURPOSE = {
 }
 """What a command sets whatever the model says.
 
-Following needs fine frames, pseudo labels the probabilities of patches, and a protocol holds for all models.
+Tracking needs fine frames, pseudo labels the probabilities of patches, and a protocol holds for all models.
 """
 
 WITHOUT_A_MODEL = {
@@ -160,6 +158,5 @@ def test_options_that_are_given_count(folder: Path, model: Path, monkeypatch: py
 
 
 def test_the_commands_own_defaults_are_those_of_python():
-    assert Following().config() == TrackConfig()
     assert DistillConfig().top == PrototypeConfig().top
     assert DistillConfig().num_unknown == SemanticConsistencyConfig().num_unknown

@@ -48,7 +48,7 @@ def test_the_benchmark(run, tmp_path: Path, mask: Path, photo, tiny_checkpoint: 
     row = json.loads((tmp_path / "results/tracking-tiny.json").read_text())
     assert row["command"].startswith("maskfree evaluate tracking davis --model ")
     assert row["command"].endswith(
-        "--side-px 64 --finer 1 --top-k 5 --context 7 --radius 2 --temperature 0.1 --device auto"
+        "--top-k 5 --context 7 --radius 2 --temperature 0.1 --side-px 64 --finer 1 --device auto"
     )
     assert row["protocol"]["propagation"]["radius"] == 2
     assert run("evaluate", "tracking", "davis", "--sequences", "cow")[2].startswith(

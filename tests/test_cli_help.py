@@ -16,12 +16,15 @@ import pytest
 import tyro
 
 from maskfree.cli import COMMANDS, main
+from maskfree.cli.distill import KINDS
 from maskfree.cli.distill import KINDS as DISTILL_KINDS
 from maskfree.cli.evaluate import KINDS as EVALUATE_KINDS
 from maskfree.cli.parsing import parse_call, parse_settings
 from maskfree.cli.prepare import KINDS as PREPARE_KINDS
 from maskfree.cli.train import COMMON
 from maskfree.config.rules import Count, check
+from maskfree.distillation.clips4_config import DistillConfig
+from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.recipes import RECIPES
 
 MOST_CPU_SECONDS = 1.0
@@ -134,6 +137,30 @@ def test_help_all_of_a_recipe_lists_every_setting(recipe: str, capsys: pytest.Ca
         listed(shown)
     )
     assert (status, missing) == (0, set())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_of_a_distillation_lists_about_twenty_options(
+    kind: str, capsys: pytest.CaptureFixture[str]
+):
+    status, shown, _ = run(capsys, "distill", kind, "--help")
+    options = set(listed(shown)) - {"--help"}
+    assert status == 0 and "--help-all shows every setting" in shown
+    assert len(options) == len(KINDS[kind].common) <= 22
+    assert {"--words", "--model", "--out", "--side-px", "--weights"} <= options
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "prefix"),
+    [("clips4", DistillConfig(), ""), ("pseudo-labels", SelfTrainConfig(), "train.")],
+)
+def test_help_all_of_a_distillation_lists_every_setting(
+    kind: str, settings: Any, prefix: str, capsys: pytest.CaptureFixture[str]
+):
+    status, shown, _ = run(capsys, "distill", kind, "--help-all")
+    # Options of pseudo-labels have no prefix.
+    options = {option.replace(f"--{prefix}", "--") for option in options_of(settings)}
+    assert (status, options - set(listed(shown))) == (0, set())
 
 
 def test_every_common_setting_is_one_of_some_recipe():
@@ -281,6 +308,12 @@ def test_errors_of_the_call_stay_as_they_are():
         "train vilseg --train.steps 0",
         "train vilseg --train.precision half",
         "prepare entities shards",
+        "search bus photos --top 0",
+        "track photos --words bus --radius -1",
+        "track photos --words bus --side-px 5000",
+        "evaluate tracking davis --temperature 0",
+        "evaluate regions bsds500 --threshold 2",
+        "prepare segments photos --out maps --most 300",
     ],
 )
 def test_wrong_commands_end_in_one_line(words: str, capsys: pytest.CaptureFixture[str]):
@@ -288,3 +321,8 @@ def test_wrong_commands_end_in_one_line(words: str, capsys: pytest.CaptureFixtur
     assert (status, out) == (2, "")
     assert error.startswith("maskfree: error: ") and error.count("\n") == 1
     assert not set("│─|╭") & set(error) and "--- " not in error
+
+
+def test_the_help_of_the_command_is_named(capsys: pytest.CaptureFixture[str]):
+    _, _, error = run(capsys, "search", "bus", "photos", "--top", "0")
+    assert error == ("maskfree: error: top is 0, must be at least 1; see maskfree search --help\n")

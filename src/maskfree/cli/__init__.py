@@ -20,7 +20,7 @@ from maskfree.cli.datasets import datasets
 from maskfree.cli.distill import distill, distill_how
 from maskfree.cli.evaluate import evaluate, evaluate_what
 from maskfree.cli.models import models
-from maskfree.cli.parsing import parse_command
+from maskfree.cli.parsing import parse_call, parse_command
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.search import search
 from maskfree.cli.segment import segment
@@ -83,7 +83,9 @@ def _run(arguments: Sequence[str]) -> int:
     command = "".join(arguments[:1])
     if command in NESTED:
         return NESTED[command](arguments[1:])
-    if command and command not in COMMANDS and not command.startswith("-"):
+    if command in COMMANDS:
+        return parse_call(COMMANDS[command], f"maskfree {command}", arguments[1:])() or 0
+    if command and not command.startswith("-"):
         raise ValueError(f"there is no command {command!r}: choose from {', '.join(COMMANDS)}")
 
     return parse_command(COMMANDS, "maskfree", arguments, DESCRIPTION)() or 0

@@ -7,8 +7,8 @@ import io
 import os
 import platform
 import sys
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
 
 BAD_INPUT = 2
 """Exit status of every user error, the same as of argument errors."""
@@ -22,6 +22,16 @@ _MALLOC = {
     # M_TOP_PAD: smallest step by which the heap grows.
     -2: 2**26,
 }
+
+
+@dataclass(frozen=True)
+class Network:
+    """Input resolution and device of the network."""
+
+    side_px: int | None = None
+    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
+    device: str = "auto"
+    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,27 @@ class Runtime(Hardware):
     refine: Literal["none", "pamr", "crf"] | None = None
     """Upsampling of the scores: none (bilinear), pamr or crf (both follow the photo's edges); None:
     the model's own."""
+
+
+def options_of(settings: Any) -> list[str]:
+    """Command-line options that give settings, for the record of a command.
+
+    Args:
+        settings: Instance of a dataclass whose fields are options without a prefix, which may
+            contain others.
+
+    Returns:
+        All options with their values, also those that are defaults.
+    """
+    options = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            options += options_of(value)
+        else:
+            options += [f"--{field.name.replace('_', '-')}", str(value)]
+
+    return options
 
 
 def keep_freed_memory() -> None:

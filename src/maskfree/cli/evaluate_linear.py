@@ -7,7 +7,8 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.probes import ProbeNetwork, ProbeOutput, run_probe
+from maskfree.cli.common import Network
+from maskfree.cli.probes import ProbeOutput, run_probe
 from maskfree.evaluation.probes.config import LinearConfig
 
 
@@ -16,7 +17,7 @@ def linear(
     data: Path,
     model: str = "pocket",
     output: Annotated[ProbeOutput, OmitArgPrefixes] = ProbeOutput(),  # noqa: B008 - frozen
-    network: Annotated[ProbeNetwork, OmitArgPrefixes] = ProbeNetwork(),  # noqa: B008 - frozen
+    network: Annotated[Network, OmitArgPrefixes] = Network(),  # noqa: B008 - frozen
     config: Annotated[LinearConfig, OmitArgPrefixes] = LinearConfig(),  # noqa: B008 - frozen
 ) -> int:
     """Evaluate a model's frozen embeddings by a linear classifier fit on labeled masks.

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import keep_freed_memory
-from maskfree.cli.track import Following
+from maskfree.cli.common import keep_freed_memory, options_of
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def tracking(
     model: str = "pocket",
     sequences: tuple[str, ...] = (),
     results: Path = Path("results"),
-    following: Annotated[Following, OmitArgPrefixes] = Following(),  # noqa: B008 - frozen
+    settings: Annotated[TrackConfig, OmitArgPrefixes] = TrackConfig(),  # noqa: B008 - frozen
+    device: str = "auto",
     quiet: bool = False,
 ) -> int:
     """Propagate the first masks of DAVIS sequences and measure J and F.
@@ -37,7 +38,8 @@ def tracking(
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
         sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
         results: Output folder for the row of results, tracking-MODEL.json.
-        following: Settings of the label propagation.
+        settings: Settings of the label propagation from frame to frame.
+        device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
         quiet: Do not show progress.
 
     Returns:
@@ -53,21 +55,21 @@ def tracking(
     from maskfree.evaluation.tracking import track_benchmark, write_rows
     from maskfree.hub import loading
 
-    config = following.config()
-    segmenter = loading.load(model, following.device)
+    segmenter = loading.load(model, device)
     rows = track_benchmark(
         segmenter,
         davis,
-        config.propagation,
-        config.side_px,
-        finer=config.finer,
+        settings.propagation,
+        settings.side_px,
+        finer=settings.finer,
         sequences=sequences,
         watch=Progress(quiet),
     )
 
     command = ["maskfree", "evaluate", "tracking", str(davis), "--model", model]
     command += ["--sequences", *sequences] if sequences else []
-    about = {"command": shlex.join([*command, *following.options()]), "protocol": asdict(config)}
+    command += [*options_of(settings), "--device", device]
+    about = {"command": shlex.join(command), "protocol": asdict(settings)}
 
     path = write_rows(rows, segmenter, about, results)
     Console().print(_table(rows), str(path))

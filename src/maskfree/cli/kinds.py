@@ -17,6 +17,8 @@ class Kind:
     """What it does, in one short sentence, for the help of the command."""
     load: Callable[[], Callable[..., int]]
     """Imports its function; what is not used is not imported, so that --help is fast."""
+    common: tuple[str, ...] = ()
+    """Dotted names of the parameters and settings that its --help lists; all if empty."""
 
 
 def run_kind(
@@ -44,11 +46,12 @@ def run_kind(
 
     if not arguments:
         raise ValueError(f"say what to {name}: {', '.join(kinds)}")
-    kind = arguments[0]
-    if kind not in kinds:
-        raise ValueError(f"cannot {name} {kind!r}: choose from {', '.join(kinds)}")
+    title = arguments[0]
+    if title not in kinds:
+        raise ValueError(f"cannot {name} {title!r}: choose from {', '.join(kinds)}")
 
-    return parse_call(kinds[kind].load(), f"maskfree {name} {kind}", arguments[1:])()
+    kind = kinds[title]
+    return parse_call(kind.load(), f"maskfree {name} {title}", arguments[1:], kind.common)()
 
 
 def asks_help(arguments: Sequence[str]) -> bool:

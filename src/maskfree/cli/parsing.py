@@ -29,7 +29,7 @@ _MAX_OPTIONS = 3
 # Parts of the text that tyro prints.
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _WORDS_BEFORE_HELP = re.compile(r"^For full helptext, (run|see):? ")
-_DATACLASS = re.compile(r"^Error parsing (?!-)\w*[a-z]\w*: ")
+_DATACLASS = re.compile(r"^Error parsing (?!-)[\w.-]*[a-z][\w.-]*: ")
 
 Result = TypeVar("Result")
 Settings = TypeVar("Settings")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from maskfree.cli.common import keep_freed_memory
+from maskfree.cli.common import Network, keep_freed_memory
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.progress import Progress, Watch
 
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from maskfree.data.benchmarks.catalog import Benchmark
     from maskfree.evaluation.probes.common import ProbeRow, Split
     from maskfree.inference.segmenter import Segmenter
-
-
-@dataclass(frozen=True)
-class ProbeNetwork:
-    """Input resolution and device of the network."""
-
-    side_px: int | None = None
-    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
-    device: str = "auto"
-    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ def run_probe(
     data: Path,
     model: str,
     output: ProbeOutput,
-    network: ProbeNetwork,
+    network: Network,
     config: KnnConfig | LinearConfig,
 ) -> int:
     """Fit a classifier on a model's frozen embeddings, measure it, and write a row of results.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, complain, keep_freed_memory, note
+from maskfree.cli.common import BAD_INPUT, Network, complain, keep_freed_memory, note
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.progress import Progress
 
@@ -27,25 +27,14 @@ FORMAT = 1
 _MOST_NAME_BYTES = 200
 
 
-@dataclass(frozen=True)
-class RetrievalNetwork:
-    """Input resolution, prompts and device of the network."""
-
-    side_px: int | None = None
-    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
-    templates: str = ""
-    """Prompt templates: plain, photo or ensemble; the model's own if empty."""
-    device: str = "auto"
-    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
-
-
 def search(
     word: Positional[str],
     photos: Positional[tuple[Path, ...]] = (),
     model: str = "pocket",
     out: Path = Path("maskfree-out"),
-    search: Annotated[RetrievalConfig, OmitArgPrefixes] = RetrievalConfig(),  # noqa: B008 - frozen
-    sight: Annotated[RetrievalNetwork, OmitArgPrefixes] = RetrievalNetwork(),
+    templates: str = "",
+    settings: Annotated[RetrievalConfig, OmitArgPrefixes] = RetrievalConfig(),  # noqa: B008 - frozen
+    network: Annotated[Network, OmitArgPrefixes] = Network(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
     """Retrieve the segments of photos that are most similar to a word.
@@ -59,8 +48,9 @@ def search(
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
         out: Output folder for WORD.search.png and WORD.search.json; created if it does not
             exist.
-        search: Settings of the search.
-        sight: Input resolution, prompts and device of the network.
+        templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
+        settings: Settings of the search.
+        network: Input resolution and device of the network.
         quiet: Do not show progress.
 
     Returns:
@@ -81,18 +71,18 @@ def search(
     found = searching.photos_of(photos)
     stem = _plan_stem(synonyms[0], found, out)
 
-    loaded = loading.load(model, sight.device)
-    segmenter = loaded.with_inference(loaded.inference.changed(side_px=sight.side_px))
+    loaded = loading.load(model, network.device)
+    segmenter = loaded.with_inference(loaded.inference.changed(side_px=network.side_px))
     # The prompts are set with the words; the query itself serves as the only word.
-    if sight.templates:
-        segmenter = segmenter.with_words([word], "none", sight.templates)
+    if templates:
+        segmenter = segmenter.with_words([word], "none", templates)
 
     watch = Progress(quiet, synonyms[0])
-    retrieved = searching.retrieve(segmenter, word, found, search, watch)
+    retrieved = searching.retrieve(segmenter, word, found, settings, watch)
     for photo in retrieved.skipped:
         complain(photo.reason)
 
-    _write(retrieved, synonyms, segmenter, search, out / stem)
+    _write(retrieved, synonyms, segmenter, settings, out / stem)
     return BAD_INPUT if retrieved.skipped else 0
 
 

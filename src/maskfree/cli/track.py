@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,55 +12,11 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import keep_freed_memory
+from maskfree.inference.tracking_config import TrackConfig
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.data.video import Clip
-    from maskfree.inference.tracking_config import TrackConfig
-
-
-@dataclass(frozen=True)
-class Following:
-    """Settings of the label propagation from frame to frame, and the device."""
-
-    side_px: int = 720
-    """Length in pixels to which the shorter side of a frame is resized."""
-    finer: int = 1
-    """Number of cells per side into which each patch of the network is divided."""
-    top_k: int = 5
-    """Number of most similar positions from which a label is taken."""
-    context: int = 7
-    """Number of previous frames that labels are taken from, in addition to the first frame."""
-    radius: int = 12
-    """Search radius, in cells: largest vertical and horizontal distance of these positions."""
-    temperature: float = 0.1
-    """Temperature of the weights: the lower, the more the most similar position counts."""
-    device: str = "auto"
-    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
-
-    def config(self) -> TrackConfig:
-        """Convert to the configuration class of the API.
-
-        Returns:
-            Tracking settings, without the device.
-        """
-        from maskfree.inference.tracking_config import TrackConfig
-        from maskfree.ops.propagation_config import PropagationConfig
-
-        propagation = PropagationConfig(self.top_k, self.context, self.radius, self.temperature)
-        return TrackConfig(propagation, self.side_px, self.finer)
-
-    def options(self) -> list[str]:
-        """Command-line options that give these settings.
-
-        Returns:
-            All options with their values, also those that are defaults.
-        """
-        return [
-            part
-            for name, value in asdict(self).items()
-            for part in (f"--{name.replace('_', '-')}", str(value))
-        ]
 
 
 @dataclass(frozen=True)
@@ -94,7 +50,8 @@ def track(
     model: str = "pocket",
     output: Annotated[TrackOutput, OmitArgPrefixes] = TrackOutput(),
     frames: int = 0,
-    following: Annotated[Following, OmitArgPrefixes] = Following(),
+    settings: Annotated[TrackConfig, OmitArgPrefixes] = TrackConfig(),  # noqa: B008 - frozen
+    device: str = "auto",
 ) -> int:
     """Propagate a mask of the first frame, or a segmentation by words, through a video.
 
@@ -107,7 +64,8 @@ def track(
         model: Name of a model (see `maskfree models`) or folder of a checkpoint.
         output: Output options.
         frames: Number of frames to process, from the first one; 0: all.
-        following: Settings of the label propagation.
+        settings: Settings of the label propagation from frame to frame.
+        device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
 
     Returns:
         Exit status 0.
@@ -143,16 +101,15 @@ def track(
     from maskfree.hub import loading
     from maskfree.inference.tracking import follow_mask, follow_words, plain_overlay, save_clip
 
-    config = following.config()
-    segmenter = loading.load(model, following.device)
+    segmenter = loading.load(model, device)
     shown = islice(opened.frames(), frames or None)
 
     if mask is None:
         results = follow_words(
-            segmenter.with_words(naming.words, naming.background), shown, config, naming.every
+            segmenter.with_words(naming.words, naming.background), shown, settings, naming.every
         )
     else:
-        results = follow_mask(segmenter, shown, mask, config)
+        results = follow_mask(segmenter, shown, mask, settings)
 
     # Frames are computed lazily: consuming `saved` runs the propagation frame by frame.
     saved = save_clip(Progress(output.quiet)(results, clip.name, total), out)
