@@ -22,6 +22,9 @@ from maskfree.results.segmentation import Segmentation
 Photos = Callable[..., Image.Image]
 
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
 @pytest.fixture
 def model(tiny_checkpoint: Path) -> Segmenter:
     return load(tiny_checkpoint, device="cpu")
@@ -201,6 +204,7 @@ def test_texts_are_embedded_as_with_words_does(model: Segmenter):
 
 def test_photo_is_embedded_patch_by_patch(model: Segmenter, photo: Photos):
     seen = model.embed_image(photo())
+    assert repr(seen) == f"PatchEmbeddings({tuple(seen.values.shape)}, extent={seen.extent})"
     assert seen.values.shape[0] == model.embed_text(["cat"]).shape[1]
     torch.testing.assert_close(seen.values.norm(dim=0), torch.ones(seen.values.shape[1:]))
 
@@ -223,6 +227,7 @@ def test_segments_are_searched(model: Segmenter, photo: Photos, tmp_path: Path):
         photo().save(tmp_path / name)
 
     hits = model.search([tmp_path / "a.png", str(tmp_path / "b.png")], "cat")
+    assert len(repr(hits[0])) < 300 and "\n" not in repr(hits[0])
     assert {hit.photo.name for hit in hits} == {"a.png", "b.png"}
     assert hits[0].score >= hits[1].score
 
@@ -232,6 +237,47 @@ def test_benchmark_is_evaluated_by_name(model: Segmenter, shared_data: Callable[
     (row,) = maskfree.evaluate(model, "coco-mini", root, protocol="sclip", max_photos=1)
     assert row.num_photos == 1
     assert row.benchmark == "coco-mini"
+    assert len(repr(row)) < 120
 
     with pytest.raises(ValueError, match="'best' is unknown"):
         maskfree.evaluate(model, "coco-mini", root, protocol="best")
+
+
+def test_the_bundled_model_does_what_the_readme_promises(tmp_path: Path):
+    assert "pocket" in maskfree.list_models()
+    bundled = maskfree.load("pocket", device="auto")
+    result = bundled(EXAMPLES / "chelsea.jpg", words=["cat", "wall", "bus"])
+
+    names = [region.name for region in result]
+    assert "cat" in names
+    assert all(result[region.name].sum() == region.mask.sum() for region in result)
+    assert list(result.masks) == names
+    assert result.labels.shape == result.scores.shape == (300, 451)
+
+    paths = result.save(tmp_path / "out")
+    assert [path.name for path in paths] == ["chelsea.png", "chelsea.overlay.png", "chelsea.json"]
+
+    # The words are kept for further photos.
+    chosen = bundled.with_words(["cat", "wall", "bus"])
+    again = chosen((EXAMPLES / "chelsea.jpg").read_bytes())
+    assert (again.labels == result.labels).all()
+
+    # Of all regions of two photos, the best for a word lies in the photo of it.
+    photos = [EXAMPLES / "rocket.jpg", EXAMPLES / "chelsea.jpg"]
+    assert bundled.search(photos, "cat")[0].photo.name == "chelsea.jpg"
+
+
+@pytest.mark.parametrize("form", [str, Path, Path.read_bytes, Image.open, "array", "tensor"])
+def test_a_photo_has_many_forms(model: Segmenter, photo: Photos, tmp_path: Path, form):
+    path = tmp_path / "photo.png"
+    photo().save(path)
+    expected = model(path, words=["cat", "wall"])
+
+    pixels = np.array(photo())
+    if form == "array":
+        source = pixels
+    elif form == "tensor":
+        source = torch.from_numpy(pixels).movedim(-1, 0)
+    else:
+        source = form(path)
+    assert (model(source, words=["cat", "wall"]).labels == expected.labels).all()

@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,6 +19,7 @@ from maskfree.data.decoding import (
     open_picture,
     told_in_one_line,
 )
+from maskfree.data.photo_urls import download, is_url
 from maskfree.data.pixel_modes import to_rgb
 
 # Rows copied at a time, so that the copy needs little memory beside the photo.
@@ -58,8 +60,8 @@ def read_photo(
     Reading the result again changes nothing.
 
     Args:
-        source: A path, a file open in binary mode, the bytes of an encoded photo, a Pillow image,
-            an array or a PyTorch tensor. An array is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): 8
+        source: A path, a web address, a file open in binary mode, the bytes of an encoded photo, a
+            Pillow image, an array or a PyTorch tensor. An array is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): 8
             or 16 bits, booleans, or floats in [0, 1]. A tensor may also have its channels first;
             where both orders fit, they are first. A file of 32-bit gray values is scaled by the
             smallest of 1, 255 and 65535 that is not below its maximum.
@@ -72,12 +74,15 @@ def read_photo(
 
     Raises:
         FileNotFoundError: There is no such file.
-        OSError: The file cannot be read.
+        OSError: The file or the web address cannot be read.
         ValueError: The source is no photo, is damaged, or has too many pixels.
     """
     name = photo_name(source)
     if isinstance(source, TensorLike):
         source = _to_array(source)
+
+    if is_url(source):
+        source = download(source)
 
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -111,6 +116,8 @@ def photo_name(source: PhotoLike | object) -> str:
     Returns:
         The file's name, or "photo" for a source without one.
     """
+    if is_url(source):
+        return Path(unquote(urlsplit(source).path)).name or "photo"
     if isinstance(source, str | os.PathLike):
         return Path(os.fspath(source)).name
     name = getattr(source, "filename", None) or getattr(source, "name", None)

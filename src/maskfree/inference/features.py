@@ -37,6 +37,10 @@ class PatchEmbeddings(NamedTuple):
         down, across = self.extent
         return max(1, round(down * CELLS_PER_PATCH)), max(1, round(across * CELLS_PER_PATCH))
 
+    def __repr__(self) -> str:
+        """Return a single line without the values."""
+        return f"PatchEmbeddings({tuple(self.values.shape)}, extent={self.extent})"
+
     def at(self, height: int, width: int) -> Float[Tensor, "d h w"]:
         """Sample the embeddings bilinearly on an evenly spaced grid over the photo.
 

@@ -46,6 +46,10 @@ class Hit:
     mask: Bool[np.ndarray, "h w"]
     """Segment mask on a grid of cells that divide the photo evenly."""
 
+    def __repr__(self) -> str:
+        """Return a single line without the mask."""
+        return f"Hit({str(self.photo)!r}, score={self.score:.3f}, box={self.box}, area={self.area:.1%})"
+
     def record(self) -> dict[str, Any]:
         """Return the hit without its mask, as values that JSON can hold.
 

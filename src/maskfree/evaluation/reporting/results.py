@@ -74,6 +74,13 @@ class Row:
     machine: dict[str, Any]
     """Processor, threads and device of the run."""
 
+    def __repr__(self) -> str:
+        """Return a single line without settings and scores by class."""
+        return (
+            f"Row({self.model!r}, {self.benchmark!r}, protocol={self.protocol_name!r}, "
+            f"num_photos={self.num_photos}, mean_iou={self.mean_iou})"
+        )
+
     @property
     def stem(self) -> str:
         """File name without suffix.
