@@ -10,7 +10,7 @@ from typing import Any
 
 from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.engine.config import Recipe
-from maskfree.engine.run_state import differences, settings_of
+from maskfree.engine.run_state import settings_of
 from maskfree.evaluation.class_free import with_unknown
 from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting.results import FORMAT, write_json
@@ -20,6 +20,7 @@ from maskfree.hub import loading
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Progress, Watch
+from maskfree.run_dir import differences
 
 Samples = Mapping[str, Sequence[LabeledPhoto]]
 _PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "prototypes")

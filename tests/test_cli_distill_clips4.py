@@ -81,7 +81,7 @@ def test_from_photos_to_a_model(
     assert told in capsys.readouterr().out
     assert loading.load(out / "model").name == "tiny-student"
     assert run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL, "--grid", 7) == 2
-    assert "was started with another settings.grid: give another --out" in capsys.readouterr().err
+    assert "was begun with another settings.grid: give another folder" in capsys.readouterr().err
 
 
 def test_a_stop_has_its_own_status(

@@ -263,4 +263,4 @@ def test_maps_of_another_model_are_refused(
         )
         == 2
     )
-    assert "maps of another teacher, with another inference.side_px" in capsys.readouterr().err
+    assert "was begun with another inference.side_px" in capsys.readouterr().err

@@ -278,7 +278,7 @@ def test_another_run_in_the_same_folder_is_refused(
     out = tmp_path / "run"
     run(tiny_checkpoint, photos, out, STILL)
     with pytest.raises(
-        ValueError, match=r"run was started with another settings\.num_unknown: give another --out"
+        ValueError, match=r"run was begun with another settings\.num_unknown: give another folder"
     ):
         run(tiny_checkpoint, photos, out, STILL, num_unknown=4)
     with pytest.raises(ValueError, match="with another words"):

@@ -209,7 +209,7 @@ def test_region_maps_do_not_lie_among_photos(run: Run, frames: Path, tmp_path: P
 def test_pngs_of_somebody_else_are_no_region_maps(run: Run, frames: Path, tmp_path: Path):
     stray = mask(tmp_path / "labels" / "0.png")
     options = ("--kind", "felzenszwalb", "--out", stray.parent)
-    assert "0.png is no map of an earlier run" in refused(
+    assert "0.png was not made by an earlier run" in refused(
         run, tmp_path, "prepare", "segments", frames, *options
     )
 
@@ -220,7 +220,7 @@ def test_a_models_weights_are_no_teachers_map(
     (frames / "0.png").rename(frames / "weights.png")
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--out", tiny_checkpoint)
     error = refused(run, tmp_path, "prepare", "teacher", frames, *options)
-    assert "weights.safetensors is no map of an earlier run" in error
+    assert "weights.safetensors was not made by an earlier run" in error
 
 
 def test_prototypes_overwrite_nothing_else(

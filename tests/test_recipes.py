@@ -8,6 +8,7 @@ import pytest
 from maskfree.cli import main
 from maskfree.engine import run_state
 from maskfree.recipes import RECIPES, Run
+from maskfree.run_dir import differences
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -41,7 +42,7 @@ def test_differences_are_named():
     other = replace(
         recipe, train=replace(recipe.train, seed=9), method=replace(recipe.method, cluster=None)
     )
-    found = run_state.differences(run_state.settings_of(recipe), run_state.settings_of(other))
+    found = differences(run_state.settings_of(recipe), run_state.settings_of(other))
     assert found == ["method.cluster", "train.seed"]
 
 

@@ -13,13 +13,13 @@ import pytest
 from data.shard_files import pairs, write_tar
 from maskfree import run_dir
 from maskfree.cli import main
-from maskfree.run_dir import LOCK, held, refuse_if_held
+from maskfree.run_dir import LOCK, check_record, held, refuse_if_held
 from stopping import start, wait_for
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from maskfree.run_dir import held
+from maskfree.run_dir import held, check_record
 with held(Path(sys.argv[1])):
     {more}
     print("held", flush=True)
@@ -104,7 +104,7 @@ def test_of_many_that_want_a_folder_one_has_it(tmp_path):
     code = """
 import os, sys, time
 from pathlib import Path
-from maskfree.run_dir import held
+from maskfree.run_dir import held, check_record
 folder, got = Path(sys.argv[1]), 0
 while got < 30:
     try:
@@ -181,3 +181,29 @@ def test_a_second_run_in_one_folder_is_refused(
     assert [
         path.name for path in (taken if taken.exists() else Path("out.unfinished")).iterdir()
     ] == [LOCK]
+
+
+def test_a_folder_goes_on_with_the_same_settings_only(tmp_path):
+    record = {"side_px": 48, "words": ("dog", "gras\udce9"), "train": {"steps": 3, "log_every": 1}}
+    for _ in range(2):
+        check_record(tmp_path / "record.json", record, free=("train.log_every",))
+
+    free = record | {"train": {"steps": 3, "log_every": 7}}
+    check_record(tmp_path / "record.json", free, free=("train.log_every",))
+    changed = record | {"side_px": 64, "train": {"steps": 4, "log_every": 1}}
+    with pytest.raises(ValueError, match=r"was begun with another side_px, train\.steps: give"):
+        check_record(tmp_path / "record.json", changed)
+
+
+def test_files_without_a_record_are_not_taken_for_results(tmp_path):
+    (tmp_path / "a.png").touch()
+    check_record(tmp_path / "one.json", {}, made="*.safetensors")
+    with pytest.raises(FileExistsError, match=r"a\.png was not made by an earlier run"):
+        check_record(tmp_path / "two.json", {}, made="*.png")
+
+
+@pytest.mark.parametrize("content", ["[1]", "{"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(ValueError, match=r"record\.json"):
+        check_record(tmp_path / "record.json", {"side_px": 48})

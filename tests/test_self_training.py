@@ -97,7 +97,7 @@ def test_only_missing_labels_are_made_again(tmp_path, teacher, photos):
 def test_labels_of_other_words_or_settings_are_refused(tmp_path, teacher, photos):
     links = link(photos, tmp_path / "photos")
     pseudo_label(teacher, links, tmp_path / "labels")
-    with pytest.raises(ValueError, match="made with another words"):
+    with pytest.raises(ValueError, match="begun with another words"):
         pseudo_label(teacher.with_words(["sky", "sea"]), links, tmp_path / "labels")
     with pytest.raises(ValueError, match=r"another inference\.side_px"):
         other = teacher.with_inference(replace(teacher.inference, side_px=64))

@@ -213,7 +213,7 @@ def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path):
         data=replace(recipe.data, workers=1),
     )
     with pytest.raises(
-        ValueError, match=r"with another data\.workers, train\.seed: resume needs the same"
+        ValueError, match=r"begun with another data\.workers, train\.seed: give another folder"
     ):
         fit(changed, tmp_path, resume_run=True)
     with pytest.raises(ValueError, match="nothing to resume"):

@@ -1,20 +1,24 @@
-"""Locking of a run's output folder: one process at a time may write to it."""
+"""Folder of a run: one process at a time may write to it, and only with the same settings."""
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+from maskfree.files.atomic import MAX_TEXT_BYTES, read_json, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,95 @@ def refuse_if_held(folder: Path) -> None:
     if (folder / LOCK).exists():
         with held(folder):
             pass
+
+
+def check_record(
+    path: Path,
+    record: Mapping[str, Any],
+    folder: Path | None = None,
+    free: Sequence[str] = (),
+    made: str = "",
+    max_bytes: int = MAX_TEXT_BYTES,
+) -> None:
+    """Record what the files of a folder depend on, or compare it with the record there.
+
+    Args:
+        path: JSON file of the record.
+        record: Plain values by name; further names in the file are not compared.
+        folder: Folder that the record is about; None for that of `path`.
+        free: Dotted names of values that may differ.
+        made: Pattern of the files that a run makes, such as *.png: without a record there must be
+            none, as they would be taken for those of an earlier run.
+        max_bytes: Largest accepted size of the record.
+
+    Raises:
+        FileExistsError: There is no record, but there are files of the pattern `made`.
+        ValueError: A value differs, or the record is damaged.
+    """
+    folder = folder or path.parent
+    # Through JSON, which turns tuples into lists, as in the file.
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+
+    if not path.exists():
+        stray = next(folder.glob(made), None) if made else None
+        if stray is not None:
+            raise FileExistsError(
+                f"{stray} was not made by an earlier run, and would be taken for its result: "
+                "give another folder"
+            )
+        replace_text(path, text + "\n")
+        return
+
+    before = read_json(path, max_bytes)
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} is no record: remove {folder} to start anew")
+    check_same(folder, {name: before.get(name) for name in record}, json.loads(text), free)
+
+
+def check_same(
+    folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()
+) -> None:
+    """Check that a folder was begun with the same settings.
+
+    Args:
+        folder: Folder of an earlier run.
+        before: Its recorded settings, plain values that may be nested.
+        now: Settings of this run.
+        free: Dotted names of settings that may differ.
+
+    Raises:
+        ValueError: A setting differs.
+    """
+    changed = [name for name in differences(before, now) if name not in free]
+    if changed:
+        raise ValueError(
+            f"{folder} was begun with another {', '.join(changed)}: "
+            "give another folder, or remove it to start anew"
+        )
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Names of the settings in which two nested dicts differ.
+
+    Args:
+        old: First value, a nested dict or a leaf.
+        new: Second value.
+        name: Dotted name of the two values; empty at the top.
+
+    Returns:
+        Dotted names of the leaves that differ.
+
+    Example:
+        >>> differences({"data": {"seed": 1, "size": [2]}}, {"data": {"seed": 3, "size": [2]}})
+        ['data.seed']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        below = [
+            differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+            for key in {**old, **new}
+        ]
+        return [path for paths in below for path in paths]
+    return [] if old == new else [name]
 
 
 def _lock(path: Path, folder: Path) -> int:

@@ -8,7 +8,6 @@ ResNet-50 with CLIP as its teacher.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -29,9 +28,8 @@ from maskfree.distillation.self_training import link
 from maskfree.distillation.student_parts import initial_weights, parts_of
 from maskfree.distillation.teacher_features import prepare_teacher
 from maskfree.engine.config import Recipe, TrainConfig
-from maskfree.engine.run_state import differences, settings_of
+from maskfree.engine.run_state import settings_of
 from maskfree.engine.train import FREE_SETTINGS, fit
-from maskfree.files.atomic import read_json, replace_text
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import loading
 from maskfree.hub.catalog import CLIPS, GROUPVITS, model_folder
@@ -274,14 +272,6 @@ def _check_record(
         "photos": list(photos),
         "settings": settings_of(settings),
     }
-    if not path.exists():
-        replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        return
-
-    written = read_json(path, _MAX_RECORD_BYTES)
     # How often a run logs and saves may change on resuming.
     free = [f"settings.{name}" for name in FREE_SETTINGS]
-    if changed := [name for name in differences(written, record) if name not in free]:
-        raise ValueError(
-            f"{path.parent} was started with another {', '.join(changed)}: give another --out"
-        )
+    run_dir.check_record(path, record, free=free, max_bytes=_MAX_RECORD_BYTES)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,9 +26,8 @@ from maskfree.data.order import seed_of
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.distillation.student_parts import initial_weights, parts_of
 from maskfree.engine.config import Recipe
-from maskfree.engine.run_state import differences
 from maskfree.engine.train import fit
-from maskfree.files.atomic import escape, read_json, replace_bytes, replace_text
+from maskfree.files.atomic import escape, replace_bytes
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint, loading
 from maskfree.hub.catalog import model_folder
@@ -254,16 +252,7 @@ def _check_record(segmenter: Segmenter, photos: Sequence[Path], folder: Path) ->
         ).hexdigest(),
     }
 
-    path = folder.with_name(f"{folder.name}.json")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        return
-
-    if changed := differences(read_json(path), record):
-        raise ValueError(
-            f"{folder} was made with another {', '.join(changed)}: give another folder"
-        )
+    run_dir.check_record(folder.with_name(f"{folder.name}.json"), record, folder)
 
 
 def _write(path: Path, pairs: UInt8[np.ndarray, "h w 2"]) -> None:

@@ -6,20 +6,16 @@ features are cropped to the training views.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from maskfree import run_dir
 from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
-from maskfree.engine.run_state import differences
-from maskfree.files.atomic import read_json, replace_text
 from maskfree.inference.config import MAX_LONG_PX
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
@@ -80,7 +76,7 @@ def _prepare(
     # The features depend on the size of the photos, and on no other inference setting.
     record |= {"inference": {"side_px": segmenter.inference.side_px, "max_long_px": MAX_LONG_PX}}
 
-    _check_record(out / RECORD, record)
+    run_dir.check_record(out / RECORD, record, made="*.safetensors")
 
     maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
     for example in watch(examples, "looking"):
@@ -118,24 +114,3 @@ def _see(segmenter: Segmenter, example: Example, maps: TeacherMaps, seen: set[st
     rows, columns = (max(1, math.floor(length)) for length in embeddings.extent)
     maps.write(example.key, embeddings.at(rows, columns))
     return "written"
-
-
-def _check_record(path: Path, record: dict[str, Any]) -> None:
-    """Record the teacher, or compare it with the record there.
-
-    Raises:
-        FileExistsError: There are feature files but no record.
-        ValueError: The record is another teacher's.
-    """
-    if not path.exists():
-        if stray := next(path.parent.glob("*.safetensors"), None):
-            raise FileExistsError(
-                f"{stray} is no map of an earlier run, and would be taken for one: give another --out"
-            )
-        replace_text(path, json.dumps(record, indent=2) + "\n")
-        return
-
-    if changed := differences(read_json(path), record):
-        raise ValueError(
-            f"{path.parent} holds the maps of another teacher, with another {', '.join(changed)}"
-        )

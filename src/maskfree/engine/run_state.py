@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from maskfree.files.atomic import read_json, replace_text
 from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinished_folder, writing
+from maskfree.run_dir import check_same
 
 _FORMAT = 1
 # The older state is a fallback if the newest one is damaged.
@@ -63,30 +64,6 @@ def _spelled(value: Any) -> Any:
     return [_spelled(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Names of the settings in which two nested dicts differ.
-
-    Args:
-        old: First value, a nested dict or a leaf.
-        new: Second value.
-        name: Dotted name of the two values; empty at the top.
-
-    Returns:
-        Dotted names of the leaves that differ.
-
-    Example:
-        >>> differences({"data": {"seed": 1, "size": [2]}}, {"data": {"seed": 3, "size": [2]}})
-        ['data.seed']
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        below = [
-            differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-            for key in {**old, **new}
-        ]
-        return [path for paths in below for path in paths]
-    return [] if old == new else [name]
-
-
 def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], resume: bool) -> None:
     """Check that a run may start in a folder, or resume there.
 
@@ -118,13 +95,7 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
         )
 
     # Resuming needs the same settings, but for the free ones.
-    changed = [
-        name for name in differences(read_record(out)["settings"], settings) if name not in free
-    ]
-    if changed:
-        raise ValueError(
-            f"{out} was started with another {', '.join(changed)}: resume needs the same settings"
-        )
+    check_same(out, read_record(out)["settings"], settings, free)
 
 
 def read_record(out: Path) -> dict[str, Any]:

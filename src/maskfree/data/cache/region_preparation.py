@@ -21,7 +21,7 @@ from maskfree.data.cache.region_maps import SegmentMaps, encode_map
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import check_apart, file_stem, read_sources
 from maskfree.data.process_map import process_map
-from maskfree.files.atomic import read_json, replace_bytes, replace_text
+from maskfree.files.atomic import replace_bytes, replace_text
 from maskfree.progress import Watch
 
 SUMMARY = "segments.json"
@@ -70,7 +70,10 @@ class SegmentPreparation:
 
     def _run(self, examples: Iterable[Example], map_of: MapOf, watch: Watch) -> dict[str, Any]:
         """Compute the missing maps in a folder that this process holds."""
-        self._check_settings()
+        # Recorded before the first map, so that no later run uses other settings.
+        record = {"format": _FORMAT, "settings": dict(self.settings)}
+        run_dir.check_record(self.out / SUMMARY, record, made="*.png")
+
         counts: Counter[str] = Counter(photos=0, made=0, kept=0, broken=0)
         regions: Counter[int] = Counter()
         start = time.perf_counter()
@@ -91,34 +94,6 @@ class SegmentPreparation:
             )
 
         return self._finish(counts, regions, seconds)
-
-    def _check_settings(self) -> None:
-        """Record the settings before the first map, so that no later run uses others."""
-        record = self.out / SUMMARY
-        if record.exists():
-            try:
-                before = read_json(record)["settings"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{record} is damaged: remove {self.out} to start anew") from error
-
-            # Through JSON, which turns tuples into lists, as in the record.
-            now = json.loads(json.dumps(dict(self.settings)))
-            changed = [name for name in before | now if before.get(name) != now.get(name)]
-            if changed:
-                raise ValueError(
-                    f"{self.out} holds maps made with another {', '.join(changed)}: "
-                    "give another --out"
-                )
-
-            return
-
-        if stray := next(self.out.glob("*.png"), None):
-            raise FileExistsError(
-                f"{stray} is no map of an earlier run, and would be taken for one: "
-                "give another --out"
-            )
-
-        replace_text(record, _text({"format": _FORMAT, "settings": dict(self.settings)}))
 
     def _photos(self, examples: Iterable[Example], counts: Counter[str]) -> Iterator[Example]:
         """Count the photos and check that their stems are unique."""

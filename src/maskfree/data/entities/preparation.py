@@ -5,7 +5,6 @@ Finished parts are kept: an interrupted run resumes with the next shard and give
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from maskfree.data.entities.index import SUMMARY
 from maskfree.data.entities.merging import merge
 from maskfree.data.entities.shard_parts import Finder, NounsOf, count_nouns, write_part
 from maskfree.data.process_map import process_map
-from maskfree.files.atomic import read_json, read_text, replace_text
+from maskfree.files.atomic import read_json
 from maskfree.files.leftovers import writing
 from maskfree.progress import Watch
 
@@ -71,22 +70,15 @@ class Preparation:
         if self.out.exists():
             raise FileExistsError(f"{str(self.out)!r} exists: give another folder, or remove it")
 
-        record = self.unfinished / "settings.json"
-        wanted = json.dumps({"shards": sorted(names), **settings}, indent=1)
-
         if self.unfinished.exists() and not resume:
             raise FileExistsError(
                 f"{str(self.unfinished)!r} is an unfinished run: go on with --resume, or remove it"
             )
 
-        if record.exists() and read_text(record) != wanted:
-            raise ValueError(
-                f"{str(self.unfinished)!r} was begun with other shards or settings: "
-                "remove it to start anew"
-            )
-
         self.unfinished.mkdir(parents=True, exist_ok=True)
-        replace_text(record, wanted)
+        run_dir.check_record(
+            self.unfinished / "settings.json", {"shards": sorted(names), **settings}
+        )
 
     def count_nouns(self, nouns_of: NounsOf, watch: Watch) -> tuple[Counter[str], Counter[str]]:
         """Count the nouns of all captions.
