@@ -145,7 +145,7 @@ def test_a_stopped_run_leaves_nothing_half_done_and_goes_on(tmp_path):
 def test_another_runs_settings_are_refused(tmp_path):
     source = photos(tmp_path / "p", a="red")
     prepare([source], tmp_path / "out", kind="x", most=3)
-    with pytest.raises(ValueError, match="another settings.most: give another folder"):
+    with pytest.raises(ValueError, match=r"another settings\.most: give another folder"):
         prepare([source], tmp_path / "out", kind="x", most=4)
 
 
