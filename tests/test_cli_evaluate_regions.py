@@ -53,12 +53,12 @@ def test_regions_are_measured_for_every_kind(bsds, tmp_path, capsys):
 
 
 def test_some_of_the_photos(bsds, tmp_path):
-    regions(bsds, SegmentConfig(most=9), photos=1, results=tmp_path)
+    regions(bsds, SegmentConfig(max_regions=9), photos=1, results=tmp_path)
     content = json.loads((tmp_path / "segments-contours.json").read_text())
     assert content["num_photos"] == 1
     assert (
         content["command"]
-        == "maskfree evaluate regions bsds500 --kind contours --most 9 --photos 1"
+        == "maskfree evaluate regions bsds500 --kind contours --max-regions 9 --photos 1"
     )
 
 

@@ -74,7 +74,7 @@ def test_help(capsys: pytest.CaptureFixture[str]):
         ),
         (["entities", "a.tar", "--out", "index", "--workers", "0"], "at least 1 process"),
         (
-            ["entities", "a.tar", "--out", "index", "--entities", "auto", "--most", "0"],
+            ["entities", "a.tar", "--out", "index", "--entities", "auto", "--max-entities", "0"],
             "0 entities at most",
         ),
         (["entities", "a.tar", "--out", "folder"], "'folder' exists"),
@@ -132,7 +132,19 @@ def test_a_list_of_ones_own(shard: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_entities_chosen_from_the_captions(shard: Path, tmp_path: Path):
     out = tmp_path / "index"
     assert (
-        run("entities", shard, "--out", out, "--entities", "auto", "--most", 2, "--least", 3) == 0
+        run(
+            "entities",
+            shard,
+            "--out",
+            out,
+            "--entities",
+            "auto",
+            "--max-entities",
+            2,
+            "--min-pairs",
+            3,
+        )
+        == 0
     )
     assert (out / "entities.txt").read_text() == "dog: dog\ncat: cat\n"
     summary = json.loads((out / "index.json").read_text())
@@ -140,8 +152,8 @@ def test_entities_chosen_from_the_captions(shard: Path, tmp_path: Path):
     assert summary["settings"] == {
         "entities": "auto",
         "max_words": 1000,
-        "most": 2,
-        "least": 3,
+        "max_entities": 2,
+        "min_pairs": 3,
         "tagger": "textblob",
     }
 

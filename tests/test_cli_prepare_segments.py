@@ -26,7 +26,7 @@ def test_a_folder_of_photos_becomes_maps(tmp_path, capsys, kind):
     photo, _ = halves()
     Image.fromarray(photo).save(tmp_path / "p" / "a.png")
     Image.fromarray(photo).convert("L").save(tmp_path / "p" / "gray.jpg")
-    config = SegmentConfig(kind=kind, most=5)
+    config = SegmentConfig(kind=kind, max_regions=5)
     assert segments((str(tmp_path / "p"),), tmp_path / "out", config, workers=1) == 0
     assert "2 photos: 2 maps made, 0 were there" in capsys.readouterr().out
     assert 1 <= SegmentMaps(tmp_path / "out").of("p/a.png", (40, 62)).max() < 5

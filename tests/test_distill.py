@@ -44,7 +44,7 @@ TRAIN = TrainConfig(
 )
 SMALL = DistillConfig(
     side_px=48,
-    segments=SegmentConfig(kind="felzenszwalb", most=9),
+    segments=SegmentConfig(kind="felzenszwalb", max_regions=9),
     top=2,
     num_unknown=5,
     width=12,

@@ -11,9 +11,12 @@ def available() -> list[str]:
     Returns:
         Names as PyTorch takes them, such as "cuda:0", "mps" and "cpu".
     """
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    mps = ["mps"] if torch.backends.mps.is_available() else []
-    return [*(f"cuda:{number}" for number in cuda), *mps, "cpu"]
+    devices = []
+    if torch.cuda.is_available():
+        devices += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
 
 
 def resolve(device: str | torch.device = "auto") -> str:
@@ -28,11 +31,11 @@ def resolve(device: str | torch.device = "auto") -> str:
     Raises:
         ValueError: The device is not available; the message lists those that are.
     """
-    there, name = available(), str(device)
+    known, name = available(), str(device)
     if name == "auto":
-        return there[0].partition(":")[0]
+        return known[0].partition(":")[0]
 
     # "cuda" is a name of "cuda:0", and PyTorch spells some devices "mps:0" and "cpu:0".
-    if name in there or f"{name}:0" in there or name.removesuffix(":0") in there:
+    if name in known or f"{name}:0" in known or name.removesuffix(":0") in known:
         return name
-    raise ValueError(f"the device {name!r} is not there: choose from {', '.join(('auto', *there))}")
+    raise ValueError(f"the device {name!r} is not there: choose from {', '.join(('auto', *known))}")

@@ -41,19 +41,27 @@ def launch(accelerator: str = "auto", devices: str = "auto", precision: Any = "3
     devices, num_nodes = processes_of_launcher(devices)
 
     # DDP on GPUs takes one GPU per process.
-    most = torch.cuda.device_count() if accelerator == "cuda" else 1
-    number = most if devices == "auto" else int(devices)
-    if accelerator == "cuda" and number > most:
+    max_processes = 1
+    if accelerator == "cuda":
+        max_processes = torch.cuda.device_count()
+
+    num_processes = max_processes
+    if devices != "auto":
+        num_processes = int(devices)
+    if accelerator == "cuda" and num_processes > max_processes:
         raise ValueError(
-            f"{number} processes on a machine need as many GPUs, there are {most}: or choose the CPU"
+            f"{num_processes} processes on a machine need as many GPUs, "
+            f"there are {max_processes}: or choose the CPU"
         )
 
     # A single process needs no gradient synchronization.
-    strategy = DDPStrategy() if number * num_nodes > 1 else "auto"
+    strategy: str | DDPStrategy = "auto"
+    if num_processes * num_nodes > 1:
+        strategy = DDPStrategy()
 
     fabric = Fabric(
         accelerator=accelerator,
-        devices=number,
+        devices=num_processes,
         num_nodes=num_nodes,
         strategy=strategy,
         precision=precision,

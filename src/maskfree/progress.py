@@ -109,10 +109,12 @@ class _Display(AbstractContextManager["_Display"]):
 
     def __init__(self, stream: TextIO, name: str, total: int | None, clock: Callable[[], float]):
         self._stream, self._name, self._total, self._clock = stream, name, total, clock
-        self._began = self._told = clock()
+        self._began = self._last_shown = clock()
         self._bar: Bar | None = None
+        self._console: Console | None = None
         console = Console(file=stream)
-        self._console = console if stream.isatty() and not console.is_dumb_terminal else None
+        if stream.isatty() and not console.is_dumb_terminal:
+            self._console = console
 
     def tell(self, done: int) -> None:
         """Show the number of items done, unless it was shown a moment ago.
@@ -123,18 +125,22 @@ class _Display(AbstractContextManager["_Display"]):
         now = self._clock()
         # A new bar waits longer than a redraw, so that short work shows nothing.
         pause = LINE_EVERY_S
-        if self._console:
-            pause = REDRAW_S if self._bar else BAR_AFTER_S
-        if now - self._told < pause:
+        if self._bar:
+            pause = REDRAW_S
+        elif self._console:
+            pause = BAR_AFTER_S
+        if now - self._last_shown < pause:
             return
 
-        self._told = now
+        self._last_shown = now
         left = self._left(done, now - self._began)
         if self._console:
             self._draw(self._console, done, left)
             return
 
-        of_all = f"{done} of {self._total}" if self._total else str(done)
+        of_all = str(done)
+        if self._total:
+            of_all += f" of {self._total}"
         self._stream.write(f"maskfree: {self._name}: {of_all}, {left}\n")
         self._stream.flush()
 

@@ -71,7 +71,10 @@ def held(folder: Path) -> Iterator[None]:
     if place.exists() and not place.is_dir():
         raise NotADirectoryError(f"{folder} is a file: a run needs a folder")
 
-    made = [path for path in (place, *place.parents) if not path.exists()]
+    made = []
+    for path in (place, *place.parents):
+        if not path.exists():
+            made.append(path)
     place.mkdir(parents=True, exist_ok=True)
 
     try:

@@ -66,7 +66,9 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             # The outermost context records the signal for all nested ones.
             self._outer = StopSignals._current
-            self._root = self._outer._root if self._outer else self
+            self._root = self
+            if self._outer:
+                self._root = self._outer._root
             StopSignals._current = self
             self._before = {each: signal.signal(each, self._catch) for each in _SIGNALS}
         return self
@@ -82,10 +84,8 @@ class StopSignals:
         """Handle a signal: the first one requests a stop, a late SIGINT ends the process."""
         root = self._root
         if root._number is not None:
-            if (
-                number == signal.SIGINT
-                and time.monotonic() - root._first_seconds >= _patience_seconds()
-            ):
+            seconds = time.monotonic() - root._first_seconds
+            if number == signal.SIGINT and seconds >= _patience_seconds():
                 _end_at_once()
             return
 
@@ -100,7 +100,9 @@ class StopSignals:
 
 def _patience_seconds() -> float:
     """Time during which a second SIGINT counts as a launcher's repetition of the first."""
-    return math.inf if "TORCHELASTIC_RUN_ID" in os.environ else _AGAIN_SECONDS
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return math.inf
+    return _AGAIN_SECONDS
 
 
 def _end_at_once() -> None:
@@ -126,7 +128,9 @@ def start_worker(obey_sigterm: bool = False) -> None:
             its workers. Otherwise SIGTERM is ignored.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave if obey_sigterm else signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if obey_sigterm:
+        signal.signal(signal.SIGTERM, _leave)
     # The process inherits the blocking of `held_back`.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 

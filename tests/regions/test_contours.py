@@ -88,7 +88,7 @@ def max_overlap(regions, numbers):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 200), (200, 3), (5, 7), (61, 48)])
 def test_photos_of_any_size_have_regions_from_0_on_and_not_too_many(kind, size):
-    regions = region_map(noise(*size), SegmentConfig(kind=kind, most=7))
+    regions = region_map(noise(*size), SegmentConfig(kind=kind, max_regions=7))
     assert regions.shape == size
     assert np.unique(regions).tolist() == list(range(regions.max() + 1))
     assert regions.max() < 7
@@ -145,8 +145,8 @@ def test_a_contour_counts_less_across_its_direction():
     [
         ({"kind": "quickshift"}, "kind is 'quickshift'"),
         ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"most": 0}, "most is 0"),
-        ({"most": 256}, "most is 256"),
+        ({"max_regions": 0}, "max_regions is 0"),
+        ({"max_regions": 256}, "max_regions is 256"),
         ({"side_px": -1}, "side_px is -1"),
         ({"detector": "hed"}, "detector 'hed'"),
         ({"detector": "dexined:"}, "detector 'dexined:'"),

@@ -92,7 +92,7 @@ def options(data, tmp_path, **changes):
     settings |= {
         "model": str(tmp_path / "teacher"),
         "fold_steps": 1,
-        "segments": SegmentConfig("felzenszwalb", most=9),
+        "segments": SegmentConfig("felzenszwalb", max_regions=9),
     }
     return CLIPS4Options(data, **(settings | changes))
 

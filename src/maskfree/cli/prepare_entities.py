@@ -40,9 +40,9 @@ class Choice:
     entities: str = "ovsegmentor"
     """ovsegmentor: the 100 words of the paper; auto: the most frequent nouns of the captions; or a
     file with `word: entity` lines."""
-    most: int = 100
+    max_entities: int = 100
     """For auto: largest number of entities."""
-    least: int = 10
+    min_pairs: int = 10
     """For auto: smallest number of pairs in which an entity occurs."""
     tagger: Literal["textblob", "nltk", "spacy"] = "textblob"
     """For auto: tagger that finds nouns; nltk and spacy need separate installation, with a model."""
@@ -129,12 +129,16 @@ def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
     from maskfree.text.taggers import Nouns
 
     if choice.entities == "auto":
-        check(choice.most, choice.least)
+        check(choice.max_entities, choice.min_pairs)
         # A trial run reports a missing package before anything is written.
         Nouns(choice.tagger)("a dog")
         chosen, settings = (
             None,
-            {"most": choice.most, "least": choice.least, "tagger": choice.tagger},
+            {
+                "max_entities": choice.max_entities,
+                "min_pairs": choice.min_pairs,
+                "tagger": choice.tagger,
+            },
         )
     else:
         chosen = EntitySet.read(choice.entities)
@@ -148,7 +152,9 @@ def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
     from maskfree.text.selection import select
     from maskfree.text.taggers import Nouns
 
-    return select(*work.count_nouns(Nouns(choice.tagger), watch), choice.most, choice.least)
+    return select(
+        *work.count_nouns(Nouns(choice.tagger), watch), choice.max_entities, choice.min_pairs
+    )
 
 
 def _tell(summary: dict[str, Any], console: Console) -> None:

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 class Range:
     """Interval of allowed numbers; a bound of None is no limit."""
 
-    least: float | None = None
+    low: float | None = None
     """Lower bound."""
-    most: float | None = None
+    high: float | None = None
     """Upper bound."""
     above: bool = False
-    """Whether the lower bound `least` is excluded."""
+    """Whether the lower bound `low` is excluded."""
     below: bool = False
-    """Whether the upper bound `most` is excluded."""
+    """Whether the upper bound `high` is excluded."""
 
     def holds(self, value: float) -> bool:
         """Whether a number lies in the range.
@@ -34,15 +34,31 @@ class Range:
         Returns:
             True if it lies within both bounds.
         """
-        low = self.least is None or (value > self.least if self.above else value >= self.least)
-        high = self.most is None or (value < self.most if self.below else value <= self.most)
-        return low and high
+        if self.low is not None:
+            at_low = value == self.low and not self.above
+            if not (value > self.low or at_low):
+                return False
+
+        if self.high is not None:
+            at_high = value == self.high and not self.below
+            if not (value < self.high or at_high):
+                return False
+        return True
 
     def __str__(self) -> str:
         """The range as error messages state it, after "must be"."""
-        if self.least is None or self.most is None:
-            return f"{'above' if self.above else 'at least'} {self.least:g}"
-        return f"in {'(' if self.above else '['}{self.least:g}, {self.most:g}{')' if self.below else ']'}"
+        if self.low is None or self.high is None:
+            kind = "at least"
+            if self.above:
+                kind = "above"
+            return f"{kind} {self.low:g}"
+
+        opening, closing = "[", "]"
+        if self.above:
+            opening = "("
+        if self.below:
+            closing = ")"
+        return f"in {opening}{self.low:g}, {self.high:g}{closing}"
 
 
 class Outside:
@@ -54,19 +70,19 @@ class Ascending:
 
 
 # Far above any useful setting; they keep a mistyped value from taking all memory.
-_MOST_SIDE, _MOST_WIDTH = 16384, 65536
+_MAX_SIDE, _MAX_WIDTH = 16384, 65536
 
 Count = Annotated[int, Range(1)]
 """A count of at least 1."""
 CountOrZero = Annotated[int, Range(0)]
 """A count; 0 means none, or no limit."""
-Side = Annotated[int, Range(1, _MOST_SIDE)]
+Side = Annotated[int, Range(1, _MAX_SIDE)]
 """Side length in pixels."""
-SideOrZero = Annotated[int, Range(0, _MOST_SIDE)]
+SideOrZero = Annotated[int, Range(0, _MAX_SIDE)]
 """Side length in pixels; 0 means no limit."""
-Width = Annotated[int, Range(1, _MOST_WIDTH)]
+Width = Annotated[int, Range(1, _MAX_WIDTH)]
 """Size of a tensor axis: channels, embedding size, number of classes and the like."""
-WidthOrZero = Annotated[int, Range(0, _MOST_WIDTH)]
+WidthOrZero = Annotated[int, Range(0, _MAX_WIDTH)]
 """Size of a tensor axis; 0 means none."""
 Positive = Annotated[float, Range(0, above=True)]
 """A number above 0: temperature, scale, standard deviation."""

@@ -123,7 +123,9 @@ def measure(
 
     return RegionResult(
         scores(np.array(swept), settings),
-        scores(np.array(maps), [config.threshold if config.kind == "contours" else config.most]),
+        scores(
+            np.array(maps), [config.threshold if config.kind == "contours" else config.max_regions]
+        ),
         float(np.mean(regions)),
         seconds / len(pairs),
     )

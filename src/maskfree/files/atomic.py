@@ -79,7 +79,9 @@ def parse_json(text: str, name: str, allow_nan: bool = False) -> Any:
     Raises:
         ValueError: The text is not JSON, repeats a key, or is deeper than `MAX_DEPTH`.
     """
-    refuse: Callable[[str], Any] | None = None if allow_nan else _refuse_constant
+    refuse: Callable[[str], Any] | None = _refuse_constant
+    if allow_nan:
+        refuse = None
 
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=refuse)
@@ -162,8 +164,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of the pairs of a JSON object; a repeated key raises ValueError."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        numbers = Counter(key for key, _ in pairs)
-        raise ValueError(f"the key {numbers.most_common(1)[0][0][:100]!r} is repeated")
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key[:100]!r} is repeated")
     return content
 
 
@@ -177,12 +179,13 @@ def _check_depth(content: Any) -> None:
     # Breadth-first instead of recursive, so that deep content cannot overflow the stack here.
     level = [content]
     for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for parent in level
-            for child in _children(parent)
-            if isinstance(child, (dict, list))
-        ]
+        children = []
+        for parent in level:
+            for child in _children(parent):
+                if isinstance(child, (dict, list)):
+                    children.append(child)
+
+        level = children
         if not level:
             return
 
@@ -193,4 +196,6 @@ def _children(parent: Any) -> Any:
     """Values of a dict or items of a list; nothing for other types."""
     if isinstance(parent, dict):
         return parent.values()
-    return parent if isinstance(parent, list) else ()
+    if isinstance(parent, list):
+        return parent
+    return ()

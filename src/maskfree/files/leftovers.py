@@ -109,7 +109,9 @@ def whole(folder: Path) -> Path:
         in place.
     """
     older = _older(folder)
-    return older if older.is_dir() and not folder.exists() else folder
+    if older.is_dir() and not folder.exists():
+        return older
+    return folder
 
 
 @contextmanager
@@ -128,8 +130,10 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
+        kind = type(error)
         # Subclasses defined by libraries may take other arguments, so those become a plain OSError.
-        kind = type(error) if type(error).__module__ == "builtins" else OSError
+        if kind.__module__ != "builtins":
+            kind = OSError
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
     except Exception as error:
         reason = _disk_reason(str(error))
@@ -161,7 +165,10 @@ def _disk_reason(message: str) -> str | None:
     """Find the reason of a disk error in the message of a library's own exception; None if none."""
     if code := _OS_ERROR.search(message):
         return os.strerror(int(code[1]))
-    return next((reason for reason in map(os.strerror, _DISK_ERRORS) if reason in message), None)
+    for reason in map(os.strerror, _DISK_ERRORS):
+        if reason in message:
+            return reason
+    return None
 
 
 def _older(folder: Path) -> Path:

@@ -66,7 +66,10 @@ class Outputs:
         Returns:
             The registered path as it was given; None if there is none.
         """
-        return next((self._owners[key] for key in _keys(path) if key in self._owners), None)
+        for key in _keys(path):
+            if key in self._owners:
+                return self._owners[key]
+        return None
 
     def add(self, *paths: Path) -> None:
         """Register files that the run will write.
@@ -80,7 +83,8 @@ class Outputs:
         for path in paths:
             if (other := self.clash(path)) is not None:
                 raise ValueError(
-                    f"{path} would overwrite {other}, which this run needs: give another place to write to"
+                    f"{path} would overwrite {other}, which this run needs: "
+                    "give another place to write to"
                 )
             self._note(path)
 
@@ -150,7 +154,7 @@ def check_run_folders(out: Path, names: Iterable[str], inputs: Iterable[str | Pa
     Raises:
         ValueError: One of the folders is an input, or contains one.
     """
-    outputs = Outputs(each for each in inputs if each)
+    outputs = Outputs(filter(None, inputs))
     for name in names:
         outputs.add_folder(out / name)
 
@@ -170,7 +174,9 @@ def is_replaceable(path: Path) -> bool:
     try:
         if path.suffix == ".json":
             return _is_record(path)
-        return _is_marked(path) if path.suffix == ".png" else _is_marked_clip(path)
+        if path.suffix == ".png":
+            return _is_marked(path)
+        return _is_marked_clip(path)
     except (OSError, ValueError):
         return False
 

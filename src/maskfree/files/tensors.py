@@ -20,14 +20,14 @@ from torch.overrides import TorchFunctionMode
 Module = TypeVar("Module", bound=nn.Module)
 
 # Largest header of a safetensors file: names and shapes of over 100,000 tensors.
-_MOST_HEADER_BYTES = 2**24
+_MAX_HEADER_BYTES = 2**24
 
 # Limits while a network is built. Ordinary networks need about 10 calls of torch for each tensor,
 # and create about 4 times as many elements as their weights have.
 _CALLS_A_TENSOR = 100
-_CALLS_AT_LEAST = 10_000
+_MIN_CALLS = 10_000
 _TIMES_AS_LARGE = 16
-_ELEMENTS_AT_LEAST = 2**24
+_MIN_ELEMENTS = 2**24
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         The open file, as `safetensors.safe_open` gives it.
 
     Raises:
-        ValueError: The file is damaged, or its header is larger than `_MOST_HEADER_BYTES`.
+        ValueError: The file is damaged, or its header is larger than `_MAX_HEADER_BYTES`.
     """
     try:
         _check_header(path)
@@ -69,7 +69,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         Tensors by name.
 
     Raises:
-        ValueError: The file is damaged, or its header is larger than `_MOST_HEADER_BYTES`.
+        ValueError: The file is damaged, or its header is larger than `_MAX_HEADER_BYTES`.
     """
     try:
         _check_header(path)
@@ -83,7 +83,7 @@ def _check_header(path: Path) -> None:
     # The format begins with the length as a little-endian 64-bit integer.
     with path.open("rb") as file:
         first = file.read(8)
-    if len(first) == 8 and (length := struct.unpack("<Q", first)[0]) > _MOST_HEADER_BYTES:
+    if len(first) == 8 and (length := struct.unpack("<Q", first)[0]) > _MAX_HEADER_BYTES:
         raise ValueError(
             f"{path} is damaged: its header of {length:,} bytes is larger than any that is needed"
         )
@@ -106,11 +106,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
 
+    content: Any
+    if path.suffix == ".safetensors":
+        content = read_safetensors(path)
+    else:
+        content = read_saved(path)
+
     # Anything but a dict fails the check below.
-    content = read_safetensors(path) if path.suffix == ".safetensors" else read_saved(path)
-    inner = content.get("state_dict", content) if isinstance(content, dict) else None
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
     return checked_state(
-        inner, path, "no state dict: names with tensors, or these under 'state_dict'"
+        content, path, "no state dict: names with tensors, or these under 'state_dict'"
     )
 
 
@@ -129,8 +135,9 @@ def read_saved(path: Path, mmap: bool = False) -> Any:
     """
     if zipfile.is_zipfile(path) and _is_program(path):
         raise ValueError(
-            f"{path} is a TorchScript archive, which is a program and is not run: where you trust it, save "
-            "torch.jit.load(FILE).state_dict() with safetensors.torch.save_file, and give that file"
+            f"{path} is a TorchScript archive, which is a program and is not run: "
+            "where you trust it, save torch.jit.load(FILE).state_dict() "
+            "with safetensors.torch.save_file, and give that file"
         )
 
     try:
@@ -166,12 +173,11 @@ def checked_state(content: Any, path: Path, otherwise: str) -> dict[str, Tensor]
         ValueError: The content is not a dict of named tensors, or a tensor is larger than its
             stored memory, is sparse or quantized, or is not on the CPU.
     """
-    if not isinstance(content, dict) or not all(
-        isinstance(value, Tensor) for value in content.values()
-    ):
+    if not isinstance(content, dict):
         raise ValueError(f"{path} holds {otherwise}")
-    if not all(isinstance(name, str) for name in content):
-        raise ValueError(f"{path} holds {otherwise}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{path} holds {otherwise}")
 
     # A tensor with zero strides may claim more elements than the file holds.
     for name, tensor in content.items():
@@ -238,14 +244,15 @@ class _Limited(TorchFunctionMode):
 
     def __init__(self, contents: Contents):
         super().__init__()
-        self._calls = _CALLS_AT_LEAST + _CALLS_A_TENSOR * contents.num_tensors
-        self._elements = _ELEMENTS_AT_LEAST + _TIMES_AS_LARGE * contents.num_elements
+        self._calls = _MIN_CALLS + _CALLS_A_TENSOR * contents.num_tensors
+        self._elements = _MIN_ELEMENTS + _TIMES_AS_LARGE * contents.num_elements
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
 
         self._calls -= 1
-        self._elements -= made.numel() if isinstance(made, Tensor) else 0
+        if isinstance(made, Tensor):
+            self._elements -= made.numel()
 
         if self._calls < 0 or self._elements < 0:
             raise ValueError("it is larger than the weights that there are")

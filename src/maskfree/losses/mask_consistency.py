@@ -21,7 +21,7 @@ from maskfree.losses.precision import full_precision
 
 # From a similarity (b k k) to the matched column of each row (b k).
 Match = Callable[[Tensor], Tensor]
-_LEAST = 1e-6  # keeps the division by a mask's area or range finite
+_MIN_DIVISOR = 1e-6  # keeps the division by a mask's area or range finite
 
 
 def subgroups(similarity: Float[Tensor, "b g"], count: int) -> Int[Tensor, "b k"]:
@@ -193,10 +193,8 @@ def _enlarged(
     """Resize masks from the patch grid to a square of pixels."""
     if side_px is None:
         return maps
-    size = (side_px, side_px)
-    return F.interpolate(
-        maps.unflatten(2, patches), size, mode="bilinear", align_corners=True
-    ).flatten(2)
+    size, grids = (side_px, side_px), maps.unflatten(2, patches)
+    return F.interpolate(grids, size, mode="bilinear", align_corners=True).flatten(2)
 
 
 def _likeness(
@@ -219,8 +217,8 @@ def _squashed(
     """Map logits to [0, 1]."""
     if squash == "sigmoid":
         return maps.sigmoid()
-    least = maps.amin(2, keepdim=True)
-    return (maps - least) / (maps.amax(2, keepdim=True) - least).clamp_min(_LEAST)
+    lowest, highest = maps.amin(2, keepdim=True), maps.amax(2, keepdim=True)
+    return (maps - lowest) / (highest - lowest).clamp_min(_MIN_DIVISOR)
 
 
 def _dice(
@@ -232,4 +230,4 @@ def _dice(
         targets, predictions = targets.flatten(1)[:, None], predictions.flatten(1)[:, None]
     shared = 2 * (targets * predictions).sum(2) + arithmetic.smoothing
     areas = targets.sum(2) + predictions.sum(2) + arithmetic.smoothing
-    return (1 - shared / areas.clamp_min(_LEAST)).mean(1)
+    return (1 - shared / areas.clamp_min(_MIN_DIVISOR)).mean(1)

@@ -42,11 +42,11 @@ def co_occurrence(
     height, width = first.shape[-2:]
     padded = F.pad(first, [displacement] * 4)
     size = 2 * displacement + 1
-    shifts = [
-        torch.einsum("bihw,bjhw->ij", padded[..., dy : dy + height, dx : dx + width], second)
-        for dy in range(size)
-        for dx in range(size)
-    ]
+    shifts = []
+    for dy in range(size):
+        for dx in range(size):
+            moved = padded[..., dy : dy + height, dx : dx + width]
+            shifts.append(torch.einsum("bihw,bjhw->ij", moved, second))
 
     # From one axis of shifts to one per direction.
     return torch.stack(shifts).unflatten(0, (size, size))

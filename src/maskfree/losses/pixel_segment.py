@@ -54,11 +54,15 @@ def pixel_segment_contrast(
 
     # Number of positives of each pixel, without a table of pixels by segments.
     ordered = segment_regions.sort().values
-    positives = torch.searchsorted(ordered, pixel_regions, right=True) - torch.searchsorted(
-        ordered, pixel_regions
-    )
+    firsts = torch.searchsorted(ordered, pixel_regions)
+    positives = torch.searchsorted(ordered, pixel_regions, right=True) - firsts
     counted = (positives > 0) & (pixel_regions != NO_REGION)
-    left_out = None if own is None else own.long().where(counted & (positives > 1), -1)
+
+    # A pixel's own segment is left out where it has other positives.
+    left_out = None
+    if own is not None:
+        left_out = own.long().where(counted & (positives > 1), -1)
+
     return _Contrast.apply(
         pixels, concentration * segments, pixel_regions, segment_regions, counted, left_out
     )
@@ -97,15 +101,18 @@ class _Contrast(torch.autograd.Function):
             The loss, in nats.
         """
         weights = counted.to(pixels.dtype) / counted.sum().clamp_min(1)
-        ignored = torch.zeros_like(segments[:, 0]).masked_fill(
-            segment_regions == NO_REGION, _LOWEST
-        )
+        ignored = torch.zeros_like(segments[:, 0])
+        ignored = ignored.masked_fill(segment_regions == NO_REGION, _LOWEST)
         to_pixels, to_segments = torch.zeros_like(pixels), torch.zeros_like(segments)
         loss = weights.new_zeros(())
 
         # Block by block, so that the similarities at hand stay few.
         rows = max(1, _block_elements(pixels.device) // max(1, len(segments)))
-        for start in range(0, len(pixels) if len(segments) else 0, rows):
+        num_pixels = len(pixels)
+        if not len(segments):
+            num_pixels = 0
+
+        for start in range(0, num_pixels, rows):
             block = slice(start, start + rows)
             logits = torch.addmm(ignored, pixels[block], segments.T)
 
@@ -149,4 +156,6 @@ class _Contrast(torch.autograd.Function):
 
 def _block_elements(device: torch.device) -> int:
     """Number of similarities per block: fits the cache of a CPU, or keeps a GPU busy."""
-    return 2**19 if device.type == "cpu" else 2**24
+    if device.type == "cpu":
+        return 2**19
+    return 2**24

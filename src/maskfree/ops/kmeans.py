@@ -45,7 +45,10 @@ def kmeans(
         counts = members.sum(1)[..., None]
 
         # Empty clusters keep their centroid.
-        moved = F.normalize(sums, dim=-1) if spherical else sums / counts.clamp_min(1)
+        if spherical:
+            moved = F.normalize(sums, dim=-1)
+        else:
+            moved = sums / counts.clamp_min(1)
         centroids = torch.where(counts > 0, moved, centroids)
 
         # Stop once no point changes its cluster.

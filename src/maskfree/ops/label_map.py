@@ -52,7 +52,13 @@ def label_map(
     (height, width), (_, rows, _) = size, scores.shape
     left, right, across = _neighbors(width, extent[1], scores.shape[2])
     above, _, down = _neighbors(height, extent[0], rows)
-    labels = torch.zeros(height, width, dtype=torch.uint8 if len(scores) <= 256 else torch.int16)
+    # Of more classes than a byte holds, the ids are 16 bits.
+    is_wide = len(scores) > 256
+    dtype = torch.uint8
+    if is_wide:
+        dtype = torch.int16
+
+    labels = torch.zeros(height, width, dtype=dtype)
     best = torch.empty(height, width, dtype=torch.float16)
     bands, num_lines = torch.unique_consecutive(above, return_counts=True)
     start = 0
@@ -76,7 +82,9 @@ def label_map(
         start = stop
 
     ids = labels.numpy()
-    return (ids if len(scores) <= 256 else ids.astype(np.uint16)), best.numpy()
+    if is_wide:
+        ids = ids.astype(np.uint16)
+    return ids, best.numpy()
 
 
 def softmax_map(
@@ -121,7 +129,11 @@ def softmax_map(
         highest, phrase = logits.max(0)
         best[lines] = (highest - logits.logsumexp(0)).exp_()
         labels[lines] = classes[phrase]
-    return labels.numpy().astype(np.uint8 if max(class_of) < 256 else np.uint16), best.numpy()
+
+    dtype = np.uint8
+    if max(class_of) >= 256:
+        dtype = np.uint16
+    return labels.numpy().astype(dtype), best.numpy()
 
 
 def _neighbors(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -61,11 +61,11 @@ class LabelPropagation:
         """
         config = self._config
         self._frame = F.normalize(embeddings, dim=0)
-        seen = [self._known, *self._last]
+        frames, known_labels = zip(self._known, *self._last, strict=True)
         labels = propagate(
             self._frame,
-            torch.stack([frame for frame, _ in seen]),
-            torch.stack([known for _, known in seen]),
+            torch.stack(frames),
+            torch.stack(known_labels),
             top_k=config.top_k,
             radius=config.radius,
             temperature=config.temperature,
@@ -123,8 +123,8 @@ def propagate(
             # Softmax over the most similar cells within the radius.
             cosines = (cells.mT @ others).masked_fill(~near, -torch.inf)  # n t m
             logits = cosines.permute(1, 0, 2).flatten(1) / temperature  # t nm
-            least = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
-            weights = logits.masked_fill(logits < least, -torch.inf).softmax(1)
+            lowest = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
+            weights = logits.masked_fill(logits < lowest, -torch.inf).softmax(1)
 
             # Weighted mean of their labels.
             theirs = (

@@ -69,23 +69,26 @@ def grid(num_segments: int, height: int, width: int) -> Int[Tensor, "h w"]:
     Returns:
         Cell of each pixel, numbered down the columns; the longer side has more cells.
     """
-    fewer = next(
-        count for count in range(math.isqrt(num_segments), 0, -1) if num_segments % count == 0
-    )
-    more = num_segments // fewer
-    rows, columns = (more, fewer) if height > width else (fewer, more)
+    # The largest divisor up to the square root makes the cells as square as possible.
+    fewer = math.isqrt(num_segments)
+    while num_segments % fewer:
+        fewer -= 1
+
+    rows, columns = fewer, num_segments // fewer
+    if height > width:
+        rows, columns = columns, rows
     return _cells(rows, height)[:, None] + rows * _cells(columns, width)
 
 
 def intersect(
-    segments: Int[Tensor, "b h w"], regions: Int[Tensor, "b h w"], most: int
+    segments: Int[Tensor, "b h w"], regions: Int[Tensor, "b h w"], max_pairs: int
 ) -> Int[Tensor, "b h w"]:
     """Intersect segments with regions, numbering the pairs that occur in each photo from 0.
 
     Args:
         segments: Segment of each pixel; negative for none.
         regions: Region of each pixel; negative or `IGNORE` for none.
-        most: Largest number of pairs per photo; the smallest ones are dropped, of equal ones the
+        max_pairs: Largest number of pairs per photo; the smallest ones are dropped, of equal ones the
             last.
 
     Returns:
@@ -106,7 +109,7 @@ def intersect(
     sizes = torch.zeros(number, pixels, dtype=torch.long, device=pair.device).scatter_add_(
         1, pair, inside.long()
     )
-    largest = sizes.argsort(dim=1, descending=True, stable=True)[:, :most]
+    largest = sizes.argsort(dim=1, descending=True, stable=True)[:, :max_pairs]
     kept = torch.zeros_like(sizes).scatter_(1, largest, 1) * (sizes > 0)
 
     renumbered = torch.where(kept > 0, kept.cumsum(1) - 1, -1)
@@ -114,8 +117,8 @@ def intersect(
 
 
 def segment_sums(
-    values: Float[Tensor, "b d h w"], segments: Int[Tensor, "b h w"], most: int
-) -> tuple[Float[Tensor, "b most d"], Float[Tensor, "b most"]]:
+    values: Float[Tensor, "b d h w"], segments: Int[Tensor, "b h w"], num_segments: int
+) -> tuple[Float[Tensor, "b s d"], Float[Tensor, "b s"]]:
     """Sum values over each segment and count its pixels.
 
     This is a product with the 0-1 membership matrix: on a GPU, unlike scatter-add, it adds in the
@@ -123,46 +126,49 @@ def segment_sums(
 
     Args:
         values: Values of each pixel.
-        segments: Segment of each pixel; ids outside [0, most) are left out.
-        most: Number of segments.
+        segments: Segment of each pixel; ids outside [0, num_segments) are left out.
+        num_segments: Number of segments.
 
     Returns:
         Sums and numbers of pixels.
     """
-    ids = torch.arange(most, device=values.device)[:, None]
-    # B most n
+    ids = torch.arange(num_segments, device=values.device)[:, None]
+    # b s n
     members = (segments.flatten(1)[:, None] == ids).float()
     with torch.autocast(values.device.type, enabled=False):
         return members @ values.float().flatten(2).mT, members.sum(2)
 
 
 def segment_values(
-    values: Int[Tensor, "b h w"], segments: Int[Tensor, "b h w"], most: int
-) -> Int[Tensor, "b most"]:
+    values: Int[Tensor, "b h w"], segments: Int[Tensor, "b h w"], num_segments: int
+) -> Int[Tensor, "b s"]:
     """Return the value that all pixels of a segment share.
 
     Args:
         values: Value of each pixel, constant within a segment.
-        segments: Segment of each pixel; ids outside [0, most) are left out.
-        most: Number of segments.
+        segments: Segment of each pixel; ids outside [0, num_segments) are left out.
+        num_segments: Number of segments.
 
     Returns:
         Value of each segment; -1 for an empty one.
     """
-    index = torch.where((segments >= 0) & (segments < most), segments, most).flatten(1).long()
-    found = torch.full((len(values), most + 1), -1, dtype=torch.long, device=values.device)
-    return found.scatter_(1, index, values.flatten(1).long())[:, :most]
+    index = (
+        torch.where((segments >= 0) & (segments < num_segments), segments, num_segments)
+        .flatten(1)
+        .long()
+    )
+    found = torch.full((len(values), num_segments + 1), -1, dtype=torch.long, device=values.device)
+    return found.scatter_(1, index, values.flatten(1).long())[:, :num_segments]
 
 
 def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Float[Tensor, "b n e"]:
     """Append the scaled location to unit-norm embeddings and normalize."""
     number, dim, height, width = embeddings.shape
-    rows, columns = (
-        torch.linspace(-0.5, 0.5, side, device=embeddings.device) for side in (height, width)
-    )
-    places = location * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(
-        0, 1
-    )  # n 2
+    rows = torch.linspace(-0.5, 0.5, height, device=embeddings.device)
+    columns = torch.linspace(-0.5, 0.5, width, device=embeddings.device)
+    grid_points = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
+    places = location * grid_points.flatten(0, 1)  # n 2
+
     # Norm of embedding and location together, as embeddings have unit norm.
     lengths = (1 + places.square().sum(1, keepdim=True)).sqrt()
 
@@ -174,14 +180,16 @@ def _with_location(embeddings: Float[Tensor, "b d h w"], location: float) -> Flo
 
 
 def _sums(
-    points: Float[Tensor, "b n e"], labels: Int[Tensor, "b n"], most: int
-) -> Float[Tensor, "b most e"]:
+    points: Float[Tensor, "b n e"], labels: Int[Tensor, "b n"], num_segments: int
+) -> Float[Tensor, "b s e"]:
     """Segment sums in a fixed order, in half the time of a membership-matrix product."""
     number, _, dim = points.shape
-    firsts = most * torch.arange(number, device=labels.device)[:, None]
+    firsts = num_segments * torch.arange(number, device=labels.device)[:, None]
     ordered, order = (labels + firsts).flatten().sort(stable=True)
-    begins = torch.searchsorted(ordered, torch.arange(number * most, device=labels.device))
-    return F.embedding_bag(order, points.view(-1, dim), begins, mode="sum").view(number, most, dim)
+    begins = torch.searchsorted(ordered, torch.arange(number * num_segments, device=labels.device))
+    return F.embedding_bag(order, points.view(-1, dim), begins, mode="sum").view(
+        number, num_segments, dim
+    )
 
 
 def _cells(count: int, side: int) -> Int[Tensor, " side"]:

@@ -88,19 +88,20 @@ class ContourHierarchy:
         """
         if self.tree is None:
             return [np.zeros(self.size, np.int64) for _ in thresholds]
-        explorer = self._explorer()
-        return [
-            self._labels(explorer.horizontal_cut_from_altitude(threshold))
-            for threshold in thresholds
-        ]
 
-    def regions(self, threshold: float, step: float, most: int) -> Int64[np.ndarray, "h w"]:
+        explorer, cuts = self._explorer(), []
+        for threshold in thresholds:
+            cut = explorer.horizontal_cut_from_altitude(threshold)
+            cuts.append(self._labels(cut))
+        return cuts
+
+    def regions(self, threshold: float, step: float, max_regions: int) -> Int64[np.ndarray, "h w"]:
         """Return the regions at a threshold that is raised until there are few enough.
 
         Args:
             threshold: Contour strength to start from.
             step: Increase of the threshold while there are too many regions; positive.
-            most: Largest number of regions.
+            max_regions: Largest number of regions.
 
         Returns:
             Region of each pixel, from 0 on.
@@ -111,7 +112,7 @@ class ContourHierarchy:
 
         while True:
             cut = explorer.horizontal_cut_from_altitude(threshold)
-            if len(cut.nodes()) <= most:
+            if len(cut.nodes()) <= max_regions:
                 return self._labels(cut)
             threshold += step
 

@@ -61,8 +61,8 @@ def contour_strength(
         + np.float32(_OFFSET)
     )
 
-    most = evidence.max(0)
-    return (1 / (1 + np.exp(-most))).astype(np.float32), _direction(np.exp(evidence - most))
+    highest = evidence.max(0)
+    return (1 / (1 + np.exp(-highest))).astype(np.float32), _direction(np.exp(evidence - highest))
 
 
 def contour_distances(
@@ -85,17 +85,14 @@ def contour_distances(
     textons = _one_hot(_textons(half[..., 0]), _NUM_TEXTONS)
 
     # Distance of the two sides and width of their windows, in pixels of each resolution.
-    fine = {
-        f"{name} fine": _sides(_soft_bins(lab[..., i]), 2, 1.5) for i, name in enumerate(_CHANNELS)
-    }
-    coarse = {
-        f"{name} coarse": _sides(_soft_bins(half[..., i]), 4, 3) for i, name in enumerate(_CHANNELS)
-    }
+    fine, coarse = {}, {}
+    for number, name in enumerate(_CHANNELS):
+        fine[f"{name} fine"] = _sides(_soft_bins(lab[..., number]), 2, 1.5)
+        coarse[f"{name} coarse"] = _sides(_soft_bins(half[..., number]), 4, 3)
 
-    return fine, coarse | {
-        "texture coarse": _sides(textons, 3, 2.5),
-        "texture coarsest": _sides(textons, 7, 5),
-    }
+    coarse["texture coarse"] = _sides(textons, 3, 2.5)
+    coarse["texture coarsest"] = _sides(textons, 7, 5)
+    return fine, coarse
 
 
 def _weighted(distances: dict[str, Float32[np.ndarray, "o h w"]]) -> Float32[np.ndarray, "o h w"]:
@@ -108,10 +105,8 @@ def _weighted(distances: dict[str, Float32[np.ndarray, "o h w"]]) -> Float32[np.
 def _direction(weights: Float32[np.ndarray, "o h w"]) -> Float32[np.ndarray, "h w"]:
     """Weighted mean direction in [0, pi), by double angles."""
     double = np.arange(NUM_DIRECTIONS) * (2 * np.pi / NUM_DIRECTIONS)
-    sine, cosine = (
-        np.tensordot(part.astype(np.float32), weights, 1)
-        for part in (np.sin(double), np.cos(double))
-    )
+    sine = np.tensordot(np.sin(double).astype(np.float32), weights, 1)
+    cosine = np.tensordot(np.cos(double).astype(np.float32), weights, 1)
     return np.minimum(
         np.arctan2(sine, cosine) / 2 % np.pi, np.nextafter(np.float32(np.pi), 0)
     ).astype(np.float32)
@@ -181,12 +176,12 @@ def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
     from scipy.ndimage import gaussian_filter1d
 
     orders = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 1))
-    responses = [
-        gaussian_filter1d(gaussian_filter1d(brightness, scale, 0, y), scale, 1, x)
-        * scale ** (y + x)
-        for scale in (0.7, 1.5)
-        for y, x in orders
-    ]
+    responses = []
+    for scale in (0.7, 1.5):
+        for y, x in orders:
+            down = gaussian_filter1d(brightness, scale, 0, y)
+            derivative = gaussian_filter1d(down, scale, 1, x)
+            responses.append(derivative * scale ** (y + x))
 
     features = np.stack(responses, axis=-1).reshape(-1, len(responses))
     length = np.linalg.norm(features, axis=1, keepdims=True)

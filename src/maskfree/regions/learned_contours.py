@@ -18,7 +18,7 @@ from maskfree.files.tensors import read_state
 # Mean color of the photos that the published weights were trained on.
 _BGR_MEAN = (103.939, 116.779, 123.68)
 # Smallest side, as the network downsamples four times by 2.
-_LEAST_PX = 32
+_MIN_SIDE_PX = 32
 # In pixels: the scale at which curvature is measured, for contours a few pixels wide.
 _SMOOTHING = 2.0
 
@@ -42,7 +42,7 @@ def dexined_strength(
     network = _network(weights)
     height, width = photo.shape[:2]
     pixels = torch.from_numpy(photo[..., ::-1].astype(np.float32)) - torch.tensor(_BGR_MEAN)
-    pad = (0, max(0, _LEAST_PX - width), 0, max(0, _LEAST_PX - height))
+    pad = (0, max(0, _MIN_SIDE_PX - width), 0, max(0, _MIN_SIDE_PX - height))
     padded = nn.functional.pad(pixels.permute(2, 0, 1)[None], pad, mode="replicate")
 
     # Remove the padding again.

@@ -33,7 +33,7 @@ class SegmentConfig:
     threshold: Fraction = 0.25
     """For contours: contour strength in [0, 1] above which regions stay apart."""
     # Ids run from 0, and IGNORE is no region.
-    most: Annotated[int, Range(1, IGNORE)] = 48
+    max_regions: Annotated[int, Range(1, IGNORE)] = 48
     """Largest number of regions per photo."""
     side_px: SideOrZero = 512
     """Longer side in pixels to which larger photos are reduced first; the map has that size. 0:
@@ -84,12 +84,12 @@ def region_map(
     if photo.shape[0] * photo.shape[1] == 1 or np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
         return np.zeros(photo.shape[:2], np.uint8)
     if config.kind == "slic":
-        regions = at_most_slic(photo, config.most)
+        regions = at_most_slic(photo, config.max_regions)
     elif config.kind == "felzenszwalb":
-        regions = at_most_felzenszwalb(photo, config.most)
+        regions = at_most_felzenszwalb(photo, config.max_regions)
     else:
         regions = contour_hierarchy(photo, config.detector).regions(
-            config.threshold, _THRESHOLD_STEP, config.most
+            config.threshold, _THRESHOLD_STEP, config.max_regions
         )
 
     return regions.astype(np.uint8)
@@ -124,5 +124,6 @@ def _limited(photo: UInt8[np.ndarray, "h w 3"], side_px: int) -> UInt8[np.ndarra
     longer = max(photo.shape[:2])
     if not side_px or longer <= side_px:
         return photo
-    height, width = (max(1, round(side * side_px / longer)) for side in photo.shape[:2])
+    height = max(1, round(photo.shape[0] * side_px / longer))
+    width = max(1, round(photo.shape[1] * side_px / longer))
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))

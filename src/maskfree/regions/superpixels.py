@@ -61,41 +61,41 @@ def felzenszwalb_regions(
             "Felzenszwalb's regions need scikit-image: pip install 'maskfree[regions]'"
         ) from error
 
-    least = round(photo.shape[0] * photo.shape[1] * _MIN_SHARE)
-    return felzenszwalb(photo, scale=scale, sigma=_SIGMA, min_size=least, channel_axis=-1).astype(
-        np.int64
-    )
+    min_size = round(photo.shape[0] * photo.shape[1] * _MIN_SHARE)
+    return felzenszwalb(
+        photo, scale=scale, sigma=_SIGMA, min_size=min_size, channel_axis=-1
+    ).astype(np.int64)
 
 
-def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], most: int) -> Int64[np.ndarray, "h w"]:
+def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], max_regions: int) -> Int64[np.ndarray, "h w"]:
     """Compute SLIC superpixels, requesting fewer until a limit holds.
 
     Args:
         photo: RGB photo.
-        most: Largest number of superpixels; the first number requested.
+        max_regions: Largest number of superpixels; the first number requested.
 
     Returns:
         Superpixel of each pixel, from 0 on.
     """
-    number = most
-    while (regions := slic_regions(photo, number)).max() >= most:
+    number = max_regions
+    while (regions := slic_regions(photo, number)).max() >= max_regions:
         number -= max(1, number // 10)
     return regions
 
 
 def at_most_felzenszwalb(
-    photo: UInt8[np.ndarray, "h w 3"], most: int, scale: float = 200
+    photo: UInt8[np.ndarray, "h w 3"], max_regions: int, scale: float = 200
 ) -> Int64[np.ndarray, "h w"]:
     """Compute Felzenszwalb's regions, raising the scale by half until a limit holds.
 
     Args:
         photo: RGB photo.
-        most: Largest number of regions.
+        max_regions: Largest number of regions.
         scale: Scale to start from.
 
     Returns:
         Region of each pixel, from 0 on.
     """
-    while (regions := felzenszwalb_regions(photo, scale)).max() >= most:
+    while (regions := felzenszwalb_regions(photo, scale)).max() >= max_regions:
         scale *= _GROWTH
     return regions

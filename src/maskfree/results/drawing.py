@@ -174,4 +174,6 @@ def _with_legend(
 
 def _percent(fraction: float) -> str:
     """A fraction as a rounded percentage."""
-    return f"{fraction:.0%}" if fraction >= 0.01 else "<1%"
+    if fraction < 0.01:
+        return "<1%"
+    return f"{fraction:.0%}"

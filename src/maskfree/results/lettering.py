@@ -22,7 +22,7 @@ FOLDERS = (
     *("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts", "C:/Windows/Fonts"),
 )
 _SUFFIXES = (".ttf", ".otf", ".ttc")
-_MOST_FILES = 1000
+_MAX_FILES = 1000
 # Time limit of the fc-list command, in seconds.
 _FC_LIST_S = 5.0
 # Font size at which glyphs are compared.
@@ -115,17 +115,17 @@ def _clusters(text: str) -> list[str]:
 @cache
 def _file_of(cluster: str) -> str | None:
     """File of the first font that has all letters of a text; None if there is none."""
-    letters = tuple(each for each in cluster if not (_is_unseen(each) or each.isspace()))
-
+    letters = tuple(each for each in cluster if _has_glyph(each))
     for file in _files(letters):
         if all(_has(file, letter) for letter in letters):
             return file
     return None
 
 
-def _is_unseen(letter: str) -> bool:
-    """Whether a letter is a format character or variation selector, which has no glyph."""
-    return unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"
+def _has_glyph(letter: str) -> bool:
+    """Whether a letter is no space, format character or variation selector."""
+    is_format = unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"
+    return not is_format and not letter.isspace()
 
 
 def _files(letters: tuple[str, ...]) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _files(letters: tuple[str, ...]) -> Iterator[str]:
 
     # fontconfig selects by letter, which is faster than opening every installed font.
     if shutil.which("fc-list"):
-        yield from _of_fontconfig(tuple(ord(letter) for letter in letters))
+        yield from _of_fontconfig(tuple(map(ord, letters)))
     else:
         yield from _of_folders()
 
@@ -148,7 +148,9 @@ def _of_matplotlib() -> tuple[str, ...]:
         return ()
 
     path = Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    return (str(path),) if path.is_file() else ()
+    if not path.is_file():
+        return ()
+    return (str(path),)
 
 
 @cache
@@ -157,7 +159,7 @@ def _of_fontconfig(codes: tuple[int, ...]) -> tuple[str, ...]:
     charset = " ".join(f"{code:x}" for code in codes)
 
     try:
-        told = subprocess.run(
+        listed = subprocess.run(
             ["fc-list", f":charset={charset}", "file"],
             capture_output=True,
             timeout=_FC_LIST_S,
@@ -166,7 +168,7 @@ def _of_fontconfig(codes: tuple[int, ...]) -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
 
-    lines = told.decode("utf-8", "replace").splitlines()
+    lines = listed.decode("utf-8", "replace").splitlines()
     return _plainest_first(line.rstrip().removesuffix(":") for line in lines)
 
 
@@ -179,7 +181,7 @@ def _of_folders() -> tuple[str, ...]:
         for path in Path(folder).expanduser().rglob("*"):
             if path.suffix.lower() in _SUFFIXES:
                 found.append(str(path))
-            if len(found) == _MOST_FILES:
+            if len(found) == _MAX_FILES:
                 break
 
     return _plainest_first(found)

@@ -42,8 +42,12 @@ def html_text(png: bytes, areas: Mapping[str, float]) -> str:
     Returns:
         HTML that holds the picture itself.
     """
-    occurring = sorted((item for item in areas.items() if item[1] > 0), key=lambda item: -item[1])
-    caption = ", ".join(f"{html.escape(name)} {area:.1%}" for name, area in occurring)
+    parts = []
+    for name in sorted(areas, key=areas.__getitem__, reverse=True):
+        if areas[name] > 0:
+            parts.append(f"{html.escape(name)} {areas[name]:.1%}")
+
+    caption = ", ".join(parts)
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return f'<figure><img src="{source}"><figcaption>{caption}</figcaption></figure>'
 
@@ -57,7 +61,7 @@ def shortened(names: Sequence[str]) -> str:
     Returns:
         Text such as "['cat', 'wall']", or "['a', ..., and 20 more]".
     """
-    shown = [repr(name) for name in names[:_MAX_NAMES]]
+    shown = list(map(repr, names[:_MAX_NAMES]))
     if len(names) > len(shown):
         shown.append(f"and {len(names) - len(shown)} more")
     return f"[{', '.join(shown)}]"

@@ -53,7 +53,9 @@ class Segmentation:
         Returns:
             The words, followed by "background" if there is a background rule.
         """
-        return (*self.words, BACKGROUND) if self.record["background"] else self.words
+        if self.record["background"]:
+            return (*self.words, BACKGROUND)
+        return self.words
 
     @property
     def palette(self) -> UInt8[np.ndarray, "n 3"]:
