@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
+import typing
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from maskfree import methods
 from maskfree.cli.evaluate import KINDS as EVALUATE_KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +84,30 @@ def test_commands_have_the_options_that_pages_use(path: Path):
         first = rest[:1] if subcommand in NESTED or rest[0] in EVALUATE_KINDS else []
         for option in re.findall(r"--[a-z][a-z.-]*", called[1]):
             assert option in help_of((subcommand, *first)), f"{line}: {subcommand} has no {option}"
+
+
+def settings_of(config: type, prefix: str = "") -> set[str]:
+    """Return the names of all settings of a configuration and of those inside it, with dots."""
+    names, hints = set(), typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        names.add(prefix + field.name)
+        for kind in typing.get_args(hints[field.name]) or (hints[field.name],):
+            if dataclasses.is_dataclass(kind):
+                names |= settings_of(kind, f"{prefix}{field.name}.")  # pyright: ignore
+    return names
+
+
+@pytest.mark.parametrize("method", ["vilseg", "ovsegmentor", "clips4", "maskclip"])
+def test_settings_that_the_page_of_a_method_names_exist(method: str):
+    config = next(
+        kind for name, kind in vars(methods).items() if name.casefold() == f"{method}config"
+    )
+    text = (ROOT / "docs" / "methods" / f"{method}.md").read_text(encoding="utf-8")
+
+    named = {name.removeprefix("method.") for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", text)}
+    # A dot also stands in the names of files.
+    named = {name for name in named if not (ROOT / "src" / "maskfree" / name).exists()}
+    assert named <= settings_of(config)
 
 
 def test_tests_that_the_reliability_page_names_exist():
