@@ -16,11 +16,11 @@ from rich.progress import track
 from harness import RESULTS, report
 from maskfree.data.sample import Source
 from maskfree.data.shards import read_shards
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg.model import ViewConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch
 
 FORMS: tuple[Literal["literal", "distillation"], ...] = ("literal", "distillation")
 TINY_TEXT = {
@@ -83,7 +83,7 @@ def config(form: Literal["literal", "distillation"], weights: Path) -> ViLSegCon
     )
 
 
-def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> list[Batch]:
+def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> list[ViLSegBatch]:
     """Augment the photos of a shard, again and again with other seeds, without their captions."""
     transform = config("literal", weights).build_transform(
         cast(Tokenizer, None)
@@ -103,7 +103,11 @@ def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> lis
 
 
 def train(
-    settings: ViLSegConfig, batches: list[Batch], learning_rate: float, form: str, every: int = 10
+    settings: ViLSegConfig,
+    batches: list[ViLSegBatch],
+    learning_rate: float,
+    form: str,
+    every: int = 10,
 ) -> list[dict[str, Any]]:
     """Minimise L_vision; return its value and the entropies of the answers every few steps."""
     torch.manual_seed(0)

@@ -18,11 +18,12 @@ from transformers import GroupViTConfig, GroupViTModel
 
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.losses.mask_arithmetic import RELEASED
+from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
-from maskfree.types import Batch, EntityTexts, Partners, Tokens
+from maskfree.types import Tokens
 
 Precision = Literal["float32", "bfloat16"]
 Step = Callable[[], object]
@@ -189,7 +190,7 @@ def _our_loss(config: OVSegmentorConfig, work: EvalJob) -> tuple[nn.Module, Call
     return model, lambda: model(batch).total
 
 
-def _batch(config: OVSegmentorConfig, work: EvalJob) -> Batch:
+def _batch(config: OVSegmentorConfig, work: EvalJob) -> OVSegmentorBatch:
     """A batch of noise with what the terms of CONFIG ask for: every caption is masked, every photo has a partner."""
     everyone = torch.ones(work.batch_size, dtype=torch.bool)
     photos = (work.batch_size, 3, work.side_px, work.side_px)
@@ -200,10 +201,8 @@ def _batch(config: OVSegmentorConfig, work: EvalJob) -> Batch:
         if config.entity
         else None
     )
-    batch = Batch(
+    batch = OVSegmentorBatch(
         images=torch.rand(photos),
-        boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(work.batch_size, 4),
-        flipped=~everyone,
         captions=_tokens(work, CAPTION_TOKENS),
         entities=texts,
         partners=Partners(torch.rand(photos), _tokens(work, ENTITY_TOKENS), everyone)

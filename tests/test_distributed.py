@@ -36,12 +36,12 @@ def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(
         binding, "gumbel_noise", binding.gumbel_noise
     )  # `gradient` replaces it, and it must come back
-    for name, config in methods().items():
+    for name, (config, batch) in methods().items():
         first, second = (
             load_file(tmp_path / f"gradient-{rank}-{name}.safetensors") for rank in (0, 1)
         )
         assert_close(first, second, atol=0, rtol=0)
-        assert_close(first, gradient(config), atol=1e-6, rtol=1e-4)
+        assert_close(first, gradient(config, batch), atol=1e-6, rtol=1e-4)
 
     run = tmp_path / "run"
     steps = [json.loads(row)["step"] for row in (run / "metrics.jsonl").read_text().splitlines()]

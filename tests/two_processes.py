@@ -18,11 +18,14 @@ from maskfree.engine.trainer import Trainer, _Sealed
 from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
+from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import PseudoLabelConfig
+from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.nn import binding
 from maskfree.recipes import vilseg_debug
-from maskfree.types import Batch, EntityTexts, PairedViews, Partners, Tokens
+from maskfree.types import TensorRecord, Tokens
 from tiny import tiny_clips4_config, tiny_ovsegmentor_config
 
 
@@ -33,58 +36,79 @@ def recipe() -> Recipe:
     return replace(debug, data=replace(debug.data, shapes=16), train=train)
 
 
-def methods() -> dict[str, MethodConfig]:
-    """What is compared. Of OVSegmentor's photos as many have a partner in either process, or its mean were another."""
+def methods() -> dict[str, tuple[MethodConfig, TensorRecord]]:
+    """What is compared, each with a global batch.
+
+    Of OVSegmentor's photos as many have a partner in either process, or its mean were another.
+    """
     labels = EntityConfig(objective="labels")
     masks = MaskConfig(
         start=0.0, weight=1.0, arithmetic=MaskArithmetic(threshold=0.5)
     )  # random groups reach no 0.65
     return {
-        "vilseg": recipe().method,
-        "ovsegmentor": tiny_ovsegmentor_config(masks=masks),
-        "ovsegmentor with labels": tiny_ovsegmentor_config(entity=labels, masks=None),
-        "clips4": tiny_clips4_config(),
-        "maskclip+": tiny_clips4_config(
-            contrast=None, embedding=None, semantic=None, labels=PseudoLabelConfig()
+        "vilseg": (recipe().method, vilseg_batch()),
+        "ovsegmentor": (tiny_ovsegmentor_config(masks=masks), ovsegmentor_batch()),
+        "ovsegmentor with labels": (
+            tiny_ovsegmentor_config(entity=labels, masks=None),
+            ovsegmentor_batch(),
+        ),
+        "clips4": (tiny_clips4_config(), clips4_batch()),
+        "maskclip+": (
+            tiny_clips4_config(
+                contrast=None, embedding=None, semantic=None, labels=PseudoLabelConfig()
+            ),
+            clips4_batch(),
         ),
     }
 
 
-def global_batch(size: int = 6) -> Batch:
+def texts(number: int, numbers: torch.Generator) -> Tokens:
+    ids = torch.randint(5, 200, (number, 7), generator=numbers)
+    lengths = torch.randint(3, 8, (number,), generator=numbers)
+    return Tokens(ids, torch.arange(7) < lengths[:, None])
+
+
+def vilseg_batch(size: int = 6) -> ViLSegBatch:
     numbers = torch.Generator().manual_seed(3)
-
-    def texts(number: int) -> Tokens:
-        ids = torch.randint(5, 200, (number, 7), generator=numbers)
-        lengths = torch.randint(3, 8, (number,), generator=numbers)
-        return Tokens(ids, torch.arange(7) < lengths[:, None])
-
-    few = torch.arange(size) % 3 != 1
-    return Batch(
+    return ViLSegBatch(
         images=torch.rand(size, 3, 64, 64, generator=numbers),
-        boxes=torch.zeros(size, 4),
-        flipped=torch.zeros(size, dtype=torch.bool),
-        captions=texts(size),
+        captions=texts(size, numbers),
         local_views=torch.rand(size, 2, 3, 32, 32, generator=numbers),
         augmented_view=torch.rand(size, 3, 64, 64, generator=numbers),
         augmented_flipped=torch.arange(size) % 2 == 0,
+    )
+
+
+def ovsegmentor_batch(size: int = 6) -> OVSegmentorBatch:
+    numbers = torch.Generator().manual_seed(3)
+    few = torch.arange(size) % 3 != 1
+    return OVSegmentorBatch(
+        images=torch.rand(size, 3, 64, 64, generator=numbers),
+        captions=texts(size, numbers),
         entities=EntityTexts(
-            questions=texts(size),
-            answers=texts(size),
+            questions=texts(size, numbers),
+            answers=texts(size, numbers),
             masked=torch.arange(size) != 4,
             targets=torch.full((size, 7), -1),
-            labels=texts(2 * size),
+            labels=texts(2 * size, numbers),
             labeled=torch.stack([torch.ones_like(few), few], dim=1),
         ),
-        partners=Partners(torch.rand(size, 3, 64, 64, generator=numbers), texts(size), few),
-        pairs=PairedViews(
-            images=torch.rand(size, 2, 3, 64, 64, generator=numbers),
-            regions=torch.randint(0, 3, (size, 2, 8, 8), generator=numbers, dtype=torch.uint8),
-            teacher=F.normalize(torch.randn(size, 2, 18, 8, 8, generator=numbers), dim=2).half(),
+        partners=Partners(
+            torch.rand(size, 3, 64, 64, generator=numbers), texts(size, numbers), few
         ),
     )
 
 
-def part_of(batch: Batch, rank: int, world: int) -> Batch:
+def clips4_batch(size: int = 6) -> CLIPS4Batch:
+    numbers = torch.Generator().manual_seed(3)
+    return CLIPS4Batch(
+        images=torch.rand(size, 2, 3, 64, 64, generator=numbers),
+        regions=torch.randint(0, 3, (size, 2, 8, 8), generator=numbers, dtype=torch.uint8),
+        teacher=F.normalize(torch.randn(size, 2, 18, 8, 8, generator=numbers), dim=2).half(),
+    )
+
+
+def part_of(batch: TensorRecord, rank: int, world: int) -> TensorRecord:
     def cut(value):
         if is_dataclass(value):
             return replace(
@@ -95,13 +119,13 @@ def part_of(batch: Batch, rank: int, world: int) -> Batch:
     return cut(batch)
 
 
-def gradient(config: MethodConfig) -> dict[str, Tensor]:
+def gradient(config: MethodConfig, batch: TensorRecord) -> dict[str, Tensor]:
     """Gradient of each weight of a method after one forward and backward of this process's part of the global batch."""
     settings = replace(recipe().train, frozen=(), frozen_steps=0)
     fabric = launch("cpu")
     torch.manual_seed(1)
     trainer = Trainer(fabric, without_chance(config.build()), settings, num_streams=1)
-    report = trainer.module(_Sealed(part_of(global_batch(), fabric.global_rank, fabric.world_size)))
+    report = trainer.module(_Sealed(part_of(batch, fabric.global_rank, fabric.world_size)))
     fabric.backward(report["loss"]["total"])
     named = {
         name: weight.grad
@@ -129,6 +153,6 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     assert fit(recipe(), out / "run") == 4
     assert fit(recipe(), out / "run", resume_run=True) == 4
-    for name, config in methods().items():
-        found = gradient(config)
+    for name, (config, batch) in methods().items():
+        found = gradient(config, batch)
         save_file(found, out / f"gradient-{torch.distributed.get_rank()}-{name}.safetensors")

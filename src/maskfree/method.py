@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskfree.types import Batch, Groups, Losses, Tokens
+from maskfree.types import Groups, Losses, Tokens
 
 
 def _identity(tensor: Tensor) -> Tensor:
@@ -27,11 +28,11 @@ class Method(nn.Module, ABC):
     gather: Callable[[Tensor], Tensor] = staticmethod(_identity)
 
     @abstractmethod
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Any) -> Losses:
         """Compute the training losses of a batch.
 
         Args:
-            batch: Training batch of this process.
+            batch: Training batch of this process, as the method's own transform collates it.
 
         Returns:
             Weighted terms whose sum is minimized.

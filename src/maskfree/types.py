@@ -1,180 +1,70 @@
 """Data types passed between layers: batches, losses and groups.
 
 Axes: b images, k classes, g groups, n patches, l tokens, d embedding, h w pixels (hp wp: patch
-grid), v local views.
+grid).
 Images are RGB in [0, 1]; each encoder normalizes its input itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Float16, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """A padded batch of token ids."""
+@runtime_checkable
+class Batch(Protocol):
+    """Training batch of a method, as far as the training loop knows it.
 
-    ids: Int[Tensor, "b l"]
-    """Token ids, with any value on padding."""
-    mask: Bool[Tensor, "b l"]
-    """True where a token is, False on padding."""
-
-    def to(self, device: torch.device) -> Tokens:
-        """Copy the tokens to a device.
-
-        Args:
-            device: Device to copy to.
-
-        Returns:
-            A new object whose tensors are on the device.
-        """
-        return Tokens(self.ids.to(device), self.mask.to(device))
-
-
-@dataclass(frozen=True)
-class EntityTexts:
-    """Training texts made from the entities of the captions of a batch."""
-
-    questions: Tokens
-    """Captions with their entities masked, one per photo."""
-    answers: Tokens
-    """Prompted sentences that name the masked entities, one per photo."""
-    masked: Bool[Tensor, " b"]
-    """Whether an entity of the caption was masked."""
-    targets: Int[Tensor, "b l"]
-    """Number of the entity that each token of the questions masks; -1 for none."""
-    labels: Tokens | None = None
-    """Prompted entities of each photo: t per photo, b * t texts in all."""
-    labeled: Bool[Tensor, "b t"] | None = None
-    """False where the photo has fewer entities and the label is arbitrary."""
-
-    def to(self, device: torch.device) -> EntityTexts:
-        """Copy the texts to a device.
-
-        Args:
-            device: Device to copy to.
-
-        Returns:
-            A new object whose tensors are on the device.
-        """
-        return _moved(self, device)
-
-
-@dataclass(frozen=True)
-class Partners:
-    """For each photo another photo that shares an entity with it."""
-
-    images: Float[Tensor, "b 3 h w"]
-    """Photo of the partner."""
-    entities: Tokens
-    """Prompted names of the shared entities, one per photo."""
-    present: Bool[Tensor, " b"]
-    """False where there is no partner and the row is arbitrary."""
-
-    def to(self, device: torch.device) -> Partners:
-        """Copy the partners to a device.
-
-        Args:
-            device: Device to copy to.
-
-        Returns:
-            A new object whose tensors are on the device.
-        """
-        return _moved(self, device)
-
-
-@dataclass(frozen=True)
-class PairedViews:
-    """Two views of each photo, with regions and teacher embeddings on a coarser grid."""
-
-    images: Float[Tensor, "b 2 3 h w"]
-    """The two views."""
-    regions: UInt8[Tensor, "b 2 hg wg"]
-    """Region of the photo at each cell, numbered alike in both views; 255 for none."""
-    teacher: Float16[Tensor, "b 2 d hg wg"] | None = None
-    """Unit-norm embeddings of a teacher model."""
-
-    def to(self, device: torch.device) -> PairedViews:
-        """Copy the views to a device.
-
-        Args:
-            device: Device to copy to.
-
-        Returns:
-            A new object whose tensors are on the device.
-        """
-        return _moved(self, device)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A training batch. Fields that the method's transform does not fill are None.
-
-    Boxes are (left, top, right, bottom) of the view in the photo, as fractions in [0, 1], before
-    the view was flipped; with the flip flags they undo a view's geometry.
+    Each method has a batch class of its own, usually a `TensorRecord`.
     """
 
-    images: Float[Tensor, "b 3 h w"]
-    """Global view of each photo."""
-    boxes: Float[Tensor, "b 4"]
-    """Box of the global view in the photo."""
-    flipped: Bool[Tensor, " b"]
-    """Whether the global view was mirrored."""
-    captions: Tokens | None = None
-    """Caption of each photo."""
-    local_views: Float[Tensor, "b v 3 hv wv"] | None = None
-    """Low-resolution local crops."""
-    local_boxes: Float[Tensor, "b v 4"] | None = None
-    """Boxes of the local crops in the photo."""
-    local_flipped: Bool[Tensor, "b v"] | None = None
-    """Whether each local crop was mirrored."""
-    augmented_view: Float[Tensor, "b 3 h w"] | None = None
-    """The global view after color augmentation and perhaps mirroring."""
-    augmented_flipped: Bool[Tensor, " b"] | None = None
-    """Whether the augmented view is mirrored relative to the global view."""
-    words: Tokens | None = None
-    """Words of all photos of the batch together."""
-    word_weights: Float[Tensor, "b k"] | None = None
-    """Share of each word among a photo's words; rows sum to at most 1."""
-    labels: UInt8[Tensor, "b h w"] | None = None
-    """Class of each pixel of the global view; 255 is ignored."""
-    entities: EntityTexts | None = None
-    """Training texts made from the captions' entities."""
-    partners: Partners | None = None
-    """Photos that share an entity."""
-    pairs: PairedViews | None = None
-    """Two views with regions and teacher embeddings."""
-    keys: tuple[str, ...] = ()
-    """Key of each photo."""
-
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """Copy the batch to a device.
 
         Args:
             device: Device to copy to.
 
         Returns:
-            A new object whose tensors are on the device.
+            A new batch whose tensors are on the device.
         """
-        return _moved(self, device)
+        ...
 
 
-Movable = TypeVar("Movable", EntityTexts, Partners, PairedViews, Batch)
-_ON_DEVICES = (Tensor, Tokens, EntityTexts, Partners, PairedViews)
+@dataclass(frozen=True)
+class TensorRecord:
+    """Base class of frozen dataclasses of tensors that move to a device together."""
+
+    def to(self, device: torch.device) -> Self:
+        """Copy the record to a device.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            A new record whose tensors, also those of records within it, are on the device.
+        """
+        moved: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Tensor | TensorRecord):
+                moved[each.name] = value.to(device)
+        return replace(self, **moved)
 
 
-def _moved(record: Movable, device: torch.device) -> Movable:
-    """Copy a record with all its tensors moved to a device."""
-    values = {f.name: getattr(record, f.name) for f in fields(record)}
-    return replace(
-        record, **{k: v.to(device) if isinstance(v, _ON_DEVICES) else v for k, v in values.items()}
-    )
+@dataclass(frozen=True)
+class Tokens(TensorRecord):
+    """A padded batch of token ids."""
+
+    ids: Int[Tensor, "b l"]
+    """Token ids, with any value on padding."""
+    mask: Bool[Tensor, "b l"]
+    """True where a token is, False on padding."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +84,23 @@ class Losses:
             The loss to minimize.
         """
         return torch.stack(list(self.terms.values())).sum()
+
+    @classmethod
+    def merged(cls, parts: Iterable[Losses]) -> Losses:
+        """Put the losses of several objectives together.
+
+        Args:
+            parts: Losses whose terms and metrics have different names.
+
+        Returns:
+            All terms and all metrics.
+        """
+        terms: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        for part in parts:
+            terms |= part.terms
+            metrics |= part.metrics
+        return cls(terms, metrics)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ from maskfree.data.loader import Loaded, NoSamples, Position, Stream, build_load
 from maskfree.data.order import Share, shuffled
 from maskfree.data.sample import Transform
 from maskfree.data.shards import find_shards
-from maskfree.types import Batch
+from maskfree.types import TensorRecord
+
+
+@dataclass(frozen=True)
+class KeyBatch(TensorRecord):
+    """One-pixel views and the keys of their samples."""
+
+    images: torch.Tensor
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,10 +48,8 @@ class KeyTransform(Transform):
 
     def collate(self, samples):
         values = torch.tensor([value for _, value in samples], dtype=torch.float32)
-        return Batch(
+        return KeyBatch(
             images=values.view(-1, 1, 1, 1).expand(-1, 3, 1, 1).contiguous(),
-            boxes=torch.zeros(len(samples), 4),
-            flipped=torch.zeros(len(samples), dtype=torch.bool),
             keys=tuple(key for key, _ in samples),
         )
 

@@ -15,6 +15,7 @@ from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.sample import Source
 from maskfree.hub import checkpoint
+from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import (
     CLIPS4Config,
     EmbeddingConsistencyConfig,
@@ -28,7 +29,6 @@ from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes import clips4
-from maskfree.types import Batch, PairedViews
 from tiny import tiny_clips4_config, tiny_maskclip_config
 
 DIM, GRID, NAMES = 18, 8, ("dog", "sofa/couch", "sky")
@@ -38,16 +38,11 @@ def unit(*shape: int, dim: int = 1) -> torch.Tensor:
     return F.normalize(torch.randn(*shape), dim=dim)
 
 
-def random_batch(number: int = 3) -> Batch:
-    return Batch(
-        images=torch.rand(number, 3, 64, 64),
-        boxes=torch.zeros(number, 4),
-        flipped=torch.zeros(number, dtype=torch.bool),
-        pairs=PairedViews(
-            images=torch.rand(number, 2, 3, 64, 64),
-            regions=torch.randint(0, 3, (number, 2, GRID, GRID), dtype=torch.uint8),
-            teacher=unit(number, 2, DIM, GRID, GRID, dim=2).half(),
-        ),
+def random_batch(number: int = 3) -> CLIPS4Batch:
+    return CLIPS4Batch(
+        images=torch.rand(number, 2, 3, 64, 64),
+        regions=torch.randint(0, 3, (number, 2, GRID, GRID), dtype=torch.uint8),
+        teacher=unit(number, 2, DIM, GRID, GRID, dim=2).half(),
     )
 
 
@@ -69,12 +64,12 @@ def test_the_total_is_equation_5_with_that_of_the_unknown_classes():
 def test_terms_see_the_enlarged_and_normalized_embeddings_of_both_views():
     method, batch = tiny_clips4_config().build().eval(), random_batch()
     losses = method(batch)
-    views = batch.pairs.images.flatten(0, 1)
+    views = batch.images.flatten(0, 1)
     raw = torch.cat([method.image(view[None]) for view in views])
     pixels = F.normalize(
         F.interpolate(raw, (GRID, GRID), mode="bilinear", align_corners=False), dim=1
     )
-    regions, teacher = batch.pairs.regions.flatten(0, 1), batch.pairs.teacher.flatten(0, 1).float()
+    regions, teacher = batch.regions.flatten(0, 1), batch.teacher.flatten(0, 1).float()
     segments = ViewSegments.cut(pixels, regions.long(), teacher, 4, 1.0)
     assert_close(losses.terms["contrast"], method.contrast(segments).terms["contrast"])
     assert_close(losses.terms["semantic"], method.semantic(segments, teacher).terms["semantic"])
@@ -118,11 +113,9 @@ def test_weights_reach_their_terms():
 
 def test_the_order_of_photos_does_not_matter():
     method, batch, order = tiny_clips4_config().build(), random_batch(), torch.tensor([2, 0, 1])
-    pairs = PairedViews(
-        batch.pairs.images[order], batch.pairs.regions[order], batch.pairs.teacher[order]
-    )
+    reordered = CLIPS4Batch(batch.images[order], batch.regions[order], batch.teacher[order])
     first = method.eval()(batch).terms  # outside training nothing is remembered
-    assert_close(method(replace(batch, pairs=pairs)).terms, first)
+    assert_close(method(reordered).terms, first)
 
 
 def test_only_the_image_side_and_the_unknown_classes_learn():

@@ -7,12 +7,12 @@ import torch
 from test_vilseg import ColorEncoder
 from torch import nn
 
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
-from maskfree.types import Batch
 from tiny import tiny_vilseg_config
 
 
-def colored_photos(seed: int, size: int = 24, views: int = 3) -> Batch:
+def colored_photos(seed: int, size: int = 24, views: int = 3) -> ViLSegBatch:
     """Photos of one color each with grainy patches, and crops of them."""
     generator = torch.Generator().manual_seed(seed)
     colors = torch.rand(size, 1, 3, 1, 1, generator=generator)
@@ -21,10 +21,8 @@ def colored_photos(seed: int, size: int = 24, views: int = 3) -> Batch:
         grain = 0.15 * torch.randn(size, number, 3, rows, columns, generator=generator)
         return (colors + grain).clamp(0, 1).repeat_interleave(16, -2).repeat_interleave(16, -1)
 
-    return Batch(
+    return ViLSegBatch(
         images=patches(1, 3, 5)[:, 0],
-        boxes=torch.zeros(size, 4),
-        flipped=torch.zeros(size, dtype=torch.bool),
         local_views=patches(views, 1, 2),
     )
 

@@ -13,9 +13,10 @@ from torch.testing import assert_close
 
 from maskfree.data.config import ViewConfig
 from maskfree.hub import checkpoint, loading
+from maskfree.methods.groupvit.batch import GroupViTBatch
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.groupvit.model import GroupViT
-from maskfree.types import Batch, Tokens
+from maskfree.types import Tokens
 from published_scores import check_scores
 from shared_folder import SHARED
 from tiny import CAPTIONS, tiny_groupvit_config
@@ -133,12 +134,7 @@ def test_patches_share_themselves_among_groups():
 def test_captions_are_learned(tiny_tokenizer):
     method = tiny_groupvit_config().build()
     images = torch.rand(5, 3, 1, 1).expand(5, 3, 64, 64).contiguous()
-    batch = Batch(
-        images,
-        torch.zeros(5, 4),
-        torch.zeros(5, dtype=torch.bool),
-        captions=tiny_tokenizer(CAPTIONS[:5]),
-    )
+    batch = GroupViTBatch(images, tiny_tokenizer(CAPTIONS[:5]))
     optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
     first = method(batch).total
     for step in range(30):
@@ -206,6 +202,6 @@ def test_bad_input(tiny_tokenizer, tmp_path: Path):
         tiny_groupvit_config().tokenizer_source()
     with pytest.raises(FileNotFoundError, match="no readable weights in the folder"):
         tiny_groupvit_config(weights=str(tmp_path)).build()
-    batch = Batch(torch.rand(2, 3, 64, 64), torch.zeros(2, 4), torch.zeros(2, dtype=torch.bool))
+    batch = GroupViTBatch(torch.rand(2, 3, 64, 64))
     with pytest.raises(ValueError, match="learns from captions"):
         method(batch)

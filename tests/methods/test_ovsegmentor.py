@@ -12,13 +12,14 @@ from torch.testing import assert_close
 from maskfree.data.config import ViewConfig
 from maskfree.data.sample import Partner, Source
 from maskfree.losses.mask_arithmetic import RELEASED
+from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
 from maskfree.methods.ovsegmentor.model import OVSegmentor
-from maskfree.types import Batch, EntityTexts, Partners, Tokens
+from maskfree.types import Tokens
 from tiny import CAPTIONS, TINY_TEXT, tiny_ovsegmentor_config
 
 
-def random_batch(number: int = 5) -> Batch:
+def random_batch(number: int = 5) -> OVSegmentorBatch:
     """Photos, partners and texts of random tokens; everything is there, and everything counts."""
 
     def texts(longest: int, number: int = number) -> Tokens:
@@ -26,10 +27,8 @@ def random_batch(number: int = 5) -> Batch:
         return Tokens(torch.randint(5, 400, (number, longest)), torch.arange(longest) < lengths)
 
     every = torch.ones(number, dtype=torch.bool)
-    return Batch(
+    return OVSegmentorBatch(
         images=torch.rand(number, 3, 64, 64),
-        boxes=torch.zeros(number, 4),
-        flipped=~every,
         captions=texts(9),
         entities=EntityTexts(
             questions=texts(8),
@@ -258,7 +257,7 @@ def test_a_frozen_text_encoder_stays():
 
 
 def test_samples_hold_what_the_terms_need_and_no_more(tiny_tokenizer, photo):
-    def made(**changes: Any) -> Batch:
+    def made(**changes: Any) -> OVSegmentorBatch:
         transform = tiny_ovsegmentor_config(**changes).build_transform(tiny_tokenizer)
         assert transform.takes_partner == (changes.get("masks", True) is not None)
         source = Source("key", photo(), CAPTIONS, Partner("dog", photo((40, 90))))

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from maskfree.hub.convert import official_names, renamed
+from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from maskfree.methods.ovsegmentor.model import OVSegmentor
 from maskfree.nn import binding
 from maskfree.nn.grouping_weights import official_image_keys
 from maskfree.recipes.ovsegmentor import ovsegmentor_released, ovsegmentor_released_masks
-from maskfree.types import Batch, EntityTexts, Partners, Tokens
+from maskfree.types import Tokens
 from shared_folder import SHARED
 
 FOLDER = SHARED / "fixtures"
@@ -71,7 +72,7 @@ def original(
     return method, official_names(state, config.image.depths)
 
 
-def batch_of(given: dict[str, Tensor]) -> Batch:
+def batch_of(given: dict[str, Tensor]) -> OVSegmentorBatch:
     """What the original saw."""
 
     def photos(name: str) -> Tensor:
@@ -86,10 +87,8 @@ def batch_of(given: dict[str, Tensor]) -> Batch:
     every = torch.ones(len(images), dtype=torch.bool)
     nothing_hidden = torch.full_like(given["question_ids"], -1)
     paired = "entity_ids" in given
-    return Batch(
+    return OVSegmentorBatch(
         images=images,
-        boxes=torch.zeros(len(images), 4),
-        flipped=~every,
         captions=texts("caption"),
         entities=EntityTexts(texts("question"), texts("answer"), every, nothing_hidden),
         partners=Partners(photos("cross_image"), texts("entity"), every) if paired else None,

@@ -2,7 +2,7 @@
 
 import itertools
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,13 +14,39 @@ from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import Stream, build_loader
 from maskfree.data.order import Share
-from maskfree.data.sample import Partner, Source
+from maskfree.data.sample import Partner, Source, Transform
+from maskfree.methods.ovsegmentor.batch import OVSegmentorBatch
 from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
 from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
+from maskfree.types import TensorRecord
 
 JERSEY = "A T-shirt hangs beside two buses; sheep and a Glass bus look on"
 TEMPLATES = ("a photo of {} in space.", "itap of {}.", "{} everywhere")
+
+
+@dataclass(frozen=True)
+class KeyedBatch(TensorRecord):
+    batch: OVSegmentorBatch
+    key: str
+
+
+@dataclass(frozen=True)
+class Keyed(Transform):
+    """Batches of one photo with its key."""
+
+    transform: OVSegmentorTransform
+
+    @property
+    def takes_partner(self):
+        return self.transform.takes_partner
+
+    def sample(self, source, seed):
+        return source.key, self.transform.sample(source, seed)
+
+    def collate(self, samples):
+        ((key, sample),) = samples
+        return KeyedBatch(self.transform.collate([sample]), key)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +85,7 @@ def names(transform, numbers):
 
 
 def same(first, second):
-    return torch.equal(first.image, second.image) and first.caption == second.caption
+    return torch.equal(first.view.image, second.view.image) and first.caption == second.caption
 
 
 @pytest.mark.parametrize(
@@ -172,12 +198,12 @@ def test_seed_alone_decides(transform, source):
     assert (
         same(one, again)
         and one.texts == again.texts
-        and torch.equal(one.partner[1], again.partner[1])
+        and torch.equal(one.partner[1].image, again.partner[1].image)
     )
-    assert not torch.equal(one.image, other.image)
-    assert not torch.equal(one.partner[1], other.partner[1])
+    assert not torch.equal(one.view.image, other.view.image)
+    assert not torch.equal(one.partner[1].image, other.partner[1].image)
     itself = transform.sample(replace(source, partner=Partner("dog", source.photo)), 1)
-    assert not torch.equal(itself.image, itself.partner[1])
+    assert not torch.equal(itself.view.image, itself.partner[1].image)
 
 
 def test_a_part_left_out_changes_no_other(transform, source):
@@ -191,9 +217,9 @@ def test_a_part_left_out_changes_no_other(transform, source):
             {"label_count": 3},
         ):
             part = replace(transform, **change).sample(source, seed)
-            assert same(part, whole) and torch.equal(part.box, whole.box)
+            assert same(part, whole) and part.view.box == whole.view.box
             if "with_partner" not in change:
-                assert torch.equal(part.partner[1], whole.partner[1])
+                assert torch.equal(part.partner[1].image, whole.partner[1].image)
         assert same(transform.sample(replace(source, partner=None), seed), whole)
 
 
@@ -220,16 +246,16 @@ def test_a_photo_without_partner_gets_zeros(transform, tokenizer, source):
 def test_views_are_crops_that_boxes_describe(transform, source):
     plain = replace(transform, jitter=(0.0,) * 4)
     for seed in range(12):
-        sample = plain.sample(source, seed)
-        left, top, right, bottom = sample.box.tolist()
+        view = plain.sample(source, seed).view
+        left, top, right, bottom = view.box
         across = torch.linspace(
             left, right, 32
         )  # the photo's red grows from left to right, its green downwards
         assert_close(
-            sample.image[0].mean(0), across.flip(0) if sample.flipped else across, atol=0.05, rtol=0
+            view.image[0].mean(0), across.flip(0) if view.flipped else across, atol=0.05, rtol=0
         )
-        assert_close(sample.image[1].mean(1), torch.linspace(top, bottom, 32), atol=0.05, rtol=0)
-    flips = np.array([plain.sample(source, seed).flipped for seed in range(40)])
+        assert_close(view.image[1].mean(1), torch.linspace(top, bottom, 32), atol=0.05, rtol=0)
+    flips = np.array([plain.sample(source, seed).view.flipped for seed in range(40)])
     assert 5 < flips.sum() < 35
 
 
@@ -261,9 +287,9 @@ def test_batches_come_from_data_workers_whose_number_changes_no_sample(transform
         data = DataConfig(
             shards=(str(tmp_path / "data"),), index=index, workers=workers, shuffle_buffer=4
         )
-        stream = Stream(data, ours, 1, 3, Share(0, 1))
+        stream = Stream(data, Keyed(ours), 1, 3, Share(0, 1))
         batches = [item.batch for item in itertools.islice(build_loader(stream, workers), 12)]
-        seen.append({batch.keys[0]: batch for batch in batches})
+        seen.append({keyed.key: keyed.batch for keyed in batches})
     common = seen[0].keys() & seen[1].keys()
     assert len(common) > 4
     for key in common:

@@ -15,9 +15,10 @@ from maskfree.data.sample import Source
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
 from maskfree.methods.vilseg import model
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
-from maskfree.types import Batch, Tokens
+from maskfree.types import Tokens
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
 
 SIDES = (48, 80)  # 3 x 5 patches
@@ -43,7 +44,7 @@ def color_method(config: ViLSegConfig):
     return method
 
 
-def make_batch(tokenizer, size: int = 6, views: int = 3) -> Batch:
+def make_batch(tokenizer, size: int = 6, views: int = 3) -> ViLSegBatch:
     images = (
         torch.rand(size, 3, SIDES[0] // 16, SIDES[1] // 16)
         .repeat_interleave(16, 2)
@@ -51,10 +52,8 @@ def make_batch(tokenizer, size: int = 6, views: int = 3) -> Batch:
     )
     flipped = torch.arange(size) % 2 == 0
     augmented_view = torch.where(flipped[:, None, None, None], images.flip(-1), images) * 0.9
-    return Batch(
+    return ViLSegBatch(
         images=images,
-        boxes=torch.rand(size, 4),
-        flipped=torch.zeros(size, dtype=torch.bool),
         captions=tokenizer((CAPTIONS * 2)[:size]),
         local_views=torch.rand(size, views, 3, 32, 32),
         augmented_view=augmented_view,
@@ -308,7 +307,7 @@ def test_two_processes_give_the_gradient_of_one(tiny_tokenizer):
         assert_close(either.vision.center, method.vision.center, atol=1e-6, rtol=1e-4)
 
 
-def part_of(batch: Batch, rows: slice) -> Batch:
+def part_of(batch: ViLSegBatch, rows: slice) -> ViLSegBatch:
     tensors = {
         name: value[rows] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)
     }
@@ -325,15 +324,14 @@ def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
     ]
     batch = transform.collate(samples)
     assert batch.images.shape == batch.augmented_view.shape == (24, 3, 64, 64)
-    assert batch.local_views.shape == (24, 3, 3, 32, 32) and batch.local_boxes.shape == (24, 3, 4)
+    assert batch.local_views.shape == (24, 3, 3, 32, 32)
     assert {sample.caption for sample in samples} == set(CAPTIONS[:3])
-    for flags in (batch.flipped, batch.augmented_flipped, batch.local_flipped):
-        assert 0 < flags.float().mean() < 1
-    assert (
-        ((batch.boxes[:, 2:] - batch.boxes[:, :2]) > 0).all()
-        and batch.boxes.min() >= 0
-        and batch.boxes.max() <= 1
-    )
+    flips = [sample.view.flipped for sample in samples]
+    local_flips = [view.flipped for sample in samples for view in sample.local_views]
+    for flags in (flips, local_flips, batch.augmented_flipped.tolist()):
+        assert 0 < sum(flags) < len(flags)
+    boxes = torch.tensor([sample.view.box for sample in samples])
+    assert (boxes[:, 2:] - boxes[:, :2] > 0).all() and boxes.min() >= 0 and boxes.max() <= 1
     lean = only().build_transform(None)
     bare = lean.collate([lean.sample(Source("a", photo()), seed=0)])
     assert (
@@ -347,15 +345,17 @@ def test_recorded_geometry_is_that_of_the_view(tiny_tokenizer, photo):
         tiny_vilseg_config(), views=replace(tiny_vilseg_config().views, jitter=(0.0, 0.0, 0.0, 0.0))
     )
     transform = config.build_transform(tiny_tokenizer)
-    batch = transform.collate(
-        [transform.sample(Source(str(i), photo((200, 300)), CAPTIONS), seed=i) for i in range(8)]
-    )
-    views = [(batch.images, batch.boxes, batch.flipped)]
-    views += [
-        (batch.local_views[:, v], batch.local_boxes[:, v], batch.local_flipped[:, v])
-        for v in range(3)
+    samples = [
+        transform.sample(Source(str(i), photo((200, 300)), CAPTIONS), seed=i) for i in range(8)
     ]
-    for images, boxes, flipped in views:
+    batch = transform.collate(samples)
+    views = [(batch.images, [sample.view for sample in samples])]
+    views += [
+        (batch.local_views[:, v], [sample.local_views[v] for sample in samples]) for v in range(3)
+    ]
+    for images, geometry in views:
+        boxes = torch.tensor([view.box for view in geometry])
+        flipped = torch.tensor([view.flipped for view in geometry])
         upright = torch.where(flipped[:, None, None, None], images.flip(-1), images)
         left, right = upright[:, 0, :, 0].mean(1), upright[:, 0, :, -1].mean(1)
         top, bottom = upright[:, 1, 0].mean(1), upright[:, 1, -1].mean(1)
@@ -427,10 +427,8 @@ def test_learns_which_caption_names_which_color(tiny_tokenizer):
         images[:, :, :, :16] = values[torch.randperm(4)][
             :, :, None, None
         ]  # some of another color, without a word
-        batch = Batch(
+        batch = ViLSegBatch(
             images=images,
-            boxes=torch.zeros(4, 4),
-            flipped=torch.zeros(4, dtype=torch.bool),
             captions=captions,
             augmented_view=images * 0.9,
             augmented_flipped=torch.zeros(4, dtype=torch.bool),

@@ -20,6 +20,7 @@ from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.train import fit
 from maskfree.hub import checkpoint
 from maskfree.methods.vilseg import transform
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg.words import as_convolution, embed_tags, start_from_tags
 from maskfree.methods.vilseg.words_config import WordsConfig
@@ -29,7 +30,6 @@ from maskfree.nn.pretrained import read_classifier
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.tags import Tag
-from maskfree.types import Batch
 from tiny import TINY_IMAGE, TINY_TEXT, tiny_vilseg_config
 
 TAGS = "poodle, toy dog\tdog\nhouse cat\tcat/animal\nlawn\nliner, ship\tboat\nball\ttoy\n"
@@ -87,7 +87,7 @@ def config(tmp_path: Path, tiny_tokenizer) -> ViLSegConfig:
 
 def collated(
     config: ViLSegConfig, tokenizer, photo, captions=CAPTIONED, seed: int = 0, **changes
-) -> Batch:
+) -> ViLSegBatch:
     transform = replace(config.build_transform(tokenizer), **changes)
     samples = [
         transform.sample(Source(str(i), photo((90, 61)), texts), seed + i)

@@ -1,8 +1,10 @@
-"""Random crops, flips, color jitter and blur of one photo."""
+"""Training views and captions: random crops, flips, color jitter and blur of one photo."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from maskfree.text.tokenize import Tokenizer
+from maskfree.types import Tokens
 
 Box = tuple[float, float, float, float]
 
@@ -85,6 +90,83 @@ def crop(photo: Image.Image, box: Box, side_px: int, flip: bool = False) -> Floa
     pixels = np.asarray(view)
     channels_first = np.ascontiguousarray((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1))
     return torch.from_numpy(channels_first).float().div_(255)
+
+
+class View(NamedTuple):
+    """Random square crop of a photo."""
+
+    image: Float[Tensor, "3 h w"]
+    """RGB in [0, 1]."""
+    box: Box
+    """Left, top, right, bottom in the photo before mirroring, as fractions of its sides."""
+    flipped: bool
+    """Whether the crop was mirrored."""
+
+
+def random_view(
+    rng: np.random.Generator,
+    photo: Image.Image,
+    side_px: int,
+    scale: tuple[float, float],
+    mirror: float,
+    jitter: tuple[float, float, float, float] | None = None,
+) -> View:
+    """Crop, mirror and jitter a photo at random.
+
+    Args:
+        rng: Source of randomness.
+        photo: RGB image.
+        side_px: Side of the view in pixels.
+        scale: Smallest and largest area of the view, as a share of the photo's area.
+        mirror: Probability of a horizontal flip.
+        jitter: Strength of brightness, contrast, saturation and hue jitter; None for none.
+
+    Returns:
+        The view.
+    """
+    box = random_box(rng, photo.size, scale)
+    flipped = bool(rng.random() < mirror)
+    image = crop(photo, box, side_px, flipped)
+    if jitter is not None:
+        image = color_jitter(image, rng, *jitter)
+    return View(image, box, flipped)
+
+
+def random_caption(rng: np.random.Generator, captions: Sequence[str]) -> str | None:
+    """Choose one of a photo's captions at random.
+
+    Args:
+        rng: Source of randomness; not used if there is no caption.
+        captions: Captions of the photo.
+
+    Returns:
+        The caption, or None if there is none.
+    """
+    if not captions:
+        return None
+    return captions[int(rng.integers(len(captions)))]
+
+
+def tokenized_captions(
+    tokenizer: Tokenizer | None, captions: Sequence[str | None]
+) -> Tokens | None:
+    """Tokenize the captions of a batch.
+
+    Args:
+        tokenizer: Tokenizer; may be None if no photo has a caption.
+        captions: Caption of each photo; either all are None or none is.
+
+    Returns:
+        Tokens of the captions, or None if there are none.
+    """
+    present = [caption for caption in captions if caption is not None]
+    if not present:
+        return None
+
+    # The contrast pairs images and captions by index, so none may be missing.
+    assert len(present) == len(captions), "a batch is either captioned or not"
+    assert tokenizer is not None, "captions need a tokenizer"
+    return tokenizer(present)
 
 
 def color_jitter(

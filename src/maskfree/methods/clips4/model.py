@@ -11,13 +11,12 @@ or any projection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.method import Method
+from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.objectives import (
     PixelSegmentObjective,
     PseudoLabelObjective,
@@ -26,7 +25,7 @@ from maskfree.methods.clips4.objectives import (
     embedding_term,
 )
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
-from maskfree.types import Batch, Groups, Losses, Tokens
+from maskfree.types import Groups, Losses, Tokens
 
 
 class CLIPS4(Method):
@@ -53,7 +52,7 @@ class CLIPS4(Method):
         self._embedding_weight, self._scale = embedding_weight, scale
         self._num_segments, self._location = clusters
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: CLIPS4Batch) -> Losses:
         """Compute the training losses of a batch.
 
         Args:
@@ -63,20 +62,17 @@ class CLIPS4(Method):
             The terms `contrast`, `embedding`, `semantic`, `unknown` and `labels`, as far as they
             are on, with metrics.
         """
-        pairs = batch.pairs
-        assert pairs is not None, "CLIP-S4 learns from two views of each photo"
-
         # Embeddings of both views, on the grid of the regions.
-        raw = self.image(pairs.images.flatten(0, 1)).float()
-        size = pairs.regions.shape[2:]
+        raw = self.image(batch.images.flatten(0, 1)).float()
+        size = batch.regions.shape[2:]
         pixels = F.normalize(F.interpolate(raw, size, mode="bilinear", align_corners=False), dim=1)
 
         # Segments are contrasted over the global batch.
         pixels = self.gather(pixels)
-        regions = self.gather(pairs.regions.flatten(0, 1).long())
-        teacher = (
-            self.gather(pairs.teacher.flatten(0, 1).float()) if pairs.teacher is not None else None
-        )
+        regions = self.gather(batch.regions.flatten(0, 1).long())
+        teacher = None
+        if batch.teacher is not None:
+            teacher = self.gather(batch.teacher.flatten(0, 1).float())
 
         parts: list[Losses] = []
         if self.contrast or self.semantic or self._embedding_weight:
@@ -97,7 +93,7 @@ class CLIPS4(Method):
             assert teacher is not None, "pixel labels need a teacher"
             parts.append(self.labels(pixels, teacher))
 
-        return _together(parts)
+        return Losses.merged(parts)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         """Embed texts in the space of the image embeddings.
@@ -138,12 +134,3 @@ class CLIPS4(Method):
             Side in pixels.
         """
         return self.image.encoder.patch_size
-
-
-def _together(parts: Iterable[Losses]) -> Losses:
-    """Merge the terms and metrics of all losses."""
-    terms, metrics = {}, {}
-    for part in parts:
-        terms |= part.terms
-        metrics |= part.metrics
-    return Losses(terms, metrics)

@@ -22,18 +22,15 @@ from torch.nn import functional as F
 from maskfree.data.cache.region_maps import SegmentMaps
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import Box, blurred, color_jitter, crop, random_box, to_grayscale
+from maskfree.data.transforms import Box, View, blurred, color_jitter, random_view, to_grayscale
+from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import PairConfig
-from maskfree.types import Batch, PairedViews
 
 
 class CLIPS4Sample(NamedTuple):
     """Two views of one photo."""
 
-    key: str
-    images: Tensor
-    boxes: Tensor
-    flipped: Tensor
+    views: tuple[View, View]
     regions: Tensor
     teacher: Tensor | None
 
@@ -83,39 +80,31 @@ class PairTransform(Transform):
         if self.segments is not None:
             regions = SegmentMaps(self.segments).of(source.key, size)
 
-        seen = (
-            TeacherMaps(self.teacher).of(source.key, size).float()
-            if self.teacher is not None
-            else None
-        )
+        features = None
+        if self.teacher is not None:
+            features = TeacherMaps(self.teacher).of(source.key, size).float()
 
         # Two independent views, each with its part of the maps.
-        images, boxes, flips, parts, taught = [], [], [], [], []
-
+        views, parts, taught = [], [], []
         for _ in range(2):
-            box = random_box(rng, photo.size, self.views.scale)
-            flipped = bool(rng.random() < self.views.mirror)
-            images.append(self._colored(crop(photo, box, self.views.side_px, flipped), rng))
-            boxes.append(torch.tensor(box))
-            flips.append(flipped)
+            config = self.views
+            view = random_view(rng, photo, config.side_px, config.scale, config.mirror)
+            views.append(view._replace(image=self._colored(view.image, rng)))
 
-            part = torch.from_numpy(cut_regions(regions, box, self.grid))
-            parts.append(part.flip(-1) if flipped else part)
-            if seen is not None:
-                embeddings = cut_embeddings(seen, box, self.grid)
-                taught.append((embeddings.flip(-1) if flipped else embeddings).half())
+            part = torch.from_numpy(cut_regions(regions, view.box, self.grid))
+            parts.append(part.flip(-1) if view.flipped else part)
+            if features is not None:
+                embeddings = cut_embeddings(features, view.box, self.grid)
+                taught.append((embeddings.flip(-1) if view.flipped else embeddings).half())
 
         return CLIPS4Sample(
-            key=source.key,
-            images=torch.stack(images),
-            boxes=torch.stack(boxes),
-            flipped=torch.tensor(flips),
+            views=(views[0], views[1]),
             regions=torch.stack(parts),
             teacher=torch.stack(taught) if taught else None,
         )
 
-    def collate(self, samples: Sequence[CLIPS4Sample]) -> Batch:
-        """Stack samples into a batch; its global views are the first views.
+    def collate(self, samples: Sequence[CLIPS4Sample]) -> CLIPS4Batch:
+        """Stack samples into a batch.
 
         Args:
             samples: Samples of this process's photos.
@@ -123,19 +112,13 @@ class PairTransform(Transform):
         Returns:
             The batch.
         """
-        images = torch.stack([sample.images for sample in samples])
+        images = [view.image for sample in samples for view in sample.views]
         taught = [sample.teacher for sample in samples if sample.teacher is not None]
 
-        return Batch(
-            images=images[:, 0],
-            boxes=torch.stack([sample.boxes[0] for sample in samples]),
-            flipped=torch.stack([sample.flipped[0] for sample in samples]),
-            pairs=PairedViews(
-                images=images,
-                regions=torch.stack([sample.regions for sample in samples]),
-                teacher=torch.stack(taught) if taught else None,
-            ),
-            keys=tuple(sample.key for sample in samples),
+        return CLIPS4Batch(
+            images=torch.stack(images).unflatten(0, (len(samples), 2)),
+            regions=torch.stack([sample.regions for sample in samples]),
+            teacher=torch.stack(taught) if taught else None,
         )
 
     def _colored(

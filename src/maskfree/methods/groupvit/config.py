@@ -11,7 +11,8 @@ from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import Value
 
 if TYPE_CHECKING:
-    from maskfree.methods.groupvit.model import GroupViT, GroupViTTransform
+    from maskfree.methods.groupvit.model import GroupViT
+    from maskfree.methods.groupvit.transform import GroupViTTransform
     from maskfree.text.tokenize import Tokenizer
 
 
@@ -69,7 +70,7 @@ class GroupViTConfig(MethodConfig):
             ValueError: The tokenizer's maximum length or vocabulary exceeds what the text
                 encoder takes.
         """
-        from maskfree.methods.groupvit.model import GroupViTTransform
+        from maskfree.methods.groupvit.transform import GroupViTTransform
 
         if tokenizer is not None:
             self.check_tokenizer(tokenizer.vocabulary_size, tokenizer.max_length)

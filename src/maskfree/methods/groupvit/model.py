@@ -13,22 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.data.config import ViewConfig
-from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import color_jitter, crop, random_box
 from maskfree.losses.contrastive import info_nce, retrieval_accuracy
 from maskfree.method import Method
-from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, Groups, Losses, Tokens
+from maskfree.methods.groupvit.batch import GroupViTBatch
+from maskfree.types import Groups, Losses, Tokens
 
 # ImageNet's mean and standard deviation, as in the authors' code.
 _MEAN, _DEVIATION = (
@@ -52,7 +47,7 @@ class GroupViT(Method):
             "deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), persistent=False
         )
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: GroupViTBatch) -> Losses:
         """Compute the image-text contrastive loss of a batch.
 
         In training mode, patches choose groups by a Gumbel arg-max.
@@ -186,66 +181,3 @@ class GroupViT(Method):
     def _embed_pooled(self, tokens: Tensor) -> Tensor:
         """Unit-norm embedding of the mean group token."""
         return F.normalize(self.tower.visual_projection(tokens.mean(1)), dim=-1)
-
-
-class GroupViTSample(NamedTuple):
-    """Training view of one photo with one of its captions, if it has any."""
-
-    key: str
-    caption: str | None
-    image: Tensor
-    box: Tensor
-    flipped: bool
-
-
-@dataclass(frozen=True)
-class GroupViTTransform(Transform):
-    """Crop, mirror and jitter one photo, and sample one of its captions."""
-
-    tokenizer: Tokenizer | None
-    """Tokenizer for captions; None if no photo has a caption."""
-    views: ViewConfig
-    """Size and augmentation of the view."""
-
-    def sample(self, source: Source, seed: int) -> GroupViTSample:
-        """Create the training views of one photo.
-
-        Args:
-            source: Photo with its key and captions.
-            seed: Seed of all random choices.
-
-        Returns:
-            The augmented sample.
-        """
-        rng = np.random.default_rng(seed)
-        captions, views = source.captions, self.views
-        caption = captions[int(rng.integers(len(captions)))] if captions else None
-
-        box = random_box(rng, source.photo.size, views.scale)
-        flipped = bool(rng.random() < views.mirror)
-        image = color_jitter(crop(source.photo, box, views.side_px, flipped), rng, *views.jitter)
-
-        return GroupViTSample(source.key, caption, image, torch.tensor(box), flipped)
-
-    def collate(self, samples: Sequence[GroupViTSample]) -> Batch:
-        """Stack samples into a batch.
-
-        Args:
-            samples: Samples of this process's photos; either all or none have captions.
-
-        Returns:
-            The batch; captions are tokenized if there are any.
-        """
-        captions = [sample.caption for sample in samples if sample.caption is not None]
-        # The contrast pairs images and captions by index, so none may be missing.
-        assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
-
-        assert self.tokenizer is not None or not captions, "captions need a tokenizer"
-
-        return Batch(
-            images=torch.stack([sample.image for sample in samples]),
-            boxes=torch.stack([sample.box for sample in samples]),
-            flipped=torch.tensor([sample.flipped for sample in samples]),
-            captions=self.tokenizer(captions) if self.tokenizer and captions else None,
-            keys=tuple(sample.key for sample in samples),
-        )

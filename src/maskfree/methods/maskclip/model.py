@@ -33,7 +33,7 @@ from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, Groups, Losses, Tokens
+from maskfree.types import Groups, Losses, Tokens
 
 # Without one of these files transformers silently creates an empty tokenizer.
 _TOKENIZER_FILES = (
@@ -62,7 +62,7 @@ class MaskCLIP(Method):
         self._prompt_denoise, self._key_smoothing = prompt_denoise, key_smoothing
         self.requires_grad_(False)
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Any) -> Losses:
         """Raise an error, since MaskCLIP is not trained.
 
         Args:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.method import Method
+from maskfree.methods.ovsegmentor.batch import OVSegmentorBatch
 from maskfree.methods.ovsegmentor.objectives import (
     EntityInputs,
     EntityObjective,
@@ -21,7 +22,7 @@ from maskfree.methods.ovsegmentor.objectives import (
 from maskfree.nn.contrastive_objective import ContrastiveObjective
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
-from maskfree.types import Batch, Groups, Losses, Tokens
+from maskfree.types import Groups, Losses, Tokens
 
 
 class OVSegmentor(Method):
@@ -47,7 +48,7 @@ class OVSegmentor(Method):
         self.masks = masks
         self._observe_tokens = observe_tokens
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: OVSegmentorBatch) -> Losses:
         """Compute the training losses of a batch.
 
         Args:
@@ -107,11 +108,7 @@ class OVSegmentor(Method):
                 masks(self.image, batch.images, seen, self._project, batch.partners, shared, scale)
             )
 
-        terms = {name: term for part in parts for name, term in part.terms.items()}
-
-        return Losses(
-            terms, {name: value for part in parts for name, value in part.metrics.items()}
-        )
+        return Losses.merged(parts)
 
     @property
     def _observing(self) -> bool:

@@ -23,12 +23,13 @@ from maskfree.losses.mask_consistency import (
     over_photos,
     subgroups,
 )
+from maskfree.methods.ovsegmentor.batch import EntityTexts, Partners
 from maskfree.nn.contrastive_objective import Gather, ema_update
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.entity_decoder import EntityDecoder
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.ops.matching import match
-from maskfree.types import EntityTexts, Losses, Partners, Tokens
+from maskfree.types import Losses, Tokens
 
 # Tokens to unit-norm text embeddings.
 Embed = Callable[[Tokens], Tensor]

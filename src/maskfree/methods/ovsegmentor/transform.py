@@ -18,11 +18,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import color_jitter, crop, random_box
+from maskfree.data.transforms import View, random_caption, random_view, tokenized_captions
+from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.text.entities import EntitySet, Mention, entity_sentence, masked
 from maskfree.text.nouns import noun_mentions
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, EntityTexts, Partners, Tokens
+from maskfree.types import Tokens
 
 # Each part of a sample has its own random numbers, so that leaving one out changes no other part.
 _CAPTION, _VIEW, _QUESTION, _LABELS, _PARTNER = range(5)
@@ -46,13 +47,11 @@ class CaptionTexts(NamedTuple):
 class OVSegmentorSample(NamedTuple):
     """View, caption and entity texts of one photo, with the view and entity of its partner."""
 
-    key: str
-    image: Tensor
-    box: Tensor
-    flipped: bool
+    view: View
     caption: str | None
     texts: CaptionTexts | None
-    partner: tuple[str, Tensor] | None
+    partner: tuple[str, View] | None
+    """Shared entity and view of the partner."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +114,21 @@ class OVSegmentorTransform(Transform):
         Raises:
             ValueError: Captions are to be masked, and the tokenizer has no mask token.
         """
-        captions = source.captions
-        caption = captions[int(_rng(seed, _CAPTION).integers(len(captions)))] if captions else None
+        caption = random_caption(_rng(seed, _CAPTION), source.captions)
+        view = self._view(source.photo, _rng(seed, _VIEW))
 
-        image, box, flipped = self._view(source.photo, _rng(seed, _VIEW))
-        partner = source.partner if self.with_partner else None
+        texts = None
+        if self.with_questions and caption is not None:
+            texts = self._texts(caption, seed)
 
-        return OVSegmentorSample(
-            key=source.key,
-            image=image,
-            box=box,
-            flipped=flipped,
-            caption=caption,
-            texts=self._texts(caption, seed)
-            if self.with_questions and caption is not None
-            else None,
-            partner=(partner.entity, self._view(partner.photo, _rng(seed, _PARTNER))[0])
-            if partner
-            else None,
-        )
+        partner = None
+        if self.with_partner and source.partner is not None:
+            seen = self._view(source.partner.photo, _rng(seed, _PARTNER))
+            partner = (source.partner.entity, seen)
 
-    def collate(self, samples: Sequence[OVSegmentorSample]) -> Batch:
+        return OVSegmentorSample(view=view, caption=caption, texts=texts, partner=partner)
+
+    def collate(self, samples: Sequence[OVSegmentorSample]) -> OVSegmentorBatch:
         """Stack samples into a batch.
 
         Args:
@@ -144,33 +137,19 @@ class OVSegmentorTransform(Transform):
         Returns:
             The batch; captions are tokenized if there are any.
         """
-        captions = [sample.caption for sample in samples if sample.caption is not None]
-        # The contrast pairs images and captions by index, so none may be missing.
-        assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
-
         texts = [sample.texts for sample in samples if sample.texts is not None]
 
-        return Batch(
-            images=torch.stack([sample.image for sample in samples]),
-            boxes=torch.stack([sample.box for sample in samples]),
-            flipped=torch.tensor([sample.flipped for sample in samples]),
-            captions=self.tokenizer(captions) if captions else None,
+        return OVSegmentorBatch(
+            images=torch.stack([sample.view.image for sample in samples]),
+            captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
             entities=self._entities(texts) if texts else None,
             partners=self._partners(samples) if self.with_partner else None,
-            keys=tuple(sample.key for sample in samples),
         )
 
-    def _view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+    def _view(self, photo: Image, rng: np.random.Generator) -> View:
         """Crop, mirror and jitter a photo."""
-        box = random_box(rng, photo.size, self.scale)
-        flipped = bool(rng.random() < self.mirror)
-        view = crop(photo, box, self.side_px, flipped)
-
-        return (
-            color_jitter(view, rng, *self.jitter) if any(self.jitter) else view,
-            torch.tensor(box),
-            flipped,
-        )
+        jitter = self.jitter if any(self.jitter) else None
+        return random_view(rng, photo, self.side_px, self.scale, self.mirror, jitter)
 
     def _texts(self, caption: str, seed: int) -> CaptionTexts:
         """Mask the entities of a caption and name them; without any, both texts are the caption."""
@@ -254,7 +233,7 @@ class OVSegmentorTransform(Transform):
         found = [sample.partner for sample in samples]
 
         return Partners(
-            images=torch.stack([partner[1] if partner else none for partner in found]),
+            images=torch.stack([partner[1].image if partner else none for partner in found]),
             entities=self.tokenizer(
                 [
                     entity_sentence(partner[:1], self.shared_prompt) if partner else ""

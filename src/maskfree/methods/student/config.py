@@ -23,7 +23,8 @@ from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 
 if TYPE_CHECKING:
-    from maskfree.methods.student.model import Student, StudentTransform
+    from maskfree.methods.student.model import Student
+    from maskfree.methods.student.transform import StudentTransform
 
 Confidence = Annotated[int, Range(0, 255)]
 """Confidence of a label, as the label map stores it in one byte."""
@@ -142,7 +143,7 @@ class StudentConfig(MethodConfig):
             ValueError: No label folder is set, or the number of thresholds is not that of the
                 classes.
         """
-        from maskfree.methods.student.model import StudentTransform
+        from maskfree.methods.student.transform import StudentTransform
 
         if self.labels is None:
             raise ValueError("the student learns from labels: name their folder in method.labels")

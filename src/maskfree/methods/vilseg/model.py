@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.method import Method
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
 from maskfree.methods.vilseg.tag_scores import TagScores
@@ -27,7 +28,7 @@ from maskfree.nn.pretrained import read_classifier
 from maskfree.nn.projection import NearIdentity
 from maskfree.ops.kmeans import kmeans
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, Groups, Losses, Tokens
+from maskfree.types import Groups, Losses, Tokens
 
 # Clusters per photo of the grouping "kmeans": as many as the clustering head has by default.
 _KMEANS_CLUSTERS = 20
@@ -62,7 +63,7 @@ class ViLSeg(Method):
         self.tag_scores = tag_scores
         self._assign = assign
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: ViLSegBatch) -> Losses:
         """Compute the training losses of a batch.
 
         Args:
@@ -120,15 +121,13 @@ class ViLSeg(Method):
                 self.tag_scores(batch.images, self.text(batch.words).detach(), batch.word_weights)
             )
 
-        terms = {name: term for part in parts for name, term in part.terms.items()}
-        if not terms:
+        losses = Losses.merged(parts)
+        if not losses.terms:
             raise ValueError(
                 "nothing to learn: the photos have no captions, and L_vision and L_cluster are off"
             )
 
-        return Losses(
-            terms, {name: value for part in parts for name, value in part.metrics.items()}
-        )
+        return losses
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         """Embed texts in the space of the image embeddings.

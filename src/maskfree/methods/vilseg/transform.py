@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import color_jitter, crop, random_box
+from maskfree.data.transforms import (
+    View,
+    color_jitter,
+    random_caption,
+    random_view,
+    tokenized_captions,
+)
+from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.text.nouns import nouns
 from maskfree.text.tokenize import Tokenizer
-from maskfree.types import Batch, Tokens
+from maskfree.types import Tokens
 
 
 class ViLSegSample(NamedTuple):
     """Training views of one photo; parts that no objective needs are None."""
 
-    key: str
     caption: str | None
-    image: Tensor
-    box: Tensor
-    flipped: bool
-    local_views: Tensor | None
-    local_boxes: Tensor | None
-    local_flipped: Tensor | None
+    view: View
+    """Global view."""
+    local_views: tuple[View, ...]
     augmented: Tensor | None
+    """The global view, augmented."""
     augmented_flipped: bool
+    """Whether the augmented view is mirrored relative to the global view."""
     nouns: Mapping[str, float]
     """Nouns of the captions, with the share of the captions that contain each."""
     prompted: bool
@@ -81,39 +85,41 @@ class ViLSegTransform(Transform):
             The augmented sample.
         """
         rng = np.random.default_rng(seed)
-        photo, captions = source.photo, source.captions
-        caption = captions[int(rng.integers(len(captions)))] if captions else None
-
-        box = random_box(rng, photo.size, self.scale)
-        flipped = bool(rng.random() < self.mirror)
-        image = crop(photo, box, self.side_px, flipped)
+        caption = random_caption(rng, source.captions)
+        view = random_view(rng, source.photo, self.side_px, self.scale, self.mirror)
 
         # The augmented view has the geometry of the global view, up to a flip.
         augmented, augmented_flipped = None, False
         if self.with_augmented:
             augmented_flipped = bool(rng.random() < self.mirror)
-            augmented = color_jitter(
-                image.flip(-1) if augmented_flipped else image.clone(), rng, *self.jitter
+            image = view.image.flip(-1) if augmented_flipped else view.image.clone()
+            augmented = color_jitter(image, rng, *self.jitter)
+
+        local_views = []
+        for _ in range(self.num_local_views):
+            local_views.append(
+                random_view(
+                    rng,
+                    source.photo,
+                    self.local_side_px,
+                    _LOCAL_SCALE,
+                    self.mirror,
+                    self.jitter,
+                )
             )
 
-        local = [self._local_view(photo, rng) for _ in range(self.num_local_views)]
-
+        named = [nouns(text) for text in source.captions] if self.kinds is not None else []
         return ViLSegSample(
-            key=source.key,
             caption=caption,
-            image=image,
-            box=torch.tensor(box),
-            flipped=flipped,
-            local_views=torch.stack([view for view, _, _ in local]) if local else None,
-            local_boxes=torch.stack([local_box for _, local_box, _ in local]) if local else None,
-            local_flipped=torch.tensor([mirrored for _, _, mirrored in local]) if local else None,
+            view=view,
+            local_views=tuple(local_views),
             augmented=augmented,
             augmented_flipped=augmented_flipped,
-            nouns=_shares([nouns(text) for text in captions]) if self.kinds is not None else {},
+            nouns=_shares(named),
             prompted=bool(rng.random() < self.prompted),
         )
 
-    def collate(self, samples: Sequence[ViLSegSample]) -> Batch:
+    def collate(self, samples: Sequence[ViLSegSample]) -> ViLSegBatch:
         """Stack samples into a batch.
 
         Args:
@@ -122,30 +128,25 @@ class ViLSegTransform(Transform):
         Returns:
             The batch; captions are tokenized if there are any.
         """
-        captions = [sample.caption for sample in samples if sample.caption is not None]
-        # The contrast pairs images and captions by index, so none may be missing.
-        assert len(captions) in (0, len(samples)), "a batch is either captioned or not"
-
-        assert self.tokenizer is not None or not captions, "captions need a tokenizer"
-
         words, word_weights = self._words(samples)
-
-        return Batch(
-            images=torch.stack([sample.image for sample in samples]),
-            boxes=torch.stack([sample.box for sample in samples]),
-            flipped=torch.tensor([sample.flipped for sample in samples]),
-            captions=self.tokenizer(captions) if self.tokenizer and captions else None,
-            local_views=_stack([sample.local_views for sample in samples]),
-            local_boxes=_stack([sample.local_boxes for sample in samples]),
-            local_flipped=_stack([sample.local_flipped for sample in samples]),
-            augmented_view=_stack([sample.augmented for sample in samples]),
-            augmented_flipped=torch.tensor([sample.augmented_flipped for sample in samples])
-            if self.with_augmented
-            else None,
+        batch = ViLSegBatch(
+            images=torch.stack([sample.view.image for sample in samples]),
+            captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
             words=words,
             word_weights=word_weights,
-            keys=tuple(sample.key for sample in samples),
         )
+
+        if self.num_local_views:
+            local = [view.image for sample in samples for view in sample.local_views]
+            by_photo = torch.stack(local).unflatten(0, (len(samples), self.num_local_views))
+            batch = replace(batch, local_views=by_photo)
+
+        if self.with_augmented:
+            augmented = [sample.augmented for sample in samples if sample.augmented is not None]
+            flipped = torch.tensor([sample.augmented_flipped for sample in samples])
+            batch = replace(batch, augmented_view=torch.stack(augmented), augmented_flipped=flipped)
+
+        return batch
 
     def _words(self, samples: Sequence[ViLSegSample]) -> tuple[Tokens | None, Tensor | None]:
         """Tokens of superclasses and other nouns of the batch, and their weights per photo."""
@@ -175,21 +176,8 @@ class ViLSegTransform(Transform):
 
         return tokens, weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
 
-    def _local_view(self, photo: Image, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
-        """Crop, mirror and jitter one local view."""
-        box = random_box(rng, photo.size, _LOCAL_SCALE)
-        mirrored = bool(rng.random() < self.mirror)
-        view = color_jitter(crop(photo, box, self.local_side_px, mirrored), rng, *self.jitter)
-        return view, torch.tensor(box), mirrored
-
 
 def _shares(named: Sequence[Sequence[str]]) -> Mapping[str, float]:
     """Share of the captions that contain each noun."""
     counts = Counter(word for words in named for word in words)
     return {word: count / len(named) for word, count in counts.items()}
-
-
-def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    """Stack the tensors that are present; None if there are none."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present) if present else None
