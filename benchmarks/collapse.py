@@ -14,11 +14,11 @@ from PIL import Image
 from rich.progress import track
 
 from harness import RESULTS, report
+from maskfree.data.config import ViewConfig
 from maskfree.data.sample import Source
 from maskfree.data.shards import read_shards
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ViLSegConfig, VisionConfig
-from maskfree.methods.vilseg.model import ViewConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.text.tokenize import Tokenizer
 

@@ -45,67 +45,60 @@ def methods() -> dict[str, tuple[MethodConfig, TensorRecord]]:
     masks = MaskConfig(
         start=0.0, weight=1.0, arithmetic=MaskArithmetic(threshold=0.5)
     )  # random groups reach no 0.65
+    plus = tiny_clips4_config(
+        contrast=None, embedding=None, semantic=None, labels=PseudoLabelConfig()
+    )
+    given = batches()
     return {
-        "vilseg": (recipe().method, vilseg_batch()),
-        "ovsegmentor": (tiny_ovsegmentor_config(masks=masks), ovsegmentor_batch()),
+        "vilseg": (recipe().method, given["vilseg"]),
+        "ovsegmentor": (tiny_ovsegmentor_config(masks=masks), given["ovsegmentor"]),
         "ovsegmentor with labels": (
             tiny_ovsegmentor_config(entity=labels, masks=None),
-            ovsegmentor_batch(),
+            given["ovsegmentor"],
         ),
-        "clips4": (tiny_clips4_config(), clips4_batch()),
-        "maskclip+": (
-            tiny_clips4_config(
-                contrast=None, embedding=None, semantic=None, labels=PseudoLabelConfig()
-            ),
-            clips4_batch(),
-        ),
+        "clips4": (tiny_clips4_config(), given["clips4"]),
+        "maskclip+": (plus, given["clips4"]),
     }
 
 
-def texts(number: int, numbers: torch.Generator) -> Tokens:
-    ids = torch.randint(5, 200, (number, 7), generator=numbers)
-    lengths = torch.randint(3, 8, (number,), generator=numbers)
-    return Tokens(ids, torch.arange(7) < lengths[:, None])
-
-
-def vilseg_batch(size: int = 6) -> ViLSegBatch:
+def batches(size: int = 6) -> dict[str, TensorRecord]:
+    """A global batch of each method, with the same photos and captions."""
     numbers = torch.Generator().manual_seed(3)
-    return ViLSegBatch(
-        images=torch.rand(size, 3, 64, 64, generator=numbers),
-        captions=texts(size, numbers),
-        local_views=torch.rand(size, 2, 3, 32, 32, generator=numbers),
-        augmented_view=torch.rand(size, 3, 64, 64, generator=numbers),
-        augmented_flipped=torch.arange(size) % 2 == 0,
-    )
 
+    def texts(number: int) -> Tokens:
+        ids = torch.randint(5, 200, (number, 7), generator=numbers)
+        lengths = torch.randint(3, 8, (number,), generator=numbers)
+        return Tokens(ids, torch.arange(7) < lengths[:, None])
 
-def ovsegmentor_batch(size: int = 6) -> OVSegmentorBatch:
-    numbers = torch.Generator().manual_seed(3)
+    images, captions = torch.rand(size, 3, 64, 64, generator=numbers), texts(size)
     few = torch.arange(size) % 3 != 1
-    return OVSegmentorBatch(
-        images=torch.rand(size, 3, 64, 64, generator=numbers),
-        captions=texts(size, numbers),
-        entities=EntityTexts(
-            questions=texts(size, numbers),
-            answers=texts(size, numbers),
-            masked=torch.arange(size) != 4,
-            targets=torch.full((size, 7), -1),
-            labels=texts(2 * size, numbers),
-            labeled=torch.stack([torch.ones_like(few), few], dim=1),
+    return {
+        "vilseg": ViLSegBatch(
+            images=images,
+            captions=captions,
+            local_views=torch.rand(size, 2, 3, 32, 32, generator=numbers),
+            augmented_view=torch.rand(size, 3, 64, 64, generator=numbers),
+            augmented_flipped=torch.arange(size) % 2 == 0,
         ),
-        partners=Partners(
-            torch.rand(size, 3, 64, 64, generator=numbers), texts(size, numbers), few
+        "ovsegmentor": OVSegmentorBatch(
+            images=images,
+            captions=captions,
+            entities=EntityTexts(
+                questions=texts(size),
+                answers=texts(size),
+                masked=torch.arange(size) != 4,
+                targets=torch.full((size, 7), -1),
+                labels=texts(2 * size),
+                labeled=torch.stack([torch.ones_like(few), few], dim=1),
+            ),
+            partners=Partners(torch.rand(size, 3, 64, 64, generator=numbers), texts(size), few),
         ),
-    )
-
-
-def clips4_batch(size: int = 6) -> CLIPS4Batch:
-    numbers = torch.Generator().manual_seed(3)
-    return CLIPS4Batch(
-        images=torch.rand(size, 2, 3, 64, 64, generator=numbers),
-        regions=torch.randint(0, 3, (size, 2, 8, 8), generator=numbers, dtype=torch.uint8),
-        teacher=F.normalize(torch.randn(size, 2, 18, 8, 8, generator=numbers), dim=2).half(),
-    )
+        "clips4": CLIPS4Batch(
+            images=torch.rand(size, 2, 3, 64, 64, generator=numbers),
+            regions=torch.randint(0, 3, (size, 2, 8, 8), generator=numbers, dtype=torch.uint8),
+            teacher=F.normalize(torch.randn(size, 2, 18, 8, 8, generator=numbers), dim=2).half(),
+        ),
+    }
 
 
 def part_of(batch: TensorRecord, rank: int, world: int) -> TensorRecord:
