@@ -7,6 +7,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+import tomllib
 import typing
 from functools import cache
 from pathlib import Path
@@ -108,6 +109,20 @@ def test_settings_that_the_page_of_a_method_names_exist(method: str):
     # A dot also stands in the names of files.
     named = {name for name in named if not (ROOT / "src" / "maskfree" / name).exists()}
     assert named <= settings_of(config)
+
+
+def test_architecture_draws_the_layers_as_they_are_checked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+    block = re.search(r"```text\n(cli .*?)```", text, re.DOTALL)
+    assert block
+    drawn = [re.split(r"\s{2,}", line)[0] for line in block[1].splitlines()]
+    assert [name.replace("/<name>", "") for name in drawn] == [
+        layer for layer in layers if layer != "__main__"
+    ]
 
 
 def test_tests_that_the_reliability_page_names_exist():
