@@ -157,6 +157,8 @@ def runs_here(words: tuple[str, ...]) -> bool:
     if "--model" in words and words[words.index("--model") + 1] not in BUNDLED:
         return False
     quick = words[0] in ("segment", "evaluate", "datasets", "compare")
+    # Whole films, and sweeps over all photos of BSDS500.
+    quick = quick and words[1] not in ("tracking", "regions")
     files = [word for word in words if "/" in word and not word.startswith(("runs/", "results/"))]
     return quick and bool(files) and all((ROOT / word).exists() for word in files)
 
