@@ -158,7 +158,7 @@ def runs_here(words: tuple[str, ...]) -> bool:
         return False
     quick = words[0] in ("segment", "evaluate", "datasets", "compare")
     # Whole films, and sweeps over all photos of BSDS500.
-    quick = quick and words[1] not in ("tracking", "regions")
+    quick = quick and not {"tracking", "regions"} & {*words[1:2]}
     files = [word for word in words if "/" in word and not word.startswith(("runs/", "results/"))]
     return quick and bool(files) and all((ROOT / word).exists() for word in files)
 
