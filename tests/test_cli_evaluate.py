@@ -291,15 +291,18 @@ def test_datasets_lists_layouts_and_what_is_missing(coco_root, capsys):
     assert "2" in found and "missing" not in found
 
 
-def test_compare_ranks_rows_of_one_protocol(coco_root, tiny_checkpoint, tmp_path, capsys):
+def test_compare_shows_all_rows_and_their_differences(coco_root, tiny_checkpoint, tmp_path, capsys):
     assert tiny(coco_root, tiny_checkpoint, tmp_path) == 0
     capsys.readouterr()
     with pytest.raises(SystemExit) as raised:
         main(["compare", *map(str, (tmp_path / "results").iterdir())])
     assert not raised.value.code
-    printed = capsys.readouterr().out
-    assert "not ranked together" in printed
-    assert "background" in printed and "names" in printed
+    table = capsys.readouterr().out
+    assert "4 rows by 4 protocols" in table and "threshold:0.25" in table
+    with pytest.raises(SystemExit) as raised:
+        main(["compare", "--differences", *map(str, (tmp_path / "results").iterdir())])
+    assert not raised.value.code
+    assert "not ranked together: names (plain | synonyms), background " in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,16 +1,12 @@
-"""Compare results rows: `maskfree compare` ranks only rows measured under equal conditions."""
+"""Tables and charts of `maskfree compare`: all rows in one table, or each ranking by itself."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,174 +14,69 @@ from rich.text import Text
 from maskfree.evaluation.reporting import charts
 from maskfree.evaluation.reporting.published import published_for
 from maskfree.evaluation.reporting.published import tables as published_tables
-from maskfree.evaluation.reporting.results import FORMAT, Row, read_row
-from maskfree.evaluation.reporting.tables import by_class, headings_of, score_cells, short_rule
-from maskfree.files.atomic import read_json
+from maskfree.evaluation.reporting.rankings import (
+    SHOWN_HASH,
+    Ranking,
+    by_benchmark,
+    protocol_labels,
+    rank_rows,
+    refusal,
+    row_order,
+    titles,
+)
+from maskfree.evaluation.reporting.results import Row
+from maskfree.evaluation.reporting.row_files import read_rows
+from maskfree.evaluation.reporting.tables import (
+    by_class,
+    headings_of,
+    percent,
+    score_cells,
+    short_rule,
+)
 from maskfree.files.outputs import Outputs
-from maskfree.text.background import Background
 
 NOT_RANKED = "as published, each by its own protocol; not ranked with the rows above"
-# A file with one of these keys is meant to be a results row.
-_MARKS = (
-    "mean_iou",
-    "protocol",
-    "iou",
-    "weights_sha256",
-)
-# Digits of a hash in tables.
-_SHOWN_HASH = 8
+# Largest number of skipped files of one kind whose names are printed.
+_MAX_SKIPPED_NAMES = 3
+# Smallest width of a column of text, in characters.
+_MIN_COLUMN = 6
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Rows that are comparable: same benchmark, photos, names and protocol."""
-
-    benchmark: str
-    """Name of the benchmark."""
-    conditions: Mapping[str, Any]
-    """Conditions that the rows share."""
-    rows: tuple[Row, ...]
-    """Rows by decreasing mIoU."""
-
-
-def compare(rows: Iterable[Row]) -> list[Ranking]:
-    """Group rows into rankings, so that rows under different conditions are never ranked together.
-
-    Args:
-        rows: Results rows of any benchmarks.
-
-    Returns:
-        Rankings, sorted by benchmark, size and conditions, never by a score.
-    """
-    groups: dict[tuple[str, Hashable], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.benchmark, _frozen(_telling(conditions(row)))), []).append(row)
-
-    rankings = []
-    for (benchmark, _), group in groups.items():
-        # Ties are broken by name, weights and date, so that the order does not vary.
-        ordered = sorted(
-            group, key=lambda row: (-_score(row), row.model, row.weights_sha256, row.date)
-        )
-        rankings.append(Ranking(benchmark, conditions(ordered[0]), tuple(ordered)))
-
-    return sorted(rankings, key=_place)
-
-
-def conditions(row: Row) -> dict[str, Any]:
-    """Return what a row's scores depend on besides the model: photos, names and protocol fields.
-
-    Choices that a protocol leaves to the model (prompts, smoothing, class prior) are included,
-    since the row spells them out. The protocol's name is not, since the fields say the same.
-
-    Args:
-        row: Results row.
-
-    Returns:
-        Conditions by name.
-    """
-    photos = {
-        "num_photos": row.num_photos,
-        "files_sha256": row.files_sha256,
-        "names_sha256": row.names_sha256,
-    }
-    return photos | dict(row.protocol)
-
-
-def differences(rankings: Sequence[Ranking]) -> dict[str, list[str]]:
-    """Find the conditions in which rankings of one benchmark differ.
-
-    A hash is left out if what it stands for visibly differs, too: the number of photos or the name
-    set.
-
-    Args:
-        rankings: Rankings of one benchmark.
-
-    Returns:
-        Abbreviated values of each differing condition.
-    """
-    found = {}
-    for field in dict.fromkeys(field for ranking in rankings for field in ranking.conditions):
-        values = list(dict.fromkeys(filter(None, _texts(field, rankings))))
-        if len(values) > 1:
-            found[field] = values
-
-    # A hash adds nothing if the visible condition tells the rankings apart as well.
-    for visible, digest in (("num_photos", "files_sha256"), ("names", "names_sha256")):
-        if visible in found and len(found[visible]) >= len(found.get(digest, ())):
-            found.pop(digest, None)
-    return found
-
-
-def titles(rankings: Sequence[Ranking]) -> list[str]:
-    """Title each ranking by its benchmark and by what distinguishes it from the benchmark's others.
+def overview(rankings: Sequence[Ranking]) -> list[RenderableType]:
+    """Tabulate all rows in one table, by benchmark and mIoU, with a note on what may be ranked.
 
     Args:
         rankings: Rankings, sorted by benchmark.
 
     Returns:
-        A title for each ranking.
+        Table and note for the terminal.
     """
-    heads = []
-    for _, group in _by_benchmark(rankings):
-        # These conditions are always shown, the others only where they differ.
-        always = ("num_photos", "names", "background")
-        apart = [field for field in differences(group) if field not in always]
-        texts = {field: _texts(field, group) for field in (*always, *apart)}
+    labels = protocol_labels(rankings)
+    has_protocols = len(rankings) > len(by_benchmark(rankings))
+    models = _model_labels(rankings)
 
-        for i, ranking in enumerate(group):
-            # Rows with equal conditions may name their protocol differently.
-            called = "/".join(dict.fromkeys(row.protocol_name for row in ranking.rows))
+    lines = [
+        (row, label)
+        for ranking, label in zip(rankings, labels, strict=True)
+        for row in ranking.rows
+    ]
+    lines.sort(key=lambda line: (line[0].benchmark, *row_order(line[0])))
 
-            facts = [
-                f"{ranking.benchmark}, {ranking.conditions['num_photos']} photos, protocol {called}"
-            ]
-            facts += [
-                f"{field}: {texts[field][i]}" for field in (*always[1:], *apart) if texts[field][i]
-            ]
-            heads.append(", ".join(facts))
+    table = _overview_table(has_protocols)
+    before = lines[0][0].benchmark
+    for row, label in lines:
+        # An empty line between benchmarks.
+        if row.benchmark != before:
+            table.add_section()
+        before = row.benchmark
 
-    return heads
+        cells = [row.benchmark, models[row.model, row.weights_sha256]]
+        if has_protocols:
+            cells.append(label)
+        cells += [row.protocol["names"], short_rule(row.protocol["background"])]
+        table.add_row(*cells, percent(row.mean_iou), percent(row.pixel_accuracy))
 
-
-def refusal(rankings: Sequence[Ranking]) -> str:
-    """Explain why rows of one benchmark are not in one ranking.
-
-    Args:
-        rankings: Rankings of one benchmark.
-
-    Returns:
-        One line; empty if there is a single ranking.
-    """
-    apart = ", ".join(
-        f"{field} ({' | '.join(values)})" for field, values in differences(rankings).items()
-    )
-    return f"not ranked together: {apart}" if len(rankings) > 1 else ""
-
-
-def read_rows(files: Sequence[Path]) -> tuple[list[Row], dict[str, list[str]]]:
-    """Read results rows from files, each file once, and skip files of other kinds.
-
-    Args:
-        files: JSON files.
-
-    Returns:
-        Rows, and the names of the skipped files by reason.
-
-    Raises:
-        ValueError: A file is not JSON, or is meant to be a row of this format and is broken.
-        OSError: A file cannot be read.
-    """
-    rows, skipped = [], {}
-    for path in dict.fromkeys(files):
-        content = read_json(path)
-        reason = _no_row(content)
-        if reason:
-            skipped.setdefault(reason, []).append(path.name)
-        else:
-            rows.append(_checked(read_row(path), path))
-
-    return rows, skipped
+    return [table, Text(_note(rankings))]
 
 
 def tables(rankings: Sequence[Ranking], published: bool = False) -> list[RenderableType]:
@@ -199,7 +90,7 @@ def tables(rankings: Sequence[Ranking], published: bool = False) -> list[Rendera
         Titles and tables for the terminal.
     """
     shown: list[RenderableType] = []
-    for benchmark, group in _by_benchmark(rankings):
+    for benchmark, group in by_benchmark(rankings):
         for ranking, title in zip(group, titles(group), strict=True):
             shown += [Text(title, style="bold"), _scores(ranking.rows)]
 
@@ -214,9 +105,7 @@ def tables(rankings: Sequence[Ranking], published: bool = False) -> list[Rendera
             shown.append(Text(f"{benchmark}: {line}", style="yellow"))
 
         if published:
-            numbers = published_for(benchmark)
-            line = NOT_RANKED if numbers else "no published numbers are known"
-            shown += [Text(f"{benchmark}: {line}", style="bold"), *published_tables(numbers)]
+            shown += _published_for(benchmark)
         shown.append("")
     return shown
 
@@ -233,21 +122,28 @@ def panels(rankings: Sequence[Ranking]) -> list[charts.Panel]:
     return [
         charts.Panel(
             title,
-            [f"{row.model} ({row.weights_sha256[:_SHOWN_HASH]})" for row in ranking.rows],
+            [f"{row.model} ({row.weights_sha256[:SHOWN_HASH]})" for row in ranking.rows],
             [row.mean_iou for row in ranking.rows],
         )
         for ranking, title in zip(rankings, titles(rankings), strict=True)
     ]
 
 
-def run(files: Sequence[Path], out: Path | None, published: bool, console: Console) -> int:
-    """Run `maskfree compare`: print the rankings of files and optionally draw them.
+def run(
+    files: Sequence[Path],
+    out: Path | None,
+    published: bool,
+    console: Console,
+    differences: bool = False,
+) -> int:
+    """Run `maskfree compare`: print the rows of files and optionally draw their rankings.
 
     Args:
         files: JSON files of results.
         out: Image to write, PNG or SVG; None draws nothing.
-        published: Whether to add published scores below each benchmark.
+        published: Whether to add published scores of each benchmark.
         console: Console to print to.
+        differences: Whether to print each ranking by itself, with the settings that differ.
 
     Returns:
         Exit status.
@@ -262,139 +158,94 @@ def run(files: Sequence[Path], out: Path | None, published: bool, console: Conso
         Outputs(files).add(out)
 
     rows, skipped = read_rows(files)
-    notes = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in skipped.items())
     if not rows:
-        raise ValueError(
-            f"no rows of results to compare; {notes or 'give the files of `maskfree evaluate`'}"
-        )
+        kinds = _skipped(skipped, len(files)) or "give the files of `maskfree evaluate`"
+        raise ValueError(f"no rows of results to compare; {kinds}")
 
-    rankings = compare(rows)
+    rankings = rank_rows(rows)
     if out:
         charts.ranking_bars(panels(rankings), out)
-    for shown in tables(rankings, published):
-        console.print(shown)
 
-    if notes:
-        console.print(Text(f"skipped ({notes})", style="dim"))
+    if differences:
+        shown = tables(rankings, published)
+    else:
+        shown = overview(rankings)
+        if published:
+            shown += _published(rankings)
+    for each in shown:
+        console.print(each)
+
+    if skipped:
+        console.print(Text(f"skipped ({_skipped(skipped, _MAX_SKIPPED_NAMES)})", style="dim"))
     return 0
 
 
-def _no_row(content: Any) -> str:
-    """Reason why a file is not meant to be a row of this format; empty if it is."""
-    if not isinstance(content, dict) or not content.keys() & set(_MARKS):
-        kind = content.get("kind") if isinstance(content, dict) else None
-        return f"{kind}, not a row" if isinstance(kind, str) else "no row of results"
-    return "" if content.get("format") == FORMAT else f"row of another format than {FORMAT}"
+def _published(rankings: Sequence[Ranking]) -> list[RenderableType]:
+    """Published scores of each benchmark."""
+    shown: list[RenderableType] = []
+    for benchmark, _ in by_benchmark(rankings):
+        shown += _published_for(benchmark)
+    return shown
 
 
-def _checked(row: Row, path: Path) -> Row:
-    """Check the fields that a comparison reads."""
-    if not (isinstance(row.protocol, dict) and {"names", "background"} <= row.protocol.keys()):
-        raise ValueError(
-            f"{path} does not say its protocol: it needs at least names and background"
-        )
-
-    if not isinstance(row.iou, dict):
-        raise ValueError(f"{path}: iou must be a value for each class, not {row.iou!r}")
-
-    try:
-        Background.parse(row.protocol["background"])
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-    # Scores are fractions: a file in percent would rank first.
-    for name, value in {
-        "mean_iou": row.mean_iou,
-        "pixel_accuracy": row.pixel_accuracy,
-        **row.iou,
-    }.items():
-        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
-            raise ValueError(f"{path}: {name} is {value!r}, not a score in [0, 1]")
-
-    return row
+def _published_for(benchmark: str) -> list[RenderableType]:
+    """Published scores of one benchmark below a heading, and an empty line."""
+    numbers = published_for(benchmark)
+    line = NOT_RANKED if numbers else "no published numbers are known"
+    return [Text(f"{benchmark}: {line}", style="bold"), *published_tables(numbers)]
 
 
-def _telling(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out fields that have no effect because another field disables them."""
-    idle = set()
-
-    # A cosine has no scale, and only the product of softmaxes selects classes.
-    if fields.get("score") == "cosine":
-        idle |= {"logit_scale"}
-    if fields.get("score") in ("cosine", "softmax"):
-        idle |= {"top_classes"}
-    if fields.get("class_prior") == 0:
-        idle |= {"class_prior_share", "class_prior_max"}
-
-    # Different spellings of one background rule become equal.
-    kept = {field: value for field, value in fields.items() if field not in idle}
-    return kept | {"background": str(Background.parse(fields["background"]))}
+def _skipped(skipped: Mapping[str, Sequence[str]], max_names: int) -> str:
+    """Names of skipped files by the reason; of many files only the first one is named."""
+    texts = []
+    for reason, names in skipped.items():
+        shown = ", ".join(names)
+        if len(names) > max_names:
+            shown = f"{names[0]} and {len(names) - 1} more"
+        texts.append(f"{reason}: {shown}")
+    return "; ".join(texts)
 
 
-def _frozen(value: Any) -> Hashable:
-    """Convert a JSON value to a hashable one, in which 1 equals 1.0."""
-    if isinstance(value, Mapping):
-        return tuple(sorted((key, _frozen(each)) for key, each in value.items()))
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
-
-
-def _place(ranking: Ranking) -> tuple[str, int, str, str, str]:
-    """Sort key of a ranking: benchmark, size, then conditions."""
-    shared = ranking.conditions
-    rest = json.dumps(shared, sort_keys=True)
-
-    return (
-        ranking.benchmark,
-        -len(ranking.rows),
-        str(shared["names"]),
-        str(shared["background"]),
-        rest,
+def _model_labels(rankings: Sequence[Ranking]) -> dict[tuple[str, str], str]:
+    """Label of each model by name and weights; models of one name have the hash of their weights."""
+    found = dict.fromkeys(
+        (row.model, row.weights_sha256) for ranking in rankings for row in ranking.rows
     )
+    counts = Counter(name for name, _ in found)
+
+    labels = {}
+    for name, weights in found:
+        is_unique = counts[name] == 1
+        labels[name, weights] = name if is_unique else f"{name} {weights[:SHOWN_HASH]}"
+    return labels
 
 
-def _score(row: Row) -> float:
-    """Sort key of a row; rows without a score come last."""
-    return -math.inf if row.mean_iou is None else row.mean_iou
+def _overview_table(has_protocols: bool) -> Table:
+    """Empty table of all rows, with a column for protocols if there are several."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    headings = ["benchmark", "model", "protocol", "names", "background"]
+    if not has_protocols:
+        headings.remove("protocol")
+
+    # A narrow terminal breaks these into several lines, and never cuts a score.
+    for heading in headings:
+        table.add_column(heading, overflow="fold", min_width=_MIN_COLUMN)
+    for heading in ("mIoU", "accuracy"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    return table
 
 
-def _by_benchmark(rankings: Sequence[Ranking]) -> list[tuple[str, list[Ranking]]]:
-    """Group sorted rankings by benchmark."""
-    return [
-        (name, list(group))
-        for name, group in groupby(rankings, key=lambda ranking: ranking.benchmark)
-    ]
+def _note(rankings: Sequence[Ranking]) -> str:
+    """What may be ranked in the table of all rows."""
+    if len(rankings) == len(by_benchmark(rankings)):
+        return "Scores in percent. The rows of a benchmark are of one protocol and may be ranked."
 
-
-def _texts(field: str, rankings: Sequence[Ranking]) -> list[str]:
-    """Abbreviate a condition of each ranking; a hash tells equal texts apart; empty if disabled."""
-    every = [(ranking.conditions, _telling(ranking.conditions)) for ranking in rankings]
-    values = {_frozen(telling.get(field)): telling.get(field) for _, telling in every}
-    brief = {key: _brief(field, value) for key, value in values.items()}
-    alike = [text for text in brief.values() if list(brief.values()).count(text) > 1]
-
-    # Different values with equal texts get a hash.
-    for key, value in values.items():
-        if brief[key] in alike:
-            brief[key] += " " + hashlib.sha256(json.dumps(value).encode()).hexdigest()[:6]
-
-    idle = [field in fields and field not in telling for fields, telling in every]
-
-    return [
-        "" if off else brief[_frozen(telling.get(field))]
-        for off, (_, telling) in zip(idle, every, strict=True)
-    ]
-
-
-def _brief(field: str, value: Any) -> str:
-    """Abbreviate the value of a condition."""
-    if value is None:
-        return "not recorded"
-    if field.endswith("sha256"):
-        return str(value)[:_SHOWN_HASH]
-
-    if isinstance(value, list | tuple):
-        return f"{value[0]!r}" if len(value) == 1 else f"{len(value)} of them"
-    return short_rule(value) if field == "background" else f"{value}"
+    num_rows = sum(len(ranking.rows) for ranking in rankings)
+    return (
+        f"Scores in percent. {num_rows} rows by {len(rankings)} protocols: only rows that agree in "
+        "benchmark, protocol, names and background may be ranked. --differences shows in which "
+        "settings protocols differ."
+    )
 
 
 def _scores(rows: Sequence[Row]) -> Table:
@@ -405,6 +256,6 @@ def _scores(rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="right")
 
     for place, row in enumerate(rows, start=1):
-        who = (f"{place}", row.model, row.weights_sha256[:_SHOWN_HASH])
+        who = (f"{place}", row.model, row.weights_sha256[:SHOWN_HASH])
         table.add_row(*who, *score_cells(row, headings), f"{row.seconds_per_photo:.2f}")
     return table
