@@ -28,19 +28,18 @@ def need(what: str, *extras: str, modules: tuple[str, ...] = ()) -> None:
     Raises:
         ValueError: A module is missing; the message says which extras to install.
     """
-    wanted = {
-        extra: [name for name in EXTRAS[extra] if not modules or name in modules]
-        for extra in extras
-    }
+    # Each missing module and each extra to install once, in order.
+    missing: dict[str, None] = {}
+    missing_extras: dict[str, None] = {}
+    for extra in extras:
+        for name in EXTRAS[extra]:
+            is_needed = not modules or name in modules
+            # find_spec does not import the module, which keeps the check fast.
+            if is_needed and find_spec(name) is None:
+                missing[name] = None
+                missing_extras[extra] = None
 
-    # find_spec does not import the module, which keeps the check fast.
-    missing = {
-        extra: [name for name in names if find_spec(name) is None]
-        for extra, names in wanted.items()
-    }
-
-    # One line names all missing modules and the extras to install.
-    lacking = [extra for extra, names in missing.items() if names]
-    if lacking:
-        named = ", ".join(dict.fromkeys(name for names in missing.values() for name in names))
-        raise ValueError(f"{what} needs {named}: pip install 'maskfree[{','.join(lacking)}]'")
+    if missing:
+        raise ValueError(
+            f"{what} needs {', '.join(missing)}: pip install 'maskfree[{','.join(missing_extras)}]'"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -117,7 +117,14 @@ def check(settings: Any, name: str = "") -> None:
         ValueError: A value does not fit its field; the message names the field and the rule.
     """
     for field, kind in _kinds(type(settings)):
-        _check(getattr(settings, field), kind, f"{name}.{field}" if name else field)
+        _check(getattr(settings, field), kind, _dotted(name, field))
+
+
+def _dotted(name: str, field: str) -> str:
+    """Name of a field with its prefix, if there is one."""
+    if not name:
+        return field
+    return f"{name}.{field}"
 
 
 @cache
@@ -139,7 +146,7 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
     """
     found = []
     for field, kind in _kinds(type(settings)):
-        value, path = getattr(settings, field), f"{name}.{field}" if name else field
+        value, path = getattr(settings, field), _dotted(name, field)
         if is_dataclass(value):
             found += outside_names(value, path)
         elif value is not None and _is_outside(kind):
@@ -151,10 +158,11 @@ def outside_names(settings: Any, name: str = "") -> list[str]:
 def _is_outside(kind: Any) -> bool:
     """Whether a type, or a type within it, is annotated with `Outside`."""
     # The choices of a Literal are values, not types.
-    marks = getattr(kind, "__metadata__", ())
-    return Outside in marks or any(
-        _is_outside(choice) for choice in get_args(kind) if get_origin(kind) is not Literal
-    )
+    if get_origin(kind) is Literal:
+        return False
+    if Outside in getattr(kind, "__metadata__", ()):
+        return True
+    return any(map(_is_outside, get_args(kind)))
 
 
 def _check(value: Any, kind: Any, name: str) -> None:
@@ -172,9 +180,10 @@ def _check(value: Any, kind: Any, name: str) -> None:
 
 def _item_kind(kind: Any) -> Any:
     """Type of the values of a mapping type, which may be part of a union."""
-    return next(
-        (get_args(choice)[1] for choice in (kind, *get_args(kind)) if _is_mapping(choice)), Any
-    )
+    for choice in (kind, *get_args(kind)):
+        if _is_mapping(choice):
+            return get_args(choice)[1]
+    return Any
 
 
 def _is_mapping(kind: Any) -> bool:
@@ -189,42 +198,56 @@ def _broken(value: Any, kind: Any) -> str:
 
     # The type comes before its annotations, whose rules assume it.
     if origin is Annotated:
-        inner = _broken(value, arguments[0])
-        return inner or next(
-            (rule for mark in kind.__metadata__ if (rule := _broken_mark(value, mark))), ""
-        )
+        if rule := _broken(value, arguments[0]):
+            return rule
+        return next(filter(None, (_broken_mark(value, mark) for mark in kind.__metadata__)), "")
 
     if origin in (Union, types.UnionType):
         return _broken_all(value, arguments)
 
     # True == 1 and 1.0 == 1, so the types are compared as well.
     if origin is Literal:
-        fits = any(value == choice and type(value) is type(choice) for choice in arguments)
-        return "" if fits else f"one of {', '.join(map(str, arguments))}"
+        for choice in arguments:
+            if value == choice and type(value) is type(choice):
+                return ""
+        return f"one of {', '.join(map(str, arguments))}"
 
     if origin is tuple:
         return _broken_items(value, arguments)
     if origin is list:
         return _broken_items(value, (*arguments, ...))
 
-    return _PLAIN[kind](value) if kind in _PLAIN else ""
+    fits, rule = _PLAIN.get(kind, (None, ""))
+    if fits is None or fits(value):
+        return ""
+    return rule
 
 
 def _broken_mark(value: Any, mark: Any) -> str:
     """The rule of one annotation that a value of the right type violates; empty if none."""
-    if isinstance(mark, Range):
-        return "" if mark.holds(value) else str(mark)
-    return "ascending" if mark is Ascending and list(value) != sorted(value) else ""
+    if isinstance(mark, Range) and not mark.holds(value):
+        return str(mark)
+    if mark is Ascending and list(value) != sorted(value):
+        return "ascending"
+    return ""
 
 
 def _broken_all(value: Any, choices: tuple[Any, ...]) -> str:
     """The rules of a union that a value violates; empty if it fits one of its types."""
+    if value is None and type(None) in choices:
+        return ""
     if value is None:
-        return "" if type(None) in choices else "given"
+        return "given"
 
     # Where a value was given, the message says nothing of None.
-    rules = [_broken(value, choice) for choice in choices if choice is not type(None)]
-    return "" if "" in rules else " or ".join(dict.fromkeys(rules))
+    rules: dict[str, None] = {}
+    for choice in choices:
+        if choice is not type(None):
+            rules[_broken(value, choice)] = None
+
+    if "" in rules:
+        return ""
+    return " or ".join(rules)
 
 
 def _broken_items(value: Any, kinds: tuple[Any, ...]) -> str:
@@ -238,40 +261,40 @@ def _broken_items(value: Any, kinds: tuple[Any, ...]) -> str:
     if len(value) != len(kinds):
         return f"{len(kinds)} values"
 
-    rules = (_broken(item, kind) for item, kind in zip(value, kinds, strict=True))
-    return next((f"of values {rule}" for rule in rules if rule), "")
+    for item, kind in zip(value, kinds, strict=True):
+        if rule := _broken(item, kind):
+            return f"of values {rule}"
+    return ""
 
 
-def _no_whole_number(value: Any) -> str:
-    """The rule of an int field, if the value violates it."""
-    return (
-        ""
-        if isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        else "a whole number"
-    )
+def _is_whole_number(value: Any) -> bool:
+    """Whether a value fits an int field."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _no_number(value: Any) -> str:
-    """The rule of a float field, if the value violates it."""
-    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    return "" if fits else "a finite number"
+def _is_finite_number(value: Any) -> bool:
+    """Whether a value fits a float field."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
-# For each plain type, a function that gives the violated rule or "".
-_PLAIN = {
-    bool: lambda value: "" if isinstance(value, bool) else "True or False",
-    int: _no_whole_number,
-    float: _no_number,
-    str: lambda value: "" if isinstance(value, str) else "text",
-    Path: lambda value: "" if isinstance(value, Path) else "a path",
-    type(None): lambda value: "" if value is None else "None",
+# For each plain type, the test that a value must pass, and the rule for the message.
+_PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "True or False"),
+    int: (_is_whole_number, "a whole number"),
+    float: (_is_finite_number, "a finite number"),
+    str: (lambda value: isinstance(value, str), "text"),
+    Path: (lambda value: isinstance(value, Path), "a path"),
+    type(None): (lambda value: value is None, "None"),
 }
 
 
 def _shown(value: Any) -> str:
     """A value as error messages show it, cut to 60 characters."""
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if len(text) > 60:
+        text = f"{text[:57]}..."
+    return text
 
 
 Storage = Literal["float32", "float16", "int8"]

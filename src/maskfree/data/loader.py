@@ -20,7 +20,7 @@ from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
 from maskfree.data.examples import DECODE_PX, REASONS, UNREADABLE_PHOTO, Example, counted, decode
 from maskfree.data.order import Read, Share, seed_of, shuffled
-from maskfree.data.partners import Partners, check_entities
+from maskfree.data.partners import PartnerPhotos, check_entities
 from maskfree.data.photo_folders import find_photos, read_photos
 from maskfree.data.photo_sources import file_stem
 from maskfree.data.sample import Source, Transform
@@ -185,12 +185,12 @@ class Stream(IterableDataset[Loaded | NoSamples]):
             if num_barren_passes == share.count:
                 raise self._no_samples(num_read, by_reason)
 
-    def _partners(self) -> Partners:
+    def _partners(self) -> PartnerPhotos:
         """Partners for the transform, or none where it takes none."""
         index = None
         if self.transform.takes_partner:
             index = self.index
-        return Partners(index, self.seed)
+        return PartnerPhotos(index, self.seed)
 
     def _shuffled(self, share: Share, epoch: int) -> Iterator[Example]:
         """The examples of one pass over a part of the data, shuffled."""

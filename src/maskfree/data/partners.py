@@ -15,7 +15,7 @@ from maskfree.data.sample import Partner
 log = logging.getLogger(__name__)
 
 
-class Partners:
+class PartnerPhotos:
     """Draws partner photos; an unreadable partner is logged once per pass and left out."""
 
     def __init__(self, index: EntityIndex | None, seed: int):

@@ -169,7 +169,9 @@ def clips4_student(
         projection, correction = parts.image_projection, parts.correction or method.correction
 
     # Across a modality gap known classes are prototypes of segments, as in the paper.
-    semantic = SemanticConsistencyConfig() if parts.modality_gap else method.semantic
+    semantic = method.semantic
+    if parts.modality_gap:
+        semantic = SemanticConsistencyConfig()
 
     student = replace(
         method,
