@@ -18,7 +18,8 @@ from torch.testing import assert_close
 
 from maskfree import signals
 from maskfree.cli import COMMANDS, main
-from maskfree.cli.prepare import WHAT
+from maskfree.cli.evaluate import KINDS as EVALUATED
+from maskfree.cli.prepare import KINDS as PREPARED
 from maskfree.engine import run_state
 from maskfree.engine.train import fit
 from maskfree.run_dir import held
@@ -339,7 +340,11 @@ def test_a_second_interrupt_kills():
     assert messages == "stopping after this step\n"
 
 
-NAMES = [(name,) for name in COMMANDS if name != "prepare"] + [("prepare", what) for what in WHAT]
+NAMES = [
+    *((name,) for name in COMMANDS if name != "prepare"),
+    *(("prepare", kind) for kind in PREPARED),
+    *(("evaluate", kind) for kind in EVALUATED),
+]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -101,11 +101,9 @@ def log_to_stderr() -> None:
 
     # Timestamps and colors only for people: a file or pipe gets the bare messages.
     console = Console(stderr=True)
-    handler = (
-        RichHandler(console=console, show_path=False)
-        if console.is_terminal
-        else logging.StreamHandler()
-    )
+    handler: logging.Handler = logging.StreamHandler()
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
 
 

@@ -46,33 +46,50 @@ def _load_pseudo_labels() -> Callable[..., int]:
     return pseudo_labels
 
 
-def _settings(*names: str) -> tuple[str, ...]:
-    """Names of settings, which are fields of the parameter `settings`."""
-    return tuple(f"settings.{name}" for name in names)
-
-
-# What a user changes of the training, in both kinds.
-_TRAIN = ("steps", "batch_size", "learning_rate", "accelerator", "seed", "save_every")
+# What the help of both kinds lists.
+_COMMON = (
+    "words",
+    "model",
+    "out",
+    "quiet",
+    "settings.side_px",
+    "settings.weights",
+    "settings.family",
+    "settings.workers",
+    "settings.train.steps",
+    "settings.train.batch_size",
+    "settings.train.learning_rate",
+    "settings.train.accelerator",
+    "settings.train.seed",
+    "settings.train.save_every",
+)
 
 KINDS = {
     "clips4": Kind(
         "A student with sharper masks, which segments any words.",
         _load_clips4,
         common=(
-            *("words", "model", "out", "quiet"),
-            *_settings("side_px", "segments.kind", "top", "num_unknown"),
-            *_settings("weights", "family", "crop_px", "workers"),
-            *_settings(*(f"train.{name}" for name in (*_TRAIN, "precision", "devices"))),
+            *_COMMON,
+            "settings.segments.kind",
+            "settings.top",
+            "settings.num_unknown",
+            "settings.crop_px",
+            "settings.train.precision",
+            "settings.train.devices",
         ),
     ),
     "pseudo-labels": Kind(
         "A student trained on the model's confident labels of the photos.",
         _load_pseudo_labels,
         common=(
-            *("words", "benchmark", "data", "model", "out", "quiet"),
-            *_settings("side_px", "smooth", "class_prior", "keep", "balance", "correct"),
-            *_settings("weights", "family", "workers"),
-            *_settings(*(f"train.{name}" for name in _TRAIN)),
+            *_COMMON,
+            "benchmark",
+            "data",
+            "settings.smooth",
+            "settings.class_prior",
+            "settings.keep",
+            "settings.balance",
+            "settings.correct",
         ),
     ),
 }

@@ -82,20 +82,20 @@ def _table(rows: Sequence[TrackRow]) -> Table:
     table = Table()
     measures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
 
-    for title in (
-        "sequence",
-        "object",
-        "frames",
-        *(name.replace("_", " ").capitalize() for name in measures),
-    ):
-        named = title == "sequence"
-        table.add_column(title, justify="left" if named else "right", no_wrap=named)
+    table.add_column("sequence", no_wrap=True)
+    table.add_column("object", justify="right")
+    table.add_column("frames", justify="right")
+    for name in measures:
+        table.add_column(name.replace("_", " ").capitalize(), justify="right")
 
     for row in rows:
-        values = (getattr(row, name) for name in measures)
-        cells = ("-" if value is None else f"{value:.1%}" for value in values)
-        table.add_row(
-            row.sequence, "all" if row.object is None else str(row.object), str(row.frames), *cells
-        )
+        cells = [_percent(getattr(row, name)) for name in measures]
+        name = "all" if row.object is None else str(row.object)
+        table.add_row(row.sequence, name, str(row.frames), *cells)
 
     return table
+
+
+def _percent(value: float | None) -> str:
+    """A share in percent, or a dash where it is not defined."""
+    return "-" if value is None else f"{value:.1%}"

@@ -26,6 +26,9 @@ _MAX_COLUMNS = 100_000
 # Number of similar options that the error of an unknown option names.
 _MAX_OPTIONS = 3
 
+# Spaces before options in an error, and before what they mean.
+_OPTION_INDENT, _MEANING_INDENT = 4, 9
+
 # Parts of the text that tyro prints.
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _WORDS_BEFORE_HELP = re.compile(r"^For full helptext, (run|see):? ")
@@ -220,17 +223,20 @@ def _line_of_box(box: str) -> str:
         else:
             sections.append([])
 
-    return "; ".join(text for section in sections if (text := _line_of_section(section)))
+    return "; ".join(filter(None, map(_line_of_section, sections)))
 
 
 def _line_of_section(lines: Sequence[str]) -> str:
     """A section of an error box as part of a line; empty where it only explains an option."""
-    # tyro pads lines by one space and indents options by 4, what they mean by 8.
-    shown = [line for line in lines if len(line) - len(line.lstrip()) < 1 + 8]
-    head = [line.strip() for line in shown if not line.startswith(" " * 4)]
-    options = [line.strip() for line in shown if line.startswith(" " * 4)][:_MAX_OPTIONS]
+    head, options = [], []
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if indent < _OPTION_INDENT:
+            head.append(line.strip())
+        elif indent < _MEANING_INDENT:
+            options.append(line.strip())
 
-    text = " ".join([*head, ", ".join(options)]).strip().rstrip(".")
+    text = " ".join([*head, ", ".join(options[:_MAX_OPTIONS])]).strip().rstrip(".")
     if text.startswith("Argument helptext"):
         return ""
     if text.startswith("For full helptext"):

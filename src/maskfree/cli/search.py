@@ -135,8 +135,10 @@ def _write(
     replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     # Without hits there is nothing to draw.
-    sheet = place.with_name(f"{place.name}.png")
-    pictures = [draw_contact_sheet(retrieved.hits, sheet)] if retrieved.hits else []
-    console.print(
-        f"{len(retrieved.hits)} segments of {retrieved.num_photos} photos -> {', '.join(map(str, [*pictures, path]))}"
-    )
+    written = [path]
+    if retrieved.hits:
+        sheet = place.with_name(f"{place.name}.png")
+        written.insert(0, draw_contact_sheet(retrieved.hits, sheet))
+
+    found = f"{len(retrieved.hits)} segments of {retrieved.num_photos} photos"
+    console.print(f"{found} -> {', '.join(map(str, written))}")

@@ -92,9 +92,8 @@ def tell_stop(
 
     # Of several processes only the first prints.
     if process_rank() == 0:
-        how = _command(
-            [program, *arguments], ["--resume"] if name in _RESUMED and done != NOTHING else []
-        )
+        more = ["--resume"] if name in _RESUMED and done != NOTHING else []
+        how = _command([program, *arguments], more)
         sys.stderr.write(f"maskfree: stopped by {number.name}: {done or usual}; {purpose}: {how}\n")
 
     return 128 + number

@@ -90,12 +90,16 @@ def track(
 
     # The length is None where the file does not say it.
     opened = open_clip(clip)
-    total = min((count for count in (frames, opened.num_frames) if count), default=None)
+    total = min(filter(None, (frames, opened.num_frames)), default=None)
     moving = out / f"overlay.{animate}"
     check_length(total or 1, moving)
 
-    mask = None if first is None else read_objects(first)
-    _check_outputs(out, opened, first, [moving] if animate != "none" else [])
+    mask = None
+    if first is not None:
+        mask = read_objects(first)
+
+    animated = [moving] if animate != "none" else []
+    _check_outputs(out, opened, first, animated)
 
     keep_freed_memory()
     from maskfree.hub import loading
@@ -113,12 +117,10 @@ def track(
 
     # Frames are computed lazily: consuming `saved` runs the propagation frame by frame.
     saved = save_clip(Progress(output.quiet)(results, clip.name, total), out)
-    animated = animate != "none"
-    count = (
-        write_clip(map(plain_overlay, saved), moving, opened.rate)
-        if animated
-        else sum(1 for _ in saved)
-    )
+    if animated:
+        count = write_clip(map(plain_overlay, saved), moving, opened.rate)
+    else:
+        count = sum(1 for _ in saved)
 
     Console(highlight=False, markup=False, soft_wrap=True).print(f"{clip}: {count} frames -> {out}")
     return 0
@@ -139,7 +141,10 @@ def _check_outputs(out: Path, clip: Clip, first: Path | None, animated: Sequence
             f"{out} holds the frames, and would hold results among them: give another --out"
         )
 
-    outputs = Outputs([clip.source, *clip.photos, *([first] if first else [])])
+    inputs = [clip.source, *clip.photos]
+    if first:
+        inputs.append(first)
+    outputs = Outputs(inputs)
     outputs.add_folder(labels)
     outputs.add(*(labels / f"{photo.stem}.png" for photo in clip.photos))
 

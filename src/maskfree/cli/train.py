@@ -19,35 +19,28 @@ COMMON = (
     "out",
     "resume",
     "recipe.init",
-    *(f"recipe.data.{name}" for name in ("shards", "images", "index", "workers")),
-    *(
-        f"recipe.train.{name}"
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "learning_rate",
-            "weight_decay",
-            "precision",
-            "accelerator",
-            "devices",
-            "seed",
-            "save_every",
-        )
-    ),
-    # Files that the settings of a method name, and that users have elsewhere.
-    *(
-        f"recipe.method.{name}"
-        for name in (
-            "image.weights",
-            "text.weights",
-            "tokenizer",
-            "entities",
-            "segments",
-            "teacher",
-            "prototypes",
-        )
-    ),
+    # Files that the settings of a method name, and that lie elsewhere for every user.
+    "recipe.method.image.weights",
+    "recipe.method.text.weights",
+    "recipe.method.tokenizer",
+    "recipe.method.entities",
+    "recipe.method.segments",
+    "recipe.method.teacher",
+    "recipe.method.prototypes",
+    "recipe.data.shards",
+    "recipe.data.images",
+    "recipe.data.index",
+    "recipe.data.workers",
+    "recipe.train.steps",
+    "recipe.train.batch_size",
+    "recipe.train.accumulate",
+    "recipe.train.learning_rate",
+    "recipe.train.weight_decay",
+    "recipe.train.precision",
+    "recipe.train.accelerator",
+    "recipe.train.devices",
+    "recipe.train.seed",
+    "recipe.train.save_every",
 )
 """Settings that `maskfree train RECIPE --help` lists, where the recipe has them."""
 
@@ -79,11 +72,10 @@ def train_recipe(arguments: Sequence[str]) -> int:
 
     if asks_help(arguments):
         return parse_call(train, "maskfree train", arguments)()
-    if not arguments or arguments[0] not in RECIPES:
-        raise ValueError(
-            f"give a recipe: {', '.join(RECIPES)}"
-            + (f"; not {arguments[0]!r}" if arguments else "")
-        )
+    if not arguments:
+        raise ValueError(f"give a recipe: {', '.join(RECIPES)}")
+    if arguments[0] not in RECIPES:
+        raise ValueError(f"give a recipe: {', '.join(RECIPES)}; not {arguments[0]!r}")
 
     # The recipe's own settings are the defaults of the options.
     name = arguments[0]
@@ -102,8 +94,9 @@ def train_recipe(arguments: Sequence[str]) -> int:
         done = fit(recipe, run.out, run.resume)
     except KeyboardInterrupt:
         # Without run.json the training had not begun, and there is nothing to resume.
-        begun = (run.out / "run.json").exists()
-        raise Stopped("the last saved state is kept" if begun else NOTHING) from None
+        if not (run.out / "run.json").exists():
+            raise Stopped(NOTHING) from None
+        raise Stopped("the last saved state is kept") from None
 
     if done < recipe.train.steps:
         raise Stopped(f"step {done} of {recipe.train.steps} is saved")
