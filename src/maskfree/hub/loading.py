@@ -49,10 +49,10 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
         ValueError: The checkpoint is damaged, or there is no such device.
     """
     kind = _kind_of_transformers(model)
+    if kind == "groupvit":
+        return _load_published(str(model), resolve(device), _read_groupvit)
     if kind is not None:
-        return _load_published(
-            str(model), resolve(device), _read_groupvit if kind == "groupvit" else _read_clip
-        )
+        return _load_published(str(model), resolve(device), _read_clip)
 
     method, tokenizer, run, weights_hash = checkpoint.load(
         model_folder(model), _configs(), resolve(device)
@@ -120,16 +120,15 @@ def _read_groupvit(model: str, source: str) -> _Ready:
     """Read a GroupViT through transformers."""
     config = GroupViTConfig(weights=source)
     method = config.build()
-    if Path(source).is_dir() and not any(
-        (Path(source) / name).is_file() for name in _TOKENIZER_FILES
-    ):
+    folder = Path(source)
+    has_tokenizer = any((folder / name).is_file() for name in _TOKENIZER_FILES)
+    if folder.is_dir() and not has_tokenizer:
         raise FileNotFoundError(
             f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
         )
 
-    tokenizer = Tokenizer.from_source(
-        source, method.tower.config.text_config.max_position_embeddings
-    )
+    max_length = method.tower.config.text_config.max_position_embeddings
+    tokenizer = Tokenizer.from_source(source, max_length)
     # Building the transform checks that tokenizer and weights belong together.
     config.build_transform(tokenizer)
     return _Ready(method, tokenizer, AUTHORS_TEMPLATES, AUTHORS_INFERENCE)
@@ -137,24 +136,34 @@ def _read_groupvit(model: str, source: str) -> _Ready:
 
 def _read_clip(model: str, source: str) -> _Ready:
     """Read a CLIP or SigLIP through transformers."""
-    config, tokenizer = published_clip(source, CLIPS[model][1] if model in CLIPS else None)
-    return _Ready(
-        config.build(), tokenizer, *usual_view(config.image.last_block, config.image.family)
-    )
+    last_block = None
+    if model in CLIPS:
+        last_block = CLIPS[model][1]
+
+    config, tokenizer = published_clip(source, last_block)
+    templates, inference = usual_view(config.image.last_block, config.image.family)
+    return _Ready(config.build(), tokenizer, templates, inference)
 
 
 def _kind_of_transformers(model: str | Path) -> str | None:
     """Model type of weights saved by transformers: groupvit, clip or siglip; else None."""
+    if model in GROUPVITS:
+        return "groupvit"
     if model in PUBLISHED:
-        return "groupvit" if model in GROUPVITS else "clip"
+        return "clip"
 
     try:
         settings = read_json(Path(model) / "config.json")
     except OSError:
         return None
 
-    kind = settings.get("model_type") if isinstance(settings, dict) else None
-    return kind if kind in ("groupvit", "clip", "siglip") else None
+    if not isinstance(settings, dict):
+        return None
+
+    kind = settings.get("model_type")
+    if kind not in ("groupvit", "clip", "siglip"):
+        return None
+    return kind
 
 
 def _hash(module: nn.Module) -> str:
@@ -178,5 +187,9 @@ def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
 
 def _configs() -> dict[str, type[MethodConfig]]:
     """Config classes of all methods, by name."""
-    exported = vars(methods).values()
-    return {c.__name__: c for c in exported if isinstance(c, type) and issubclass(c, MethodConfig)}
+    configs = {}
+    for exported in vars(methods).values():
+        if isinstance(exported, type) and issubclass(exported, MethodConfig):
+            configs[exported.__name__] = exported
+
+    return configs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -69,6 +69,11 @@ def convert_clip(
         ValueError: The source is damaged or not a CLIP, its tensors do not fit, or there is no such
             last block.
     """
+    # Of a file only the name is recorded, not its folder.
+    origin = source
+    if Path(source).exists():
+        origin = Path(source).name
+
     if out.exists():
         raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
 
@@ -81,8 +86,8 @@ def convert_clip(
 
         config = _config(state, last_block or "maskclip", activation, heads)
         method = fill(config, state)
-        longest = config.text.architecture["max_position_embeddings"]
-        words = Tokenizer.from_source(tokenizer or TOKENIZER, int(longest))  # pyright: ignore[reportArgumentType]
+        max_length = config.text.architecture["max_position_embeddings"]
+        words = Tokenizer.from_source(tokenizer or TOKENIZER, int(max_length))  # pyright: ignore[reportArgumentType]
     else:
         config, words = published_clip(source, last_block)
         if tokenizer is not None:
@@ -96,7 +101,7 @@ def convert_clip(
         "name": out.name,
         "templates": list(templates),
         "inference": asdict(inference),
-        "source": {"weights": Path(source).name if Path(source).exists() else source},
+        "source": {"weights": origin},
     }
     checkpoint.save(out, method, config, words, run)
 
@@ -115,18 +120,21 @@ def fill(config: MaskCLIPConfig, state: Mapping[str, Tensor]) -> MaskCLIP:
         ValueError: A tensor is missing, left over or of the wrong shape.
     """
     method = config.build()
-    own = {_theirs(name): name for name in method.state_dict()}
-    expected = {theirs: method.state_dict()[name] for theirs, name in own.items()}
-    method.load_state_dict(
-        {own[name]: tensor for name, tensor in renamed_clip(state, expected).items()}
-    )
+    own = method.state_dict()
+    names = {_clip_name(name): name for name in own}
+    expected = {clip_name: own[name] for clip_name, name in names.items()}
+
+    loaded = renamed_clip(state, expected)
+    method.load_state_dict({names[clip_name]: tensor for clip_name, tensor in loaded.items()})
     return method
 
 
-def _theirs(name: str) -> str:
+def _clip_name(name: str) -> str:
     """Name in a CLIPModel of a parameter of `MaskCLIP`."""
-    theirs, ours = next((theirs, ours) for theirs, ours in _PLACES.items() if name.startswith(ours))
-    return theirs + name.removeprefix(ours)
+    for clip_prefix, prefix in _PLACES.items():
+        if name.startswith(prefix):
+            return clip_prefix + name.removeprefix(prefix)
+    raise AssertionError(f"no CLIP has a parameter like {name}")
 
 
 def _config(
@@ -137,12 +145,12 @@ def _config(
 ) -> MaskCLIPConfig:
     """Settings that fit the weights."""
     vision, text = clip_architectures(state, activation, heads)
+    family = "clip"
+    if is_resnet(state):
+        family = "clip_resnet"
+
     return MaskCLIPConfig(
-        image=DenseClipConfig(
-            "clip_resnet" if is_resnet(state) else "clip",
-            vision,
-            last_block=named_block(last_block),
-        ),
+        image=DenseClipConfig(family, vision, last_block=named_block(last_block)),
         text=TextEncoderConfig("clip", text, frozen=True),
         text_projection=ProjectionConfig(bias=False),
         embed_dim=state["text_projection"].shape[1],
@@ -179,16 +187,22 @@ def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int,
 
     modules = dict(model.named_modules())
     # Heads are counted in the first block of each tower; newer models nest the text tower.
-    image, text = (modules.get(f"{tower}transformer.resblocks.0") for tower in ("visual.", ""))
-    text = text or modules.get("text.transformer.resblocks.0")
+    image = modules.get("visual.transformer.resblocks.0")
+    text = modules.get("transformer.resblocks.0") or modules.get("text.transformer.resblocks.0")
+    heads = (_num_heads(image), _num_heads(text))
 
-    # 0 heads: a ResNet, or not a CLIP.
-    heads = (
-        image.attn.num_heads if image else 0,
-        text.attn.num_heads if text else 0,
-    )
-    quick = any(isinstance(module, QuickGELU) for module in modules.values())
-    return _plain(model.state_dict()), "quick_gelu" if quick else "gelu", heads
+    activation: Activation = "gelu"
+    if any(isinstance(module, QuickGELU) for module in modules.values()):
+        activation = "quick_gelu"
+
+    return _plain(model.state_dict()), activation, heads
+
+
+def _num_heads(block: Any) -> int:
+    """Attention heads of a block of open_clip; 0 without one: of a ResNet, or not of a CLIP."""
+    if block is None:
+        return 0
+    return block.attn.num_heads
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
@@ -208,6 +222,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the name prefixes of training scripts and of open_clip's newer models."""
-    return {
-        key.removeprefix("module.").removeprefix("text."): value for key, value in state.items()
-    }
+    plain = {}
+    for key, value in state.items():
+        plain[key.removeprefix("module.").removeprefix("text.")] = value
+
+    return plain
