@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import GroupViTConfig, GroupViTModel
 
 from harness import RESULTS, Ratio, median_seconds, report
-from maskfree.losses.mask_arithmetic import RELEASED
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -34,9 +33,7 @@ CAPTION_TOKENS = (
 ENTITY_TOKENS = 8  # of "a photo of a dog", which the mask loss reads
 WORDS = 1000  # ids are drawn below it, all but the last of a text
 HEADS = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)
-ONE_WAY = MaskConfig(
-    start=0.0, symmetric=False, keys="target", others="without gradient", arithmetic=RELEASED
-)
+ONE_WAY = MaskConfig(start=0.0, matching="released")
 
 
 @dataclass(frozen=True)
@@ -133,18 +130,9 @@ def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
     )
     released = replace(
         paper,
-        image=replace(
-            paper.image,
-            num_tokens=64,
-            cross_attention=True,
-            channel_mlp=True,
-            extra_mass=1.0,
-            keep_patches=False,
-        ),
+        image=replace(paper.image, form="released", num_tokens=64),
     )
-    light = replace(
-        paper, image=replace(paper.image, keep_patches=False)
-    )  # as `ovsegmentor_pocket`'s
+    light = replace(paper, image=replace(paper.image, form="light"))  # as `ovsegmentor_pocket`'s
     entity, both_ways = EntityConfig(bridge=HEADS), MaskConfig(start=0.0)
     return {
         "caption, released form": released,

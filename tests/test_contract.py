@@ -70,13 +70,11 @@ TINY = {
         tiny_ovsegmentor_config(),
         tiny_ovsegmentor_config(entity=EntityConfig(objective="labels"), masks=None),
         tiny_ovsegmentor_config(
-            image=dataclasses.replace(
-                TINY_GROUPING, num_tokens=7, cross_attention=True, keep_patches=False
-            ),
+            image=dataclasses.replace(TINY_GROUPING, num_tokens=7, form="released"),
             image_projection=ProjectionConfig("batchnorm_mlp", hidden=30),
             text_projection=ProjectionConfig("batchnorm_mlp", hidden=30),
             entity=EntityConfig(objective="words", masking="one", num_heads=3),
-            observe_tokens=True,
+            form="released",
         ),
     ],
     "StudentConfig": [

@@ -20,7 +20,6 @@ from maskfree.evaluation.protocol import Protocol
 from maskfree.inference.config import Inference
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.inference.tracking_config import TrackConfig
-from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.methods.clips4.config import CLIPS4Config, PseudoLabelConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
@@ -55,7 +54,6 @@ ROOTS = (
     LinearConfig(),
     PrototypeConfig(),
     Protocol(),
-    MaskArithmetic(),
 )
 UNBOUNDED = {"seed"}  # any whole number
 

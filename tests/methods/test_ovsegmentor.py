@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from maskfree.data.config import ViewConfig
 from maskfree.data.sample import Partner, Source
-from maskfree.losses.mask_arithmetic import RELEASED
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
+from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
 from maskfree.methods.ovsegmentor.model import OVSegmentor
 from maskfree.types import Tokens
 from tiny import CAPTIONS, TINY_TEXT, tiny_ovsegmentor_config
@@ -61,7 +61,6 @@ def moved(part: torch.nn.Module) -> bool:
     return any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
 
 
-ONE_WAY = {"symmetric": False, "keys": "target"}
 ENTITIES = [
     EntityConfig(objective=name, num_heads=3)
     for name in ("completion", "labels", "words", "words_without_groups")
@@ -69,10 +68,8 @@ ENTITIES = [
 MASKS = [
     masks(),
     masks(objective="groups"),
-    masks(**ONE_WAY),
-    masks(symmetric=False),
-    masks(keys="target", others="without gradient"),
-    masks(**ONE_WAY, others="without gradient", arithmetic=RELEASED),
+    masks(matching="one_way"),
+    masks(matching="released"),
 ]
 
 
@@ -115,9 +112,8 @@ def test_the_decoder_learns_from_the_entities_alone():
     ("config", "learns"),
     [
         (masks(), True),
-        (masks(symmetric=False), True),
-        (masks(**ONE_WAY), False),
-        (masks(keys="target"), True),
+        (masks(matching="one_way"), False),
+        (masks(matching="released"), False),
     ],
 )
 def test_partners_teach_where_they_are_seen_by_the_trained_encoder(config, learns):
@@ -129,10 +125,10 @@ def test_partners_teach_where_they_are_seen_by_the_trained_encoder(config, learn
     assert (batch.partners.images.grad is not None) == learns
 
 
-@pytest.mark.parametrize("others", ["left out", "without gradient"])
+@pytest.mark.parametrize("matching", ["one_way", "released"])
 @pytest.mark.parametrize(("ratio", "count"), [(0.25, 1), (0.5, 2), (1.0, 4)])
-def test_only_the_closest_groups_learn(others, ratio, count):
-    method, seen = built(masks=masks(**ONE_WAY, others=others, ratio=ratio)), []
+def test_only_the_closest_groups_learn(matching, ratio, count):
+    method, seen = built(masks=masks(matching=matching, ratio=ratio)), []
     method.image.register_forward_hook(
         lambda module, images, grouped: seen.append(grouped.assignment.queries)
     )
@@ -142,9 +138,11 @@ def test_only_the_closest_groups_learn(others, ratio, count):
 
 
 @torch.no_grad()
-def test_both_directions_are_the_mean_of_each():
-    both, batch = built(masks=masks(keys="target")).eval(), random_batch()
-    one = built(masks=masks(**ONE_WAY)).eval()
+def test_both_directions_are_the_mean_of_each(monkeypatch):
+    symmetric = replace(MATCHINGS["one_way"], symmetric=True)
+    both, batch = built(masks=masks(matching="one_way")).eval(), random_batch()
+    one = built(masks=masks(matching="one_way")).eval()
+    monkeypatch.setattr(both.masks, "_matching", symmetric)
     one.load_state_dict(both.state_dict())
     swapped = replace(
         batch, images=batch.partners.images, partners=replace(batch.partners, images=batch.images)
@@ -181,12 +179,10 @@ def test_no_partner_at_all_is_no_loss(config):
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in method.parameters())
 
 
-@pytest.mark.parametrize("all_questions", [False, True])
-def test_captions_in_which_nothing_was_masked(all_questions):
-    method, batch = (
-        built(entity=EntityConfig(num_heads=3, all_questions=all_questions), masks=None).eval(),
-        random_batch(),
-    )
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_captions_in_which_nothing_was_masked(form):
+    all_questions = form == "released"
+    method, batch = built(form=form, masks=None).eval(), random_batch()
     texts = replace(batch.entities, masked=torch.tensor([True, False, True, True, False]))
     losses = method(replace(batch, entities=texts))
     ids = torch.where(texts.masked[:, None], texts.answers.ids, 7)
@@ -266,10 +262,8 @@ def test_samples_hold_what_the_terms_need_and_no_more(tiny_tokenizer, photo):
     whole = made()
     assert whole.partners.present.all() and whole.entities.labels is None
     assert made(masks=None).partners is None and made(entity=None).entities is None
-    assert made(entity=EntityConfig(objective="labels", num_labels=2)).entities.labeled.shape == (
-        1,
-        2,
-    )
+    labels = made(entity=EntityConfig(objective="labels")).entities.labeled
+    assert labels.shape == (1, 3)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 1.2, -0.5])

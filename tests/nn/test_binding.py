@@ -13,14 +13,12 @@ PAPER = {
     "cross_attention": False,
     "channel_mlp": False,
     "extra_mass": 0.0,
-    "hard": True,
 }
 RELEASED = {
     "num_tokens": 9,
     "cross_attention": True,
     "channel_mlp": True,
     "extra_mass": 1.0,
-    "hard": True,
 }
 
 
@@ -47,9 +45,8 @@ def means_of(weights, values):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("hard", [True, False])
-def test_groups_are_means_of_their_patches(hard):
-    binding = binding_of(hard=hard).eval()
+def test_groups_are_means_of_their_patches():
+    binding = binding_of().eval()
     tokens, patches = given()
     groups, assignment = binding(tokens, patches)
     values = binding.v_proj(binding.norm_patches(patches))
@@ -79,9 +76,6 @@ def test_noise_moves_the_hard_map_in_training_only(monkeypatch):
     still, moved = binding.eval()(tokens, patches)[1], binding.train()(tokens, patches)[1]
     assert (moved.hard.argmax(1) == 2).all() and (still.hard.argmax(1) != 2).any()
     assert_close(moved.soft, still.soft)
-    soft = binding_of(hard=False)
-    soft.load_state_dict(binding.state_dict())
-    assert_close(soft.train()(tokens, patches)[1].hard, still.soft)
 
 
 def test_a_group_without_patches_adds_nothing_and_its_gradients_are_finite(monkeypatch):
@@ -142,9 +136,9 @@ def test_groups_follow_their_tokens_and_do_not_care_for_the_order_of_patches():
 
 
 @torch.no_grad()
-def test_a_binding_that_starts_by_likeness_makes_groups_of_what_is_like_their_tokens():
+def test_a_binding_that_starts_by_similarity_makes_groups_of_what_is_like_their_tokens():
     binding = binding_of().eval()
-    binding.start_by_likeness()
+    binding.start_by_similarity()
     tokens, drawn = torch.randn(2, 4, 6), torch.randint(4, (2, 10))
     patches = tokens.gather(1, drawn[..., None].expand(-1, -1, 6)) + 0.05 * torch.randn(2, 10, 6)
     groups, assignment = binding(tokens, patches)
@@ -167,8 +161,3 @@ def test_only_the_asked_parts_exist():
     assert names == plain | {"mixer", "cross", "norm_mlp", "mlp"}
     assert isinstance(released.mixer.mlp.fc1, nn.Linear)
     assert released.mixer.mlp.fc1.weight.shape == (6 // 2, 9)
-
-
-def test_mass_is_not_taken_away():
-    with pytest.raises(ValueError, match=r"extra_mass -0\.5"):
-        binding_of(extra_mass=-0.5)

@@ -24,12 +24,10 @@ from tiny import TINY_IMAGE
 PAPER = GroupingEncoderConfig(
     patch_px=8, side_px=24, dim=12, num_heads=3, depths=(2, 1), num_groups=4, num_tokens=4
 )
-RELEASED = replace(
-    PAPER, num_tokens=7, cross_attention=True, channel_mlp=True, extra_mass=1.0, keep_patches=False
-)
-SOFT = replace(PAPER, hard=False)
+RELEASED = replace(PAPER, num_tokens=7, form="released")
+LIGHT = replace(PAPER, form="light")
 STEM = replace(PAPER, stem=TINY_IMAGE, side_px=48)
-FORMS = {"paper": PAPER, "released": RELEASED, "soft": SOFT, "stem": STEM}
+FORMS = {"paper": PAPER, "released": RELEASED, "light": LIGHT, "stem": STEM}
 forms = pytest.mark.parametrize("config", FORMS.values(), ids=FORMS)
 CASES = [
     ("ovsegmentor_visual", "square"),
@@ -49,10 +47,7 @@ def official(fixture, tensors):
         num_heads=settings["num_heads"][0],
         depths=tuple(settings["depths"]),
         num_tokens=64,
-        cross_attention=True,
-        channel_mlp=True,
-        extra_mass=1.0,
-        keep_patches=False,
+        form="released",
     ).build()
     prefix = "w.img_encoder."
     theirs = {
@@ -193,18 +188,20 @@ def test_the_trained_grid_keeps_its_positions_and_others_are_resized():
 
 def test_patches_reach_the_second_stage_only_where_they_are_kept():
     lengths = {}
-    for name, config in {"paper": PAPER, "released": RELEASED}.items():
+    for name, config in {"paper": PAPER, "light": LIGHT, "released": RELEASED}.items():
         encoder = config.build().eval()
         encoder.second[0].register_forward_hook(
             lambda module, given, result, name=name: lengths.update({name: result.shape[1]})
         )
         encoder(torch.rand(2, 3, 16, 40))
-    assert lengths == {"paper": 2 * 5 + 4, "released": 4}
+    assert lengths == {"paper": 2 * 5 + 4, "light": 4, "released": 4}
 
 
-def sure_of_likeness(start):
+def sure_of_similarity(by_similarity):
     """An encoder whose first stage leaves tokens as they are, and images of patches that are like one token each."""
-    encoder = replace(PAPER, start=start).build().eval()
+    encoder = PAPER.build().eval()
+    if by_similarity:
+        encoder.binding.start_by_similarity()
     encoder.first = torch.nn.Sequential()
     drawn = torch.randint(4, (2, 15))
     with torch.no_grad():
@@ -217,46 +214,30 @@ def sure_of_likeness(start):
 
 @torch.no_grad()
 def test_patches_go_to_the_token_that_they_are_like_before_anything_is_learned():
-    encoder, drawn = sure_of_likeness("likeness")
+    encoder, drawn = sure_of_similarity(True)
     assignment = encoder(torch.rand(2, 3, 24, 40)).assignment
     assert torch.equal(assignment.hard.argmax(1), drawn)
-    encoder, drawn = sure_of_likeness("random")
+    encoder, drawn = sure_of_similarity(False)
     assert not torch.equal(encoder(torch.rand(2, 3, 24, 40)).assignment.hard.argmax(1), drawn)
 
 
 @torch.no_grad()
-def test_patches_are_normalized_before_their_positions_where_it_is_asked_for():
-    plain, normed = PAPER.build().eval(), replace(PAPER, patch_norm=True).build().eval()
-    missing = normed.load_state_dict(plain.state_dict(), strict=False).missing_keys
-    assert missing == ["patch_norm.weight", "patch_norm.bias"]
-    seen, images = [], torch.rand(2, 3, 24, 40)
-    for encoder in (plain, normed):
-        encoder.first.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, :15]))
-        encoder(images)
-    positions = plain.positions((3, 5))
-    assert_close(seen[0], plain.stem(images).flatten(2).mT + positions)
-    assert_close(
-        seen[1], F.layer_norm(seen[0] - positions, (12,)) + positions, atol=1e-5, rtol=1e-4
-    )
-
-
-@torch.no_grad()
-def test_features_of_a_stem_may_be_widened_through_visual_words():
-    config = replace(STEM, widen=ProjectionConfig(kind="classifier_mixture", num_classes=7))
-    encoder = config.build().eval()
-    assert isinstance(encoder.widen, ClassifierMixture) and encoder.widen.words.weight.shape == (
-        12,
-        7,
-        1,
-        1,
-    )
+def test_features_of_a_stem_are_projected_and_normalized_before_their_positions():
+    encoder = STEM.build().eval()
+    assert isinstance(encoder.widen, ClassifierMixture)
     seen, images = [], torch.rand(2, 3, 48, 80)
     encoder.first.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, :15]))
     encoder(images)
-    assert_close(
-        seen[0], encoder.widen(encoder.stem(images)).flatten(2).mT + encoder.positions((3, 5))
-    )
-    config.without_pretrained().build().load_state_dict(encoder.state_dict())
+    features = encoder.widen(encoder.stem(images)).flatten(2).mT
+    expected = F.layer_norm(features, (12,)) + encoder.positions((3, 5))
+    assert_close(seen[0], expected, atol=1e-5, rtol=1e-4)
+    STEM.without_pretrained().build().load_state_dict(encoder.state_dict())
+
+
+def test_a_stem_lets_the_binding_start_by_similarity():
+    binding = STEM.build().binding
+    assert_close(binding.q_proj.weight, 4 * torch.eye(12))
+    assert not torch.allclose(PAPER.build().binding.q_proj.weight, 4 * torch.eye(12))
 
 
 def test_later_layers_are_skipped_more_often():
@@ -375,7 +356,6 @@ def test_without_pretrained_is_the_same_network(tmp_path):
         ({"side_px": 20}, "side_px 20 does not divide into patches of 8 px"),
         ({"num_groups": 0}, "num_groups is 0"),
         ({"drop_path": 1.0}, "drop_path is 1.0"),
-        ({"extra_mass": -1.0}, "extra_mass is -1.0"),
         ({"stem": TINY_IMAGE, "weights": "dino"}, "weights 'dino' come with a patch embedding"),
     ],
 )

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from maskfree.config.rules import Fraction, Side, Weight
-
 
 @dataclass(frozen=True)
 class MaskArithmetic:
     """Settings of the cross-image mask consistency loss: making masks, matching them, averaging."""
 
-    side_px: Side | None = None
+    side_px: int | None = None
     """Side in pixels of the square that masks are resized to (bilinear, corners aligned); None
     keeps the patch grid."""
     squash: Literal["sigmoid", "range"] = "sigmoid"
     """How predicted logits become masks in [0, 1]: "sigmoid", or "range" for min-max scaling of
     each mask."""
-    threshold: Fraction = 0.65
+    threshold: float = 0.65
     """Sigmoid from which a pixel belongs to the target mask, in [0, 1]."""
     relative: bool = False
     """Whether the threshold is a share of the largest sigmoid of each mask."""
@@ -29,7 +27,7 @@ class MaskArithmetic:
     """Maps that are compared for matching: "sigmoid" or "logits"."""
     joint: bool = False
     """Whether one Dice loss covers all masks of a photo, instead of the mean of one per mask."""
-    smoothing: Weight = 0.0
+    smoothing: float = 0.0
     """Smoothing term in numerator and denominator of the Dice loss, in patches (in pixels if masks
     are resized)."""
     divide_by: Literal["photos", "masks"] = "photos"

@@ -1,4 +1,4 @@
-"""Binding of patches to group tokens by hard or soft assignment."""
+"""Binding of patches to group tokens by hard assignment."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ class Assignment:
     """Assignment of patches to groups, with the features that it is computed from."""
 
     hard: Float[Tensor, "b g n"]
-    """Map that the groups are made with: one-hot over groups, with the gradient of a softmax; the
-    soft map if binding is not hard."""
+    """Map that the groups are made with: one-hot over groups, with the gradient of a softmax."""
     soft: Float[Tensor, "b g n"]
     """Softmax over groups, without noise. Source: eq. 4."""
     queries: Float[Tensor, "b g d"]
@@ -29,7 +28,7 @@ class Assignment:
 class Binding(nn.Module):
     """Slot attention from patches to groups: a softmax over groups, then a mean over patches.
 
-    Hard binding assigns each patch to one group: in training to one sampled with Gumbel noise on
+    Each patch is assigned to one group: in training to one sampled with Gumbel noise on
     the logits, otherwise to the most probable; the gradient is that of the softmax. The options
     follow the released code.
 
@@ -49,7 +48,6 @@ class Binding(nn.Module):
         cross_attention: bool,
         channel_mlp: bool,
         extra_mass: float,
-        hard: bool,
     ):
         """Create the layers.
 
@@ -63,23 +61,10 @@ class Binding(nn.Module):
             channel_mlp: Add an MLP after binding.
             extra_mass: Constant added to the number of patches of a group when their mean is
                 computed; at least 0.
-            hard: Assign each patch to one group.
-
-        Raises:
-            ValueError: `extra_mass` is negative.
         """
         super().__init__()
-        if extra_mass < 0:
-            raise ValueError(
-                f"extra_mass {extra_mass}: what is added to a number of patches is at least 0"
-            )
-
         self.dim, self.num_groups, self.num_tokens = dim, num_groups, num_tokens
         self.extra_mass = extra_mass
-        self.hard = hard
-        # Smallest divisor. With hard binding the mass of a group is a number of patches, and an
-        # empty group, whose sum is zero, gets the gradient of a group of one patch.
-        self._least_mass = 1.0 if hard else 1e-6
 
         self.norm_tokens = nn.LayerNorm(dim)
         self.norm_patches = nn.LayerNorm(dim)
@@ -130,7 +115,7 @@ class Binding(nn.Module):
 
         return groups, assignment
 
-    def start_by_likeness(self) -> None:
+    def start_by_similarity(self) -> None:
         """Initialize the binding so that patches are assigned to the most similar group tokens.
 
         Every linear map starts as a multiple of the identity. The factors make the assignment
@@ -151,10 +136,6 @@ class Binding(nn.Module):
         """Assign patches to groups by the similarity of keys and queries."""
         logits = queries @ keys.mT * queries.shape[-1] ** -0.5
         soft = logits.softmax(1)
-        if not self.hard:
-            # Soft binding uses the probabilities themselves.
-            return Assignment(soft, soft, queries, keys)
-
         drawn = (logits + gumbel_noise(logits)).softmax(1) if self.training else soft
         return Assignment(one_hot_of(drawn), soft, queries, keys)
 
@@ -162,7 +143,8 @@ class Binding(nn.Module):
         self, weights: Float[Tensor, "b g n"], values: Float[Tensor, "b n d"]
     ) -> Float[Tensor, "b g d"]:
         """Return the weighted mean of the values of each group."""
-        mass = (weights.sum(2, keepdim=True) + self.extra_mass).clamp(min=self._least_mass)
+        # An empty group, whose sum is zero, gets the gradient of a group of one patch.
+        mass = (weights.sum(2, keepdim=True) + self.extra_mass).clamp(min=1.0)
         return weights @ values / mass
 
 

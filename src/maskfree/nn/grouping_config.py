@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from maskfree.config.rules import Momentum, OutsideName, Side, Weight, Width, check
+from maskfree.config.rules import Momentum, OutsideName, Side, Width, check
 from maskfree.nn.encoder_config import ImageEncoderConfig
-from maskfree.nn.projection_config import ProjectionConfig
 
 if TYPE_CHECKING:
     from maskfree.nn.grouping_encoder import GroupingEncoder
@@ -18,12 +17,13 @@ class GroupingEncoderConfig:
     """Settings of a grouping image encoder; the defaults are the paper's ViT-B/16 with 8 groups."""
 
     stem: ImageEncoderConfig | None = None
-    """Convolutional encoder whose features replace the patch embedding. None: a linear patch
-    embedding."""
-    widen: ProjectionConfig = field(default_factory=ProjectionConfig)
-    """Projection of the stem's features to `dim` channels, if their number differs."""
-    patch_norm: bool = False
-    """Apply layer normalization to embedded patches before the position embedding is added."""
+    """Image encoder of the bundled model, whose features replace the patch embedding (not in the
+    paper). They are projected to `dim` channels as there and normalized, and patches are assigned
+    to the most similar group tokens from the first step on. None: a linear patch embedding."""
+    form: Literal["paper", "light", "released"] = "paper"
+    """Layers around the binding. "paper": patches stay beside the groups in the second stage
+    (eq. 2); "light": they do not; "released", as in the authors' code: they do not, and
+    cross-attention precedes and an MLP follows the binding, whose mean counts a patch too many."""
     patch_px: Side = 16
     """Side of a patch in pixels, without a stem."""
     side_px: Side = 224
@@ -41,29 +41,11 @@ class GroupingEncoderConfig:
     num_tokens: Width = 8
     """Number of learned group tokens of the first stage; if it differs from `num_groups`, an MLP
     maps them to that number."""
-    cross_attention: bool = False
-    """Add a cross-attention layer from group tokens to patches before binding."""
-    channel_mlp: bool = False
-    """Add an MLP after binding."""
-    extra_mass: Weight = 0.0
-    """Constant added to the number of patches of a group when their mean is computed; the released
-    models have 1."""
-    hard: bool = True
-    """Assign each patch to one group (Gumbel-softmax with a straight-through gradient); False: soft
-    assignment."""
-    keep_patches: bool = True
-    """Keep the patches beside the groups in the second stage (eq. 2 of the paper); the released
-    models do not."""
-    start: Literal["random", "likeness"] = "random"
-    """Initialization of the binding. "likeness" (not in the paper): patches are assigned to the
-    most similar group tokens from the first step on; "random" takes many epochs to form groups."""
     drop_path: Momentum = 0.1
     """Stochastic depth rate of the last layer; it grows linearly from 0 at the first."""
     weights: OutsideName | None = None
     """Pretrained ViT, such as DINO's, for all but group tokens and binding: a local folder or a
     Hugging Face name. None: random initialization."""
-    statistics: Literal["imagenet", "half", "clip"] = "imagenet"
-    """Mean and standard deviation that normalize colors, without a stem."""
 
     def build(self) -> GroupingEncoder:
         """Build the encoder and load its pretrained weights, if any.

@@ -13,7 +13,32 @@ from maskfree.nn.binding import Assignment, Binding
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import read_vision_transformer
 from maskfree.nn.image_encoder import ImageEncoder
+from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.nn.transformer import Block, initialize
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Layers around the binding."""
+
+    cross_attention: bool
+    """Group tokens attend to the patches before the binding."""
+    channel_mlp: bool
+    """An MLP follows the binding."""
+    extra_mass: float
+    """Constant added to the number of patches of a group when their mean is computed."""
+    keep_patches: bool
+    """The second stage sees the patches beside the groups."""
+
+
+_FORMS = {
+    # arXiv:2301.09121, eq. 2 to 6.
+    "paper": _Form(cross_attention=False, channel_mlp=False, extra_mass=0.0, keep_patches=True),
+    # As the paper, with a second stage of a few tokens, for two CPU cores.
+    "light": _Form(cross_attention=False, channel_mlp=False, extra_mass=0.0, keep_patches=False),
+    # As in the authors' code, which follows GroupViT.
+    "released": _Form(cross_attention=True, channel_mlp=True, extra_mass=1.0, keep_patches=False),
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +58,7 @@ class GroupingEncoder(nn.Module):
 
     Source: arXiv:2301.09121, eq. 2.
 
-    Differs: with `keep_patches` off, as in the released code, the second stage sees the groups
-    only.
+    Differs: without `keep_patches`, as in the released code, the second stage sees the groups only.
     """
 
     def __init__(
@@ -171,15 +195,15 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
             f"side_px {config.side_px} does not divide into patches of {stem.patch_size} px"
         )
 
+    form = _FORMS[config.form]
     binding = Binding(
         dim=config.dim,
         num_groups=config.num_groups,
         num_tokens=config.num_tokens,
         num_heads=config.num_heads,
-        cross_attention=config.cross_attention,
-        channel_mlp=config.channel_mlp,
-        extra_mass=config.extra_mass,
-        hard=config.hard,
+        cross_attention=form.cross_attention,
+        channel_mlp=form.channel_mlp,
+        extra_mass=form.extra_mass,
     )
 
     # Stochastic depth grows linearly with depth over both stages.
@@ -188,22 +212,26 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
         Block(dim=config.dim, num_heads=config.num_heads, drop_path=share) for share in shares
     ]
 
-    # Initialize first, since the alternative start overwrites these weights.
     binding.apply(initialize)
-    if config.start == "likeness":
-        binding.start_by_likeness()
 
-    # A projection is needed only where the widths differ.
-    same = stem.channels == config.dim
+    # Trained features are projected and normalized. They can be compared with tokens from the first
+    # step on, while a random binding takes many epochs to form groups.
+    widen: nn.Module = nn.Identity()
+    patch_norm: nn.Module = nn.Identity()
+    if config.stem is not None:
+        widen = ProjectionConfig("classifier_mixture").build_for_pixels(stem.channels, config.dim)
+        patch_norm = nn.LayerNorm(config.dim)
+        binding.start_by_similarity()
+
     encoder = GroupingEncoder(
         stem=stem,
-        widen=nn.Identity() if same else config.widen.build_for_pixels(stem.channels, config.dim),
-        patch_norm=nn.LayerNorm(config.dim) if config.patch_norm else nn.Identity(),
+        widen=widen,
+        patch_norm=patch_norm,
         grid=(side, side),
         first=nn.Sequential(*blocks[: config.depths[0]]),
         binding=binding,
         second=nn.Sequential(*blocks[config.depths[0] :]),
-        keep_patches=config.keep_patches,
+        keep_patches=form.keep_patches,
     )
     if config.weights is not None:
         read_vision_transformer(config.weights, encoder, config.depths)
@@ -218,5 +246,5 @@ def _patch_embedding(config: GroupingEncoderConfig) -> ImageEncoder:
         read=_embed,
         channels=config.dim,
         patch_size=config.patch_px,
-        statistics=config.statistics,
+        statistics="imagenet",
     )

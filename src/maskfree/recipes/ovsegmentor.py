@@ -7,7 +7,6 @@ from dataclasses import replace
 from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import AUTHORS_INFERENCE
-from maskfree.losses.mask_arithmetic import RELEASED
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
@@ -81,20 +80,17 @@ def ovsegmentor_released() -> Recipe:
         name="ovsegmentor-released",
         method=OVSegmentorConfig(
             image=GroupingEncoderConfig(
+                form="released",
                 num_heads=8,
                 num_tokens=64,
-                cross_attention=True,
-                channel_mlp=True,
-                extra_mass=1.0,
-                keep_patches=False,
                 weights="facebook/dino-vitb16",
             ),
             text=TextEncoderConfig(family="bert", weights="bert-base-uncased", pooling="first"),
             image_projection=HEAD,
             text_projection=HEAD,
-            entity=EntityConfig(bridge=HEAD, all_questions=True, see_padding=True),
+            entity=EntityConfig(bridge=HEAD),
             masks=None,
-            observe_tokens=True,
+            form="released",
         ),
         train=replace(
             paper.train,
@@ -128,10 +124,7 @@ def ovsegmentor_released_masks() -> Recipe:
             masks=MaskConfig(
                 # The mask loss is on from the first step.
                 start=0.0,
-                symmetric=False,
-                keys="target",
-                others="without gradient",
-                arithmetic=RELEASED,
+                matching="released",
             ),
             # No color augmentation in this stage.
             views=ViewConfig(scale=(0.4, 1.0), jitter=(0.0, 0.0, 0.0, 0.0)),
@@ -164,14 +157,10 @@ def ovsegmentor_pocket() -> Recipe:
         method=OVSegmentorConfig(
             image=GroupingEncoderConfig(
                 stem=ImageEncoderConfig(family="mobilenet_v2", output_stride=16),
-                widen=ProjectionConfig(kind="classifier_mixture"),
-                patch_norm=True,
+                form="light",
                 dim=384,
                 num_heads=6,
                 depths=(1, 1),
-                keep_patches=False,
-                # Randomly initialized maps take many epochs to sort patches.
-                start="likeness",
                 drop_path=0.0,
             ),
             text=TextEncoderConfig(family="bert", architecture=MINILM, frozen=True),
@@ -180,7 +169,7 @@ def ovsegmentor_pocket() -> Recipe:
             image_projection=ProjectionConfig(kind="near"),
             text_projection=ProjectionConfig(kind="near"),
             entity=EntityConfig(weight=2.0, templates="photo", num_heads=6),
-            masks=MaskConfig(weight=0.3, start=0.3, symmetric=False, keys="target"),
+            masks=MaskConfig(weight=0.3, start=0.3, matching="one_way"),
             views=ViewConfig(side_px=224, scale=(0.3, 1.0)),
         ),
         data=DataConfig(

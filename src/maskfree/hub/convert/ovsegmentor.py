@@ -246,10 +246,7 @@ def ovsegmentor_config(
                 0
             ],
             num_tokens=_shape(released, "img_encoder.layers.0.group_token", 3)[1],
-            cross_attention=True,
-            channel_mlp=True,
-            extra_mass=1.0,
-            keep_patches=False,
+            form="released",
         ),
         text=TextEncoderConfig(
             family="bert",
@@ -277,12 +274,10 @@ def ovsegmentor_config(
         entity=EntityConfig(
             num_heads=num_heads,
             bridge=_projection(released, "bridge_projector"),
-            all_questions=True,
-            see_padding=True,
         ),
         masks=None,
         views=ViewConfig(side_px=patch_px * isqrt(num_positions)),
-        observe_tokens=True,
+        form="released",
     )
 
 

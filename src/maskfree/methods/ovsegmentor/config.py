@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from maskfree.config.rules import (
-    Count,
     Fraction,
     OutsideName,
     PositiveFraction,
@@ -15,7 +14,6 @@ from maskfree.config.rules import (
     check,
 )
 from maskfree.data.config import ViewConfig
-from maskfree.losses.mask_arithmetic import PAPER, MaskArithmetic
 from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -50,15 +48,15 @@ class EntityConfig:
     """Number of attention heads of the entity decoder."""
     bridge: ProjectionConfig = field(default_factory=ProjectionConfig)
     """Projection from the decoder's output to the joint embedding space."""
-    num_labels: Count = 3
-    """Number of prompted entities per photo, for the objective "labels"."""
-    all_questions: bool = False
-    """Also contrast captions in which nothing was masked, as the released code does."""
-    see_padding: bool = False
-    """Let the decoder attend to padding tokens, as the released code does."""
 
     def build(
-        self, channels: int, text_channels: int, embed_dim: int, num_entities: int
+        self,
+        channels: int,
+        text_channels: int,
+        embed_dim: int,
+        num_entities: int,
+        *,
+        released: bool,
     ) -> EntityObjective:
         """Build the objective.
 
@@ -67,6 +65,7 @@ class EntityConfig:
             text_channels: Number of channels of the text features.
             embed_dim: Dimension of the joint embedding space.
             num_entities: Number of entities that masked words are classified into.
+            released: Complete captions as the released code does.
 
         Returns:
             The objective.
@@ -97,11 +96,7 @@ class EntityConfig:
         bridge = self.bridge.build_for_vectors(channels, embed_dim)
 
         return CompletionObjective(
-            weight=self.weight,
-            decoder=decoder,
-            bridge=bridge,
-            all_questions=self.all_questions,
-            see_padding=self.see_padding,
+            weight=self.weight, decoder=decoder, bridge=bridge, released=released
         )
 
 
@@ -122,16 +117,9 @@ class MaskConfig:
     """Momentum of the moving average that makes the targets."""
     objective: Literal["masks", "groups"] = "masks"
     """What is compared: "masks" of the groups, or the "groups" themselves."""
-    symmetric: bool = True
-    """Compare masks in both photos; the released code compares those of the partner only."""
-    keys: Literal["online", "target"] = "online"
-    """Patches that predicted masks are read from: of the trained ("online") encoder, or of the
-    momentum ("target") encoder as in the released code."""
-    others: Literal["left out", "without gradient"] = "left out"
-    """Use of the other groups: "left out", or compared "without gradient" as in the released code.
-    """
-    arithmetic: MaskArithmetic = PAPER
-    """How logits become masks, are matched and averaged."""
+    matching: Literal["paper", "one_way", "released"] = "paper"
+    """How masks are compared: as in the "paper"; "one_way", on the partner's patches by the momentum
+    encoder only, which is faster; or as in the "released" code."""
 
     def build(self, image: GroupingEncoder) -> MaskConsistencyObjective:
         """Build the objective; the momentum encoder starts as a copy of the image encoder.
@@ -145,10 +133,8 @@ class MaskConfig:
         Raises:
             ValueError: The ratio selects no group, or more groups than there are.
         """
-        from maskfree.methods.ovsegmentor.objectives import (
-            MaskConsistencyObjective,
-            MaskMatchingConfig,
-        )
+        from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
+        from maskfree.methods.ovsegmentor.objectives import MaskConsistencyObjective
 
         # Compared groups are chosen by rank, so the ratio is turned into a number.
         count = round(self.ratio * image.num_groups)
@@ -162,14 +148,9 @@ class MaskConfig:
             start=self.start,
             image=image,
             momentum=self.momentum,
-            comparison=MaskMatchingConfig(
-                count=count,
-                contrast_groups=self.objective == "groups",
-                symmetric=self.symmetric,
-                online_keys=self.keys == "online",
-                leave_out=self.others == "left out",
-                arithmetic=self.arithmetic,
-            ),
+            count=count,
+            contrast_groups=self.objective == "groups",
+            matching=MATCHINGS[self.matching],
         )
 
 
@@ -202,8 +183,10 @@ class OVSegmentorConfig(MethodConfig):
     """Cross-image mask consistency loss; None switches it off."""
     views: ViewConfig = field(default_factory=lambda: ViewConfig(scale=(0.08, 1.0)))
     """Size and augmentation of the training views."""
-    observe_tokens: bool = False
-    """Update the projections' running statistics with all tokens, as the released code does."""
+    form: Literal["paper", "released"] = "paper"
+    """"released": as the authors' code, also contrast captions in which nothing was masked, let the
+    entity decoder attend to padding, and update the projections' running statistics with all
+    tokens."""
 
     def build(self) -> OVSegmentor:
         """Build the method; pretrained weights are loaded if the config names them.
@@ -237,7 +220,11 @@ class OVSegmentorConfig(MethodConfig):
         if self.entity is not None:
             num_entities = len(EntitySet.read(self.entities).entities)
             entity = self.entity.build(
-                image.channels, text_encoder.channels, self.embed_dim, num_entities
+                image.channels,
+                text_encoder.channels,
+                self.embed_dim,
+                num_entities,
+                released=self.form == "released",
             )
 
         return OVSegmentor(
@@ -249,7 +236,7 @@ class OVSegmentorConfig(MethodConfig):
             cross=self.cross.build(),
             entity=entity,
             masks=self.masks.build(image) if self.masks else None,
-            observe_tokens=self.observe_tokens,
+            observe_tokens=self.form == "released",
         )
 
     def build_transform(self, tokenizer: Tokenizer | None) -> OVSegmentorTransform:
@@ -265,7 +252,7 @@ class OVSegmentorConfig(MethodConfig):
             ValueError: There is no tokenizer, or its maximum length or vocabulary exceeds what
                 the text encoder takes.
         """
-        from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
+        from maskfree.methods.ovsegmentor.transform import LABELS_PER_PHOTO, OVSegmentorTransform
         from maskfree.text.entities import EntitySet
 
         if tokenizer is None:
@@ -275,6 +262,7 @@ class OVSegmentorConfig(MethodConfig):
 
         # Without L_entity the defaults fill fields that are not used.
         entity = self.entity or EntityConfig()
+        with_labels = self.entity is not None and self.entity.objective == "labels"
 
         return OVSegmentorTransform(
             tokenizer=tokenizer,
@@ -285,9 +273,7 @@ class OVSegmentorConfig(MethodConfig):
             jitter=self.views.jitter,
             masking=entity.masking,
             templates=TEMPLATES[entity.templates],
-            label_count=entity.num_labels
-            if self.entity and self.entity.objective == "labels"
-            else 0,
+            label_count=LABELS_PER_PHOTO if with_labels else 0,
             with_questions=self.entity is not None,
             with_partner=self.masks is not None,
         )

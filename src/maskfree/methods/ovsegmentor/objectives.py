@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from maskfree.losses.contrastive import info_nce, retrieval_accuracy
 from maskfree.losses.entities import group_contrast, masked_language, multi_label_contrast
-from maskfree.losses.mask_arithmetic import MaskArithmetic
 from maskfree.losses.mask_consistency import (
     chosen,
     learning_only,
@@ -24,6 +23,7 @@ from maskfree.losses.mask_consistency import (
     subgroups,
 )
 from maskfree.methods.ovsegmentor.batch import EntityTexts, Partners
+from maskfree.methods.ovsegmentor.mask_matching import MaskMatching
 from maskfree.nn.contrastive_objective import Gather, ema_update
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.entity_decoder import EntityDecoder
@@ -80,8 +80,8 @@ class CompletionObjective(EntityObjective):
 
     Source: eq. 8 and 9.
 
-    Differs: the released code includes them, and its decoder attends to padding; `all_questions`
-    and `see_padding` restore that.
+    Differs: the released code includes them, and its decoder attends to padding; `released` does
+    so too.
     """
 
     def __init__(
@@ -90,13 +90,12 @@ class CompletionObjective(EntityObjective):
         weight: float,
         decoder: EntityDecoder,
         bridge: nn.Module,
-        all_questions: bool,
-        see_padding: bool,
+        released: bool,
     ):
         super().__init__()
         self.decoder = decoder
         self.bridge = bridge
-        self._weight, self._all_questions, self._see_padding = weight, all_questions, see_padding
+        self._weight, self._released = weight, released
 
     def forward(self, asked: EntityInputs) -> Losses:
         """Contrast completed captions with answers over the global batch.
@@ -108,13 +107,14 @@ class CompletionObjective(EntityObjective):
             The term `entity`, with the accuracy of matching as a metric.
         """
         texts, encoder = asked.texts, asked.text.encoder
-        seen = None if self._see_padding else texts.questions.mask
-        completed = self.decoder(encoder.each(texts.questions), asked.groups, seen)
+        # No mask lets the decoder attend to padding.
+        mask = None if self._released else texts.questions.mask
+        completed = self.decoder(encoder.each(texts.questions), asked.groups, mask)
         # The completed caption is pooled like a text, then projected to the joint space.
         sentences = self.bridge(encoder.pool(completed, texts.questions))
 
         # Captions without masked entities do not count.
-        counted = asked.gather(texts.masked | self._all_questions)
+        counted = asked.gather(texts.masked | self._released)
         questions = asked.gather(F.normalize(sentences, dim=-1))[counted].float()
         answers = asked.gather(asked.embed(texts.answers))[counted].float()
 
@@ -195,24 +195,6 @@ class MaskedWordsObjective(EntityObjective):
         )
 
 
-@dataclass(frozen=True)
-class MaskMatchingConfig:
-    """How groups of two photos that share an entity are compared."""
-
-    count: int
-    """Number of groups per photo that are compared: those most similar to the entity."""
-    contrast_groups: bool
-    """Compare the groups themselves instead of their masks."""
-    symmetric: bool
-    """Compare in both photos instead of the partner only."""
-    online_keys: bool
-    """Read predicted masks from the trained encoder's patches instead of the momentum encoder's."""
-    leave_out: bool
-    """Leave out the other groups, instead of only stopping their gradient."""
-    arithmetic: MaskArithmetic
-    """How logits become masks, are matched and averaged."""
-
-
 class MaskConsistencyObjective(nn.Module):
     """Cross-image mask consistency with a momentum encoder that makes the targets.
 
@@ -228,20 +210,29 @@ class MaskConsistencyObjective(nn.Module):
         start: float,
         image: GroupingEncoder,
         momentum: float,
-        comparison: MaskMatchingConfig,
+        count: int,
+        contrast_groups: bool,
+        matching: MaskMatching,
     ):
+        """Create the momentum encoder.
+
+        Args:
+            weight: Weight of the loss.
+            start: Share of the training without the loss, in [0, 1].
+            image: Image encoder that the momentum encoder starts from.
+            momentum: Momentum of its moving average.
+            count: Number of groups per photo that are compared: those most similar to the entity.
+            contrast_groups: Compare the groups themselves instead of their masks.
+            matching: How masks are compared.
+        """
         super().__init__()
         # The momentum encoder gets no gradient; it moves in `after_step`.
         self.teacher = deepcopy(image).requires_grad_(False)
         self.progress: Tensor
         # Finished share of the training; a buffer, so that a resumed run restores it.
         self.register_buffer("progress", torch.zeros(()))
-        self._weight, self._start, self._momentum, self._comparison = (
-            weight,
-            start,
-            momentum,
-            comparison,
-        )
+        self._weight, self._start, self._momentum = weight, start, momentum
+        self._count, self._contrast_groups, self._matching = count, contrast_groups, matching
 
     def on_train_start(self, image: GroupingEncoder) -> None:
         """Copy the image encoder into the momentum encoder and reset the progress.
@@ -295,32 +286,29 @@ class MaskConsistencyObjective(nn.Module):
             target_groups = project(target)
 
         metrics = {"paired": partners.present.float().mean()}
-        if self._comparison.contrast_groups:
+        if self._contrast_groups:
             loss = self._contrast(first_groups, target_groups, shared, partners, scale)
             return Losses({"masks": self._weight * loss}, metrics)
 
         # The trained encoder sees the partner only if a comparison needs it.
-        second = (
-            student(partners.images)
-            if self._comparison.symmetric or self._comparison.online_keys
-            else None
-        )
+        second = None
+        if self._matching.symmetric or self._matching.online_keys:
+            second = student(partners.images)
+
         # Predicted masks are read from these patches of the partner.
-        keys = (
-            second.assignment.keys
-            if second and self._comparison.online_keys
-            else target.assignment.keys
-        )
+        keys = target.assignment.keys
+        if second is not None and self._matching.online_keys:
+            keys = second.assignment.keys
 
         loss = self._direction(target, target_groups, keys, first, first_groups, partners, shared)
 
         # The same with images and partners exchanged.
-        if self._comparison.symmetric:
+        if self._matching.symmetric:
             assert second is not None
             with torch.no_grad():
                 own = self.teacher(images)
                 own_groups = project(own)
-            keys = first.assignment.keys if self._comparison.online_keys else own.assignment.keys
+            keys = first.assignment.keys if self._matching.online_keys else own.assignment.keys
             back = self._direction(own, own_groups, keys, second, project(second), partners, shared)
             loss = (loss + back) / 2
 
@@ -342,7 +330,7 @@ class MaskConsistencyObjective(nn.Module):
         best = self._closest(other_groups, shared)
 
         # Only groups close to the shared entity are compared, or only they get a gradient.
-        if self._comparison.leave_out:
+        if self._matching.leave_out:
             wanted, given = (
                 chosen(wanted, self._closest(target_groups, shared)),
                 chosen(given, best),
@@ -355,10 +343,10 @@ class MaskConsistencyObjective(nn.Module):
             mask_logits(given, keys),
             patches=target.patches,
             match=match,
-            arithmetic=self._comparison.arithmetic,
+            arithmetic=self._matching.arithmetic,
         )
 
-        return over_photos(losses, partners.present, given.shape[1], self._comparison.arithmetic)
+        return over_photos(losses, partners.present, given.shape[1], self._matching.arithmetic)
 
     def _contrast(
         self,
@@ -381,7 +369,7 @@ class MaskConsistencyObjective(nn.Module):
 
     def _closest(self, groups: Float[Tensor, "b g d"], shared: Float[Tensor, "b d"]) -> Tensor:
         """Indices of the groups most similar to the shared entity."""
-        return subgroups((groups.detach() @ shared[..., None]).squeeze(-1), self._comparison.count)
+        return subgroups((groups.detach() @ shared[..., None]).squeeze(-1), self._count)
 
     @torch.no_grad()
     def after_step(self, student: GroupingEncoder, progress: float) -> None:

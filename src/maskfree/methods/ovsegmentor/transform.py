@@ -54,6 +54,10 @@ class OVSegmentorSample(NamedTuple):
     """Shared entity and view of the partner."""
 
 
+LABELS_PER_PHOTO = 3
+"""Prompted entities per photo of the multi-label contrast; GroupViT's default."""
+
+
 @dataclass(frozen=True)
 class OVSegmentorTransform(Transform):
     """Augment a photo and its partner, sample a caption and mask its entities."""
