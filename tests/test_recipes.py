@@ -113,9 +113,8 @@ def test_the_papers_entities_and_masks_are_the_papers():
     assert (train.batch_size, train.learning_rate, train.weight_decay) == (2048, 3.2e-4, 0.5)
     assert (method.image.dim, method.image.num_groups, sum(method.image.depths)) == (768, 8, 12)
     assert (method.masks.weight, method.masks.start, method.masks.momentum) == (0.1, 30 / 40, 0.99)
-    assert (
-        method.masks.symmetric and method.masks.others == "left out" and method.entity.weight == 1.0
-    )
+    assert (method.form, method.image.form, method.masks.matching) == ("paper", "paper", "paper")
+    assert method.entity.weight == 1.0
 
 
 def test_the_released_stages_fit_each_other():
