@@ -20,7 +20,8 @@ import json, sys, time
 marks = [time.perf_counter()]
 import torch; marks.append(time.perf_counter())
 import maskfree; maskfree.load; marks.append(time.perf_counter())
-model = maskfree.load(sys.argv[1]).with_words(["dog", "grass", "sky"]); marks.append(time.perf_counter())
+model = maskfree.load(sys.argv[1]).with_words(["dog", "grass", "sky"])
+marks.append(time.perf_counter())
 model(sys.argv[2]); marks.append(time.perf_counter())
 print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
 """

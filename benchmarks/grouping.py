@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import RESULTS, Ratio, median_seconds, report
+from harness import RESULTS, Ratio, median_seconds, report, resident_bytes
 from maskfree.losses.pixel_segment import pixel_segment_contrast
 from maskfree.ops.segments import grid, intersect, segment_sums, segment_values, spherical_kmeans
 
@@ -228,16 +228,10 @@ def peak_memory(name: str, work: EvalJob) -> int:
     Path("/proc/self/clear_refs").write_text(
         "5", encoding="ascii"
     )  # the peak starts anew, at the present size
-    before = _resident("VmRSS")
+    before = resident_bytes("VmRSS")
     for _ in range(2):
         run()
-    return _resident("VmHWM") - before
-
-
-def _resident(field: str) -> int:
-    """The resident set of this process in bytes, or its peak; `ru_maxrss` begins at that of the process before."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    return resident_bytes("VmHWM") - before
 
 
 def _in_fresh_process(name: str, work: EvalJob, threads: int) -> int:

@@ -109,3 +109,17 @@ def cpu_has_amx() -> bool:
         return " amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+def resident_bytes(field: str) -> int:
+    """Resident memory of this process, as Linux records it.
+
+    Args:
+        field: "VmRSS" for the present size, "VmHWM" for its peak; `ru_maxrss` would begin at that of
+            the process that started this one.
+
+    Returns:
+        The size in bytes.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.split(f"{field}:")[1].split()[0])

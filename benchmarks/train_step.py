@@ -16,7 +16,7 @@ import tyro
 from torch import Tensor, nn
 from transformers import GroupViTConfig, GroupViTModel
 
-from harness import RESULTS, Ratio, median_seconds, report
+from harness import RESULTS, Ratio, median_seconds, report, resident_bytes
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -212,17 +212,11 @@ def peak_memory(name: str, work: EvalJob) -> dict[str, int]:
     On the CPU this is the resident set of this process, so it must not have done anything else; what was there before
     are Python, torch and transformers. On a GPU it is what torch's allocator gave out.
     """
-    before = _resident_peak() if work.device == "cpu" else 0
+    before = resident_bytes("VmHWM") if work.device == "cpu" else 0
     step = make_step(name, work)
     step(), step()
-    peak = _resident_peak() if work.device == "cpu" else torch.cuda.max_memory_allocated()
+    peak = resident_bytes("VmHWM") if work.device == "cpu" else torch.cuda.max_memory_allocated()
     return {"whole": peak, "own": peak - before}
-
-
-def _resident_peak() -> int:
-    """Unlike `ru_maxrss`, this does not begin at the size of the process that started this one."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def _in_fresh_process(name: str, work: EvalJob, threads: int) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """Make the pictures of README and docs/.
 
-Usage: python docs/pictures.py                    the example photos, each beside its overlay
-       python docs/pictures.py --data COCO_MINI   also the best and worst label maps of coco-mini, beside the truth
-       python docs/pictures.py --groups MODEL [--data COCO_MINI]
-                                                  the groups of an OVSegmentor in the example photos, and the group of
-                                                  an entity in two photos of coco-mini each, beside the truth
+python docs/pictures.py
+    draws the example photos, each beside its overlay.
+python docs/pictures.py --data COCO_MINI
+    also draws the best and worst label maps of coco-mini, beside the truth.
+python docs/pictures.py --groups MODEL [--data COCO_MINI]
+    draws the groups of an OVSegmentor in the example photos, and the group of an entity in two
+    photos of coco-mini each, beside the truth.
 
 No photo of coco-mini goes into a picture: their makers' terms differ.
 """

@@ -111,7 +111,7 @@ def _pictures() -> dict[str, bytes]:
     tiff += b"".join(struct.pack("<HHII", tag, 4, 1, 2**31 - 1) for tag in (256, 257, 273)) + bytes(
         4
     )
-    jpeg = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01\xff\xd9"
+    jpeg = bytes.fromhex("ffd8 ffc0 0011 08 ffff ffff 03 012200 021101 031101 ffd9")
     text = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
     text += chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**27), 9)) + chunk(b"IEND", b"")
     return {

@@ -48,7 +48,8 @@ for arguments in json.loads(sys.argv[1]):
     except SystemExit as end:
         assert not end.code, (arguments, end.code)
     assert "usage: maskfree" in printed.getvalue(), arguments
-    heavy = {"torch", "transformers", "scipy", "matplotlib", "lightning_fabric", "skimage"} & set(sys.modules)
+    libraries = {"torch", "transformers", "scipy", "matplotlib", "lightning_fabric", "skimage"}
+    heavy = libraries & set(sys.modules)
     assert not heavy, f"maskfree {' '.join(arguments)} --help imports {heavy}"
 """
 

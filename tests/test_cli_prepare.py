@@ -60,7 +60,10 @@ def test_help(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nouns"], "say what to prepare: entities, segments, teacher, prototypes; not 'nouns'"),
+        (
+            ["nouns"],
+            "cannot prepare 'nouns': choose from entities, segments, teacher, prototypes",
+        ),
         (["entities", "none.tar", "--out", "index"], "no shard 'none.tar'"),
         (["entities", "--out", "index"], "no shards were given"),
         (

@@ -1,7 +1,11 @@
-"""Write the tables of README.md and docs/ from results/*.json, between <!-- table:NAME --> and <!-- /table:NAME -->.
+"""Write the tables of README.md and docs/ from results/*.json.
 
-Usage: python -m studies.tables          rewrite the blocks that changed, and copy the pictures that the results have
-       python -m studies.tables --check  name the pages and pictures that are out of date and exit 1
+A table stands between <!-- table:NAME --> and <!-- /table:NAME -->.
+
+python -m studies.tables
+    rewrites the blocks that changed, and copies the pictures that the results have.
+python -m studies.tables --check
+    names the pages and pictures that are out of date, and exits with 1.
 """
 
 from __future__ import annotations
