@@ -197,16 +197,18 @@ def _heads(study: Study, source: Path, counts: Sequence[int], path: Path) -> Hea
 def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Path:
     """Teach a student with what TEACHER says of CamVid's training photos."""
     train = benchmark("camvid-train")
-    settings = SelfTrainConfig(side_px=CAMVID_SIDE_PX, class_prior=0.0)
+    settings = SelfTrainConfig(class_prior=0.0)
+    usual = settings.student.train
     schedule = replace(
-        settings.train,
+        usual,
         steps=options.student_steps,
-        frozen_steps=settings.train.frozen_steps * options.student_steps // settings.train.steps,
+        frozen_steps=usual.frozen_steps * options.student_steps // usual.steps,
         seed=seed,
     )
+    student = replace(settings.student, side_px=CAMVID_SIDE_PX, train=schedule)
     photos = [sample.photo for sample in train.samples(options.data)]
     found = self_train(
-        teacher, train.words(), photos, out, replace(settings, train=schedule), Progress()
+        teacher, train.words(), photos, out, replace(settings, student=student), Progress()
     )
     if found is None:
         raise Stopped

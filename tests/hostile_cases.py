@@ -69,10 +69,11 @@ OPTIONS: dict[str, str] = {
     "distill pseudo-labels data": "distill pseudo-labels --benchmark voc20 --data {} --out {out}",
     "distill pseudo-labels photos": "distill pseudo-labels {} --words sky --out {out}",
     "distill pseudo-labels model": "distill pseudo-labels {photos} --words sky --model {} --out {out}",
-    "distill pseudo-labels settings.weights": "distill pseudo-labels {photos} --words sky --weights {} --out {out}",
+    "distill pseudo-labels settings.student.weights": "distill pseudo-labels"
+    " {photos} --words sky --weights {} --out {out}",
     "distill clips4 photos": "distill clips4 {} --words sky --workers 0 --out {out}",
     "distill clips4 model": "distill clips4 {photos} --words sky --model {} --out {out}",
-    "distill clips4 settings.weights": "distill clips4 {photos} --words sky --weights {} --out {out}",
+    "distill clips4 settings.student.weights": "distill clips4 {photos} --words sky --weights {} --out {out}",
     "distill clips4 settings.segments.detector": "distill clips4 {photos} --words sky"
     " --segments.detector dexined:{} --out {out}",
     "evaluate data": "evaluate voc20 folder coco-mini-80 --data {} --results {out}",
@@ -237,7 +238,7 @@ def _given(option: str, name: str, path: Path) -> bool:
         short = rest
     if path.is_dir():
         return (
-            short in ("model", "settings.weights", "data", "davis", "folder", "out")
+            short in ("model", "settings.student.weights", "data", "davis", "folder", "out")
             or "weights" in short
         )
     return path.suffix in SORTS.get(short, set())

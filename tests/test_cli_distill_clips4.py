@@ -21,8 +21,6 @@ SMALL = (
         3,
         "--crop-px",
         32,
-        "--grid",
-        6,
         "--workers",
         0,
     ),
@@ -80,8 +78,13 @@ def test_from_photos_to_a_model(
     told = f"maskfree segment PHOTO --words 'green grass' sea/water --model {out / 'model'}"
     assert told in capsys.readouterr().out
     assert loading.load(out / "model").name == "tiny-student"
-    assert run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL, "--grid", 7) == 2
-    assert "was begun with another settings.grid: give another folder" in capsys.readouterr().err
+    assert (
+        run(photos, *words, "--model", tiny_checkpoint, "--out", out, *SMALL, "--crop-px", 48) == 2
+    )
+    assert (
+        "was begun with another settings.student.crop_px: give another folder"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_stop_has_its_own_status(

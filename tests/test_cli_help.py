@@ -159,8 +159,9 @@ def test_help_all_of_a_distillation_lists_every_setting(
     kind: str, settings: Any, prefix: str, capsys: pytest.CaptureFixture[str]
 ):
     status, shown, _ = run(capsys, "distill", kind, "--help-all")
-    # Options of pseudo-labels have no prefix.
-    options = {option.replace(f"--{prefix}", "--") for option in options_of(settings)}
+    # Settings of the student have no prefix, and those of pseudo-labels none at all.
+    options = {option.replace("--student.", "--") for option in options_of(settings)}
+    options = {option.replace(f"--{prefix}", "--") for option in options}
     assert (status, options - set(listed(shown))) == (0, set())
 
 

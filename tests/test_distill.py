@@ -20,6 +20,7 @@ from torch.testing import assert_close
 
 from maskfree.distillation.clips4 import distill
 from maskfree.distillation.clips4_config import DistillConfig
+from maskfree.distillation.student_config import StudentRunConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.hub import loading
 from maskfree.method import Method
@@ -43,18 +44,22 @@ TRAIN = TrainConfig(
     devices="1",
 )
 SMALL = DistillConfig(
-    side_px=48,
+    student=StudentRunConfig(TRAIN, side_px=48, crop_px=32, workers=0),
     segments=SegmentConfig(kind="felzenszwalb", max_regions=9),
     top=2,
     num_unknown=5,
-    width=12,
-    crop_px=32,
-    grid=6,
-    workers=0,
-    train=TRAIN,
 )
-STILL = replace(SMALL, train=replace(TRAIN, steps=1, learning_rate=0.0))
 Checkpoint = Callable[[str, Any], Path]
+
+
+def changed(settings: DistillConfig, **changes: Any) -> DistillConfig:
+    """Settings with changes of their own fields and of those of the student."""
+    own = {name: value for name, value in changes.items() if hasattr(settings, name)}
+    others = {name: value for name, value in changes.items() if name not in own}
+    return replace(settings, student=replace(settings.student, **others), **own)
+
+
+STILL = changed(SMALL, train=replace(TRAIN, steps=1, learning_rate=0.0))
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def encoder(tmp_path: Path) -> str:
 def run(
     model: Path, photos: Path, out: Path, settings: DistillConfig = SMALL, **changes: Any
 ) -> Path | None:
-    return distill(model, WORDS, [str(photos)], out, replace(settings, **changes))
+    return distill(model, WORDS, [str(photos)], out, changed(settings, **changes))
 
 
 def losses(out: Path) -> list:
@@ -216,7 +221,7 @@ def test_a_teacher_without_a_text_side_is_refused(
     ):
         run(model, photos, tmp_path / "run", weights=encoder)
     with pytest.raises(ValueError, match="groupvit cannot teach"):
-        distill("groupvit", WORDS, [str(photos)], tmp_path / "run", replace(SMALL, weights=encoder))
+        distill("groupvit", WORDS, [str(photos)], tmp_path / "run", changed(SMALL, weights=encoder))
     assert not (tmp_path / "run").exists()
 
 
@@ -284,7 +289,7 @@ def test_another_run_in_the_same_folder_is_refused(
     with pytest.raises(ValueError, match="with another words"):
         distill(tiny_checkpoint, ["sky"], [str(photos)], out, STILL)
     assert (
-        run(tiny_checkpoint, photos, out, STILL, train=replace(STILL.train, log_every=7))
+        run(tiny_checkpoint, photos, out, STILL, train=replace(STILL.student.train, log_every=7))
         == out / "model"
     )
     Image.new("RGB", (40, 40)).save(photos / "a" / "new.png")
@@ -337,6 +342,6 @@ def test_fewer_segments_than_prototypes(
 def test_defaults_are_those_of_the_recipe():
     recipe, settings = clips4_pocket(), DistillConfig()
     assert isinstance(recipe.method, CLIPS4Config) and recipe.method.semantic
-    assert settings.train == replace(recipe.train, devices="1")
-    assert (settings.crop_px, settings.grid) == (recipe.method.views.side_px, recipe.method.grid)
+    assert settings.student.train == replace(recipe.train, devices="1")
+    assert settings.student.crop_px == recipe.method.views.side_px
     assert settings.num_unknown == recipe.method.semantic.num_unknown

@@ -18,7 +18,7 @@ from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.reporting.results import write_row
 
 STUDENT = "--side-px 48 --crop-px 32 --workers 0"
-DISTILL = f"{STUDENT} --segments.kind felzenszwalb --top 2 --num-unknown 3 --grid 6"
+DISTILL = f"{STUDENT} --segments.kind felzenszwalb --top 2 --num-unknown 3"
 TRAIN = "--train.steps 2 --train.batch-size 2 --train.accelerator cpu --train.save-every 1"
 COMMANDS = (  # with the largest file that there is room for, and the one that there is none for
     ("segment photos/a.png --words dog sky --model tiny --out out", 150, "out/a.*"),

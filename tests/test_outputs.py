@@ -16,6 +16,7 @@ from maskfree import cli
 from maskfree.data.clip_files import write_clip
 from maskfree.distillation.self_training import self_train
 from maskfree.distillation.self_training_config import SelfTrainConfig
+from maskfree.distillation.student_config import StudentRunConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.engine.train import fit
 from maskfree.evaluation.reporting.results import write_row
@@ -271,7 +272,7 @@ def test_self_training_does_not_replace_its_teacher(
     model = tmp_path / "run" / "model"
     shutil.copytree(tiny_checkpoint, model)
     before = contents(tmp_path)
-    settings = SelfTrainConfig(train=TrainConfig(accelerator="cpu"))
+    settings = SelfTrainConfig(StudentRunConfig(TrainConfig(accelerator="cpu")))
     with pytest.raises(ValueError, match="holds what this run reads"):
         self_train(str(model), ["dog"], sorted(frames.iterdir()), tmp_path / "run", settings)
     assert contents(tmp_path) == before

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from maskfree.distillation.self_training import link, pseudo_label, self_train, start
 from maskfree.distillation.self_training_config import SelfTrainConfig
+from maskfree.distillation.student_config import StudentRunConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.hub import checkpoint, loading
 from maskfree.losses.pseudo_labels import confidence
@@ -29,7 +30,9 @@ TRAIN = TrainConfig(
     accelerator="cpu",
     devices="1",
 )
-SMALL = SelfTrainConfig(side_px=48, crop_px=32, smooth=1, class_prior=0.0, workers=0, train=TRAIN)
+SMALL = SelfTrainConfig(
+    StudentRunConfig(TRAIN, side_px=48, crop_px=32, workers=0), smooth=1, class_prior=0.0
+)
 
 
 @pytest.fixture
@@ -252,7 +255,7 @@ def test_a_stopped_run_goes_on(tmp_path, tiny_checkpoint, photos, monkeypatch):
     [
         ({"keep": 0.0}, "keep is 0.0"),
         ({"balance": 1.5}, "balance is 1.5"),
-        ({"weights": "no/where"}, "no/where"),
+        ({"student": replace(SMALL.student, weights="no/where")}, "no/where"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, tiny_checkpoint, photos, changes, message):

@@ -45,6 +45,9 @@ from maskfree.regions.region_maps import check_installed, region_map
 
 log = logging.getLogger(__name__)
 
+# As in DeepLab's head.
+_HEAD_CHANNELS = 256
+
 RECORD = "distill.json"
 """File in the run folder with the settings of the distillation."""
 # Large, because the record names all photos.
@@ -107,8 +110,10 @@ def _distilled(
     sources = tuple(photos) if shards else (str(folder),)
 
     teacher_model = _checkpoint(model, out)
-    teacher = loading.load(teacher_model, settings.train.accelerator).with_words(words, "none")
-    teacher = teacher.with_inference(teacher.inference.changed(side_px=settings.side_px))
+    teacher = loading.load(teacher_model, settings.student.train.accelerator).with_words(
+        words, "none"
+    )
+    teacher = teacher.with_inference(teacher.inference.changed(side_px=settings.student.side_px))
 
     # Settings that do not fit are reported before the photos are prepared.
     recipe = _recipe(teacher, teacher_model, settings)
@@ -124,12 +129,12 @@ def _distilled(
         data=DataConfig(
             shards=sources if shards else (),
             images=() if shards else sources,
-            workers=settings.workers,
+            workers=settings.student.workers,
         ),
     )
 
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
-    return out / "model" if done == settings.train.steps else None
+    return out / "model" if done == settings.student.train.steps else None
 
 
 def _prepare(
@@ -142,7 +147,7 @@ def _prepare(
 
     # Class-agnostic regions of the photos.
     cutting = SegmentPreparation(
-        sources, places["segments"], asdict(settings.segments), settings.workers
+        sources, places["segments"], asdict(settings.segments), settings.student.workers
     )
     cutting.run(partial(region_map, config=settings.segments), watch)
 
@@ -172,7 +177,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
         OSError: The weights cannot be read.
     """
     parts = parts_of(teacher.name, model)
-    own = settings.weights is None
+    own = settings.student.weights is None
     if own and parts.image is None:
         raise ValueError(
             f"a student cannot have the image side of {teacher.name}: "
@@ -184,22 +189,25 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
     encoder = parts.image
     if encoder is None or not own:
         encoder = ImageEncoderConfig(
-            settings.family, weights=settings.weights, output_stride=settings.output_stride
+            settings.student.family,
+            weights=settings.student.weights,
+            output_stride=settings.student.output_stride,
         )
 
     # Building the encoder reports wrong weights before hours of work.
     patch_size = encoder.build().patch_size
-    if settings.crop_px % patch_size:
-        raise ValueError(f"crop_px {settings.crop_px} is not whole patches of {patch_size} px")
+    if settings.student.crop_px % patch_size:
+        raise ValueError(
+            f"crop_px {settings.student.crop_px} is not whole patches of {patch_size} px"
+        )
 
-    projection = ProjectionConfig("pyramid", hidden=settings.width)
+    projection = ProjectionConfig("pyramid", hidden=_HEAD_CHANNELS)
     base = clips4_student(
         parts,
         encoder,
         new_projection=None if whole else projection,
         num_unknown=settings.num_unknown,
-        crop_px=settings.crop_px,
-        grid=settings.grid,
+        crop_px=settings.student.crop_px,
     )
     initial = initial_weights(model, _taken(parts, own, whole))
 
@@ -211,7 +219,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
     return replace(
         base,
         name=f"{teacher.name}-student",
-        train=settings.train if whole else _whole(settings.train),
+        train=settings.student.train if whole else _whole(settings.student.train),
         templates=teacher.templates,
         inference=inference,
         init=str(model),
@@ -273,5 +281,5 @@ def _check_record(
         "settings": settings_of(settings),
     }
     # How often a run logs and saves may change on resuming.
-    free = [f"settings.{name}" for name in FREE_SETTINGS]
+    free = [f"settings.student.{name}" for name in FREE_SETTINGS]
     run_dir.check_record(path, record, free=free, max_bytes=_MAX_RECORD_BYTES)

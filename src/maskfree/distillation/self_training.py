@@ -77,18 +77,13 @@ def self_train(
         OSError: Photos or weights cannot be read, or the folder cannot be written.
     """
     settings = settings or SelfTrainConfig()
-    settings.train.check()
-    check(settings)
-    if settings.crop_px % settings.output_stride:
-        raise ValueError(
-            f"crop_px {settings.crop_px} is not whole patches of {settings.output_stride} px"
-        )
+    settings.check()
 
     check_run_folders(out, ("photos", "labels", "start", "state", "model"), [model, *photos])
     # No background: every pixel gets one of the words.
-    teacher = _prepared(loading.load(model, settings.train.accelerator), settings).with_words(
-        words, "none"
-    )
+    teacher = _prepared(
+        loading.load(model, settings.student.train.accelerator), settings
+    ).with_words(words, "none")
     # A model that cannot teach is reported before the photos are labeled.
     _image_encoder(teacher, parts_of(teacher.name, model_folder(model)), settings)
     with run_dir.held(out):
@@ -109,7 +104,7 @@ def _taught(
     chosen = thresholds(histogram, settings.keep, settings.balance)
 
     config = start(model, teacher, settings, out / "start")
-    train = settings.train
+    train = settings.student.train
     # The teacher's projection is trained already: it learns slowly.
     if config.known is not None:
         train = replace(
@@ -119,7 +114,7 @@ def _taught(
     recipe = Recipe(
         name=f"{teacher.name}-student",
         method=replace(config, labels=str(out / "labels"), thresholds=chosen),
-        data=DataConfig(images=(str(out / "photos"),), workers=settings.workers),
+        data=DataConfig(images=(str(out / "photos"),), workers=settings.student.workers),
         train=train,
         templates=teacher.templates,
         inference=Inference(side_px=teacher.inference.side_px),
@@ -127,13 +122,13 @@ def _taught(
     )
 
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
-    return out / "model" if done == settings.train.steps else None
+    return out / "model" if done == settings.student.train.steps else None
 
 
 def _prepared(teacher: Segmenter, settings: SelfTrainConfig) -> Segmenter:
     """The teacher with the inference settings of self-training."""
     changes = {
-        "side_px": settings.side_px,
+        "side_px": settings.student.side_px,
         "smooth": settings.smooth,
         "class_prior": settings.class_prior,
     }
@@ -292,12 +287,12 @@ def start(
         text_projection=parts.text_projection,
         embed_dim=parts.embed_dim,
         synonyms=tuple(map(len, teacher.vocabulary.classes)),
-        views=StudentViews(crop_px=settings.crop_px, side_px=teacher.inference.side_px),
+        views=StudentViews(crop_px=settings.student.crop_px, side_px=teacher.inference.side_px),
     )
 
     if not folder.exists():
         # The random head is the same whenever it is made anew.
-        torch.manual_seed(seed_of(settings.train.seed, "student"))
+        torch.manual_seed(seed_of(settings.student.train.seed, "student"))
         student = config.build()
 
         # Take what the teacher and the student share.
@@ -305,7 +300,7 @@ def start(
         if config.known is not None:
             taken[parts.image_projection_prefix] = "image.projection.known"
         # Another encoder has its own weights.
-        if settings.weights is None:
+        if settings.student.weights is None:
             taken[parts.image_prefix] = "image.encoder"
         initial = initial_weights(model_folder(model), taken)
         checkpoint.start_from(model_folder(model), student, dict(initial.renamed), initial.without)
@@ -323,8 +318,8 @@ def _image_encoder(
 ) -> ImageEncoderConfig:
     """Image encoder of the student: the teacher's own, or that of `weights`."""
     image = parts.image
-    if settings.weights is not None:
-        image = ImageEncoderConfig(settings.family, weights=settings.weights)
+    if settings.student.weights is not None:
+        image = ImageEncoderConfig(settings.student.family, weights=settings.student.weights)
         check(image)
     if image is None:
         raise ValueError(
@@ -335,12 +330,12 @@ def _image_encoder(
     # Vision transformers have a fixed patch size.
     if image.family in ("vit", "dinov2", "clip"):
         return image
-    return replace(image, output_stride=settings.output_stride)
+    return replace(image, output_stride=settings.student.output_stride)
 
 
 def _known_projection(parts: StudentParts, settings: SelfTrainConfig) -> ProjectionConfig | None:
     """Image projection of the teacher that the student corrects; None for a head from scratch."""
     # A correction needs the teacher's own encoder, and a projection without another correction.
-    if not settings.correct or settings.weights is not None or parts.correction is not None:
+    if not settings.correct or settings.student.weights is not None or parts.correction is not None:
         return None
     return parts.image_projection

@@ -140,7 +140,6 @@ def clips4_student(
     new_projection: ProjectionConfig | None,
     num_unknown: int,
     crop_px: int,
-    grid: int,
 ) -> Recipe:
     """CLIP-S4 student of any method that states its `student_parts`.
 
@@ -153,7 +152,6 @@ def clips4_student(
             correction.
         num_unknown: Number of unknown classes.
         crop_px: Side of a training view, in pixels.
-        grid: Side of the grid of compared embeddings, in cells.
 
     Returns:
         Settings of the run.
@@ -183,7 +181,6 @@ def clips4_student(
         embed_dim=parts.embed_dim,
         semantic=replace(semantic, num_unknown=num_unknown),
         views=replace(method.views, side_px=crop_px),
-        grid=grid,
     )
     return replace(pocket, method=student)
 
