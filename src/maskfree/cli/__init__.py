@@ -28,7 +28,10 @@ from maskfree.cli.stopping import guarded
 from maskfree.cli.track import track
 from maskfree.cli.train import train, train_recipe
 
-DESCRIPTION = "Label every pixel of a photo with your own words. `maskfree --version` tells which release this is."
+DESCRIPTION = (
+    "Label every pixel of a photo with your own words. `maskfree --version` tells which release "
+    "this is."
+)
 
 # Functions by the name of their command; --help lists them in this order.
 COMMANDS: dict[str, Callable[..., Any]] = {

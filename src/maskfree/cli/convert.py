@@ -48,7 +48,10 @@ def convert(
     # The conversion of a clip derives its default numbers of heads from the weights.
     if kind == "clip":
         # One number without the other becomes 0 heads, which the conversion refuses.
-        both = None if heads is None and text_heads is None else (heads or 0, text_heads or 0)
+        both = None
+        if heads is not None or text_heads is not None:
+            both = (heads or 0, text_heads or 0)
+
         convert_clip(
             file, out, last_block=last_block, tokenizer=tokenizer, activation=activation, heads=both
         )

@@ -23,11 +23,11 @@ def datasets(root: Path | None = None) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for row in overview(root):
         console.print(f"{row.name}: {row.title}")
-        for label, text in (
-            ("layout", row.layout),
-            ("source", row.source),
-            ("found", row.state if root else ""),
-        ):
+        facts = {"layout": row.layout, "source": row.source}
+        if root:
+            facts["found"] = row.state
+
+        for label, text in facts.items():
             if text:
                 console.print(f"  {label}: {text}")
 

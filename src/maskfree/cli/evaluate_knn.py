@@ -22,9 +22,9 @@ def knn(
 ) -> int:
     """Evaluate a model's frozen embeddings by a k-NN classifier fit on labeled masks.
 
-    A segment gets the class of the nearest segments of the training photos. The network is
-    not trained, and its text encoder is not used. If the benchmark has no training photos, each
-    half of its photos is evaluated with a classifier fit on the other half.
+    A segment gets the class of the nearest segments of the training photos. The network is not
+    trained, and its text encoder is not used. If the benchmark has no training photos, each half of
+    its photos is evaluated with a classifier fit on the other half.
 
     Args:
         benchmark: Name of a benchmark; `maskfree datasets` describes them.

@@ -22,8 +22,8 @@ def linear(
 ) -> int:
     """Evaluate a model's frozen embeddings by a linear classifier fit on labeled masks.
 
-    A linear classifier of pixels is trained on the embeddings of the training photos. The network is
-    not trained, and its text encoder is not used. If the benchmark has no training photos, each
+    A linear classifier of pixels is trained on the embeddings of the training photos. The network
+    is not trained, and its text encoder is not used. If the benchmark has no training photos, each
     half of its photos is evaluated with a classifier fit on the other half.
 
     Args:

@@ -99,7 +99,7 @@ class EvaluationOutput:
     report: bool = False
     """Also write an HTML report of errors: confusions, the ten best and the ten worst photos."""
     photos: bool = True
-    """Show photos in the report; without, it has only label maps, to share where photos must not be."""
+    """Show photos in the report; without, it has only label maps, for photos not to be passed on."""
     chart: bool = False
     """Also write a bar chart of the IoU of each class, as SVG."""
     boundaries: bool = False
@@ -134,7 +134,8 @@ def parse_sweep(sweep: tuple[str, str]) -> tuple[float, ...]:
     # Thresholds are compared with cosines, which lie in [-1, 1].
     if not (-1 <= first <= last <= 1 and step > 0 and (last - first) / step < MAX_THRESHOLDS):
         raise ValueError(
-            f"--sweep threshold {spelled!r}: -1 <= FIRST <= LAST <= 1, and at most {MAX_THRESHOLDS} steps above 0"
+            f"--sweep threshold {spelled!r}: -1 <= FIRST <= LAST <= 1, and at most "
+            f"{MAX_THRESHOLDS} steps above 0"
         )
 
     # The small term keeps the last threshold in spite of rounding errors.
@@ -169,7 +170,10 @@ def plan_protocols(benchmark: Benchmark, names: Sequence[str], changes: Changes)
         made = PROTOCOLS[name](benchmark)
         for protocol in made:
             for changed in changes.apply(protocol):
-                called = name if changed in made else "custom"
+                called = name
+                if changed not in made:
+                    called = "custom"
+
                 options = ("--protocol", name, *changes.options(changed))
                 found.setdefault(changed, Planned(changed, called, options))
 

@@ -44,13 +44,12 @@ def regions(
     check_installed(config)
     pairs = find_photos(folder, photos)
 
-    kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = (
-        "contours",
-        "slic",
-        "felzenszwalb",
-    )
+    kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = (config.kind,)
+    if every_kind:
+        kinds = ("contours", "slic", "felzenszwalb")
+
     rows = []
-    for kind in kinds if every_kind else (config.kind,):
+    for kind in kinds:
         settings = replace(config, kind=kind)
         measured = measure(pairs, settings, Progress(quiet))
         rows.append((settings, measured))
@@ -85,15 +84,15 @@ def _command(config: SegmentConfig, photos: int | None) -> str:
     # Only settings that differ from their defaults.
     for field in fields(SegmentConfig):
         value = getattr(config, field.name)
-        if field.name != "kind" and value != field.default:
-            value = (
-                f"dexined:{Path(value.partition(':')[2]).name}"
-                if field.name == "detector"
-                else value
-            )
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
+        if field.name == "kind" or value == field.default:
+            continue
+        if field.name == "detector":
+            value = f"dexined:{Path(value.partition(':')[2]).name}"
+        words += [f"--{field.name.replace('_', '-')}", str(value)]
 
-    return shlex.join(words + (["--photos", str(photos)] if photos else []))
+    if photos:
+        words += ["--photos", str(photos)]
+    return shlex.join(words)
 
 
 def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
@@ -124,6 +123,6 @@ def _print(rows: Sequence[tuple[SegmentConfig, Any]], num_photos: int) -> None:
     console.print(table)
     for config, measured in rows:
         console.print(
-            f"{config.kind}: {num_photos} photos, {measured.mean_regions:.1f} regions each by the rule, "
-            f"{measured.seconds_per_photo:.2f} s a photo"
+            f"{config.kind}: {num_photos} photos, {measured.mean_regions:.1f} regions each by the "
+            f"rule, {measured.seconds_per_photo:.2f} s a photo"
         )

@@ -45,7 +45,7 @@ class Choice:
     min_pairs: int = 10
     """For auto: smallest number of pairs in which an entity occurs."""
     tagger: Literal["textblob", "nltk", "spacy"] = "textblob"
-    """For auto: tagger that finds nouns; nltk and spacy need separate installation, with a model."""
+    """For auto: tagger that finds nouns; nltk and spacy are installed separately, with a model."""
 
 
 def entities(
@@ -97,7 +97,8 @@ def entities(
         if name.startswith(("http://", "https://")):
             # Training reads photos again by the position that the index records.
             raise ValueError(
-                f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it finds again"
+                f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it "
+                "finds again"
             )
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

@@ -49,7 +49,8 @@ def prototypes(
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{out}: prototypes of {len(found.names)} words, {len(found.pool)} segments for unknown classes"
+        f"{out}: prototypes of {len(found.names)} words, {len(found.pool)} segments for unknown "
+        "classes"
     )
     if lost:
         console.print(

@@ -52,12 +52,14 @@ def segments(
     counts, speed = summary["counts"], summary["photos_per_second"]
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{counts['photos']} photos: {counts['made']} maps made, {counts['kept']} were there -> {out}"
+        f"{counts['photos']} photos: {counts['made']} maps made, {counts['kept']} were there "
+        f"-> {out}"
     )
     if counts["broken"]:
         console.print(f"  broken, left out: {counts['broken']}")
     if speed:
         console.print(
-            f"  {speed} photos per second with {workers} processes, {summary['mean_regions']} regions each"
+            f"  {speed} photos per second with {workers} processes, {summary['mean_regions']} "
+            "regions each"
         )
     return 0

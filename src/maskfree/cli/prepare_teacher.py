@@ -55,6 +55,7 @@ def teacher(
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{out}: {seen.written} photos written, {seen.kept} were there, {seen.skipped} skipped; {rate:.1f} photos/s"
+        f"{out}: {seen.written} photos written, {seen.kept} were there, {seen.skipped} skipped; "
+        f"{rate:.1f} photos/s"
     )
     return 0

@@ -106,6 +106,7 @@ def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:
     for photo, stem in zip(photos, stems, strict=True):
         if stem != photo.stem:
             note(
-                f"{photo}: its results are named {stem}.*, since {out / photo.stem}.* would overwrite other files"
+                f"{photo}: its results are named {stem}.*, since {out / photo.stem}.* would "
+                "overwrite other files"
             )
     return stems
