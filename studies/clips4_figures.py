@@ -17,7 +17,7 @@ from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo import read_photo
 from maskfree.distillation.prototype_config import PrototypeConfig
-from maskfree.distillation.prototypes import class_cosines, phrases_of, segments
+from maskfree.distillation.prototypes import SEGMENT_SCALE, class_cosines, phrases_of, segments
 from maskfree.evaluation.probes.common import HALVES, Split, classes_of, results_row
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.probes.knn import knn_probe
@@ -145,10 +145,9 @@ class TopFigure:
         settings = PrototypeConfig()
         found = segments(self.maps(), settings.num_segments)
         likeness = class_cosines(found, *phrases_of(segmenter.with_words(self.words)))
-        scale = 1 / settings.temperature
-        usual, _ = top_prototypes(found, likeness, settings.top, scale)
+        usual, _ = top_prototypes(found, likeness, settings.top, SEGMENT_SCALE)
         cosines = {
-            str(count): (top_prototypes(found, likeness, count, scale)[0] * usual)
+            str(count): (top_prototypes(found, likeness, count, SEGMENT_SCALE)[0] * usual)
             .sum(1)
             .mean()
             .item()

@@ -112,7 +112,7 @@ def test_fewer_segments_than_a_prototype_is_the_mean_of(teacher: Segmenter, maps
         prepare_prototypes(teacher, maps, replace(FOUR, top=0))
 
 
-@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"num_segments": 0}])
+@pytest.mark.parametrize("changes", [{"top": 0}, {"num_segments": 0}])
 def test_settings_that_make_no_sense(teacher: Segmenter, maps: TeacherMaps, changes: dict):
     with pytest.raises(ValueError, match="must be"):
         prepare_prototypes(teacher, maps, replace(FOUR, **changes))

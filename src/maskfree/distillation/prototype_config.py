@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maskfree.config.rules import Count, Positive, Width
+from maskfree.config.rules import Count, Width
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,3 @@ class PrototypeConfig:
     """Number of most similar segments whose mean embedding is the prototype of a class."""
     num_segments: Width = 36
     """Number of segments per photo."""
-    # The paper gives no temperature.
-    temperature: Positive = 0.01
-    """Temperature of the softmax over classes of a segment's cosines to the class names."""
-    seed: int = 0
-    """Random seed of the sample of segments that are kept for unknown classes."""

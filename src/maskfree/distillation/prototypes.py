@@ -19,6 +19,9 @@ from maskfree.ops.label_map import best_of_synonyms
 from maskfree.ops.prototypes import segments_of, top_prototypes
 from maskfree.progress import Watch, unwatched
 
+# The paper gives no temperature; 1/100 is that of CLIP.
+SEGMENT_SCALE = 100.0
+"""Factor on a segment's cosines to the class names before the softmax over classes."""
 # Number of segments kept, from which unknown classes are drawn.
 _POOL = 8192
 
@@ -54,11 +57,12 @@ def prepare_prototypes(
 
     found = segments(maps, config.num_segments, watch)
     known, won = top_prototypes(
-        found, class_cosines(found, phrases, synonyms), config.top, 1 / config.temperature
+        found, class_cosines(found, phrases, synonyms), config.top, SEGMENT_SCALE
     )
 
     # A random sample of all segments, for unknown classes.
-    generator = torch.Generator().manual_seed(config.seed)
+    # Always the same, as the prototypes are an input of many trainings.
+    generator = torch.Generator().manual_seed(0)
     pool = found[torch.randperm(len(found), generator=generator)[:_POOL]]
 
     # Classes that won no segment, to warn of.
