@@ -10,6 +10,8 @@ from torch import Tensor
 
 from maskfree.inference.scoring import device_of
 from maskfree.method import Method
+from maskfree.results.segmentation import BACKGROUND
+from maskfree.text.background import Background
 from maskfree.text.known_words import check_distinct, check_known
 from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.templates import TEMPLATES
@@ -42,6 +44,27 @@ def prompt_templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
     raise ValueError(
         f"the prompt set {chosen!r} is unknown: {', '.join(TEMPLATES)}, or a prompt that holds {{}}"
     )
+
+
+def scored_classes(vocabulary: Vocabulary, background: Background) -> Vocabulary:
+    """Return all classes that a model scores: those of the user, then the background words.
+
+    Args:
+        vocabulary: Classes to segment.
+        background: Background rule.
+
+    Returns:
+        All classes, each with its synonyms.
+
+    Raises:
+        ValueError: A word occurs twice, or is the name of the background under a background rule.
+    """
+    classes = (*vocabulary.classes, *background.words)
+    together = Vocabulary.parse(["/".join(synonyms) for synonyms in classes])
+
+    if background and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
+        raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {background}")
+    return together
 
 
 def embed_phrases(

@@ -60,8 +60,10 @@ def open_photo(photo: PhotoLike | object) -> OpenedPhoto | PhotoError:
     try:
         return read_photo(photo), photo_name(photo)
     except (ValueError, OSError) as error:
-        place = str(photo) if isinstance(photo, str | Path) else photo_name(photo)
-        return PhotoError(place, str(error))
+        name = photo_name(photo)
+        if isinstance(photo, str | Path):
+            name = str(photo)
+        return PhotoError(name, str(error))
 
 
 def fit_to_patches(

@@ -39,7 +39,9 @@ class Postprocessing:
         Returns:
             1 for the score "product", which scores pixels; otherwise the patch size.
         """
-        return 1 if self.inference.score == "product" else self.patch_size
+        if self.inference.score == "product":
+            return 1
+        return self.patch_size
 
     @property
     def synonyms(self) -> list[int]:

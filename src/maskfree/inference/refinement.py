@@ -68,7 +68,8 @@ def refine(
         raise ValueError(
             f"the refinement {kind!r} is unknown: choose from {', '.join(get_args(Refinement))}"
         )
-    cell_px = CELL_PX[kind] if cell_px is None else cell_px
+    if cell_px is None:
+        cell_px = CELL_PX[kind]
     if cell_px < 1 or not softness > 0:
         raise ValueError(f"cell_px {cell_px} and softness {softness:g} must be positive")
     height, width = (max(1, round(side / cell_px)) for side in image.shape[:2])

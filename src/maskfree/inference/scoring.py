@@ -26,7 +26,9 @@ def device_of(method: Method) -> torch.device:
         The device; the CPU for a method without parameters.
     """
     parameter = next(method.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    if parameter is None:
+        return torch.device("cpu")
+    return parameter.device
 
 
 def autocast(device: torch.device, inference: Inference) -> torch.autocast:

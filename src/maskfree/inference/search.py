@@ -179,8 +179,11 @@ def retrieve(
         best = sorted([*best, *found], key=_rank)[: config.top]
 
     if len(skipped) == len(photos):
-        others = f", and {len(photos) - 1} more" if len(photos) > 1 else ""
-        raise ValueError(f"no photo can be read: {skipped[0].reason}{others}")
+        message = f"no photo can be read: {skipped[0].reason}"
+        if len(photos) > 1:
+            message += f", and {len(photos) - 1} more"
+        raise ValueError(message)
+
     return Retrieved(tuple(best), len(photos) - len(skipped), tuple(skipped))
 
 

@@ -20,6 +20,7 @@ from maskfree.inference.class_embeddings import (
     embed_classes,
     embed_phrases,
     prompt_templates,
+    scored_classes,
 )
 from maskfree.inference.config import Inference
 from maskfree.inference.photos import (
@@ -35,7 +36,7 @@ from maskfree.inference.scoring import Scorer, device_of
 from maskfree.inference.windows import score_windows
 from maskfree.method import Method
 from maskfree.results.notebook import shortened
-from maskfree.results.segmentation import BACKGROUND, Segmentation
+from maskfree.results.segmentation import Segmentation
 from maskfree.text.background import Background
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
@@ -92,20 +93,24 @@ class Segmenter:
                 a word or cannot tell two apart.
         """
         vocabulary = Vocabulary.parse(words)
-        rule = self.background if background is None else background
-        rule = Background.parse(rule) if isinstance(rule, str) else rule
+        if background is None:
+            background = self.background
+        if isinstance(background, str):
+            background = Background.parse(background)
+        if templates is None:
+            templates = self.templates
 
         # Background words are embedded together with the classes.
-        together = Vocabulary.parse(
-            ["/".join(synonyms) for synonyms in (*vocabulary.classes, *rule.words)]
-        )
-        if rule and BACKGROUND in map(str.casefold, vocabulary.flatten()[0]):
-            raise ValueError(f"the word {BACKGROUND!r} is taken by the background rule {rule}")
+        scored = scored_classes(vocabulary, background)
+        templates = prompt_templates(templates)
+        embeddings = embed_classes(self.method, self.tokenizer, templates, scored, self.name)
 
-        prompts = prompt_templates(self.templates if templates is None else templates)
-        embeddings = embed_classes(self.method, self.tokenizer, prompts, together, self.name)
         return replace(
-            self, vocabulary=vocabulary, background=rule, templates=prompts, embeddings=embeddings
+            self,
+            vocabulary=vocabulary,
+            background=background,
+            templates=templates,
+            embeddings=embeddings,
         )
 
     def with_inference(self, inference: Inference) -> Segmenter:
@@ -159,18 +164,18 @@ class Segmenter:
             result = model("photo.jpg", words=["sky", "tree"])
         """
         if words is not None or background is not None or templates is not None:
-            return self.with_words(
-                self._typed_words() if words is None else words, background, templates
-            )(photo)
+            return self._for_call(words, background, templates)(photo)
 
-        several = isinstance(photo, list | tuple)
-        photos = photo if several else [photo]
-        results = self._segment_all((read_photo(each), photo_name(each)) for each in photos)
-        return list(results) if several else next(results)
+        if isinstance(photo, list | tuple):
+            return list(self._segment_all((read_photo(each), photo_name(each)) for each in photo))
+        return next(self._segment_all([(read_photo(photo), photo_name(photo))]))
 
     def __repr__(self) -> str:
         """Return a single line without weights and settings."""
-        words = "None" if self.vocabulary is None else shortened(self.vocabulary.names)
+        words = "None"
+        if self.vocabulary is not None:
+            words = shortened(self.vocabulary.names)
+
         return (
             f"Segmenter({self.name!r}, words={words}, background={str(self.background)!r}, "
             f"device={str(self.device)!r})"
@@ -248,9 +253,10 @@ class Segmenter:
 
         if every < 0:
             raise ValueError(f"every {every} must not be negative")
-        chosen = self.with_words(self._typed_words() if words is None else words, background)
+
+        segmenter = self._for_call(words, background, None)
         frames = open_clip(Path(video)).frames()
-        return follow_words(chosen, frames, TrackConfig(), every)
+        return follow_words(segmenter, frames, TrackConfig(), every)
 
     def search(self, photos: str | Path | Sequence[str | Path], query: str) -> list[Hit]:
         """Find the segments of photos that are most similar to a phrase.
@@ -271,8 +277,10 @@ class Segmenter:
         from maskfree.inference.search import photos_of, retrieve
         from maskfree.inference.search_config import RetrievalConfig
 
-        places = [photos] if isinstance(photos, str | Path) else photos
-        found = photos_of([Path(place) for place in places])
+        if isinstance(photos, str | Path):
+            photos = [photos]
+
+        found = photos_of([Path(place) for place in photos])
         return list(retrieve(self, query, found, RetrievalConfig()).hits)
 
     def score_map(self, photo: PhotoLike) -> Float[Tensor, "k hp wp"]:
@@ -334,9 +342,16 @@ class Segmenter:
             raise ValueError("no words were chosen: call with_words([...]) first")
         return self.vocabulary
 
-    def _typed_words(self) -> list[str]:
-        """The present words as a user would type them."""
-        return ["/".join(synonyms) for synonyms in self._words.classes]
+    def _for_call(
+        self,
+        words: Sequence[str] | None,
+        background: str | Background | None,
+        templates: str | Sequence[str] | None,
+    ) -> Segmenter:
+        """The Segmenter for the words of a call; None keeps the present ones."""
+        if words is None:
+            words = ["/".join(synonyms) for synonyms in self._words.classes]
+        return self.with_words(words, background, templates)
 
     @property
     def _postprocessing(self) -> Postprocessing:

@@ -93,15 +93,15 @@ def clip_architectures(
     # Tensors that show the sizes; the first layer stands for all.
     needed = [*_SINGLE, *_TURNED, *(f"{start}resblocks.0.mlp.c_fc.weight" for start in _TOWERS)]
     if resnet:
-        needed = [
-            "visual.attnpool.c_proj.weight",
-            *(key for key in needed if not key.startswith("visual.")),
-        ]
+        of_text = [key for key in needed if not key.startswith("visual.")]
+        needed = ["visual.attnpool.c_proj.weight", *of_text]
 
     if missing := [key for key in needed if key not in state]:
         raise ValueError(
             f"the weights are no CLIP of OpenAI's or open_clip's kind; missing: {_listed(missing)}"
         )
+
+    image_heads, text_heads = heads or (None, None)
 
     # Text encoder: the end token is the last of the vocabulary.
     vocabulary, width = state["token_embedding.weight"].shape
@@ -113,7 +113,7 @@ def clip_architectures(
         "vocab_size": vocabulary,
         "max_position_embeddings": len(state["positional_embedding"]),
         "eos_token_id": vocabulary - 1,
-        **_transformer(state, "transformer.", width, heads[1] if heads else None),
+        **_transformer(state, "transformer.", width, text_heads),
     }
     if resnet:
         return _resnet(state), shared | text
@@ -123,7 +123,7 @@ def clip_architectures(
     vision: dict[str, Value] = {
         "patch_size": patch_px,
         "image_size": isqrt(len(state["visual.positional_embedding"]) - 1) * patch_px,
-        **_transformer(state, "visual.transformer.", width, heads[0] if heads else None),
+        **_transformer(state, "visual.transformer.", width, image_heads),
     }
 
     return shared | vision, shared | text
@@ -134,7 +134,10 @@ def _transformer(
 ) -> dict[str, Value]:
     """Return the architecture of a transformer whose tensor names begin with `start`."""
     # Published models have a fixed number of channels per head.
-    number = width // _HEAD_WIDTH if heads is None else heads
+    number = heads
+    if number is None:
+        number = width // _HEAD_WIDTH
+
     if number < 1 or width % number:
         raise ValueError(
             f"{number} attention heads do not divide {width} channels: give both numbers of heads"
@@ -186,7 +189,11 @@ def renamed_clip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
             continue
 
         # Names that are expected as they are, such as a ResNet's, are kept.
-        parts = {key: tensor} if key in expected else _rename(key, tensor)
+        if key in expected:
+            parts = {key: tensor}
+        else:
+            parts = _rename(key, tensor)
+
         if parts is None or not parts.keys() <= expected.keys():
             left_over.append(key)
         else:
@@ -235,13 +242,13 @@ def _rename_in_layer(layer: str, key: str, tensor: Tensor) -> dict[str, Tensor] 
 
         # Query, key and value are joined along the first axis.
         kind = key.rpartition("_")[2]
-        return {
-            f"{layer}.self_attn.{n}_proj.{kind}": part
-            for n, part in zip("qkv", tensor.chunk(3), strict=True)
-        }
+        names = [f"{layer}.self_attn.{name}_proj.{kind}" for name in "qkv"]
+        return dict(zip(names, tensor.chunk(3), strict=True))
 
     module, _, kind = key.rpartition(".")
-    return {f"{layer}.{_LAYER[module]}.{kind}": tensor} if module in _LAYER else None
+    if module not in _LAYER:
+        return None
+    return {f"{layer}.{_LAYER[module]}.{kind}": tensor}
 
 
 def _count(state: Mapping[str, Any], pattern: str) -> int:
@@ -251,8 +258,10 @@ def _count(state: Mapping[str, Any], pattern: str) -> int:
 
 def _listed(keys: list[str]) -> str:
     """Join names for a message, at most three of them."""
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{', '.join(keys[:3])}{more}"
+    text = ", ".join(keys[:3])
+    if len(keys) > 3:
+        text += f" and {len(keys) - 3} more"
+    return text
 
 
 def model_type(source: str) -> str | None:

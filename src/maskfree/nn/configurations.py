@@ -49,7 +49,9 @@ def read_configuration(
 
     # Check sizes before a network of that size is built.
     _check_sizes(dict(changes), name)
-    settings = {} if weights is None else settings_of(kind, read_settings(weights))
+    settings = {}
+    if weights is not None:
+        settings = settings_of(kind, read_settings(weights))
 
     # Default configurations log warnings about token ids.
     with quiet():
@@ -225,7 +227,9 @@ def readable(weights: str) -> Iterator[bool]:
         try:
             yield local
         except OSError as error:
-            where = "folder" if Path(weights).is_dir() else "Hugging Face name"
+            where = "Hugging Face name"
+            if Path(weights).is_dir():
+                where = "folder"
             raise FileNotFoundError(f"no readable weights in the {where} {weights!r}") from error
         except Exception as error:  # damaged files raise many types
             raise ValueError(

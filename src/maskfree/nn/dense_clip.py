@@ -147,17 +147,22 @@ class DenseClip(nn.Module):
         Returns:
             Number of channels.
         """
-        return self.tower.config.hidden_size if self.siglip else self.tower.config.projection_dim
+        if self.siglip:
+            return self.tower.config.hidden_size
+        return self.tower.config.projection_dim
 
     @property
     def _vision(self) -> Any:
         """Return the vision transformer."""
-        return self.tower if self.siglip else self.tower.vision_model
+        if self.siglip:
+            return self.tower
+        return self.tower.vision_model
 
     @property
     def _skipped(self) -> int:
         """Return the number of tokens before those of the patches."""
-        return 0 if self.siglip else 1
+        # SigLIP has no class token.
+        return int(not self.siglip)
 
     def _embed_patches(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the input tokens of the first block."""
@@ -209,9 +214,9 @@ class DenseClip(nn.Module):
             mixed = parts["v"]
         else:
             # Split the channels into attention heads.
-            split = {
-                name: part.unflatten(2, (heads, -1)).transpose(1, 2) for name, part in parts.items()
-            }
+            split = {}
+            for name, part in parts.items():
+                split[name] = part.unflatten(2, (heads, -1)).transpose(1, 2)
 
             # The window covers patches; a class token gets no bonus.
             windows = None
@@ -229,5 +234,11 @@ class DenseClip(nn.Module):
 
         # The second half of the block and its residual connections.
         mixed = attention.out_proj(mixed)
-        hidden = hidden + mixed if block.residual else mixed
-        return hidden + layer.mlp(layer.layer_norm2(hidden)) if block.feed_forward else hidden
+        if block.residual:
+            hidden = hidden + mixed
+        else:
+            hidden = mixed
+
+        if block.feed_forward:
+            hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
+        return hidden

@@ -112,12 +112,15 @@ class DenseClipConfig:
             )
 
         siglip = self.family == "siglip"
-        name = "SiglipVisionModel" if siglip else "CLIPVisionModelWithProjection"
+        name, statistics = "CLIPVisionModelWithProjection", "clip"
+        if siglip:
+            name, statistics = "SiglipVisionModel", "half"
+
         return DenseClip(
             tower=make_tower(name, self._configuration(), self.weights),
             last_block=self.last_block,
             positions=self.positions,
-            statistics=self.statistics or ("half" if siglip else "clip"),
+            statistics=self.statistics or statistics,
             siglip=siglip,
         )
 
@@ -137,5 +140,8 @@ class DenseClipConfig:
         """Return the transformers configuration of the image encoder."""
         from maskfree.nn.configurations import read_configuration
 
-        name = "SiglipVisionConfig" if self.family == "siglip" else "CLIPVisionConfig"
+        name = "CLIPVisionConfig"
+        if self.family == "siglip":
+            name = "SiglipVisionConfig"
+
         return read_configuration(name, self.weights, self.architecture)

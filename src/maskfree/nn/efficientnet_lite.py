@@ -83,13 +83,20 @@ class EfficientNetLite(nn.Module):
 
         for number, kernel, stride, expansion, width in (*_STAGES, _LAST_STAGE):
             # The first and the last stage keep their number of blocks.
-            scaled = width not in (_STAGES[0][4], _LAST_STAGE[4])
-            for repeat in range(math.ceil(number * config.depth) if scaled else number):
+            if width not in (_STAGES[0][4], _LAST_STAGE[4]):
+                number = math.ceil(number * config.depth)
+
+            for repeat in range(number):
                 # Only the first block of a stage has a stride.
-                own = stride if repeat == 0 else 1
+                own = stride
+                if repeat > 0:
+                    own = 1
 
                 # Past the wanted stride, dilation replaces the stride.
-                step = own if patch_size * own <= output_stride else 1
+                step = own
+                if patch_size * own > output_stride:
+                    step = 1
+
                 out = _rounded(width * config.width)
                 blocks.append(
                     InvertedResidual(
@@ -189,7 +196,9 @@ class InvertedResidual(nn.Module):
             Feature map, with the input added where the block has a residual connection.
         """
         changed = self.layers(features)
-        return features + changed if self._residual else changed
+        if self._residual:
+            return features + changed
+        return changed
 
 
 def _convolution(
@@ -204,13 +213,19 @@ def _convolution(
 ) -> nn.Sequential:
     """Build a convolution with normalization and activation, with TensorFlow's SAME padding."""
     # SAME padding puts the odd pixel after the image, not before it.
-    missing = (kernel - stride) * spacing if kernel > 1 else 0
+    missing = 0
+    if kernel > 1:
+        missing = (kernel - stride) * spacing
+
     before, after = missing // 2, missing - missing // 2
     parts: OrderedDict[str, nn.Module] = OrderedDict()
+
+    # Conv2d can only pad both sides equally.
+    padding = before
     if before != after:
+        padding = 0
         parts["padding"] = nn.ZeroPad2d((before, after, before, after))
 
-    padding = before if before == after else 0
     parts["convolution"] = nn.Conv2d(
         channels, out, kernel, stride, padding, spacing, groups, bias=False
     )
@@ -228,7 +243,9 @@ def _rounded(channels: float) -> int:
     nearest = max(8, int(channels + 4) // 8 * 8)
 
     # Rounding down must not remove more than a tenth of the channels.
-    return nearest + 8 if nearest < 0.9 * channels else nearest
+    if nearest < 0.9 * channels:
+        return nearest + 8
+    return nearest
 
 
 def is_efficientnet_lite(folder: str) -> bool:

@@ -137,7 +137,10 @@ def _renamed(state: dict[str, Tensor], depths: tuple[int, int]) -> dict[str, Ten
         tensors[f"norm.{part}"] = state[f"layernorm.{part}"]
         for layer in range(sum(depths)):
             theirs = f"layers.{layer}"
-            ours = f"first.{layer}" if layer < depths[0] else f"second.{layer - depths[0]}"
+            if layer < depths[0]:
+                ours = f"first.{layer}"
+            else:
+                ours = f"second.{layer - depths[0]}"
 
             # One linear map computes query, key and value, in this order.
             joined = [state[f"{theirs}.attention.{name}_proj.{part}"] for name in "qkv"]

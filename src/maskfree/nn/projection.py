@@ -128,7 +128,10 @@ def _build(
 ) -> nn.Module:
     """Build the kinds that exist for pixels and vectors alike, from linear layers of one type."""
     if config.kind == "linear":
-        return layer(channels, dim) if config.bias else _without_bias(layer(channels, dim))
+        linear = layer(channels, dim)
+        if not config.bias:
+            linear = _without_bias(linear)
+        return linear
 
     if config.kind == "mlp":
         return nn.Sequential(layer(channels, config.hidden), nn.GELU(), layer(config.hidden, dim))
@@ -146,4 +149,6 @@ def _build(
             f"the projection {config.kind!r} keeps {channels} channels, but the embedding has {dim}"
         )
 
-    return NearIdentity(dim) if config.kind == "near" else nn.Identity()
+    if config.kind == "near":
+        return NearIdentity(dim)
+    return nn.Identity()

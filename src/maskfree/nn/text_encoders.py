@@ -167,14 +167,21 @@ def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
     else:
         tower = make_tower("CLIPTextModel", configuration, config.weights)
 
-    # Only SigLIP uses these.
-    filled = (configuration.max_position_embeddings, configuration.pad_token_id)
+    # SigLIP was trained on texts that are padded to the full length.
+    filled = None
+    if config.family == "siglip":
+        filled = (configuration.max_position_embeddings, configuration.pad_token_id)
+
+    pooling = config.pooling
+    if pooling == "usual":
+        pooling = _USUAL[config.family]
+
     return TextEncoder(
         tower=tower,
-        pool=_POOLS[_USUAL[config.family] if config.pooling == "usual" else config.pooling],
+        pool=_POOLS[pooling],
         channels=configuration.hidden_size,
         frozen=config.frozen,
-        filled=filled if config.family == "siglip" else None,
+        filled=filled,
     )
 
 
@@ -216,15 +223,15 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
 
 def _configuration(config: TextEncoderConfig) -> Any:
     """Return the transformers configuration, without dropout if the encoder is frozen."""
-    # Names of dropout rates differ between families.
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    without_dropout = still if config.family == "bert" else {"attention_dropout": 0.0}
+    changes = config.architecture
 
-    # Cached features must not depend on dropout.
-    name = _CONFIGURATIONS[config.family]
-    return read_configuration(
-        name, config.weights, config.architecture | (without_dropout if config.frozen else {})
-    )
+    # Cached features must not depend on dropout, whose name differs between families.
+    if config.frozen and config.family == "bert":
+        changes = changes | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    elif config.frozen:
+        changes = changes | {"attention_dropout": 0.0}
+
+    return read_configuration(_CONFIGURATIONS[config.family], config.weights, changes)
 
 
 def _forget(encoder: TextEncoder, _: Any) -> None:

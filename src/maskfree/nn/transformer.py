@@ -74,7 +74,10 @@ class SelfAttention(nn.Module):
         )
 
         # The mask of keys is the same for all heads and queries.
-        mask = None if seen is None else seen[:, None, None]
+        mask = None
+        if seen is not None:
+            mask = seen[:, None, None]
+
         found = F.scaled_dot_product_attention(queries, keys, values, mask)
         return self.proj(found.transpose(1, 2).flatten(2))
 
