@@ -11,7 +11,7 @@ from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.class_free import unknown_classes
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.evaluation.protocol import Protocol
-from maskfree.methods.clips4.config import CLIPS4Config, PseudoLabelConfig
+from maskfree.methods.clips4.config import CLIPS4Config
 from studies.clips4_figures import ProbeFigure
 from studies.directions import Direction
 from studies.ledger import Measure, bare
@@ -57,8 +57,8 @@ class Ablation:
 
 def plus(method: CLIPS4Config) -> CLIPS4Config:
     """MaskCLIP+: the same student, pixels labeled by the teacher."""
-    alone = replace(method, contrast=None, embedding=None, semantic=None)
-    return replace(alone, labels=PseudoLabelConfig(), segments=None)
+    alone = replace(method, contrast=None, embedding_weight=None, semantic=None)
+    return replace(alone, pseudo_label_weight=1.0, segments=None)
 
 
 def count_name(count: int) -> str:
@@ -90,9 +90,9 @@ def _same(method: CLIPS4Config) -> CLIPS4Config:
 ABLATIONS = (
     Ablation(FULL, (2, 3, 4, 5, 6, 7), _same),
     Ablation(PLUS, (2, 3, 4, 5), plus),
-    Ablation(CONTRAST, (6,), lambda method: _without(method, "embedding", "semantic")),
+    Ablation(CONTRAST, (6,), lambda method: _without(method, "embedding_weight", "semantic")),
     Ablation(CONTRAST_EMBEDDING, (6,), lambda method: _without(method, "semantic")),
-    Ablation(CONTRAST_SEMANTIC, (6,), lambda method: _without(method, "embedding")),
+    Ablation(CONTRAST_SEMANTIC, (6,), lambda method: _without(method, "embedding_weight")),
     Ablation(CONSISTENCY, (6,), lambda method: _without(method, "contrast")),
     *(
         Ablation(count_name(count), (7,), partial(_unknown, count=count))

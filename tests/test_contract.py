@@ -16,7 +16,7 @@ import maskfree.methods
 from maskfree.data.sample import Partner, Source
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.clips4.config import PixelSegmentConfig, PseudoLabelConfig
+from maskfree.methods.clips4.config import PixelSegmentConfig
 from maskfree.methods.ovsegmentor.config import EntityConfig
 from maskfree.methods.vilseg.config import ClusterConfig
 from maskfree.nn.dual_encoder import TextProjector
@@ -51,13 +51,13 @@ TINY = {
         tiny_clips4_config(teacher=TEACHER),
         tiny_clips4_config(
             contrast=None,
-            embedding=None,
+            embedding_weight=None,
             semantic=None,
-            labels=PseudoLabelConfig(),
+            pseudo_label_weight=1.0,
             teacher=TEACHER,
         ),
         tiny_clips4_config(
-            contrast=PixelSegmentConfig(leave_out_own=True, thin=3), embedding=None, semantic=None
+            contrast=PixelSegmentConfig(thin=3), embedding_weight=None, semantic=None
         ),
     ],
     "GroupViTConfig": [tiny_groupvit_config()],

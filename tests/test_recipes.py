@@ -144,11 +144,11 @@ def test_clips4_is_the_papers():
 def test_maskclip_plus_is_the_same_student_with_another_loss():
     whole, baseline = (RECIPES[name]() for name in ("clips4_pocket", "maskclip_plus_pocket"))
     method = baseline.method
-    assert (method.contrast, method.embedding, method.semantic) == (
+    assert (method.contrast, method.embedding_weight, method.semantic) == (
         None,
         None,
         None,
-    ) and method.labels is not None
+    ) and method.pseudo_label_weight == 1.0
     for part in ("image", "image_projection", "text", "views", "teacher", "prototypes"):
         assert getattr(method, part) == getattr(whole.method, part)
     assert (baseline.train, baseline.data, baseline.inference) == (

@@ -20,7 +20,7 @@ from maskfree.evaluation.protocol import Protocol
 from maskfree.inference.config import Inference
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.inference.tracking_config import TrackConfig
-from maskfree.methods.clips4.config import CLIPS4Config, PseudoLabelConfig
+from maskfree.methods.clips4.config import CLIPS4Config
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
@@ -37,7 +37,7 @@ ROOTS = (
     ViLSegConfig(words=WordsConfig()),
     OVSegmentorConfig(),
     OVSegmentorConfig(image=replace(OVSegmentorConfig().image, stem=ImageEncoderConfig())),
-    CLIPS4Config(correction=CorrectionConfig(), labels=PseudoLabelConfig()),
+    CLIPS4Config(correction=CorrectionConfig(), pseudo_label_weight=1.0),
     MaskCLIPConfig(),
     GroupViTConfig(),
     StudentConfig(),

@@ -138,7 +138,6 @@ def tiny_student_config(**changes: Any) -> StudentConfig:
     settings: dict[str, Any] = {
         "image": TINY_IMAGE,
         "width": 12,
-        "dilations": (1, 2),
         "text": replace(TINY_TEXT, frozen=True),
         "embed_dim": 18,
         "synonyms": (1, 2, 1),

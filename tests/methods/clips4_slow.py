@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from maskfree.methods.clips4.objectives import (
     PrototypeClassifier,
     SemanticConsistencyObjective,
-    ViewSegments,
 )
+from maskfree.methods.clips4.view_segments import ViewSegments
 
 PHOTOS, DIM, HEIGHT, WIDTH, NUM_SEGMENTS = 2, 5, 4, 7, 3
 VOID = 255
@@ -32,7 +32,7 @@ def some_regions() -> Tensor:
 
 
 def cut(pixels: Tensor, regions: Tensor, teacher: Tensor | None = None) -> ViewSegments:
-    return ViewSegments.cut(pixels, regions, teacher, NUM_SEGMENTS, 1.0)
+    return ViewSegments.cut(pixels, regions, teacher, NUM_SEGMENTS)
 
 
 @dataclass(frozen=True)

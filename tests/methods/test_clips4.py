@@ -18,13 +18,11 @@ from maskfree.hub import checkpoint
 from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import (
     CLIPS4Config,
-    EmbeddingConsistencyConfig,
     PairConfig,
     PixelSegmentConfig,
-    PseudoLabelConfig,
     SemanticConsistencyConfig,
 )
-from maskfree.methods.clips4.objectives import ViewSegments
+from maskfree.methods.clips4.view_segments import ViewSegments
 from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
@@ -70,7 +68,7 @@ def test_terms_see_the_enlarged_and_normalized_embeddings_of_both_views():
         F.interpolate(raw, (GRID, GRID), mode="bilinear", align_corners=False), dim=1
     )
     regions, teacher = batch.regions.flatten(0, 1), batch.teacher.flatten(0, 1).float()
-    segments = ViewSegments.cut(pixels, regions.long(), teacher, 4, 1.0)
+    segments = ViewSegments.cut(pixels, regions.long(), teacher, 4)
     assert_close(losses.terms["contrast"], method.contrast(segments).terms["contrast"])
     assert_close(losses.terms["semantic"], method.semantic(segments, teacher).terms["semantic"])
 
@@ -78,16 +76,21 @@ def test_terms_see_the_enlarged_and_normalized_embeddings_of_both_views():
 @pytest.mark.parametrize(
     ("changes", "terms"),
     [
-        ({"embedding": None, "semantic": None}, {"contrast"}),
+        ({"embedding_weight": None, "semantic": None}, {"contrast"}),
         ({"semantic": None}, {"contrast", "embedding"}),
-        ({"embedding": None}, {"contrast", "semantic", "unknown"}),
+        ({"embedding_weight": None}, {"contrast", "semantic", "unknown"}),
         ({"contrast": None}, {"embedding", "semantic", "unknown"}),
         (
             {"semantic": SemanticConsistencyConfig(num_unknown=0)},
             {"contrast", "embedding", "semantic"},
         ),
         (
-            {"contrast": None, "embedding": None, "semantic": None, "labels": PseudoLabelConfig()},
+            {
+                "contrast": None,
+                "embedding_weight": None,
+                "semantic": None,
+                "pseudo_label_weight": 1.0,
+            },
             {"labels"},
         ),
     ],
@@ -103,7 +106,7 @@ def test_weights_reach_their_terms():
     torch.manual_seed(1)
     weights = {
         "contrast": PixelSegmentConfig(weight=0.5),
-        "embedding": EmbeddingConsistencyConfig(weight=3.0),
+        "embedding_weight": 3.0,
         "semantic": SemanticConsistencyConfig(weight=0.25, num_unknown=5),
     }
     other = tiny_clips4_config(**weights).build()(batch).terms
@@ -158,7 +161,6 @@ def test_known_classes_can_be_their_names_with_synonyms(prototypes):
             "10 unknown classes start from as many segments: there are 9",
         ),
         ({"embed_dim": 24}, "has 18 dimensions, embed_dim is 24"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
         ({"num_segments": 0}, "num_segments is 0"),
         ({"contrast": PixelSegmentConfig(memory=-1)}, "memory is -1"),
         ({"contrast": PixelSegmentConfig(thin=0)}, "thin is 0"),
@@ -186,23 +188,17 @@ def test_files_that_are_missing_are_named(tmp_path):
         tiny_clips4_config().build_transform(None)
     with pytest.raises(ValueError, match="--init"):
         tiny_clips4_config().tokenizer_source()
-    tiny_clips4_config(embedding=None, semantic=None).build_transform(
+    tiny_clips4_config(embedding_weight=None, semantic=None).build_transform(
         None
     )  # contrast alone follows nobody
 
 
 def test_the_papers_settings_are_the_papers():
     config = CLIPS4Config()
-    assert (config.num_segments, config.contrast.concentration, config.semantic.num_unknown) == (
-        36,
-        10.0,
-        64,
-    )
+    assert (config.num_segments, config.semantic.num_unknown) == (36, 64)
     assert config.contrast.memory == 2 * 8 * 2 * 36
-    weights = (config.contrast.weight, config.embedding.weight, config.semantic.weight)
-    assert (
-        weights == (1.0, 1.0, 1.0) and config.labels is None and not config.contrast.leave_out_own
-    )
+    weights = (config.contrast.weight, config.embedding_weight, config.semantic.weight)
+    assert weights == (1.0, 1.0, 1.0) and config.pseudo_label_weight is None
     assert config.semantic.class_prior == 0 and config.semantic.known == "segments"
 
 
@@ -267,7 +263,7 @@ def test_a_student_learns_what_its_teacher_sees(tmp_path):
         contrast=PixelSegmentConfig(weight=0.1),
         semantic=None,
         grid=4,
-        views=PairConfig(side_px=32, jitter_probability=0.0, grayscale_probability=0.0),
+        views=PairConfig(side_px=32, colors="none"),
         segments=str(tmp_path),
         teacher=str(tmp_path),
     )
@@ -295,7 +291,7 @@ def test_a_student_learns_what_its_teacher_sees(tmp_path):
 
 def test_a_corrected_projection_starts_as_it_is():
     config = tiny_clips4_config(
-        image_projection=ProjectionConfig("linear"), correction=CorrectionConfig(12, (1, 2))
+        image_projection=ProjectionConfig("linear"), correction=CorrectionConfig(12)
     )
     method = config.build().eval()
     images = torch.rand(2, 3, 48, 64)

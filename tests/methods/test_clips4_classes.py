@@ -24,8 +24,8 @@ from torch.testing import assert_close
 from maskfree.methods.clips4.objectives import (
     PrototypeClassifier,
     PseudoLabelObjective,
-    ViewSegments,
 )
+from maskfree.methods.clips4.view_segments import ViewSegments
 
 
 @pytest.mark.parametrize("soft", [False, True])

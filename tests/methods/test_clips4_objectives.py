@@ -26,15 +26,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.methods.clips4.objectives import PixelSegmentObjective, ViewSegments, embedding_term
+from maskfree.methods.clips4.objectives import PixelSegmentObjective, embedding_term
+from maskfree.methods.clips4.view_segments import ViewSegments
 
 
 def contrast(**changes) -> PixelSegmentObjective:
     settings = {
         "weight": 1.0,
-        "concentration": 10.0,
         "memory": 0,
-        "leave_out_own": False,
         "thin": 1,
         "dim": DIM,
     }
@@ -45,7 +44,6 @@ def slow_contrast(
     segments: ViewSegments,
     regions: Tensor,
     memory: Tensor | None = None,
-    without_own: bool = False,
     thin: int = 1,
 ) -> Tensor:
     """Eq. 1, pixel by pixel and segment by segment, with kappa 10."""
@@ -60,9 +58,6 @@ def slow_contrast(
             (10 * segments.pixels[view, :, y, x] @ each.embedding).exp() for each in everything
         ]
         positive = [each.region == (view // 2, int(regions[view, y, x])) for each in everything]
-        if without_own and sum(positive) > 1:
-            own = next(i for i, each in enumerate(everything) if tuple(place) in each.pixels)
-            weights[own] = torch.zeros(())
         above = sum(weight for weight, there in zip(weights, positive, strict=True) if there)
         losses.append(-(above / sum(weights)).log())
     return torch.stack(losses).mean()
@@ -76,18 +71,17 @@ def test_segments_lie_in_one_region_of_one_view():
     assert len(slow) == len(segments.embeddings) > 3 * NUM_SEGMENTS
     for each in slow:
         view, y, x = next(iter(each.pixels))
-        row = int(segments.own()[0][view, y, x])
+        row = int(segments.rows[view, segments.ids[view, y, x]])
         assert_close(segments.embeddings[row], each.embedding)
-        assert segments.own()[1][view, y, x] == segments.regions[row]
+        assert segments.pixel_regions()[view, y, x] == segments.regions[row]
 
 
 @pytest.mark.parametrize("thin", [1, 2, 3])
-@pytest.mark.parametrize("leave_out_own", [False, True])
-def test_contrast_is_equation_1(leave_out_own, thin):
+def test_contrast_is_equation_1(thin):
     pixels, regions = some_pixels(), some_regions()
     segments = cut(pixels, regions)
-    loss = contrast(leave_out_own=leave_out_own, thin=thin)(segments).terms["contrast"]
-    assert_close(loss, slow_contrast(segments, regions, without_own=leave_out_own, thin=thin))
+    loss = contrast(thin=thin)(segments).terms["contrast"]
+    assert_close(loss, slow_contrast(segments, regions, thin=thin))
 
 
 def test_a_region_is_the_same_in_both_views_of_a_photo_and_in_no_other_photo():
@@ -114,7 +108,7 @@ def test_of_more_segments_than_there_is_room_for_the_smallest_do_not_count():
     regions = regions.repeat(2, 1, 1)
     segments = cut(some_pixels()[:2], regions)
     sizes = torch.stack([view[view >= 0].bincount(minlength=6) for view in segments.ids])
-    assert segments.most == 6 and len(segments.embeddings) == 12 and (sizes > 0).all()
+    assert segments.max_segments == 6 and len(segments.embeddings) == 12 and (sizes > 0).all()
     counted = regions.masked_fill(segments.ids < 0, VOID)
     assert_close(contrast()(segments).terms["contrast"], slow_contrast(segments, counted))
 
@@ -190,14 +184,13 @@ def test_embedding_consistency_is_equation_2():
     assert_close(losses.metrics["similarity"], 1 - expected)
 
 
-@pytest.mark.parametrize("leave_out_own", [False, True])
 @pytest.mark.parametrize("views", [[0], [0, 1], list(range(2 * PHOTOS))])
-def test_views_without_regions_count_for_nothing(views, leave_out_own):
+def test_views_without_regions_count_for_nothing(views):
     """The first view, the whole first photo, or all: what is left has the loss and gradients that it has alone."""
     regions = some_regions()
     regions[views] = VOID
     pixels, teacher = some_pixels().requires_grad_(), some_pixels()
-    term = contrast(leave_out_own=leave_out_own, memory=50)
+    term = contrast(memory=50)
     segments = cut(pixels, regions, teacher)
     parts = [
         term(segments),
@@ -214,9 +207,7 @@ def test_views_without_regions_count_for_nothing(views, leave_out_own):
     if len(views) == 2 * PHOTOS:
         assert all(part.total == 0 for part in parts) and not pixels.grad.any()
     else:
-        assert_close(
-            parts[0].terms["contrast"], slow_contrast(segments, regions, without_own=leave_out_own)
-        )
+        assert_close(parts[0].terms["contrast"], slow_contrast(segments, regions))
 
 
 def test_a_photo_of_one_color_has_one_embedding_and_finite_terms():

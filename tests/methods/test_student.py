@@ -117,11 +117,11 @@ def make_batch(labels: torch.Tensor, images: torch.Tensor | None = None) -> Stud
 
 
 def test_loss_is_the_cross_entropy_of_scaled_cosines():
-    student = tiny_student_config(scale=7.0).build()
+    student = tiny_student_config().build()
     labels = torch.randint(0, CLASSES, (2, 4, 3), dtype=torch.uint8)  # one for each patch
     batch = make_batch(labels.repeat_interleave(16, 1).repeat_interleave(16, 2))
     cosines = student.segment(batch.images, student.phrases)
-    logits = 7 * torch.stack([cosines[:, 0], cosines[:, 1:3].amax(1), cosines[:, 3]], dim=1)
+    logits = 20 * torch.stack([cosines[:, 0], cosines[:, 1:3].amax(1), cosines[:, 3]], dim=1)
     enlarged = F.interpolate(logits, (64, 48), mode="bilinear", align_corners=False)
     losses = student(batch)
     assert_close(losses.terms["labels"], F.cross_entropy(enlarged, batch.labels.long()))

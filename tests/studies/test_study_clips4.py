@@ -14,7 +14,7 @@ from maskfree.data.config import DataConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.evaluation.class_free import unknown_classes, with_unknown
 from maskfree.hub import checkpoint
-from maskfree.methods.clips4.config import PseudoLabelConfig, SemanticConsistencyConfig
+from maskfree.methods.clips4.config import SemanticConsistencyConfig
 from maskfree.recipes import clips4_pocket
 from maskfree.regions.region_maps import SegmentConfig
 from studies import clips4
@@ -148,14 +148,14 @@ def test_which_variants_have_which_seeds(data, recipe, tmp_path):
 def test_variants_change_what_their_row_names_and_nothing_else():
     method = clips4_pocket().method
     assert CHANGES[FULL](method) == method
-    losses = {"contrast": None, "embedding": None, "semantic": None}
+    losses = {"contrast": None, "embedding_weight": None, "semantic": None}
     assert CHANGES[PLUS](method) == replace(
-        method, **losses, labels=PseudoLabelConfig(), segments=None
+        method, **losses, pseudo_label_weight=1.0, segments=None
     )
     for name, off in (
-        (CONTRAST, ("embedding", "semantic")),
+        (CONTRAST, ("embedding_weight", "semantic")),
         (CONTRAST_EMBEDDING, ("semantic",)),
-        (CONTRAST_SEMANTIC, ("embedding",)),
+        (CONTRAST_SEMANTIC, ("embedding_weight",)),
         (CONSISTENCY, ("contrast",)),
     ):
         assert CHANGES[name](method) == replace(method, **dict.fromkeys(off))

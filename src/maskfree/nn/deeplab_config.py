@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maskfree.config.rules import Count, Width
+from maskfree.config.rules import Width
 
 if TYPE_CHECKING:
     from torch import nn
 
     from maskfree.nn.deeplab import ResidualHead
+
+# Dilations of the head's atrous convolutions, in patches: up to 6 * 16 pixels around each.
+_DILATIONS = (1, 3, 6)
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,6 @@ class CorrectionConfig:
 
     width: Width = 128
     """Number of channels inside the head."""
-    dilations: tuple[Count, ...] = (1, 3, 6)
-    """Dilations of the head's atrous convolutions, in patches."""
 
     def build(self, known: nn.Module, channels: int, embed_dim: int) -> ResidualHead:
         """Build the head around the known projection.
@@ -38,5 +39,5 @@ class CorrectionConfig:
         """
         from maskfree.nn.deeplab import ASPP, ResidualHead
 
-        pyramid = ASPP(channels=channels, width=self.width, dim=embed_dim, dilations=self.dilations)
+        pyramid = ASPP(channels=channels, width=self.width, dim=embed_dim, dilations=_DILATIONS)
         return ResidualHead(known, pyramid)

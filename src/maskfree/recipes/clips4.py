@@ -12,7 +12,6 @@ from maskfree.methods.clips4.config import (
     CLIPS4Config,
     PairConfig,
     PixelSegmentConfig,
-    PseudoLabelConfig,
     SemanticConsistencyConfig,
 )
 from maskfree.nn.deeplab_config import CorrectionConfig
@@ -97,13 +96,7 @@ def clips4_pocket() -> Recipe:
             # Flickr8k shows too few of some classes for prototypes of segments.
             semantic=SemanticConsistencyConfig(known="names", soft=True, class_prior=1.0),
             # At the scale at which the teacher sees photos, and close to their colors.
-            views=PairConfig(
-                scale=(0.25, 0.8),
-                jitter=(0.2, 0.2, 0.2, 0.05),
-                jitter_probability=0.5,
-                grayscale_probability=0.0,
-                blur=0.0,
-            ),
+            views=PairConfig(scale=(0.25, 0.8), colors="mild"),
         ),
         data=DataConfig(shards=("flickr8k/train-{000..005}.tar",), workers=1),
         train=TrainConfig(
@@ -201,9 +194,9 @@ def maskclip_plus_pocket() -> Recipe:
     alone = replace(
         method,
         contrast=None,
-        embedding=None,
+        embedding_weight=None,
         semantic=None,
-        labels=PseudoLabelConfig(),
+        pseudo_label_weight=1.0,
         segments=None,
     )
 
@@ -236,7 +229,7 @@ def clips4_debug() -> Recipe:
             text=replace(TOY_TEXT, frozen=True),
             embed_dim=32,
             contrast=PixelSegmentConfig(memory=256),
-            embedding=None,
+            embedding_weight=None,
             semantic=None,
             num_segments=9,
             grid=16,

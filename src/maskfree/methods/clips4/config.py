@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from maskfree.config.rules import (
     Count,
     CountOrZero,
-    Fraction,
     FractionRange,
     OutsideName,
-    Positive,
-    PositiveRange,
     Side,
     Weight,
     Width,
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from maskfree.methods.clips4.model import CLIPS4
     from maskfree.methods.clips4.objectives import (
         PixelSegmentObjective,
-        PseudoLabelObjective,
         SemanticConsistencyObjective,
     )
     from maskfree.methods.clips4.transform import PairTransform
@@ -47,23 +43,8 @@ class PairConfig:
     """Side of a view, in pixels."""
     scale: FractionRange = (0.25, 1.0)
     """Smallest and largest area of a view, as a fraction of the photo."""
-    mirror: Fraction = 0.5
-    """Probability of a horizontal flip, for each view."""
-    jitter: tuple[Weight, Weight, Weight, Weight] = (
-        0.4,
-        0.4,
-        0.4,
-        0.1,
-    )
-    """Strength of brightness, contrast, saturation and hue jitter."""
-    jitter_probability: Fraction = 0.8
-    """Probability of color jitter."""
-    grayscale_probability: Fraction = 0.2
-    """Probability of conversion to grayscale."""
-    blur: Fraction = 0.5
-    """Probability of Gaussian blur."""
-    blur_px: PositiveRange = (0.1, 2.0)
-    """Smallest and largest standard deviation of the blur, in pixels."""
+    colors: Literal["simclr", "mild", "none"] = "simclr"
+    """Color augmentation: jitter, grayscale and blur of "simclr"; a "mild" jitter only; or "none"."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +53,9 @@ class PixelSegmentConfig:
 
     weight: Weight = 1.0
     """Weight of L_t."""
-    concentration: Positive = 10.0
-    """Concentration kappa (inverse temperature) of the contrast."""
     memory: CountOrZero = 1152
     """Number of segments of earlier batches kept as negatives; the default is two batches of 8
     photos with 36 segments per view."""
-    leave_out_own: bool = False
-    """Exclude a pixel's own segment from the positives, as in SegSort; eq. 1 as printed includes
-    it."""
     thin: Count = 1
     """Contrast only every n-th pixel, along diagonals, to save time."""
 
@@ -99,20 +75,10 @@ class PixelSegmentConfig:
 
         return PixelSegmentObjective(
             weight=self.weight,
-            concentration=self.concentration,
             memory=self.memory,
-            leave_out_own=self.leave_out_own,
             thin=self.thin,
             dim=embed_dim,
         )
-
-
-@dataclass(frozen=True)
-class EmbeddingConsistencyConfig:
-    """Embedding consistency loss L_e (eq. 2)."""
-
-    weight: Weight = 1.0
-    """Weight of L_e."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +95,6 @@ class SemanticConsistencyConfig:
     """Prototypes of known classes: mean of the teacher's "segments" most similar to the class name,
     or the embedded "names" with synonyms, for a teacher whose text and pixel embeddings are
     aligned."""
-    unknown_share: Fraction = 0.5
-    """For known "names": initial share of the teacher's segments assigned to unknown classes, in
-    (0, 1)."""
     soft: bool = False
     """Train on the teacher's class probabilities instead of its most likely class. Not in the
     paper."""
@@ -154,6 +117,7 @@ class SemanticConsistencyConfig:
             ValueError: There are fewer segments than unknown classes.
         """
         from maskfree.methods.clips4.objectives import (
+            UNKNOWN_SHARE,
             PrototypeClassifier,
             SemanticConsistencyObjective,
         )
@@ -164,7 +128,7 @@ class SemanticConsistencyConfig:
             classes = PrototypeClassifier(found.phrases, found.synonyms, unknown)
             # Segments are closer to other segments than to texts, so unknown classes need a margin.
             if self.num_unknown:
-                classes.share_out(found.pool, self.unknown_share)
+                classes.share_out(found.pool, UNKNOWN_SHARE)
         else:
             # Means of segments: one prototype per class.
             classes = PrototypeClassifier(found.known, [1] * len(found.known), unknown)
@@ -175,30 +139,6 @@ class SemanticConsistencyConfig:
             class_prior=self.class_prior,
             soft=self.soft,
             classes=classes,
-        )
-
-
-@dataclass(frozen=True)
-class PseudoLabelConfig:
-    """Pixel-label loss of MaskCLIP+, a baseline that replaces all other losses."""
-
-    weight: Weight = 1.0
-    """Weight of the loss."""
-
-    def build(self, found: Prototypes, scale: float) -> PseudoLabelObjective:
-        """Build the objective.
-
-        Args:
-            found: Known classes, whose embedded names are the classifier.
-            scale: Inverse temperature of the softmax over classes.
-
-        Returns:
-            The objective.
-        """
-        from maskfree.methods.clips4.objectives import PseudoLabelObjective
-
-        return PseudoLabelObjective(
-            weight=self.weight, scale=scale, phrases=found.phrases, synonyms=found.synonyms
         )
 
 
@@ -238,19 +178,16 @@ class CLIPS4Config(MethodConfig):
     one is set."""
     contrast: PixelSegmentConfig | None = field(default_factory=PixelSegmentConfig)
     """Pixel-segment contrastive loss; None switches it off."""
-    embedding: EmbeddingConsistencyConfig | None = field(default_factory=EmbeddingConsistencyConfig)
-    """Embedding consistency loss; None switches it off."""
+    embedding_weight: Weight | None = 1.0
+    """Weight of the embedding consistency loss L_e (eq. 2); None switches it off."""
     semantic: SemanticConsistencyConfig | None = field(default_factory=SemanticConsistencyConfig)
     """Semantic consistency loss; None switches it off."""
-    labels: PseudoLabelConfig | None = None
-    """Pixel-label loss of MaskCLIP+; None switches it off."""
+    pseudo_label_weight: Weight | None = None
+    """Weight of the pixel-label loss of MaskCLIP+, a baseline that replaces all other losses; None
+    switches it off."""
     num_segments: Width = 36
     """Number of K-means clusters of each view's pixels, before they are split along region borders.
     """
-    location: Weight = 1.0
-    """Weight of the pixel position in the K-means clustering, relative to the embedding."""
-    temperature: Positive = 0.05
-    """Temperature of the softmax over classes; the paper states none."""
     grid: Side = 28
     """Side of the grid, in cells, to which embeddings are interpolated for the losses."""
     views: PairConfig = field(default_factory=PairConfig)
@@ -267,7 +204,8 @@ class CLIPS4Config(MethodConfig):
             FileNotFoundError: The prototype file does not exist.
         """
         # Imported here, so that reading a config does not import the networks.
-        from maskfree.methods.clips4.model import CLIPS4
+        from maskfree.methods.clips4.model import CLASS_SCALE, CLIPS4
+        from maskfree.methods.clips4.objectives import PseudoLabelObjective
         from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 
         check(self)
@@ -290,21 +228,27 @@ class CLIPS4Config(MethodConfig):
         )
 
         # Only these two losses compare with classes.
-        found = self._prototypes() if self.semantic or self.labels else None
+        semantic = labels = None
+        if self.semantic is not None or self.pseudo_label_weight is not None:
+            found = self._prototypes()
+            if self.semantic is not None:
+                semantic = self.semantic.build(found, CLASS_SCALE)
+            if self.pseudo_label_weight is not None:
+                labels = PseudoLabelObjective(
+                    weight=self.pseudo_label_weight,
+                    scale=CLASS_SCALE,
+                    phrases=found.phrases,
+                    synonyms=found.synonyms,
+                )
 
         return CLIPS4(
             image=image,
             text=text,
             contrast=self.contrast.build(self.embed_dim) if self.contrast else None,
-            embedding_weight=self.embedding.weight if self.embedding else 0.0,
-            semantic=self.semantic.build(found, 1 / self.temperature)
-            if self.semantic and found
-            else None,
-            labels=self.labels.build(found, 1 / self.temperature)
-            if self.labels and found
-            else None,
-            clusters=(self.num_segments, self.location),
-            scale=1 / self.temperature,
+            embedding_weight=self.embedding_weight or 0.0,
+            semantic=semantic,
+            labels=labels,
+            num_segments=self.num_segments,
         )
 
     def build_transform(self, tokenizer: Any) -> PairTransform:
@@ -321,7 +265,8 @@ class CLIPS4Config(MethodConfig):
         """
         from maskfree.methods.clips4.transform import PairTransform
 
-        if self.teacher is None and (self.embedding or self.semantic or self.labels):
+        follows_teacher = self.embedding_weight or self.semantic or self.pseudo_label_weight
+        if self.teacher is None and follows_teacher:
             raise ValueError(
                 "the student follows a teacher: name the folder of its maps in method.teacher"
             )
@@ -400,7 +345,11 @@ class CLIPS4Config(MethodConfig):
             `without_pretrained` without losses.
         """
         return replace(
-            self.without_pretrained(), contrast=None, embedding=None, semantic=None, labels=None
+            self.without_pretrained(),
+            contrast=None,
+            embedding_weight=None,
+            semantic=None,
+            pseudo_label_weight=None,
         )
 
     def _prototypes(self) -> Prototypes:

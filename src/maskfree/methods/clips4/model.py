@@ -5,7 +5,7 @@ regions and between views, and to agree with a vision-language teacher on each s
 embedded by the teacher.
 
 Differs: the teacher's features are precomputed, since they are the same in every epoch; the softmax
-temperature over classes, which the paper does not state, is a setting; the head is that of PSPNet
+temperature over classes, which the paper does not state, is 1/20; the head is that of PSPNet
 or any projection.
 """
 
@@ -21,11 +21,14 @@ from maskfree.methods.clips4.objectives import (
     PixelSegmentObjective,
     PseudoLabelObjective,
     SemanticConsistencyObjective,
-    ViewSegments,
     embedding_term,
 )
+from maskfree.methods.clips4.view_segments import ViewSegments
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 from maskfree.types import Groups, Losses, Tokens
+
+CLASS_SCALE = 20.0
+"""Inverse temperature of the softmax over classes; the paper states none."""
 
 
 class CLIPS4(Method):
@@ -40,8 +43,7 @@ class CLIPS4(Method):
         embedding_weight: float,
         semantic: SemanticConsistencyObjective | None,
         labels: PseudoLabelObjective | None,
-        clusters: tuple[int, float],
-        scale: float,
+        num_segments: int,
     ):
         super().__init__()
         self.image = image
@@ -49,8 +51,7 @@ class CLIPS4(Method):
         self.contrast = contrast
         self.semantic = semantic
         self.labels = labels
-        self._embedding_weight, self._scale = embedding_weight, scale
-        self._num_segments, self._location = clusters
+        self._embedding_weight, self._num_segments = embedding_weight, num_segments
 
     def forward(self, batch: CLIPS4Batch) -> Losses:
         """Compute the training losses of a batch.
@@ -77,9 +78,7 @@ class CLIPS4(Method):
         parts: list[Losses] = []
         if self.contrast or self.semantic or self._embedding_weight:
             # All segment losses share one clustering.
-            segments = ViewSegments.cut(
-                pixels, regions, teacher, self._num_segments, self._location
-            )
+            segments = ViewSegments.cut(pixels, regions, teacher, self._num_segments)
             if self.contrast:
                 parts.append(self.contrast(segments))
             if self._embedding_weight:
@@ -124,7 +123,7 @@ class CLIPS4(Method):
         Returns:
             The factor that multiplies cosines before a softmax.
         """
-        return self._scale
+        return CLASS_SCALE
 
     @property
     def patch_size(self) -> int:

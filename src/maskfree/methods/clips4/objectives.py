@@ -3,109 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.losses.consistency import embedding_consistency, prototype_loss, semantic_consistency
-from maskfree.losses.pixel_segment import NO_REGION, pixel_segment_contrast
+from maskfree.losses.pixel_segment import pixel_segment_contrast
+from maskfree.methods.clips4.view_segments import ViewSegments
 from maskfree.ops.class_prior import apply_class_prior
 from maskfree.ops.label_map import best_of_synonyms
-from maskfree.ops.segments import intersect, segment_sums, segment_values, spherical_kmeans
 from maskfree.types import Losses
 
-# Number of region ids of a photo: region maps are 8-bit.
-_REGIONS = 256
 # Momentum of the moving average of class frequencies.
 _MOMENTUM = 0.98
 # Region id of segments in the memory bank, which no pixel has.
 _REMEMBERED = -2
-
-
-@dataclass(frozen=True)
-class ViewSegments:
-    """Views of the global batch, divided into segments by pixel clustering and region maps."""
-
-    pixels: Float[Tensor, "b d h w"]
-    """Unit-norm pixel embeddings; the two views of a photo are adjacent."""
-    ids: Int[Tensor, "b h w"]
-    """Segment of each pixel within its view; -1 is none."""
-    most: int
-    """Maximum number of segments per view."""
-    embeddings: Float[Tensor, "m d"]
-    """Unit-norm embeddings of the nonempty segments."""
-    rows: Int[Tensor, "b most"]
-    """Row of each segment of a view in `embeddings`; undefined for empty segments."""
-    views: Int[Tensor, " m"]
-    """View of each segment."""
-    regions: Int[Tensor, " m"]
-    """Region of each segment; equal in both views of a photo, different between photos."""
-    teacher: Float[Tensor, "m d"] | None
-    """Sum of the teacher's unit-norm embeddings in each segment."""
-
-    @classmethod
-    def cut(
-        cls,
-        pixels: Float[Tensor, "b d h w"],
-        regions: Int[Tensor, "b h w"],
-        teacher: Float[Tensor, "b d h w"] | None,
-        num_segments: int,
-        location: float,
-    ) -> ViewSegments:
-        """Cluster the pixels of each view, and split clusters along region borders.
-
-        Args:
-            pixels: Unit-norm pixel embeddings of all views.
-            regions: Region of each pixel.
-            teacher: Unit-norm teacher embeddings of each pixel, if there is a teacher.
-            num_segments: Number of clusters per view.
-            location: Weight of the pixel position in the clustering.
-
-        Returns:
-            The segments.
-        """
-        # Splitting along region borders adds segments; twice the clusters leaves room for them.
-        most = 2 * num_segments
-        ids = intersect(
-            spherical_kmeans(pixels.detach(), num_segments, location=location), regions, most
-        )
-
-        sums, counts = segment_sums(pixels, ids, most)
-        there = counts > 0
-
-        # Region ids are made unique between photos and shared by both views of one.
-        photos = torch.arange(len(pixels), device=pixels.device)[:, None] // 2
-        numbers = photos * _REGIONS + segment_values(regions, ids, most)
-
-        return cls(
-            pixels=pixels,
-            ids=ids,
-            most=most,
-            embeddings=F.normalize(sums[there], dim=1),
-            rows=there.flatten().cumsum(0).view_as(there) - 1,
-            views=there.nonzero()[:, 0],
-            regions=numbers[there],
-            teacher=segment_sums(teacher, ids, most)[0][there] if teacher is not None else None,
-        )
-
-    def own(self) -> tuple[Int[Tensor, "b h w"], Int[Tensor, "b h w"]]:
-        """Look up the segment of each pixel.
-
-        Returns:
-            Row of each pixel's segment in `embeddings`, and that segment's region; `NO_REGION` for
-            pixels without a segment.
-        """
-        # Pixels without a segment look up segment 0; their region is masked below.
-        rows = self.rows.gather(1, self.ids.flatten(1).clamp_min(0)).view_as(self.ids)
-        outside = self.ids < 0
-        if not len(self.regions):
-            return torch.zeros_like(rows), torch.full_like(rows, NO_REGION)
-        return rows, self.regions[rows.clamp(0, len(self.regions) - 1)].masked_fill(
-            outside, NO_REGION
-        )
+# Concentration kappa (inverse temperature) of the contrast, as in the paper.
+_CONCENTRATION = 10.0
+UNKNOWN_SHARE = 0.5
+"""Initial share of the teacher's segments that unknown classes get beside the embedded names."""
 
 
 class PixelSegmentObjective(nn.Module):
@@ -120,15 +38,12 @@ class PixelSegmentObjective(nn.Module):
         self,
         *,
         weight: float,
-        concentration: float,
         memory: int,
-        leave_out_own: bool,
         thin: int,
         dim: int,
     ):
         super().__init__()
-        self._weight, self._concentration, self._thin = weight, concentration, thin
-        self._leave_out_own = leave_out_own
+        self._weight, self._thin = weight, thin
         self.bank: Tensor
         self.filled: Tensor
         # Buffers, so that a resumed run keeps its memory bank.
@@ -149,7 +64,7 @@ class PixelSegmentObjective(nn.Module):
         rows, columns = (torch.arange(side, device=segments.ids.device) for side in (height, width))
         chosen = (rows[:, None] + columns) % self._thin == 0
 
-        own, regions = segments.own()
+        regions = segments.pixel_regions()
 
         # Only the filled part of the bank is compared.
         filled = int(self.filled)
@@ -158,8 +73,7 @@ class PixelSegmentObjective(nn.Module):
             regions[:, chosen].flatten(),
             torch.cat([segments.embeddings, self.bank[:filled]]),
             F.pad(segments.regions, (0, filled), value=_REMEMBERED),
-            self._concentration,
-            own[:, chosen].flatten() if self._leave_out_own else None,
+            _CONCENTRATION,
         )
         if self.training:
             self._remember(segments.embeddings.detach())
@@ -245,12 +159,8 @@ class SemanticConsistencyObjective(nn.Module):
     ):
         super().__init__()
         self.classes = classes
-        self._weight, self._scale, self._presence, self._soft = (
-            weight,
-            scale,
-            class_prior,
-            soft,
-        )
+        self._weight, self._scale = weight, scale
+        self._class_prior, self._soft = class_prior, soft
         self.shares: Tensor
         self.seen: Tensor
         count = classes.num_known + len(classes.unknown)
@@ -281,10 +191,8 @@ class SemanticConsistencyObjective(nn.Module):
 
         # The student's classes of the same segments.
         cosines = self.classes.cosines(segments.embeddings[..., None, None])[..., 0, 0]
-        terms = {
-            "semantic": self._weight
-            * _mean(semantic_consistency(cosines, targets, self._scale), segments)
-        }
+        loss = _mean(semantic_consistency(cosines, targets, self._scale), segments)
+        terms = {"semantic": self._weight * loss}
 
         # Move the prototypes of unknown classes towards their segments.
         if len(self.classes.unknown):
@@ -307,12 +215,12 @@ class SemanticConsistencyObjective(nn.Module):
     ) -> Float[Tensor, "m l"]:
         """Class scores of the teacher for each segment, with the class prior if it is on."""
         scores = self.classes.cosines(theirs[..., None, None])[..., 0, 0]
-        if not self._presence or not len(scores):
+        if not self._class_prior or not len(scores):
             return scores.float()
 
         # A class counts as present if either view of the photo shows it.
         shown = apply_class_prior(self.classes.cosines(teacher))[:, :, 0, 0]
-        held = scores + self._presence * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
+        held = scores + self._class_prior * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
 
         # Distribution alignment: each class keeps the frequency it has without the prior.
         if self.training:

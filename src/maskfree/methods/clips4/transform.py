@@ -26,6 +26,34 @@ from maskfree.data.transforms import Box, View, blurred, color_jitter, random_vi
 from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import PairConfig
 
+# Probability of a horizontal flip, for each view.
+_MIRROR = 0.5
+# Smallest and largest standard deviation of the blur in pixels, as in SimCLR.
+_BLUR_PX = (0.1, 2.0)
+
+
+class ColorAugmentation(NamedTuple):
+    """Random changes of a view's colors."""
+
+    jitter: tuple[float, float, float, float]
+    """Strength of brightness, contrast, saturation and hue jitter."""
+    jitter_probability: float
+    """Probability of color jitter."""
+    grayscale_probability: float
+    """Probability of conversion to grayscale."""
+    blur_probability: float
+    """Probability of Gaussian blur."""
+
+
+COLORS = {
+    # arXiv:2002.05709, appendix A.
+    "simclr": ColorAugmentation((0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.5),
+    # Close to the colors that the teacher sees.
+    "mild": ColorAugmentation((0.2, 0.2, 0.2, 0.05), 0.5, 0.0, 0.0),
+    "none": ColorAugmentation((0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 0.0),
+}
+"""Color augmentations by name."""
+
 
 class CLIPS4Sample(NamedTuple):
     """Two views of one photo."""
@@ -88,7 +116,7 @@ class PairTransform(Transform):
         views, parts, taught = [], [], []
         for _ in range(2):
             config = self.views
-            view = random_view(rng, photo, config.side_px, config.scale, config.mirror)
+            view = random_view(rng, photo, config.side_px, config.scale, _MIRROR)
             views.append(view._replace(image=self._colored(view.image, rng)))
 
             part = torch.from_numpy(cut_regions(regions, view.box, self.grid))
@@ -126,13 +154,13 @@ class PairTransform(Transform):
     ) -> Float[Tensor, "3 h w"]:
         """Apply random color jitter, grayscale and blur, in this order."""
         # Order of the augmentations in SimCLR.
-        views = self.views
-        if rng.random() < views.jitter_probability:
-            image = color_jitter(image, rng, *views.jitter)
-        if rng.random() < views.grayscale_probability:
+        colors = COLORS[self.views.colors]
+        if rng.random() < colors.jitter_probability:
+            image = color_jitter(image, rng, *colors.jitter)
+        if rng.random() < colors.grayscale_probability:
             image = to_grayscale(image)
-        if rng.random() < views.blur:
-            image = blurred(image, float(rng.uniform(*views.blur_px)))
+        if rng.random() < colors.blur_probability:
+            image = blurred(image, float(rng.uniform(*_BLUR_PX)))
 
         return image
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from maskfree.config.rules import (
-    Count,
     Fraction,
     OutsideName,
-    Positive,
     PositiveRange,
     Range,
     Side,
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from maskfree.methods.student.model import Student
     from maskfree.methods.student.transform import StudentTransform
 
+# Dilations of the head's atrous convolutions, in patches: half of DeepLab's at half its stride.
+_DILATIONS = (3, 6, 9)
 Confidence = Annotated[int, Range(0, 255)]
 """Confidence of a label, as the label map stores it in one byte."""
 
@@ -57,8 +57,6 @@ class StudentConfig(MethodConfig):
     """Image encoder."""
     width: Width = 256
     """Number of channels inside the DeepLab head."""
-    dilations: tuple[Count, ...] = (3, 6, 9)
-    """Dilations of the head's atrous convolutions, in patches."""
     known: ProjectionConfig | None = None
     """Image projection of the teacher, to which the head is added as a residual; None uses the head
     alone."""
@@ -75,8 +73,6 @@ class StudentConfig(MethodConfig):
     stem."""
     thresholds: tuple[Confidence, ...] = ()
     """Minimum confidence of a label to count, for each class, from 0 to 255."""
-    scale: Positive = 20.0
-    """Inverse temperature of the softmax over classes."""
     views: StudentViews = field(default_factory=StudentViews)
     """Size and augmentation of the training crops."""
 
@@ -108,7 +104,7 @@ class StudentConfig(MethodConfig):
             channels=encoder.channels,
             width=self.width,
             dim=self.embed_dim,
-            dilations=self.dilations,
+            dilations=_DILATIONS,
         )
         projection: nn.Module = head
         if self.known is not None:
@@ -127,7 +123,6 @@ class StudentConfig(MethodConfig):
             text=text,
             synonyms=self.synonyms,
             dim=self.embed_dim,
-            scale=self.scale,
         )
 
     def build_transform(self, tokenizer: Any) -> StudentTransform:

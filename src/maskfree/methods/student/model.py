@@ -23,6 +23,9 @@ from maskfree.ops.ignore import IGNORE
 from maskfree.ops.label_map import best_of_synonyms
 from maskfree.types import Groups, Losses, Tokens
 
+# Inverse temperature of the softmax over classes.
+_CLASS_SCALE = 20.0
+
 
 class Student(Method):
     """Image encoder with a DeepLab head, and the teacher's frozen text encoder."""
@@ -34,7 +37,6 @@ class Student(Method):
         text: TextProjector,
         synonyms: Sequence[int],
         dim: int,
-        scale: float,
     ):
         super().__init__()
         self.image = image
@@ -43,7 +45,7 @@ class Student(Method):
         phrases = F.normalize(torch.randn(sum(synonyms), dim), dim=-1) if synonyms else None
         # Text embeddings of the class names; random until the initial checkpoint is loaded.
         self.register_buffer("phrases", phrases)
-        self._synonyms, self._scale = tuple(synonyms), scale
+        self._synonyms = tuple(synonyms)
 
     def forward(self, batch: StudentBatch) -> Losses:
         """Compute the cross-entropy of the labeled pixels.
@@ -65,7 +67,7 @@ class Student(Method):
         # A class scores as its best synonym.
         pixels = F.normalize(self.image(batch.images).float(), dim=1)
         cosines = torch.einsum("bdhw,pd->bphw", pixels, self.phrases)
-        logits = self._scale * best_of_synonyms(cosines, self._synonyms)
+        logits = _CLASS_SCALE * best_of_synonyms(cosines, self._synonyms)
         loss = pixel_cross_entropy(logits, batch.labels)
 
         # Metrics on the patch grid, which is cheaper than on pixels.
@@ -112,7 +114,7 @@ class Student(Method):
         Returns:
             The factor that multiplies cosines before a softmax.
         """
-        return self._scale
+        return _CLASS_SCALE
 
     @property
     def patch_size(self) -> int:
