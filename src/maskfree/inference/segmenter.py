@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float16, UInt, UInt8
-from PIL import Image
 from torch import Tensor
 
 from maskfree.data.photo import PhotoLike, photo_name, read_photo
@@ -23,17 +20,14 @@ from maskfree.inference.class_embeddings import (
     scored_classes,
 )
 from maskfree.inference.config import Inference
-from maskfree.inference.photos import (
-    OpenedPhoto,
-    PhotoError,
-    PreparedPhoto,
-    open_photo,
-    prepare_photo,
-    read_ahead,
+from maskfree.inference.photos import PhotoError, open_photo, prepare_photo
+from maskfree.inference.pipeline import (
+    chosen_words,
+    postprocessing,
+    score_photos,
+    segment_photos,
 )
-from maskfree.inference.postprocessing import Postprocessing
-from maskfree.inference.scoring import Scorer, device_of
-from maskfree.inference.windows import score_windows
+from maskfree.inference.scoring import device_of
 from maskfree.method import Method
 from maskfree.results.notebook import shortened
 from maskfree.results.segmentation import Segmentation
@@ -167,8 +161,9 @@ class Segmenter:
             return self._for_call(words, background, templates)(photo)
 
         if isinstance(photo, list | tuple):
-            return list(self._segment_all((read_photo(each), photo_name(each)) for each in photo))
-        return next(self._segment_all([(read_photo(photo), photo_name(photo))]))
+            opened = ((read_photo(each), photo_name(each)) for each in photo)
+            return list(segment_photos(self, opened))
+        return next(segment_photos(self, [(read_photo(photo), photo_name(photo))]))
 
     def __repr__(self) -> str:
         """Return a single line without weights and settings."""
@@ -192,7 +187,7 @@ class Segmenter:
         Returns:
             Iterator over one result per photo; a PhotoError in place of each that cannot be read.
         """
-        return self._segment_all(map(open_photo, photos))
+        return segment_photos(self, map(open_photo, photos))
 
     def embed_text(self, words: Sequence[str]) -> Float[Tensor, "n d"]:
         """Embed phrases, averaged over the prompt templates.
@@ -296,7 +291,8 @@ class Segmenter:
             "softmax" these are the cosines of phrases; with "product" there is one cell per pixel
             that the network saw.
         """
-        return self._score([self._prepare(read_photo(photo), "")])[0]
+        prepared = prepare_photo(read_photo(photo), "", self.inference, self.method.patch_size)
+        return score_photos(self, [prepared])[0]
 
     def labels_of(
         self,
@@ -315,7 +311,7 @@ class Segmenter:
         Returns:
             Class id and winning score of each pixel.
         """
-        return self._postprocessing.labels(scores, size, padded)
+        return postprocessing(self).labels(scores, size, padded)
 
     @property
     def device(self) -> torch.device:
@@ -335,13 +331,6 @@ class Segmenter:
         """
         return self.inference.logit_scale or self.method.logit_scale
 
-    @property
-    def _words(self) -> Vocabulary:
-        """The vocabulary, which must have been set."""
-        if self.vocabulary is None:
-            raise ValueError("no words were chosen: call with_words([...]) first")
-        return self.vocabulary
-
     def _for_call(
         self,
         words: Sequence[str] | None,
@@ -350,93 +339,5 @@ class Segmenter:
     ) -> Segmenter:
         """The Segmenter for the words of a call; None keeps the present ones."""
         if words is None:
-            words = ["/".join(synonyms) for synonyms in self._words.classes]
+            words = ["/".join(synonyms) for synonyms in chosen_words(self).classes]
         return self.with_words(words, background, templates)
-
-    @property
-    def _postprocessing(self) -> Postprocessing:
-        """Steps from scores to labels with the present words and settings."""
-        return Postprocessing(
-            self.inference, self._words, self.background, self.method.patch_size, self.logit_scale
-        )
-
-    def _prepare(self, photo: Image.Image, name: str) -> PreparedPhoto:
-        """Resize and pad a photo for the network."""
-        return prepare_photo(photo, name, self.inference, self.method.patch_size)
-
-    def _segment_all(self, opened: Iterable[OpenedPhoto | PhotoError]) -> Iterator[Any]:
-        """Segment opened photos chunk by chunk, passing errors through."""
-        for chunk in read_ahead(iter(opened), self._prepare, self.inference.batch_size):
-            scores = iter(self._score([item for item in chunk if not isinstance(item, PhotoError)]))
-
-            while chunk:
-                item = chunk.popleft()
-                if isinstance(item, PhotoError):
-                    yield item
-                else:
-                    yield self._result(item, next(scores))
-
-                # Free each photo before the next result is made.
-                del item
-
-    @torch.inference_mode()
-    def _score(self, photos: Sequence[PreparedPhoto]) -> list[Float[Tensor, "k hp wp"]]:
-        """Score all classes on the patches of photos."""
-        steps, patch_size = self._postprocessing, self.method.patch_size
-        # The embeddings are set together with the vocabulary.
-        assert self.embeddings is not None
-        scorer = Scorer(
-            self.method,
-            self.name,
-            self.embeddings,
-            self.inference,
-            self.logit_scale,
-            self.background.threshold,
-        )
-
-        phrase_scores = score_windows(
-            [photo.padded for photo in photos],
-            scorer,
-            num_scores=sum(steps.synonyms),
-            patch_size=patch_size,
-            cells_per_patch=patch_size // steps.cell_px,
-            inference=self.inference,
-        )
-        return [steps.class_scores(scores) for scores in phrase_scores]
-
-    def _result(self, photo: PreparedPhoto, scores: Float[Tensor, "k hp wp"]) -> Segmentation:
-        """Turn a photo's scores into a Segmentation with its record."""
-        height, width = photo.image.shape[:2]
-        labels, best = self.labels_of(scores, (height, width), photo.padded)
-
-        return Segmentation(
-            labels=labels,
-            words=self._words.names,
-            scores=best,
-            image=photo.image,
-            record=self._record(photo.name, height, width),
-        )
-
-    def _record(self, name: str, height: int, width: int) -> dict[str, Any]:
-        """Everything needed to reproduce the result of a photo."""
-        background = None
-        if self.background:
-            background = {"rule": str(self.background), "id": len(self._words.classes)}
-
-        resized = self.inference.resized(height, width)
-        return {
-            "photo": {"name": name, "width": width, "height": height},
-            "words": [list(synonyms) for synonyms in self._words.classes],
-            "background": background,
-            "templates": list(self.templates),
-            "resized": {"height": resized[0], "width": resized[1]},
-            "inference": asdict(self.inference) | {"patch_px": self.method.patch_size},
-            "model": {"name": self.name, "weights_sha256": self.weights_hash},
-            "versions": dict(_versions()),
-        }
-
-
-@cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    """Versions of the packages that results depend on."""
-    return tuple((package, version(package)) for package in ("maskfree", "torch", "transformers"))

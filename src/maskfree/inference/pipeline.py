@@ -1,0 +1,186 @@
+"""The steps from photos to segmentations: read ahead, score windows, turn scores into labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from maskfree.inference.photos import (
+    OpenedPhoto,
+    PhotoError,
+    PreparedPhoto,
+    prepare_photo,
+    read_ahead,
+)
+from maskfree.inference.postprocessing import Postprocessing
+from maskfree.inference.scoring import Scorer
+from maskfree.inference.windows import score_windows
+from maskfree.results.segmentation import Segmentation
+from maskfree.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from maskfree.inference.segmenter import Segmenter
+
+
+def segment_photos(
+    segmenter: Segmenter, opened: Iterable[OpenedPhoto | PhotoError]
+) -> Iterator[Segmentation | PhotoError]:
+    """Segment opened photos chunk by chunk, passing errors through.
+
+    Args:
+        segmenter: Model with its words and settings.
+        opened: Opened photos, and errors in place of those that cannot be read.
+
+    Yields:
+        One Segmentation per photo, and the errors, in their order.
+
+    Raises:
+        ValueError: No words were chosen, or the model's scores are not finite.
+    """
+
+    def prepare(photo: Image.Image, name: str) -> PreparedPhoto:
+        """Resize and pad a photo for the network."""
+        return prepare_photo(photo, name, segmenter.inference, segmenter.method.patch_size)
+
+    for chunk in read_ahead(iter(opened), prepare, segmenter.inference.batch_size):
+        photos = [item for item in chunk if not isinstance(item, PhotoError)]
+        scores = iter(score_photos(segmenter, photos))
+        del photos
+
+        while chunk:
+            item = chunk.popleft()
+            if isinstance(item, PhotoError):
+                yield item
+            else:
+                yield _result(segmenter, item, next(scores))
+
+            # Free each photo before the next result is made.
+            del item
+
+
+@torch.inference_mode()
+def score_photos(
+    segmenter: Segmenter, photos: Sequence[PreparedPhoto]
+) -> list[Float[Tensor, "k hp wp"]]:
+    """Score all classes on the patches of photos.
+
+    Args:
+        segmenter: Model with its words and settings.
+        photos: Prepared photos.
+
+    Returns:
+        Score map of each photo, as `Segmenter.score_map` describes it.
+
+    Raises:
+        ValueError: No words were chosen, or the model's scores are not finite.
+    """
+    steps = postprocessing(segmenter)
+    # The embeddings are set together with the vocabulary.
+    assert segmenter.embeddings is not None
+    scorer = Scorer(
+        method=segmenter.method,
+        name=segmenter.name,
+        embeddings=segmenter.embeddings,
+        inference=segmenter.inference,
+        logit_scale=segmenter.logit_scale,
+        threshold=segmenter.background.threshold,
+    )
+
+    patch_size = segmenter.method.patch_size
+    phrase_scores = score_windows(
+        [photo.padded for photo in photos],
+        scorer,
+        num_scores=sum(steps.synonyms),
+        patch_size=patch_size,
+        cells_per_patch=patch_size // steps.cell_px,
+        inference=segmenter.inference,
+    )
+    return [steps.class_scores(scores) for scores in phrase_scores]
+
+
+def postprocessing(segmenter: Segmenter) -> Postprocessing:
+    """Return the steps from scores to labels for the words and settings of a segmenter.
+
+    Args:
+        segmenter: Model with its words and settings.
+
+    Returns:
+        The steps.
+
+    Raises:
+        ValueError: No words were chosen.
+    """
+    return Postprocessing(
+        inference=segmenter.inference,
+        vocabulary=chosen_words(segmenter),
+        background=segmenter.background,
+        patch_size=segmenter.method.patch_size,
+        logit_scale=segmenter.logit_scale,
+    )
+
+
+def chosen_words(segmenter: Segmenter) -> Vocabulary:
+    """Return the vocabulary of a segmenter, which must have one.
+
+    Args:
+        segmenter: Model with its words.
+
+    Returns:
+        Its vocabulary.
+
+    Raises:
+        ValueError: No words were chosen.
+    """
+    if segmenter.vocabulary is None:
+        raise ValueError("no words were chosen: call with_words([...]) first")
+    return segmenter.vocabulary
+
+
+def _result(
+    segmenter: Segmenter, photo: PreparedPhoto, scores: Float[Tensor, "k hp wp"]
+) -> Segmentation:
+    """Turn a photo's scores into a Segmentation with its record."""
+    height, width = photo.image.shape[:2]
+    labels, best = segmenter.labels_of(scores, (height, width), photo.padded)
+
+    return Segmentation(
+        labels=labels,
+        words=chosen_words(segmenter).names,
+        scores=best,
+        image=photo.image,
+        record=_record(segmenter, photo.name, height, width),
+    )
+
+
+def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[str, Any]:
+    """Everything needed to reproduce the result of a photo."""
+    classes = chosen_words(segmenter).classes
+    background = None
+    if segmenter.background:
+        background = {"rule": str(segmenter.background), "id": len(classes)}
+
+    resized = segmenter.inference.resized(height, width)
+    return {
+        "photo": {"name": name, "width": width, "height": height},
+        "words": [list(synonyms) for synonyms in classes],
+        "background": background,
+        "templates": list(segmenter.templates),
+        "resized": {"height": resized[0], "width": resized[1]},
+        "inference": asdict(segmenter.inference) | {"patch_px": segmenter.method.patch_size},
+        "model": {"name": segmenter.name, "weights_sha256": segmenter.weights_hash},
+        "versions": dict(_versions()),
+    }
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Versions of the packages that results depend on."""
+    return tuple((package, version(package)) for package in ("maskfree", "torch", "transformers"))
