@@ -1,7 +1,11 @@
-"""What every method must keep; a method is found as soon as `maskfree.methods` imports it."""
+"""What every method must keep; a method is found as soon as `maskfree.methods` imports it.
+
+Its examples are those of `TINY`, or the settings of a recipe `NAME_debug` with this method.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -13,7 +17,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import maskfree.methods
+from maskfree.data import shapes
 from maskfree.data.sample import Partner, Source
+from maskfree.engine.config import Recipe
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.methods.clips4.config import PixelSegmentConfig
@@ -21,6 +27,7 @@ from maskfree.methods.ovsegmentor.config import EntityConfig
 from maskfree.methods.vilseg.config import ClusterConfig
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.recipes import RECIPES
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Batch
 from tiny import (
@@ -43,7 +50,6 @@ CONFIGS = {
     for kind, value in vars(maskfree.methods).items()
     if isinstance(value, type) and issubclass(value, MethodConfig)
 }
-# A method that is added says here how its smallest example is made.
 STANDARDISED = ClusterConfig(num_clusters=5, standardized=True)
 TEACHER = str(tiny_teacher_maps("01234k"))
 TINY = {
@@ -91,16 +97,35 @@ TINY = {
         ),
     ],
 }
+
+
+def examples(name: str) -> list[MethodConfig]:
+    """The smallest settings of a method; empty where there are none, which a test reports."""
+    if name in TINY:
+        return TINY[name]
+    return [recipe.method for recipe in debug_recipes() if type(recipe.method).__name__ == name]
+
+
+def debug_recipes() -> list[Recipe]:
+    found = []
+    for name, recipe in RECIPES.items():
+        # A recipe whose settings cannot be made is reported by a test, not when tests are collected.
+        with contextlib.suppress(Exception):
+            if name.endswith("_debug"):
+                found.append(recipe())
+    return found
+
+
 CASES = [
     pytest.param(config, id=f"{name}-{i}")
     for name in CONFIGS
-    for i, config in enumerate(TINY[name])
+    for i, config in enumerate(examples(name))
 ]
 UNTRAINED = ("MaskCLIPConfig",)  # ready-made weights that only label
 LEARNING = [case for case in CASES if type(case.values[0]).__name__ not in UNTRAINED]
 
 
-def make_batch(config: MethodConfig, tokenizer, photo, captions: bool = True) -> Batch:
+def make_batch(config: MethodConfig, tokenizer: Tokenizer, photo, captions: bool = True) -> Batch:
     transform = config.build_transform(tokenizer)
     photos = [photo((83, 57)), photo((40, 90)), photo((64, 64)), photo((31, 29)), photo((120, 33))]
     texts = [[CAPTIONS[i], CAPTIONS[i + 1]] if captions else [] for i in range(len(photos))]
@@ -109,17 +134,47 @@ def make_batch(config: MethodConfig, tokenizer, photo, captions: bool = True) ->
         transform.sample(Source(str(i), image, text, partners[i]), seed=i)
         for i, (image, text) in enumerate(zip(photos, texts, strict=True))
     ]
-    return transform.collate(samples)
+    batch = transform.collate(samples)
+    assert isinstance(batch, Batch), f"{type(batch).__name__} lacks to(device)"
+    return batch
 
 
-def test_every_method_has_a_tiny_example():
-    assert CONFIGS and set(CONFIGS) == set(TINY)
+@pytest.fixture
+def tokenizer(config, tiny_tokenizer, tmp_path_factory) -> Tokenizer:
+    """The tokenizer of the tiny examples; that of the drawn shapes for the settings of a recipe."""
+    if type(config).__name__ in TINY:
+        return tiny_tokenizer
+    folder = tmp_path_factory.mktemp("tokenizer") / "shapes"
+    shapes.write(folder, 4)
+    return Tokenizer.from_source(str(folder), max_length=32)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_method_is_complete(name):
+    kind = CONFIGS[name]
+    lacking = ", ".join(sorted(kind.__abstractmethods__))
+    assert not lacking, f"{name} lacks {lacking}"
+    assert kind.student_parts is not MethodConfig.student_parts, (
+        f"{name} lacks student_parts: what a student can take from it, or None"
+    )
+    found = examples(name)
+    if not found:
+        # A recipe whose settings cannot be made says why.
+        for recipe in RECIPES.values():
+            recipe()
+    assert found, f"{name} has no example: add a recipe ..._debug whose method is a {name}"
+    method = found[0].build()
+    assert isinstance(method, Method), f"{name}.build() gives a {type(method).__name__}"
+
+
+def test_examples_are_those_of_methods():
+    assert CONFIGS and set(TINY) <= set(CONFIGS)
 
 
 @pytest.mark.parametrize("config", LEARNING)
-def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo):
+def test_forward_gives_finite_terms_with_gradients(config, tokenizer, photo):
     method = config.build()
-    losses = method(make_batch(config, tiny_tokenizer, photo))
+    losses = method(make_batch(config, tokenizer, photo))
     assert losses.terms and all(
         term.isfinite() and term.requires_grad for term in losses.terms.values()
     )
@@ -131,8 +186,8 @@ def test_forward_gives_finite_terms_with_gradients(config, tiny_tokenizer, photo
 
 
 @pytest.mark.parametrize("config", LEARNING)
-def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
-    method, batch = config.build(), make_batch(config, tiny_tokenizer, photo)
+def test_training_goes_on_after_steps(config, tokenizer, photo):
+    method, batch = config.build(), make_batch(config, tokenizer, photo)
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
     for step in range(3):
         optimizer.zero_grad()
@@ -144,9 +199,9 @@ def test_training_goes_on_after_steps(config, tiny_tokenizer, photo):
 
 
 @pytest.mark.parametrize("config", LEARNING)
-def test_unlabeled_photos_train_too_or_are_refused(config, tiny_tokenizer, photo):
+def test_unlabeled_photos_train_too_or_are_refused(config, tokenizer, photo):
     try:
-        losses = config.build()(make_batch(config, tiny_tokenizer, photo, captions=False))
+        losses = config.build()(make_batch(config, tokenizer, photo, captions=False))
     except ValueError as error:
         assert "learns from captions" in str(error)
     else:
@@ -154,29 +209,29 @@ def test_unlabeled_photos_train_too_or_are_refused(config, tiny_tokenizer, photo
 
 
 @pytest.mark.parametrize("config", [config for name in UNTRAINED for config in TINY[name]])
-def test_method_that_does_not_learn_says_so(config, tiny_tokenizer):
+def test_method_that_does_not_learn_says_so(config, tokenizer):
     with pytest.raises(ValueError, match="is not trained"):
         config.build()(None)
     with pytest.raises(ValueError, match="is not trained"):
-        config.build_transform(tiny_tokenizer)
+        config.build_transform(tokenizer)
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_text_has_unit_norm_and_ignores_padding(config, tiny_tokenizer):
+def test_text_has_unit_norm_and_ignores_padding(config, tokenizer):
     method = config.build().eval()
-    together = method.encode_text(tiny_tokenizer(CAPTIONS))
+    together = method.encode_text(tokenizer(CAPTIONS))
     assert_close(together.norm(dim=1), torch.ones(len(CAPTIONS)))
-    alone = torch.cat([method.encode_text(tiny_tokenizer([caption])) for caption in CAPTIONS])
+    alone = torch.cat([method.encode_text(tokenizer([caption])) for caption in CAPTIONS])
     assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("config", CASES)
 @pytest.mark.parametrize("patches", [(3, 5), (4, 2), (1, 1)])
-def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
+def test_scores_are_cosines_on_the_patch_grid(config, patches, tokenizer):
     method = config.build().eval()
     images, classes = (
         torch.rand(2, 3, *(n * method.patch_size for n in patches)),
-        unit_classes(method, tiny_tokenizer, 7),
+        unit_classes(method, tokenizer, 7),
     )
     with torch.no_grad():
         scores = method.segment(images, classes)
@@ -188,8 +243,8 @@ def test_scores_are_cosines_on_the_patch_grid(config, patches, tiny_tokenizer):
 
 
 @pytest.mark.parametrize("config", LEARNING)
-def test_sample_depends_on_its_seed_alone(config, tiny_tokenizer, photo):
-    transform = pickle.loads(pickle.dumps(config.build_transform(tiny_tokenizer)))
+def test_sample_depends_on_its_seed_alone(config, tokenizer, photo):
+    transform = pickle.loads(pickle.dumps(config.build_transform(tokenizer)))
     one, same, other = (
         transform.sample(Source("k", photo(), CAPTIONS), seed=seed) for seed in (1, 1, 2)
     )
@@ -207,7 +262,7 @@ def test_config_survives_json(config):
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_inference_config_holds_the_whole_prediction(config, tiny_tokenizer):
+def test_inference_config_holds_the_whole_prediction(config, tokenizer):
     method = config.build().eval()
     lean = config.for_inference().build().eval()
     state = method.state_dict()
@@ -215,7 +270,7 @@ def test_inference_config_holds_the_whole_prediction(config, tiny_tokenizer):
     lean.load_state_dict({name: state[name] for name in lean.state_dict()})
     images, classes = (
         torch.rand(2, 3, method.patch_size * 2, method.patch_size * 3),
-        unit_classes(method, tiny_tokenizer, 4),
+        unit_classes(method, tokenizer, 4),
     )
     assert_close(lean.segment(images, classes), method.segment(images, classes))
 
@@ -226,7 +281,7 @@ def unit_classes(method: Method, tokenizer: Tokenizer, number: int) -> torch.Ten
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_student_can_take_the_parts_that_the_method_states(config, tiny_tokenizer):
+def test_student_can_take_the_parts_that_the_method_states(config, tokenizer):
     parts = config.student_parts()
     if parts is None:
         return
@@ -244,7 +299,7 @@ def test_student_can_take_the_parts_that_the_method_states(config, tiny_tokenize
     fill(projection, parts.text_projection_prefix)
     student, teacher = TextProjector(encoder, projection).eval(), config.build().eval()
     teacher.load_state_dict(state)
-    tokens = tiny_tokenizer(CAPTIONS)
+    tokens = tokenizer(CAPTIONS)
     assert_close(student(tokens), teacher.encode_text(tokens))
 
     assert parts.image or not parts.image_projection

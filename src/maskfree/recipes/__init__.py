@@ -10,15 +10,19 @@ from typing import Annotated, Any
 import tyro
 
 from maskfree.engine.config import Recipe
-from maskfree.recipes.clips4 import clips4, clips4_debug, clips4_pocket, maskclip_plus_pocket
-from maskfree.recipes.ovsegmentor import (
-    ovsegmentor,
-    ovsegmentor_debug,
-    ovsegmentor_pocket,
-    ovsegmentor_released,
-    ovsegmentor_released_masks,
-)
-from maskfree.recipes.vilseg import vilseg, vilseg_debug, vilseg_pocket, vilseg_pocket_clusters
+from maskfree.recipes.clips4 import clips4 as clips4
+from maskfree.recipes.clips4 import clips4_debug as clips4_debug
+from maskfree.recipes.clips4 import clips4_pocket as clips4_pocket
+from maskfree.recipes.clips4 import maskclip_plus_pocket as maskclip_plus_pocket
+from maskfree.recipes.ovsegmentor import ovsegmentor as ovsegmentor
+from maskfree.recipes.ovsegmentor import ovsegmentor_debug as ovsegmentor_debug
+from maskfree.recipes.ovsegmentor import ovsegmentor_pocket as ovsegmentor_pocket
+from maskfree.recipes.ovsegmentor import ovsegmentor_released as ovsegmentor_released
+from maskfree.recipes.ovsegmentor import ovsegmentor_released_masks as ovsegmentor_released_masks
+from maskfree.recipes.vilseg import vilseg as vilseg
+from maskfree.recipes.vilseg import vilseg_debug as vilseg_debug
+from maskfree.recipes.vilseg import vilseg_pocket as vilseg_pocket
+from maskfree.recipes.vilseg import vilseg_pocket_clusters as vilseg_pocket_clusters
 
 
 @dataclass(frozen=True)
@@ -65,22 +69,14 @@ def _cleared(settings: Any, names: Sequence[str], part: str) -> Any:
     return replace(settings, **{names[0]: None})
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        vilseg,
-        vilseg_pocket,
-        vilseg_pocket_clusters,
-        vilseg_debug,
-        ovsegmentor,
-        ovsegmentor_released,
-        ovsegmentor_released_masks,
-        ovsegmentor_pocket,
-        ovsegmentor_debug,
-        clips4,
-        clips4_pocket,
-        maskclip_plus_pocket,
-        clips4_debug,
-    )
-}
+def _recipes() -> dict[str, Callable[[], Recipe]]:
+    """Recipes that this module imports: a new one needs its import and no other line."""
+    found = {}
+    for name, value in globals().items():
+        if callable(value) and getattr(value, "__module__", "").startswith(f"{__name__}."):
+            found[name] = value
+    return dict(sorted(found.items()))
+
+
+RECIPES = _recipes()
 """All recipes by name."""

@@ -106,6 +106,9 @@ class GroupViTConfig(MethodConfig):
             raise ValueError("no tokenizer: start from a checkpoint, or set weights")
         return self.weights
 
+    def student_parts(self) -> None:
+        """Return nothing: the encoders of transformers' GroupViT are not of a form to take over."""
+
     def without_pretrained(self) -> GroupViTConfig:
         """Make the config independent of pretrained weights.
 
