@@ -93,7 +93,7 @@ def test_it_trains_segments_and_teaches(
         *("-c", COMMANDS),
         "train clippy_debug --out trained",
         f"segment photos/0.png {teacher} --out labels",
-        f"distill clips4 photos {teacher} --out clips4 --top 1 --num-unknown 2 --grid 4 "
+        f"distill clips4 photos {teacher} --out clips4 --top 1 --num-unknown 2 "
         f"{STUDENT} {TRAIN.format('train.')}",
         f"distill pseudo-labels photos {teacher} --out labeled {STUDENT} {TRAIN.format('')}",
     )
