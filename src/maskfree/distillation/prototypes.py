@@ -60,8 +60,8 @@ def prepare_prototypes(
         found, class_cosines(found, phrases, synonyms), config.top, SEGMENT_SCALE
     )
 
-    # A random sample of all segments, for unknown classes.
-    # Always the same, as the prototypes are an input of many trainings.
+    # A random sample of all segments, for unknown classes. Always the same,
+    # as the prototypes are an input of many trainings.
     generator = torch.Generator().manual_seed(0)
     pool = found[torch.randperm(len(found), generator=generator)[:_POOL]]
 

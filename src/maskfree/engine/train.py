@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,10 @@ from maskfree.distributed import any_process, launch, only_run
 from maskfree.engine import run_state
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.logger import MetricLogger
+from maskfree.engine.start import Start, build_method
 from maskfree.engine.trainer import Trainer
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint
-from maskfree.hub.catalog import model_folder
-from maskfree.method import Method
 from maskfree.signals import StopSignals, held_back
 from maskfree.text.entities import EntitySet
 from maskfree.text.tokenize import Tokenizer
@@ -75,16 +74,10 @@ def _fit(
     config, data = recipe.train, recipe.data
     run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
 
-    start = _Start.find(recipe.init) if recipe.init else None
+    start = Start.find(recipe.init) if recipe.init else None
 
-    # Toy data: draw the shapes once, then read them as shards.
     if data.shapes:
-        if fabric.is_global_zero:
-            finder = EntitySet.read("shapes") if data.index else None
-            shapes.write(out / "data", data.shapes, finder=finder)
-        fabric.barrier()
-        index = str(out / "data" / shapes.INDEX) if data.index else ""
-        data = replace(data, shapes=0, shards=(str(out / "data"),), index=index)
+        data = _drawn_shapes(fabric, data, out / "data")
 
     tokenizer = _tokenizer(recipe, start, out)
     step, tensors = run_state.load_state(out) or (0, None)
@@ -92,7 +85,7 @@ def _fit(
 
     # All processes start from the same weights.
     torch.manual_seed(seed_of(config.seed, "weights"))
-    trainer = Trainer(fabric, _built(recipe, start), config, stream.num_streams, step)
+    trainer = Trainer(fabric, build_method(recipe, start), config, stream.num_streams, step)
 
     if tensors is not None:
         trainer.restore(tensors)
@@ -108,11 +101,10 @@ def _fit(
         stream.go_to(trainer.positions, step * config.accumulate)
 
         # Only the first process writes logs.
-        monitor = (
-            MetricLogger(out, config.steps, step, config.batch_size)
-            if fabric.is_global_zero
-            else None
-        )
+        monitor = None
+        if fabric.is_global_zero:
+            monitor = MetricLogger(out, config.steps, step, config.batch_size)
+
         try:
             with (
                 StopSignals(finish=True) as signals,
@@ -136,6 +128,18 @@ def _fit(
     return trainer.step
 
 
+def _drawn_shapes(fabric: Fabric, data: DataConfig, folder: Path) -> DataConfig:
+    """Draw the shapes of a trial run once; return the settings that read them as shards."""
+    finder, index = None, ""
+    if data.index:
+        finder, index = EntitySet.read("shapes"), str(folder / shapes.INDEX)
+
+    if fabric.is_global_zero:
+        shapes.write(folder, data.shapes, finder=finder)
+    fabric.barrier()
+    return replace(data, shapes=0, shards=(str(folder),), index=index)
+
+
 def _check(recipe: Recipe, out: Path) -> None:
     """Raise ValueError if settings are invalid or the run would overwrite its inputs."""
     recipe.train.check()
@@ -146,85 +150,13 @@ def _check(recipe: Recipe, out: Path) -> None:
     )
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Checkpoint that a run takes its initial weights from."""
-
-    model: Path
-    """Folder of the checkpoint."""
-    run: Path | None
-    """Finished run that the checkpoint belongs to, if a run was named."""
-
-    @classmethod
-    def find(cls, init: str) -> _Start:
-        """Locate the initial weights.
-
-        Args:
-            init: Model name, checkpoint folder, or folder of a finished run.
-
-        Returns:
-            The checkpoint, and the run if `init` is one.
-        """
-        run = Path(init)
-        if (run / "run.json").is_file() and (run / "model").is_dir():
-            return cls(run / "model", run)
-        return cls(model_folder(init), None)
-
-
-def _tokenizer(recipe: Recipe, start: _Start | None, out: Path) -> Tokenizer:
+def _tokenizer(recipe: Recipe, start: Start | None, out: Path) -> Tokenizer:
     """Tokenizer of the run; a checkpoint's own keeps the text length of its text encoder."""
     if start is not None:
         return Tokenizer.from_file(start.model / checkpoint.TOKENIZER)
     return Tokenizer.from_source(
         str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
     )
-
-
-def _built(recipe: Recipe, start: _Start | None) -> Method:
-    """Build the method and load the initial weights, if any."""
-    method = recipe.method.build()
-    if start is not None:
-        fresh = checkpoint.start_from(
-            start.model, method, dict(recipe.init_names), recipe.init_without
-        )
-
-        # Decoders and the like are in the run's last state only.
-        if start.run is not None:
-            fresh = _with_training_parts(start.run, method, fresh)
-        parts = sorted({_part(name) for name in fresh})
-        log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
-    method.on_train_start()
-    return method
-
-
-def _part(name: str) -> str:
-    """First two parts of a parameter name, such as `image.binding`."""
-    return ".".join(name.split(".")[:2])
-
-
-def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[str]:
-    """Load parts that only training has, such as a decoder, from a run's last state.
-
-    Args:
-        run: Folder of the finished run.
-        method: Method to fill in place.
-        missing: Names of the tensors that the checkpoint did not have.
-
-    Returns:
-        Names of the tensors that the state does not have either.
-
-    Raises:
-        ValueError: A tensor of the state has another shape.
-    """
-    state = run_state.load_state(run)
-    tensors = {
-        name: state[1][f"model/{name}"] for name in missing if state and f"model/{name}" in state[1]
-    }
-    try:
-        method.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{run} does not fit the method: {error}") from error
-    return [name for name in missing if name not in tensors]
 
 
 def _loop(
@@ -275,9 +207,9 @@ def _tell_left_out(fabric: Fabric, trainer: Trainer) -> None:
 
 def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
     """Mean of each value over the processes."""
-    stacked = fabric.all_reduce(
-        torch.stack([value.float() for value in values.values()]) if values else torch.empty(0)
-    )
+    if not values:
+        return {}
+    stacked = fabric.all_reduce(torch.stack([value.float() for value in values.values()]))
     assert isinstance(stacked, Tensor)  # Fabric's annotation allows nests of tensors
     return dict(zip(values, stacked.tolist(), strict=True))
 

@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
-from torch.distributed import all_gather, all_reduce, get_rank, get_world_size
 
 from maskfree.data.loader import Loaded, Position
 from maskfree.data.order import seed_of
 from maskfree.engine.config import TrainConfig
+from maskfree.engine.gather import Gather
 from maskfree.engine.optimizers import check_prefixes, cosine, parameter_groups, polynomial
 from maskfree.hub.checkpoint import has_prefix
 from maskfree.method import Method
@@ -52,7 +51,7 @@ class Trainer:
 
         # Contrastive losses see the batches of all processes.
         if fabric.world_size > 1:
-            method.gather = _Gather.apply  # pyright: ignore[reportAttributeAccessIssue]
+            method.gather = Gather.apply  # pyright: ignore[reportAttributeAccessIssue]
 
         groups = parameter_groups(
             method.named_parameters(), config.weight_decay, dict(config.lr_multipliers)
@@ -71,14 +70,17 @@ class Trainer:
         assert not isinstance(wrapped, tuple)
         self._fabric_optimizer = wrapped
 
-        decayed = self._trained.items() if config.average_decay else ()
-        self._average = {name: weight.detach().clone() for name, weight in decayed}
+        self._average: dict[str, Tensor] = {}
+        if config.average_decay:
+            for name, weight in self._trained.items():
+                self._average[name] = weight.detach().clone()
 
     def _freeze(self) -> None:
         """Set which parameters take gradients at the current step."""
-        frozen = self._config.frozen if self.step < self._config.frozen_steps else ()
+        still_frozen = self.step < self._config.frozen_steps
         for name, weight in self._trained.items():
-            weight.requires_grad_(not any(has_prefix(name, prefix) for prefix in frozen))
+            named = any(has_prefix(name, prefix) for prefix in self._config.frozen)
+            weight.requires_grad_(not (still_frozen and named))
 
     def train_step(self, batches: Iterator[Loaded]) -> Report:
         """Take one optimizer step over all accumulated parts.
@@ -92,73 +94,72 @@ class Trainer:
         Raises:
             ValueError: The gradient is not finite.
         """
-        config, parts = self._config, self._config.accumulate
+        config = self._config
         if config.frozen_steps and self.step == config.frozen_steps:
             # Unfreeze, and wrap anew: the wrapper lists the parameters with gradients only once.
             self._freeze()
             self.module = self._fabric.setup_module(_Forward(self.method))
 
-        schedule = SCHEDULES[config.schedule]
-        self.rate = config.learning_rate * schedule(
-            self.step, config.steps, config.warm_up_steps, config.final_rate
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * group["rate"]
-
-        reports = []
-        for part in range(parts):
-            loaded = next(batches)
-            self.positions[loaded.stream] = loaded.position
-
-            # Dropout and the like follow from the step alone: no generator state needs saving.
-            torch.manual_seed(
-                seed_of(config.seed, "step", self.step, part, self._fabric.global_rank)
-            )
-
-            # Gradients are averaged over the processes in the last part only.
-            with self._fabric.no_backward_sync(self.module, enabled=part < parts - 1):
-                report = self.module(_Sealed(loaded.batch.to(self._fabric.device)))
-                self._fabric.backward(report["loss"]["total"] / parts)
-            reports.append(
-                {
-                    kind: {k: v.detach() for k, v in values.items()}
-                    for kind, values in report.items()
-                }
-            )
-
+        self._set_rate()
+        reports = [self._accumulate(next(batches), part) for part in range(config.accumulate)]
         if config.clip_norm:
-            norm = self._fabric.clip_gradients(
-                self.module,
-                self._fabric_optimizer,
-                max_norm=config.clip_norm,
-                error_if_nonfinite=False,
-            )
-            assert norm is not None
-            if not norm.isfinite():
-                raise ValueError(
-                    f"the gradient is {norm} in step {self.step + 1}: try a smaller train.learning_rate"
-                )
+            self._clip_gradients()
 
         self._fabric_optimizer.step()
         self._fabric_optimizer.zero_grad()
         self.method.after_step(self.step, config.steps)
-
-        if self._average:
-            # A smaller decay in early steps, so that the random initial weights do not stay in it.
-            decay = min(config.average_decay, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                for name, average in self._average.items():
-                    average.lerp_(self._trained[name], 1 - decay)
+        self._update_average()
 
         self.step += 1
-        # Mean of each value over the parts of the step.
-        return {
-            kind: {
-                name: torch.stack([report[kind][name] for report in reports]).mean()
-                for name in values
-            }
-            for kind, values in reports[0].items()
-        }
+        return _mean(reports)
+
+    def _set_rate(self) -> None:
+        """Set the learning rate of the current step."""
+        config = self._config
+        schedule = SCHEDULES[config.schedule]
+        factor = schedule(self.step, config.steps, config.warm_up_steps, config.final_rate)
+
+        self.rate = config.learning_rate * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * group["rate"]
+
+    def _accumulate(self, loaded: Loaded, part: int) -> Report:
+        """Add the gradients of one part of the step; return its losses and metrics."""
+        parts = self._config.accumulate
+        self.positions[loaded.stream] = loaded.position
+
+        # Dropout and the like follow from the step alone: no generator state needs saving.
+        rank = self._fabric.global_rank
+        torch.manual_seed(seed_of(self._config.seed, "step", self.step, part, rank))
+
+        # Gradients are averaged over the processes in the last part only.
+        with self._fabric.no_backward_sync(self.module, enabled=part < parts - 1):
+            report = self.module(_Sealed(loaded.batch.to(self._fabric.device)))
+            self._fabric.backward(report["loss"]["total"] / parts)
+
+        return {kind: _detached(values) for kind, values in report.items()}
+
+    def _clip_gradients(self) -> None:
+        """Scale the gradients down to the largest norm; raise ValueError if they are not finite."""
+        norm = self._fabric.clip_gradients(
+            self.module,
+            self._fabric_optimizer,
+            max_norm=self._config.clip_norm,
+            error_if_nonfinite=False,
+        )
+        assert norm is not None
+        if not norm.isfinite():
+            raise ValueError(
+                f"the gradient is {norm} in step {self.step + 1}: try a smaller train.learning_rate"
+            )
+
+    def _update_average(self) -> None:
+        """Move the average towards the weights, if there is one."""
+        # A smaller decay in early steps, so that the random initial weights do not stay in it.
+        decay = min(self._config.average_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, average in self._average.items():
+                average.lerp_(self._trained[name], 1 - decay)
 
     def take_average(self) -> None:
         """Replace the weights by their moving average, if there is one; ends training."""
@@ -229,66 +230,42 @@ class Trainer:
             self.positions = [replace(position, by_reason=tuple(row)) for position, row in pairs]
 
         # Names carry their kind as a prefix, as `tensors` writes them.
-        prefix = "model/"
-        self.method.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-
+        self.method.load_state_dict(_with_prefix(tensors, "model/"))
         for name, average in self._average.items():
             average.copy_(tensors[f"average/{name}"])
 
         for name, weight in self._trained.items():
-            prefix = f"optimizer/{name}/"
-            moments = {
-                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-            }
-            # Moments take the memory format of their weight.
-            self.optimizer.state[weight] = {
-                key: torch.empty_like(weight).copy_(v) if v.shape == weight.shape else v
-                for key, v in moments.items()
-            }
+            moments = _with_prefix(tensors, f"optimizer/{name}/")
+            for key, moment in moments.items():
+                # Moments take the memory format of their weight.
+                if moment.shape == weight.shape:
+                    moments[key] = torch.empty_like(weight).copy_(moment)
+            self.optimizer.state[weight] = moments
 
 
-class _Gather(torch.autograd.Function):
-    """Differentiable all-gather along the first axis, for tensors of one shape.
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names begin with a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
-    Backward sums the gradients over the processes; the wrapper averages those of the parameters, so
-    the gradient of a loss over the gathered batch is exact.
-    """
 
-    @staticmethod
-    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
-        """Concatenate the tensors of all processes.
+def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same values without their graph."""
+    return {name: value.detach() for name, value in values.items()}
 
-        Args:
-            ctx: Autograd context, unused.
-            tensor: Tensor of this process, of the same shape in all processes.
 
-        Returns:
-            Tensors of all processes along the first axis, in the order of their ranks.
-        """
-        # all_gather needs contiguous tensors of one memory format.
-        everyone = [
-            torch.empty_like(tensor, memory_format=torch.contiguous_format)
-            for _ in range(get_world_size())
-        ]
-        all_gather(everyone, tensor.contiguous())
-        return torch.cat(everyone)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Sum the gradients over the processes.
-
-        Args:
-            ctx: Autograd context, unused.
-            gradient: Gradient of this process's loss in the gathered tensor.
-
-        Returns:
-            This process's part of the summed gradient.
-        """
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        all_reduce(total)
-        return total.chunk(get_world_size())[get_rank()]
+def _mean(reports: list[Report]) -> Report:
+    """Mean of each value over the parts of a step."""
+    means: Report = {}
+    for kind, values in reports[0].items():
+        means[kind] = {}
+        for name in values:
+            each = [report[kind][name] for report in reports]
+            means[kind][name] = torch.stack(each).mean()
+    return means
 
 
 class _Sealed:
