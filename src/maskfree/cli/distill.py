@@ -11,7 +11,7 @@ from maskfree.cli.kinds import Kind, run_kind
 
 
 def distill(how: Annotated[Positional[str], arg(metavar="HOW")]) -> int:
-    """Train a student from any model, on photos without labels.
+    """Train a student from any model, on photos without labels: clips4 or pseudo-labels.
 
     Args:
         how: How the student is trained.

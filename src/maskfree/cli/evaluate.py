@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from maskfree.cli.common import Hardware, keep_freed_memory
 from maskfree.cli.evaluate_options import (
@@ -53,7 +53,7 @@ def evaluate_what(arguments: Sequence[str]) -> int:
 
 
 def evaluate(
-    benchmarks: Positional[tuple[str, ...]],
+    benchmarks: Annotated[Positional[tuple[str, ...]], arg(metavar="BENCHMARK ...")],
     data: Path,
     model: str = "pocket",
     protocol: tuple[str, ...] = ("own",),
@@ -62,10 +62,11 @@ def evaluate(
     output: Annotated[EvaluationOutput, OmitArgPrefixes] = EvaluationOutput(),  # noqa: B008 - frozen
     hardware: Annotated[Hardware, OmitArgPrefixes] = Hardware(),  # noqa: B008 - frozen
 ) -> int:
-    """Evaluate a model on segmentation benchmarks: mIoU, accuracies, IoU of each class.
+    """Evaluate a model on segmentation benchmarks, or by tracking, regions, knn or linear.
 
-    Each protocol gives rows of results. After an interruption the same command resumes the run.
-    Under torchrun the processes share the photos.
+    Benchmarks give mIoU, accuracies and the IoU of each class; each protocol gives rows of results.
+    After an interruption the same command resumes the run. Under torchrun the processes share the
+    photos.
 
     Args:
         benchmarks: Names of benchmarks; `maskfree datasets` describes them.

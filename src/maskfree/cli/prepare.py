@@ -11,7 +11,7 @@ from maskfree.cli.kinds import Kind, run_kind
 
 
 def prepare(what: Annotated[Positional[str], arg(metavar="WHAT")]) -> int:
-    """Precompute inputs of training.
+    """Precompute inputs of training: entities, segments, teacher or prototypes.
 
     Args:
         what: What to prepare.
