@@ -185,7 +185,7 @@ _UNFINISHED = {  # functions that are given a file or folder of `maskfree.files.
     "data/entities/merging.py _pairs_writer",
     "data/shapes.py _write",
     "data/clip_files.py _write_video",
-    "evaluation/reporting/charts.py save",
+    "evaluation/reporting/chart_style.py save",
     "evaluation/probes/linear.py add",
     "evaluation/evaluator.py __init__",
     "engine/logger.py __init__",

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maskfree.evaluation.reporting import charts
+from maskfree.evaluation.reporting.chart_style import check_suffix
 from maskfree.evaluation.reporting.published import published_for
 from maskfree.evaluation.reporting.published import tables as published_tables
 from maskfree.evaluation.reporting.rankings import (
@@ -154,7 +155,7 @@ def run(
     """
     # Fail before any work if the image cannot be written or would replace an input.
     if out:
-        charts.check_suffix(out)
+        check_suffix(out)
         Outputs(files).add(out)
 
     rows, skipped = read_rows(files)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskfree.evaluation.reporting.charts import COLORS, MARKERS, check_suffix, save, style
+from maskfree.evaluation.reporting.chart_style import COLORS, MARKERS, check_suffix, save, style
 
 Labeled = tuple[Tensor, Tensor]
 """Embeddings (n d) and the class of each (n), an index into the class names."""
@@ -57,11 +57,13 @@ def draw_projection(
     _check(embeddings, class_names, fit)
 
     values = {name: each.float().cpu() for name, (each, _) in embeddings.items()}
-    together = torch.cat(list(values.values())) if fit == "union" else None
-    planes = {
-        name: project(each, each if together is None else together) for name, each in values.items()
-    }
     labels = {name: classes.cpu() for name, (_, classes) in embeddings.items()}
+
+    if fit == "union":
+        together = torch.cat(list(values.values()))
+        planes = {name: project(each, together) for name, each in values.items()}
+    else:
+        planes = {name: project(each, each) for name, each in values.items()}
 
     return _draw(planes, labels, class_names, path, fit == "union", title)
 
@@ -80,10 +82,10 @@ def project(values: Float[Tensor, "n d"], fitted_on: Float[Tensor, "m d"]) -> Fl
         Coordinates in the plane.
     """
     mean = fitted_on.double().mean(0)
-    centerd = fitted_on.double() - mean
+    centered = fitted_on.double() - mean
 
     # eigh sorts eigenvalues in ascending order: the last two have the largest variance.
-    _, axes = torch.linalg.eigh(centerd.T @ centerd)
+    _, axes = torch.linalg.eigh(centered.T @ centered)
     axes = axes[:, -2:].flip(1)  # d 2
 
     # Fix the sign, which eigh leaves open.
@@ -124,7 +126,11 @@ def _draw(
 
             axes.set_title(name, loc="left")
             axes.tick_params(labelbottom=False, labelleft=False, length=0)
-            axes.set_aspect("equal", adjustable="box" if shared else "datalim")
+
+            # Shared axes keep their limits, so that the box has to give way.
+            adjustable: Literal["box", "datalim"] = "box" if shared else "datalim"
+            axes.set_aspect("equal", adjustable=adjustable)
+
         handles = [
             Line2D([], [], linestyle="none", color=color, marker=marker, label=class_names[number])
             for number, (color, marker) in looks.items()
@@ -150,7 +156,8 @@ def _check(embeddings: Mapping[str, Labeled], class_names: Sequence[str], fit: s
     for name, (values, labels) in embeddings.items():
         if values.ndim != 2 or min(values.shape) < 2:
             raise ValueError(
-                f"{name} has embeddings of shape {tuple(values.shape)}: at least 2 of 2 values are needed"
+                f"{name} has embeddings of shape {tuple(values.shape)}: at least 2 of 2 values are "
+                "needed"
             )
         if len(values) != len(labels):
             raise ValueError(
@@ -163,5 +170,6 @@ def _check(embeddings: Mapping[str, Labeled], class_names: Sequence[str], fit: s
     widths = {values.shape[1] for values, _ in embeddings.values()}
     if fit == "union" and len(widths) > 1:
         raise ValueError(
-            f"the embeddings have {' and '.join(map(str, sorted(widths)))} dimensions: fit each by itself"
+            f"the embeddings have {' and '.join(map(str, sorted(widths)))} dimensions: fit each by "
+            "itself"
         )
