@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,11 +55,9 @@ def overview(rankings: Sequence[Ranking]) -> list[RenderableType]:
     has_protocols = len(rankings) > len(by_benchmark(rankings))
     models = _model_labels(rankings)
 
-    lines = [
-        (row, label)
-        for ranking, label in zip(rankings, labels, strict=True)
-        for row in ranking.rows
-    ]
+    lines: list[tuple[Row, str]] = []
+    for ranking, label in zip(rankings, labels, strict=True):
+        lines += [(row, label) for row in ranking.rows]
     lines.sort(key=lambda line: (line[0].benchmark, *row_order(line[0])))
 
     table = _overview_table(has_protocols)
@@ -120,14 +117,12 @@ def panels(rankings: Sequence[Ranking]) -> list[charts.Panel]:
     Returns:
         A panel for each ranking.
     """
-    return [
-        charts.Panel(
-            title,
-            [f"{row.model} ({row.weights_sha256[:SHOWN_HASH]})" for row in ranking.rows],
-            [row.mean_iou for row in ranking.rows],
-        )
-        for ranking, title in zip(rankings, titles(rankings), strict=True)
-    ]
+    found = []
+    for ranking, title in zip(rankings, titles(rankings), strict=True):
+        labels = [f"{row.model} ({row.weights_sha256[:SHOWN_HASH]})" for row in ranking.rows]
+        scores = [row.mean_iou for row in ranking.rows]
+        found.append(charts.Panel(title, labels, scores))
+    return found
 
 
 def run(
@@ -192,7 +187,9 @@ def _published(rankings: Sequence[Ranking]) -> list[RenderableType]:
 def _published_for(benchmark: str) -> list[RenderableType]:
     """Published scores of one benchmark below a heading, and an empty line."""
     numbers = published_for(benchmark)
-    line = NOT_RANKED if numbers else "no published numbers are known"
+    line = NOT_RANKED
+    if not numbers:
+        line = "no published numbers are known"
     return [Text(f"{benchmark}: {line}", style="bold"), *published_tables(numbers)]
 
 
@@ -209,15 +206,17 @@ def _skipped(skipped: Mapping[str, Sequence[str]], max_names: int) -> str:
 
 def _model_labels(rankings: Sequence[Ranking]) -> dict[tuple[str, str], str]:
     """Label of each model by name and weights; models of one name have the hash of their weights."""
-    found = dict.fromkeys(
-        (row.model, row.weights_sha256) for ranking in rankings for row in ranking.rows
-    )
-    counts = Counter(name for name, _ in found)
+    weights_of: dict[str, set[str]] = {}
+    for ranking in rankings:
+        for row in ranking.rows:
+            weights_of.setdefault(row.model, set()).add(row.weights_sha256)
 
     labels = {}
-    for name, weights in found:
-        is_unique = counts[name] == 1
-        labels[name, weights] = name if is_unique else f"{name} {weights[:SHOWN_HASH]}"
+    for name, hashes in weights_of.items():
+        for weights in hashes:
+            labels[name, weights] = name
+            if len(hashes) > 1:
+                labels[name, weights] += f" {weights[:SHOWN_HASH]}"
     return labels
 
 

@@ -75,13 +75,12 @@ class Published:
         Returns:
             Value, and spread if there is one.
         """
-        text = (
-            f"{self.value:g}"
-            if self.metric in NOT_PERCENT
-            else f"{self.value:.2f}".removesuffix("0")
-        )
-
-        return text if self.spread is None else f"{text} ± {self.spread:g}"
+        text = f"{self.value:.2f}".removesuffix("0")
+        if self.metric in NOT_PERCENT:
+            text = f"{self.value:g}"
+        if self.spread is not None:
+            text += f" ± {self.spread:g}"
+        return text
 
 
 @cache
@@ -128,15 +127,20 @@ def tables(numbers: Sequence[Published]) -> list[RenderableType]:
 
     # Other sources report under many protocols: one table for each.
     for number in numbers:
-        other = f"other sources, {number.protocol['name']}"
-        groups.setdefault(number.source if number.trust == "paper" else other, []).append(number)
+        head = number.source
+        if number.trust != "paper":
+            head = f"other sources, {number.protocol['name']}"
+        groups.setdefault(head, []).append(number)
 
     for head, group in groups.items():
         names = list(dict.fromkeys(number.protocol["name"] for number in group))
-        shared = [fact for fact in group[0].facts if all(fact in number.facts for number in group)]
+        common = set(group[0].facts).intersection(*(number.facts for number in group))
+        shared = [fact for fact in group[0].facts if fact in common]
 
         # The headings of other sources name their protocol already.
-        facts = [*([", ".join(names)] if group[0].trust == "paper" else []), *shared]
+        facts = list(shared)
+        if group[0].trust == "paper":
+            facts.insert(0, ", ".join(names))
         shown.append(Text(": ".join(filter(None, (head, "; ".join(facts)))), style="italic"))
         shown.append(_table(group, len(names) > 1, shared))
     return shown
@@ -149,7 +153,9 @@ def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> 
     # Used as an ordered set.
     headings: dict[str, None] = {}
     for number in group:
-        heading = f"{number.metric}, {number.protocol['name']}" if several else number.metric
+        heading = number.metric
+        if several:
+            heading += f", {number.protocol['name']}"
         headings[heading] = None
         besides = "; ".join(fact for fact in number.facts if fact not in shared)
 
@@ -164,15 +170,19 @@ def _table(group: Sequence[Published], several: bool, shared: Sequence[str]) -> 
         table.add_column(heading, justify="right")
 
     # Columns without any text are left out.
-    titles = {1: "besides", 2: "source"}
-    remarks = [i for i in titles if any(line[i] for line in cells)]
-    for i in remarks:
-        table.add_column(titles[i])
+    _, remarks, sources = zip(*cells, strict=True)
+    if any(remarks):
+        table.add_column("besides")
+    if any(sources):
+        table.add_column("source")
 
-    for line, found in cells.items():
-        table.add_row(
-            line[0], *(found.get(heading, "-") for heading in headings), *(line[i] for i in remarks)
-        )
+    for (method, besides, source), found in cells.items():
+        row = [method, *(found.get(heading, "-") for heading in headings)]
+        if any(remarks):
+            row.append(besides)
+        if any(sources):
+            row.append(source)
+        table.add_row(*row)
 
     return table
 
@@ -185,8 +195,15 @@ def _rows(table: Mapping[str, Any]) -> list[Published]:
             if value is None:
                 continue
 
-            number, spread = value if isinstance(value, list) else (value, None)
+            number, spread = value, None
+            if isinstance(value, list):
+                number, spread = value
+
             parts = (table, column, row)
+            protocol: dict[str, str] = {}
+            for part in parts:
+                protocol |= part.get("protocol", {})
+
             found.append(
                 Published(
                     method=row["method"],
@@ -196,11 +213,7 @@ def _rows(table: Mapping[str, Any]) -> list[Published]:
                     spread=spread,
                     source=table["source"],
                     trust=table["trust"],
-                    protocol={
-                        fact: text
-                        for part in parts
-                        for fact, text in part.get("protocol", {}).items()
-                    },
+                    protocol=protocol,
                     notes=tuple(part["note"] for part in parts if part.get("note")),
                 )
             )

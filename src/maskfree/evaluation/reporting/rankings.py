@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from maskfree.evaluation.reporting.results import Row
@@ -18,8 +16,8 @@ from maskfree.text.background import Background
 SHOWN_HASH = 8
 """Digits of a hash in tables."""
 
-# Digits of the hash of a protocol's settings, and where two have the same, of all of it.
-_LABEL_DIGITS = (4, 64)
+# Digits of the hash of a protocol's settings; all of them, where two begin with the same.
+_LABEL_DIGITS = 4
 _NOT_RECORDED = "not recorded"
 
 
@@ -56,7 +54,7 @@ def rank_rows(rows: Iterable[Row]) -> list[Ranking]:
     return sorted(rankings, key=_place)
 
 
-def row_order(row: Row) -> tuple[float, str, str, str]:
+def row_order(row: Row) -> tuple[bool, float, str, str, str]:
     """Sort key of rows: the highest mIoU first, rows without a score last.
 
     Args:
@@ -65,8 +63,8 @@ def row_order(row: Row) -> tuple[float, str, str, str]:
     Returns:
         The key; ties are broken by name, weights and date, so that the order does not vary.
     """
-    score = -math.inf if row.mean_iou is None else row.mean_iou
-    return (-score, row.model, row.weights_sha256, row.date)
+    has_no_score = row.mean_iou is None
+    return (has_no_score, -(row.mean_iou or 0), row.model, row.weights_sha256, row.date)
 
 
 def by_benchmark(rankings: Sequence[Ranking]) -> list[tuple[str, list[Ranking]]]:
@@ -78,10 +76,10 @@ def by_benchmark(rankings: Sequence[Ranking]) -> list[tuple[str, list[Ranking]]]
     Returns:
         Name and rankings of each benchmark.
     """
-    return [
-        (name, list(group))
-        for name, group in groupby(rankings, key=lambda ranking: ranking.benchmark)
-    ]
+    groups: dict[str, list[Ranking]] = {}
+    for ranking in rankings:
+        groups.setdefault(ranking.benchmark, []).append(ranking)
+    return list(groups.items())
 
 
 def conditions(row: Row) -> dict[str, Any]:
@@ -116,8 +114,13 @@ def differences(rankings: Sequence[Ranking]) -> dict[str, list[str]]:
     Returns:
         Abbreviated values of each differing condition.
     """
+    # The fields of all rankings, in the order of their first occurrence.
+    fields: dict[str, None] = {}
+    for ranking in rankings:
+        fields |= dict.fromkeys(ranking.conditions)
+
     found = {}
-    for field in dict.fromkeys(field for ranking in rankings for field in ranking.conditions):
+    for field in fields:
         values = list(dict.fromkeys(filter(None, _texts(field, rankings))))
         if len(values) > 1:
             found[field] = values
@@ -145,10 +148,15 @@ def protocol_labels(rankings: Sequence[Ranking]) -> list[str]:
         hashes = [_digest(_telling(ranking.conditions)) for ranking in group]
 
         # Short hashes may be equal by chance.
-        digits = next(n for n in _LABEL_DIGITS if len({each[:n] for each in hashes}) == len(group))
+        digits = _LABEL_DIGITS
+        if len({each[:digits] for each in hashes}) < len(group):
+            digits = len(hashes[0])
+
         for known, digest in zip(visible, hashes, strict=True):
-            is_unique = visible.count(known) == 1
-            labels.append(known[0] if is_unique else f"{known[0]} {digest[:digits]}")
+            label = known[0]
+            if visible.count(known) > 1:
+                label += f" {digest[:digits]}"
+            labels.append(label)
 
     return labels
 
@@ -228,7 +236,9 @@ def _frozen(value: Any) -> Hashable:
     """Convert a JSON value to a hashable one, in which 1 equals 1.0."""
     if isinstance(value, Mapping):
         return tuple(sorted((key, _frozen(each)) for key, each in value.items()))
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return value
 
 
 def _place(ranking: Ranking) -> tuple[str, int, str, str, str]:
@@ -272,8 +282,10 @@ def _texts(field: str, rankings: Sequence[Ranking]) -> list[str]:
 
     texts = []
     for ranking, telling in zip(rankings, every, strict=True):
-        is_disabled = field in ranking.conditions and field not in telling
-        texts.append("" if is_disabled else brief[_frozen(telling.get(field))])
+        text = brief[_frozen(telling.get(field))]
+        if field in ranking.conditions and field not in telling:
+            text = ""
+        texts.append(text)
     return texts
 
 
@@ -284,6 +296,10 @@ def _brief(field: str, value: Any) -> str:
     if field.endswith("sha256"):
         return str(value)[:SHOWN_HASH]
 
+    if field == "background":
+        return short_rule(value)
+
+    # One value is short enough to be shown.
     if isinstance(value, list | tuple):
         return f"{value[0]!r}" if len(value) == 1 else f"{len(value)} of them"
-    return short_rule(value) if field == "background" else f"{value}"
+    return str(value)

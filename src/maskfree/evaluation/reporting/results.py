@@ -93,7 +93,8 @@ class Row:
 
         # A list of words is too long for a file name.
         rule = str(self.protocol["background"])
-        rule = rule.partition(":")[0] if rule.startswith("words") else rule
+        if rule.startswith("words"):
+            rule = "words"
         parts = (
             self.benchmark,
             self.model,
@@ -213,10 +214,11 @@ def cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+
+    for line in lines:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 
 def number(value: float) -> float | None:

@@ -17,6 +17,7 @@ _MARKS = (
     "iou",
     "weights_sha256",
 )
+_OTHER = "no row of results"
 
 
 def read_rows(files: Sequence[Path]) -> tuple[list[Row], dict[str, list[str]]]:
@@ -46,10 +47,14 @@ def read_rows(files: Sequence[Path]) -> tuple[list[Row], dict[str, list[str]]]:
 
 def _no_row(content: Any) -> str:
     """Reason why a file is not meant to be a row of this format; empty if it is."""
-    if not isinstance(content, dict) or not content.keys() & set(_MARKS):
-        is_sweep = isinstance(content, dict) and content.get("kind") == "sweep"
-        return "sweep, not a row" if is_sweep else "no row of results"
-    return "" if content.get("format") == FORMAT else f"row of another format than {FORMAT}"
+    if not isinstance(content, dict):
+        return _OTHER
+    if content.keys() & set(_MARKS):
+        is_readable = content.get("format") == FORMAT
+        return "" if is_readable else f"row of another format than {FORMAT}"
+    if content.get("kind") == "sweep":
+        return "sweep, not a row"
+    return _OTHER
 
 
 def _checked(row: Row, path: Path) -> Row:

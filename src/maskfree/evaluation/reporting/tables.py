@@ -58,7 +58,11 @@ def by_class(rows: Sequence[Row], labels: Sequence[str] = ()) -> Table:
         table.add_column(label, justify="right")
 
     # Classes of all rows, in the order of their first occurrence.
-    for name in dict.fromkeys(name for row in rows for name in row.iou):
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row.iou)
+
+    for name in names:
         table.add_row(name, *(percent(row.iou.get(name)) for row in rows))
     return table
 
@@ -122,7 +126,9 @@ def short_rule(rule: str) -> str:
     """
     kind, _, value = rule.partition(":")
     words = value.split(",")
-    return f"words ({len(words)})" if kind == "words" and len(words) > 3 else rule
+    if kind == "words" and len(words) > 3:
+        return f"words ({len(words)})"
+    return rule
 
 
 def headings_of(rows: Sequence[Row]) -> list[str]:
@@ -134,11 +140,10 @@ def headings_of(rows: Sequence[Row]) -> list[str]:
     Returns:
         Keys of `SCORES`.
     """
-    return [
-        name
-        for name in SCORES
-        if name != "boundary F" or any(row.boundary_f is not None for row in rows)
-    ]
+    headings = list(SCORES)
+    if all(row.boundary_f is None for row in rows):
+        headings.remove("boundary F")
+    return headings
 
 
 def score_cells(row: Row, headings: Sequence[str]) -> list[str]:
@@ -178,6 +183,8 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 
     labels = []
     for row in rows:
-        parts = (row.protocol["names"], short_rule(row.protocol["background"]))
-        labels.append("\n".join((row.protocol_name, *parts) if several else parts))
+        parts = [row.protocol["names"], short_rule(row.protocol["background"])]
+        if several:
+            parts.insert(0, row.protocol_name)
+        labels.append("\n".join(parts))
     return labels
