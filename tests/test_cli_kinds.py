@@ -59,7 +59,7 @@ def test_no_benchmark_has_the_name_of_another_evaluation():
         (["prepare", "it"], "cannot prepare 'it': choose from entities, segments, teacher, proto"),
         (["evaluate"], "say what to evaluate: voc20, "),
         (["evaluate", "voc20", "knn", "--data", "."], "unknown benchmark 'knn': choose from voc20"),
-        (["train"], "give a recipe: vilseg, "),
+        (["train"], "give a recipe: "),
     ],
 )
 def test_a_wrong_command_or_kind_is_named_in_one_line(
