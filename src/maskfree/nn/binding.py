@@ -70,19 +70,24 @@ class Binding(nn.Module):
         self.norm_patches = nn.LayerNorm(dim)
 
         # Tokens are mixed only if their number differs from that of the groups.
-        mixed = num_tokens != num_groups
-        self.mixer = (
-            TokenMixer(dim=dim, num_tokens=num_tokens, num_groups=num_groups) if mixed else None
-        )
-        self.cross = CrossBlock(dim=dim, num_heads=num_heads) if cross_attention else None
+        self.mixer: TokenMixer | None = None
+        if num_tokens != num_groups:
+            self.mixer = TokenMixer(dim=dim, num_tokens=num_tokens, num_groups=num_groups)
+
+        self.cross: CrossBlock | None = None
+        if cross_attention:
+            self.cross = CrossBlock(dim=dim, num_heads=num_heads)
 
         self.q_proj = nn.Linear(dim, dim)
         self.k_proj = nn.Linear(dim, dim)
         self.v_proj = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
-        self.norm_mlp = nn.LayerNorm(dim) if channel_mlp else None
-        self.mlp = Mlp(dim=dim, hidden=4 * dim) if channel_mlp else None
+        self.norm_mlp: nn.LayerNorm | None = None
+        self.mlp: Mlp | None = None
+        if channel_mlp:
+            self.norm_mlp = nn.LayerNorm(dim)
+            self.mlp = Mlp(dim=dim, hidden=4 * dim)
 
     def forward(
         self, tokens: Float[Tensor, "b t d"], patches: Float[Tensor, "b n d"]
@@ -135,8 +140,12 @@ class Binding(nn.Module):
     def _assign(self, queries: Float[Tensor, "b g d"], keys: Float[Tensor, "b n d"]) -> Assignment:
         """Assign patches to groups by the similarity of keys and queries."""
         logits = queries @ keys.mT * queries.shape[-1] ** -0.5
-        soft = logits.softmax(1)
-        drawn = (logits + gumbel_noise(logits)).softmax(1) if self.training else soft
+        soft = drawn = logits.softmax(1)
+
+        # Training draws groups at random, by the probabilities.
+        if self.training:
+            drawn = (logits + gumbel_noise(logits)).softmax(1)
+
         return Assignment(one_hot_of(drawn), soft, queries, keys)
 
     def _means(

@@ -68,8 +68,8 @@ class GroupingEncoderConfig:
         Returns:
             Settings that build the same network without access to the pretrained weights.
         """
-        return replace(
-            self,
-            weights=None,
-            stem=self.stem.without_pretrained() if self.stem is not None else None,
-        )
+        stem = self.stem
+        if stem is not None:
+            stem = stem.without_pretrained()
+
+        return replace(self, weights=None, stem=stem)

@@ -188,7 +188,11 @@ def build_grouping_encoder(config: GroupingEncoderConfig) -> GroupingEncoder:
             f"weights {config.weights!r} come with a patch embedding: leave out the stem or them"
         )
 
-    stem = config.stem.build() if config.stem is not None else _patch_embedding(config)
+    if config.stem is None:
+        stem = _patch_embedding(config)
+    else:
+        stem = config.stem.build()
+
     side, rest = divmod(config.side_px, stem.patch_size)
     if rest or side < 1:
         raise ValueError(

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from maskfree.data.config import ViewConfig
-from maskfree.files.tensors import checked_state, read_saved, reason
 from maskfree.hub import checkpoint
+from maskfree.hub.convert.released_file import read_released
 from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.methods.ovsegmentor.config import EntityConfig, OVSegmentorConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -29,37 +27,6 @@ RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-s
 
 Only recorded in run.json, for its reader.
 """
-
-# What a released file may refer to beside tensors: run settings, and results of its evaluation.
-_HARMLESS_MODULES = ("omegaconf", "collections", "typing", "enum")
-_HARMLESS = {
-    # Data type of a NumPy scalar.
-    "numpy.dtype",
-    *(
-        f"numpy.{core}.multiarray.{name}"
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
-    *(f"numpy.{kind}" for kind in ("ndarray", "bool_", "int32", "int64", "float32", "float64")),
-    # Types such as Optional[int] are pickled as a call of it.
-    "_operator.getitem",
-    *(
-        f"builtins.{kind}"
-        for kind in (
-            "bool",
-            "bytes",
-            "dict",
-            "float",
-            "int",
-            "list",
-            "object",
-            "set",
-            "str",
-            "tuple",
-            "type",
-        )
-    ),
-}
 
 # Released tensors that inference does not use.
 _DROPPED = re.compile(
@@ -124,75 +91,6 @@ def convert_ovsegmentor(
         "source": {"file": file.name, "thresholds": RELEASED_THRESHOLDS},
     }
     checkpoint.save(out, method, config, words, run)
-
-
-def read_released(file: Path) -> dict[str, Tensor]:
-    """Read the tensors under "model" of a file written by `torch.save`.
-
-    Nothing that the file refers to is imported or called.
-
-    Args:
-        file: Released file.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is not such a file, or it refers to something that a released checkpoint has
-            no use for.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
-
-    # List what the pickle refers to, without running it.
-    try:
-        named = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
-    except Exception as error:  # damaged bytes lead to errors of all kinds
-        raise ValueError(
-            f"{file} is no checkpoint of torch, or is damaged: {reason(error)}"
-        ) from error
-
-    if foreign := sorted(name for name in named if not _is_harmless(name)):
-        raise ValueError(
-            f"{file} names {foreign[0]}, for which a released checkpoint has no use: it is not read"
-        )
-
-    # Harmless classes and functions are replaced by ones that do nothing.
-    inert: list[Any] = [
-        (_plain_dict if name == "collections.defaultdict" else _Inert, name) for name in named
-    ]
-    with torch.serialization.safe_globals(inert):
-        content = read_saved(file, mmap=True)
-
-    state = content.get("model") if isinstance(content, dict) else None
-    return checked_state(
-        state, file, "no tensors under the name 'model': it is no released OVSegmentor"
-    )
-
-
-def _is_harmless(name: str) -> bool:
-    """Whether a released checkpoint may refer to this class or function."""
-    return name in _HARMLESS or name.partition(".")[0] in _HARMLESS_MODULES
-
-
-class _Inert:
-    """Stands in for each class and function that a file refers to: does nothing."""
-
-    def __new__(cls, *anything: Any) -> _Inert:
-        """Accept any arguments."""
-        return super().__new__(cls)
-
-    def __init__(self, *anything: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _plain_dict(*anything: Any) -> dict[Any, Any]:
-    """Stands in for `collections.defaultdict`, so that items can be set."""
-    return {}
 
 
 def ovsegmentor_config(
@@ -302,23 +200,30 @@ def renamed(
     """
     ours = official_names(state, depths)
 
+    missing, left_over, misshapen = [], [], []
+    for key in released:
+        if key not in ours and not _DROPPED.fullmatch(key):
+            left_over.append(key)
+
+    for key, name in ours.items():
+        if key in released:
+            stored, expected = tuple(released[key].shape), tuple(state[name].shape)
+            if _squeezed(stored) != _squeezed(expected):
+                misshapen.append(f"{key} {stored}, not {expected}")
+        elif not key.endswith(_COUNTER):
+            missing.append(key)
+
     # Report all problems of a kind at once.
-    problems = {
-        "missing": [key for key in ours if key not in released and not key.endswith(_COUNTER)],
-        "left over": [key for key in released if key not in ours and not _DROPPED.fullmatch(key)],
-        "misshapen": [
-            f"{key} {tuple(released[key].shape)}, not {tuple(state[name].shape)}"
-            for key, name in ours.items()
-            if key in released and _squeezed(released[key].shape) != _squeezed(state[name].shape)
-        ],
-    }
+    problems = {"missing": missing, "left over": left_over, "misshapen": misshapen}
     if found := [_listed(kind, keys) for kind, keys in problems.items() if keys]:
         raise ValueError(f"the checkpoint is no OVSegmentor as released; {'; '.join(found)}")
 
-    return {
-        name: released[key].reshape(state[name].shape) if key in released else state[name]
-        for key, name in ours.items()
-    }
+    tensors = dict(state)
+    for key, name in ours.items():
+        if key in released:
+            tensors[name] = released[key].reshape(state[name].shape)
+
+    return tensors
 
 
 def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict[str, str]:
@@ -332,16 +237,12 @@ def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict
         Name here by released name, for every tensor of `state`.
     """
     names = {"logit_scale": "cross.log_scale"}
-    names |= {
-        f"img_encoder.{theirs}": f"image.{ours}"
-        for theirs, ours in official_image_keys(depths).items()
-    }
+    for official, own in official_image_keys(depths).items():
+        names[f"img_encoder.{official}"] = f"image.{own}"
 
     for projector, projection in _PROJECTORS.items():
-        names |= {
-            f"{projector}.{key}": f"{projection}.{own}"
-            for key, own in official_projection_keys().items()
-        }
+        for official, own in official_projection_keys().items():
+            names[f"{projector}.{official}"] = f"{projection}.{own}"
 
     # The text encoder and the entity decoder keep the rest of their names.
     for name in state:
@@ -387,5 +288,7 @@ def _count(released: Mapping[str, Tensor], pattern: str) -> int:
 
 def _listed(kind: str, keys: Sequence[str]) -> str:
     """Up to three names, and how many more there are."""
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{kind}: {', '.join(keys[:3])}{more}"
+    text = f"{kind}: {', '.join(keys[:3])}"
+    if len(keys) > 3:
+        text += f" and {len(keys) - 3} more"
+    return text
