@@ -1,4 +1,6 @@
-"""The online clustering head against K-means per photo, on 28x28 pixel embeddings of 512 dimensions."""
+"""The online clustering head against K-means per photo, on 28x28 pixel embeddings of 512
+dimensions.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def main(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    # A smooth field with noise, as embeddings of a photo are: separate blobs would let K-means stop too early.
+    # A smooth field with noise, as embeddings of a photo are: separate blobs would let K-means stop
+    # too early.
     maps = F.interpolate(
         torch.randn(1, dim, 7, 7), (side, side), mode="bicubic"
     ) + 0.5 * torch.randn(1, dim, side, side)

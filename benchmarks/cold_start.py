@@ -1,4 +1,7 @@
-"""Cold start: a fresh Python imports maskfree, loads a model and labels a photo. torch's own import is apart."""
+"""Cold start: a fresh Python imports maskfree, loads a model and labels a photo.
+
+Torch's own import is apart.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from PIL import Image
 
 from harness import RESULTS, Ratio, report
 
-# torch is imported first and timed alone, so that the times after it are ours (transformers included).
+# torch is imported first and timed alone, so that the times after it are ours (transformers
+# included).
 PROGRAM = """
 import json, sys, time
 marks = [time.perf_counter()]

@@ -1,4 +1,6 @@
-"""Does L_vision collapse? An encoder is trained with eq. 2 as printed, another with the working form."""
+"""Does L_vision collapse? An encoder is trained with eq. 2 as printed, another with the working
+form.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Captions a second on one core: finding an entity set's words, and all nouns, against textblob's own pipeline."""
+"""Captions a second on one core: finding an entity set's words, and all nouns, against textblob's
+own pipeline.
+"""
 
 from __future__ import annotations
 
@@ -58,13 +60,15 @@ def main(
     repeats: int = 3,
     results: Path = RESULTS,
 ) -> None:
-    """Time what `maskfree prepare entities` does with a caption, and the whole of it on shards like CC12M's.
+    """Time what `maskfree prepare entities` does with a caption, and the whole of it on shards like
+    CC12M's.
 
     Times are the processor's, so that other work on the machine does not count.
 
     Args:
         shards: Where captions come from; where these are absent, they are made of words.
-        captions: Different captions, at most; none is met twice in a pass, and what is known of captions is forgotten.
+        captions: Different captions, at most; none is met twice in a pass, and what is known of
+            captions is forgotten.
         slow_captions: So many of them go through textblob's pipeline.
         repeats: Passes of each.
         results: Folder for the results file.
@@ -130,7 +134,10 @@ def main(
 def median_processor_seconds(
     candidates: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, float]:
-    """Run the candidates in turn, REPEATS rounds after one to warm up; return each one's median processor time."""
+    """Run the candidates in turn, REPEATS rounds after one to warm up.
+
+    Return each one's median processor time.
+    """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(1 + repeats):
         for name, run in candidates.items():
@@ -146,10 +153,11 @@ def each(work: Callable[[str], object], texts: Sequence[str]) -> None:
 
 
 def textblob_pipeline() -> tuple[str, Callable[[str], object]]:
-    """Name and function of textblob's own way to words and parts of speech, with its lexicon tagger.
+    """Name and function of textblob's own way to words and parts of speech, with its lexicon
+    tagger.
 
-    Its tokenizer of words splits sentences first, for which NLTK's model must have been downloaded; without it, a
-    caption is one sentence, cut by the tokenizer of the same library that needs none.
+    Its tokenizer of words splits sentences first, for which NLTK's model must have been downloaded;
+    without it, a caption is one sentence, cut by the tokenizer of the same library that needs none.
     """
     tagger, cutter = PatternTagger(), TreebankWordTokenizer()
 
@@ -169,7 +177,9 @@ def textblob_pipeline() -> tuple[str, Callable[[str], object]]:
 
 
 def write_shard(path: Path, captions: Sequence[str]) -> Path:
-    """Write a shard as img2dataset does: three files a pair, each with a record of its time of its own."""
+    """Write a shard as img2dataset does: three files a pair, each with a record of its time of its
+    own.
+    """
     with tarfile.open(path, "w") as tar:
         for number, caption in enumerate(captions):
             key = f"{number:09d}"

@@ -1,4 +1,7 @@
-"""What evaluation costs besides the network, with 150 made-up classes; the confusion count against other packages."""
+"""What evaluation costs besides the network, with 150 made-up classes.
+
+The confusion count against other packages.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +123,9 @@ def made_up(folder: Path, photo: Path) -> Benchmark:
 
 
 def peers(truth: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
-    """The same count by other packages, on what they like best: flat arrays, and 64-bit tensors made beforehand."""
+    """The same count by other packages, on what they like best: flat arrays, and 64-bit tensors
+    made beforehand.
+    """
     flat, found = truth.ravel(), labels.ravel()
     counts: dict[str, Callable[[], np.ndarray]] = {
         "scikit-learn": partial(confusion_matrix, flat, found, labels=np.arange(NUM_CLASSES))

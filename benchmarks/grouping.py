@@ -1,4 +1,5 @@
-"""Batched spherical K-means against scikit-learn photo by photo, and the pixel-segment loss against a loop over photos.
+"""Batched spherical K-means against scikit-learn photo by photo, and the pixel-segment loss against
+a loop over photos.
 
 Times are taken in turns in one process; peak memory in a fresh process for each way, on the CPU.
 """
@@ -56,7 +57,9 @@ USUAL = EvalJob()
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the loss compares: pixels view by view, and the segments of all views and of batches before."""
+    """What the loss compares: pixels view by view, and the segments of all views and of batches
+    before.
+    """
 
     pixels: Float[Tensor, "n d"]
     pixel_regions: Int[Tensor, " n"]
@@ -71,13 +74,15 @@ def main(
     peak_of: str | None = None,
     results: Path = RESULTS,
 ) -> None:
-    """Time both ways of clustering and three of computing the loss with its gradients, and take their peak memory.
+    """Time both ways of clustering and three of computing the loss with its gradients, and take
+    their peak memory.
 
     Args:
         work: What every way does.
         repeats: Rounds of which the median counts.
         threads: Threads of torch and of scikit-learn.
-        peak_of: Only print the peak memory of one way, in bytes: what the script asks of its own processes.
+        peak_of: Only print the peak memory of one way, in bytes: what the script asks of its own
+            processes.
         results: Folder for the results file.
     """
     threadpool_limits(threads)
@@ -134,7 +139,9 @@ def make(name: str, work: EvalJob) -> Callable[[], Tensor]:
 
 
 def make_embeddings(work: EvalJob) -> Float[Tensor, "b d h w"]:
-    """Thirty directions in smooth mixtures with noise: like a photo's, their K-means takes about ten iterations."""
+    """Thirty directions in smooth mixtures with noise: like a photo's, their K-means takes about
+    ten iterations.
+    """
     torch.manual_seed(0)
     fields = F.interpolate(
         torch.randn(work.views, 30, 7, 7), (work.side, work.side), mode="bicubic"
@@ -163,7 +170,10 @@ def make_pairs(work: EvalJob) -> Pairs:
 
 
 def _scikit_learn(work: EvalJob) -> Callable[[], Tensor]:
-    """K-means from the same grid on the same points, location appended; neither of that is timed."""
+    """K-means from the same grid on the same points, location appended.
+
+    Neither of that is timed.
+    """
     embeddings = make_embeddings(work)
     line = torch.linspace(-0.5, 0.5, work.side)
     places = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(work.views, -1, -1, -1)
@@ -217,7 +227,10 @@ def _sum_of_losses(
 
 
 def mean_cosine(labels: Int[Tensor, "b h w"], work: EvalJob) -> float:
-    """How close pixels are to the centers of their clusters, which is what K-means raises; location left out."""
+    """How close pixels are to the centers of their clusters, which is what K-means raises.
+
+    Location left out.
+    """
     sums, _ = segment_sums(make_embeddings(work), labels, work.segments)
     return float(sums.norm(dim=2).sum() / labels.numel())
 

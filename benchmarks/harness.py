@@ -1,6 +1,8 @@
-"""What every benchmark shares: fair timing of several candidates in one run, and one results file with its provenance.
+"""What every benchmark shares: fair timing of several candidates in one run, and one results file
+with its provenance.
 
-The scripts lie beside each other and import this file by its name: `python benchmarks/inference.py`.
+The scripts lie beside each other and import this file by its name:
+`python benchmarks/inference.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ RESULTS = Path("results")
 
 @dataclass(frozen=True)
 class Ratio:
-    """One measured time over another of the same run, and what it should be ("at most 1.35", "at least 2")."""
+    """One measured time over another of the same run, and what it should be ("at most 1.35", "at
+    least 2").
+    """
 
     name: str
     value: float
@@ -47,7 +51,8 @@ def median_seconds(
 ) -> dict[str, float]:
     """Run the candidates in turn, REPEATS rounds after WARM_UP, and return each one's median.
 
-    Taking turns makes a noise of the machine hit all of them alike; the median drops what hits one alone.
+    Taking turns makes a noise of the machine hit all of them alike; the median drops what hits one
+    alone.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for done in range(warm_up + repeats):
@@ -67,7 +72,9 @@ def report(
     folder: Path = RESULTS,
     rows: list[dict[str, Any]] | None = None,
 ) -> Path:
-    """Print times and ratios, and write them to FOLDER/benchmark-NAME.json with all that they depend on."""
+    """Print times and ratios, and write them to FOLDER/benchmark-NAME.json with all that they
+    depend on.
+    """
     table = Table(
         "measured", "milliseconds", title=f"benchmark {name}, {torch.get_num_threads()} thread(s)"
     )
@@ -104,7 +111,9 @@ def command_line() -> str:
 
 
 def cpu_has_amx() -> bool:
-    """Whether the processor has matrix tiles, on which oneDNN computes "medium" fp32 products in bf16."""
+    """Whether the processor has matrix tiles, on which oneDNN computes "medium" fp32 products in
+    bf16.
+    """
     try:
         return " amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -115,8 +124,8 @@ def resident_bytes(field: str) -> int:
     """Resident memory of this process, as Linux records it.
 
     Args:
-        field: "VmRSS" for the present size, "VmHWM" for its peak; `ru_maxrss` would begin at that of
-            the process that started this one.
+        field: "VmRSS" for the present size, "VmHWM" for its peak; `ru_maxrss` would begin at that
+            of the process that started this one.
 
     Returns:
         The size in bytes.

@@ -1,4 +1,6 @@
-"""A model end to end on a photo file against its bare encoder, and against GroupViT of random weights at 224."""
+"""A model end to end on a photo file against its bare encoder, and against GroupViT of random
+weights at 224.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,8 @@ def inputs_of(encoder: ImageEncoder, segmenter: maskfree.Segmenter, path: Path) 
 
 
 def as_published(encoder: ImageEncoder) -> PreTrainedModel:
-    """Make the tower of an encoder anew as transformers has it, at random, with the channels last as the encoder's.
+    """Make the tower of an encoder anew as transformers has it, at random, with the channels last
+    as the encoder's.
 
     Its batch norms are not folded into convolutions, and it pads apart from them.
     """

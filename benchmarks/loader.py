@@ -1,4 +1,6 @@
-"""The data loader on one core, with all that ViL-Seg makes of a photo, against decoding the same photos."""
+"""The data loader on one core, with all that ViL-Seg makes of a photo, against decoding the same
+photos.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def main(
     repeats: int = 3,
     results: Path = RESULTS,
 ) -> None:
-    """Time one pass over the photos: read, decode, augment and collate, against Pillow's decoding alone.
+    """Time one pass over the photos: read, decode, augment and collate, against Pillow's decoding
+    alone.
 
     Args:
         shards: What to read, as for `maskfree train --data.shards`.

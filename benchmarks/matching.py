@@ -1,4 +1,6 @@
-"""Matching a batch of masks in one call, against the usual loop that calls SciPy for each photo's own slice."""
+"""Matching a batch of masks in one call, against the usual loop that calls SciPy for each photo's
+own slice.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def main(
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         for number in batches:
             for count in groups:
-                # Cosines of noisy copies in another order, as masks of one entity in two photos are.
+                # Cosines of noisy copies in another order, as masks of one entity in two photos
+                # are.
                 masks = torch.rand(number, count, dim)
                 others = (masks + torch.rand_like(masks))[:, torch.randperm(count)]
                 unit, other = (

@@ -1,4 +1,6 @@
-"""Number formats on this machine: seconds per photo, labels that change, and mIoU, to choose the default by."""
+"""Number formats on this machine: seconds per photo, labels that change, and mIoU, to choose the
+default by.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from maskfree.evaluation.zero_shot import EvalJob, measure
 
 @dataclass(frozen=True)
 class Format:
-    """How the network computes: torch's fp32 matrix product mode, and the precision of `Inference`."""
+    """How the network computes: torch's fp32 matrix product mode, and the precision of
+    `Inference`.
+    """
 
     matmul: Literal["highest", "medium"] = "highest"
     precision: Literal["float32", "bfloat16"] = "float32"

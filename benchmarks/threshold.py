@@ -1,9 +1,11 @@
-"""Which background threshold suits a model, told by captions alone, so that no mask of a benchmark is used up for it.
+"""Which background threshold suits a model, told by captions alone, so that no mask of a benchmark
+is used up for it.
 
     python benchmarks/threshold.py --shards ../shared/data/flickr8k/dev-000.tar [--model pocket]
 
-A photo shows a class if one of its captions names it. The best cosine of the class in the photo should tell the same:
-the threshold with the highest balanced accuracy over all photos and classes is the suggestion.
+A photo shows a class if one of its captions names it. The best cosine of the class in the photo
+should tell the same: the threshold with the highest balanced accuracy over all photos and classes
+is the suggestion.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A training step of a ViT-S/16 OVSegmentor, term by term, against GroupViT's of the same width in transformers."""
+"""A training step of a ViT-S/16 OVSegmentor, term by term, against GroupViT's of the same width in
+transformers.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,11 @@ def main(
     peak_of: str | None = None,
     results: Path = RESULTS,
 ) -> None:
-    """Time forward and backward of each variant in turn, and take its peak memory in a process of its own.
+    """Time forward and backward of each variant in turn, and take its peak memory in a process of
+    its own.
 
-    The device is the GPU where one is at hand. Optimizers are left out: they are alike on both sides.
+    The device is the GPU where one is at hand. Optimizers are left out: they are alike on both
+    sides.
 
     Args:
         batch_size: Photos of a step.
@@ -71,7 +75,8 @@ def main(
         repeats: Rounds of which the median counts.
         threads: Threads of torch.
         variants: Which of ours to run; all by default.
-        peak_of: Only print the peak memory of one candidate, in bytes: what the script asks of its own processes.
+        peak_of: Only print the peak memory of one candidate, in bytes: what the script asks of its
+            own processes.
         results: Folder for the results file.
     """
     torch.set_num_threads(threads)
@@ -102,9 +107,11 @@ def main(
 
 
 def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
-    """The variants of OVSegmentor by name: each form with the caption loss alone, then with further losses.
+    """The variants of OVSegmentor by name: each form with the caption loss alone, then with further
+    losses.
 
-    The light form has the paper's 8 tokens, and like the released one a second stage that sees the groups only.
+    The light form has the paper's 8 tokens, and like the released one a second stage that sees the
+    groups only.
     """
     tower = GroupViTConfig().text_config
     sizes = (
@@ -148,7 +155,9 @@ def ours(side_px: int) -> dict[str, OVSegmentorConfig]:
 
 
 def make_step(name: str, work: EvalJob) -> Step:
-    """Build a candidate with random weights, and return its step: forward and backward from fresh gradients."""
+    """Build a candidate with random weights, and return its step: forward and backward from fresh
+    gradients.
+    """
     torch.manual_seed(0)
     loss_of = _peer_loss(work) if name == PEER else _our_loss(ours(work.side_px)[name], work)
 
@@ -179,7 +188,9 @@ def _our_loss(config: OVSegmentorConfig, work: EvalJob) -> tuple[nn.Module, Call
 
 
 def _batch(config: OVSegmentorConfig, work: EvalJob) -> OVSegmentorBatch:
-    """A batch of noise with what the terms of CONFIG ask for: every caption is masked, every photo has a partner."""
+    """A batch of noise with what the terms of CONFIG ask for: every caption is masked, every photo
+    has a partner.
+    """
     everyone = torch.ones(work.batch_size, dtype=torch.bool)
     photos = (work.batch_size, 3, work.side_px, work.side_px)
     questions = _tokens(work, CAPTION_TOKENS)
@@ -207,10 +218,12 @@ def _tokens(work: EvalJob, length: int) -> Tokens:
 
 
 def peak_memory(name: str, work: EvalJob) -> dict[str, int]:
-    """Take two steps, and return the most memory in bytes that it took, as a whole and beyond what was there before.
+    """Take two steps, and return the most memory in bytes that it took, as a whole and beyond what
+    was there before.
 
-    On the CPU this is the resident set of this process, so it must not have done anything else; what was there before
-    are Python, torch and transformers. On a GPU it is what torch's allocator gave out.
+    On the CPU this is the resident set of this process, so it must not have done anything else;
+    what was there before are Python, torch and transformers. On a GPU it is what torch's allocator
+    gave out.
     """
     before = resident_bytes("VmHWM") if work.device == "cpu" else 0
     step = make_step(name, work)
@@ -241,7 +254,9 @@ def _in_fresh_process(name: str, work: EvalJob, threads: int) -> dict[str, int]:
 
 
 def _ratios(seconds: dict[str, float], memory: dict[str, dict[str, int]]) -> list[Ratio]:
-    """Speeds over the peer's, memory over the peer's, and what each term costs over its form's caption loss."""
+    """Speeds over the peer's, memory over the peer's, and what each term costs over its form's
+    caption loss.
+    """
     ratios = []
     for name in (name for name in seconds if name != PEER):
         alone = name.startswith("caption")

@@ -1,4 +1,6 @@
-"""A MkDocs hook that turns the formulas of a page into MathML, which browsers show without a script or a network."""
+"""A MkDocs hook that turns the formulas of a page into MathML, which browsers show without a script
+or a network.
+"""
 
 from __future__ import annotations
 

@@ -79,7 +79,9 @@ def groups(model: maskfree.Segmenter) -> None:
 
 
 def entities(model: maskfree.Segmenter, folder: Path) -> None:
-    """The group closest to an entity in the two photos that show most of it, each beside the truth; no photo."""
+    """The group closest to an entity in the two photos that show most of it, each beside the truth;
+    no photo.
+    """
     data = benchmark("coco-mini")
     truths = [(sample, sample.read_truth()) for sample in data.samples(folder)]
     for entity in ENTITIES:
