@@ -1,4 +1,6 @@
-"""CLIP-S4's Tables 2 to 8 at small scale, seed by seed, with the bundled model as teacher, and what they show."""
+"""CLIP-S4's Tables 2 to 8 at small scale, seed by seed, with the bundled model as teacher, and what
+they show.
+"""
 
 from __future__ import annotations
 
@@ -67,11 +69,12 @@ _TRACKING_SIDE_PX = 448
 
 
 def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
-    """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figures.
+    """Train and measure what the results do not hold yet, for each seed; print the tables and draw
+    the figures.
 
     Raises:
-        ValueError, OSError: data or weights are missing, a table is none of the study's, or the results hold rows of
-            other settings.
+        ValueError, OSError: data or weights are missing, a table is none of the study's, or the
+            results hold rows of other settings.
     """
     if surplus := set(options.tables) - set(CLIPS4_TABLES):
         raise ValueError(
@@ -117,11 +120,14 @@ class Photos:
     names: str  # of these classes, as they are asked for
     sources: tuple[str, ...]
     shards: bool
-    shown: bool  # the photos show the classes, so that these have prototypes of segments, as in the paper
+    # the photos show the classes, so that these have prototypes of segments, as in the paper
+    shown: bool
 
 
 class Study:
-    """The trainings of the study, and what they need of the photos, made when it is first asked for."""
+    """The trainings of the study, and what they need of the photos, made when it is first asked
+    for.
+    """
 
     def __init__(self, options: CLIPS4Options, recipe: Recipe):
         self.recipe = recipe
@@ -133,7 +139,10 @@ class Study:
         self._street = Photos("camvid", "camvid", "plain", (str(street),), False, True)
 
     def variants(self, seed: int) -> Iterator[Variant]:
-        """Yield what is measured with SEED; the teacher, which has none, and single runs with seed 0."""
+        """Yield what is measured with SEED.
+
+        The teacher, which has none, and single runs with seed 0.
+        """
         options, wanted = self._options, set(self._options.tables)
         first, folds = seed == 0, tuple(map(fold_measure, range(NUM_FOLDS)))
         deep: list[Figure] = [KNN, LINEAR] if 4 in wanted else []
@@ -184,7 +193,9 @@ class Study:
     def _student(
         self, ablation: Ablation, photos: Photos, seed: int, fold: int | None = None
     ) -> Path:
-        """Train the method of ABLATION on PHOTOS, without the unknown classes of FOLD if there is one."""
+        """Train the method of ABLATION on PHOTOS, without the unknown classes of FOLD if there is
+        one.
+        """
         method = self.recipe.method
         assert isinstance(method, CLIPS4Config) and method.semantic
         folder = self._prepared(photos)
@@ -214,7 +225,9 @@ class Study:
         return trained(run, self._options.out / f"seed{seed}" / name)
 
     def draw(self, samples: Sequence[LabeledPhoto], path: Path) -> None:
-        """Draw Fig. 4a: the segments of coco-mini's classes as the teacher and the students of seed 0 embed them."""
+        """Draw Fig. 4a: the segments of coco-mini's classes as the teacher and the students of seed
+        0 embed them.
+        """
         trainings = {
             name: self._options.out / "seed0" / _folder_name(name, self._many)
             for name in (PLUS, FULL)
@@ -251,7 +264,9 @@ class Study:
         return folder
 
     def _prototypes(self, photos: Photos, fold: int | None) -> Path:
-        """Find the known classes among what the teacher saw: all of the benchmark's but those unknown in FOLD."""
+        """Find the known classes among what the teacher saw: all of the benchmark's but those
+        unknown in FOLD.
+        """
         folder = self._prepared(photos)
         path = folder / (
             "prototypes.safetensors" if fold is None else f"prototypes-fold{fold}.safetensors"
@@ -277,7 +292,9 @@ def _folder_name(variant: str, photos: Photos) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
-    """Draw Table 7, mIoU by nearest neighbors by number of unknown classes, into a file that begins with STEM."""
+    """Draw Table 7, mIoU by nearest neighbors by number of unknown classes, into a file that begins
+    with STEM.
+    """
     values = [list(found(rows, count_name(count), KNN.name).values()) for count in COUNTS]
     if all(values):
         curve = charts.Series(KNN.name, COUNTS, list(map(statistics.mean, values)))

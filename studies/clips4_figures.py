@@ -1,4 +1,6 @@
-"""What the study of CLIP-S4 measures beside mIoU on names: its probes, tracking, and agreement with the teacher."""
+"""What the study of CLIP-S4 measures beside mIoU on names: its probes, tracking, and agreement with
+the teacher.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ class TrackingFigure:
 
 @dataclass(frozen=True)
 class SimilarityFigure:
-    """Table 6's avgsim: the mean cosine of a model's segment embeddings and its teacher's in the same segments."""
+    """Table 6's avgsim: the mean cosine of a model's segment embeddings and its teacher's in the
+    same segments.
+    """
 
     name: str
     benchmark: str
@@ -131,7 +135,10 @@ def _similarity(segmenter: Segmenter, teacher: Segmenter, sample: LabeledPhoto) 
 
 @dataclass(frozen=True)
 class TopFigure:
-    """Table 8: prototypes of the mean of so many segments, against those of 32; nothing is trained."""
+    """Table 8: prototypes of the mean of so many segments, against those of 32.
+
+    Nothing is trained.
+    """
 
     name: str
     maps: Callable[[], TeacherMaps]

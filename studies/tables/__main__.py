@@ -97,7 +97,10 @@ def rewritten(text: str, rows: Sequence[Row]) -> str:
 
 
 def expected(rows: Sequence[Row]) -> dict[Path, str | None]:
-    """Return what each page that may hold tables, and each copied picture, has to be; None: not there."""
+    """Return what each page that may hold tables, and each copied picture, has to be.
+
+    None: not there.
+    """
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     copies = {
         PICTURES / path.name: path.read_text(encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Tables of `python -m studies clips4`: CLIP-S4's tables at small scale, beside the paper's numbers."""
+"""Tables of `python -m studies clips4`: CLIP-S4's tables at small scale, beside the paper's
+numbers.
+"""
 
 from __future__ import annotations
 

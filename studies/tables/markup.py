@@ -25,7 +25,10 @@ def read_rows(folder: Path) -> list[Row]:
 def markdown(
     header: Sequence[str], lines: Sequence[Sequence[str]], alignment: str, command: str
 ) -> str:
-    """Format a Markdown table; without lines, say which command measures it. ALIGNMENT has l or r per column."""
+    """Format a Markdown table.
+
+    Without lines, say which command measures it. ALIGNMENT has l or r per column.
+    """
     if not lines:
         return missing(command)
     rule = ["---:" if side == "r" else "---" for side in alignment]
@@ -38,7 +41,9 @@ def missing(command: str) -> str:
 
 
 def pictures(files: Mapping[str, str], command: str) -> str:
-    """Show the pictures of the results among FILES, with what they show; `studies/tables/__main__.py` copies them."""
+    """Show the pictures of the results among FILES, with what they show;
+    `studies/tables/__main__.py` copies them.
+    """
     shown = [
         f"![{what}](images/results/{name})"
         for name, what in files.items()
@@ -59,7 +64,9 @@ def gain(fractions: Sequence[float]) -> str:
 
 
 def history(rows: Iterable[Row], name: str) -> tuple[list[Row], str]:
-    """Return the rows of a file of history, which was copied by hand, and the line that says where they come from."""
+    """Return the rows of a file of history, which was copied by hand, and the line that says where
+    they come from.
+    """
     files = [row for row in rows if row.get("history") == name]
     return [point for file in files for point in file["rows"]], "\n\n".join(
         f"*{file['source']}*" for file in files

@@ -1,4 +1,6 @@
-"""Tables of `python -m studies ovsegmentor`: OVSegmentor's tables at small scale, beside the paper's numbers."""
+"""Tables of `python -m studies ovsegmentor`: OVSegmentor's tables at small scale, beside the
+paper's numbers.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ PICTURES = {
 
 
 def first(_: Sequence[Row]) -> str:
-    """The row of Table 1 for the data at hand: ours, and GroupViT's published weights where they were measured."""
+    """The row of Table 1 for the data at hand: ours, and GroupViT's published weights where they
+    were measured.
+    """
     measures = (COCO_BACKGROUND, COCO_80_BACKGROUND, CAMVID, *AUTHORS)
     rows = _read()
     lines = [
@@ -129,7 +133,10 @@ def fifth(_: Sequence[Row]) -> str:
 
 
 def sixth(_: Sequence[Row]) -> str:
-    """Table 6: what is compared between two photos, masks or groups; the paper's numbers are not legible."""
+    """Table 6: what is compared between two photos, masks or groups.
+
+    The paper's numbers are not legible.
+    """
     return _ablated("Table 6", {FULL: "", GROUPS: ""}, SHORT)
 
 
@@ -198,7 +205,10 @@ def _spreads(rows: Sequence[Row], variant: str, measures: Sequence[Measure]) -> 
 
 
 def _ablated(table: str, names: dict[str, str], measures: Sequence[Measure]) -> str:
-    """Variants by measure, over the seeds that all of them have; and by their NAMES, if any, the paper's numbers."""
+    """Variants by measure, over the seeds that all of them have.
+
+    And by their NAMES, if any, the paper's numbers.
+    """
     rows, sets = _read(), ("voc21", "context60") if any(names.values()) else ()
     columns = [map(spread, together(rows, list(names), measure.name)) for measure in measures]
     lines = []

@@ -60,11 +60,16 @@ def _tag_scores(config: dict[str, Any] | None) -> str:
     """Classifier and concept head whose scores are added to the cosines."""
     if config is None:
         return "none"
-    return f"{config['image']['family']}, {config['num_tags']:,} classes; a head of {config['num_concepts']} concepts"
+    return (
+        f"{config['image']['family']}, {config['num_tags']:,} classes; "
+        f"a head of {config['num_concepts']} concepts"
+    )
 
 
 def kinds(_: Sequence[Row]) -> str:
-    """How many kinds the classifier's tags have, and which names of coco-mini's classes are among them."""
+    """How many kinds the classifier's tags have, and which names of coco-mini's classes are among
+    them.
+    """
     tags = read_tags(IMAGENET_TAGS)
     told = set(kinds_of(tags))
     names, synonyms = (benchmark("coco-mini").words(name_set) for name_set in ("plain", "synonyms"))
@@ -76,8 +81,10 @@ def kinds(_: Sequence[Row]) -> str:
     by_synonym = [f"{name} (as {' and '.join(sorted(found))})" for name, found in others if found]
     absent = [name for name, found in others if not found]
     return (
-        f"Of the {len(tags):,} tags, {sum(bool(tag.kinds) for tag in tags)} have kinds, {len(told)} different ones. "
-        f"Among them are {len(names) - len(others)} of the {len(names)} class names of `coco-mini`, and by a synonym "
+        f"Of the {len(tags):,} tags, {sum(bool(tag.kinds) for tag in tags)} "
+        f"have kinds, {len(told)} different ones. "
+        f"Among them are {len(names) - len(others)} of the {len(names)} "
+        "class names of `coco-mini`, and by a synonym "
         f"{', '.join(by_synonym) or 'no others'}; absent: {', '.join(absent) or 'none'}."
     )
 
@@ -144,7 +151,9 @@ def speed(rows: Sequence[Row]) -> str:
 
 
 def precision(rows: Sequence[Row]) -> str:
-    """Number formats: time, labels that change against fp32, and scores where they were measured."""
+    """Number formats: time, labels that change against fp32, and scores where they were
+    measured.
+    """
     lines = [
         (
             point["format"],
@@ -162,7 +171,9 @@ def precision(rows: Sequence[Row]) -> str:
 
 
 def collapse(rows: Sequence[Row]) -> str:
-    """What becomes of the answers under the literal and the working form of the vision-based loss."""
+    """What becomes of the answers under the literal and the working form of the
+    vision-based loss.
+    """
     curves: dict[str, dict[int, Row]] = {"literal": {}, "distillation": {}}
     for row in rows:
         if row.get("benchmark") == "collapse":

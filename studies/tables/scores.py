@@ -1,4 +1,6 @@
-"""Tables of what `maskfree evaluate` measured: the bundled model by protocol, class, threshold and kind of boundary."""
+"""Tables of what `maskfree evaluate` measured: the bundled model by protocol, class, threshold and
+kind of boundary.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def headline(rows: Sequence[Row]) -> str:
 
 
 def protocols(rows: Sequence[Row]) -> str:
-    """What the bundled model scores by each named protocol, and the mean IoU of parts of the classes."""
+    """What the bundled model scores by each named protocol, and the mean IoU of parts of the
+    classes.
+    """
     named = [
         row for row in _scored(rows) if row["model"] == MODEL and row["protocol_name"] in PROTOCOLS
     ]
@@ -62,7 +66,9 @@ def protocols(rows: Sequence[Row]) -> str:
 
 
 def classes(rows: Sequence[Row]) -> str:
-    """IoU per class of the bundled model on coco-mini by our own protocol, a column for each names and background."""
+    """IoU per class of the bundled model on coco-mini by our own protocol, a column for each names
+    and background.
+    """
     scored = [row for row in _own(rows) if row["benchmark"] == "coco-mini"]
     names = list(dict.fromkeys(name for row in scored for name in row["iou"] if name != BACKGROUND))
     if any(BACKGROUND in row["iou"] for row in scored):
@@ -79,7 +85,9 @@ def classes(rows: Sequence[Row]) -> str:
 
 
 def extremes(rows: Sequence[Row]) -> str:
-    """The classes of coco-mini on which the bundled model is best and worst, with synonyms and without background."""
+    """The classes of coco-mini on which the bundled model is best and worst, with synonyms and
+    without background.
+    """
     for row in _own(rows):
         protocol = row["protocol"]
         if (row["benchmark"], protocol["names"], protocol["background"]) == (
@@ -95,14 +103,17 @@ def extremes(rows: Sequence[Row]) -> str:
                 for part in (order[:5], order[:-6:-1])
             )
             return (
-                f"Of the {len(order)} classes of `coco-mini`, with synonyms and without background, it has its highest "
+                f"Of the {len(order)} classes of `coco-mini`, with synonyms "
+                "and without background, it has its highest "
                 f"IoU on {best} and its lowest on {worst}, in percent."
             )
     return markdown((), (), "", EVALUATE)
 
 
 def confusions(rows: Sequence[Row]) -> str:
-    """The pairs of classes that the bundled model confuses most, on coco-mini and CamVid without background."""
+    """The pairs of classes that the bundled model confuses most, on coco-mini and CamVid without
+    background.
+    """
     chosen = [
         row
         for row in _own(rows)
@@ -118,7 +129,10 @@ def confusions(rows: Sequence[Row]) -> str:
 
 
 def sweep(rows: Sequence[Row]) -> str:
-    """The curve over background thresholds, a pair of columns for each sweep; none of the thresholds is chosen."""
+    """The curve over background thresholds, a pair of columns for each sweep.
+
+    None of the thresholds is chosen.
+    """
     sweeps = [row["rows"] for row in _sweeps(rows)]
     points = [{_threshold(point): point for point in points} for points in sweeps]
     figures = [(curve, figure) for curve in points for figure in ("mean_iou", "pixel_accuracy")]
@@ -157,7 +171,9 @@ def class_pictures(rows: Sequence[Row]) -> str:
 
 
 def boundaries(rows: Sequence[Row]) -> str:
-    """What is between patches: bilinear, PAMR and dense CRF, where the boundary F-score was measured."""
+    """What is between patches: bilinear, PAMR and dense CRF, where the boundary F-score was
+    measured.
+    """
     measured = [
         row for row in _scored(rows) if row["boundary_f"] is not None and row["model"] == MODEL
     ]
@@ -185,7 +201,9 @@ def boundaries(rows: Sequence[Row]) -> str:
 
 
 def selftraining(rows: Sequence[Row]) -> str:
-    """Students of self-training beside their teachers, on the same benchmark, names, background and side."""
+    """Students of self-training beside their teachers, on the same benchmark, names, background and
+    side.
+    """
     whole = [row for row in _scored(rows) if row["protocol_name"] in ("own", "custom")]
     students = [row for row in whole if row["model"].endswith("-student")]
     shown: list[tuple[str, Row]] = []
@@ -304,7 +322,9 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _num_classes(row: Row) -> str:
-    """Count the classes that are scored, and among how many the model chose if that is another number."""
+    """Count the classes that are scored, and among how many the model chose if that is another
+    number.
+    """
     chosen = len([name for name in row["iou"] if name != BACKGROUND])
     if row["protocol"]["scored"] == "all" or row["protocol"]["candidates"] == "unseen":
         return str(chosen)

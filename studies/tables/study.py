@@ -1,4 +1,6 @@
-"""Tables of `python -m studies vilseg`: ViL-Seg's tables and figures at small scale, beside the paper's numbers."""
+"""Tables of `python -m studies vilseg`: ViL-Seg's tables and figures at small scale, beside the
+paper's numbers.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ PICTURES = {
 
 
 def study_first(_: Sequence[Row]) -> str:
-    """The shape of Table 1: per pixel, ViL-Seg and the student; ours by benchmark, then the paper's by data set."""
+    """The shape of Table 1: per pixel, ViL-Seg and the student.
+
+    Ours by benchmark, then the paper's by data set.
+    """
     rows, variants = read(RESULTS, KIND), tuple(PAPER_NAMES)
     lines = []
     for measure in (*MEASURES, SMALL):
@@ -72,7 +77,10 @@ def study_first(_: Sequence[Row]) -> str:
 
 
 def study_second(_: Sequence[Row]) -> str:
-    """The shape of Table 2: parameters, speed and scores of the ablations; ours, then the paper's."""
+    """The shape of Table 2: parameters, speed and scores of the ablations.
+
+    Ours, then the paper's.
+    """
     rows, lines = read(RESULTS, KIND), []
     for variant in (NO_VISION, KMEANS, FULL, HARD, PIXELS, NO_WORDS):
         chosen = [row for row in rows if (row["variant"], row["measure"]) == (variant, COCO.name)]
