@@ -99,7 +99,9 @@ class EvaluationOutput:
     report: bool = False
     """Also write an HTML report of errors: confusions, the ten best and the ten worst photos."""
     photos: bool = True
-    """Show photos in the report; without, it has only label maps, for photos not to be passed on."""
+    """Show photos in the report; without, it has only label maps, for photos not to be
+    passed on.
+    """
     chart: bool = False
     """Also write a bar chart of the IoU of each class, as SVG."""
     boundaries: bool = False

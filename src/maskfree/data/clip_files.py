@@ -16,7 +16,8 @@ from maskfree.files.outputs import CLIP_MARK
 
 PICTURES = (".webp", ".gif")
 VIDEO = ".mp4"
-# Largest number of frames of an animated image, which Pillow holds in memory; a video has no such limit.
+# Largest number of frames of an animated image, which Pillow holds in memory; a video has no such
+# limit.
 MAX_PICTURES = 1000
 # Longest side of an animated image, in pixels.
 _PICTURE_PX = 640

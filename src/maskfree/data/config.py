@@ -50,7 +50,8 @@ class DataConfig:
             raise ValueError("data needs exactly one of shards, images and shapes")
         if self.index and self.images:
             raise ValueError(
-                f"data.index {self.index!r} is an index of captioned shards: it does not go with data.images"
+                f"data.index {self.index!r} is an index of captioned shards: "
+                "it does not go with data.images"
             )
 
 

@@ -61,10 +61,10 @@ def read_photo(
 
     Args:
         source: A path, a web address, a file open in binary mode, the bytes of an encoded photo, a
-            Pillow image, an array or a PyTorch tensor. An array is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): 8
-            or 16 bits, booleans, or floats in [0, 1]. A tensor may also have its channels first;
-            where both orders fit, they are first. A file of 32-bit gray values is scaled by the
-            smallest of 1, 255 and 65535 that is not below its maximum.
+            Pillow image, an array or a PyTorch tensor. An array is (h, w), (h, w, 1), (h, w, 3) or
+            (h, w, 4): 8 or 16 bits, booleans, or floats in [0, 1]. A tensor may also have its
+            channels first; where both orders fit, they are first. A file of 32-bit gray values is
+            scaled by the smallest of 1, 255 and 65535 that is not below its maximum.
         max_pixels: Largest number of pixels that is accepted.
         decode_px: If not 0, a JPEG whose shorter side is at least twice as long may be decoded at
             1/2, 1/4 or 1/8 of its size, as long as that side keeps this many pixels.

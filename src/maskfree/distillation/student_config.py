@@ -25,7 +25,9 @@ class StudentRunConfig:
     family: ImageFamily = "mobilenet_v2"
     """Architecture of the encoder in `weights`."""
     output_stride: Side = 16
-    """Output stride of an encoder from `weights`, or of a teacher's convolutions: pixels per patch."""
+    """Output stride of an encoder from `weights`, or of a teacher's convolutions: pixels
+    per patch.
+    """
     crop_px: Side = 224
     """Side of the training views in pixels; a multiple of the patch size."""
     workers: CountOrZero = 2

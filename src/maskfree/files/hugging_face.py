@@ -59,7 +59,8 @@ def reading(source: str) -> Iterator[bool]:
         if not problem:
             raise
         raise FileNotFoundError(
-            f"{source!r} is no folder and is not in the cache of Hugging Face's models, and {problem}: "
+            f"{source!r} is no folder and is not in the cache of "
+            f"Hugging Face's models, and {problem}: "
             f"try again with a network, {_COPY}"
         ) from error
 
@@ -92,7 +93,8 @@ def _ask(source: str) -> str:
         ) from error
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(
-            f"{source!r} is no folder, and Hugging Face has no model of that name, or none that is public"
+            f"{source!r} is no folder, and Hugging Face has no model "
+            "of that name, or none that is public"
         ) from error
     except HfHubHTTPError as error:
         return f"{constants.ENDPOINT} answers with the status {error.response.status_code}"

@@ -121,7 +121,8 @@ def _read_config(
 
     if names := outside_names(config):
         raise ValueError(
-            f"{path}: the config names outside weights or files, {names[0]}: its own are all it may need"
+            f"{path}: the config names outside weights or files, {names[0]}: "
+            "its own are all it may need"
         )
 
     return config
@@ -142,7 +143,8 @@ def _check_templates(templates: list[str]) -> None:
     longest = max(map(len, templates), default=0)
     if len(templates) > _MAX_TEMPLATES or longest > _MAX_CHARACTERS:
         raise ValueError(
-            f"there are over {_MAX_TEMPLATES} templates, or one of over {_MAX_CHARACTERS} characters"
+            f"there are over {_MAX_TEMPLATES} templates, "
+            f"or one of over {_MAX_CHARACTERS} characters"
         )
 
 

@@ -25,8 +25,8 @@ def pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
 
     Args:
         state: Weights by name.
-        storage: int8 stores large matrices as 8-bit rows with one scale each, and smaller tensors as
-            float32; float16 and float32 store all tensors so.
+        storage: int8 stores large matrices as 8-bit rows with one scale each, and smaller tensors
+            as float32; float16 and float32 store all tensors so.
 
     Returns:
         Tensors to store, with the scales of the int8 ones.

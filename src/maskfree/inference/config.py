@@ -51,7 +51,8 @@ class Inference:
         check(self)
         if self.stride_px > self.window_px:
             raise ValueError(
-                f"stride_px {self.stride_px} exceeds window_px {self.window_px}: windows would leave gaps"
+                f"stride_px {self.stride_px} exceeds window_px {self.window_px}: "
+                "windows would leave gaps"
             )
         if self.smooth % 2 == 0:
             raise ValueError(f"smooth is {self.smooth}, must be odd")

@@ -126,7 +126,8 @@ def pamr(
     """
     if iterations < 0 or not dilations or min(dilations) < 1:
         raise ValueError(
-            f"PAMR takes dilations of at least 1 and iterations of at least 0: {dilations}, {iterations}"
+            "PAMR takes dilations of at least 1 and iterations of at least 0: "
+            f"{dilations}, {iterations}"
         )
 
     size = (image.shape[2], image.shape[3])

@@ -48,7 +48,10 @@ class Hit:
 
     def __repr__(self) -> str:
         """Return a single line without the mask."""
-        return f"Hit({str(self.photo)!r}, score={self.score:.3f}, box={self.box}, area={self.area:.1%})"
+        return (
+            f"Hit({str(self.photo)!r}, score={self.score:.3f}, "
+            f"box={self.box}, area={self.area:.1%})"
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the hit without its mask, as values that JSON can hold.

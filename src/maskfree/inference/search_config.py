@@ -21,8 +21,8 @@ class RetrievalConfig:
     per_photo: CountOrZero = 1
     """Largest number of segments of one photo; 0: no limit."""
     segments: str = KMEANS
-    """kmeans: clusters of pixels by embedding and position; or a folder of region PNGs, as `maskfree
-    prepare segments` writes them."""
+    """kmeans: clusters of pixels by embedding and position; or a folder of region PNGs, as
+    `maskfree prepare segments` writes them."""
     num_segments: Width = 36
     """For kmeans: number of segments per photo."""
     min_area: Fraction = 0.005

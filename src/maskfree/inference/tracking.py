@@ -56,7 +56,8 @@ def follow_mask(
     numbers = [number for number in np.unique(first).tolist() if number and number != IGNORE]
     if not numbers:
         raise ValueError(
-            "the first mask holds no object: 0 is the background, 255 stands for 1 where nothing else is"
+            "the first mask holds no object: 0 is the background, "
+            "255 stands for 1 where nothing else is"
         )
 
     # Map object numbers to label ids; everything else is background.
@@ -77,7 +78,8 @@ def follow_mask(
     if labels.shape != (image.height, image.width):
         mask = f"{labels.shape[1]}x{labels.shape[0]}"
         raise ValueError(
-            f"the first mask is {mask}, the frame {name} {image.width}x{image.height}: not the same size"
+            f"the first mask is {mask}, the frame {name} {image.width}x{image.height}: "
+            "not the same size"
         )
 
     # The mask is the result of the first frame, with full certainty.
@@ -122,7 +124,8 @@ def follow_words(
     result = segmenter(image)
     if len(result.names) > 256:
         raise ValueError(
-            f"{len(result.names)} words are too many to follow: 256 are the most, with the background"
+            f"{len(result.names)} words are too many to follow: "
+            "256 are the most, with the background"
         )
 
     result = replace(result, record=result.record | {"ids": list(range(len(result.names)))})

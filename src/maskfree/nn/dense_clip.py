@@ -88,7 +88,8 @@ class DenseClip(nn.Module):
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
+                f"an image of {height}x{width} px does not divide "
+                f"into patches of {self.patch_size} px"
             )
 
         grid = (height // self.patch_size, width // self.patch_size)

@@ -39,7 +39,8 @@ class LastBlock:
             raise ValueError("attention 'window' needs the width of its window: set neighbors")
         if self.attention == "value" and self.neighbors is not None:
             raise ValueError(
-                "attention 'value' reads from the patch itself: neighbors has no effect, leave it out"
+                "attention 'value' reads from the patch itself: "
+                "neighbors has no effect, leave it out"
             )
 
 

@@ -110,7 +110,8 @@ def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int,
     configuration = read_configuration("ViTConfig", weights, {})
     if configuration.num_hidden_layers != sum(depths):
         raise ValueError(
-            f"the weights {weights!r} have {configuration.num_hidden_layers} layers, not {sum(depths)}"
+            f"the weights {weights!r} have {configuration.num_hidden_layers} layers, "
+            f"not {sum(depths)}"
         )
 
     tower = make_tower("ViTModel", configuration, weights, add_pooling_layer=False)

@@ -70,7 +70,8 @@ class ImageEncoder(nn.Module):
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
+                f"an image of {height}x{width} px does not divide "
+                f"into patches of {self.patch_size} px"
             )
         return self._read(self.tower, self.normalized(images), self.patch_size)
 

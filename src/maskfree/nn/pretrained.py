@@ -63,7 +63,8 @@ def make_tower(
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ValueError(
-            f"the weights {weights!r} do not fill {name}: {missing[0]} and {len(missing) - 1} others"
+            f"the weights {weights!r} do not fill {name}: "
+            f"{missing[0]} and {len(missing) - 1} others"
         )
 
     return tower.train()

@@ -211,7 +211,8 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
     configuration = _configuration(config)
     if vocabulary_size > configuration.vocab_size:
         raise ValueError(
-            f"the tokenizer has {vocabulary_size} tokens, the text encoder {configuration.vocab_size}"
+            f"the tokenizer has {vocabulary_size} tokens, "
+            f"the text encoder {configuration.vocab_size}"
         )
 
     longest = configuration.max_position_embeddings

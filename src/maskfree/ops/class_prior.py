@@ -42,8 +42,8 @@ def apply_class_prior(
     Args:
         scores: Score maps.
         share: Share of the patches that the mean is taken over, in (0, 1].
-        max_margin: Margin from which the penalty is 0, so that classes which win clearly somewhere are
-            equal.
+        max_margin: Margin from which the penalty is 0, so that classes which win clearly somewhere
+            are equal.
 
     Returns:
         Value at most 0 to add to the scores of each class; 0 for a single class.

@@ -33,7 +33,8 @@ def match(similarity: Float[Tensor, "b k j"]) -> Int64[Tensor, "b k"]:
 
     if similarity.shape[1] > similarity.shape[2]:
         raise ValueError(
-            f"{similarity.shape[1]} rows and {similarity.shape[2]} columns: a row would have no column"
+            f"{similarity.shape[1]} rows and {similarity.shape[2]} columns: "
+            "a row would have no column"
         )
 
     problems = similarity.detach().cpu().double().numpy()

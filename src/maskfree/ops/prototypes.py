@@ -51,7 +51,8 @@ def top_prototypes(
     """
     if not 1 <= top <= len(segments):
         raise ValueError(
-            f"a prototype is the mean of {top} segments: there are {len(segments)}, and it takes 1 or more"
+            f"a prototype is the mean of {top} segments: "
+            f"there are {len(segments)}, and it takes 1 or more"
         )
 
     probabilities = (scale * cosines).softmax(1)

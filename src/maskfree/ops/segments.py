@@ -88,8 +88,8 @@ def intersect(
     Args:
         segments: Segment of each pixel; negative for none.
         regions: Region of each pixel; negative or `IGNORE` for none.
-        max_pairs: Largest number of pairs per photo; the smallest ones are dropped, of equal ones the
-            last.
+        max_pairs: Largest number of pairs per photo; the smallest ones are dropped, of equal ones
+            the last.
 
     Returns:
         Pair of each pixel, ordered by segment and region; -1 for none or a dropped pair.

@@ -9,9 +9,9 @@ from maskfree.text.lexicon import grammar, noun_lemma, word_tag
 
 # Frequent caption nouns that name a position in the image, an amount or nothing visible.
 _ABSTRACT = """
-air amount area attempt back background bit bottom bunch camera couple day distance edge end front group image kind left
-lot middle midair number object other pair part photo photograph picture piece point right scene shot side something
-someone sort time top variety view way whilst
+air amount area attempt back background bit bottom bunch camera couple day distance edge end front
+group image kind left lot middle midair number object other pair part photo photograph picture piece
+point right scene shot side something someone sort time top variety view way whilst
 """
 ABSTRACT = frozenset(_ABSTRACT.split())
 

@@ -12,28 +12,32 @@ MIN_NOUN_SHARE = 0.45
 MAX_ENTITIES = 65_535  # entity ids are stored in 16 bits
 # Frequent caption nouns that no image region shows: times, amounts, colors, sports, media, ideas.
 _UNSEEN = """
-account action activity afternoon age american angle appearance april arrangement artist asian assortment athletics
-attention attitude autumn backdrop background badminton baseball basketball bathing beauty beige birth black blue bmx
-british brown bunch business career celebration celebrity center century ceremony chance change character chinese
-choice christmas class climate clip close closeup collection color colour comfort competition composition concept
-condition conference content contrast control copy copyright corner cost course cover cricket culture dance dancing
-danger date death decade december design destination detail development difference direction display dozen drinking
-edge edit education effect effort element emotion energy english european evening event example exercise expression
-fact fall fashion favorite fight film fishing focus footage football form format freedom freestyle french fun future
-game german goal gold golden golf graphic graphics gray green grey group gymnastics habit half happiness health height
-help history hockey holiday hope hour hundred icon idea illustration image indian industry information inspiration
-interior italian january japanese job journey kick knowledge lacrosse leap length level life lifestyle line location
-logo look lot love luck luxury majority match material media meeting memory metal method middle mind minute model
-moment month mood morning motocross move movement movie music name nature need news night noise noon number october
-outside pace pair parking parkour party pattern percent performance picnic piece pink place plan plastic play
-politician pose position poster power practice premiere presence price problem process project purple purpose quality
-race reading reason red reflection relationship render research resolution rest result return risk role round row rugby
-rule running sale season second series service set shape shopping show silhouette silver size skateboarding sketch
-skiing skill sledding smile snowboarding soccer softball someone sound speed sport spot spring step stock story stunt
-style success summer sunday support surface surfing surprise swimming symbol system talk tan teal template ten tennis
-text texture theme thousand time today tomorrow top total tour tourism tradition training travel trick trip turquoise
-type use vacation value variety vector video view violet visit volleyball wakeboarding walk wallpaper war way weather
-wedding week weekend weight white winter work workout world wrestling year yellow yesterday
+account action activity afternoon age american angle appearance april arrangement artist asian
+assortment athletics attention attitude autumn backdrop background badminton baseball basketball
+bathing beauty beige birth black blue bmx british brown bunch business career celebration celebrity
+center century ceremony chance change character chinese choice christmas class climate clip close
+closeup collection color colour comfort competition composition concept condition conference content
+contrast control copy copyright corner cost course cover cricket culture dance dancing danger date
+death decade december design destination detail development difference direction display dozen
+drinking edge edit education effect effort element emotion energy english european evening event
+example exercise expression fact fall fashion favorite fight film fishing focus footage football
+form format freedom freestyle french fun future game german goal gold golden golf graphic graphics
+gray green grey group gymnastics habit half happiness health height help history hockey holiday hope
+hour hundred icon idea illustration image indian industry information inspiration interior italian
+january japanese job journey kick knowledge lacrosse leap length level life lifestyle line location
+logo look lot love luck luxury majority match material media meeting memory metal method middle mind
+minute model moment month mood morning motocross move movement movie music name nature need news
+night noise noon number october outside pace pair parking parkour party pattern percent performance
+picnic piece pink place plan plastic play politician pose position poster power practice premiere
+presence price problem process project purple purpose quality race reading reason red reflection
+relationship render research resolution rest result return risk role round row rugby rule running
+sale season second series service set shape shopping show silhouette silver size skateboarding
+sketch skiing skill sledding smile snowboarding soccer softball someone sound speed sport spot
+spring step stock story stunt style success summer sunday support surface surfing surprise swimming
+symbol system talk tan teal template ten tennis text texture theme thousand time today tomorrow top
+total tour tourism tradition training travel trick trip turquoise type use vacation value variety
+vector video view violet visit volleyball wakeboarding walk wallpaper war way weather wedding week
+weekend weight white winter work workout world wrestling year yellow yesterday
 """
 _NO_THINGS = ABSTRACT.union(_UNSEEN.split())
 

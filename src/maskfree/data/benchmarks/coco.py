@@ -41,7 +41,9 @@ class CocoInstances(Layout):
     annotations: str = "instances.json"
     """Path of the annotation file."""
     renamed: str | None = None
-    """File in classes/ with "category: class" lines; None if the categories have the class names."""
+    """File in classes/ with "category: class" lines; None if the categories have the
+    class names.
+    """
 
     def describe(self) -> str:
         """Describe the required files in one line.

@@ -137,7 +137,8 @@ def _check_polygon(part: Any, width: int, height: int) -> None:
         wrong = next((number for number in numbers if not -side <= number <= most), None)
         if wrong is not None:
             raise ValueError(
-                f"a polygon has {axis} = {_short(wrong)}, far outside of the photo of {width}x{height}"
+                f"a polygon has {axis} = {_short(wrong)}, "
+                f"far outside of the photo of {width}x{height}"
             )
 
 

@@ -102,7 +102,8 @@ def read_masks(sequence: VideoSequence) -> list[UInt8[np.ndarray, "h w"]]:
         sequence: The sequence.
 
     Returns:
-        Object ids as by `read_objects`; the first mask decides whether 255 is an object or `IGNORE`.
+        Object ids as by `read_objects`; the first mask decides whether 255 is an object or
+        `IGNORE`.
 
     Raises:
         ValueError: A mask is damaged, or differs in size from the first.

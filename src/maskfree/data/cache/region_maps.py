@@ -51,7 +51,8 @@ class SegmentMaps:
         path = self.path(key)
         if not path.is_file():
             raise FileNotFoundError(
-                f"no region map {path} for the photo {key!r}: make it by `maskfree prepare segments`"
+                f"no region map {path} for the photo {key!r}: "
+                "make it by `maskfree prepare segments`"
             )
 
         try:

@@ -87,7 +87,8 @@ class TeacherMaps:
             # The photo's size in patches, by the longer side.
             if max(abs(size[0] * scale - rows), abs(size[1] * scale - columns)) > _WHOLE_PATCHES:
                 raise ValueError(
-                    f"{path} has {columns}x{rows} patches, its photo {size[1]}x{size[0]} px: it is another photo's"
+                    f"{path} has {columns}x{rows} patches, its photo {size[1]}x{size[0]} px: "
+                    "it is another photo's"
                 )
 
         return embeddings

@@ -106,7 +106,8 @@ def threshold_of(row: Row) -> float:
     threshold = Background.parse(row.protocol["background"]).threshold
     if threshold is None:
         raise ValueError(
-            f"the background rule {row.protocol['background']!r} has no threshold: a sweep needs one"
+            f"the background rule {row.protocol['background']!r} has no threshold: "
+            "a sweep needs one"
         )
     return threshold
 
@@ -174,7 +175,10 @@ def percent(fraction: float | None) -> str:
 def _title(rows: Sequence[Row]) -> str:
     """Table title: benchmark, number of photos, model and short hash of its weights."""
     first = rows[0]
-    return f"{first.benchmark}, {first.num_photos} photos, model {first.model} ({first.weights_sha256[:8]})"
+    return (
+        f"{first.benchmark}, {first.num_photos} photos, "
+        f"model {first.model} ({first.weights_sha256[:8]})"
+    )
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

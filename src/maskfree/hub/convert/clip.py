@@ -182,7 +182,8 @@ def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int,
         model = open_clip.create_model(model_name, pretrained=weights, require_pretrained=True)
     except Exception as error:  # also those of the network and of the weight reader
         raise ValueError(
-            f"open_clip cannot load {name!r}: {(str(error) or type(error).__name__).splitlines()[0]}"
+            f"open_clip cannot load {name!r}: "
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
 
     modules = dict(model.named_modules())

@@ -125,12 +125,14 @@ def ovsegmentor_config(
     for heads, channels, side in ((num_heads, dim, "image"), (num_text_heads, width, "text")):
         if heads < 1 or channels % heads:
             raise ValueError(
-                f"{heads} attention heads do not divide the {channels} channels of the {side} encoder"
+                f"{heads} attention heads do not divide the {channels} "
+                f"channels of the {side} encoder"
             )
 
     if width != dim:
         raise ValueError(
-            f"the text encoder has {width} channels, the image encoder {dim}: those of released models agree"
+            f"the text encoder has {width} channels, the image encoder {dim}: "
+            "those of released models agree"
         )
 
     return OVSegmentorConfig(

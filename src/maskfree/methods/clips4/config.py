@@ -213,7 +213,8 @@ class CLIPS4Config(MethodConfig):
         # Views are cut into patches without padding.
         if self.views.side_px % encoder.patch_size:
             raise ValueError(
-                f"a view of {self.views.side_px} px does not divide into patches of {encoder.patch_size} px"
+                f"a view of {self.views.side_px} px does not divide "
+                f"into patches of {encoder.patch_size} px"
             )
 
         # The student embeds pixels in the teacher's space.
@@ -363,7 +364,8 @@ class CLIPS4Config(MethodConfig):
             found = Prototypes.read(Path(self.prototypes))
             if found.known.shape[1] != self.embed_dim:
                 raise ValueError(
-                    f"{self.prototypes} has {found.known.shape[1]} dimensions, embed_dim is {self.embed_dim}"
+                    f"{self.prototypes} has {found.known.shape[1]} dimensions, "
+                    f"embed_dim is {self.embed_dim}"
                 )
             return found
 

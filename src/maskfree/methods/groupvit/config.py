@@ -89,7 +89,8 @@ class GroupViTConfig(MethodConfig):
         text = self._configuration().text_config
         if vocabulary_size > text.vocab_size or max_length > text.max_position_embeddings:
             raise ValueError(
-                f"the tokenizer has {vocabulary_size} tokens and cuts texts at {max_length}: the text encoder takes "
+                f"the tokenizer has {vocabulary_size} tokens and cuts texts at {max_length}: "
+                "the text encoder takes "
                 f"{text.vocab_size} and {text.max_position_embeddings}"
             )
 

@@ -166,7 +166,8 @@ class GroupViT(Method):
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f"an image of {height}x{width} px does not divide into patches of {self.patch_size} px"
+                f"an image of {height}x{width} px does not divide "
+                f"into patches of {self.patch_size} px"
             )
 
         vision = self.tower.vision_model

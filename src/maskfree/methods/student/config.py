@@ -96,7 +96,8 @@ class StudentConfig(MethodConfig):
         encoder, text_encoder = self.image.build(), self.text.build()
         if self.views.crop_px % encoder.patch_size:
             raise ValueError(
-                f"views.crop_px {self.views.crop_px} does not divide into patches of {encoder.patch_size} px"
+                f"views.crop_px {self.views.crop_px} does not divide "
+                f"into patches of {encoder.patch_size} px"
             )
 
         # The head alone, or as a residual of the teacher's projection.

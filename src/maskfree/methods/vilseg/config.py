@@ -135,7 +135,9 @@ class ViLSegConfig(MethodConfig):
     words: WordsConfig | None = None
     """Losses over the nouns of captions and the tags of a classifier; None switches them off."""
     tag_scores: TagScoresConfig | None = None
-    """Scores of a classifier and of a concept head, added to the cosines; None switches them off."""
+    """Scores of a classifier and of a concept head, added to the cosines; None switches
+    them off.
+    """
     views: ViewConfig = field(default_factory=ViewConfig)
     """Size and augmentation of the training views."""
     grouping: Literal["clusters", "kmeans", "pixels"] = "clusters"
