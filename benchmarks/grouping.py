@@ -229,7 +229,7 @@ def _sum_of_losses(
 def mean_cosine(labels: Int[Tensor, "b h w"], work: EvalJob) -> float:
     """How close pixels are to the centers of their clusters, which is what K-means raises.
 
-    Location left out.
+    Their location is left out.
     """
     sums, _ = segment_sums(make_embeddings(work), labels, work.segments)
     return float(sums.norm(dim=2).sum() / labels.numel())

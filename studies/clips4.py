@@ -139,10 +139,7 @@ class Study:
         self._street = Photos("camvid", "camvid", "plain", (str(street),), False, True)
 
     def variants(self, seed: int) -> Iterator[Variant]:
-        """Yield what is measured with SEED.
-
-        The teacher, which has none, and single runs with seed 0.
-        """
+        """Yield what is measured with SEED; with seed 0 also the teacher and single runs."""
         options, wanted = self._options, set(self._options.tables)
         first, folds = seed == 0, tuple(map(fold_measure, range(NUM_FOLDS)))
         deep: list[Figure] = [KNN, LINEAR] if 4 in wanted else []

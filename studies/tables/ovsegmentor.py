@@ -207,7 +207,7 @@ def _spreads(rows: Sequence[Row], variant: str, measures: Sequence[Measure]) -> 
 def _ablated(table: str, names: dict[str, str], measures: Sequence[Measure]) -> str:
     """Variants by measure, over the seeds that all of them have.
 
-    And by their NAMES, if any, the paper's numbers.
+    By their NAMES, if any, follow the paper's numbers.
     """
     rows, sets = _read(), ("voc21", "context60") if any(names.values()) else ()
     columns = [map(spread, together(rows, list(names), measure.name)) for measure in measures]
