@@ -1,4 +1,5 @@
-"""Runs every command where only the package itself is installed, without its extras: its help, a good and a bad call.
+"""Runs every command where only the package itself is installed, without its extras: its help, a
+good and a bad call.
 
 A plain program, for an environment that has no pytest:
 

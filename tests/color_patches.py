@@ -10,7 +10,9 @@ PATCH_PX = 4
 
 
 class ColorPatches(Method):
-    """Embeds each patch of 4 px as its mean color beside a constant, so that equal colors alone have cosine 1."""
+    """Embeds each patch of 4 px as its mean color beside a constant, so that equal colors alone
+    have cosine 1.
+    """
 
     patch_size = PATCH_PX
     logit_scale = 8.0

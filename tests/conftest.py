@@ -46,7 +46,9 @@ def _same_numbers() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
-    """A word-piece tokenizer trained on `CAPTIONS`, of at most 400 tokens, with all letters and digits."""
+    """A word-piece tokenizer trained on `CAPTIONS`, of at most 400 tokens, with all letters and
+    digits.
+    """
     model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     model.normalizer = tokenizers.normalizers.BertNormalizer()
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
@@ -140,7 +142,9 @@ def fixture_tensors() -> Callable[[str], dict[str, torch.Tensor]]:
 
 @pytest.fixture
 def largest_file() -> Callable[[int], AbstractContextManager[None]]:
-    """`with largest_file(1000):` no file grows beyond so many bytes: an error of the disk as on a full one."""
+    """`with largest_file(1000):` no file grows beyond so many bytes: an error of the disk as on a
+    full one.
+    """
 
     @contextmanager
     def limited(num_bytes: int) -> Iterator[None]:
@@ -156,7 +160,9 @@ def largest_file() -> Callable[[int], AbstractContextManager[None]]:
 
 @pytest.fixture
 def photo() -> Callable[..., Image.Image]:
-    """`photo((width, height), mode)` is a picture with a different smooth pattern in each channel."""
+    """`photo((width, height), mode)` is a picture with a different smooth pattern in
+    each channel.
+    """
 
     def make(size: tuple[int, int] = (83, 57), mode: str = "RGB") -> Image.Image:
         x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))

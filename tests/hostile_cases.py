@@ -25,7 +25,8 @@ KINDS = [
     for kind in kinds
 ]
 
-# What a command is called with beside the hostile path, {}; {out} is a folder of the case's own, {photo} a good photo.
+# What a command is called with beside the hostile path, {}; {out} is a folder of the case's own,
+# {photo} a good photo.
 OPTIONS: dict[str, str] = {
     "segment photos": "segment {} --words sky --templates photo --out {out}",
     "segment model": "segment {photo} --words sky --model {} --out {out}",
@@ -36,44 +37,68 @@ OPTIONS: dict[str, str] = {
     "search model": "search sky {photo} --model {} --out {out}",
     "search settings.segments": "search sky {photo} --segments {} --out {out}",
     "prepare entities shards": "prepare entities {} --out {out} --workers 1",
-    "prepare entities choice.entities": "prepare entities {hostile}/outside.tar --entities {} --out {out} --workers 1",
+    "prepare entities choice.entities": (
+        "prepare entities {hostile}/outside.tar --entities {} --out {out} --workers 1"
+    ),
     "prepare segments photos": "prepare segments {} --out {out} --workers 1 --kind slic",
-    "prepare segments config.detector": "prepare segments {photo} --out {out} --detector dexined:{} --workers 1",
+    "prepare segments config.detector": (
+        "prepare segments {photo} --out {out} --detector dexined:{} --workers 1"
+    ),
     "prepare teacher photos": "prepare teacher {} --out {out}",
     "prepare teacher model": "prepare teacher {photo} --model {} --out {out}",
     "prepare prototypes teacher": "prepare prototypes {} --words sky --out {out}/p.safetensors",
-    "prepare prototypes model": "prepare prototypes {photo} --words sky --model {} --out {out}/p.safetensors",
+    "prepare prototypes model": (
+        "prepare prototypes {photo} --words sky --model {} --out {out}/p.safetensors"
+    ),
     "train recipe.init": "train vilseg_debug --init {} --data.shapes 12 --out {out}",
     "train recipe.data.shards": "train vilseg_debug --data.shapes 0 --data.shards {}"
     " --method.tokenizer {words} --out {out}",
     "train recipe.data.images": "train vilseg_debug --data.shapes 0 --data.images {}"
     " --method.tokenizer {words} --out {out}",
-    "train recipe.data.index": "train ovsegmentor_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
+    "train recipe.data.index": "train ovsegmentor_debug --data.shapes 0 "
+    "--data.shards {hostile}/outside.tar"
     " --data.index {} --method.tokenizer {words} --out {out}",
-    "train recipe.method.tokenizer": "train vilseg_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
+    "train recipe.method.tokenizer": "train vilseg_debug --data.shapes 0 "
+    "--data.shards {hostile}/outside.tar"
     " --method.tokenizer {} --out {out}",
-    "train recipe.method.image.weights": "train vilseg_debug --method.image.weights {} --data.shapes 12 --out {out}",
-    "train recipe.method.text.weights": "train vilseg_debug --method.text.weights {} --data.shapes 12 --out {out}",
+    "train recipe.method.image.weights": (
+        "train vilseg_debug --method.image.weights {} --data.shapes 12 --out {out}"
+    ),
+    "train recipe.method.text.weights": (
+        "train vilseg_debug --method.text.weights {} --data.shapes 12 --out {out}"
+    ),
     "train recipe.method.weights": "",
-    "train recipe.method.entities": "train ovsegmentor_debug --data.shapes 0 --data.shards {hostile}/outside.tar"
-    " --data.index {hostile}/folders/loop --method.tokenizer {words} --method.entities {} --out {out}",
-    "train recipe.method.segments": "train clips4_debug --method.segments {} --data.shapes 12 --out {out}",
-    "train recipe.method.teacher": "train clips4_debug --method.teacher {} --data.shapes 12 --out {out}",
+    "train recipe.method.entities": "train ovsegmentor_debug --data.shapes 0 "
+    "--data.shards {hostile}/outside.tar"
+    " --data.index {hostile}/folders/loop --method.tokenizer "
+    "{words} --method.entities {} --out {out}",
+    "train recipe.method.segments": (
+        "train clips4_debug --method.segments {} --data.shapes 12 --out {out}"
+    ),
+    "train recipe.method.teacher": (
+        "train clips4_debug --method.teacher {} --data.shapes 12 --out {out}"
+    ),
     "train recipe.method.prototypes": "train clips4_pocket --data.shards {hostile}/outside.tar"
     " --method.prototypes {} --out {out}",
     "train recipe.method.image.stem.weights": "",
     "train recipe.method.tag_scores.image.weights": "",
-    "train recipe.method.words.tags": "train vilseg_pocket --method.words.tags {} --data.shards {hostile}/outside.tar"
-    " --method.tokenizer {words} --method.image.weights {bench} --method.text.weights {bench} --out {out}",
+    "train recipe.method.words.tags": "train vilseg_pocket --method.words.tags {} "
+    "--data.shards {hostile}/outside.tar"
+    " --method.tokenizer {words} --method.image.weights {bench} "
+    "--method.text.weights {bench} --out {out}",
     "train out": "train vilseg_debug --out {} --resume",
     "distill pseudo-labels data": "distill pseudo-labels --benchmark voc20 --data {} --out {out}",
     "distill pseudo-labels photos": "distill pseudo-labels {} --words sky --out {out}",
-    "distill pseudo-labels model": "distill pseudo-labels {photos} --words sky --model {} --out {out}",
+    "distill pseudo-labels model": (
+        "distill pseudo-labels {photos} --words sky --model {} --out {out}"
+    ),
     "distill pseudo-labels settings.student.weights": "distill pseudo-labels"
     " {photos} --words sky --weights {} --out {out}",
     "distill clips4 photos": "distill clips4 {} --words sky --workers 0 --out {out}",
     "distill clips4 model": "distill clips4 {photos} --words sky --model {} --out {out}",
-    "distill clips4 settings.student.weights": "distill clips4 {photos} --words sky --weights {} --out {out}",
+    "distill clips4 settings.student.weights": (
+        "distill clips4 {photos} --words sky --weights {} --out {out}"
+    ),
     "distill clips4 settings.segments.detector": "distill clips4 {photos} --words sky"
     " --segments.detector dexined:{} --out {out}",
     "evaluate data": "evaluate voc20 folder coco-mini-80 --data {} --results {out}",
@@ -85,13 +110,16 @@ OPTIONS: dict[str, str] = {
     "evaluate tracking davis": "evaluate tracking {} --results {out}",
     "evaluate tracking model": "evaluate tracking {bench} --model {} --results {out}",
     "evaluate regions folder": "evaluate regions {} --results {out}",
-    "evaluate regions config.detector": "evaluate regions {photos} --detector dexined:{} --results {out}",
+    "evaluate regions config.detector": (
+        "evaluate regions {photos} --detector dexined:{} --results {out}"
+    ),
     "compare files": "compare {} --out {out}/picture.png",
     "convert file": "convert clip {} {out} --tokenizer {pocket}",
     "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
     "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",
 }
-# Files of every sort are given to every option, and all of its own sort to each; models are folders.
+# Files of every sort are given to every option, and all of its own sort to each; models are
+# folders.
 ALWAYS = (
     "pickle.pkl",
     "saved.pt",

@@ -1,4 +1,7 @@
-"""Files and folders that a stranger could send; each with a program in it makes a marker when it is run."""
+"""Files and folders that a stranger could send.
+
+Each with a program in it makes a marker when it is run.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,9 @@ def _texts(marker: Path) -> dict[str, bytes]:
         "numbers.json": b"[" + b"1" * 100_000 + b"]",
         "nan.json": b'{"embed_dim": NaN, "images": [NaN]}',
         "program.yaml": f"!!python/object/apply:os.system ['touch {marker}']".encode(),
-        "picture.svg": b'<!DOCTYPE s [<!ENTITY a SYSTEM "file:///etc/passwd">]><svg xmlns="x">&a;</svg>',
+        "picture.svg": (
+            b'<!DOCTYPE s [<!ENTITY a SYSTEM "file:///etc/passwd">]><svg xmlns="x">&a;</svg>'
+        ),
         "bytes.txt": bytes(range(256)) * 10,
         "zeros.txt": bytes(1000),
         "line.txt": b"x" * 1_000_000,
@@ -163,7 +168,9 @@ def _safetensors(header: dict[str, Any]) -> bytes:
 
 
 def _folders(folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
-    """Folders as transformers, this package and data sets have them, with hostile files in the places of theirs."""
+    """Folders as transformers, this package and data sets have them, with hostile files in the
+    places of theirs.
+    """
     clip = {"model_type": "clip", "projection_dim": 8, "text_config": {}, "vision_config": {}}
     contents = {
         "transformers_pickle": {

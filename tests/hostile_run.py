@@ -27,7 +27,10 @@ MAX_ADDRESSES = (
 
 
 def run(arguments: list[str]) -> tuple[int, str]:
-    """The exit status and standard error of a command; a traceback is what the interpreter would print."""
+    """The exit status and standard error of a command.
+
+    A traceback is what the interpreter would print.
+    """
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):

@@ -22,7 +22,8 @@ _KILLED, _FAILED = 9, 1
 
 
 def killed_at_each_step(work: Callable[[], object]) -> Iterator[int]:
-    """Let WORK run in a process that is killed before its first step on the disk, then before its second, and so on.
+    """Let WORK run in a process that is killed before its first step on the disk, then before its
+    second, and so on.
 
     Yields how many steps were done each time, after the kill; the last time WORK came to its end.
     """

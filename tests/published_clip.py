@@ -14,7 +14,9 @@ def clip_model() -> transformers.CLIPModel:
 
 
 def published(model: transformers.CLIPModel) -> dict[str, torch.Tensor]:
-    """The weights of MODEL under the names of OpenAI's files, written down here once more by hand."""
+    """The weights of MODEL under the names of OpenAI's files, written down here once
+    more by hand.
+    """
     own = model.state_dict()
     state = {
         "logit_scale": own["logit_scale"],

@@ -9,7 +9,10 @@ from maskfree.types import Groups
 
 
 def check_scores(case, tensors, assignment_of):
-    """Compare scores and labels of a fixture's CASE; ASSIGNMENT_OF takes its inputs to soft maps b g n."""
+    """Compare scores and labels of a fixture's CASE.
+
+    ASSIGNMENT_OF takes its inputs to soft maps b g n.
+    """
     given, wanted = (
         {
             k.split(".", 2)[2]: v

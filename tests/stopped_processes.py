@@ -1,4 +1,6 @@
-"""Run under torchrun by test_stopping: one run as a whole, then the same with stops at steps 2 and 4."""
+"""Run under torchrun by test_stopping: one run as a whole, then the same with stops at steps 2 and
+4.
+"""
 
 from __future__ import annotations
 

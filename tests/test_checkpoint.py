@@ -497,7 +497,10 @@ def test_a_start_of_another_shape_is_refused(tmp_path: Path, tiny_tokenizer: Tok
 
 
 def test_a_start_leaves_parts_out(tmp_path: Path, tiny_tokenizer: Tokenizer):
-    """Also in 8 bits, where a part has its scales beside it; what is left out may have any shape or place."""
+    """Also in 8 bits, where a part has its scales beside it.
+
+    What is left out may have any shape or place.
+    """
     config, folder = LayersConfig(), tmp_path / "c"
     given = config.build()
     checkpoint.save(folder, given, config, tiny_tokenizer, RUN, "int8")

@@ -1,4 +1,6 @@
-"""A stranger's run.json and tokenizer.json: one line for each, no memory, nothing read from elsewhere."""
+"""A stranger's run.json and tokenizer.json: one line for each, no memory, nothing read from
+elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ BY_PURPOSE = {
 }
 """What a command sets whatever the model says.
 
-Tracking needs fine frames, pseudo labels the probabilities of patches, and a protocol holds for all models.
+Tracking needs fine frames, pseudo labels the probabilities of patches, and a protocol holds for all
+models.
 """
 
 WITHOUT_A_MODEL = {
@@ -85,7 +86,9 @@ WITHOUT_A_MODEL = {
 def folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Callable[..., Image.Image]
 ) -> Path:
-    """A folder with photos, a benchmark and a clip with its first masks, in which the commands run."""
+    """A folder with photos, a benchmark and a clip with its first masks, in which the
+    commands run.
+    """
     monkeypatch.chdir(tmp_path)
     ids = Image.fromarray(np.indices((57, 83)).sum(0).astype(np.uint8) // 80)
     places = {"photos": photo(), "data/images": photo(), "data/labels": ids}

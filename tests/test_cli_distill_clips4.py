@@ -1,4 +1,7 @@
-"""`maskfree distill clips4`: its help, bad input, a whole run, a stop. What it makes: tests/test_distill.py."""
+"""`maskfree distill clips4`: its help, bad input, a whole run, a stop.
+
+What it makes: tests/test_distill.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`maskfree distill pseudo-labels`: its help, and what is refused. Runs: tests/test_self_training.py."""
+"""`maskfree distill pseudo-labels`: its help, and what is refused.
+
+Runs: tests/test_self_training.py.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""`maskfree evaluate` on small trees with the tiny model: rows, tables, the command in the row, and bad input."""
+"""`maskfree evaluate` on small trees with the tiny model: rows, tables, the command in the row, and
+bad input.
+"""
 
 import json
 import shlex
@@ -128,7 +130,10 @@ def test_a_benchmark_without_background_has_one_protocol(tiny_checkpoint, tmp_pa
         (["coco"], "unknown benchmark 'coco': choose from voc20, voc21, "),
         (
             ["camvid"],
-            "val/images is missing; camvid needs (val/images/*.* or val/*.png) and (val/labels/*.png or",
+            (
+                "val/images is missing; camvid needs (val/images/*.* "
+                "or val/*.png) and (val/labels/*.png or"
+            ),
         ),
         (
             ["coco-mini", "--names", "nick"],

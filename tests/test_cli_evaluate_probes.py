@@ -1,4 +1,6 @@
-"""`maskfree evaluate knn` and `evaluate linear`: what is printed and written, and one line for what is wrong."""
+"""`maskfree evaluate knn` and `evaluate linear`: what is printed and written, and one line for what
+is wrong.
+"""
 
 import shlex
 

@@ -1,4 +1,7 @@
-"""Every command's --help: quick, and short where a command has many settings; wrong usage in one line."""
+"""Every command's --help: quick, and short where a command has many settings.
+
+Wrong usage in one line.
+"""
 
 from __future__ import annotations
 

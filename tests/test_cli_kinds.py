@@ -1,4 +1,6 @@
-"""Commands and their kinds: the list, its order, what --help says of them, and wrong names in one line."""
+"""Commands and their kinds: the list, its order, what --help says of them, and wrong names in one
+line.
+"""
 
 from __future__ import annotations
 

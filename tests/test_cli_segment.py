@@ -135,7 +135,9 @@ def test_stems_are_never_the_same(tmp_path: Path):
 
 
 def test_a_photo_beside_its_results_stays(segment: Run, tmp_path: Path, photo):
-    """The map of photo.png would be photo.png: it gets another name, which is said, and again in a second run."""
+    """The map of photo.png would be photo.png: it gets another name, which is said, and again in a
+    second run.
+    """
     photo((40, 30)).save(tmp_path / "photo.png")
     before = (tmp_path / "photo.png").read_bytes()
     for _ in range(2):
@@ -157,7 +159,9 @@ def test_a_photo_beside_its_results_stays(segment: Run, tmp_path: Path, photo):
 
 @pytest.mark.parametrize("make", ["other_case", "symlink", "hard_link", "link_to_folder", "dots"])
 def test_a_photo_is_known_under_every_name(segment: Run, tmp_path: Path, photo, make: str):
-    """The results of one photo would be written where the run's other photo is, by another spelling of its path."""
+    """The results of one photo would be written where the run's other photo is, by another spelling
+    of its path.
+    """
     (tmp_path / "album").mkdir()
     photo((40, 30)).save(tmp_path / "meadow.jpg")
     album = tmp_path / "album" / "meadow.png"
@@ -225,7 +229,9 @@ def test_the_reported_clashes(segment: Run, tmp_path: Path, shared: Path):
 def test_a_file_of_somebody_else_is_not_overwritten(
     segment: Run, meadow: Path, tmp_path: Path, photo, name: str
 ):
-    """A photo stored twice, or labelme's polygons beside it: no input of the run, but not its result either."""
+    """A photo stored twice, or labelme's polygons beside it: no input of the run, but not its
+    result either.
+    """
     if name.endswith("json"):
         (tmp_path / name).write_text('{"shapes": [], "imagePath": "meadow.jpg"}')
     else:
@@ -258,7 +264,10 @@ def test_save_does_not_overwrite_a_photo(tiny_checkpoint: Path, tmp_path: Path, 
 def test_a_photo_whose_results_cannot_be_named(
     segment: Run, meadow: Path, tmp_path: Path, name: str
 ):
-    """The odd one, whose name is shown in letters that can be printed, is reported; the other is done."""
+    """The odd one, whose name is shown in letters that can be printed, is reported.
+
+    The other is done.
+    """
     (tmp_path / name).write_bytes(meadow.read_bytes())
     status, out, error = segment(name, meadow, "--words", "dog", "sky")
     assert status == 2
@@ -363,7 +372,10 @@ def test_output_below_a_file(segment: Run, meadow: Path, tmp_path: Path):
 
 
 def test_full_disk(segment: Run, meadow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The photo that no room is left for is reported, and leaves nothing; one that there is room for is done."""
+    """The photo that no room is left for is reported, and leaves nothing.
+
+    One that there is room for is done.
+    """
     real = Image.Image.save
 
     def full(self, path, *arguments, **options):

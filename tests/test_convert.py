@@ -1,4 +1,6 @@
-"""Released checkpoints: safe to read, complete, and with the numbers of the code that they come from."""
+"""Released checkpoints: safe to read, complete, and with the numbers of the code that they come
+from.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +53,17 @@ def described(name: str) -> dict[str, Any]:
 
 
 def weights(name: str, start: str = "") -> dict[str, Tensor]:
-    """The weights of a fixture under the names of the released code, those that begin with START."""
+    """The weights of a fixture under the names of the released code, those that begin
+    with START.
+    """
     tensors = load_file(FOLDER / f"{name}.safetensors")
     return {key[2:]: value for key, value in tensors.items() if key.startswith(f"w.{start}")}
 
 
 def omegaconf(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An object that looks to pickle like the settings of a run, which nobody but OmegaConf can read."""
+    """An object that looks to pickle like the settings of a run, which nobody but OmegaConf can
+    read.
+    """
     module = ModuleType("omegaconf.dictconfig")
 
     class DictConfig: ...
@@ -236,7 +242,9 @@ def test_texts_equal_the_released_code(converted):
 
 
 class Shown(Method):
-    """Another method that is shown, in place of a photo, its rows as red and its columns as green."""
+    """Another method that is shown, in place of a photo, its rows as red and its columns
+    as green.
+    """
 
     def __init__(self, method: Method, photo: Tensor):
         super().__init__()

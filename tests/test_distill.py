@@ -1,4 +1,6 @@
-"""From photos without labels to a student: whole ways in seconds, going on after a stop, and bad input."""
+"""From photos without labels to a student: whole ways in seconds, going on after a stop, and bad
+input.
+"""
 
 from __future__ import annotations
 

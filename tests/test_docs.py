@@ -1,4 +1,6 @@
-"""The pages say what is so: tables come from the results, links lead somewhere, code blocks and options exist."""
+"""The pages say what is so: tables come from the results, links lead somewhere, code blocks and
+options exist.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every `maskfree` command in README and docs is one: its names, options and values are understood."""
+"""Every `maskfree` command in README and docs is one: its names, options and values are
+understood.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ WITH_A_NAME = {"prepare", "train", "convert", "distill"}
 
 
 def commands_in(text: str) -> Iterator[tuple[str, ...]]:
-    """Return the words of each command in a page: those of its shell blocks, and those between back-quotes."""
+    """Return the words of each command in a page: those of its shell blocks, and those between
+    back-quotes.
+    """
     blocks = re.findall(r"^```(?:bash|sh|shell|console)\n(.*?)^```", text, re.S | re.M)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     between = re.findall(
@@ -62,7 +66,9 @@ class Understood(Exception):  # noqa: N818 - no error
 
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """`parse(*words)` parses a command without its work, and returns the values that the command would get."""
+    """`parse(*words)` parses a command without its work, and returns the values that the command
+    would get.
+    """
 
     def stopped(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
@@ -150,7 +156,8 @@ def test_a_wrong_command_is_not(words: tuple[str, ...], parse: Callable[..., dic
 
 
 def runs_here(words: tuple[str, ...]) -> bool:
-    """Say whether a command needs nothing but the repository and the shared data, and ends within minutes.
+    """Say whether a command needs nothing but the repository and the shared data, and ends within
+    minutes.
 
     The commands of the page of results made its rows; they are not made again here.
     """

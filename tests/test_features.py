@@ -34,7 +34,10 @@ def test_as_many_places_as_patches_are_the_patches():
 
 
 def test_places_lie_in_the_photo_and_not_in_its_padding():
-    """Along a row the direction turns; the photo spans 2.5 of 4 patches, and its middle is at 1.25."""
+    """Along a row the direction turns.
+
+    The photo spans 2.5 of 4 patches, and its middle is at 1.25.
+    """
     angles = torch.arange(4) / 4
     values = torch.stack([angles.cos(), angles.sin()])[:, None].expand(-1, 2, -1)
     sampled = PatchEmbeddings(values, (2.0, 2.5)).at(1, 1)

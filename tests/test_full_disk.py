@@ -1,4 +1,6 @@
-"""Every command that writes says of a full disk, in one line, which file was not written, and leaves nothing half."""
+"""Every command that writes says of a full disk, in one line, which file was not written, and
+leaves nothing half.
+"""
 
 from __future__ import annotations
 

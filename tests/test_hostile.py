@@ -1,4 +1,6 @@
-"""Hostile files for every option of every command that takes one, in one process that imports torch once."""
+"""Hostile files for every option of every command that takes one, in one process that imports torch
+once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each case ended with."""
     root = tmp_path_factory.mktemp("hostile")
     paths = [str(HERE), str(HERE.parent / "src")]
-    program = f"import runpy, sys; sys.path[:0] = {paths}; runpy.run_module('hostile_run', run_name='__main__')"
+    program = (
+        f"import runpy, sys; sys.path[:0] = {paths}; "
+        "runpy.run_module('hostile_run', run_name='__main__')"
+    )
     subprocess.run(
         [sys.executable, "-c", program, str(root)], check=True, capture_output=True, timeout=600
     )

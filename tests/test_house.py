@@ -1,4 +1,6 @@
-"""The house rules that a linter does not know: quick start, layers, what may be imported, files that fit together."""
+"""The house rules that a linter does not know: quick start, layers, what may be imported, files
+that fit together.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def best_seconds(code: str) -> float:
-    """Processor time of a fresh Python, the best of a few: wall time would be that of whatever else runs here."""
+    """Processor time of a fresh Python, the best of a few: wall time would be that of whatever else
+    runs here.
+    """
     seconds = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -120,7 +124,10 @@ def test_no_method_is_named_where_methods_run():
 
 def test_imports_go_down_the_layers():
     pytest.importorskip("importlinter", reason="import-linter is in the extra 'dev'")
-    code = "import sys; from importlinter.cli import lint_imports_command as run; sys.exit(run(['--no-cache']))"
+    code = (
+        "import sys; from importlinter.cli import lint_imports_command as run; "
+        "sys.exit(run(['--no-cache']))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -175,7 +182,8 @@ _WRITES = {
     "save_file",
     "ParquetWriter",
 }
-_UNFINISHED = {  # functions that are given a file or folder of `maskfree.files.leftovers`, or write a log
+# functions that are given a file or folder of `maskfree.files.leftovers`, or write a log
+_UNFINISHED = {
     "files/atomic.py replace_bytes",
     "results/segmentation.py save",
     "hub/checkpoint.py save",
@@ -209,7 +217,10 @@ def _writes(node: ast.AST) -> bool:
 
 
 def test_files_are_written_where_nothing_half_can_stay():
-    """Others go through `files.replace_bytes` and its like; what is drawn into memory first is no file."""
+    """Others go through `files.replace_bytes` and its like.
+
+    What is drawn into memory first is no file.
+    """
     found = set()
     for path in MODULES:
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,7 @@
-"""Names at Hugging Face without a network, or with a wrong name: one question, one line. Nothing leaves the machine."""
+"""Names at Hugging Face without a network, or with a wrong name: one question, one line.
+
+Nothing leaves the machine.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,9 @@ def refused(endpoint: Callable[[str], None]) -> str:
 
 @pytest.fixture
 def server(endpoint: Callable[[str], None]) -> Iterator[Callable[[int, dict[str, str]], list[str]]]:
-    """`server(status, headers)` answers every question so, and returns the list in which it notes them."""
+    """`server(status, headers)` answers every question so, and returns the list in which it notes
+    them.
+    """
     asked: list[str] = []
     answer: list[Answer] = []
 

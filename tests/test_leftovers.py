@@ -1,4 +1,6 @@
-"""What is being written is whole or not there, and what a killed process leaves goes with the next run."""
+"""What is being written is whole or not there, and what a killed process leaves goes with the next
+run.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def bare(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def font(tmp_path: Path) -> Path:
-    """A font that has one Chinese letter, a large square, and a small square for what it does not have."""
+    """A font that has one Chinese letter, a large square, and a small square for what it does not
+    have.
+    """
     builder = pytest.importorskip(
         "fontTools.fontBuilder", reason="fontTools comes with matplotlib"
     ).FontBuilder(1000)

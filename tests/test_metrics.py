@@ -1,4 +1,6 @@
-"""Confusion matrices, scores and boundaries: closed forms, plain loops, numbers of the original codes, bad input."""
+"""Confusion matrices, scores and boundaries: closed forms, plain loops, numbers of the original
+codes, bad input.
+"""
 
 import json
 import math
@@ -47,7 +49,8 @@ def test_every_path_counts_like_the_plain_loop(seed, case):
 
 
 def test_scores_in_closed_form():
-    # class 0: 3 of 4 found; class 1 present and never found; class 2 predicted only; class 3 absent in both
+    # class 0: 3 of 4 found; class 1 present and never found; class 2 predicted only; class 3 absent
+    # in both
     found = scores(np.array([[3, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
     np.testing.assert_allclose(found.iou, [3 / 5, 0, 0, np.nan])
     np.testing.assert_allclose(found.accuracy, [3 / 4, 0, np.nan, np.nan])
@@ -144,8 +147,10 @@ def test_a_sweep_refuses_what_makes_no_sense():
 
 
 def test_boundary_counts_in_closed_form():
-    # Two rectangles 4 high and 6 wide, the second 2 columns further right. A boundary pixel differs from its right,
-    # lower or lower right neighbor: the boundaries are frames 5 high and 7 wide of 20 pixels, from columns 4 and 6 on.
+    # Two rectangles 4 high and 6 wide, the second 2 columns further right. A boundary pixel differs
+    # from its right,
+    # lower or lower right neighbor: the boundaries are frames 5 high and 7 wide of 20 pixels, from
+    # columns 4 and 6 on.
     truth, predicted = np.zeros((12, 20), np.uint8), np.zeros((12, 20), np.uint8)
     truth[4:8, 5:11] = predicted[4:8, 7:13] = 1
     for tolerance, matched in (
@@ -190,7 +195,9 @@ def test_where_the_truth_borders_on_ignored_pixels_is_no_boundary():
     truth, predicted = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
     truth[:, 12:] = IGNORE
     predicted[:, :9] = (
-        1  # its boundary, column 8, is 3 from column 11, which would be a boundary if IGNORE were a class
+        # its boundary, column 8, is 3 from column 11, which would be a boundary if IGNORE were a
+        # class
+        1
     )
     assert boundary_counts(truth, predicted, num_classes=2, tolerance=3.0)[0].tolist() == [
         0,
@@ -320,7 +327,9 @@ def test_parity_with_davis(shared, fixture_tensors):
 
 
 def drawn(shapes, size):
-    """Rectangles (0), ellipses (1) and elliptic holes (2) with center and radii, drawn one over the other."""
+    """Rectangles (0), ellipses (1) and elliptic holes (2) with center and radii, drawn one over the
+    other.
+    """
     y, x = np.indices(size)
     mask = np.zeros(size, bool)
     for kind, center_y, center_x, radius_y, radius_x in shapes:

@@ -1,4 +1,6 @@
-"""The notebooks in examples/ run from their first cell to their last, and say what they are meant to."""
+"""The notebooks in examples/ run from their first cell to their last, and say what they are meant
+to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""No command overwrites what it reads, or what somebody else made; `segment` is tested in test_cli_segment.py."""
+"""No command overwrites what it reads, or what somebody else made; `segment` is tested in
+test_cli_segment.py.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +170,10 @@ def test_track_refuses_a_film_that_its_overlay_would_be(
 def test_search_overwrites_no_photo(
     run: Run, frames: Path, tmp_path: Path, tiny_checkpoint: Path, photo
 ):
-    """The sheet gets another name, which is said; a second run does not replace a sheet that it was shown."""
+    """The sheet gets another name, which is said.
+
+    A second run does not replace a sheet that it was shown.
+    """
     photo((50, 40)).save(frames / "dog.search.png")
     options = ("--model", tiny_checkpoint, "--side-px", 64, "--num-segments", 4, "--out", frames)
     before = contents(frames)

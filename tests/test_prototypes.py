@@ -28,14 +28,19 @@ FOUR = PrototypeConfig(top=2, num_segments=4)
 
 @pytest.fixture
 def teacher(tiny_checkpoint: Path) -> Segmenter:
-    """Texts along the first three axes of 18: "sea/water" along the second, "sky" the third; "dog" the first."""
+    """Texts along the first three axes of 18: "sea/water" along the second, "sky" the third; "dog"
+    the first.
+    """
     segmenter = loading.load(tiny_checkpoint).with_words(["dog", "sea/water", "sky"], "none")
     return replace(segmenter, embeddings=torch.eye(18)[[0, 1, 1, 2]])
 
 
 @pytest.fixture
 def maps(tmp_path: Path, teacher: Segmenter) -> TeacherMaps:
-    """Three photos, of 4 x 6 patches: the left half like "dog", the right like "sea"; and of one patch, like "sea"."""
+    """Three photos, of 4 x 6 patches: the left half like "dog", the right like "sea".
+
+    And of one patch, like "sea".
+    """
     made = TeacherMaps(tmp_path / "teacher")
     axes = torch.eye(18)
     dog, sea = (F.normalize(axes[i] + 0.1 * axes[5], dim=0) for i in (0, 1))

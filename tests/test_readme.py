@@ -1,4 +1,7 @@
-"""README's commands and example do what README says. That they also install is `.ci/run`'s to check."""
+"""README's commands and example do what README says.
+
+That they also install is `.ci/run`'s to check.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Refinement: PAMR against the original's numbers, averages that stay averages, edges that are followed, bad input."""
+"""Refinement: PAMR against the original's numbers, averages that stay averages, edges that are
+followed, bad input.
+"""
 
 import json
 import sys
@@ -23,7 +25,9 @@ def halves():
 
 
 def patch_scores():
-    """Two classes on patches of 9 pixels: the first wins left of a blurred border at column 38, not at 27."""
+    """Two classes on patches of 9 pixels: the first wins left of a blurred border at column 38, not
+    at 27.
+    """
     first = torch.tensor([0.5, 0.5, 0.5, 0.46, 0.38, 0.3, 0.3]).expand(5, 7)
     return torch.stack([first, 0.8 - first])
 

@@ -1,4 +1,6 @@
-"""Retrieval: words find the segments that are painted in their colors, the closest of many photos are kept."""
+"""Retrieval: words find the segments that are painted in their colors, the closest of many photos
+are kept.
+"""
 
 from pathlib import Path
 
@@ -22,7 +24,9 @@ STEP, HEIGHT, WIDTH = 60, 32, 48
 
 
 class Painted(Method):
-    """A patch of 4 px is the word that its red names, as far as its green says: the rest of it is the sky."""
+    """A patch of 4 px is the word that its red names, as far as its green says: the rest of it is
+    the sky.
+    """
 
     patch_size = 4
     logit_scale = 8.0
@@ -58,7 +62,9 @@ def segmenter():
 
 
 def paint(path, boxes, scale=1):
-    """Write a photo of grass, SCALE times as large, with BOXES of (word, left, top, right, bottom, sureness)."""
+    """Write a photo of grass, SCALE times as large, with BOXES of (word, left, top, right, bottom,
+    sureness).
+    """
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = WORDS.index("grass") * STEP, 255
     for word, left, top, right, bottom, sure in boxes:
@@ -71,7 +77,10 @@ def paint(path, boxes, scale=1):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Dogs that are less and less sure, one of them at three times the size; and a photo without any."""
+    """Dogs that are less and less sure, one of them at three times the size.
+
+    And a photo without any.
+    """
     folder = tmp_path / "photos"
     paint(folder / "a.png", [("dog", 8, 4, 24, 20, 0.6)])
     paint(folder / "b.png", [("dog", 24, 12, 48, 32, 1.0)], scale=3)

@@ -393,7 +393,10 @@ def test_settings_that_make_no_sense_are_named(change):
 
 
 def test_softmax_gives_the_same_labels_and_the_winners_probability(segmenter: Segmenter):
-    """Arg-max over synonyms and classes does not care for the softmax; the threshold is a probability."""
+    """Arg-max over synonyms and classes does not care for the softmax.
+
+    The threshold is a probability.
+    """
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
     words = ["red/scarlet", "blue", "green"]
     softmax = segmenter.with_inference(
@@ -425,7 +428,10 @@ def test_product_scores_have_the_background_as_a_channel(segmenter: Segmenter):
 
 
 def test_refinement_follows_the_edge_of_the_photo(segmenter: Segmenter):
-    """The edge lies within a patch: bilinear scores miss it, PAMR finds it; a threshold still means background."""
+    """The edge lies within a patch: bilinear scores miss it, PAMR finds it.
+
+    A threshold still means background.
+    """
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, :42] = (255, 0, 0)
     image[:, 42:] = (0, 0, 255)

@@ -1,4 +1,6 @@
-"""Every number, name and choice in a settings dataclass is checked, from Python and from the command line alike."""
+"""Every number, name and choice in a settings dataclass is checked, from Python and from the
+command line alike.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ def broken(config: Any, path: str, value: Any) -> Any:
 
 
 def remade(config: Any, path: str, value: Any) -> None:
-    """Make CONFIG with another value; around the constructor, whose types the tests, unlike users, have checked."""
+    """Make CONFIG with another value.
+
+    Around the constructor, whose types the tests, unlike users, have checked.
+    """
     broken(config, path, value).__post_init__()
 
 

@@ -1,4 +1,6 @@
-"""Signals and kills: what a launcher, a terminal or the kernel may do to a training loses no step."""
+"""Signals and kills: what a launcher, a terminal or the kernel may do to a training
+loses no step.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,9 @@ def test_a_signal_to_the_whole_group_loses_no_step(tmp_path, whole, number, laun
 
 
 def test_torchrun_stops_all_ranks_together(tmp_path):
-    """First one rank alone is told to stop, then the whole group of processes, then the run goes on to its end."""
+    """First one rank alone is told to stop, then the whole group of processes, then the run goes on
+    to its end.
+    """
     script = str(Path(__file__).with_name("stopped_processes.py"))
     torchrun = (
         "-m",
@@ -197,7 +201,9 @@ def test_a_worker_that_is_killed_ends_the_run_in_one_line(tmp_path):
 
 
 class Snapshots:
-    """Copies of a folder, one before each change of a file or folder in it: what a kill leaves at that moment."""
+    """Copies of a folder, one before each change of a file or folder in it: what a kill leaves at
+    that moment.
+    """
 
     def __init__(self, folder: Path, copies: Path):
         self._folder, self._copies, self._busy = folder, copies, False

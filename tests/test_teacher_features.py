@@ -1,4 +1,6 @@
-"""What a teacher sees in photos, written down: the embeddings themselves, going on after a stop, bad input."""
+"""What a teacher sees in photos, written down: the embeddings themselves, going on after a stop,
+bad input.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,10 @@ def test_words_start_as_the_model_says_and_stay(segmenter: Segmenter):
 
 
 def test_words_are_looked_for_again(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
-    """What comes later is labeled by what is seen there, little by little; without it the first labels go on."""
+    """What comes later is labeled by what is seen there, little by little.
+
+    Without it the first labels go on.
+    """
     worded = segmenter.with_words(["dog", "grass"])
     calls = []
     own = Segmenter.__call__

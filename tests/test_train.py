@@ -1,4 +1,6 @@
-"""The loop: it learns, and a run that was interrupted and killed goes on as if nothing had happened."""
+"""The loop: it learns, and a run that was interrupted and killed goes on as if nothing had
+happened.
+"""
 
 import io
 import json
@@ -90,7 +92,10 @@ def start_until(
 
 
 def test_interrupted_and_killed_run_has_the_losses_of_an_undisturbed_one(tmp_path):
-    settings = "--data.shapes 24 --train.batch-size 4 --train.accumulate 2 --train.log-every 1 --train.accelerator cpu"
+    settings = (
+        "--data.shapes 24 --train.batch-size 4 --train.accumulate 2 "
+        "--train.log-every 1 --train.accelerator cpu"
+    )
     settings += " --train.steps 40 --train.save-every 3 --data.workers 2 --data.shuffle-buffer 7"
     command = ("train", "vilseg_debug", *settings.split())
     assert run_command(*command, "--out", str(tmp_path / "whole")) == 0
@@ -175,7 +180,10 @@ def test_a_state_can_be_read_whenever_saving_one_is_killed(tmp_path):
 
 
 def test_a_full_disk_is_one_line_with_the_path(tmp_path, largest_file, capsys):
-    arguments = "train vilseg_debug --data.shapes 16 --train.batch-size 4 --train.steps 2 --train.accelerator cpu"
+    arguments = (
+        "train vilseg_debug --data.shapes 16 --train.batch-size "
+        "4 --train.steps 2 --train.accelerator cpu"
+    )
     arguments += " --train.save-every 1 --data.workers 0"
     out = tmp_path / "run"
     with largest_file(200_000):  # what is drawn fits, a state does not
@@ -444,7 +452,9 @@ def test_monitor_drops_rows_that_will_be_written_again(tmp_path, caplog):
 
 
 def test_a_run_starts_from_a_checkpoint(tmp_path, caplog):
-    """The old weights come along, the head that the older model has not is new, and the tokenizer is the older's."""
+    """The old weights come along, the head that the older model has not is new, and the tokenizer
+    is the older's.
+    """
     first = small_recipe(steps=1)
     fit(
         replace(first, method=replace(first.method, cluster=None, grouping="pixels")),

@@ -1,4 +1,6 @@
-"""Each result is whole or not there: after a kill between any two steps on the disk, and after an error of the disk."""
+"""Each result is whole or not there: after a kill between any two steps on the disk, and after an
+error of the disk.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +166,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, write: Write):
 
 
 def test_names_that_are_no_utf_8_can_be_learned_from(tmp_path: Path):
-    """Their bytes are spelled out in the names of what is made of them; their order is one of their own."""
+    """Their bytes are spelled out in the names of what is made of them.
+
+    Their order is one of their own.
+    """
     photo = tmp_path / os.fsdecode(b"caf\xe9.png")
     picture(0).save(photo)
     (place,) = link([photo], tmp_path / "photos")

@@ -90,7 +90,9 @@ def tiny_vilseg_config(**changes: Any) -> ViLSegConfig:
 
 
 def tiny_groupvit_config(**changes: Any) -> GroupViTConfig:
-    """A GroupViT of a few thousand weights, with 18 dimensions, 9 and 4 groups and patches of 16 px."""
+    """A GroupViT of a few thousand weights, with 18 dimensions, 9 and 4 groups and patches of 16
+    px.
+    """
     settings: dict[str, Any] = {
         "weights": None,
         "vision": {
@@ -120,7 +122,9 @@ def tiny_groupvit_config(**changes: Any) -> GroupViTConfig:
 
 
 def tiny_ovsegmentor_config(**changes: Any) -> OVSegmentorConfig:
-    """An OVSegmentor of a few thousand weights, all terms on, with 18 dimensions, 4 groups and patches of 16 px."""
+    """An OVSegmentor of a few thousand weights, all terms on, with 18 dimensions, 4 groups and
+    patches of 16 px.
+    """
     settings: dict[str, Any] = {
         "image": TINY_GROUPING,
         "text": TINY_TEXT,
@@ -134,7 +138,9 @@ def tiny_ovsegmentor_config(**changes: Any) -> OVSegmentorConfig:
 
 
 def tiny_student_config(**changes: Any) -> StudentConfig:
-    """A student of a few thousand weights, with three classes of four phrases and patches of 16 px."""
+    """A student of a few thousand weights, with three classes of four phrases and
+    patches of 16 px.
+    """
     settings: dict[str, Any] = {
         "image": TINY_IMAGE,
         "width": 12,
@@ -148,7 +154,9 @@ def tiny_student_config(**changes: Any) -> StudentConfig:
 
 
 def tiny_clips4_config(**changes: Any) -> CLIPS4Config:
-    """A CLIP-S4 of a few thousand weights, all terms on, with 18 dimensions, 4 segments and patches of 16 px."""
+    """A CLIP-S4 of a few thousand weights, all terms on, with 18 dimensions, 4 segments and patches
+    of 16 px.
+    """
     settings: dict[str, Any] = {
         "image": TINY_IMAGE,
         "image_projection": ProjectionConfig("pyramid", hidden=12),
@@ -164,7 +172,10 @@ def tiny_clips4_config(**changes: Any) -> CLIPS4Config:
 
 
 def tiny_teacher_maps(keys: Iterable[str], dim: int = 18) -> Path:
-    """A folder of what a teacher may see, noise, one map for each of KEYS; it goes when Python ends."""
+    """A folder of what a teacher may see, noise, one map for each of KEYS.
+
+    It goes when Python ends.
+    """
     folder = tempfile.TemporaryDirectory(prefix="maskfree-teacher-")
     atexit.register(folder.cleanup)
     numbers = torch.Generator().manual_seed(0)
@@ -216,7 +227,10 @@ def tiny_siglip_config(**changes: Any) -> MaskCLIPConfig:
 
 
 def tiny_label_maps(keys: Iterable[str]) -> Path:
-    """A folder of label maps of three classes in stripes, one for each of KEYS; it goes when Python ends."""
+    """A folder of label maps of three classes in stripes, one for each of KEYS.
+
+    It goes when Python ends.
+    """
     folder = tempfile.TemporaryDirectory(prefix="maskfree-labels-")
     atexit.register(folder.cleanup)
     pairs = np.full((4, 9, 2), 255, np.uint8)
@@ -228,7 +242,9 @@ def tiny_label_maps(keys: Iterable[str]) -> Path:
 
 @torch.no_grad()
 def spread_out(method: ViLSeg) -> ViLSeg:
-    """Center and stretch random weights, so that patches of a photo differ and fall into different clusters."""
+    """Center and stretch random weights, so that patches of a photo differ and fall into different
+    clusters.
+    """
     images = torch.rand(4, 3, 4, 6).repeat_interleave(16, 2).repeat_interleave(16, 3)
     projection, convolution = method.image.projection, method.cluster.head.convolution
     features = method.image.encoder(images)

@@ -1,4 +1,6 @@
-"""Run under torchrun by test_distributed: trains a few steps, then writes the gradient of a given global batch."""
+"""Run under torchrun by test_distributed: trains a few steps, then writes the gradient of a given
+global batch.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,9 @@ def part_of(batch: TensorRecord, rank: int, world: int) -> TensorRecord:
 
 
 def gradient(config: MethodConfig, batch: TensorRecord) -> dict[str, Tensor]:
-    """Gradient of each weight of a method after one forward and backward of this process's part of the global batch."""
+    """Gradient of each weight of a method after one forward and backward of this process's part of
+    the global batch.
+    """
     settings = replace(recipe().train, frozen=(), frozen_steps=0)
     fabric = launch("cpu")
     torch.manual_seed(1)
@@ -131,7 +135,9 @@ def gradient(config: MethodConfig, batch: TensorRecord) -> dict[str, Tensor]:
 
 
 def without_chance(method: Method) -> Method:
-    """Every process draws its own dropout and noise, one process would draw another for the whole batch."""
+    """Every process draws its own dropout and noise, one process would draw another for the whole
+    batch.
+    """
     binding.gumbel_noise = torch.zeros_like
     for module in method.modules():
         if isinstance(module, torch.nn.Dropout):

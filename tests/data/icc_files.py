@@ -1,4 +1,6 @@
-"""Small ICC profiles, written by hand: RGB with chosen primaries, gray with a chosen gamma, CMYK by a table."""
+"""Small ICC profiles, written by hand: RGB with chosen primaries, gray with a chosen gamma, CMYK by
+a table.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def gray_profile(gamma: float) -> bytes:
 
 
 def cmyk_profile(lab_of_corners: list[tuple[int, int, int]]) -> bytes:
-    """Colors as (L, a, b) in 8 bits of the 16 corners of the cube, of which K changes the fastest."""
+    """Colors as (L, a, b) in 8 bits of the 16 corners of the cube, of which K changes
+    the fastest.
+    """
     ramp = bytes(range(256))
     table = struct.pack(">BBBx9i", 4, 3, 2, *(65536 if i % 4 == 0 else 0 for i in range(9)))
     table += ramp * 4 + bytes(value for corner in lab_of_corners for value in corner) + ramp * 3

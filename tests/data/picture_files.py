@@ -27,7 +27,9 @@ def png(
 def gray_png(
     values: np.ndarray, bits: int, transparent: int | None = None, palette: bool = False
 ) -> bytes:
-    """VALUES (h, w) as grays, or palette indices, of so many bits, one of which may be transparent."""
+    """VALUES (h, w) as grays, or palette indices, of so many bits, one of which may be
+    transparent.
+    """
     lines = []
     for row in values:
         digits = "".join(format(int(value), f"0{bits}b") for value in row)

@@ -1,4 +1,6 @@
-"""Benchmarks: class lists and what is known of them, where their files are sought, and a user's own folder."""
+"""Benchmarks: class lists and what is known of them, where their files are sought, and a user's own
+folder.
+"""
 
 import hashlib
 

@@ -1,4 +1,7 @@
-"""Masks of COCO are checked before they are painted; what is right is painted as a plain rasteriser would."""
+"""Masks of COCO are checked before they are painted.
+
+What is right is painted as a plain rasteriser would.
+"""
 
 import math
 
@@ -32,7 +35,9 @@ def painted(mask: ObjectMask, width: int = WIDTH, height: int = HEIGHT) -> np.nd
 
 
 def slowly_painted(polygon: list[float], width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """By the even-odd rule at the middle of each pixel: what is inside, and how far each middle is from the outline."""
+    """By the even-odd rule at the middle of each pixel: what is inside, and how far each middle is
+    from the outline.
+    """
     inside, far = np.zeros((height, width), bool), np.zeros((height, width))
     corners = list(zip(polygon[::2], polygon[1::2], strict=True))
     sides = list(zip(corners, corners[1:] + corners[:1], strict=True))

@@ -108,7 +108,9 @@ def test_two_keys_with_one_hash_are_told_apart(index: EntityIndex, monkeypatch: 
 def test_partners_share_an_entity_and_come_with_their_own_photo(
     index: EntityIndex, shards: tuple[Path, ...]
 ):
-    """Each possible partner is drawn, in whichever shard it lies, the photo itself never, and each as often."""
+    """Each possible partner is drawn, in whichever shard it lies, the photo itself never, and each
+    as often.
+    """
     photos = {e.key: e.photo for e in read_shards([str(shard) for shard in shards])}
     drawn = Counter()
     rng = np.random.default_rng(0)

@@ -1,4 +1,6 @@
-"""What published values stand for, against known facts: COCO-Stuff is one off, ADE20K has a zero, Cityscapes has 34."""
+"""What published values stand for, against known facts: COCO-Stuff is one off, ADE20K has a zero,
+Cityscapes has 34.
+"""
 
 import numpy as np
 import pytest

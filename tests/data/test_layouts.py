@@ -1,4 +1,6 @@
-"""Photos and index maps on disk: gaps in paths, lists, alternatives, tables of values, and what is refused."""
+"""Photos and index maps on disk: gaps in paths, lists, alternatives, tables of values, and what is
+refused.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Every published layout as a small tree: which photos are read, and which value becomes which class."""
+"""Every published layout as a small tree: which photos are read, and which value becomes which
+class.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Streams of batches: everything once a pass, the same from the same seed, and exactly continued."""
+"""Streams of batches: everything once a pass, the same from the same seed, and exactly
+continued.
+"""
 
 import itertools
 import logging
@@ -32,7 +34,10 @@ class KeyBatch(TensorRecord):
 
 @dataclass(frozen=True)
 class KeyTransform(Transform):
-    """A one-pixel view whose value comes from the seed; the key carries the caption, the partner's red and entity."""
+    """A one-pixel view whose value comes from the seed.
+
+    The key carries the caption, the partner's red and entity.
+    """
 
     with_partner: bool = False
 
@@ -275,7 +280,9 @@ PAIRED = {key: set(entities.split()) for key, entities in ENTITIES.items() if en
 
 @pytest.fixture
 def indexed(tmp_path):
-    """Three shards of photos that their red tells apart, whose captions name what `ENTITIES` says, and their index."""
+    """Three shards of photos that their red tells apart, whose captions name what `ENTITIES` says,
+    and their index.
+    """
     for shard in "abc":
         keys = [key for key in ENTITIES if key[0] == shard]
         texts = [
@@ -289,7 +296,10 @@ def indexed(tmp_path):
 
 
 def partners_of(loaded):
-    """The pass, the photo and (key, entity) of its partner, if any, of each sample; batches are of one."""
+    """The pass, the photo and (key, entity) of its partner, if any, of each sample.
+
+    Batches are of one.
+    """
     for item in loaded:
         ((key, _, *partner),) = (text.split(":") for text in item.batch.keys)
         match = [other for other, red in REDS.items() if partner and abs(red - int(partner[0])) < 4]

@@ -47,6 +47,9 @@ def test_the_largest_photo_is_labeled_within_two_gigabytes(tmp_path: Path):
         "--device",
         "cpu",
     ]
-    program = f"from maskfree import cli\ntry: cli.main({arguments})\nexcept SystemExit as end: assert not end.code"
+    program = (
+        f"from maskfree import cli\ntry: cli.main({arguments})\nexcept SystemExit as end: "
+        "assert not end.code"
+    )
     assert peak_bytes_of(program) < 4 * MAX_BYTES
     assert (tmp_path / "out" / "a.png").is_file()

@@ -1,4 +1,6 @@
-"""Region maps on disk: reading them by key, making them in several processes, going on after a stop."""
+"""Region maps on disk: reading them by key, making them in several processes, going on after a
+stop.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,10 @@ WIDTH, HEIGHT = 12, 8
 
 
 def write(root: Path, files: Mapping[str, Any]) -> Path:
-    """Write index PNGs and .mat files from arrays, photos from (width, height), and texts; return ROOT."""
+    """Write index PNGs and .mat files from arrays, photos from (width, height), and texts.
+
+    Return ROOT.
+    """
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,9 @@ def runs(mask: Any) -> dict[str, Any]:
 
 
 def coco_content() -> dict[str, Any]:
-    """Two photos: overlapping person, dog and laptop on the first, an RLE crowd of persons on the second."""
+    """Two photos: overlapping person, dog and laptop on the first, an RLE crowd of persons on the
+    second.
+    """
     names = (CLASSES / "coco80.txt").read_text().splitlines()
     crowd = np.zeros((HEIGHT, WIDTH), dtype=bool)
     crowd[2:5, 3:9] = True

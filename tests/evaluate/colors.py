@@ -10,7 +10,10 @@ PATCH_PX = 4
 
 
 class Colors(Method):
-    """Cosine 1 to the class whose red a patch has, 0 to the others; ids are STEP apart, and the last is no class."""
+    """Cosine 1 to the class whose red a patch has, 0 to the others.
+
+    Ids are STEP apart, and the last is no class.
+    """
 
     patch_size = PATCH_PX
     logit_scale = 8.0

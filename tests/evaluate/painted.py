@@ -1,4 +1,6 @@
-"""Small CamVid trees whose photos are painted so that `colors.Colors` tells the pixels apart, but not their names."""
+"""Small CamVid trees whose photos are painted so that `colors.Colors` tells the pixels apart, but
+not their names.
+"""
 
 from pathlib import Path
 
@@ -53,7 +55,10 @@ def named(colors: np.ndarray) -> np.ndarray:
 
 
 def write_tree(root: Path) -> Path:
-    """Three photos that teach colors 1 to 4, and two that are labeled; a part of the second one's labels is void."""
+    """Three photos that teach colors 1 to 4, and two that are labeled.
+
+    A part of the second one's labels is void.
+    """
     for number, colors in enumerate((halves(1, 2), halves(3, 4), halves(2, 3))):
         write_photo(root, "train", f"t{number}", colors, named(colors))
     for number, colors in enumerate((halves(2, 1), halves(4, 3))):

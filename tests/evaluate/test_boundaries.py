@@ -1,4 +1,6 @@
-"""Boundary F and segmentation covering: values that can be worked out, properties, and the humans of BSDS500."""
+"""Boundary F and segmentation covering: values that can be worked out, properties, and the humans
+of BSDS500.
+"""
 
 from __future__ import annotations
 

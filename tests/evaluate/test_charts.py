@@ -1,4 +1,6 @@
-"""Figures show the figures that they are given, are the same file each time, and are written whole or not at all."""
+"""Figures show the figures that they are given, are the same file each time, and are written whole
+or not at all.
+"""
 
 import builtins
 import re

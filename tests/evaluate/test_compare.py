@@ -1,4 +1,7 @@
-"""Only rows that were measured in the same way share a ranking; what keeps the others apart is named."""
+"""Only rows that were measured in the same way share a ranking.
+
+What keeps the others apart is named.
+"""
 
 import io
 import json
@@ -60,7 +63,10 @@ PRODUCT = record(
 
 
 def row(model="pocket", mean_iou=0.3, benchmark="voc20", **changes):
-    """A row of a "product" protocol, in which every field acts; CHANGES are of the row or of its protocol."""
+    """A row of a "product" protocol, in which every field acts.
+
+    CHANGES are of the row or of its protocol.
+    """
     in_row = {f.name for f in fields(Row)} & changes.keys()
     of_protocol = {name: value for name, value in changes.items() if name not in in_row}
     protocol = PRODUCT | {"templates": ["a {}", "the {}", "{}"]} | of_protocol

@@ -1,4 +1,6 @@
-"""Nearest neighbors: parity with the published code, exact search in blocks, and labels that only masks can tell."""
+"""Nearest neighbors: parity with the published code, exact search in blocks, and labels that only
+masks can tell.
+"""
 
 import builtins
 from dataclasses import replace

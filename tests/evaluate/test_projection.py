@@ -1,4 +1,6 @@
-"""The projection: principal components, the same file for the same numbers, and what cannot be drawn."""
+"""The projection: principal components, the same file for the same numbers, and what cannot be
+drawn.
+"""
 
 import pytest
 import torch

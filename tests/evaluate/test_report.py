@@ -1,4 +1,6 @@
-"""The page about a measured run, with a method that reads class ids off the colors: the ranking is known."""
+"""The page about a measured run, with a method that reads class ids off the colors: the ranking is
+known.
+"""
 
 import base64
 import io
@@ -96,7 +98,9 @@ def add_photo(root, name, truth, answer):
 
 
 def halves(wrong=0):
-    """Truth and answer of 32x48: a dog, and right of it a cat, of which WRONG columns are taken for a bus."""
+    """Truth and answer of 32x48: a dog, and right of it a cat, of which WRONG columns are taken for
+    a bus.
+    """
     truth = np.full((32, 48), DOG)
     truth[:, 24:] = CAT
     answer = truth.copy()
@@ -351,7 +355,9 @@ def test_a_truth_of_another_size_is_named(segmenter, root, tmp_path):
 
 
 def test_without_photos_there_are_label_maps_only(segmenter, root, tmp_path):
-    """The same labels over two photos that differ give the same page: nothing of a photo is in it."""
+    """The same labels over two photos that differ give the same page: nothing of a photo
+    is in it.
+    """
     mine = bench(root)
     samples = mine.samples(root)
     measured = measure(segmenter, PROTOCOL, EvalJob(mine, samples, "test"))

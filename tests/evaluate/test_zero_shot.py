@@ -1,4 +1,6 @@
-"""The zero-shot protocol, with a method that reads class ids off the colors: every score is known beforehand."""
+"""The zero-shot protocol, with a method that reads class ids off the colors: every score is known
+beforehand.
+"""
 
 import json
 from dataclasses import replace
@@ -30,7 +32,9 @@ MOST_IDS = 300
 
 
 def tokenize(texts):
-    """One token: the class that the text names; 20 for "wall", and one of its own for any other word."""
+    """One token: the class that the text names; 20 for "wall", and one of its own for any other
+    word.
+    """
     ids = []
     for text in texts:
         known = next((i for i, word in enumerate(WORDS) if text.endswith(word)), None)
@@ -63,8 +67,9 @@ PROTOCOL = Protocol(inference=Inference(side_px=32))  # photos are seen at their
 
 @pytest.fixture
 def root(tmp_path):
-    """Two photos of 48x32. Photo a: person on the left half, dog right of it, both painted truly but for a strip of 8
-    columns of the dog that looks like a car. Photo b: a dog in the left third, the rest no class and painted as one."""
+    """Two photos of 48x32. Photo a: person on the left half, dog right of it, both painted truly
+    but for a strip of 8 columns of the dog that looks like a car. Photo b: a dog in the left third,
+    the rest no class and painted as one."""
     names = benchmark("coco-mini-80").words()
     category = {name: i for i, name in enumerate(names)}
     a = np.full((32, 48), PERSON)
@@ -204,7 +209,9 @@ def test_a_photo_whose_labels_break_the_list_is_named(segmenter, tmp_path):
 
 
 def test_an_overlap_is_judged_by_the_object_on_top(segmenter, root):
-    """Turn photo b's rest into a person that lies under the dog: without background it then counts, as a miss."""
+    """Turn photo b's rest into a person that lies under the dog: without background it then counts,
+    as a miss.
+    """
     content = json.loads((root / "instances.json").read_text())
     content["annotations"].append(
         {"image_id": "b", "category_id": 0, "area": 1536, "segmentation": outline(0, 0, 48, 32)}
@@ -221,7 +228,9 @@ def test_an_overlap_is_judged_by_the_object_on_top(segmenter, root):
 
 @pytest.fixture
 def flock(root):
-    """Photo b's rest becomes a sheep that looks like no class: sheep is one of the unseen classes, person is not."""
+    """Photo b's rest becomes a sheep that looks like no class: sheep is one of the unseen classes,
+    person is not.
+    """
     content = json.loads((root / "instances.json").read_text())
     sheep = next(c["id"] for c in content["categories"] if c["name"] == "sheep")
     content["annotations"].append(

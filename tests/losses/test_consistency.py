@@ -1,4 +1,6 @@
-"""Consistency with a teacher's segments: closed forms, gradients where they belong, and nothing to compare."""
+"""Consistency with a teacher's segments: closed forms, gradients where they belong, and nothing to
+compare.
+"""
 
 import math
 

@@ -39,7 +39,9 @@ def test_literal_form_moves_both_sides_and_the_working_one_only_the_student():
 
 
 def test_center_of_the_teachers_own_answer_flattens_its_target():
-    """A teacher that says the same of every image is wholly absorbed by its center, so the student must say nothing."""
+    """A teacher that says the same of every image is wholly absorbed by its center, so the student
+    must say nothing.
+    """
     answer = torch.randn(11)
     student = torch.randn(3, 5, 11, requires_grad=True)
     loss = self_distillation(answer.expand(3, 1, 11), student, answer)
@@ -47,7 +49,9 @@ def test_center_of_the_teachers_own_answer_flattens_its_target():
 
 
 def test_numbers_of_the_original(fixture_tensors):
-    """DINOLoss of facebookresearch/dino@7c446df: two global crops, also seen by the student, and six local ones."""
+    """DINOLoss of facebookresearch/dino@7c446df: two global crops, also seen by the student, and
+    six local ones.
+    """
     numbers = {k.replace("two_plus_six.", ""): v for k, v in fixture_tensors("dino_loss").items()}
     schedule = numbers["mid.teacher_temp_schedule"]
     center = numbers["in.center0"][0]

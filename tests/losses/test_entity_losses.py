@@ -1,4 +1,6 @@
-"""The terms that the paper compares with: value, symmetry, what does not count, and parity of the plain contrast."""
+"""The terms that the paper compares with: value, symmetry, what does not count, and parity of the
+plain contrast.
+"""
 
 import json
 import math

@@ -74,7 +74,9 @@ def test_the_released_arithmetic_equals_the_released_code(case):
 
 
 def saturated(masks):
-    """Logits whose sigmoids are the masks, and whose least and largest values are 0 and 1 when squashed by range."""
+    """Logits whose sigmoids are the masks, and whose least and largest values are 0 and 1 when
+    squashed by range.
+    """
     return torch.where(masks.bool(), 60.0, -60.0)
 
 
@@ -166,7 +168,9 @@ def test_masks_are_matched_by_the_cosine_of_their_sigmoids():
 
 
 def test_distance_and_cosine_can_match_otherwise():
-    """Angles of 0.9 twice have the larger cosines in sum, angles of 1.8 and 0 the smaller distances."""
+    """Angles of 0.9 twice have the larger cosines in sum, angles of 1.8 and 0 the smaller
+    distances.
+    """
     angles = torch.tensor([[0.0, 0.9]]), torch.tensor([[0.9, 1.8]])
     targets, predictions = (torch.stack([a.cos(), a.sin()], dim=2) for a in angles)
     orders = []

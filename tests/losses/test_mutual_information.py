@@ -80,7 +80,10 @@ def test_never_used_cluster_gives_finite_gradients():
 
 @pytest.mark.parametrize("corners", [True, False])
 def test_numbers_of_the_original(fixture_tensors, corners):
-    """IID_segmentation_loss of xu-ji/IIC@b7602b7, the collapsed form; the augmented view is warped back."""
+    """IID_segmentation_loss of xu-ji/IIC@b7602b7, the collapsed form.
+
+    The augmented view is warped back.
+    """
     numbers = fixture_tensors("iic_loss")
     compared = 0
     for name, expected in numbers.items():

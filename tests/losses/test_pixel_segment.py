@@ -1,4 +1,6 @@
-"""Pixel-segment contrast: parity with HSG's code, eq. 1 as printed, and batches in which nothing counts."""
+"""Pixel-segment contrast: parity with HSG's code, eq. 1 as printed, and batches in which nothing
+counts.
+"""
 
 import json
 import math
@@ -43,7 +45,9 @@ def literal(pixels, pixel_regions, segments, segment_regions, concentration=10.0
 
 
 def example(n=23, m=9, d=6):
-    """Pixels in the regions of their own segments, void ones, and segments that are none or of other batches."""
+    """Pixels in the regions of their own segments, void ones, and segments that are none or of
+    other batches.
+    """
     generator = torch.Generator().manual_seed(4)
     regions = torch.tensor([0, 0, 0, 3, 3, 7, NO_REGION, -2, -2])
     own = torch.randint(0, 6, (n,), generator=generator)
@@ -84,8 +88,10 @@ def test_segsort_plus_equals_the_published_code(case, concentration):
     given = read(case)
     pixels, pixel_regions, segments, segment_regions = published_arguments(given)
     own = given["cluster_index"]
-    # The published code subtracts a pixel's own term from the sum of all positives in single precision; where little
-    # is left of it, its result is that of rounding. Those pixels are compared with the formula in double precision.
+    # The published code subtracts a pixel's own term from the sum of all positives in single
+    # precision; where little
+    # is left of it, its result is that of rounding. Those pixels are compared with the formula in
+    # double precision.
     terms = (concentration * pixels.detach().double() @ segments.detach().double().T).exp()
     positive = (terms * (pixel_regions[:, None] == segment_regions)).sum(1)
     left = (positive - terms.gather(1, own[:, None])[:, 0]) / positive
@@ -125,7 +131,9 @@ def test_segsort_plus_equals_the_published_code(case, concentration):
 @pytest.mark.parametrize("concentration", [10.0, 16.0])
 @pytest.mark.parametrize("case", CASES)
 def test_segsort_equals_the_published_code(case, concentration):
-    """Plain SegSort has one positive, the own segment, and no other segment of the region: eq. 1 segment by segment."""
+    """Plain SegSort has one positive, the own segment, and no other segment of the region: eq. 1
+    segment by segment.
+    """
     given = read(case)
     pixels, _, segments, segment_regions = published_arguments(given)
     total = torch.zeros(())

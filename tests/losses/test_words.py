@@ -52,7 +52,9 @@ def test_they_are_distributions():
 
 @pytest.mark.parametrize("prior", [0.0, 0.5, 1.0])
 def test_prior_gives_common_words_their_share(prior: float):
-    """Pixels that like no word choose by the frequencies to the power of the prior, whatever their sum."""
+    """Pixels that like no word choose by the frequencies to the power of the prior, whatever their
+    sum.
+    """
     words, pixels = torch.eye(D)[:K], torch.eye(D)[None, 5:].repeat(B, 2, 1)
     frequencies = torch.tensor([4.0, 1.0, 0.25, 9.0, 2.0])
     logs = word_log_probabilities(pixels, words, SCALE, 1e-7 * frequencies, prior)
@@ -68,7 +70,10 @@ def test_words_that_do_not_occur_are_unlikely_but_not_impossible():
 
 
 def test_bag_is_cheapest_when_every_word_is_somebodys():
-    """It costs at least the entropy of the words; pixels that share them out, each sure of its own, cost just that."""
+    """It costs at least the entropy of the words.
+
+    Pixels that share them out, each sure of its own, cost just that.
+    """
     weights = torch.tensor([[0.5, 0.25, 0.25, 0.0, 0.0]]).repeat(B, 1)
     entropy = torch.tensor(-(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25)))
     shared_out = (

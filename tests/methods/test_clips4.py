@@ -1,4 +1,6 @@
-"""CLIP-S4 as a whole: which terms are on, what learns, and what it asks of its settings and files."""
+"""CLIP-S4 as a whole: which terms are on, what learns, and what it asks of its settings
+and files.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +205,10 @@ def test_the_papers_settings_are_the_papers():
 
 
 def test_a_student_of_a_clip_starts_with_its_texts(tmp_path, tiny_tokenizer):
-    """The recipe names what is not taken: the image side and the scale; nothing else of the text side stays random."""
+    """The recipe names what is not taken: the image side and the scale.
+
+    Nothing else of the text side stays random.
+    """
     theirs = tiny_maskclip_config()
     teacher = theirs.build()
     checkpoint.save(
@@ -236,7 +241,10 @@ def test_photos_of_one_color_and_of_all_sizes_train(tmp_path):
 
 
 def test_a_student_learns_what_its_teacher_sees(tmp_path):
-    """Photos of two halves; the teacher has a direction for each color. A photo of three stripes is the test."""
+    """Photos of two halves.
+
+    The teacher has a direction for each color. A photo of three stripes is the test.
+    """
     colors, meanings = (
         torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9]]),
         torch.eye(DIM)[[3, 7, 11]],

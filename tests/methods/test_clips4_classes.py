@@ -1,4 +1,6 @@
-"""The target classes of CLIP-S4, the terms that learn them, and MaskCLIP+'s labels, against a slow reading."""
+"""The target classes of CLIP-S4, the terms that learn them, and MaskCLIP+'s labels, against a slow
+reading.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ def test_without_unknown_classes_there_is_no_term_for_them():
 
 
 def seen_in_a_corner() -> tuple[PrototypeClassifier, ViewSegments, Tensor]:
-    """Class 0 is ahead of class 1 by a hair everywhere, but the second photo's first view has a corner of class 1."""
+    """Class 0 is ahead of class 1 by a hair everywhere, but the second photo's first view has a
+    corner of class 1.
+    """
     first, second = torch.eye(DIM)[:2]
     teacher = (first + 0.99 * second).view(1, DIM, 1, 1).repeat(4, 1, HEIGHT, WIDTH)
     teacher[2, :, -2:, -3:] = second.view(DIM, 1, 1)
@@ -108,7 +112,9 @@ def seen_in_a_corner() -> tuple[PrototypeClassifier, ViewSegments, Tensor]:
 
 
 def test_classes_that_the_teacher_sees_nowhere_in_a_photo_are_held_back():
-    """In the photo with a corner of class 1 it wins in both views, also in the one that has no corner."""
+    """In the photo with a corner of class 1 it wins in both views, also in the one that has no
+    corner.
+    """
     classes, segments, teacher = seen_in_a_corner()
     theirs = F.normalize(segments.teacher, dim=1)
     plain, held = (

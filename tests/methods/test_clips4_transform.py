@@ -1,4 +1,6 @@
-"""The pairs of views of CLIP-S4: a photo's regions and its teacher's map stay on the pixels that they are of."""
+"""The pairs of views of CLIP-S4: a photo's regions and its teacher's map stay on the pixels that
+they are of.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def write_regions(folder: Path, key: str, numbers: np.ndarray) -> None:
 
 
 def prepare(folder: Path, key: str, size: tuple[int, int] = SIZE) -> PairTransform:
-    """Regions that number a net of `CELLS`, and a map in which the direction of each embedding says its place."""
+    """Regions that number a net of `CELLS`, and a map in which the direction of each embedding says
+    its place.
+    """
     x, y = places(*size)
     numbers = (y * CELLS[0]).astype(np.uint8) * CELLS[1] + (x * CELLS[1]).astype(np.uint8)
     write_regions(folder / "segments", key, numbers)
@@ -71,7 +75,9 @@ def flips_of(sample: CLIPS4Sample) -> torch.Tensor:
 
 
 def shown(sample: CLIPS4Sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far to the right and down each cell of each view is in the photo, by its pixels' colors."""
+    """How far to the right and down each cell of each view is in the photo, by its
+    pixels' colors.
+    """
     images = images_of(sample)
     red, green, _ = F.avg_pool2d(images, images.shape[-1] // GRID).unbind(1)
     return red, green

@@ -32,7 +32,9 @@ def described(name: str) -> dict:
 
 
 def original(name: str) -> tuple[GroupViT, dict[str, torch.Tensor]]:
-    """The method with the weights of a fixture of the authors' code, and the fixture's other tensors."""
+    """The method with the weights of a fixture of the authors' code, and the fixture's other
+    tensors.
+    """
     about, tensors = described(name), load_file(FOLDER / f"{name}.safetensors")
     made = about["hyper_parameters"]
     method = GroupViTConfig(

@@ -1,4 +1,6 @@
-"""MaskCLIP: what its settings do to scores, and that its text side can be taken over by a student."""
+"""MaskCLIP: what its settings do to scores, and that its text side can be taken over by
+a student.
+"""
 
 import pytest
 import torch

@@ -43,7 +43,10 @@ def random_batch(number: int = 5) -> OVSegmentorBatch:
 
 
 def built(**changes: Any) -> OVSegmentor:
-    """A tiny method whose groups are sure of their patches; else no target mask would reach the threshold."""
+    """A tiny method whose groups are sure of their patches.
+
+    Else no target mask would reach the threshold.
+    """
     method = tiny_ovsegmentor_config(**changes).build()
     for layer in (method.image.binding.q_proj, method.image.binding.k_proj):
         torch.nn.init.normal_(layer.weight, std=0.4)

@@ -131,7 +131,8 @@ def test_training_step_equals_the_released_code(stage, fixture_tensors, monkeypa
     assert {ours for ours, p in parameters.items() if p.requires_grad} <= set(names.values())
     for key, norm in zip(about["grad_norm_names"], tensors["out.grad_norms"].tolist(), strict=True):
         grad = grads.get(key)
-        # Where a batch normalization follows, a bias has no gradient, and both sides show what rounding left.
+        # Where a batch normalization follows, a bias has no gradient, and both sides show what
+        # rounding left.
         atol = 2e-4 if key.endswith(("linear_hidden.0.bias", "blocks.0.norm_new_x.bias")) else 1e-5
         assert (-1.0 if grad is None else grad.norm().item()) == pytest.approx(
             norm, rel=5e-3, abs=atol
@@ -143,7 +144,8 @@ def test_training_step_equals_the_released_code(stage, fixture_tensors, monkeypa
     }
     assert len(gradients) == 14
     for key, gradient in gradients.items():
-        # Rounding alone moves the original's entries by this share of the largest: see the fixture's noise_sensitivity.
+        # Rounding alone moves the original's entries by this share of the largest: see the
+        # fixture's noise_sensitivity.
         atol = max(1e-5, 5e-5 * gradient.abs().max().item())
         assert_close(grads[key], gradient.reshape(grads[key].shape), atol=atol, rtol=5e-3)
 

@@ -1,4 +1,7 @@
-"""What OVSegmentor sees: masked captions with their answers, and partners; each part drawn by itself."""
+"""What OVSegmentor sees: masked captions with their answers, and partners.
+
+Each part drawn by itself.
+"""
 
 import itertools
 import pickle

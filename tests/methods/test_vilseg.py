@@ -131,7 +131,9 @@ def test_gradient_of_the_clusters_stops_at_the_encoder(tiny_tokenizer):
 
 
 def test_mirrored_twins_are_mirrored_back(tiny_tokenizer):
-    """For an encoder that does not know left from right, mirroring the augmented view then changes nothing."""
+    """For an encoder that does not know left from right, mirroring the augmented view then changes
+    nothing.
+    """
     method = color_method(tiny_vilseg_config(vision=None))
     batch = make_batch(tiny_tokenizer)
     straight = replace(
@@ -270,8 +272,9 @@ def test_kmeans_groups_look_alike_patches(monkeypatch):
 def test_two_processes_give_the_gradient_of_one(tiny_tokenizer):
     """Each half sees the other's features through `gather`; gradients are averaged, as DDP does.
 
-    Processes are played one after the other: a process's own part of a gathered tensor carries twice its gradient,
-    which is what the backward sum over two processes with equal losses comes to.
+    Processes are played one after the other: a process's own part of a gathered tensor carries
+    twice its gradient, which is what the backward sum over two processes with equal losses comes
+    to.
     """
     config = tiny_vilseg_config(cluster=ClusterConfig(num_clusters=5))
     whole, method = make_batch(tiny_tokenizer, size=6), spread_out(config.build())

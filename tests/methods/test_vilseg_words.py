@@ -1,4 +1,6 @@
-"""Words as training text: what batches carry, where gradients go, what is saved, and that it learns."""
+"""Words as training text: what batches carry, where gradients go, what is saved, and that it
+learns.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,10 @@ def save_classifier(folder: Path, num_classes: int) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, tiny_tokenizer) -> ViLSegConfig:
-    """Tiny towers with a classifier of its own "background" and five classes; nothing but words is learned."""
+    """Tiny towers with a classifier of its own "background" and five classes.
+
+    Nothing but words is learned.
+    """
     weights = save_classifier(tmp_path / "classifier", NUM_TAGS + 1)
     (tmp_path / "tags.txt").write_text(TAGS)
     tiny_tokenizer.save(weights / "tokenizer.json")
@@ -362,7 +367,9 @@ def test_what_predicts_has_no_tagger(config, tmp_path, tiny_tokenizer):
 
 
 def test_a_run_with_words_takes_its_steps_and_exports(config, tmp_path):
-    """With all terms, an average, and the image encoder frozen at first, as the bundled model's run."""
+    """With all terms, an average, and the image encoder frozen at first, as the bundled model's
+    run.
+    """
     texts = [json.dumps({"captions": list(captions)}).encode() for captions in CAPTIONED]
     entries = [
         e
@@ -417,7 +424,10 @@ class Colors(nn.Module):
 
 
 def test_learns_which_half_is_which_noun(config, tiny_tokenizer, photo):
-    """Photos of two colors, whose captions name both; no photo says which is which, the others do."""
+    """Photos of two colors, whose captions name both.
+
+    No photo says which is which, the others do.
+    """
     colors = {
         "dog": (1.0, 0.0, 0.0),
         "grass": (0.0, 1.0, 0.0),

@@ -14,7 +14,9 @@ SIZES = {"layers": [1, 1, 1, 1], "output_dim": 18, "heads": 4, "image_size": 32,
 
 
 class Pool(nn.Module):
-    """An attention pool with open_clip's names, in plain steps: the mean looks at itself and at all places."""
+    """An attention pool with open_clip's names, in plain steps: the mean looks at itself and at all
+    places.
+    """
 
     def __init__(self, channels: int, heads: int, dim: int):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Names of OpenAI's and open_clip's files: strict, and the same numbers from transformers' model."""
+"""Names of OpenAI's and open_clip's files: strict, and the same numbers from
+transformers' model.
+"""
 
 import json
 

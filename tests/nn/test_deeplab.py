@@ -24,7 +24,9 @@ def test_photos_of_a_batch_do_not_meet():
 
 
 def test_a_branch_looks_as_far_as_its_dilation():
-    """Of one branch alone, a patch hears those that are 0 or 4 away, down and across, and no other."""
+    """Of one branch alone, a patch hears those that are 0 or 4 away, down and across,
+    and no other.
+    """
     branch = head((4,)).atrous[0][0]
     features = torch.zeros(1, 12, 11, 13, requires_grad=True)
     branch(features)[0, :, 5, 6].sum().backward()

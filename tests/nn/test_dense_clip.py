@@ -1,4 +1,6 @@
-"""Dense features of CLIP's image tower: parity with the published codes, and what the settings mean."""
+"""Dense features of CLIP's image tower: parity with the published codes, and what the settings
+mean.
+"""
 
 from dataclasses import replace
 

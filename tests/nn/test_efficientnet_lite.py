@@ -1,4 +1,6 @@
-"""EfficientNet-Lite against logits of the PyPI package efficientnet-lite-pytorch (0.1.0, padding made SAME)."""
+"""EfficientNet-Lite against logits of the PyPI package efficientnet-lite-pytorch (0.1.0, padding
+made SAME).
+"""
 
 from pathlib import Path
 
@@ -51,7 +53,9 @@ def test_strides_become_dilation(patch_size):
 
 
 def test_padding_is_tensorflows_same():
-    """An even side is padded by one pixel less before than after, so that the last pixel is seen by the last output."""
+    """An even side is padded by one pixel less before than after, so that the last pixel is seen by
+    the last output.
+    """
     tower = EfficientNetLite(EfficientNetLiteConfig(**SMALL)).eval()
     images = torch.zeros(1, 3, 32, 32)
     changed = images.clone()

@@ -61,7 +61,9 @@ def test_features_lie_on_the_patch_grid_at_any_size(config):
 
 @images_of
 def test_patches_keep_their_place(config):
-    """Changing the right end of a wide image moves the features there the most, and the left end's less."""
+    """Changing the right end of a wide image moves the features there the most, and the left end's
+    less.
+    """
     encoder = config.build().eval()
     images = torch.rand(8, 3, 2 * encoder.patch_size, 640)
     changed = images.clone()
@@ -236,7 +238,10 @@ def test_absent_weights_are_named(tmp_path):
 
 @pytest.mark.real
 def test_mobilenet_of_imagenet_knows_its_classes(shared, capfd):
-    """The tower inside the whole classifier's file; the output stride may be changed when it is loaded."""
+    """The tower inside the whole classifier's file.
+
+    The output stride may be changed when it is loaded.
+    """
     import transformers
 
     folder = str(shared / "weights" / "mobilenet_v2_imagenet")

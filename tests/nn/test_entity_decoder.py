@@ -1,4 +1,6 @@
-"""The decoder of masked entities: parity with the released code, with its bridge in evaluation and in training."""
+"""The decoder of masked entities: parity with the released code, with its bridge in evaluation and
+in training.
+"""
 
 import json
 
@@ -101,7 +103,8 @@ def test_the_decoder_equals_the_released_code(case):
     loss = info_nce(F.normalize(projected, dim=1), answer, scale)
     assert_close(loss, known["out", "train.loss"], rtol=1e-5, atol=0)
     loss.backward()
-    # batch statistics of four rows magnify rounding: the released code re-run with 1e-7 noise moves by 8e-6
+    # batch statistics of four rows magnify rounding: the released code re-run with 1e-7 noise moves
+    # by 8e-6
     assert_close(groups.grad, known["out", "train.grad_group_tokens"], rtol=1e-3, atol=1e-5)
     assert_close(questions.grad, known["out", "train.grad_question_tokens"], rtol=1e-3, atol=1e-5)
     assert_close(

@@ -1,4 +1,6 @@
-"""The grouping encoder: parity with the released code, any sizes, and weights of vision transformers."""
+"""The grouping encoder: parity with the released code, any sizes, and weights of vision
+transformers.
+"""
 
 import json
 from dataclasses import replace
@@ -83,7 +85,9 @@ def official(fixture, tensors):
 
 
 def observed(encoder, images):
-    """What the parts of an encoder give for IMAGES, by the fixture's names, and the whole's result."""
+    """What the parts of an encoder give for IMAGES, by the fixture's names, and the
+    whole's result.
+    """
     parts = {
         "patch_tokens": encoder.stem,
         "stage0_block0": encoder.first[0],
@@ -198,7 +202,9 @@ def test_patches_reach_the_second_stage_only_where_they_are_kept():
 
 
 def sure_of_similarity(by_similarity):
-    """An encoder whose first stage leaves tokens as they are, and images of patches that are like one token each."""
+    """An encoder whose first stage leaves tokens as they are, and images of patches that are like
+    one token each.
+    """
     encoder = PAPER.build().eval()
     if by_similarity:
         encoder.binding.start_by_similarity()

@@ -26,7 +26,9 @@ def test_vectors_are_projected(kind):
 
 
 def test_a_batch_norm_mlp_has_the_statistics_of_all_vectors():
-    """As the released OVSegmentor's ProjectMLP: convolutions of length 1 and a norm over samples and positions."""
+    """As the released OVSegmentor's ProjectMLP: convolutions of length 1 and a norm over samples
+    and positions.
+    """
     projection = ProjectionConfig("batchnorm_mlp", hidden=9).build_for_vectors(7, 4).train()
     widen, norm, narrow = (nn.Conv1d(7, 9, 1), nn.BatchNorm1d(9), nn.Conv1d(9, 4, 1))
     with torch.no_grad():
@@ -58,7 +60,9 @@ def test_cluster_head_gives_distributions():
 
 
 def test_a_standardized_head_sees_directions_whatever_they_share():
-    """Embeddings of any length around a common direction: each channel comes to mean 0 and the asked deviation."""
+    """Embeddings of any length around a common direction: each channel comes to mean 0 and the
+    asked deviation.
+    """
     head = ClusterHead(dim=6, num_clusters=5, standardized=True)
     pixels = torch.randn(64, 6, 3, 4) + 20
     unit = F.normalize(pixels, dim=1)

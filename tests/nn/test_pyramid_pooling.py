@@ -33,7 +33,9 @@ def test_photos_of_a_batch_do_not_meet():
 
 @pytest.mark.parametrize("index", range(len(BINS)))
 def test_each_pool_has_a_mean_for_each_of_its_bins(index):
-    """On 12 x 12 patches each bin is a square of its own: what comes into a pool's first layer are the means there."""
+    """On 12 x 12 patches each bin is a square of its own: what comes into a pool's first layer are
+    the means there.
+    """
     pyramid, features, seen = head(), torch.randn(2, 7, 12, 12), []
     pyramid.pools[index].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     pyramid(features)

@@ -1,4 +1,6 @@
-"""Prompt denoising and key smoothing: parity with MaskCLIP's code, and what corrected arithmetic means."""
+"""Prompt denoising and key smoothing: parity with MaskCLIP's code, and what corrected arithmetic
+means.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Segments of pixel embeddings: parity with HSG's code, and what K-means, cutting and summing do."""
+"""Segments of pixel embeddings: parity with HSG's code, and what K-means, cutting and
+summing do.
+"""
 
 import json
 

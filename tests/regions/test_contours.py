@@ -1,4 +1,6 @@
-"""Contours, their hierarchy, and region maps of every kind: what they mean, and photos of any size."""
+"""Contours, their hierarchy, and region maps of every kind: what they mean, and photos
+of any size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CLIP-S4's study from preparation to tables, with toy networks; its variants, its folds and its figures."""
+"""CLIP-S4's study from preparation to tables, with toy networks.
+
+Its variants, its folds and its figures.
+"""
 
 import io
 import json

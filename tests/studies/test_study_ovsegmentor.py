@@ -1,4 +1,7 @@
-"""OVSegmentor's study from training to tables, with toy networks; its variants, its index and its figure."""
+"""OVSegmentor's study from training to tables, with toy networks.
+
+Its variants, its index and its figure.
+"""
 
 import json
 from dataclasses import replace

@@ -15,7 +15,10 @@ RED, BLUE, NOWHERE = torch.eye(3)
 
 
 class Halves(torch.nn.Module):
-    """A left and a right group, and a third that is nowhere; the texts are "red", "blue" and "nowhere"."""
+    """A left and a right group, and a third that is nowhere.
+
+    The texts are "red", "blue" and "nowhere".
+    """
 
     patch_size = 16
 

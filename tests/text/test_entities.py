@@ -17,7 +17,8 @@ from maskfree.text.nouns import ABSTRACT, noun_mentions, nouns
 from maskfree.text.templates import IMAGENET_TEMPLATES
 
 OVSEGMENTOR = EntitySet.read("ovsegmentor")
-NEVER_MASKED = (  # by the original, which strips the letter s and looks for the rest, or in lower case
+# by the original, which strips the letter s and looks for the rest, or in lower case
+NEVER_MASKED = (
     *(
         "bus",
         "spoon",

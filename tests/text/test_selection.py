@@ -31,7 +31,10 @@ def counted(captions: list[str]) -> tuple[Counter[str], Counter[str]]:
 
 
 def test_frequent_things_that_can_be_seen_are_chosen():
-    """No verbs though the tagger calls them nouns, no times, sports or pictures; plurals where they are the thing."""
+    """No verbs though the tagger calls them nouns, no times, sports or pictures.
+
+    Plurals where they are the thing.
+    """
     pairs, as_nouns = counted(CORPUS)
     assert pairs["jump"] == 8
     assert select(pairs, as_nouns, 10, 2).entities == (

@@ -66,7 +66,9 @@ def test_absent_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("family", ["bert", "clip", "roberta", "vit"])
 def test_a_model_without_tokenizer_files_is_refused(tmp_path, family):
-    """For some of them transformers makes a tokenizer of special tokens alone, to which every text is the same."""
+    """For some of them transformers makes a tokenizer of special tokens alone, to which every text
+    is the same.
+    """
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     with pytest.raises(FileNotFoundError, match="no tokenizer in") as caught:
         Tokenizer.from_source(str(tmp_path))
