@@ -109,7 +109,8 @@ def examples(name: str) -> list[MethodConfig]:
 def debug_recipes() -> list[Recipe]:
     found = []
     for name, recipe in RECIPES.items():
-        # A recipe whose settings cannot be made is reported by a test, not when tests are collected.
+        # A recipe whose settings cannot be made is reported by a test, not when tests are
+        # collected.
         with contextlib.suppress(Exception):
             if name.endswith("_debug"):
                 found.append(recipe())

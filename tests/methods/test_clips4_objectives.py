@@ -1,4 +1,6 @@
-"""Contrast and embedding consistency of CLIP-S4 against a slow reading of the paper, and what its memory keeps."""
+"""Contrast and embedding consistency of CLIP-S4 against a slow reading of the paper, and what its
+memory keeps.
+"""
 
 from __future__ import annotations
 
@@ -186,7 +188,9 @@ def test_embedding_consistency_is_equation_2():
 
 @pytest.mark.parametrize("views", [[0], [0, 1], list(range(2 * PHOTOS))])
 def test_views_without_regions_count_for_nothing(views):
-    """The first view, the whole first photo, or all: what is left has the loss and gradients that it has alone."""
+    """The first view, the whole first photo, or all: what is left has the loss and gradients that
+    it has alone.
+    """
     regions = some_regions()
     regions[views] = VOID
     pixels, teacher = some_pixels().requires_grad_(), some_pixels()

@@ -1,4 +1,6 @@
-"""Charts of results as PNG or SVG: bars of IoU by class, curves over a setting, bars of rankings."""
+"""Charts of results as PNG or SVG: bars of IoU by class, curves over a setting, bars of
+rankings.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ class Series:
     def __post_init__(self) -> None:
         if not self.settings or len(self.scores) != len(self.settings):
             raise ValueError(
-                f"{self.label}: {len(self.settings)} settings and {len(self.scores)} scores, not as "
+                f"{self.label}: {len(self.settings)} settings and "
+                f"{len(self.scores)} scores, not as "
                 "many"
             )
 

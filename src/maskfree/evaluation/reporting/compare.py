@@ -205,7 +205,9 @@ def _skipped(skipped: Mapping[str, Sequence[str]], max_names: int) -> str:
 
 
 def _model_labels(rankings: Sequence[Ranking]) -> dict[tuple[str, str], str]:
-    """Label of each model by name and weights; models of one name have the hash of their weights."""
+    """Label of each model by name and weights; models of one name have the hash of their
+    weights.
+    """
     weights_of: dict[str, set[str]] = {}
     for ranking in rankings:
         for row in ranking.rows:

@@ -44,7 +44,9 @@ class PairConfig:
     scale: FractionRange = (0.25, 1.0)
     """Smallest and largest area of a view, as a fraction of the photo."""
     colors: Literal["simclr", "mild", "none"] = "simclr"
-    """Color augmentation: jitter, grayscale and blur of "simclr"; a "mild" jitter only; or "none"."""
+    """Color augmentation: jitter, grayscale and blur of "simclr"; a "mild" jitter only;
+    or "none".
+    """
 
 
 @dataclass(frozen=True)

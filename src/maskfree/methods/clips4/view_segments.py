@@ -92,7 +92,8 @@ class ViewSegments:
         """Look up the region of each pixel's segment.
 
         Returns:
-            Region of each pixel, as numbered in `regions`; `NO_REGION` for pixels without a segment.
+            Region of each pixel, as numbered in `regions`; `NO_REGION` for pixels without a
+            segment.
         """
         if not len(self.regions):
             return torch.full_like(self.ids, NO_REGION)
