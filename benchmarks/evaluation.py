@@ -21,8 +21,9 @@ from harness import RESULTS, Ratio, median_seconds, report
 from inference import inputs_of
 from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.photo import read_photo
-from maskfree.evaluation.evaluator import ResultCache, tally
+from maskfree.evaluation.evaluator import tally
 from maskfree.evaluation.protocol import Protocol, prepare
+from maskfree.evaluation.result_cache import ResultCache
 from maskfree.inference.config import Inference
 from maskfree.metrics import confusion
 from maskfree.nn.image_encoder import ImageEncoder

@@ -14,10 +14,10 @@ from PIL import Image
 from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.benchmarks.coco import CocoInstances
 from maskfree.data.benchmarks.index_maps import IndexMaps
-from maskfree.evaluation.evaluator import DistInfo
 from maskfree.evaluation.named_protocols import PROTOCOLS
 from maskfree.evaluation.protocol import Protocol, check, prepare
 from maskfree.evaluation.reporting.results import read_row, write_row
+from maskfree.evaluation.result_cache import DistInfo
 from maskfree.evaluation.zero_shot import EvalJob, measure, sweep
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter

@@ -17,8 +17,8 @@ from maskfree.progress import Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from maskfree.evaluation.evaluator import DistInfo
     from maskfree.evaluation.protocol import Protocol
+    from maskfree.evaluation.result_cache import DistInfo
     from maskfree.evaluation.zero_shot import EvalJob, EvalResult
     from maskfree.inference.segmenter import Segmenter
 
@@ -32,7 +32,7 @@ def connect(device: str) -> tuple[DistInfo, str]:
     Returns:
         Layout of the processes, and the device of this one.
     """
-    from maskfree.evaluation.evaluator import DistInfo
+    from maskfree.evaluation.result_cache import DistInfo
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return DistInfo(), device

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64, UInt, UInt8
 from PIL import Image
-from torch import Tensor
 
 from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.protocol import Protocol, candidates
-from maskfree.files.leftovers import writing
+from maskfree.evaluation.result_cache import Counts, DistInfo, ResultCache
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import boundary_counts, confusion, scores, sweep_confusions
 from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch, unwatched
-
-
-@dataclass(frozen=True)
-class DistInfo:
-    """The processes that share a run.
-
-    Process `index` of `count` takes every count-th photo, starting at number `index`.
-    """
-
-    index: int = 0
-    """Rank of this process, from 0."""
-    count: int = 1
-    """Number of processes."""
-    total: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
-    """Sums a tensor over all processes."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counts of one photo or of a whole benchmark; counts of several photos add up."""
-
-    confusion: Int64[np.ndarray, "t k k"]
-    """Pixels by true and predicted class; a matrix per threshold of a sweep, otherwise one."""
-    boundaries: Int64[np.ndarray, "k 4"] | None
-    """Boundary counts per class, see `metrics.boundary_counts`; None if not measured."""
-    seconds: float
-    """Segmentation time from decoded photo to label map, without the counting."""
 
 
 @dataclass(frozen=True)
@@ -65,92 +32,6 @@ class Tally:
     """Mean IoU of each photo, in the order of the photos; NaN where nothing counted."""
 
 
-class ResultCache(AbstractContextManager["ResultCache"]):
-    """Cache of the counts of each photo in a JSON Lines file, so that a stopped run can continue.
-
-    A line that a killed process left half written is dropped. Each process has its own file, and
-    the file name contains a hash of the settings, so that runs with other settings never share
-    counts.
-    """
-
-    def __init__(self, folder: Path | None, subject: dict[str, Any], team: DistInfo = DistInfo()):
-        """Open the cache and read the counts of earlier runs with the same settings.
-
-        Args:
-            folder: Folder for the cache files, created if missing; None caches in memory only.
-            subject: JSON-serializable settings that the counts depend on.
-            team: The processes that share the run.
-        """
-        self.found: dict[str, Counts] = {}
-        self._file: TextIO | None = None
-        self._paths: list[Path] = []
-        if folder is None:
-            return
-
-        # 24 hex digits tell settings apart and keep the file name short.
-        name = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:24]
-        folder.mkdir(parents=True, exist_ok=True)
-
-        # Read the files of all processes, also of a run with another number of them.
-        for path in sorted(folder.glob(f"{name}.*.jsonl")):
-            self.found |= dict(_read_lines(path))
-            if team.index == 0 and int(path.suffixes[0][1:]) >= team.count:
-                # A file of an earlier run with more processes.
-                self._paths.append(path)
-
-        # Append to this process's own file.
-        self._paths.append(folder / f"{name}.{team.index}.jsonl")
-        self._file = self._paths[-1].open("a", encoding="utf-8")
-
-        # The line break ends a line that a killed process left half written.
-        self._file.write("\n")
-
-    def add(self, key: str, counts: Counts) -> None:
-        """Store the counts of a photo.
-
-        Args:
-            key: Key of the photo, unique in the benchmark.
-            counts: Its counts.
-        """
-        self.found[key] = counts
-        if self._file:
-            # Most classes do not occur in a photo, so only nonzero counts are written.
-            where = np.flatnonzero(counts.confusion)
-            line = {
-                "key": key,
-                "shape": counts.confusion.shape,
-                "where": where.tolist(),
-                "counts": counts.confusion.ravel()[where].tolist(),
-                "boundaries": None if counts.boundaries is None else counts.boundaries.tolist(),
-                "seconds": counts.seconds,
-            }
-
-            with writing(self._paths[-1]):
-                self._file.write(json.dumps(line) + "\n")
-                self._file.flush()
-
-    def remove(self) -> None:
-        """Close and delete this process's file and files of ranks that no longer exist.
-
-        Call it when the final numbers were stored elsewhere.
-        """
-        self.__exit__()
-
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-
-        for folder in {path.parent for path in self._paths}:
-            # Other stopped runs may still have files there.
-            with suppress(OSError):
-                folder.rmdir()
-
-    def __exit__(self, *error: object) -> None:
-        if self._file:
-            # Closing tries again to write what could not be written before.
-            with writing(self._paths[-1]):
-                self._file.close()
-
-
 def tally(  # noqa: PLR0913 - the runner of one measurement
     segmenter: Segmenter,
     benchmark: Benchmark,
@@ -160,7 +41,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     ledger: ResultCache,
     thresholds: Sequence[float] = (),
     boundaries: bool = False,
-    team: DistInfo = DistInfo(),
+    team: DistInfo = DistInfo(),  # noqa: B008 - frozen
     watch: Watch = unwatched,
 ) -> Tally:
     """Segment photos and compare the predictions with the truth at each photo's full size.
@@ -201,6 +82,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
         # Translate ids of the benchmark into ids of the candidates.
         truth = lookup[truth]
 
+        edges = None
         try:
             if thresholds:
                 matrices = sweep_confusions(
@@ -214,9 +96,8 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
                 )
             else:
                 matrices = _confusion(truth, result.labels, num_classes, segmenter.device)[None]
-            edges = (
-                boundary_counts(truth, result.labels, num_classes, IGNORE) if boundaries else None
-            )
+            if boundaries:
+                edges = boundary_counts(truth, result.labels, num_classes, IGNORE)
         except ValueError as error:
             raise ValueError(f"{sample.photo}: {error}") from error
 
@@ -225,10 +106,10 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
 
     # Start of the sums: a process may have no photo at all.
     nothing = Counts(
-        np.zeros((len(thresholds) or 1, num_classes, num_classes), np.int64),
-        np.zeros((num_classes, 4), np.int64) if boundaries else None,
-        0.0,
+        np.zeros((len(thresholds) or 1, num_classes, num_classes), np.int64), None, 0.0
     )
+    if boundaries:
+        nothing = replace(nothing, boundaries=np.zeros((num_classes, 4), np.int64))
 
     return _sum([ledger.found[sample.key] for sample in own], nothing, len(samples), team)
 
@@ -273,14 +154,17 @@ def _ahead(
     samples: Sequence[LabeledPhoto], watch: Watch
 ) -> Iterator[tuple[LabeledPhoto, Image.Image, UInt8[np.ndarray, "h w"]]]:
     """Decode photos and truth maps in a thread, one ahead of the network."""
+    if not samples:
+        return
+
     with ThreadPoolExecutor(1) as pool:
-        decoded = pool.submit(_decode, samples[0]) if samples else None
+        decoded = pool.submit(_decode, samples[0])
         for number, sample in enumerate(watch(samples), 1):
-            assert decoded is not None
             photo, truth = decoded.result()
 
             # Start the next one before the network runs on this one.
-            decoded = pool.submit(_decode, samples[number]) if number < len(samples) else None
+            if number < len(samples):
+                decoded = pool.submit(_decode, samples[number])
             yield sample, photo, truth
 
 
@@ -295,7 +179,8 @@ def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistI
     each = np.zeros((num_photos, 2))
     for place, photo in zip(range(team.index, num_photos, team.count), counts, strict=True):
         found = scores(photo.confusion[0]).mean_iou
-        each[place] = (0, 0) if np.isnan(found) else (found, 1)
+        if not np.isnan(found):
+            each[place] = (found, 1)
 
     def total(parts: Sequence[np.ndarray], start: np.ndarray) -> np.ndarray:
         """Sum arrays over photos and processes.
@@ -311,33 +196,13 @@ def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistI
 
     # Each process fills in its own photos; the sum holds all of them.
     means, known = total([], each).T
-    edges = [c.boundaries for c in counts if c.boundaries is not None]
     summed = Counts(
-        confusion=total([c.confusion for c in counts], nothing.confusion),
-        boundaries=None if nothing.boundaries is None else total(edges, nothing.boundaries),
-        seconds=total([np.array([c.seconds]) for c in counts], np.zeros(1)).item(),
+        confusion=total([photo.confusion for photo in counts], nothing.confusion),
+        boundaries=None,
+        seconds=total([np.array([photo.seconds]) for photo in counts], np.zeros(1)).item(),
     )
+    if nothing.boundaries is not None:
+        edges = [photo.boundaries for photo in counts if photo.boundaries is not None]
+        summed = replace(summed, boundaries=total(edges, nothing.boundaries))
 
     return Tally(summed, np.where(known > 0, means, np.nan))
-
-
-def _read_lines(path: Path) -> Iterator[tuple[str, Counts]]:
-    """Read keys and counts from a cache file, without its broken lines."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-
-            # Restore the dense matrix from its nonzero entries.
-            matrix = np.zeros(entry["shape"], np.int64)
-            matrix.ravel()[entry["where"]] = entry["counts"]
-            edges = entry["boundaries"]
-
-            yield (
-                entry["key"],
-                Counts(
-                    matrix, None if edges is None else np.array(edges, np.int64), entry["seconds"]
-                ),
-            )
-        except (ValueError, KeyError, TypeError, IndexError):
-            # An empty or truncated line: its photo is counted again.
-            continue

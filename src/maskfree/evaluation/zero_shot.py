@@ -15,9 +15,10 @@ from jaxtyping import Float64, Int64
 
 from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto, files_sha256
 from maskfree.data.benchmarks.label_ids import read_renaming
-from maskfree.evaluation.evaluator import DistInfo, ResultCache, Tally, tally
+from maskfree.evaluation.evaluator import Tally, tally
 from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, record
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
+from maskfree.evaluation.result_cache import DistInfo, ResultCache
 from maskfree.inference.segmenter import Segmenter
 from maskfree.metrics import boundary_scores, harmonic_mean, scores
 from maskfree.progress import Watch, unwatched
