@@ -104,7 +104,7 @@ def entities(
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if resume and (summary := preparation.finished(out)):
         console.print(f"{out} is finished")
-        _tell(summary, console)
+        _print_summary(summary, console)
         return 0
 
     work = preparation.Preparation(tuple(Path(name) for name in found), out, workers)
@@ -116,9 +116,9 @@ def entities(
     with run_dir.held(work.unfinished):
         chosen = chosen or _choose(work, choice, watch)
         work.find(chosen, watch)
-        _tell(work.finish(chosen, settings), console)
+        _print_summary(work.finish(chosen, settings), console)
 
-    _tell_unknown(chosen, console)
+    _print_unknown(chosen, console)
     return 0
 
 
@@ -158,7 +158,7 @@ def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
     )
 
 
-def _tell(summary: dict[str, Any], console: Console) -> None:
+def _print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the counts of pairs and entities."""
     counts, found = summary["counts"], summary["entities"]
 
@@ -186,7 +186,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
             console.print(f"  {label}: {', '.join(names)}")
 
 
-def _tell_unknown(chosen: EntitySet, console: Console) -> None:
+def _print_unknown(chosen: EntitySet, console: Console) -> None:
     """Print the words of the list that the lexicon does not know."""
     from maskfree.text.lexicon import is_known
 

@@ -24,7 +24,7 @@ FORMAT = 1
 """Version of the format of the JSON file."""
 
 # Longest part of a file name that comes from the word; most file systems allow 255 bytes in all.
-_MOST_NAME_BYTES = 200
+_MAX_NAME_BYTES = 200
 
 
 def search(
@@ -95,7 +95,7 @@ def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
 
     # Keep letters, digits, "_", "." and "-"; a cut within a character of UTF-8 drops the character.
     name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
-    name = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+    name = name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
 
     wanted = f"{name}.search"
     stem = Outputs(photos).add_stem(out, wanted, (".png", ".json"))

@@ -13,7 +13,7 @@ from maskfree.run_dir import process_rank
 from maskfree.signals import StopSignals
 
 # Longest command that the message repeats.
-_MOST_CHARACTERS = 300
+_MAX_CHARACTERS = 300
 
 NOTHING = "nothing was written"
 """Reason given to `Stopped` by a command that had not written anything yet."""
@@ -103,6 +103,6 @@ def _command(arguments: Sequence[str], more: Sequence[str]) -> str:
     """The command to run again; only described if it is long or was started by a launcher."""
     more = [option for option in more if option not in arguments]
     whole = " ".join([arguments[0], shlex.join([*arguments[1:], *more])])
-    if len(whole) <= _MOST_CHARACTERS and "LOCAL_WORLD_SIZE" not in os.environ:
+    if len(whole) <= _MAX_CHARACTERS and "LOCAL_WORLD_SIZE" not in os.environ:
         return whole
     return "the same command" + (f" with {' '.join(more)}" if more else "")
