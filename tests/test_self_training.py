@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from maskfree.distillation.self_training import link, pseudo_label, self_train, start
+from maskfree.distillation.pseudo_labels import link, pseudo_label
+from maskfree.distillation.self_training import self_train, start
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.distillation.student_config import StudentRunConfig
 from maskfree.engine.config import TrainConfig

@@ -24,7 +24,7 @@ from maskfree.data.cache.region_preparation import SegmentPreparation
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.clip_files import write_clip
 from maskfree.data.order import seed_of
-from maskfree.distillation.self_training import link
+from maskfree.distillation.pseudo_labels import link
 from maskfree.engine import run_state
 from maskfree.evaluation.reporting import charts
 from maskfree.evaluation.reporting.results import write_row, write_sweep

@@ -24,8 +24,8 @@ from maskfree.data.photo_sources import are_shards, read_sources
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.distillation.prototypes import prepare_prototypes
-from maskfree.distillation.self_training import link
-from maskfree.distillation.student_parts import initial_weights, parts_of
+from maskfree.distillation.pseudo_labels import link
+from maskfree.distillation.student_parts import initial_weights, own_image_encoder, parts_of
 from maskfree.distillation.teacher_features import prepare_teacher
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.run_state import settings_of
@@ -123,15 +123,10 @@ def _distilled(
     if not shards:
         link([Path(photo) for photo in find_photos(photos)], folder)
     made = _prepare(teacher, sources, out, settings, watch)
-    recipe = replace(
-        recipe,
-        method=replace(recipe.method, **made),
-        data=DataConfig(
-            shards=sources if shards else (),
-            images=() if shards else sources,
-            workers=settings.student.workers,
-        ),
-    )
+    data = DataConfig(images=sources, workers=settings.student.workers)
+    if shards:
+        data = DataConfig(shards=sources, workers=settings.student.workers)
+    recipe = replace(recipe, method=replace(recipe.method, **made), data=data)
 
     done = fit(recipe, out, resume_run=(out / "run.json").exists())
     return out / "model" if done == settings.student.train.steps else None
@@ -178,16 +173,11 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
     """
     parts = parts_of(teacher.name, model)
     own = settings.student.weights is None
-    if own and parts.image is None:
-        raise ValueError(
-            f"a student cannot have the image side of {teacher.name}: "
-            "name the weights of another encoder (--weights)"
-        )
-
-    # A student with its own encoder and projection starts as its teacher.
+    # A student with the teacher's encoder and projection starts as its teacher.
     whole = own and parts.image_projection is not None
-    encoder = parts.image
-    if encoder is None or not own:
+    if own:
+        encoder = own_image_encoder(teacher.name, parts)
+    else:
         encoder = ImageEncoderConfig(
             settings.student.family,
             weights=settings.student.weights,
@@ -201,11 +191,11 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
             f"crop_px {settings.student.crop_px} is not whole patches of {patch_size} px"
         )
 
-    projection = ProjectionConfig("pyramid", hidden=_HEAD_CHANNELS)
+    projection = None if whole else ProjectionConfig("pyramid", hidden=_HEAD_CHANNELS)
     base = clips4_student(
         parts,
         encoder,
-        new_projection=None if whole else projection,
+        new_projection=projection,
         num_unknown=settings.num_unknown,
         crop_px=settings.student.crop_px,
     )

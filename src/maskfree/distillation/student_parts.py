@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from maskfree.hub import checkpoint, loading
 from maskfree.method_config import StudentParts
+from maskfree.nn.encoder_config import ImageEncoderConfig
 
 
 class InitialWeights(NamedTuple):
@@ -39,6 +40,27 @@ def parts_of(name: str, folder: Path) -> StudentParts:
         method = type(config).__name__.removesuffix("Config")
         raise ValueError(f"{name} cannot teach: a student cannot take the text side of a {method}")
     return parts
+
+
+def own_image_encoder(name: str, parts: StudentParts) -> ImageEncoderConfig:
+    """Return the image encoder that a student shares with its teacher.
+
+    Args:
+        name: Name of the teacher, for the error.
+        parts: Parts of the teacher.
+
+    Returns:
+        Settings of the encoder.
+
+    Raises:
+        ValueError: A student cannot have the teacher's image encoder.
+    """
+    if parts.image is None:
+        raise ValueError(
+            f"a student cannot have the image side of {name}: "
+            "name the weights of another encoder (--weights)"
+        )
+    return parts.image
 
 
 def initial_weights(folder: Path, taken: Mapping[str, str]) -> InitialWeights:

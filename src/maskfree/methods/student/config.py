@@ -69,7 +69,7 @@ class StudentConfig(MethodConfig):
     synonyms: tuple[Width, ...] = ()
     """Number of phrases (synonyms) of each trained class."""
     labels: OutsideName | None = None
-    """Folder of label maps written by `self_training.pseudo_label`, one per photo, named by its
+    """Folder of label maps written by `pseudo_labels.pseudo_label`, one per photo, named by its
     stem."""
     thresholds: tuple[Confidence, ...] = ()
     """Minimum confidence of a label to count, for each class, from 0 to 255."""
