@@ -9,7 +9,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.methods.maskclip.config import MaskCLIPConfig
-from maskfree.methods.maskclip.model import maskclip_config, named_block, published_clip, usual_view
+from maskfree.methods.maskclip.model import (
+    default_inference,
+    maskclip_config,
+    named_block,
+    published_clip,
+)
 from maskfree.methods.student.config import StudentConfig
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS, TRAINED, VALUE_ONLY
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -156,16 +161,16 @@ def test_nothing_of_it_is_trained():
 
 def test_view_goes_with_the_last_block():
     assert (
-        usual_view(MASKCLIP)[0] == TEMPLATES["maskclip"]
-        and usual_view(MASKCLIP)[1].max_whole_px == 896
+        default_inference(MASKCLIP)[0] == TEMPLATES["maskclip"]
+        and default_inference(MASKCLIP)[1].max_whole_px == 896
     )
     for block in (VALUE_ONLY, NACLIP):
-        templates, inference = usual_view(block)
+        templates, inference = default_inference(block)
         assert templates == TEMPLATES["imagenet"] and (inference.side_px, inference.window_px) == (
             336,
             224,
         )
-    assert usual_view(TRAINED, "siglip")[0] == TEMPLATES["siglip"]
+    assert default_inference(TRAINED, "siglip")[0] == TEMPLATES["siglip"]
 
 
 def test_bad_settings(tmp_path):

@@ -102,8 +102,8 @@ def save(
         save_file(pack(method.state_dict(), storage), unfinished / _WEIGHTS)
 
         # safetensors makes its file private: give it the permissions of the others.
-        usual = (unfinished / _RUN).stat().st_mode & 0o666
-        (unfinished / _WEIGHTS).chmod(usual)
+        permissions = (unfinished / _RUN).stat().st_mode & 0o666
+        (unfinished / _WEIGHTS).chmod(permissions)
         replace_folder(unfinished, folder)
 
 

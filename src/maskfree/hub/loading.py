@@ -21,7 +21,7 @@ from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
-from maskfree.methods.maskclip.model import published_clip, usual_view
+from maskfree.methods.maskclip.model import default_inference, published_clip
 from maskfree.nn.convolutions import fold_batch_norms
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
@@ -141,7 +141,7 @@ def _read_clip(model: str, source: str) -> _Ready:
         last_block = CLIPS[model][1]
 
     config, tokenizer = published_clip(source, last_block)
-    templates, inference = usual_view(config.image.last_block, config.image.family)
+    templates, inference = default_inference(config.image.last_block, config.image.family)
     return _Ready(config.build(), tokenizer, templates, inference)
 
 

@@ -196,15 +196,15 @@ def _hits(
 ) -> list[Hit]:
     """The closest segments of one photo, the closest first."""
     photo = read_photo(path)
-    seen = embed(segmenter, photo)
-    height, width = seen.num_cells()
-    ids, values = _segments(seen, height, width, path, (photo.height, photo.width), config)
-    most = int(ids.max()) + 1
-    if most < 1:
+    embeddings = embed(segmenter, photo)
+    height, width = embeddings.num_cells()
+    ids, values = _segments(embeddings, height, width, path, (photo.height, photo.width), config)
+    num_segments = int(ids.max()) + 1
+    if num_segments < 1:
         return []
 
     # Score each segment by its mean embedding, with the maximum over synonyms.
-    sums, sizes = segment_sums(values[None], ids[None], most)
+    sums, sizes = segment_sums(values[None], ids[None], num_segments)
     scores = (F.normalize(sums[0], dim=1) @ texts.T).amax(dim=1)
 
     # Drop small segments and sort the others by score.
@@ -220,7 +220,7 @@ def _hits(
 
 
 def _segments(
-    seen: PatchEmbeddings,
+    embeddings: PatchEmbeddings,
     height: int,
     width: int,
     path: Path,
@@ -228,7 +228,7 @@ def _segments(
     config: RetrievalConfig,
 ) -> tuple[Int[Tensor, "h w"], Float[Tensor, "d h w"]]:
     """Segment id of each cell of a photo, -1 for none, and the cells' embeddings."""
-    values = seen.at(height, width)
+    values = embeddings.at(height, width)
     if config.segments == KMEANS:
         return spherical_kmeans(values[None], config.num_segments)[0], values
 

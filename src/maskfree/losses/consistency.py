@@ -91,8 +91,8 @@ def prototype_loss(
     )
 
     # Segments that belong to one of the prototypes.
-    theirs = labels >= 0
-    return ((1 - cosines) * theirs).sum() / theirs.sum().clamp_min(1)
+    labeled = labels >= 0
+    return ((1 - cosines) * labeled).sum() / labeled.sum().clamp_min(1)
 
 
 def _cosines(first: Float[Tensor, "m d"], second: Float[Tensor, "k d"]) -> Float[Tensor, "m k"]:

@@ -54,11 +54,12 @@ def thresholds(
     Source: CBST for balance 1 (Zou et al. 2018, algorithm 1, arXiv:1810.07911).
     """
     # Thresholds of each class by itself, and one of all classes together.
-    own, overall = _least(histogram, keep), _least(histogram.sum(0, keepdims=True), keep)
+    own = _row_thresholds(histogram, keep)
+    overall = _row_thresholds(histogram.sum(0, keepdims=True), keep)
     return tuple(np.rint(balance * own + (1 - balance) * overall).astype(int).tolist())
 
 
-def _least(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray, " k"]:
+def _row_thresholds(histogram: Int64[np.ndarray, "k v"], keep: float) -> Int64[np.ndarray, " k"]:
     """Highest confidence that the kept share of a row reaches; the maximum for an empty row."""
     # Pixels with at least each confidence, from the highest one down.
     reached = histogram[:, ::-1].cumsum(1)

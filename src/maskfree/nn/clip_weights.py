@@ -227,9 +227,9 @@ def _rename(key: str, tensor: Tensor) -> dict[str, Tensor] | None:
     if module in _MODULES:
         return {f"{_MODULES[module]}.{kind}": tensor}
 
-    for theirs, ours in _TOWERS.items():
-        if match := re.fullmatch(rf"{re.escape(theirs)}resblocks\.(\d+)\.(.+)", key):
-            return _rename_in_layer(f"{ours}layers.{match[1]}", match[2], tensor)
+    for published, own in _TOWERS.items():
+        if match := re.fullmatch(rf"{re.escape(published)}resblocks\.(\d+)\.(.+)", key):
+            return _rename_in_layer(f"{own}layers.{match[1]}", match[2], tensor)
 
     return None
 

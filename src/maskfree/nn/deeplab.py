@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 # Default number of groups in group normalization (arXiv:1803.08494).
-_MOST_GROUPS = 32
+_MAX_GROUPS = 32
 
 
 class ASPP(nn.Module):
@@ -104,6 +104,6 @@ def normed_layer(channels: int, width: int, dilation: int = 0) -> nn.Sequential:
     )
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     # A group has two channels or more: one channel of one pixel would be normalized to 0.
-    groups = min(math.gcd(_MOST_GROUPS, width), max(1, width // 2))
+    groups = min(math.gcd(_MAX_GROUPS, width), max(1, width // 2))
 
     return nn.Sequential(convolution, nn.GroupNorm(groups, width), nn.ReLU())

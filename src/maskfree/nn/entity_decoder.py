@@ -40,14 +40,14 @@ class EntityDecoder(nn.Module):
         self,
         questions: Float[Tensor, "b l c"],
         groups: Float[Tensor, "b g d"],
-        seen: Bool[Tensor, "b l"] | None = None,
+        attended: Bool[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b l d"]:
         """Complete masked texts from the groups of their images.
 
         Args:
             questions: Token features of captions whose entities are masked.
             groups: Group features of the images.
-            seen: True for tokens that may be attended to; None: all, also padding, as in the
+            attended: True for tokens that may be attended to; None: all, also padding, as in the
                 released code.
 
         Returns:
@@ -56,4 +56,4 @@ class EntityDecoder(nn.Module):
         found = self.cross(self.norm_text(self.widen(questions)), self.norm_groups(groups))
 
         # The released code adds the cross-attention's output once more.
-        return self.norm(self.block(found, seen) + found)
+        return self.norm(self.block(found, attended) + found)

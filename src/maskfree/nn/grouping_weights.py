@@ -54,9 +54,8 @@ def official_image_keys(depths: tuple[int, int]) -> dict[str, str]:
         Our name for every tensor below `img_encoder.` in a released checkpoint.
     """
     modules = {"patch_embed.proj": "stem.tower", "norm": "norm"}
-    modules |= {
-        f"layers.0.downsample.{theirs}": f"binding.{ours}" for theirs, ours in _BINDING.items()
-    }
+    for official, place in _BINDING.items():
+        modules[f"layers.0.downsample.{official}"] = f"binding.{place}"
 
     for number, (stage, depth) in enumerate(zip(("first", "second"), depths, strict=True)):
         for layer in range(depth):
@@ -88,7 +87,9 @@ def official_projection_keys() -> dict[str, str]:
 def _of_parts(modules: dict[str, str], parts: tuple[str, ...]) -> dict[str, str]:
     """Extend a map of module names to the names of their tensors."""
     return {
-        f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in modules.items() for part in parts
+        f"{official}.{part}": f"{place}.{part}"
+        for official, place in modules.items()
+        for part in parts
     }
 
 
@@ -121,9 +122,9 @@ def read_vision_transformer(weights: str, encoder: nn.Module, depths: tuple[int,
     own = encoder.state_dict()
     for name, tensor in tensors.items():
         if own[name].shape != tensor.shape:
-            theirs, ours = tuple(tensor.shape), tuple(own[name].shape)
+            stored, expected = tuple(tensor.shape), tuple(own[name].shape)
             raise ValueError(
-                f"the weights {weights!r} do not fit: {name} is {theirs} there, not {ours}"
+                f"the weights {weights!r} do not fit: {name} is {stored} there, not {expected}"
             )
 
     encoder.load_state_dict(own | tensors)
@@ -137,16 +138,16 @@ def _renamed(state: dict[str, Tensor], depths: tuple[int, int]) -> dict[str, Ten
         tensors[f"stem.tower.{part}"] = state[f"embeddings.patch_embeddings.projection.{part}"]
         tensors[f"norm.{part}"] = state[f"layernorm.{part}"]
         for layer in range(sum(depths)):
-            theirs = f"layers.{layer}"
+            published = f"layers.{layer}"
             if layer < depths[0]:
-                ours = f"first.{layer}"
+                place = f"first.{layer}"
             else:
-                ours = f"second.{layer - depths[0]}"
+                place = f"second.{layer - depths[0]}"
 
             # One linear map computes query, key and value, in this order.
-            joined = [state[f"{theirs}.attention.{name}_proj.{part}"] for name in "qkv"]
-            tensors[f"{ours}.attn.qkv.{part}"] = torch.cat(joined)
+            joined = [state[f"{published}.attention.{name}_proj.{part}"] for name in "qkv"]
+            tensors[f"{place}.attn.qkv.{part}"] = torch.cat(joined)
             for own, name in _TRANSFORMER.items():
-                tensors[f"{ours}.{own}.{part}"] = state[f"{theirs}.{name}.{part}"]
+                tensors[f"{place}.{own}.{part}"] = state[f"{published}.{name}.{part}"]
 
     return tensors

@@ -24,7 +24,7 @@ class TextEncoder(nn.Module):
     has seen (on the CPU, by token ids), since captions are repeated in every epoch.
     """
 
-    _MOST_KEPT = 500_000
+    _MAX_CACHED = 500_000
     """Maximum number of cached features."""
 
     def __init__(
@@ -87,7 +87,7 @@ class TextEncoder(nn.Module):
             new = {key: feature.clone() for key, feature in zip(fresh, encoded, strict=True)}
             features |= new
             # The size of the cache is limited, to bound its memory.
-            if len(self._kept) < self._MOST_KEPT:
+            if len(self._kept) < self._MAX_CACHED:
                 self._kept |= new
 
         return torch.stack([features[key] for key in keys]).to(tokens.ids.device)
@@ -140,7 +140,7 @@ def _last_place(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor,
 
 # Pooling functions by name, and the default pooling of each family.
 _POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token, "place": _last_place}
-_USUAL = {"bert": "mean", "clip": "last", "siglip": "place"}
+_DEFAULT_POOLING = {"bert": "mean", "clip": "last", "siglip": "place"}
 _CONFIGURATIONS = {"bert": "BertConfig", "clip": "CLIPTextConfig", "siglip": "SiglipTextConfig"}
 
 
@@ -174,7 +174,7 @@ def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
 
     pooling = config.pooling
     if pooling == "usual":
-        pooling = _USUAL[config.family]
+        pooling = _DEFAULT_POOLING[config.family]
 
     return TextEncoder(
         tower=tower,

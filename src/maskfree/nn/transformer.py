@@ -57,13 +57,13 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(
-        self, tokens: Float[Tensor, "b t d"], seen: Bool[Tensor, "b t"] | None = None
+        self, tokens: Float[Tensor, "b t d"], attended: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
         """Attend from each token to the others.
 
         Args:
             tokens: Token features.
-            seen: True for tokens that may be attended to; None: all of them.
+            attended: True for tokens that may be attended to; None: all of them.
 
         Returns:
             Attention output, without the residual.
@@ -75,8 +75,8 @@ class SelfAttention(nn.Module):
 
         # The mask of keys is the same for all heads and queries.
         mask = None
-        if seen is not None:
-            mask = seen[:, None, None]
+        if attended is not None:
+            mask = attended[:, None, None]
 
         found = F.scaled_dot_product_attention(queries, keys, values, mask)
         return self.proj(found.transpose(1, 2).flatten(2))
@@ -190,18 +190,18 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, tokens: Float[Tensor, "b t d"], seen: Bool[Tensor, "b t"] | None = None
+        self, tokens: Float[Tensor, "b t d"], attended: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
         """Update tokens.
 
         Args:
             tokens: Token features.
-            seen: True for tokens that may be attended to; None: all of them.
+            attended: True for tokens that may be attended to; None: all of them.
 
         Returns:
             Updated token features.
         """
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), seen))
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), attended))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from maskfree.files import tensors
 from maskfree.hub import checkpoint
 from maskfree.methods.maskclip.config import MaskCLIPConfig
-from maskfree.methods.maskclip.model import MaskCLIP, named_block, published_clip, usual_view
+from maskfree.methods.maskclip.model import MaskCLIP, default_inference, named_block, published_clip
 from maskfree.nn.clip_weights import clip_architectures, is_resnet, renamed_clip
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -95,7 +95,7 @@ def convert_clip(
         method = config.build()
 
     config.text.check(words.vocabulary_size, words.max_length)
-    templates, inference = usual_view(config.image.last_block, config.image.family)
+    templates, inference = default_inference(config.image.last_block, config.image.family)
 
     run = {
         "name": out.name,

@@ -241,7 +241,9 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     return config, tokenizer
 
 
-def usual_view(last_block: LastBlock, family: str = "clip") -> tuple[tuple[str, ...], Inference]:
+def default_inference(
+    last_block: LastBlock, family: str = "clip"
+) -> tuple[tuple[str, ...], Inference]:
     """Choose prompts and inference settings close to those a variant was published with.
 
     Args:
