@@ -41,11 +41,8 @@ class MetricLogger:
         # A killed run may have logged steps after its last saved state.
         rows = self._path = out / "metrics.jsonl"
         if rows.exists():
-            kept = [
-                row
-                for row in rows.read_text(encoding="utf-8").splitlines(True)
-                if _step_of(row) <= done
-            ]
+            written = rows.read_text(encoding="utf-8").splitlines(True)
+            kept = [row for row in written if _step_of(row) <= done]
             replace_text(rows, "".join(kept))
         self._rows = rows.open("a", encoding="utf-8", buffering=1)
 
@@ -62,8 +59,9 @@ class MetricLogger:
             BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}"), console=console
         )
         self._task = self._bar.add_task("", total=steps, completed=done, left="")
-        self._display = Live(self._bar, console=console) if console.is_terminal else None
-        if self._display:
+        self._display: Live | None = None
+        if console.is_terminal:
+            self._display = Live(self._bar, console=console)
             self._display.start()
         self._last_step, self._last_time = done, time.monotonic()
 
@@ -106,17 +104,11 @@ class MetricLogger:
                 self._board.add_scalar(name, value, step)
 
         # The same values for the terminal.
-        text = (
-            f"step {step}/{self.steps} · "
-            + ", ".join(f"{name} {value:.4g}" for name, value in loss.items())
-            + f" · {speed:.3g} photos/s"
-        )
+        text = f"step {step}/{self.steps} · {_shown(loss)} · {speed:.3g} photos/s"
         if broken:
             text += f" · {broken} broken samples skipped"
         if metrics:
-            text += " · metrics: " + ", ".join(
-                f"{name} {value:.4g}" for name, value in metrics.items()
-            )
+            text += f" · metrics: {_shown(metrics)}"
 
         if self._display:
             self._bar.update(self._task, completed=step, left=f"{left} left")
@@ -136,6 +128,11 @@ class MetricLogger:
             threading.excepthook = self._other_hook
             with writing(self._path):
                 self._rows.close()
+
+
+def _shown(values: Mapping[str, float]) -> str:
+    """Values by name as text."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _leave_errors_of_the_disk(arguments: threading.ExceptHookArgs) -> None:

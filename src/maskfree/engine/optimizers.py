@@ -56,15 +56,17 @@ def parameter_groups(
     # One group for each pair of factor and decay.
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in trainable:
-        prefix = max((p for p in lr_multipliers if has_prefix(name, p)), key=len, default=None)
-        rate = 1.0 if prefix is None else lr_multipliers[prefix]
-        # Biases, norms and temperatures have fewer than two axes.
-        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        # The longest prefix wins.
+        matching = [prefix for prefix in lr_multipliers if has_prefix(name, prefix)]
+        rate = lr_multipliers.get(max(matching, key=len, default=""), 1.0)
 
-        group = groups.setdefault(
-            (rate, decay), {"params": [], "weight_decay": decay, "rate": rate}
-        )
-        group["params"].append(parameter)
+        # Biases, norms and temperatures have fewer than two axes.
+        decay = weight_decay
+        if parameter.ndim < 2:
+            decay = 0.0
+
+        empty = {"params": [], "weight_decay": decay, "rate": rate}
+        groups.setdefault((rate, decay), empty)["params"].append(parameter)
 
     return list(groups.values())
 
@@ -79,7 +81,9 @@ def warm_up(step: int, steps: int) -> float:
     Returns:
         Factor in (0, 1]; 1 from the last warm-up step on.
     """
-    return min(1.0, (step + 1) / steps) if steps else 1.0
+    if not steps:
+        return 1.0
+    return min(1.0, (step + 1) / steps)
 
 
 def cosine(step: int, steps: int, warm_up_steps: int = 0, final: float = 0.0) -> float:

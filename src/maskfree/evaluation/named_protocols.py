@@ -58,9 +58,16 @@ def own(benchmark: Benchmark) -> tuple[Protocol, ...]:
     Returns:
         The protocols to run on it.
     """
-    rules = ("none", DEFAULT_THRESHOLD) if benchmark.background else ("none",)
-    sets = [names for names in benchmark.names if names in ("plain", "synonyms")]
-    return tuple(Protocol(names=names, background=rule) for rule in rules for names in sets)
+    rules = ["none"]
+    if benchmark.background:
+        rules.append(DEFAULT_THRESHOLD)
+
+    protocols = []
+    for rule in rules:
+        for names in benchmark.names:
+            if names in ("plain", "synonyms"):
+                protocols.append(Protocol(names=names, background=rule))
+    return tuple(protocols)
 
 
 def tcl(benchmark: Benchmark) -> tuple[Protocol, ...]:
@@ -77,7 +84,7 @@ def tcl(benchmark: Benchmark) -> tuple[Protocol, ...]:
     Differs: TCL thresholds a sigmoid with learned scale and bias at 0.5; here the threshold is 0.25
     on the cosine.
     """
-    rule = "threshold:0.25" if benchmark.background else "none"
+    rule = _rule_of(benchmark, "threshold:0.25")
     return (_bare(background=rule, inference=Inference(max_whole_px=ALWAYS_WINDOWS)),)
 
 
@@ -115,7 +122,7 @@ def sclip(benchmark: Benchmark) -> tuple[Protocol, ...]:
         score="softmax",
         logit_scale=40.0,
     )
-    rule = f"words:{others}" if benchmark.background else "none"
+    rule = _rule_of(benchmark, f"words:{others}")
     return (_bare(names=names, background=rule, inference=inference),)
 
 
@@ -134,8 +141,10 @@ def groupvit(benchmark: Benchmark) -> tuple[Protocol, ...]:
 
     Differs: The published code has 0.95 for VOC, which `--background threshold:.95` gives.
     """
-    threshold = 0.35 if benchmark.name.startswith("context") else 0.9
-    rule = f"threshold:{threshold}" if benchmark.background else "none"
+    threshold = 0.9
+    if benchmark.name.startswith("context"):
+        threshold = 0.35
+    rule = _rule_of(benchmark, f"threshold:{threshold}")
     return (_bare(background=rule, templates="a photo of a {}.", inference=AUTHORS_INFERENCE),)
 
 
@@ -179,6 +188,11 @@ def all_as_unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
     Source: arXiv:2207.08455, Table 2 and Fig. 6.
     """
     return (Protocol(),)
+
+
+def _rule_of(benchmark: Benchmark, rule: str) -> str:
+    """Background rule, or none for a benchmark that does not label its background."""
+    return rule if benchmark.background else "none"
 
 
 def _bare(**settings: Any) -> Protocol:

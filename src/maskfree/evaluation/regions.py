@@ -58,7 +58,9 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
         raise ValueError(f"--photos {most}: at least 1 photo is needed")
 
     images = folder / "images"
-    photos = sorted(only_photos(images.rglob("*"), images)) if images.is_dir() else []
+    photos = []
+    if images.is_dir():
+        photos = sorted(only_photos(images.rglob("*"), images))
     if not photos:
         raise FileNotFoundError(
             f"no photos in {folder / 'images'}: BSDS500 has images/*.jpg and groundTruth/*.mat"
@@ -69,12 +71,10 @@ def find_photos(folder: Path, most: int | None) -> list[tuple[Path, Path]]:
         photos = [photos[(2 * number + 1) * len(photos) // (2 * most)] for number in range(most)]
 
     # groundTruth/ has the same tree as images/.
-    pairs = [
-        (p, folder / "groundTruth" / p.relative_to(folder / "images").with_suffix(".mat"))
-        for p in photos
-    ]
-
-    for _, drawn in pairs:
+    pairs = []
+    for photo in photos:
+        drawn = folder / "groundTruth" / photo.relative_to(images).with_suffix(".mat")
+        pairs.append((photo, drawn))
         if not drawn.is_file():
             raise FileNotFoundError(
                 f"no human segmentations {drawn}: BSDS500 has images/*.jpg and groundTruth/*.mat"
@@ -121,11 +121,13 @@ def measure(
         maps.append(count_photo([by_rule], humans))
         regions.append(int(by_rule.max()) + 1)
 
+    setting = config.max_regions
+    if config.kind == "contours":
+        setting = config.threshold
+
     return RegionResult(
         scores(np.array(swept), settings),
-        scores(
-            np.array(maps), [config.threshold if config.kind == "contours" else config.max_regions]
-        ),
+        scores(np.array(maps), [setting]),
         float(np.mean(regions)),
         seconds / len(pairs),
     )

@@ -7,6 +7,7 @@ db_statistics.
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,16 +129,21 @@ def score_masks(
             continue
 
         void = true == IGNORE
-        pairs = [(true == each, found == each) for each in objects]
-        j.append([region_similarity(*pair, void) for pair in pairs])
-        f.append([boundary_f(*pair, void=void) for pair in pairs])
+        for each in objects:
+            pair = (true == each, found == each)
+            j.append(region_similarity(*pair, void))
+            f.append(boundary_f(*pair, void=void))
 
-    # Reshape keeps the axes when no frame counts.
-    values = [np.array(each, float).reshape(len(j), len(objects)).T for each in (j, f)]
-    return [
-        _row(sequence, number, len(j), [statistics(each[number - 1]) for each in values])
-        for number in objects
-    ]
+    # One row per frame and one column per object, also when no frame counts.
+    frames = len(j) // max(len(objects), 1)
+    j_values = np.array(j, float).reshape(frames, len(objects))
+    f_values = np.array(f, float).reshape(frames, len(objects))
+
+    rows = []
+    for column, index in enumerate(objects):
+        measures = (statistics(j_values[:, column]), statistics(f_values[:, column]))
+        rows.append(_row(sequence, index, frames, measures))
+    return rows
 
 
 def track_benchmark(
@@ -175,10 +181,8 @@ def track_benchmark(
         truth = read_masks(sequence)
 
         # Frames are decoded one by one: a sequence need not fit in memory.
-        frames = (
-            (path.stem, read_photo(path))
-            for path in watch(sequence.photos, sequence.name, len(truth))
-        )
+        shown = watch(sequence.photos, sequence.name, len(truth))
+        frames = ((path.stem, read_photo(path)) for path in shown)
 
         followed = follow_mask(segmenter, frames, truth[0], settings)
         rows += score_masks(truth, map(index_map, followed), sequence.name)
@@ -195,16 +199,14 @@ def overall(rows: Sequence[TrackRow]) -> TrackRow:
     Returns:
         Row of the means; its frames are summed over the sequences.
     """
-    values = {
-        name: _mean([getattr(row, name) for row in rows])
-        for name in (each.name for each in fields(TrackRow))
-        if name[:2] in ("j_", "f_")
-    }
+    means = {}
+    for measure in fields(TrackRow):
+        if measure.name.startswith(("j_", "f_")):
+            means[measure.name] = _mean([getattr(row, measure.name) for row in rows])
 
     # Objects of a sequence share its frames, which count once.
-    return TrackRow(
-        OVERALL, None, sum({row.sequence: row.frames for row in rows}.values()), **values
-    )
+    frames = {row.sequence: row.frames for row in rows}
+    return TrackRow(OVERALL, None, sum(frames.values()), **means)
 
 
 def write_rows(
@@ -240,12 +242,13 @@ def write_rows(
 
 def _row(sequence: str, index: int, frames: int, measures: Sequence[TrackStatistics]) -> TrackRow:
     """Row of an object from the statistics of J and F."""
-    return TrackRow(
-        sequence, index, frames, *(number(value) for measure in measures for value in measure)
-    )
+    values = [number(value) for value in itertools.chain(*measures)]
+    return TrackRow(sequence, index, frames, *values)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """Mean without None; None if nothing is left."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    if not known:
+        return None
+    return sum(known) / len(known)
