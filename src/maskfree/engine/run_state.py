@@ -53,15 +53,18 @@ def settings_of(recipe: Any) -> dict[str, Any]:
 def _spelled(value: Any) -> Any:
     """Convert dataclasses, mappings and sequences to dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            field.name: _spelled(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-        return {"class": type(value).__name__} | fields
+        spelled = {"class": type(value).__name__}
+        for field in dataclasses.fields(value):
+            spelled[field.name] = _spelled(getattr(value, field.name))
+        return spelled
 
     if isinstance(value, Mapping):
         return {key: _spelled(item) for key, item in value.items()}
 
-    return [_spelled(item) for item in value] if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return [_spelled(item) for item in value]
+
+    return value
 
 
 def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], resume: bool) -> None:

@@ -179,14 +179,17 @@ def _row(
     names = [plain[i] for _, i in candidates(benchmark, protocol)] + [BACKGROUND]
     names = names[: len(matrix)]
 
-    counted = [
-        i for i, name in enumerate(names) if protocol.scored == "all" or name in benchmark.unseen
-    ]
+    counted = list(range(len(names)))
+    if protocol.scored == "unseen":
+        counted = [i for i, name in enumerate(names) if name in benchmark.unseen]
 
     # Pixel accuracy counts only pixels whose true class is scored.
     whole, part = scores(matrix), scores(_of_truth(matrix, counted))
     iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
-    edges = found.counts.boundaries
+
+    boundary_f = None
+    if found.counts.boundaries is not None:
+        boundary_f = number(boundary_scores(found.counts.boundaries).mean_f)
 
     return Row(
         benchmark=benchmark.name,
@@ -202,7 +205,7 @@ def _row(
         pixel_accuracy=number(part.pixel_accuracy),
         mean_accuracy=_mean(whole.accuracy[counted]),
         frequency_weighted_iou=number(whole.frequency_weighted_iou),
-        boundary_f=None if edges is None else number(boundary_scores(edges).mean_f),
+        boundary_f=boundary_f,
         iou=iou,
         parts=_parts(benchmark, protocol, iou),
         confusions=_confusions(matrix, names),
@@ -232,30 +235,47 @@ def _parts(
     if protocol.candidates != "all":
         return {}
 
-    parts: dict[str, float | None] = {}
-    plain, entities = benchmark.words(), _entities()
+    plain, synonyms = benchmark.words(), benchmark.words("plain")
+    if "synonyms" in benchmark.names:
+        synonyms = benchmark.words("synonyms")
 
-    # A class is an entity if any of its synonyms is.
-    synonyms = benchmark.words("synonyms" if "synonyms" in benchmark.names else "plain")
+    # IoU of the classes that the authors held back, and of those that are no entity.
     values = [iou[name.split("/")[0]] for name in plain]
     unseen = [name in benchmark.unseen for name in plain]
-    named = [bool(entities & {word.casefold() for word in line.split("/")}) for line in synonyms]
+    no_entity = [not _is_entity(line) for line in synonyms]
+    return _split("classes", values, unseen) | _split("entities", values, no_entity)
 
-    for kind, inside in (("classes", unseen), ("entities", [not entity for entity in named])):
-        if not any(inside) or all(inside):
-            continue
 
-        # Both sides must have a class, otherwise there is nothing to compare.
-        for part, chosen in (("unseen", True), ("seen", False)):
-            known = [
-                v for v, i in zip(values, inside, strict=True) if i is chosen and v is not None
-            ]
-            parts[f"{part} {kind}"] = float(np.mean(known)) if known else None
+def _split(
+    kind: str, values: Sequence[float | None], unseen: Sequence[bool]
+) -> dict[str, float | None]:
+    """Mean IoU of unseen and of seen classes, and their harmonic mean; empty if one side is."""
+    # Both sides must have a class, otherwise there is nothing to compare.
+    if not any(unseen) or all(unseen):
+        return {}
 
-        unseen_mean, seen_mean = parts[f"unseen {kind}"], parts[f"seen {kind}"]
-        if unseen_mean is not None and seen_mean is not None:
-            parts[f"harmonic mean of {kind}"] = harmonic_mean(unseen_mean, seen_mean)
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for value, side in zip(values, unseen, strict=True):
+        if value is not None:
+            sides[side].append(value)
+
+    unseen_mean, seen_mean = _mean_of(sides[True]), _mean_of(sides[False])
+    parts = {f"unseen {kind}": unseen_mean, f"seen {kind}": seen_mean}
+    if unseen_mean is not None and seen_mean is not None:
+        parts[f"harmonic mean of {kind}"] = harmonic_mean(unseen_mean, seen_mean)
     return parts
+
+
+def _mean_of(values: Sequence[float]) -> float | None:
+    """Mean; None if there is no value."""
+    if not values:
+        return None
+    return float(np.mean(values))
+
+
+def _is_entity(line: str) -> bool:
+    """Whether a class is an entity: one of its synonyms is."""
+    return any(word.casefold() in _entities() for word in line.split("/"))
 
 
 @cache
@@ -278,5 +298,4 @@ def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[
 
 def _mean(values: Float64[np.ndarray, " k"]) -> float | None:
     """Mean without NaNs; None if nothing is left."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None
+    return _mean_of(values[~np.isnan(values)].tolist())
