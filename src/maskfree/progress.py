@@ -97,13 +97,13 @@ class Progress:
         with _Display(self.stream or sys.stderr, self.title or name, total, self.clock) as display:
             for done, item in enumerate(items, 1):
                 yield item
-                display.tell(done)
+                display.show(done)
 
 
 class _Display(AbstractContextManager["_Display"]):
     """The bar or the lines of one piece of work.
 
-    It is drawn only when `tell` is called, without a thread, as processes may be forked during the
+    It is drawn only when `show` is called, without a thread, as processes may be forked during the
     work.
     """
 
@@ -116,7 +116,7 @@ class _Display(AbstractContextManager["_Display"]):
         if stream.isatty() and not console.is_dumb_terminal:
             self._console = console
 
-    def tell(self, done: int) -> None:
+    def show(self, done: int) -> None:
         """Show the number of items done, unless it was shown a moment ago.
 
         Args:

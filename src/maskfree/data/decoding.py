@@ -52,7 +52,7 @@ class PictureError(ValueError):
 
 
 @contextmanager
-def told_in_one_line(name: str) -> Iterator[None]:
+def one_line_errors(name: str) -> Iterator[None]:
     """Turn errors of Pillow's decoders into a one-line ValueError.
 
     Args:
@@ -199,7 +199,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     with (
         path.open("rb") as file,
-        told_in_one_line(str(path)),
+        one_line_errors(str(path)),
         open_picture(file, str(path)) as image,
     ):
         check_size(image.width, image.height, str(path))

@@ -11,10 +11,10 @@ from PIL import Image
 from maskfree.data.decoding import (
     PictureError,
     check_size,
+    one_line_errors,
     open_picture,
     orientation,
     raw_mode,
-    told_in_one_line,
 )
 from maskfree.data.pixel_modes import LOW_BITS, upright
 from maskfree.data.tiff_variants import check_tiff, is_white_zero
@@ -51,7 +51,7 @@ def read_ids(
     try:
         with (
             path.open("rb") as file,
-            told_in_one_line(name),
+            one_line_errors(name),
             open_picture(file, name, _FORMATS) as image,
         ):
             return _ids_of(image, name, grays_as_colors)

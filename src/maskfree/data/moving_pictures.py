@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from maskfree.data.decoding import check_size, open_picture, told_in_one_line
+from maskfree.data.decoding import check_size, one_line_errors, open_picture
 from maskfree.data.photo import read_photo
 
 # A TIFF or MPO file of several images is no animation.
@@ -31,7 +31,7 @@ def moving_frames(source: Path) -> tuple[int, float] | None:
     Raises:
         ValueError: The image is damaged or has too many pixels.
     """
-    with source.open("rb") as file, told_in_one_line(str(source)):
+    with source.open("rb") as file, one_line_errors(str(source)):
         try:
             open_picture(file, str(source), _FORMATS).close()
         except UnidentifiedImageError:
@@ -64,7 +64,7 @@ def moving_pictures(source: Path) -> Iterator[Image.Image]:
             return
 
         for place in places:
-            with told_in_one_line(str(source)):
+            with one_line_errors(str(source)):
                 image.seek(place)
                 frame = read_photo(image.copy())
             yield frame
@@ -75,7 +75,7 @@ def _opened(source: Path) -> Iterator[Image.Image]:
     """Open an image file and check its size."""
     with (
         source.open("rb") as file,
-        told_in_one_line(str(source)),
+        one_line_errors(str(source)),
         open_picture(file, str(source), _FORMATS) as image,
     ):
         check_size(image.width, image.height, str(source))

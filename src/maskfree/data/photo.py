@@ -16,8 +16,8 @@ from maskfree.data.decoding import (
     MAX_PIXELS,
     PictureError,
     check_size,
+    one_line_errors,
     open_picture,
-    told_in_one_line,
 )
 from maskfree.data.photo_urls import download, is_url
 from maskfree.data.pixel_modes import to_rgb
@@ -93,12 +93,12 @@ def read_photo(
         source = io.BytesIO(source)
 
     if isinstance(source, Image.Image):
-        with told_in_one_line(name):
+        with one_line_errors(name):
             check_size(source.width, source.height, name, max_pixels)
             return to_rgb(source, name)
 
     if hasattr(source, "read"):
-        with told_in_one_line(name), open_picture(source, name) as image:
+        with one_line_errors(name), open_picture(source, name) as image:
             return _decode(image, name, max_pixels, decode_px)
 
     raise PictureError(
@@ -152,7 +152,7 @@ def _from_path(path: Path, max_pixels: int, decode_px: int) -> Image.Image:
     try:
         with (
             path.open("rb") as file,
-            told_in_one_line(str(path)),
+            one_line_errors(str(path)),
             open_picture(file, str(path)) as image,
         ):
             return _decode(image, str(path), max_pixels, decode_px)

@@ -127,10 +127,10 @@ def propagate(
             weights = logits.masked_fill(logits < lowest, -torch.inf).softmax(1)
 
             # Weighted mean of their labels.
-            theirs = (
+            label_columns = (
                 labels[:, :, near_rows, near_columns].flatten(2).permute(0, 2, 1).flatten(0, 1)
             )  # nm c
-            found[:, rows, columns] = (weights @ theirs).mT.unflatten(
+            found[:, rows, columns] = (weights @ label_columns).mT.unflatten(
                 1, (-1, columns.stop - columns.start)
             )
 

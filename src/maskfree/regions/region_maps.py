@@ -13,7 +13,7 @@ from maskfree.config.rules import Fraction, Range, SideOrZero, check
 from maskfree.ops.ignore import IGNORE
 from maskfree.regions.contour_hierarchy import ContourHierarchy
 from maskfree.regions.contours import contour_strength
-from maskfree.regions.superpixels import at_most_felzenszwalb, at_most_slic
+from maskfree.regions.superpixels import limited_felzenszwalb, limited_slic
 
 # Increase of the contour threshold while there are too many regions: fine enough that few more
 # regions merge than have to.
@@ -84,9 +84,9 @@ def region_map(
     if photo.shape[0] * photo.shape[1] == 1 or np.ptp(photo.reshape(-1, 3), axis=0).max() == 0:
         return np.zeros(photo.shape[:2], np.uint8)
     if config.kind == "slic":
-        regions = at_most_slic(photo, config.max_regions)
+        regions = limited_slic(photo, config.max_regions)
     elif config.kind == "felzenszwalb":
-        regions = at_most_felzenszwalb(photo, config.max_regions)
+        regions = limited_felzenszwalb(photo, config.max_regions)
     else:
         regions = contour_hierarchy(photo, config.detector).regions(
             config.threshold, _THRESHOLD_STEP, config.max_regions

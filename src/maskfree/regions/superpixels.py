@@ -67,7 +67,7 @@ def felzenszwalb_regions(
     ).astype(np.int64)
 
 
-def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], max_regions: int) -> Int64[np.ndarray, "h w"]:
+def limited_slic(photo: UInt8[np.ndarray, "h w 3"], max_regions: int) -> Int64[np.ndarray, "h w"]:
     """Compute SLIC superpixels, requesting fewer until a limit holds.
 
     Args:
@@ -83,7 +83,7 @@ def at_most_slic(photo: UInt8[np.ndarray, "h w 3"], max_regions: int) -> Int64[n
     return regions
 
 
-def at_most_felzenszwalb(
+def limited_felzenszwalb(
     photo: UInt8[np.ndarray, "h w 3"], max_regions: int, scale: float = 200
 ) -> Int64[np.ndarray, "h w"]:
     """Compute Felzenszwalb's regions, raising the scale by half until a limit holds.

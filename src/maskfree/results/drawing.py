@@ -65,7 +65,10 @@ def draw_overlay(
     # The legend lists the classes that occur, the largest first.
     colors = dict(zip(areas, map(tuple, palette.tolist()), strict=True))
     largest_first = sorted(areas.items(), key=lambda item: -item[1])
-    entries = [(name, area, colors[name]) for name, area in largest_first if area > 0]
+    entries = []
+    for name, area in largest_first:
+        if area > 0:
+            entries.append((name, area, colors[name]))
 
     height, width = labels.shape
     picture = _with_legend((width, height), entries)
@@ -141,10 +144,10 @@ def _with_legend(
     # Text size in pixels, in proportion to the photo.
     size = int(np.clip(min(photo) / 24, 12, 96))
     lettering, widest = Lettering(size), max(photo[0], _LEGEND_LETTERS * size)
-    shown = [
-        (f"{lettering.shortened(name, widest)}  {_percent(area)}", color)
-        for name, area, color in entries[:_LEGEND_ENTRIES]
-    ]
+    shown = []
+    for name, area, color in entries[:_LEGEND_ENTRIES]:
+        text = f"{lettering.shortened(name, widest)}  {_percent(area)}"
+        shown.append((text, color))
     if len(entries) > len(shown):
         shown.append((f"and {len(entries) - len(shown)} more", (255, 255, 255)))
 

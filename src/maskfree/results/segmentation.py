@@ -112,10 +112,12 @@ class Segmentation:
         # Case and repeated spaces do not matter.
         sought = " ".join(word.split()).casefold()
 
-        for index, synonyms in enumerate(
-            [*self.record["words"], *([name] for name in self.names[len(self.words) :])]
-        ):
-            if sought in (synonym.casefold() for synonym in synonyms):
+        classes = list(self.record["words"])
+        if len(self.names) > len(classes):
+            classes.append([BACKGROUND])
+
+        for index, synonyms in enumerate(classes):
+            if sought in map(str.casefold, synonyms):
                 return self.labels == index
         raise ValueError(
             f"the word {word!r} is not among the words of this result: {', '.join(self.names)}"
@@ -132,10 +134,9 @@ class Segmentation:
         # By strips, since bincount converts each label to 8 bytes.
         for rows in strips(self.labels.shape):
             counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
-        return {
-            name: float(count / self.labels.size)
-            for name, count in zip(self.names, counts, strict=True)
-        }
+
+        fractions = (counts / self.labels.size).tolist()
+        return dict(zip(self.names, fractions, strict=True))
 
     def overlay(self, alpha: float = 0.5) -> Image.Image:
         """Draw the label colors over the photo, with a legend of the classes below it.
@@ -215,4 +216,4 @@ class Segmentation:
 
 def _is_utf8(*names: str) -> bool:
     """Whether no name has bytes that are not UTF-8, which Python decodes as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for name in names for letter in name)
+    return not any("\ud800" <= letter <= "\udfff" for letter in "".join(names))

@@ -97,8 +97,13 @@ class Benchmark:
         places = (root, *(root / folder for folder in self.folders))
 
         # A complete folder comes before one that only exists.
-        there = next((place for place in places if self.layout.missing(place) is None), None)
-        return there or next((place for place in places[1:] if place.is_dir()), root)
+        for place in places:
+            if self.layout.missing(place) is None:
+                return place
+        for place in places[1:]:
+            if place.is_dir():
+                return place
+        return root
 
     def samples(self, root: Path) -> tuple[LabeledPhoto, ...]:
         """List the labeled photos without decoding them.

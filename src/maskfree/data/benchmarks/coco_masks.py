@@ -133,8 +133,8 @@ def _check_polygon(part: Any, width: int, height: int) -> None:
 
     # Corners may lie outside of the photo, but not far; NaN fails every comparison.
     for axis, numbers, side in (("x", part[::2], width), ("y", part[1::2], height)):
-        most = min(2 * side, _MAX_COORDINATE)
-        wrong = next((number for number in numbers if not -side <= number <= most), None)
+        highest = min(2 * side, _MAX_COORDINATE)
+        wrong = next((number for number in numbers if not -side <= number <= highest), None)
         if wrong is not None:
             raise ValueError(
                 f"a polygon has {axis} = {_short(wrong)}, "
