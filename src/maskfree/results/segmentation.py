@@ -113,7 +113,7 @@ class Segmentation:
         sought = " ".join(word.split()).casefold()
 
         classes = list(self.record["words"])
-        if len(self.names) > len(classes):
+        if len(self.names) > len(self.words):
             classes.append([BACKGROUND])
 
         for index, synonyms in enumerate(classes):
