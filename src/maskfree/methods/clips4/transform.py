@@ -120,10 +120,9 @@ class PairTransform(Transform):
             views.append(view._replace(image=self._colored(view.image, rng)))
 
             part = torch.from_numpy(cut_regions(regions, view.box, self.grid))
-            parts.append(part.flip(-1) if view.flipped else part)
+            parts.append(_like(view, part))
             if features is not None:
-                embeddings = cut_embeddings(features, view.box, self.grid)
-                taught.append((embeddings.flip(-1) if view.flipped else embeddings).half())
+                taught.append(_like(view, cut_embeddings(features, view.box, self.grid)).half())
 
         return CLIPS4Sample(
             views=(views[0], views[1]),
@@ -163,6 +162,11 @@ class PairTransform(Transform):
             image = blurred(image, float(rng.uniform(*_BLUR_PX)))
 
         return image
+
+
+def _like(view: View, grid: Tensor) -> Tensor:
+    """Mirror a grid of values if the view is mirrored."""
+    return grid.flip(-1) if view.flipped else grid
 
 
 def cut_regions(regions: UInt8[np.ndarray, "h w"], box: Box, grid: int) -> UInt8[np.ndarray, "g g"]:

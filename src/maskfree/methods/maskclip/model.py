@@ -125,8 +125,10 @@ class MaskCLIP(Method):
 
         # Key smoothing: average unconfident patches; dropped classes do not count as confident.
         if self._key_smoothing is not None:
-            seen = cosines if dropped is None else cosines.masked_fill(dropped, -1)
-            sure = (self.logit_scale * seen).softmax(1).amax(1)
+            kept = cosines
+            if dropped is not None:
+                kept = cosines.masked_fill(dropped, -1)
+            sure = (self.logit_scale * kept).softmax(1).amax(1)
             cosines = smooth_by_keys(
                 cosines, key_weights(dense.keys.flatten(2)), sure, self._key_smoothing
             )
@@ -180,22 +182,23 @@ def maskclip_config(
             f"{source!r} is no CLIP that transformers saved, but {family or 'something else'}"
         )
 
-    block = named_block(last_block or ("maskclip" if family == "clip" else "trained"))
     image: dict[str, Value] = {}
     text: dict[str, Value] = {}
     if family == "clip":
+        usual = "maskclip"
         whole: Any = read_configuration("CLIPConfig", source, {})
         # The encoders' own configurations may state another dimension.
         image["projection_dim"] = dim = whole.projection_dim
     else:
+        usual = "trained"
         # SigLIP states the joint dimension in its text configuration.
         dim = read_configuration("SiglipConfig", source, {}).text_config.projection_size
         if padding is not None:
             text["pad_token_id"] = padding
 
     return MaskCLIPConfig(
-        image=DenseClipConfig("clip" if family == "clip" else "siglip", image, source, block),
-        text=TextEncoderConfig("clip" if family == "clip" else "siglip", text, source, frozen=True),
+        image=DenseClipConfig(family, image, source, named_block(last_block or usual)),
+        text=TextEncoderConfig(family, text, source, frozen=True),
         text_projection=ProjectionConfig(bias=family == "siglip"),
         embed_dim=dim,
     )

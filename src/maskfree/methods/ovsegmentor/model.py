@@ -68,13 +68,17 @@ class OVSegmentor(Method):
             raise ValueError("OVSegmentor learns from captions, and the photos have none")
 
         # L_mask is used in the last part of the training only.
-        masks = self.masks if self.masks is not None and self.masks.begun else None
+        masks = self.masks
+        if masks is not None and not masks.begun:
+            masks = None
 
         # Image-text contrast of the mean group and the caption.
         grouped = self.image(batch.images)
         overall = F.normalize(self.image_projection(grouped.groups.mean(1)), dim=-1)
         # Projected also while observing, since it moves the running statistics.
-        groups = self.image_projection(grouped.groups) if masks or self._observing else None
+        groups = None
+        if masks or self._observing:
+            groups = self.image_projection(grouped.groups)
         parts = [self.cross(overall, self._text(batch.captions), self.gather)]
 
         # Masked entity completion.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -141,14 +141,18 @@ class OVSegmentorTransform(Transform):
         Returns:
             The batch; captions are tokenized if there are any.
         """
-        texts = [sample.texts for sample in samples if sample.texts is not None]
-
-        return OVSegmentorBatch(
+        batch = OVSegmentorBatch(
             images=torch.stack([sample.view.image for sample in samples]),
             captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
-            entities=self._entities(texts) if texts else None,
-            partners=self._partners(samples) if self.with_partner else None,
         )
+
+        texts = [sample.texts for sample in samples if sample.texts is not None]
+        if texts:
+            batch = replace(batch, entities=self._entities(texts))
+        if self.with_partner:
+            batch = replace(batch, partners=self._partners(samples))
+
+        return batch
 
     def _view(self, photo: Image, rng: np.random.Generator) -> View:
         """Crop, mirror and jitter a photo."""
@@ -164,8 +168,10 @@ class OVSegmentorTransform(Transform):
         # What to mask; nouns outside the entity set may be included.
         rng = _rng(seed, _QUESTION)
         template = self.templates[int(rng.integers(len(self.templates)))]
-        hidden = noun_mentions(caption) if self.masking == "nouns" else known
-        if self.masking == "one" and hidden:
+        hidden = known
+        if self.masking == "nouns":
+            hidden = noun_mentions(caption)
+        elif self.masking == "one" and hidden:
             hidden = (hidden[int(rng.integers(len(hidden)))],)
         if not hidden:
             return CaptionTexts(caption, caption, False, (), labels)
@@ -176,10 +182,12 @@ class OVSegmentorTransform(Transform):
 
         # A masked noun that overlaps a known mention counts as its entity.
         for mention in hidden:
-            meant = next(
-                (m for m in known if m.start < mention.end and mention.start < m.end), mention
-            )
-            tokens[mention.start] = numbers.get(meant.entity, -1)
+            entity = mention.entity
+            for other in known:
+                if other.start < mention.end and mention.start < other.end:
+                    entity = other.entity
+                    break
+            tokens[mention.start] = numbers.get(entity, -1)
 
         return CaptionTexts(
             question=masked(caption, hidden, mask),
@@ -203,20 +211,22 @@ class OVSegmentorTransform(Transform):
         """Tokenize the entity texts of a batch."""
         questions = self.tokenizer([text.question for text in texts])
 
-        # Pad labels to a rectangular batch; `labeled` tells which are real.
-        labels = [text.labels + ("",) * (self.label_count - len(text.labels)) for text in texts]
-        counts = torch.tensor([len(text.labels) for text in texts])
-
-        return EntityTexts(
+        made = EntityTexts(
             questions=questions,
             answers=self.tokenizer([text.answer for text in texts]),
             masked=torch.tensor([text.masked for text in texts]),
             targets=self._targets(questions, texts),
-            labels=self.tokenizer([label for row in labels for label in row])
-            if self.label_count
-            else None,
-            labeled=torch.arange(self.label_count) < counts[:, None] if self.label_count else None,
         )
+        if not self.label_count:
+            return made
+
+        # Pad labels to a rectangular batch; `labeled` tells which are real.
+        labels = []
+        for text in texts:
+            labels += [*text.labels, *[""] * (self.label_count - len(text.labels))]
+        counts = torch.tensor([len(text.labels) for text in texts])
+        labeled = torch.arange(self.label_count) < counts[:, None]
+        return replace(made, labels=self.tokenizer(labels), labeled=labeled)
 
     def _targets(self, questions: Tokens, texts: Sequence[CaptionTexts]) -> Tensor:
         """Entity index of each mask token in order; truncation may cut off the last ones."""
@@ -232,19 +242,22 @@ class OVSegmentorTransform(Transform):
 
     def _partners(self, samples: Sequence[OVSegmentorSample]) -> Partners:
         """Stack the partners' views; zeros for a photo without a partner."""
-        # `present` marks the rows that are real.
-        none = torch.zeros(3, self.side_px, self.side_px)
-        found = [sample.partner for sample in samples]
+        images, sentences, present = [], [], []
+        for sample in samples:
+            # `present` marks the rows that are real.
+            present.append(sample.partner is not None)
+            if sample.partner is None:
+                images.append(torch.zeros(3, self.side_px, self.side_px))
+                sentences.append("")
+            else:
+                entity, view = sample.partner
+                images.append(view.image)
+                sentences.append(entity_sentence((entity,), self.shared_prompt))
 
         return Partners(
-            images=torch.stack([partner[1].image if partner else none for partner in found]),
-            entities=self.tokenizer(
-                [
-                    entity_sentence(partner[:1], self.shared_prompt) if partner else ""
-                    for partner in found
-                ]
-            ),
-            present=torch.tensor([partner is not None for partner in found]),
+            images=torch.stack(images),
+            entities=self.tokenizer(sentences),
+            present=torch.tensor(present),
         )
 
 

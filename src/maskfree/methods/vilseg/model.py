@@ -255,10 +255,10 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
     encoder, text_encoder = config.image.build(), config.text.build()
 
     # Views are cut into patches without padding, so their sides must divide.
-    for side_px in (
-        config.views.side_px,
-        *([config.vision.local_side_px] if config.vision else []),
-    ):
+    sides_px = [config.views.side_px]
+    if config.vision is not None:
+        sides_px.append(config.vision.local_side_px)
+    for side_px in sides_px:
         if side_px % encoder.patch_size:
             raise ValueError(
                 f"a view of {side_px} px does not divide into patches of {encoder.patch_size} px"
@@ -279,7 +279,8 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
     # How pixels are grouped at inference; no assignment keeps single pixels.
     assign: Assign | None = None
     if config.grouping == "clusters" and cluster:
-        assign = partial(_likeliest if config.assignment == "hard" else _likely, cluster.head)
+        likely = _likeliest if config.assignment == "hard" else _likely
+        assign = partial(likely, cluster.head)
     elif config.grouping == "kmeans":
         assign = partial(_kmeans, num_clusters=_KMEANS_CLUSTERS)
 

@@ -108,7 +108,10 @@ class ViLSegTransform(Transform):
                 )
             )
 
-        named = [nouns(text) for text in source.captions] if self.kinds is not None else []
+        named = []
+        if self.kinds is not None:
+            named = [nouns(text) for text in source.captions]
+
         return ViLSegSample(
             caption=caption,
             view=view,
@@ -156,9 +159,8 @@ class ViLSegTransform(Transform):
         assert self.tokenizer is not None, "words need a tokenizer"
 
         # Sorted, so that the order does not depend on hashing.
-        others = sorted(
-            {noun for sample in samples for noun in sample.nouns}.difference(self.kinds)
-        )
+        found = set[str]().union(*(sample.nouns for sample in samples))
+        others = sorted(found.difference(self.kinds))
         # The superclasses come first, as the word objective expects.
         column = {word: index for index, word in enumerate((*self.kinds, *others))}
         if not column:
