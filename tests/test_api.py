@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import maskfree
-from maskfree.hub.catalog import BUNDLED, PUBLISHED
+from maskfree.hub.catalog import MODELS
 from maskfree.hub.loading import load
 from maskfree.inference.segmenter import Segmenter
 from maskfree.results.segmentation import Segmentation
@@ -185,7 +185,7 @@ def test_result_is_pickled(result: Segmentation):
 
 
 def test_models_are_listed():
-    assert maskfree.list_models() == [*BUNDLED, *PUBLISHED]
+    assert maskfree.list_models() == list(MODELS)
 
 
 def test_dir_shows_the_public_names_only():

@@ -319,7 +319,7 @@ def test_whole_inference_equals_the_released_code(number: int, converted):
 
 def test_only_tensors_are_read_and_names_stay_names(write):
     state = {"logit_scale": torch.tensor(2.5), "a.weight": torch.rand(3, 2)}
-    read = read_released(write(state))
+    read = read_released(write(state), "OVSegmentor")
     assert read.keys() == state.keys() and all(
         torch.equal(read[name], state[name]) for name in state
     )
@@ -350,7 +350,7 @@ def test_programs_are_refused_and_not_run(tmp_path: Path, action: Callable[..., 
     with pytest.raises(
         ValueError, match=f"{name}, for which a released checkpoint has no use: it is not read"
     ):
-        read_released(tmp_path / "file.pth")
+        read_released(tmp_path / "file.pth", "OVSegmentor")
     assert not done.exists()
 
 
@@ -358,12 +358,12 @@ def test_of_numpy_only_what_numbers_need_is_read(tmp_path: Path):
     file = tmp_path / "file.pth"
     numbers = {"iou": np.float64(0.5), "classes": np.arange(3)}
     torch.save({"model": {"a": torch.rand(2)}, "numbers": numbers}, file)
-    assert read_released(file).keys() == {"a"}
+    assert read_released(file, "OVSegmentor").keys() == {"a"}
     torch.save({"model": {}, "config": Harmful(np.fromfile, str(file))}, file)
     with pytest.raises(
         ValueError, match=r"numpy\S*fromfile, for which a released checkpoint has no use"
     ):
-        read_released(file)
+        read_released(file, "OVSegmentor")
 
 
 def test_damaged_and_foreign_files(tmp_path: Path, write):
@@ -377,13 +377,13 @@ def test_damaged_and_foreign_files(tmp_path: Path, write):
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match="is no checkpoint of torch, or is damaged"):
-            read_released(tmp_path / name)
+            read_released(tmp_path / name, "OVSegmentor")
     for content in ({"state_dict": {}}, [1, 2], {"model": {"a": "text"}}, torch.rand(2)):
         torch.save(content, tmp_path / "other")
         with pytest.raises(ValueError, match="holds no tensors under the name 'model'"):
-            read_released(tmp_path / "other")
+            read_released(tmp_path / "other", "OVSegmentor")
     with pytest.raises(FileNotFoundError, match="there is no file"):
-        read_released(tmp_path)
+        read_released(tmp_path, "OVSegmentor")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,18 @@ import maskfree
 from maskfree.cli import main
 from maskfree.devices import available
 from maskfree.hub import loading
-from maskfree.hub.catalog import CLIPS, DESCRIPTIONS, PUBLISHED, model_folder
+from maskfree.hub.catalog import MODELS, model_folder
 from maskfree.inference.config import Inference
 from maskfree.inference.features import embed
 from maskfree.nn.convolutions import FrozenBatchNorm
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP
 from maskfree.text.templates import TEMPLATES
 from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
+
+
+def rename(monkeypatch: pytest.MonkeyPatch, name: str, source: Path) -> None:
+    """Let a model of the catalog have its weights in a folder."""
+    monkeypatch.setitem(MODELS, name, replace(MODELS[name], source=str(source)))
 
 
 def test_folder_becomes_a_segmenter(tiny_checkpoint: Path, photo):
@@ -113,14 +119,14 @@ def test_groupvit_of_transformers_is_shown_photos_as_its_authors_do(groupvit_fol
 def test_published_model_is_read_by_its_name(
     groupvit_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(PUBLISHED, "groupvit", str(groupvit_folder))
+    rename(monkeypatch, "groupvit", groupvit_folder)
     segmenter = loading.load("groupvit")
     assert segmenter.name == "groupvit"
     assert segmenter.weights_hash == loading.load(groupvit_folder).weights_hash
 
 
 def test_published_model_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(PUBLISHED, "groupvit-redcaps", str(tmp_path))
+    rename(monkeypatch, "groupvit-redcaps", tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"^the model 'groupvit-redcaps' cannot be read: no readable "
     ):
@@ -153,9 +159,12 @@ def clip_folder(tmp_path: Path, tiny_tokenizer) -> Path:
     return folder
 
 
-def test_clip_of_transformers_is_read_as_maskclip(clip_folder: Path, photo):
+def test_clip_alone_is_read_by_the_best_method(clip_folder: Path, photo):
     segmenter = loading.load(clip_folder)
-    assert segmenter.name == "a-clip" and segmenter.templates == TEMPLATES["maskclip"]
+    assert segmenter.name == "a-clip" and segmenter.templates == TEMPLATES["imagenet"]
+    assert segmenter.method.image.last_block == NACLIP
+    segmenter = loading.load(f"maskclip:{clip_folder}")
+    assert segmenter.name == "maskclip-a-clip" and segmenter.templates == TEMPLATES["maskclip"]
     assert segmenter.method.image.last_block == MASKCLIP
     segmenter = segmenter.with_inference(Inference(side_px=64))
     result = segmenter.with_words(["dog", "grass"], templates="plain")(photo((83, 57)))
@@ -188,19 +197,18 @@ def test_clip_on_the_command_line(
         assert not stopped.value.code
     assert (tmp_path / "out" / "photo.png").is_file()
     listed = capsys.readouterr().out
-    assert all(f"{name}: {DESCRIPTIONS[name]}" in listed for name in PUBLISHED)
+    assert all(name in listed for name in MODELS)
 
 
 def test_published_clips_have_their_last_block(clip_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(PUBLISHED, "naclip", str(clip_folder))
+    rename(monkeypatch, "naclip", clip_folder)
     segmenter = loading.load("naclip")
     assert segmenter.name == "naclip" and segmenter.method.image.last_block == NACLIP
     assert segmenter.inference.window_px == 224 and segmenter.templates == TEMPLATES["imagenet"]
-    assert set(CLIPS) < set(PUBLISHED) == set(DESCRIPTIONS)
 
 
 def test_published_clip_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(PUBLISHED, "maskclip", str(tmp_path))
+    rename(monkeypatch, "maskclip", tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"^the model 'maskclip' cannot be read: no readable "
     ):

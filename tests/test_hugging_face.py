@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from maskfree.cli import main
 from maskfree.files import hugging_face
 from maskfree.hub import loading
-from maskfree.hub.catalog import PUBLISHED
+from maskfree.hub.catalog import MODELS
 from maskfree.nn.clip_weights import model_type
 from maskfree.nn.configurations import read_configuration
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
@@ -174,7 +174,7 @@ def test_server_that_says_nothing(endpoint: Callable[[str], None], monkeypatch: 
 
 def test_every_published_name_without_a_network(refused: str, capfd: pytest.CaptureFixture[str]):
     began = time.monotonic()
-    for name, source in PUBLISHED.items():
+    for name, source in ((entry.name, entry.source) for entry in MODELS.values() if entry.source):
         said = complaint(loading.load, name)
         assert said.startswith(
             f"the model {name!r} cannot be read: {source!r} is no folder and is not in the cache"

@@ -44,6 +44,7 @@ def convert(
         Exit status 0.
     """
     from maskfree.hub.convert import convert_clip, convert_ovsegmentor
+    from maskfree.hub.convert.ovsegmentor import TOKENIZER
 
     # The conversion of a clip derives its default numbers of heads from the weights.
     if kind == "clip":
@@ -56,9 +57,7 @@ def convert(
             file, out, last_block=last_block, tokenizer=tokenizer, activation=activation, heads=both
         )
     else:
-        convert_ovsegmentor(
-            Path(file), out, tokenizer or "bert-base-uncased", heads or 8, text_heads or 12
-        )
+        convert_ovsegmentor(Path(file), out, tokenizer or TOKENIZER, heads or 8, text_heads or 12)
 
     Console(highlight=False, markup=False, soft_wrap=True).print(
         f"{out}: maskfree segment PHOTO --model {out}"

@@ -11,11 +11,9 @@ def models() -> int:
     Returns:
         Exit status 0.
     """
-    from maskfree.hub.catalog import BUNDLED, DESCRIPTIONS, PUBLISHED
+    from maskfree.hub.catalog import MODELS
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    for name, description in BUNDLED.items():
-        console.print(f"{name}: {description}")
-    for name, source in PUBLISHED.items():
-        console.print(f"{name}: {DESCRIPTIONS[name]}; {source}, from Hugging Face when first used")
+    for entry in MODELS.values():
+        console.print(f"{entry.name}: {entry.description}")
     return 0

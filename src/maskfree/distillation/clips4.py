@@ -32,8 +32,6 @@ from maskfree.engine.run_state import settings_of
 from maskfree.engine.train import FREE_SETTINGS, fit
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import loading
-from maskfree.hub.catalog import CLIPS, GROUPVITS, model_folder
-from maskfree.hub.convert import convert_clip
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method_config import StudentParts
@@ -109,7 +107,8 @@ def _distilled(
     folder = out / "photos"
     sources = tuple(photos) if shards else (str(folder),)
 
-    teacher_model = _checkpoint(model, out)
+    # Weights of others are converted once, in the run folder.
+    teacher_model = loading.checkpoint_of(model, out / "clip")
     teacher = loading.load(teacher_model, settings.student.train.accelerator).with_words(
         words, "none"
     )
@@ -234,26 +233,6 @@ def _taken(parts: StudentParts, own: bool, whole: bool) -> dict[str, str]:
 def _whole(train: TrainConfig) -> TrainConfig:
     """Train the encoder together with a new head, at a tenth of the learning rate."""
     return replace(train, lr_multipliers=(("image.encoder", 0.1),), frozen=(), frozen_steps=0)
-
-
-def _checkpoint(model: str | Path, out: Path) -> Path:
-    """Folder of the teacher's checkpoint; a CLIP of transformers is converted to one.
-
-    Raises:
-        ValueError: A student cannot take the model's text encoder.
-        OSError: There is no such model.
-    """
-    if model in GROUPVITS:
-        raise ValueError(f"{model} cannot teach: a student cannot take the text side of a GroupViT")
-    if model not in CLIPS and not (Path(model) / "config.json").is_file():
-        return model_folder(model)
-
-    source, last_block = CLIPS[str(model)] if model in CLIPS else (str(model), None)
-    # Converted once, in the run folder.
-    folder = out / "clip" / Path(model).name
-    if not folder.exists():
-        convert_clip(source, folder, last_block=last_block)
-    return folder
 
 
 def _check_record(

@@ -24,7 +24,6 @@ from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.train import fit
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint, loading
-from maskfree.hub.catalog import model_folder
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.losses.pseudo_labels import thresholds
@@ -69,13 +68,17 @@ def self_train(
     settings = settings or SelfTrainConfig()
     settings.check()
 
-    check_run_folders(out, ("photos", "labels", "start", "state", "model"), [model, *photos])
+    check_run_folders(
+        out, ("photos", "labels", "teacher", "start", "state", "model"), [model, *photos]
+    )
+    # Weights of others are converted once, in the run folder.
+    model = loading.checkpoint_of(model, out / "teacher")
     # No background: every pixel gets one of the words.
     teacher = _prepared(
         loading.load(model, settings.student.train.accelerator), settings
     ).with_words(words, "none")
     # A model that cannot teach is reported before the photos are labeled.
-    parts = parts_of(teacher.name, model_folder(model))
+    parts = parts_of(teacher.name, model)
     _image_encoder(teacher, parts, settings)
 
     # The teacher's projection is trained already: it learns slowly.
@@ -89,7 +92,7 @@ def self_train(
 
 
 def _taught(
-    model: str | Path,
+    model: Path,
     teacher: Segmenter,
     photos: Sequence[Path],
     out: Path,
@@ -128,15 +131,13 @@ def _prepared(teacher: Segmenter, settings: SelfTrainConfig) -> Segmenter:
     return teacher.with_inference(teacher.inference.changed(**changes))
 
 
-def start(
-    model: str | Path, teacher: Segmenter, settings: SelfTrainConfig, folder: Path
-) -> MethodConfig:
+def start(model: Path, teacher: Segmenter, settings: SelfTrainConfig, folder: Path) -> MethodConfig:
     """Write the initial checkpoint of the student, unless it is there.
 
     The head is random; the text encoder and the class embeddings are the teacher's.
 
     Args:
-        model: Model name or folder of the teacher.
+        model: Checkpoint folder of the teacher.
         teacher: The teacher loaded from it, with class names.
         settings: Settings of self-training.
         folder: Folder of the initial checkpoint.
@@ -150,7 +151,7 @@ def start(
         OSError: Weights cannot be read, or the folder cannot be written.
     """
     assert teacher.vocabulary is not None and teacher.embeddings is not None
-    parts = parts_of(teacher.name, model_folder(model))
+    parts = parts_of(teacher.name, model)
     config = pseudo_label_student(
         parts,
         _image_encoder(teacher, parts, settings),
@@ -172,12 +173,12 @@ def start(
         # Another encoder has its own weights.
         if settings.student.weights is None:
             taken[parts.image_prefix] = "image.encoder"
-        initial = initial_weights(model_folder(model), taken)
-        checkpoint.start_from(model_folder(model), student, dict(initial.renamed), initial.without)
+        initial = initial_weights(model, taken)
+        checkpoint.start_from(model, student, dict(initial.renamed), initial.without)
         student.phrases = teacher.embeddings.cpu().clone()
 
         about = {"name": f"{teacher.name}-student", "templates": list(teacher.templates)}
-        tokenizer = Tokenizer.from_file(model_folder(model) / checkpoint.TOKENIZER)
+        tokenizer = Tokenizer.from_file(model / checkpoint.TOKENIZER)
         checkpoint.save(folder, student, config, tokenizer, about)
 
     return config.without_pretrained()

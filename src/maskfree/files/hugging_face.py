@@ -34,6 +34,10 @@ _silent: dict[str, tuple[float, str]] = {}
 """Endpoints that did not answer: the monotonic time until which that counts, and the reason."""
 
 
+class NotCachedError(FileNotFoundError):
+    """A model is neither in the cache of the Hugging Face Hub nor can it be fetched."""
+
+
 @contextmanager
 def reading(source: str) -> Iterator[bool]:
     """Context manager in which transformers reads a model from a folder or the Hugging Face Hub.
@@ -45,8 +49,8 @@ def reading(source: str) -> Iterator[bool]:
         Value for the `local_files_only` argument of transformers: True if the Hub is unreachable.
 
     Raises:
-        FileNotFoundError: The Hub has no model of that name; or it does not answer and the local
-            cache lacks the model.
+        FileNotFoundError: The Hub has no model of that name.
+        NotCachedError: The Hub does not answer, and the local cache lacks the model.
     """
     if Path(source).is_dir():
         yield False
@@ -58,7 +62,7 @@ def reading(source: str) -> Iterator[bool]:
     except OSError as error:
         if not problem:
             raise
-        raise FileNotFoundError(
+        raise NotCachedError(
             f"{source!r} is no folder and is not in the cache of "
             f"Hugging Face's models, and {problem}: "
             f"try again with a network, {_COPY}"

@@ -1,63 +1,221 @@
-"""Catalog of the models that can be loaded by name."""
+"""Catalog of the models that have a name, and of the methods that a model can be read with.
+
+A new family of weights gets an entry in `BEST_METHODS`, a new method one in `METHODS` and in
+`readers.READERS`, and a model that people should find by name one in `MODELS`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from maskfree.files.leftovers import whole
 
-BUNDLED = {"pocket": "ViL-Seg, MobileNetV2 and a small BERT, trained on Flickr8k; in the package"}
-"""Models that come with the package, each with a description."""
-GROUPVITS = {
-    "groupvit": "nvidia/groupvit-gcc-yfcc",
-    "groupvit-redcaps": "nvidia/groupvit-gcc-redcaps",
-}
-"""Hugging Face names of the published GroupViT weights."""
 _CLIP, _LARGE, _SIGLIP = (
     "openai/clip-vit-base-patch16",
     "openai/clip-vit-large-patch14",
     "google/siglip2-base-patch16-224",
 )
-CLIPS = {
-    "maskclip": (_CLIP, "maskclip"),
-    "maskclip-large": (_LARGE, "maskclip"),
-    "sclip": (_CLIP, "sclip"),
-    "clearclip": (_CLIP, "clearclip"),
-    "naclip": (_CLIP, "naclip"),
-    "naclip-large": (_LARGE, "naclip"),
-    "siglip": (_SIGLIP, "trained"),
+_GROUPVIT = "nvidia/groupvit-gcc-yfcc"
+METHODS: dict[str, str | None] = {
+    "maskclip": _CLIP,
+    "value_only": _CLIP,
+    "clip_surgery": _CLIP,
+    "sclip": _CLIP,
+    "clearclip": _CLIP,
+    "naclip": _CLIP,
+    "trained": _CLIP,
+    "groupvit": _GROUPVIT,
+    "ovsegmentor": None,
 }
-"""Weights of a CLIP, and the name of the forward pass of its last block."""
-PUBLISHED = GROUPVITS | {name: source for name, (source, _) in CLIPS.items()}
-"""Hugging Face names of published weights; `hub.load` reads them through transformers."""
+"""Methods that `--model METHOD:SOURCE` accepts, each with its default source.
+
+None: the method's weights are no model of the Hub, so the source has to be named. Those of
+`nn.dense_clip_config.PRESETS` read a CLIP or SigLIP.
+"""
+BEST_METHODS = {"clip": "naclip", "siglip": "trained", "groupvit": "groupvit"}
+"""Method that reads a folder or Hub name given alone, by the model type that transformers saved."""
 
 
-DESCRIPTIONS = {
-    "groupvit": "GroupViT, its authors' weights",
-    "groupvit-redcaps": "GroupViT, its authors' weights",
-    "maskclip": "CLIP ViT-B/16 read as MaskCLIP does",
-    "maskclip-large": "CLIP ViT-L/14 read as MaskCLIP does",
-    "sclip": "CLIP ViT-B/16 read as SCLIP does",
-    "clearclip": "CLIP ViT-B/16 read as ClearCLIP does",
-    "naclip": "CLIP ViT-B/16 read as NACLIP does",
-    "naclip-large": "CLIP ViT-L/14 read as NACLIP does",
-    "siglip": "SigLIP 2 ViT-B/16, patch by patch",
-}
-"""Description of each model in `PUBLISHED`."""
+@dataclass(frozen=True)
+class Quality:
+    """Published mIoU of a model in percent; None where it is not in print."""
+
+    voc21: float | None = None
+    """VOC 2012, 20 classes and background."""
+    voc20: float | None = None
+    """VOC 2012 without background."""
+    context60: float | None = None
+    """PASCAL Context, 59 classes and background."""
+    ade: float | None = None
+    """ADE20K, 150 classes."""
+    printed_in: str = ""
+    """Where the numbers are printed."""
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A model that can be loaded by its name."""
+
+    name: str
+    """Name that `--model` accepts."""
+    method: str
+    """Method that reads the weights, a key of `METHODS`; "vilseg" of the bundled model."""
+    source: str
+    """Hugging Face name of the weights; empty for a model in the package."""
+    size_mb: int
+    """Size of the weights and the tokenizer in megabytes (1e6 bytes)."""
+    license: str
+    """License of the weights."""
+    commercial: bool
+    """Whether the license allows commercial use."""
+    patch_px: int
+    """Side of a patch in pixels: the scores are as coarse as this."""
+    side_px: int
+    """Length in pixels to which the shorter side of a photo is resized."""
+    description: str
+    """What the model is, in a few words."""
+    quality: Quality = Quality()
+    """Published mIoU."""
+
+
+_OPENAI = "MIT"
+_NVIDIA = "NVIDIA source code license"
+# NACLIP's README prints VOC without background with PAMR only, which is not the default here.
+_ENTRIES = (
+    CatalogEntry(
+        name="pocket",
+        method="vilseg",
+        source="",
+        size_mb=28,
+        license="Apache-2.0, trained on Flickr8k (for research)",
+        commercial=False,
+        patch_px=16,
+        side_px=448,
+        description="ViL-Seg, MobileNetV2 and a small BERT, trained on Flickr8k; in the package",
+    ),
+    CatalogEntry(
+        name="groupvit",
+        method="groupvit",
+        source=_GROUPVIT,
+        size_mb=226,
+        license=_NVIDIA,
+        commercial=False,
+        patch_px=16,
+        side_px=448,
+        description="GroupViT, its authors' weights",
+        quality=Quality(voc21=52.3, context60=22.4, printed_in="README of GroupViT"),
+    ),
+    CatalogEntry(
+        name="groupvit-redcaps",
+        method="groupvit",
+        source="nvidia/groupvit-gcc-redcaps",
+        size_mb=226,
+        license=_NVIDIA,
+        commercial=False,
+        patch_px=16,
+        side_px=448,
+        description="GroupViT, its authors' weights",
+        quality=Quality(voc21=50.8, context60=23.7, printed_in="README of GroupViT"),
+    ),
+    CatalogEntry(
+        name="maskclip",
+        method="maskclip",
+        source=_CLIP,
+        size_mb=602,
+        license=_OPENAI,
+        commercial=True,
+        patch_px=16,
+        side_px=448,
+        description="CLIP ViT-B/16 read as MaskCLIP does",
+        quality=Quality(43.4, 74.9, 23.2, 11.9, "paper of SCLIP, which ran it again"),
+    ),
+    CatalogEntry(
+        name="maskclip-large",
+        method="maskclip",
+        source=_LARGE,
+        size_mb=1714,
+        license=_OPENAI,
+        commercial=True,
+        patch_px=14,
+        side_px=448,
+        description="CLIP ViT-L/14 read as MaskCLIP does",
+    ),
+    CatalogEntry(
+        name="sclip",
+        method="sclip",
+        source=_CLIP,
+        size_mb=602,
+        license=_OPENAI,
+        commercial=True,
+        patch_px=16,
+        side_px=336,
+        description="CLIP ViT-B/16 read as SCLIP does",
+        quality=Quality(59.6, 81.5, 31.7, 16.5, "README of SCLIP"),
+    ),
+    CatalogEntry(
+        name="clearclip",
+        method="clearclip",
+        source=_CLIP,
+        size_mb=602,
+        license=_OPENAI,
+        commercial=True,
+        patch_px=16,
+        side_px=336,
+        description="CLIP ViT-B/16 read as ClearCLIP does",
+        quality=Quality(51.8, 80.9, 32.6, 16.7, "later papers that compare with it"),
+    ),
+    CatalogEntry(
+        name="naclip",
+        method="naclip",
+        source=_CLIP,
+        size_mb=602,
+        license=_OPENAI,
+        commercial=True,
+        patch_px=16,
+        side_px=336,
+        description="CLIP ViT-B/16 read as NACLIP does",
+        quality=Quality(58.9, None, 32.2, 17.4, "paper of NACLIP, without PAMR"),
+    ),
+    CatalogEntry(
+        name="naclip-large",
+        method="naclip",
+        source=_LARGE,
+        size_mb=1714,
+        license=_OPENAI,
+        commercial=True,
+        patch_px=14,
+        side_px=336,
+        description="CLIP ViT-L/14 read as NACLIP does",
+    ),
+    CatalogEntry(
+        name="siglip",
+        method="trained",
+        source=_SIGLIP,
+        size_mb=1535,
+        license="Apache-2.0",
+        commercial=True,
+        patch_px=16,
+        side_px=448,
+        description="SigLIP 2 ViT-B/16, patch by patch",
+    ),
+)
+MODELS = {entry.name: entry for entry in _ENTRIES}
+"""Models by name, that of the package first; the others are read from the Hugging Face Hub."""
 
 
 def list_models() -> list[str]:
     """List the models that `maskfree.load` knows by name.
 
     Returns:
-        Names, those of bundled models first; the others are fetched from Hugging Face.
+        Names, that of the bundled model first; the others are fetched from Hugging Face.
     """
-    return [*BUNDLED, *PUBLISHED]
+    return list(MODELS)
 
 
 def model_folder(model: str | Path) -> Path:
-    """Find the folder of a model.
+    """Find the folder of a model that is a checkpoint.
 
     Args:
         model: Name of a bundled model, or a checkpoint folder.
@@ -68,19 +226,17 @@ def model_folder(model: str | Path) -> Path:
     Raises:
         FileNotFoundError: There is no such model or folder, or the model is not a checkpoint.
     """
-    if model in BUNDLED:
-        return Path(str(files("maskfree") / str(model)))
-
-    if model in PUBLISHED:
+    if entry := MODELS.get(str(model)):
+        if not entry.source:
+            return Path(str(files("maskfree") / entry.name))
         raise FileNotFoundError(
             f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated"
         )
 
     folder = whole(Path(model))
     if not folder.is_dir():
-        known = ", ".join((*BUNDLED, *PUBLISHED))
         raise FileNotFoundError(
-            f"the model {str(model)!r} is unknown: {known}, or a checkpoint's folder"
+            f"the model {str(model)!r} is unknown: {', '.join(MODELS)}, or a checkpoint's folder"
         )
 
     return folder

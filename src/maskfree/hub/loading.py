@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dacite
 import torch
@@ -13,32 +15,25 @@ from torch import nn
 
 from maskfree import methods
 from maskfree.devices import resolve
-from maskfree.files.atomic import read_json
+from maskfree.files.hugging_face import NotCachedError
 from maskfree.hub import checkpoint
-from maskfree.hub.catalog import CLIPS, GROUPVITS, PUBLISHED, model_folder
-from maskfree.inference.config import AUTHORS_INFERENCE, Inference
+from maskfree.hub.catalog import MODELS, model_folder
+from maskfree.hub.foreign_model import ForeignModel, save
+from maskfree.hub.readers import READERS, Located, locate, read
+from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
-from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.groupvit.config import GroupViTConfig
-from maskfree.methods.maskclip.model import default_inference, published_clip
 from maskfree.nn.convolutions import fold_batch_norms
-from maskfree.text.templates import AUTHORS_TEMPLATES
-from maskfree.text.tokenize import Tokenizer
-
-# Without one of these transformers makes up an empty tokenizer.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-)
 
 
 def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> Segmenter:
-    """Load a model by name or from a folder.
+    """Load a model by its name, by method and source, or from a folder.
 
     Args:
-        model: Model name, checkpoint folder, or folder of a GroupViT, CLIP or SigLIP that
-            transformers saved.
+        model: Name of `list_models`; METHOD, SOURCE or METHOD:SOURCE, as in
+            "naclip:openai/clip-vit-large-patch14"; or folder of a checkpoint. A source is a Hugging
+            Face name, a folder that transformers saved, a model of open_clip such as
+            "ViT-B-16/laion2b_s34b_b88k", or a file that its authors released.
         device: "auto" (the first available of cuda, mps and cpu), "cpu", "mps", "cuda" or "cuda:N".
 
     Returns:
@@ -46,17 +41,15 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
 
     Raises:
         OSError: There is no such model, or its files cannot be read.
-        ValueError: The checkpoint is damaged, or there is no such device.
+        ValueError: There is no such method or device, or the weights are damaged.
     """
-    kind = _kind_of_transformers(model)
-    if kind == "groupvit":
-        return _load_published(str(model), resolve(device), _read_groupvit)
-    if kind is not None:
-        return _load_published(str(model), resolve(device), _read_clip)
+    place = resolve(device)
+    with _named_in_errors(model):
+        located = locate(model)
+        if located is not None:
+            return _segmenter(located, read(located), place)
 
-    method, tokenizer, run, weights_hash = checkpoint.load(
-        model_folder(model), _configs(), resolve(device)
-    )
+    method, tokenizer, run, weights_hash = checkpoint.load(model_folder(model), _configs(), place)
 
     # Folding the batch norms into the convolutions makes inference faster.
     fold_batch_norms(method)
@@ -68,6 +61,38 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
         templates=tuple(run["templates"]),
         inference=_inference(run.get("inference", {}), model),
     )
+
+
+def checkpoint_of(model: str | Path, folder: Path) -> Path:
+    """Find the checkpoint of a teacher, or make one of weights of others.
+
+    Args:
+        model: Model as for `load`.
+        folder: Folder in which a checkpoint is made, under the model's name; one that is there
+            already is taken.
+
+    Returns:
+        Folder of the checkpoint.
+
+    Raises:
+        OSError: There is no such model, its files cannot be read, or the folder cannot be written.
+        ValueError: There is no such method, it cannot teach, or the weights are damaged.
+    """
+    with _named_in_errors(model):
+        located = locate(model)
+        if located is None:
+            return model_folder(model)
+        if not READERS[located.method].teaches:
+            raise ValueError(
+                f"{located.name} cannot teach: a student cannot take the text side of a "
+                f"{located.method}"
+            )
+
+        made = folder / located.name
+        if not made.exists():
+            save(read(located), made, located.name, {"weights": located.source})
+
+    return made
 
 
 def read_config(folder: Path) -> MethodConfig:
@@ -86,84 +111,34 @@ def read_config(folder: Path) -> MethodConfig:
     return checkpoint.read_config(folder, _configs())
 
 
-class _Ready(NamedTuple):
-    """Published weights with their tokenizer, prompt templates and inference settings."""
-
-    method: Method
-    tokenizer: Tokenizer
-    templates: tuple[str, ...]
-    inference: Inference
-
-
-def _load_published(model: str, device: str, read: Callable[[str, str], _Ready]) -> Segmenter:
-    """Segmenter of weights that transformers reads."""
-    source = PUBLISHED.get(model, model)
+@contextmanager
+def _named_in_errors(model: str | Path) -> Iterator[None]:
+    """Name the model, and the command that fetches it, where weights are missing."""
     try:
-        ready = read(model, source)
+        yield
+    except NotCachedError as error:
+        fetch = shlex.join(["maskfree", "download", str(model)])
+        raise FileNotFoundError(
+            f"the model {str(model)!r} cannot be read: {error}; `{fetch}` fetches it"
+        ) from error
     except FileNotFoundError as error:
-        if model not in PUBLISHED:
+        # A path names itself.
+        if Path(model).exists() or str(model) not in MODELS:
             raise
-        raise FileNotFoundError(f"the model {model!r} cannot be read: {error}") from error
+        raise FileNotFoundError(f"the model {str(model)!r} cannot be read: {error}") from error
 
-    method = ready.method.to(device).eval()
+
+def _segmenter(located: Located, model: ForeignModel, device: str) -> Segmenter:
+    """Segmenter of weights of others."""
+    method = model.method.to(device).eval()
     return Segmenter(
         method=method,
-        tokenizer=ready.tokenizer,
-        name=Path(model).name,
+        tokenizer=model.tokenizer,
+        name=located.name,
         weights_hash=_hash(method),
-        templates=ready.templates,
-        inference=ready.inference,
+        templates=model.templates,
+        inference=model.inference,
     )
-
-
-def _read_groupvit(model: str, source: str) -> _Ready:
-    """Read a GroupViT through transformers."""
-    config = GroupViTConfig(weights=source)
-    method = config.build()
-    folder = Path(source)
-    has_tokenizer = any((folder / name).is_file() for name in _TOKENIZER_FILES)
-    if folder.is_dir() and not has_tokenizer:
-        raise FileNotFoundError(
-            f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
-        )
-
-    max_length = method.tower.config.text_config.max_position_embeddings
-    tokenizer = Tokenizer.from_source(source, max_length)
-    # Building the transform checks that tokenizer and weights belong together.
-    config.build_transform(tokenizer)
-    return _Ready(method, tokenizer, AUTHORS_TEMPLATES, AUTHORS_INFERENCE)
-
-
-def _read_clip(model: str, source: str) -> _Ready:
-    """Read a CLIP or SigLIP through transformers."""
-    last_block = None
-    if model in CLIPS:
-        last_block = CLIPS[model][1]
-
-    config, tokenizer = published_clip(source, last_block)
-    templates, inference = default_inference(config.image.last_block, config.image.family)
-    return _Ready(config.build(), tokenizer, templates, inference)
-
-
-def _kind_of_transformers(model: str | Path) -> str | None:
-    """Model type of weights saved by transformers: groupvit, clip or siglip; else None."""
-    if model in GROUPVITS:
-        return "groupvit"
-    if model in PUBLISHED:
-        return "clip"
-
-    try:
-        settings = read_json(Path(model) / "config.json")
-    except OSError:
-        return None
-
-    if not isinstance(settings, dict):
-        return None
-
-    kind = settings.get("model_type")
-    if kind not in ("groupvit", "clip", "siglip"):
-        return None
-    return kind
 
 
 def _hash(module: nn.Module) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from maskfree.files import tensors
-from maskfree.hub import checkpoint
+from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.maskclip.model import MaskCLIP, default_inference, named_block, published_clip
 from maskfree.nn.clip_weights import clip_architectures, is_resnet, renamed_clip
@@ -69,41 +68,118 @@ def convert_clip(
         ValueError: The source is damaged or not a CLIP, its tensors do not fit, or there is no such
             last block.
     """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
+
+    if source.startswith(OPEN_CLIP):
+        ready = read_clip_of_open_clip(
+            source.removeprefix(OPEN_CLIP), last_block or "maskclip", tokenizer or TOKENIZER
+        )
+    elif Path(source).is_file():
+        ready = read_clip_file(
+            Path(source), last_block or "maskclip", tokenizer or TOKENIZER, activation, heads
+        )
+    else:
+        ready = read_clip(source, last_block, tokenizer)
+
     # Of a file only the name is recorded, not its folder.
     origin = source
     if Path(source).exists():
         origin = Path(source).name
+    save(ready, out, out.name, {"weights": origin})
 
-    if out.exists():
-        raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
 
-    # Plain weights: sizes are read from the tensors.
-    if source.startswith(OPEN_CLIP) or Path(source).is_file():
-        if source.startswith(OPEN_CLIP):
-            state, activation, heads = read_open_clip(source.removeprefix(OPEN_CLIP))
-        else:
-            state = read_state(Path(source))
+def read_clip(
+    source: str, last_block: str | None = None, tokenizer: str | None = None
+) -> ForeignModel:
+    """Read a CLIP or SigLIP that transformers saved.
 
-        config = _config(state, last_block or "maskclip", activation, heads)
-        method = fill(config, state)
-        max_length = config.text.architecture["max_position_embeddings"]
-        words = Tokenizer.from_source(tokenizer or TOKENIZER, int(max_length))  # pyright: ignore[reportArgumentType]
-    else:
-        config, words = published_clip(source, last_block)
-        if tokenizer is not None:
-            words = Tokenizer.from_source(tokenizer, words.max_length)
-        method = config.build()
+    Args:
+        source: Folder or Hugging Face name.
+        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`; None:
+            "maskclip" for a CLIP and "trained" for a SigLIP.
+        tokenizer: Folder or name of a tokenizer; replaces that of the weights.
 
+    Returns:
+        The model.
+
+    Raises:
+        OSError: The weights or the tokenizer cannot be read.
+        ValueError: They are damaged, not a CLIP, or do not fit each other, or there is no such
+            last block.
+    """
+    config, words = published_clip(source, last_block)
+    if tokenizer is not None:
+        words = Tokenizer.from_source(tokenizer, words.max_length)
+    return _checked(config, config.build(), words)
+
+
+def read_clip_file(
+    file: Path,
+    last_block: str,
+    tokenizer: str = TOKENIZER,
+    activation: Activation = "quick_gelu",
+    heads: tuple[int, int] | None = None,
+) -> ForeignModel:
+    """Read a CLIP from a file of weights.
+
+    Args:
+        file: File of weights with the names of OpenAI or open_clip.
+        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`.
+        tokenizer: Folder or name of the tokenizer.
+        activation: Activation of the transformer blocks.
+        heads: Attention heads of the image and the text encoder; None: one per 64 channels.
+
+    Returns:
+        The model.
+
+    Raises:
+        OSError: The file or the tokenizer cannot be read.
+        ValueError: The file is damaged or not a CLIP, or there is no such last block.
+    """
+    return _filled(read_state(file), last_block, tokenizer, activation, heads)
+
+
+def read_clip_of_open_clip(name: str, last_block: str, tokenizer: str = TOKENIZER) -> ForeignModel:
+    """Read a CLIP through open_clip.
+
+    Args:
+        name: Model and weights, as in "ViT-B-16:laion2b_s34b_b88k".
+        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`.
+        tokenizer: Folder or name of the tokenizer.
+
+    Returns:
+        The model.
+
+    Raises:
+        OSError: The tokenizer cannot be read.
+        ValueError: open_clip is not installed or has no such model, its weights are not those of a
+            CLIP of OpenAI's form, or there is no such last block.
+    """
+    state, activation, heads = read_open_clip(name)
+    return _filled(state, last_block, tokenizer, activation, heads)
+
+
+def _filled(
+    state: Mapping[str, Tensor],
+    last_block: str,
+    tokenizer: str,
+    activation: Activation,
+    heads: tuple[int, int] | None,
+) -> ForeignModel:
+    """Model of plain weights, whose sizes are read from the tensors."""
+    config = _config(state, last_block, activation, heads)
+    method = fill(config, state)
+    max_length = config.text.architecture["max_position_embeddings"]
+    words = Tokenizer.from_source(tokenizer, int(max_length))  # pyright: ignore[reportArgumentType]
+    return _checked(config, method, words)
+
+
+def _checked(config: MaskCLIPConfig, method: MaskCLIP, words: Tokenizer) -> ForeignModel:
+    """Model with the prompts and windows of its last block; the tokenizer has to fit."""
     config.text.check(words.vocabulary_size, words.max_length)
     templates, inference = default_inference(config.image.last_block, config.image.family)
-
-    run = {
-        "name": out.name,
-        "templates": list(templates),
-        "inference": asdict(inference),
-        "source": {"weights": origin},
-    }
-    checkpoint.save(out, method, config, words, run)
+    return ForeignModel(method, config, words, templates, inference)
 
 
 def fill(config: MaskCLIPConfig, state: Mapping[str, Tensor]) -> MaskCLIP:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from math import isqrt
 from pathlib import Path
 
 from torch import Tensor
 
 from maskfree.data.config import ViewConfig
-from maskfree.hub import checkpoint
 from maskfree.hub.convert.released_file import read_released
+from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.methods.ovsegmentor.config import EntityConfig, OVSegmentorConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -22,6 +21,8 @@ from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
+TOKENIZER = "bert-base-uncased"
+"""Default tokenizer, that of the authors' text encoder."""
 RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-stuff": 0.95}
 """Background thresholds by data set; ADE20K is evaluated without background.
 
@@ -74,7 +75,29 @@ def convert_ovsegmentor(
     if out.exists():
         raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
 
-    released = read_released(file)
+    model = read_ovsegmentor(file, tokenizer, num_heads, num_text_heads)
+    save(model, out, "ovsegmentor", {"file": file.name, "thresholds": RELEASED_THRESHOLDS})
+
+
+def read_ovsegmentor(
+    file: Path, tokenizer: str = TOKENIZER, num_heads: int = 8, num_text_heads: int = 12
+) -> ForeignModel:
+    """Read a released OVSegmentor.
+
+    Args:
+        file: Released file.
+        tokenizer: Folder or name of the tokenizer.
+        num_heads: Attention heads of the image encoder.
+        num_text_heads: Attention heads of the text encoder.
+
+    Returns:
+        The model.
+
+    Raises:
+        OSError: The file cannot be read, or there is no such tokenizer.
+        ValueError: The file is damaged, refers to unexpected code, or its tensors do not fit.
+    """
+    released = read_released(file, "ovsegmentor")
     config = ovsegmentor_config(released, num_heads, num_text_heads)
 
     longest = min(77, int(config.text.architecture["max_position_embeddings"]))  # pyright: ignore[reportArgumentType]
@@ -83,14 +106,7 @@ def convert_ovsegmentor(
 
     method = config.build()
     method.load_state_dict(renamed(released, method.state_dict(), config.image.depths))
-
-    run = {
-        "name": "ovsegmentor",
-        "templates": list(AUTHORS_TEMPLATES),
-        "inference": asdict(AUTHORS_INFERENCE),
-        "source": {"file": file.name, "thresholds": RELEASED_THRESHOLDS},
-    }
-    checkpoint.save(out, method, config, words, run)
+    return ForeignModel(method, config, words, AUTHORS_TEMPLATES, AUTHORS_INFERENCE)
 
 
 def ovsegmentor_config(

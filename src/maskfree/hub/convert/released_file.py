@@ -1,4 +1,4 @@
-"""Read the released checkpoint of OVSegmentor without running anything that it refers to."""
+"""Read a checkpoint that authors released without running anything that it refers to."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ _HARMLESS = {
 }
 
 
-def read_released(file: Path) -> dict[str, Tensor]:
+def read_released(file: Path, method: str) -> dict[str, Tensor]:
     """Read the tensors under "model" of a file written by `torch.save`.
 
     Nothing that the file refers to is imported or called.
 
     Args:
         file: Released file.
+        method: Name of the method, for the error message.
 
     Returns:
         Tensors by name.
@@ -89,7 +90,7 @@ def read_released(file: Path) -> dict[str, Tensor]:
         state = content.get("model")
 
     return checked_state(
-        state, file, "no tensors under the name 'model': it is no released OVSegmentor"
+        state, file, f"no tensors under the name 'model': it is no released {method}"
     )
 
 
