@@ -226,7 +226,8 @@ def model_folder(model: str | Path) -> Path:
     Raises:
         FileNotFoundError: There is no such model or folder, or the model is not a checkpoint.
     """
-    if entry := MODELS.get(str(model)):
+    # A path is a folder, whatever its name.
+    if isinstance(model, str) and (entry := MODELS.get(model)):
         if not entry.source:
             return Path(str(files("maskfree") / entry.name))
         raise FileNotFoundError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import PureWindowsPath
 
 # What stands before a colon if it is a method: no path, and no drive of Windows (C:\models).
 _METHOD = re.compile(r"[A-Za-z][\w-]+")
@@ -38,10 +38,11 @@ class ModelName:
         # The last part of a path of either system, without the suffix of a file of weights.
         last = PureWindowsPath(self.source).name or self.source
         last = re.sub(r"\.(pth|pt|bin|safetensors)$", "", last)
+        if is_open_clip(self.source):
+            last = self.source.replace("/", "-")
+
         if self.method is None or last.startswith(self.method):
             return last
-        if is_open_clip(self.source):
-            last = "-".join(PurePosixPath(self.source).parts)
         return f"{self.method}-{last}"
 
 

@@ -44,8 +44,6 @@ class Reader:
 class Located:
     """A model whose weights are not a checkpoint of this package."""
 
-    text: str
-    """The model as it was given."""
     name: str
     """Short name, for results."""
     method: str
@@ -68,11 +66,15 @@ def locate(model: str | Path) -> Located | None:
         ValueError: There is no such method, or it does not read the source.
     """
     text = str(model)
-    if entry := MODELS.get(text):
-        return Located(text, text, entry.method, entry.source) if entry.source else None
-
-    # A path may hold a colon, but the name of a method wins.
-    if text not in METHODS and (isinstance(model, Path) or Path(text).exists()):
+    if isinstance(model, Path):
+        # A path is a folder or a file, whatever its name.
+        name = ModelName(None, text)
+    elif entry := MODELS.get(text):
+        if not entry.source:
+            return None
+        return Located(text, entry.method, entry.source)
+    elif text not in METHODS and Path(text).exists():
+        # A path may hold a colon.
         name = ModelName(None, text)
     else:
         name = parse_model_name(text, METHODS)
@@ -90,7 +92,7 @@ def locate(model: str | Path) -> Located | None:
         raise ValueError(
             f"{source!r} is a checkpoint, which states its method: leave {method}: out"
         )
-    return Located(text, name.short, method, source)
+    return Located(name.short, method, source)
 
 
 def read(located: Located) -> ForeignModel:

@@ -70,8 +70,10 @@ def read_groupvit_file(file: Path, tokenizer: str = TOKENIZER) -> ForeignModel:
     released = read_released(file, "groupvit")
     try:
         config = _config(released)
-    except (KeyError, IndexError, ValueError) as error:
-        # Sizes are read from tensors, which another network lacks or has with other axes.
+    except KeyError as error:
+        raise ValueError(f"{file} is no GroupViT as released; missing: {error.args[0]}") from error
+    except (IndexError, ValueError) as error:
+        # A tensor has other axes than those that sizes are read from.
         raise ValueError(f"{file} is no GroupViT as released: {error}") from error
 
     method = config.build()
