@@ -84,12 +84,11 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
         if resume:
             raise ValueError(f"nothing to resume in {out}: it holds no run.json")
         # Files of something else must not be overwritten.
-        if others := [
-            name for name in ("model", "state", "metrics.jsonl") if (out / name).exists()
-        ]:
-            raise ValueError(
-                f"{out / others[0]} exists, and is no part of a run: give another --out"
-            )
+        for name in ("model", "state", "metrics.jsonl"):
+            if (out / name).exists():
+                raise ValueError(
+                    f"{out / name} exists, and is no part of a run: give another --out"
+                )
         return
 
     if not resume:
@@ -238,22 +237,26 @@ def _states(out: Path) -> list[Path]:
 def _versions() -> dict[str, str]:
     """Versions of Python and of the installed packages in `_PACKAGES`."""
     installed = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
-    return {"python": platform.python_version()} | {
-        name: installed[name.lower()] for name in _PACKAGES if name.lower() in installed
-    }
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        if name.lower() in installed:
+            versions[name] = installed[name.lower()]
+    return versions
 
 
 def _git_state() -> dict[str, Any] | None:
     """Git commit of this code and whether files changed since; None outside a checkout."""
-    here = Path(__file__).parents[1]
     try:
-        commit, changes = (
-            subprocess.run(
-                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
-        )
+        commit = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain", "--", ".")
     except (OSError, subprocess.CalledProcessError):
         return None
 
     return {"commit": commit, "changed": bool(changes)}
+
+
+def _git(*arguments: str) -> str:
+    """Output of a git command in the folder of this code."""
+    here = Path(__file__).parents[1]
+    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -88,10 +88,13 @@ def _with_training_parts(run: Path, method: Method, missing: list[str]) -> list[
     Raises:
         ValueError: A tensor of the state has another shape.
     """
-    state = run_state.load_state(run)
-    tensors = {
-        name: state[1][f"model/{name}"] for name in missing if state and f"model/{name}" in state[1]
-    }
+    _, state = run_state.load_state(run) or (0, {})
+    # The state has the method's tensors under "model/".
+    tensors = {}
+    for name in missing:
+        if f"model/{name}" in state:
+            tensors[name] = state[f"model/{name}"]
+
     try:
         method.load_state_dict(tensors, strict=False)
     except RuntimeError as error:

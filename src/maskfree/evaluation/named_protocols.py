@@ -104,10 +104,15 @@ def sclip(benchmark: Benchmark) -> tuple[Protocol, ...]:
     Differs: Patch scores of overlapping windows are averaged before they are enlarged, and the
     prompts are the model's own.
     """
-    names = next(names for names in ("sclip", "synonyms", "plain") if names in benchmark.names)
+    names = "plain"
+    for better in ("synonyms", "sclip"):
+        if better in benchmark.names:
+            names = better
 
     # Words that name a class of the benchmark cannot be background.
-    taken = {word.strip() for line in benchmark.words(names) for word in line.split("/")}
+    taken = set()
+    for line in benchmark.words(names):
+        taken |= {word.strip() for word in line.split("/")}
     others = ",".join(word for word in SCLIP_BACKGROUND if word not in taken)
 
     # The classes of PASCAL Context cover nearly all words of the list.

@@ -290,10 +290,14 @@ def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[
 
     # Off-diagonal entries from the largest to the smallest.
     largest = np.argsort(wrong, axis=None, kind="stable")[::-1][:NUM_CONFUSIONS]
-    pairs = [divmod(int(i), len(names)) for i in largest]
-    return [
-        [names[t], names[p], float(wrong[t, p] / matrix.sum())] for t, p in pairs if wrong[t, p]
-    ]
+    rows = []
+    for index in largest.tolist():
+        true, predicted = divmod(index, len(names))
+        # The sum is 0 where a process has no photo.
+        if wrong[true, predicted]:
+            share = float(wrong[true, predicted] / matrix.sum())
+            rows.append([names[true], names[predicted], share])
+    return rows
 
 
 def _mean(values: Float64[np.ndarray, " k"]) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -180,14 +180,15 @@ def spread(values: Tensor, height: int, width: int) -> Tensor:
         Map of height x width pixels.
     """
     # Pixel centers in units of cells, rounded down to the cell.
-    rows, columns = (
-        ((torch.arange(length, device=values.device) + 0.5) * cells / length)
-        .long()
-        .clamp_(max=cells - 1)
-        for length, cells in zip((height, width), values.shape, strict=True)
-    )
-
+    rows = _nearest_cells(height, values.shape[0]).to(values.device)
+    columns = _nearest_cells(width, values.shape[1]).to(values.device)
     return values[rows[:, None], columns]
+
+
+def _nearest_cells(length: int, cells: int) -> Int[Tensor, " n"]:
+    """Cell that the center of each pixel lies in, along one axis."""
+    places = (torch.arange(length) + 0.5) * cells / length
+    return places.long().clamp_(max=cells - 1)
 
 
 def count(
@@ -229,11 +230,13 @@ def results_row(
     Returns:
         Row of results.
     """
+    train, test = [], []
+    for split in chosen:
+        train += split.train
+        test += split.test
+
     # Sorted by key, so that the hash does not depend on the order of the splits.
-    test = tuple(
-        sorted((sample for split in chosen for sample in split.test), key=lambda sample: sample.key)
-    )
-    train = files_sha256(tuple(sample for split in chosen for sample in split.train))
+    test.sort(key=lambda sample: sample.key)
 
     found = row.scores
     inference = {
@@ -251,14 +254,14 @@ def results_row(
         "refine": "none",
         **inference,
         "taught_by": taught_by,
-        "taught_by_sha256": train,
+        "taught_by_sha256": files_sha256(tuple(train)),
         **_spelled(config),
     }
 
     return Row(
         benchmark=benchmark.name,
         num_photos=row.num_test,
-        files_sha256=files_sha256(test),
+        files_sha256=files_sha256(tuple(test)),
         names_file=benchmark.names["plain"],
         names_sha256=benchmark.names_sha256("plain"),
         protocol_name="knn" if isinstance(config, KnnConfig) else "linear",
