@@ -20,7 +20,8 @@ from transformers import GroupViTConfig, GroupViTModel
 
 from harness import RESULTS, Ratio, median_seconds, report, resident_bytes
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
-from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig

@@ -28,7 +28,8 @@ from maskfree.evaluation.reporting import charts
 from maskfree.evaluation.reporting.projection import draw_projection
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
-from maskfree.methods.clips4.config import CLIPS4Config, SemanticConsistencyConfig
+from maskfree.methods.clips4.config import CLIPS4Config
+from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
 from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.progress import Progress
 from maskfree.recipes.clips4 import clips4_pocket

@@ -17,7 +17,7 @@ from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.hub import checkpoint, loading
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
-from maskfree.methods.clips4.config import SemanticConsistencyConfig
+from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
 from tiny import tiny_vilseg_config
 
 OWN = Inference(

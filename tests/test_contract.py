@@ -22,8 +22,8 @@ from maskfree.data.sample import Partner, Source
 from maskfree.engine.config import Recipe
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
-from maskfree.methods.clips4.config import PixelSegmentConfig
-from maskfree.methods.ovsegmentor.config import EntityConfig
+from maskfree.methods.clips4.objectives_config import PixelSegmentConfig
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig
 from maskfree.methods.vilseg.config import ClusterConfig
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.projection_config import ProjectionConfig

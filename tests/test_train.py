@@ -33,7 +33,7 @@ from maskfree.engine.logger import MetricLogger
 from maskfree.engine.train import fit
 from maskfree.engine.trainer import Trainer
 from maskfree.hub.loading import load
-from maskfree.methods.ovsegmentor.config import MaskConfig
+from maskfree.methods.ovsegmentor.objectives_config import MaskConfig
 from maskfree.recipes import clips4_debug, ovsegmentor_debug, vilseg_debug
 from maskfree.text.tokenize import Tokenizer
 

@@ -16,10 +16,12 @@ from torch.nn import functional as F
 
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.config import ViewConfig
-from maskfree.methods.clips4.config import CLIPS4Config, PairConfig, SemanticConsistencyConfig
+from maskfree.methods.clips4.config import CLIPS4Config, PairConfig
+from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.maskclip.config import MaskCLIPConfig
-from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
 from maskfree.methods.student.config import StudentConfig, StudentViews
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg.model import ViLSeg

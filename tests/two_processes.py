@@ -22,8 +22,8 @@ from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
-from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
 from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.nn import binding
 from maskfree.recipes import vilseg_debug

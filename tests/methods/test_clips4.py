@@ -18,12 +18,8 @@ from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.sample import Source
 from maskfree.hub import checkpoint
 from maskfree.methods.clips4.batch import CLIPS4Batch
-from maskfree.methods.clips4.config import (
-    CLIPS4Config,
-    PairConfig,
-    PixelSegmentConfig,
-    SemanticConsistencyConfig,
-)
+from maskfree.methods.clips4.config import CLIPS4Config, PairConfig
+from maskfree.methods.clips4.objectives_config import PixelSegmentConfig, SemanticConsistencyConfig
 from maskfree.methods.clips4.view_segments import ViewSegments
 from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig

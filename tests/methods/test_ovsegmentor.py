@@ -12,9 +12,9 @@ from torch.testing import assert_close
 from maskfree.data.config import ViewConfig
 from maskfree.data.sample import Partner, Source
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
-from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig
 from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
 from maskfree.methods.ovsegmentor.model import OVSegmentor
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
 from maskfree.types import Tokens
 from tiny import CAPTIONS, TINY_TEXT, tiny_ovsegmentor_config
 

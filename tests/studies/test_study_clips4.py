@@ -17,7 +17,7 @@ from maskfree.data.config import DataConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.evaluation.class_free import unknown_classes, with_unknown
 from maskfree.hub import checkpoint
-from maskfree.methods.clips4.config import SemanticConsistencyConfig
+from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
 from maskfree.recipes import clips4_pocket
 from maskfree.regions.region_maps import SegmentConfig
 from studies import clips4

@@ -8,12 +8,8 @@ from maskfree.data.config import DataConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import Inference
 from maskfree.method_config import StudentParts
-from maskfree.methods.clips4.config import (
-    CLIPS4Config,
-    PairConfig,
-    PixelSegmentConfig,
-    SemanticConsistencyConfig,
-)
+from maskfree.methods.clips4.config import CLIPS4Config, PairConfig
+from maskfree.methods.clips4.objectives_config import PixelSegmentConfig, SemanticConsistencyConfig
 from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig

@@ -7,7 +7,8 @@ from dataclasses import replace
 from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import AUTHORS_INFERENCE
-from maskfree.methods.ovsegmentor.config import EntityConfig, MaskConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig

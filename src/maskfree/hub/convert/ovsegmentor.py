@@ -13,7 +13,8 @@ from maskfree.data.config import ViewConfig
 from maskfree.hub.convert.released_file import read_released
 from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.inference.config import AUTHORS_INFERENCE
-from maskfree.methods.ovsegmentor.config import EntityConfig, OVSegmentorConfig
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
+from maskfree.methods.ovsegmentor.objectives_config import EntityConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys

@@ -14,11 +14,8 @@ from torch.nn import functional as F
 
 from maskfree.method import Method
 from maskfree.methods.ovsegmentor.batch import OVSegmentorBatch
-from maskfree.methods.ovsegmentor.objectives import (
-    EntityInputs,
-    EntityObjective,
-    MaskConsistencyObjective,
-)
+from maskfree.methods.ovsegmentor.entity_objectives import EntityInputs, EntityObjective
+from maskfree.methods.ovsegmentor.mask_objective import MaskConsistencyObjective
 from maskfree.nn.contrastive_objective import ContrastiveObjective
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
@@ -90,7 +87,7 @@ class OVSegmentor(Method):
                 with torch.no_grad():
                     self._text(texts.questions)
 
-            asked = EntityInputs(
+            inputs = EntityInputs(
                 grouped.groups,
                 overall,
                 texts,
@@ -99,18 +96,24 @@ class OVSegmentor(Method):
                 self.cross.factor,
                 self.gather,
             )
-            parts.append(self.entity(asked))
+            parts.append(self.entity(inputs))
 
         # Cross-image mask consistency; no gradient reaches the text encoder.
-        if masks:
+        if masks is not None:
             assert batch.partners is not None and groups is not None, "L_mask needs partners"
             with torch.no_grad():
                 shared = self._text(batch.partners.entities)
 
-            seen, scale = (grouped, groups), self.cross.factor
-            parts.append(
-                masks(self.image, batch.images, seen, self._project, batch.partners, shared, scale)
+            losses = masks(
+                self.image,
+                batch.images,
+                (grouped, groups),
+                self._project,
+                batch.partners,
+                shared,
+                self.cross.factor,
             )
+            parts.append(losses)
 
         return Losses.merged(parts)
 

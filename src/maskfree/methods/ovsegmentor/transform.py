@@ -127,8 +127,8 @@ class OVSegmentorTransform(Transform):
 
         partner = None
         if self.with_partner and source.partner is not None:
-            seen = self._view(source.partner.photo, _rng(seed, _PARTNER))
-            partner = (source.partner.entity, seen)
+            partner_view = self._view(source.partner.photo, _rng(seed, _PARTNER))
+            partner = (source.partner.entity, partner_view)
 
         return OVSegmentorSample(view=view, caption=caption, texts=texts, partner=partner)
 

@@ -157,7 +157,7 @@ class ViLSegConfig(MethodConfig):
                 does not divide into patches.
         """
         # Imported here, so that reading a config does not import the networks.
-        from maskfree.methods.vilseg.model import build_vilseg
+        from maskfree.methods.vilseg.build import build_vilseg
 
         check(self)
         return build_vilseg(self)

@@ -1,19 +1,16 @@
-"""L_entity and L_mask of OVSegmentor and their variants, each with its own parameters."""
+"""L_mask of OVSegmentor: cross-image mask consistency with a momentum encoder."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.losses.contrastive import info_nce, retrieval_accuracy
-from maskfree.losses.entities import group_contrast, masked_language, multi_label_contrast
+from maskfree.losses.entities import group_contrast
 from maskfree.losses.mask_consistency import (
     chosen,
     learning_only,
@@ -22,177 +19,15 @@ from maskfree.losses.mask_consistency import (
     over_photos,
     subgroups,
 )
-from maskfree.methods.ovsegmentor.batch import EntityTexts, Partners
+from maskfree.methods.ovsegmentor.batch import Partners
 from maskfree.methods.ovsegmentor.mask_matching import MaskMatching
-from maskfree.nn.contrastive_objective import Gather, ema_update
-from maskfree.nn.dual_encoder import TextProjector
-from maskfree.nn.entity_decoder import EntityDecoder
+from maskfree.nn.contrastive_objective import ema_update
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.ops.matching import match
-from maskfree.types import Losses, Tokens
+from maskfree.types import Losses
 
-# Tokens to unit-norm text embeddings.
-Embed = Callable[[Tokens], Tensor]
 # Groups to the joint space, not normalized.
 Project = Callable[[Grouped], Tensor]
-
-
-@dataclass(frozen=True)
-class EntityInputs:
-    """Inputs of an entity objective."""
-
-    groups: Float[Tensor, "b g c"]
-    """Group features of the images, not projected."""
-    overall: Float[Tensor, "b d"]
-    """Unit-norm image embeddings."""
-    texts: EntityTexts
-    """Masked captions, answers and labels."""
-    text: TextProjector
-    """Text encoder with its projection."""
-    embed: Embed
-    """Function that embeds tokenized texts with unit norm."""
-    scale: Float[Tensor, ""]
-    """Inverse temperature."""
-    gather: Gather
-    """Concatenates a tensor over all processes."""
-
-
-class EntityObjective(nn.Module, ABC):
-    """Base class of losses on the entities of captions."""
-
-    @abstractmethod
-    def forward(self, asked: EntityInputs) -> Losses:
-        """Compare images with entity texts.
-
-        Args:
-            asked: Images, texts and encoders of this batch.
-
-        Returns:
-            The term `entity`, with metrics.
-        """
-
-
-class CompletionObjective(EntityObjective):
-    """Masked entity completion: contrast completed captions with the masked entities.
-
-    A masked caption attends to the image groups; its embedding must match a sentence that names the
-    masked entities. Captions in which nothing was masked are excluded.
-
-    Source: eq. 8 and 9.
-
-    Differs: the released code includes them, and its decoder attends to padding; `released` does
-    so too.
-    """
-
-    def __init__(
-        self,
-        *,
-        weight: float,
-        decoder: EntityDecoder,
-        bridge: nn.Module,
-        released: bool,
-    ):
-        super().__init__()
-        self.decoder = decoder
-        self.bridge = bridge
-        self._weight, self._released = weight, released
-
-    def forward(self, asked: EntityInputs) -> Losses:
-        """Contrast completed captions with answers over the global batch.
-
-        Args:
-            asked: Images, texts and encoders of this batch.
-
-        Returns:
-            The term `entity`, with the accuracy of matching as a metric.
-        """
-        texts, encoder = asked.texts, asked.text.encoder
-        # No mask lets the decoder attend to padding.
-        mask = None if self._released else texts.questions.mask
-        completed = self.decoder(encoder.each(texts.questions), asked.groups, mask)
-        # The completed caption is pooled like a text, then projected to the joint space.
-        sentences = self.bridge(encoder.pool(completed, texts.questions))
-
-        # Captions without masked entities do not count.
-        counted = asked.gather(texts.masked | self._released)
-        questions = asked.gather(F.normalize(sentences, dim=-1))[counted].float()
-        answers = asked.gather(asked.embed(texts.answers))[counted].float()
-
-        # Zero with a graph, so that every process takes part in the backward pass.
-        if not len(questions):
-            return Losses({"entity": sentences.sum() * 0}, {})
-
-        metrics = {"completion_accuracy": retrieval_accuracy(questions, answers).detach()}
-
-        return Losses({"entity": self._weight * info_nce(questions, answers, asked.scale)}, metrics)
-
-
-class MultiLabelObjective(EntityObjective):
-    """Multi-label contrast of GroupViT between a photo and the prompts of its entities.
-
-    Source: Table 4.
-    """
-
-    def __init__(self, *, weight: float):
-        super().__init__()
-        self._weight = weight
-
-    def forward(self, asked: EntityInputs) -> Losses:
-        """Contrast images with labels over the global batch.
-
-        Args:
-            asked: Images, texts and encoders of this batch.
-
-        Returns:
-            The term `entity`.
-        """
-        texts = asked.texts
-        assert texts.labels is not None and texts.labeled is not None, (
-            "the multi-label contrast needs labels"
-        )
-
-        # One row of labels per image.
-        labels = asked.gather(asked.embed(texts.labels).unflatten(0, texts.labeled.shape)).float()
-        photos = asked.gather(asked.overall).float()
-        loss = multi_label_contrast(photos, labels, asked.gather(texts.labeled), asked.scale)
-
-        return Losses({"entity": self._weight * loss}, {})
-
-
-class MaskedWordsObjective(EntityObjective):
-    """Masked language modeling among the entities: each masked word is classified by itself.
-
-    Source: Table 4.
-    """
-
-    def __init__(self, *, weight: float, decoder: EntityDecoder | None, classifier: nn.Linear):
-        super().__init__()
-        # None classifies from the text alone.
-        self.decoder = decoder
-        self.classifier = classifier
-        self._weight = weight
-
-    def forward(self, asked: EntityInputs) -> Losses:
-        """Classify the masked words of this process's captions.
-
-        Args:
-            asked: Images, texts and encoders of this batch.
-
-        Returns:
-            The term `entity`.
-        """
-        questions = asked.texts.questions
-        hidden = asked.text.encoder.each(questions)
-        if self.decoder is not None:
-            hidden = self.decoder(hidden, asked.groups, questions.mask)
-
-        return Losses(
-            {
-                "entity": self._weight
-                * masked_language(self.classifier(hidden), asked.texts.targets)
-            },
-            {},
-        )
 
 
 class MaskConsistencyObjective(nn.Module):
@@ -256,7 +91,7 @@ class MaskConsistencyObjective(nn.Module):
         self,
         student: GroupingEncoder,
         images: Float[Tensor, "b 3 h w"],
-        seen: tuple[Grouped, Float[Tensor, "b g d"]],
+        grouped: tuple[Grouped, Float[Tensor, "b g d"]],
         project: Project,
         partners: Partners,
         shared: Float[Tensor, "b d"],
@@ -269,7 +104,7 @@ class MaskConsistencyObjective(nn.Module):
         Args:
             student: Trained image encoder.
             images: Images of the batch.
-            seen: Groups of the images by the trained encoder, and their projections.
+            grouped: Groups of the images by the trained encoder, and their projections.
             project: Projects groups to the joint space.
             partners: For each image another one that shares an entity.
             shared: Unit-norm text embeddings of the shared entities.
@@ -278,7 +113,7 @@ class MaskConsistencyObjective(nn.Module):
         Returns:
             The term `masks`, with the share of images that have a partner as a metric.
         """
-        first, first_groups = seen
+        first, first_groups = grouped
 
         # Targets on the partner, by the momentum encoder.
         with torch.no_grad():
@@ -308,7 +143,9 @@ class MaskConsistencyObjective(nn.Module):
             with torch.no_grad():
                 own = self.teacher(images)
                 own_groups = project(own)
-            keys = first.assignment.keys if self._matching.online_keys else own.assignment.keys
+            keys = own.assignment.keys
+            if self._matching.online_keys:
+                keys = first.assignment.keys
             back = self._direction(own, own_groups, keys, second, project(second), partners, shared)
             loss = (loss + back) / 2
 
@@ -326,27 +163,26 @@ class MaskConsistencyObjective(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compare masks of the target's groups and of the other photo's groups on its patches."""
         # Queries stand for groups and keys for patches; their product is a mask.
-        wanted, given = target.assignment.queries, other.assignment.queries
-        best = self._closest(other_groups, shared)
+        target_queries = target.assignment.queries
+        other_queries = other.assignment.queries
+        closest = self._closest(other_groups, shared)
 
         # Only groups close to the shared entity are compared, or only they get a gradient.
         if self._matching.leave_out:
-            wanted, given = (
-                chosen(wanted, self._closest(target_groups, shared)),
-                chosen(given, best),
-            )
+            target_queries = chosen(target_queries, self._closest(target_groups, shared))
+            other_queries = chosen(other_queries, closest)
         else:
-            given = learning_only(given, best)
+            other_queries = learning_only(other_queries, closest)
 
+        arithmetic = self._matching.arithmetic
         losses = matched_dice(
-            mask_logits(wanted, target.assignment.keys),
-            mask_logits(given, keys),
+            mask_logits(target_queries, target.assignment.keys),
+            mask_logits(other_queries, keys),
             patches=target.patches,
             match=match,
-            arithmetic=self._matching.arithmetic,
+            arithmetic=arithmetic,
         )
-
-        return over_photos(losses, partners.present, given.shape[1], self._matching.arithmetic)
+        return over_photos(losses, partners.present, other_queries.shape[1], arithmetic)
 
     def _contrast(
         self,
