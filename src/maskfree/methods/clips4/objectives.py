@@ -183,8 +183,8 @@ class SemanticConsistencyObjective(nn.Module):
         assert segments.teacher is not None, "semantic consistency needs a teacher"
 
         # Targets: the teacher's classes of the segments.
-        theirs = F.normalize(segments.teacher, dim=1)
-        scores = self._scores(theirs, segments, teacher)
+        teacher_embeddings = F.normalize(segments.teacher, dim=1)
+        scores = self._scores(teacher_embeddings, segments, teacher)
         labels = scores.argmax(1)
         certain = F.one_hot(labels, scores.shape[1]).to(scores.dtype)
         targets = (self._scale * scores).softmax(1) if self._soft else certain
@@ -197,7 +197,7 @@ class SemanticConsistencyObjective(nn.Module):
         # Move the prototypes of unknown classes towards their segments.
         if len(self.classes.unknown):
             terms["unknown"] = prototype_loss(
-                theirs, labels - self.classes.num_known, self.classes.unknown
+                teacher_embeddings, labels - self.classes.num_known, self.classes.unknown
             )
 
         with torch.no_grad():
@@ -209,24 +209,26 @@ class SemanticConsistencyObjective(nn.Module):
     @torch.no_grad()
     def _scores(
         self,
-        theirs: Float[Tensor, "m d"],
+        teacher_embeddings: Float[Tensor, "m d"],
         segments: ViewSegments,
         teacher: Float[Tensor, "b d h w"],
     ) -> Float[Tensor, "m l"]:
         """Class scores of the teacher for each segment, with the class prior if it is on."""
-        scores = self.classes.cosines(theirs[..., None, None])[..., 0, 0]
+        scores = self.classes.cosines(teacher_embeddings[..., None, None])[..., 0, 0]
         if not self._class_prior or not len(scores):
             return scores.float()
 
         # A class counts as present if either view of the photo shows it.
         shown = apply_class_prior(self.classes.cosines(teacher))[:, :, 0, 0]
-        held = scores + self._class_prior * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
+        weighted = (
+            scores + self._class_prior * shown.unflatten(0, (-1, 2)).amax(1)[segments.views // 2]
+        )
 
         # Distribution alignment: each class keeps the frequency it has without the prior.
         if self.training:
-            self._count(torch.stack([scores, held]))
+            self._count(torch.stack([scores, weighted]))
 
-        return held.float() + (self.shares[0] / self.shares[1]).log() / self._scale
+        return weighted.float() + (self.shares[0] / self.shares[1]).log() / self._scale
 
     def _count(self, scores: Float[Tensor, "2 m l"]) -> None:
         """Update the moving average of class frequencies."""

@@ -55,7 +55,7 @@ class ViewSegments:
         Args:
             pixels: Unit-norm pixel embeddings of all views.
             regions: Region of each pixel.
-            teacher: Unit-norm teacher embeddings of each pixel, if there is a teacher.
+            teacher: Unit-norm teacher embeddings of each pixel, if nonempty is a teacher.
             num_segments: Number of clusters per view.
 
         Returns:
@@ -67,25 +67,25 @@ class ViewSegments:
         ids = intersect(clusters, regions, max_segments)
 
         sums, counts = segment_sums(pixels, ids, max_segments)
-        there = counts > 0
+        nonempty = counts > 0
 
         # Region ids are made unique between photos and shared by both views of one.
         photos = torch.arange(len(pixels), device=pixels.device)[:, None] // 2
         numbers = photos * _REGIONS + segment_values(regions, ids, max_segments)
 
-        taught = None
+        teacher_sums = None
         if teacher is not None:
-            taught = segment_sums(teacher, ids, max_segments)[0][there]
+            teacher_sums = segment_sums(teacher, ids, max_segments)[0][nonempty]
 
         return cls(
             pixels=pixels,
             ids=ids,
             max_segments=max_segments,
-            embeddings=F.normalize(sums[there], dim=1),
-            rows=there.flatten().cumsum(0).view_as(there) - 1,
-            views=there.nonzero()[:, 0],
-            regions=numbers[there],
-            teacher=taught,
+            embeddings=F.normalize(sums[nonempty], dim=1),
+            rows=nonempty.flatten().cumsum(0).view_as(nonempty) - 1,
+            views=nonempty.nonzero()[:, 0],
+            regions=numbers[nonempty],
+            teacher=teacher_sums,
         )
 
     def pixel_regions(self) -> Int[Tensor, "b h w"]:

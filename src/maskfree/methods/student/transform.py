@@ -184,13 +184,13 @@ class _CropWindow(NamedTuple):
         )
 
         # reducing_gap 2.0 reduces in two steps, which is faster at nearly the same quality.
-        seen = picture.resize((right - left, bottom - top), filter, box=bounds, reducing_gap=2.0)
-        if seen.size == (self.crop_px, self.crop_px):
-            return seen
+        resized = picture.resize((right - left, bottom - top), filter, box=bounds, reducing_gap=2.0)
+        if resized.size == (self.crop_px, self.crop_px):
+            return resized
 
         # A photo smaller than the crop is padded.
         whole = Image.new(picture.mode, (self.crop_px, self.crop_px), padding)
-        whole.paste(seen, (left, top))
+        whole.paste(resized, (left, top))
 
         return whole
 

@@ -134,7 +134,7 @@ class DistillationObjective(VisionObjective):
         self.register_buffer("center", torch.zeros(out_dim))
         self._weight, self._teacher_momentum = weight, teacher_momentum
         # Mean logits of the teacher since the last step: one per forward pass.
-        self._seen: list[Tensor] = []
+        self._batch_means: list[Tensor] = []
 
     def forward(
         self,
@@ -159,7 +159,7 @@ class DistillationObjective(VisionObjective):
             logits = self.teacher_head(self.teacher(images).mean((2, 3))).float()
             everywhere = gather(logits)
             if self.training:
-                self._seen.append(everywhere.mean(0))
+                self._batch_means.append(everywhere.mean(0))
             metrics = _assignment_metrics(
                 "vision", ((everywhere - self.center) / TEACHER_TEMPERATURE).softmax(-1)
             )
@@ -189,9 +189,9 @@ class DistillationObjective(VisionObjective):
         momentum = 1 - (1 - self._teacher_momentum) * (math.cos(math.pi * progress) + 1) / 2
         ema_update(self.teacher, image, momentum)
         ema_update(self.teacher_head, self.head, momentum)
-        if self._seen:
-            self.center.copy_(update_center(self.center, torch.stack(self._seen).mean(0)))
-            self._seen.clear()
+        if self._batch_means:
+            self.center.copy_(update_center(self.center, torch.stack(self._batch_means).mean(0)))
+            self._batch_means.clear()
 
 
 class ClusterObjective(nn.Module):

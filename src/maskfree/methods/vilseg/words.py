@@ -173,17 +173,18 @@ def embed_tags(
     parts = [phrases[start : start + 64] for start in range(0, len(phrases), 64)]
     features = torch.cat([F.normalize(text(tokenizer(part)), dim=-1) for part in parts])
 
-    of = dict(zip(phrases, features, strict=True))
-    named = F.normalize(
-        torch.stack([torch.stack([of[name] for name in tag.names]).mean(0) for tag in tags]), dim=-1
-    )
+    feature_of = dict(zip(phrases, features, strict=True))
+    names, kinds = [], []
+    for tag in tags:
+        names.append(torch.stack([feature_of[name] for name in tag.names]).mean(0))
+        # A tag without superclasses adds nothing.
+        kind = torch.zeros_like(names[-1])
+        if tag.kinds:
+            kind = torch.stack([feature_of[name] for name in tag.kinds]).mean(0)
+        kinds.append(kind)
 
-    nothing = torch.zeros(named.shape[1])
-    kinds = torch.stack(
-        [torch.stack([of[k] for k in tag.kinds]).mean(0) if tag.kinds else nothing for tag in tags]
-    )
-
-    return named, F.normalize(named + kinds, dim=-1)
+    named = F.normalize(torch.stack(names), dim=-1)
+    return named, F.normalize(named + torch.stack(kinds), dim=-1)
 
 
 @torch.no_grad()
