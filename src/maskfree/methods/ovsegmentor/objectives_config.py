@@ -108,8 +108,8 @@ class MaskConfig:
     objective: Literal["masks", "groups"] = "masks"
     """What is compared: "masks" of the groups, or the "groups" themselves."""
     matching: Literal["paper", "one_way", "released"] = "paper"
-    """How masks are compared: as in the "paper"; "one_way", on the partner's patches by the momentum
-    encoder only, which is faster; or as in the "released" code."""
+    """How masks are compared: as in the "paper"; "one_way", on the partner's patches by the
+    momentum encoder only, which is faster; or as in the "released" code."""
 
     def build(self, image: GroupingEncoder) -> MaskConsistencyObjective:
         """Build the objective; the momentum encoder starts as a copy of the image encoder.
@@ -130,7 +130,8 @@ class MaskConfig:
         count = round(self.ratio * image.num_groups)
         if not 1 <= count <= image.num_groups:
             raise ValueError(
-                f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: it must be 1 or more"
+                f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: "
+                "it must be 1 or more"
             )
 
         return MaskConsistencyObjective(

@@ -117,13 +117,15 @@ def _build_words(
         text.projection, NearIdentity
     ):
         raise ValueError(
-            "words need an image projection of kind 'classifier_mixture' and a text projection of kind 'near'"
+            "words need an image projection of kind 'classifier_mixture' "
+            "and a text projection of kind 'near'"
         )
 
     tags = config.words.read()
     if (number := config.image_projection.num_classes) != len(tags):
         raise ValueError(
-            f"image_projection.num_classes is {number}: there are {len(tags)} tags in {config.words.tags}"
+            f"image_projection.num_classes is {number}: "
+            f"there are {len(tags)} tags in {config.words.tags}"
         )
 
     classifier = read_classifier(config.image.weights, len(tags))
