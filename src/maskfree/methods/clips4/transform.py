@@ -113,7 +113,7 @@ class PairTransform(Transform):
             features = TeacherMaps(self.teacher).of(source.key, size).float()
 
         # Two independent views, each with its part of the maps.
-        views, parts, teacher_parts = [], [], []
+        views, parts, taught = [], [], []
         for _ in range(2):
             config = self.views
             view = random_view(rng, photo, config.side_px, config.scale, _MIRROR)
@@ -127,7 +127,7 @@ class PairTransform(Transform):
         return CLIPS4Sample(
             views=(views[0], views[1]),
             regions=torch.stack(parts),
-            teacher=_stacked(teacher_parts),
+            teacher=torch.stack(taught) if taught else None,
         )
 
     def collate(self, samples: Sequence[CLIPS4Sample]) -> CLIPS4Batch:
@@ -140,12 +140,12 @@ class PairTransform(Transform):
             The batch.
         """
         images = [view.image for sample in samples for view in sample.views]
-        teacher = [sample.teacher for sample in samples if sample.teacher is not None]
+        taught = [sample.teacher for sample in samples if sample.teacher is not None]
 
         return CLIPS4Batch(
             images=torch.stack(images).unflatten(0, (len(samples), 2)),
             regions=torch.stack([sample.regions for sample in samples]),
-            teacher=_stacked(teacher),
+            teacher=torch.stack(taught) if taught else None,
         )
 
     def _colored(
