@@ -105,7 +105,10 @@ def _distilled(
     """Run the steps of `distill` in a folder that this process holds."""
     shards = are_shards(photos)
     folder = out / "photos"
-    sources = tuple(photos) if shards else (str(folder),)
+    # Photos in folders are read through links in the run folder.
+    sources = (str(folder),)
+    if shards:
+        sources = tuple(photos)
 
     # Weights of others are converted once, in the run folder.
     teacher_model = loading.checkpoint_of(model, out / "clip")
@@ -190,7 +193,9 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
             f"crop_px {settings.student.crop_px} is not whole patches of {patch_size} px"
         )
 
-    projection = None if whole else ProjectionConfig("pyramid", hidden=_HEAD_CHANNELS)
+    projection, train = None, settings.student.train
+    if not whole:
+        projection, train = ProjectionConfig("pyramid", hidden=_HEAD_CHANNELS), _whole(train)
     base = clips4_student(
         parts,
         encoder,
@@ -208,7 +213,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
     return replace(
         base,
         name=f"{teacher.name}-student",
-        train=settings.student.train if whole else _whole(settings.student.train),
+        train=train,
         templates=teacher.templates,
         inference=inference,
         init=str(model),
@@ -223,10 +228,10 @@ def _taken(parts: StudentParts, own: bool, whole: bool) -> dict[str, str]:
     if own:
         taken[parts.image_prefix] = "image.encoder"
     if whole:
+        taken[parts.image_projection_prefix] = "image.projection"
         # The teacher's projection becomes the known part of a new correction.
-        corrected = parts.correction is not None
-        place = "image.projection" if corrected else "image.projection.known"
-        taken[parts.image_projection_prefix] = place
+        if parts.correction is None:
+            taken[parts.image_projection_prefix] = "image.projection.known"
     return taken
 
 
