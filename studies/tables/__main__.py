@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from studies.tables import clips4, ovsegmentor, rest, scores, study
+from studies.tables import clips4, models, ovsegmentor, rest, scores, study
 from studies.tables.markup import RESULTS, ROOT, Row, read_rows
 
 BLOCK = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table:\2 -->)", re.DOTALL)
@@ -87,6 +87,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "speed": rest.speed,
     "precision": rest.precision,
     "card": rest.card,
+    "catalog": models.catalog,
     "overlays": rest.overlays,
 }
 

@@ -18,6 +18,7 @@ from maskfree.cli.compare import compare
 from maskfree.cli.convert import convert
 from maskfree.cli.datasets import datasets
 from maskfree.cli.distill import distill, distill_how
+from maskfree.cli.download import download
 from maskfree.cli.evaluate import evaluate, evaluate_what
 from maskfree.cli.models import models
 from maskfree.cli.parsing import parse_call, parse_command
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         prepare,
         compare,
         models,
+        download,
         datasets,
         convert,
     )

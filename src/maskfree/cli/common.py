@@ -25,6 +25,26 @@ _MALLOC = {
 
 
 @dataclass(frozen=True)
+class Conduct:
+    """What a run shows, and whether it may use the network."""
+
+    quiet: bool = False
+    """Do not show progress."""
+    offline: bool = False
+    """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Device of the network, and whether models may be downloaded."""
+
+    device: str = "auto"
+    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
+    offline: bool = False
+    """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
+
+
+@dataclass(frozen=True)
 class Network:
     """Input resolution and device of the network."""
 
@@ -32,6 +52,8 @@ class Network:
     """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     device: str = "auto"
     """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
+    offline: bool = False
+    """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,8 @@ class Hardware:
     """Number of photos or windows in a batch; None: the model's own setting."""
     device: str = "auto"
     """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
+    offline: bool = False
+    """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,22 @@ def options_of(settings: Any) -> list[str]:
             options += [f"--{field.name.replace('_', '-')}", str(value)]
 
     return options
+
+
+def stay_offline(offline: bool) -> None:
+    """Forbid the download of models, as the variable HF_HUB_OFFLINE does.
+
+    Args:
+        offline: Value of the option `--offline`; False changes nothing.
+    """
+    if not offline:
+        return
+
+    # For child processes, and for this one if the Hub client has read the variable already.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from maskfree.cli.common import keep_freed_memory, log_to_stderr
+from maskfree.cli.common import keep_freed_memory, log_to_stderr, stay_offline
 from maskfree.config.extras import need
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.progress import Progress
@@ -23,6 +23,7 @@ def clips4(
     out: Path = Path("runs/distilled"),
     settings: Annotated[DistillConfig, arg(name="")] = DistillConfig(),  # noqa: B008 - frozen
     quiet: bool = False,
+    offline: bool = False,
 ) -> int:
     """Distill a student with sharper masks from a model, on photos without labels.
 
@@ -33,11 +34,12 @@ def clips4(
             as train-{000..005}.tar.
         words: Class names known to occur in the photos, separated by commas or spaces; "/"
             separates synonyms.
-        model: The teacher: name of a model (see `maskfree models`), folder of a checkpoint, or
-            folder of a CLIP.
+        model: The teacher: name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder of the run; after an interruption the same command resumes it.
         settings: Settings of the distillation.
         quiet: Do not show the progress of the preparation.
+        offline: Use no network: only models in the package, in folders and in the cache of Hugging
+            Face.
 
     Returns:
         Exit status 0.
@@ -52,6 +54,7 @@ def clips4(
 
     log_to_stderr()
     keep_freed_memory()
+    stay_offline(offline)
     from maskfree.distillation.clips4 import distill as run
 
     trained = run(model, words, photos, out, settings, Progress(quiet))

@@ -10,7 +10,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import keep_freed_memory, log_to_stderr
+from maskfree.cli.common import Conduct, keep_freed_memory, log_to_stderr, stay_offline
 from maskfree.config.extras import need
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.files.atomic import read_json
@@ -26,7 +26,7 @@ def pseudo_labels(
     model: str = "pocket",
     out: Path = Path("runs/pseudo-labels"),
     settings: Annotated[SelfTrainConfig, OmitArgPrefixes] = SelfTrainConfig(),  # noqa: B008 - frozen
-    quiet: bool = False,
+    conduct: Annotated[Conduct, OmitArgPrefixes] = Conduct(),  # noqa: B008 - frozen
 ) -> int:
     """Train a student on a model's pseudo-labels of unlabeled photos.
 
@@ -39,10 +39,10 @@ def pseudo_labels(
         benchmark: Name of a benchmark, of which the photos and class list are used, not the
             labels; instead of PHOTOS and --words.
         data: Folder that contains the files of the benchmark.
-        model: Name of the teacher (see `maskfree models`), or folder of its checkpoint.
+        model: The teacher: name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder of the run; after an interruption the same command resumes it.
         settings: Settings of the self-training.
-        quiet: Do not show the progress of the labeling.
+        conduct: What the run shows, and whether it may use the network.
 
     Returns:
         Exit status 0.
@@ -53,9 +53,10 @@ def pseudo_labels(
 
     log_to_stderr()
     keep_freed_memory()
+    stay_offline(conduct.offline)
     from maskfree.distillation.self_training import self_train
 
-    trained = self_train(model, words, found, out, settings, Progress(quiet))
+    trained = self_train(model, words, found, out, settings, Progress(conduct.quiet))
     if trained is None:
         raise Stopped("the last step of training is saved")
 

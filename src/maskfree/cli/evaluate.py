@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from maskfree.cli.common import Hardware, keep_freed_memory
+from maskfree.cli.common import Hardware, keep_freed_memory, stay_offline
 from maskfree.cli.evaluate_options import (
     Changes,
     EvaluationOutput,
@@ -71,7 +71,7 @@ def evaluate(
     Args:
         benchmarks: Names of benchmarks; `maskfree datasets` describes them.
         data: Folder that contains the files of the benchmarks, or their folders.
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         protocol: Evaluation protocols: own, tcl, sclip, groupvit, unseen, unseen-among-all or
             all-as-unseen; each gives one row of results or more.
         sweep: Evaluate with each of several background thresholds: "threshold" and FIRST:LAST:STEP,
@@ -95,6 +95,7 @@ def evaluate(
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
 
     keep_freed_memory()
+    stay_offline(hardware.offline)
     from maskfree.cli.evaluate_rows import connect, measure_rows, sweep_rows
     from maskfree.evaluation.zero_shot import EvalJob
     from maskfree.hub import loading

@@ -29,7 +29,7 @@ def linear(
     Args:
         benchmark: Name of a benchmark; `maskfree datasets` describes them.
         data: Folder that contains the files of the benchmarks, or their folders.
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         output: Output options.
         network: Input resolution and device of the network.
         config: Settings of the classifier.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import keep_freed_memory, options_of
+from maskfree.cli.common import keep_freed_memory, options_of, stay_offline
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.progress import Progress
 
@@ -27,6 +27,7 @@ def tracking(
     results: Path = Path("results"),
     settings: Annotated[TrackConfig, OmitArgPrefixes] = TrackConfig(),  # noqa: B008 - frozen
     device: str = "auto",
+    offline: bool = False,
     quiet: bool = False,
 ) -> int:
     """Propagate the first masks of DAVIS sequences and measure J and F.
@@ -35,11 +36,13 @@ def tracking(
 
     Args:
         davis: Folder of DAVIS 2016 or 2017, which contains JPEGImages and Annotations.
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
         results: Output folder for the row of results, tracking-MODEL.json.
         settings: Settings of the label propagation from frame to frame.
         device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
+        offline: Use no network: only models in the package, in folders and in the cache of Hugging
+            Face.
         quiet: Do not show progress.
 
     Returns:
@@ -52,6 +55,7 @@ def tracking(
     find_sequences(davis, sequences)
 
     keep_freed_memory()
+    stay_offline(offline)
     from maskfree.evaluation.tracking import track_benchmark, write_rows
     from maskfree.hub import loading
 

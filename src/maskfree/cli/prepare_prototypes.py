@@ -8,6 +8,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
+from maskfree.cli.common import stay_offline
 from maskfree.distillation.prototype_config import PrototypeConfig
 from maskfree.progress import Progress
 
@@ -20,6 +21,7 @@ def prototypes(
     templates: str = "",
     search: Annotated[PrototypeConfig, OmitArgPrefixes] = PrototypeConfig(),  # noqa: B008 - frozen
     quiet: bool = False,
+    offline: bool = False,
 ) -> int:
     """Compute prototypes of words from precomputed teacher embeddings.
 
@@ -33,10 +35,13 @@ def prototypes(
         templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
         search: Settings of the search.
         quiet: Do not show progress.
+        offline: Use no network: only models in the package, in folders and in the cache of Hugging
+            Face.
 
     Returns:
         Exit status 0.
     """
+    stay_offline(offline)
     from maskfree.data.cache.teacher_maps import TeacherMaps
     from maskfree.distillation.prototypes import prepare_prototypes
     from maskfree.hub import loading

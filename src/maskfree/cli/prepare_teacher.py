@@ -8,7 +8,7 @@ from time import perf_counter
 from rich.console import Console
 from tyro.conf import Positional
 
-from maskfree.cli.common import keep_freed_memory
+from maskfree.cli.common import keep_freed_memory, stay_offline
 from maskfree.progress import Progress
 
 
@@ -19,6 +19,7 @@ def teacher(
     side_px: int | None = None,
     quiet: bool = False,
     device: str = "auto",
+    offline: bool = False,
 ) -> int:
     """Precompute a teacher model's patch embeddings of photos, from which a student is trained.
 
@@ -28,11 +29,13 @@ def teacher(
         photos: Folders of photos, or WebDataset shards: files, globs, or brace expressions such as
             train-{000..005}.tar.
         out: Output folder of the embeddings, one file per photo.
-        model: Name of the teacher (see `maskfree models`) or folder of a checkpoint.
+        model: The teacher: name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         side_px: Length in pixels to which the shorter side of a photo is resized; None: the model's
             own.
         quiet: Do not show progress.
         device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
+        offline: Use no network: only models in the package, in folders and in the cache of Hugging
+            Face.
 
     Returns:
         Exit status 0.
@@ -43,6 +46,7 @@ def teacher(
     read_sources(photos)
 
     keep_freed_memory()
+    stay_offline(offline)
     from maskfree.distillation.teacher_features import prepare_teacher
     from maskfree.hub import loading
 

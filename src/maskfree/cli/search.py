@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, Network, complain, keep_freed_memory, note
+from maskfree.cli.common import BAD_INPUT, Network, complain, keep_freed_memory, note, stay_offline
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.progress import Progress
 
@@ -45,7 +45,7 @@ def search(
         word: The query, which need not be one of the model's words; "/" separates synonyms
             (sofa/couch).
         photos: Photos and folders of photos, any number.
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder for WORD.search.png and WORD.search.json; created if it does not
             exist.
         templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
@@ -63,6 +63,7 @@ def search(
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
     keep_freed_memory()
+    stay_offline(network.offline)
     from maskfree.hub import loading
     from maskfree.inference import search as searching
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory, note
+from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory, note, stay_offline
 from maskfree.progress import Progress
 
 
@@ -30,7 +30,7 @@ def segment(
     Args:
         photos: Photos of any size and color mode.
         words: Class names, separated by commas or spaces; "/" separates synonyms (sofa/couch).
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder for the results; created if it does not exist.
         background: Background rule: none, threshold:T (pixels whose largest cosine is below T) or
             words:wall,sky (pixels labeled with one of these additional words).
@@ -55,6 +55,7 @@ def segment(
     stems = _plan_stems(photos, out)
 
     keep_freed_memory()
+    stay_offline(runtime.offline)
     from maskfree.hub import loading
     from maskfree.inference.photos import PhotoError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import keep_freed_memory
+from maskfree.cli.common import Device, keep_freed_memory, stay_offline
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.progress import Progress
 
@@ -51,7 +51,7 @@ def track(
     output: Annotated[TrackOutput, OmitArgPrefixes] = TrackOutput(),
     frames: int = 0,
     settings: Annotated[TrackConfig, OmitArgPrefixes] = TrackConfig(),  # noqa: B008 - frozen
-    device: str = "auto",
+    hardware: Annotated[Device, OmitArgPrefixes] = Device(),  # noqa: B008 - frozen
 ) -> int:
     """Propagate a mask of the first frame, or a segmentation by words, through a video.
 
@@ -61,11 +61,11 @@ def track(
         clip: A video file, an animated picture, or a folder whose photos are the frames.
         first: Mask of the first frame: a PNG of object numbers, or of 0 and 255.
         naming: Words to segment and follow, instead of a mask.
-        model: Name of a model (see `maskfree models`) or folder of a checkpoint.
+        model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         output: Output options.
         frames: Number of frames to process, from the first one; 0: all.
         settings: Settings of the label propagation from frame to frame.
-        device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
+        hardware: Device of the network.
 
     Returns:
         Exit status 0.
@@ -102,10 +102,11 @@ def track(
     _check_outputs(out, opened, first, animated)
 
     keep_freed_memory()
+    stay_offline(hardware.offline)
     from maskfree.hub import loading
     from maskfree.inference.tracking import follow_mask, follow_words, plain_overlay, save_clip
 
-    segmenter = loading.load(model, device)
+    segmenter = loading.load(model, hardware.device)
     shown = islice(opened.frames(), frames or None)
 
     if mask is None:

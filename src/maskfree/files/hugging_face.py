@@ -1,21 +1,29 @@
-"""Quick check whether the Hugging Face Hub is reachable, before transformers downloads a model.
+"""Models at the Hugging Face Hub: in the cache, downloaded, or out of reach.
 
 transformers requests each file of a model and retries each request, which takes half a minute on a
-machine without a network. This module sends one request; if there is no answer, only the local
-cache is used.
+machine without a network. `reading` sends one request; if there is no answer, only the local cache
+is used.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -29,6 +37,17 @@ _LONGEST_SECONDS = 4.0
 # After a failed request, the endpoint is not asked again for this long.
 _REMEMBERED_SECONDS = 60.0
 _COPY = "or give the folder of a copy (config.json, model.safetensors, tokenizer.json)"
+
+# Files of weights that transformers reads; large ones come in numbered parts, with an index.
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_WEIGHT_NAME = re.compile(r"(model(-\d+-of-\d+)?\.safetensors|pytorch_model(-\d+-of-\d+)?\.bin)")
+# Files downloaded at a time: a model has one or two large ones.
+_MAX_WORKERS = 4
 
 _silent: dict[str, tuple[float, str]] = {}
 """Endpoints that did not answer: the monotonic time until which that counts, and the reason."""
@@ -67,6 +86,85 @@ def reading(source: str) -> Iterator[bool]:
             f"Hugging Face's models, and {problem}: "
             f"try again with a network, {_COPY}"
         ) from error
+
+
+def in_cache(source: str) -> bool:
+    """Say whether the local cache has a model, without a network.
+
+    Args:
+        source: Hub name of the model.
+
+    Returns:
+        True if its configuration and weights are there.
+    """
+    if not _is_cached(source, "config.json"):
+        return False
+    return any(_is_cached(source, name) for name in _WEIGHT_FILES)
+
+
+def download(source: str, weights: bool = True) -> Path:
+    """Download a model into the cache; a download that broke off continues.
+
+    The Hub client shows its progress.
+
+    Args:
+        source: Hub name of the model.
+        weights: Fetch the weights too; False: only configuration and tokenizer.
+
+    Returns:
+        Folder of the model in the cache.
+
+    Raises:
+        OSError: The Hub cannot be reached, has no such model or weights, or the download broke
+            off.
+    """
+    if problem := _ask(source):
+        raise FileNotFoundError(f"{source!r} cannot be downloaded: {problem}")
+
+    try:
+        names = HfApi(endpoint=constants.ENDPOINT).list_repo_files(source)
+        wanted = _wanted(names, weights)
+        if weights and not any(_is_weights(name) for name in wanted):
+            raise FileNotFoundError(f"{source!r} has no weights that transformers reads")
+        folder = snapshot_download(
+            source, allow_patterns=wanted, endpoint=constants.ENDPOINT, max_workers=_MAX_WORKERS
+        )
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        # The network layers raise errors of all kinds.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConnectionError(
+            f"the download of {source!r} broke off, and continues when started again: {reason}"
+        ) from error
+
+    return Path(folder)
+
+
+def _is_cached(source: str, name: str) -> bool:
+    """Whether the cache has a file of a model."""
+    # The client returns a marker for a file that the Hub is known to lack.
+    return isinstance(try_to_load_from_cache(source, name), str)
+
+
+def _wanted(names: Sequence[str], weights: bool) -> list[str]:
+    """Files of a model that transformers reads: weights of one format, settings and tokenizer."""
+    safe = any(name.endswith(".safetensors") and _is_weights(name) for name in names)
+    wanted = []
+    for name in names:
+        if _is_weights(name):
+            # The second copy that many models have is not read.
+            if weights and name.endswith(".safetensors") == safe:
+                wanted.append(name)
+        elif "/" not in name and name.endswith((".json", ".txt", ".model")):
+            wanted.append(name)
+
+    return wanted
+
+
+def _is_weights(name: str) -> bool:
+    """Whether a file of a model holds the weights, or a part of them."""
+    return _WEIGHT_NAME.fullmatch(name) is not None
 
 
 def _ask(source: str) -> str:

@@ -81,7 +81,7 @@ class CatalogEntry:
 
 
 _OPENAI = "MIT"
-_NVIDIA = "NVIDIA source code license"
+_NVIDIA = "NVIDIA, source code"
 # NACLIP's README prints VOC without background with PAMR only, which is not the default here.
 _ENTRIES = (
     CatalogEntry(
@@ -89,7 +89,7 @@ _ENTRIES = (
         method="vilseg",
         source="",
         size_mb=28,
-        license="Apache-2.0, trained on Flickr8k (for research)",
+        license="Apache-2.0; its photos for research",
         commercial=False,
         patch_px=16,
         side_px=448,
@@ -105,7 +105,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=448,
         description="GroupViT, its authors' weights",
-        quality=Quality(voc21=52.3, context60=22.4, printed_in="README of GroupViT"),
+        quality=Quality(voc21=52.3, context60=22.4, printed_in="GroupViT's README"),
     ),
     CatalogEntry(
         name="groupvit-redcaps",
@@ -117,7 +117,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=448,
         description="GroupViT, its authors' weights",
-        quality=Quality(voc21=50.8, context60=23.7, printed_in="README of GroupViT"),
+        quality=Quality(voc21=50.8, context60=23.7, printed_in="GroupViT's README"),
     ),
     CatalogEntry(
         name="maskclip",
@@ -129,7 +129,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=448,
         description="CLIP ViT-B/16 read as MaskCLIP does",
-        quality=Quality(43.4, 74.9, 23.2, 11.9, "paper of SCLIP, which ran it again"),
+        quality=Quality(43.4, 74.9, 23.2, 11.9, "SCLIP's paper"),
     ),
     CatalogEntry(
         name="maskclip-large",
@@ -152,7 +152,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as SCLIP does",
-        quality=Quality(59.6, 81.5, 31.7, 16.5, "README of SCLIP"),
+        quality=Quality(59.6, 81.5, 31.7, 16.5, "SCLIP's README"),
     ),
     CatalogEntry(
         name="clearclip",
@@ -164,7 +164,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as ClearCLIP does",
-        quality=Quality(51.8, 80.9, 32.6, 16.7, "later papers that compare with it"),
+        quality=Quality(51.8, 80.9, 32.6, 16.7, "later papers"),
     ),
     CatalogEntry(
         name="naclip",
@@ -176,7 +176,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as NACLIP does",
-        quality=Quality(58.9, None, 32.2, 17.4, "paper of NACLIP, without PAMR"),
+        quality=Quality(58.9, None, 32.2, 17.4, "NACLIP's paper, without PAMR"),
     ),
     CatalogEntry(
         name="naclip-large",

@@ -1,0 +1,63 @@
+"""Fetch the files that a model needs into the cache of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maskfree.files import hugging_face
+from maskfree.hub.catalog import METHODS
+from maskfree.hub.convert import clip
+from maskfree.hub.model_name import is_open_clip
+from maskfree.hub.readers import READERS, Located, locate, tokenizer_of
+
+
+def fetch(model: str) -> str:
+    """Fetch what a model needs to be loaded without a network.
+
+    Args:
+        model: Model as for `loading.load`.
+
+    Returns:
+        What was fetched and where it lies, for people.
+
+    Raises:
+        OSError: The files cannot be fetched, or there is no such model.
+        ValueError: There is no such method.
+    """
+    # The weights of such a method are a file, which only lacks its tokenizer.
+    if model in METHODS and METHODS[model] is None:
+        return _said(READERS[model].tokenizer, weights=False)
+
+    located = locate(model)
+    if located is None:
+        return "needs no download"
+    return _fetched(located)
+
+
+def _fetched(located: Located) -> str:
+    """Fetch the weights and the tokenizer of a model that is not a checkpoint."""
+    source, reader = located.source, READERS[located.method]
+    if Path(source).is_dir():
+        return "is a folder and needs no download"
+
+    if is_open_clip(source):
+        # open_clip keeps its weights in the same cache.
+        clip.read_open_clip(source.replace("/", ":"))
+        return f"{source} of open_clip; {_said(reader.tokenizer, weights=False)}"
+
+    if Path(source).is_file() or reader.saved is None:
+        tokenizer = tokenizer_of(located)
+        if Path(tokenizer).is_dir():
+            return "is a file with its tokenizer and needs no download"
+        return _said(tokenizer, weights=False)
+
+    return _said(source, weights=True)
+
+
+def _said(source: str, weights: bool) -> str:
+    """Download a model of the Hub and say where it lies."""
+    folder = hugging_face.download(source, weights)
+    what = "with weights"
+    if not weights:
+        what = "its tokenizer"
+    return f"{source}, {what}, in {folder}"
