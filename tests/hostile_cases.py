@@ -114,6 +114,10 @@ OPTIONS: dict[str, str] = {
         "evaluate regions {photos} --detector dexined:{} --results {out}"
     ),
     "compare files": "compare {} --out {out}/picture.png",
+    "download names": "download {}",
+    "segment model (naclip)": "segment {photo} --words sky --model naclip:{} --out {out}",
+    "segment model (ovsegmentor)": "segment {photo} --words sky --model ovsegmentor:{} --out {out}",
+    "segment model (groupvit)": "segment {photo} --words sky --model groupvit:{} --out {out}",
     "convert file": "convert clip {} {out} --tokenizer {pocket}",
     "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
     "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskfree.files import hugging_face
-from maskfree.hub.catalog import METHODS
+from maskfree.hub.catalog import METHODS, MODELS, model_folder
 from maskfree.hub.convert import clip
 from maskfree.hub.model_name import is_open_clip
 from maskfree.hub.readers import READERS, Located, locate, tokenizer_of
@@ -22,15 +22,19 @@ def fetch(model: str) -> str:
 
     Raises:
         OSError: The files cannot be fetched, or there is no such model.
-        ValueError: There is no such method.
+        ValueError: There is no such method, or the model is a folder.
     """
+    if Path(model).is_dir() and model not in (*MODELS, *METHODS):
+        raise ValueError(f"{model} is a folder: there is nothing to download")
+
     # The weights of such a method are a file, which only lacks its tokenizer.
     if model in METHODS and METHODS[model] is None:
         return _said(READERS[model].tokenizer, weights=False)
 
     located = locate(model)
     if located is None:
-        return "needs no download"
+        # There may be no such model at all.
+        return f"{model_folder(model)} needs no download"
     return _fetched(located)
 
 
@@ -38,7 +42,7 @@ def _fetched(located: Located) -> str:
     """Fetch the weights and the tokenizer of a model that is not a checkpoint."""
     source, reader = located.source, READERS[located.method]
     if Path(source).is_dir():
-        return "is a folder and needs no download"
+        raise ValueError(f"{source} is a folder: there is nothing to download")
 
     if is_open_clip(source):
         # open_clip keeps its weights in the same cache.
