@@ -32,9 +32,16 @@ METHODS: dict[str, str | None] = {
 """Methods that `--model METHOD:SOURCE` accepts, each with its default source.
 
 None: the method's weights are no model of the Hub, so the source has to be named. Those of
-`nn.dense_clip_config.PRESETS` read a CLIP or SigLIP.
+`nn.dense_clip_config.PRESETS` read the kinds of `nn.image_text_families`.
 """
-BEST_METHODS = {"clip": "naclip", "siglip": "trained", "groupvit": "groupvit"}
+BEST_METHODS = {
+    "clip": "naclip",
+    "metaclip_2": "naclip",
+    "siglip": "trained",
+    "siglip2": "trained",
+    "tipsv2": "trained",
+    "groupvit": "groupvit",
+}
 """Method that reads a folder or Hub name given alone, by the model type that transformers saved."""
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskfree.nn.convolutions import freeze_batch_norms
 from maskfree.nn.dense_patches import DensePatches
+from maskfree.nn.dense_tower import DenseTower
 from maskfree.nn.encoder_config import Value
-from maskfree.nn.image_encoder import STATISTICS
 
 # The stem has stride 4, and three of the stages have stride 2.
 _PX_A_PATCH = 32
 
 
-class DenseClipResNet(nn.Module):
+class DenseClipResNet(DenseTower):
     """CLIP ResNet that returns one embedding per patch, for images of any size.
 
     CLIP's pooling is an attention from the mean to all positions. Each position is embedded as if
@@ -27,8 +25,6 @@ class DenseClipResNet(nn.Module):
     Source: arXiv:2112.01071, section 3.2.
     """
 
-    patch_size = _PX_A_PATCH
-
     def __init__(self, *, tower: nn.Module, statistics: str):
         """Wrap a ResNet.
 
@@ -36,33 +32,9 @@ class DenseClipResNet(nn.Module):
             tower: open_clip's `ModifiedResNet`, or a module with the same attributes.
             statistics: Name of the color normalization, a key of `STATISTICS`.
         """
-        super().__init__()
-        self.tower: Any = tower
+        super().__init__(tower=tower, statistics=statistics)
         # Batch normalization keeps its pretrained statistics in training.
         freeze_batch_norms(tower)
-        self.mean: Tensor
-        self.deviation: Tensor
-        mean, deviation = STATISTICS[statistics]
-
-        # Constants that follow from the settings are not saved with the weights.
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer(
-            "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
-        )
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
-        """Embed each patch.
-
-        Args:
-            images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
-
-        Returns:
-            Patch embeddings, not normalized.
-
-        Raises:
-            ValueError: A side is not a multiple of `patch_size`.
-        """
-        return self.project(self.read(images).features)
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> DensePatches:
         """Compute the features and keys of each patch, before the projection.
@@ -76,15 +48,11 @@ class DenseClipResNet(nn.Module):
         Raises:
             ValueError: A side is not a multiple of `patch_size`.
         """
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"an image of {height}x{width} px does not divide "
-                f"into patches of {self.patch_size} px"
-            )
+        # Checks the size.
+        self.grid(images)
 
         # The network without its attention pooling.
-        features = self.tower.stem((images - self.mean) / self.deviation)
+        features = self.tower.stem(self.normalized(images))
         for stage in (self.tower.layer1, self.tower.layer2, self.tower.layer3, self.tower.layer4):
             features = stage(features)
 
@@ -105,6 +73,15 @@ class DenseClipResNet(nn.Module):
 
         # Over a single position, attention returns its value.
         return pool.c_proj(pool.v_proj(features.movedim(1, -1))).movedim(-1, 1)
+
+    @property
+    def patch_size(self) -> int:
+        """Return the side of a patch.
+
+        Returns:
+            Side in pixels.
+        """
+        return _PX_A_PATCH
 
     @property
     def dim(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskfree.nn.configurations import read_configuration, read_settings
 from maskfree.nn.encoder_config import Value
+from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
 from maskfree.nn.pretrained import make_tower
 
 # Channels per attention head of every published ViT of OpenAI; tensors do not show it.
@@ -281,11 +282,11 @@ def model_type(source: str) -> str | None:
 
 
 def read_text_end(source: str, family: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Load the text projection and the scale of a CLIPModel or SiglipModel.
+    """Load the text projection and the scale of an image-text model.
 
     Args:
         source: Local folder or Hugging Face name of the model.
-        family: "siglip" or "clip".
+        family: Key of `IMAGE_TEXT_FAMILIES`.
 
     Returns:
         State dict of the text projection, and the logarithm of the scale of the cosines.
@@ -294,9 +295,6 @@ def read_text_end(source: str, family: str) -> tuple[dict[str, Tensor], Tensor]:
         FileNotFoundError: There are no such weights.
         ValueError: A tensor is missing.
     """
-    if family == "siglip":
-        # SigLIP's text projection is the head of its text model.
-        model = make_tower("SiglipModel", read_configuration("SiglipConfig", source, {}), source)
-        return model.text_model.head.state_dict(), model.logit_scale.detach().squeeze()
-    model = make_tower("CLIPModel", read_configuration("CLIPConfig", source, {}), source)
-    return model.text_projection.state_dict(), model.logit_scale.detach()
+    kind = IMAGE_TEXT_FAMILIES[family]
+    configuration = read_configuration(kind.configuration, source, {})
+    return kind.text_end(make_tower(kind.model, configuration, source))

@@ -1,16 +1,15 @@
-"""Settings of CLIP and SigLIP image encoders for dense prediction, with published presets."""
+"""Settings of image encoders for dense prediction, with published presets of the last block."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from maskfree.config.rules import OutsideName, Positive, check
 from maskfree.nn.encoder_config import Value
 
 if TYPE_CHECKING:
-    from maskfree.nn.clip_resnet import DenseClipResNet
-    from maskfree.nn.dense_clip import DenseClip
+    from maskfree.nn.dense_tower import DenseTower
 
 
 Attention = Literal["value", "qk", "qq", "kk", "vv", "qq+kk", "qq+kk+vv", "window"]
@@ -72,28 +71,29 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class DenseClipConfig:
-    """Settings of a CLIP or SigLIP image encoder for dense prediction.
+    """Settings of the image encoder of a CLIP, or of a later model of its kind.
 
     The published MaskCLIP has `hidden_act` "gelu", `layer_norm_eps` 1e-6 and `statistics`
     "imagenet", which differ from CLIP's.
     """
 
-    family: Literal["clip", "siglip", "clip_resnet"] = "clip"
-    """Network family of the image encoder."""
+    family: Literal["clip", "metaclip_2", "siglip", "siglip2", "tipsv2", "clip_resnet"] = "clip"
+    """Network family of the image encoder; "siglip2" is NaFlex, a SigLIP 2 of fixed size is a
+    "siglip"."""
     architecture: dict[str, Value] = field(default_factory=dict)
-    """Values that override fields of transformers' CLIPVisionConfig or SiglipVisionConfig; for
-    "clip_resnet" the arguments of open_clip's ModifiedResNet."""
+    """Values that override fields of transformers' configuration of the image encoder, such as
+    CLIPVisionConfig; for "clip_resnet" the arguments of open_clip's ModifiedResNet."""
     weights: OutsideName | None = None
     """Pretrained weights: a local folder or a Hugging Face name. None: random initialization."""
     last_block: LastBlock = MASKCLIP
     """Changes to the last transformer block; without effect for "clip_resnet"."""
     positions: Literal["size", "factor"] = "size"
     """How the position embedding is resized: "size" to the patch grid, "factor" by the scale factor
-    (n + 0.1) / side, as SCLIP does."""
-    statistics: Literal["imagenet", "half", "clip"] | None = None
+    (n + 0.1) / side, as SCLIP does; "siglip2" and "tipsv2" have a way of their own."""
+    statistics: Literal["imagenet", "half", "clip", "none"] | None = None
     """Mean and standard deviation that normalize colors. None: those of the family."""
 
-    def build(self) -> DenseClip | DenseClipResNet:
+    def build(self) -> DenseTower:
         """Build the image encoder and load its pretrained weights, if any.
 
         Returns:
@@ -103,27 +103,9 @@ class DenseClipConfig:
             FileNotFoundError: There are no such weights.
             ValueError: The settings do not fit the family, or the weights do not fit the network.
         """
-        from maskfree.nn.clip_resnet import DenseClipResNet, make_resnet
-        from maskfree.nn.dense_clip import DenseClip
-        from maskfree.nn.pretrained import make_tower
+        from maskfree.nn.dense_families import build_dense_tower
 
-        if self.family == "clip_resnet":
-            return DenseClipResNet(
-                tower=make_resnet(self.architecture), statistics=self.statistics or "clip"
-            )
-
-        siglip = self.family == "siglip"
-        name, statistics = "CLIPVisionModelWithProjection", "clip"
-        if siglip:
-            name, statistics = "SiglipVisionModel", "half"
-
-        return DenseClip(
-            tower=make_tower(name, self._configuration(), self.weights),
-            last_block=self.last_block,
-            positions=self.positions,
-            statistics=self.statistics or statistics,
-            siglip=siglip,
-        )
+        return build_dense_tower(self)
 
     def without_pretrained(self) -> DenseClipConfig:
         """Copy the settings with the full architecture and without pretrained weights.
@@ -132,17 +114,8 @@ class DenseClipConfig:
             Settings that build the same network without access to the pretrained weights.
         """
         from maskfree.nn.configurations import plain_fields
+        from maskfree.nn.dense_families import vision_configuration
 
         if self.family == "clip_resnet":
             return self
-        return replace(self, architecture=plain_fields(self._configuration()), weights=None)
-
-    def _configuration(self) -> Any:
-        """Return the transformers configuration of the image encoder."""
-        from maskfree.nn.configurations import read_configuration
-
-        name = "CLIPVisionConfig"
-        if self.family == "siglip":
-            name = "SiglipVisionConfig"
-
-        return read_configuration(name, self.weights, self.architecture)
+        return replace(self, architecture=plain_fields(vision_configuration(self)), weights=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -138,10 +138,47 @@ def _last_place(hidden: Float[Tensor, "b l c"], tokens: Tokens) -> Float[Tensor,
     return hidden[:, -1]
 
 
-# Pooling functions by name, and the default pooling of each family.
 _POOLS = {"mean": _mean_of_tokens, "first": _first_token, "last": _last_token, "place": _last_place}
-_DEFAULT_POOLING = {"bert": "mean", "clip": "last", "siglip": "place"}
-_CONFIGURATIONS = {"bert": "BertConfig", "clip": "CLIPTextConfig", "siglip": "SiglipTextConfig"}
+
+
+@dataclass(frozen=True)
+class TextFamily:
+    """How the text encoders of one family are built."""
+
+    configuration: str
+    """Name of the configuration class in transformers."""
+    model: str
+    """Name of the model class in transformers."""
+    pooling: str
+    """Default pooling, a key of `_POOLS`."""
+    has_head: bool = False
+    """The network ends in a projection, which the encoder must not contain."""
+    fills_texts: bool = False
+    """Texts are filled up to full length with a padding token that the network attends to."""
+    options: dict[str, bool] = field(default_factory=dict)
+    """Further keyword arguments of the model class."""
+    dropouts: tuple[str, ...] = ("attention_dropout",)
+    """Names of the dropouts in the configuration."""
+
+
+_FAMILIES = {
+    "bert": TextFamily(
+        "BertConfig",
+        "BertModel",
+        "mean",
+        options={"add_pooling_layer": False},
+        dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    ),
+    "clip": TextFamily("CLIPTextConfig", "CLIPTextModel", "last"),
+    "metaclip_2": TextFamily("MetaClip2TextConfig", "MetaClip2TextModel", "last"),
+    "siglip": TextFamily(
+        "SiglipTextConfig", "SiglipTextModel", "place", has_head=True, fills_texts=True
+    ),
+    "siglip2": TextFamily(
+        "Siglip2TextConfig", "Siglip2TextModel", "place", has_head=True, fills_texts=True
+    ),
+    "tipsv2": TextFamily("Tipsv2TextConfig", "Tipsv2TextModel", "mean"),
+}
 
 
 def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
@@ -157,24 +194,19 @@ def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
         FileNotFoundError: There are no such weights.
         ValueError: The settings do not fit the family, or the weights do not fit the network.
     """
+    family = _FAMILIES[config.family]
     configuration = _configuration(config)
-    if config.family == "bert":
-        tower = make_tower("BertModel", configuration, config.weights, add_pooling_layer=False)
-    elif config.family == "siglip":
-        tower = make_tower("SiglipTextModel", configuration, config.weights)
-        # The head is SigLIP's projection, which this module does not contain.
+    tower = make_tower(family.model, configuration, config.weights, **family.options)
+    if family.has_head:
         tower.head = nn.Identity()
-    else:
-        tower = make_tower("CLIPTextModel", configuration, config.weights)
 
-    # SigLIP was trained on texts that are padded to the full length.
     filled = None
-    if config.family == "siglip":
+    if family.fills_texts:
         filled = (configuration.max_position_embeddings, configuration.pad_token_id)
 
     pooling = config.pooling
     if pooling == "usual":
-        pooling = _DEFAULT_POOLING[config.family]
+        pooling = family.pooling
 
     return TextEncoder(
         tower=tower,
@@ -224,15 +256,14 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
 
 def _configuration(config: TextEncoderConfig) -> Any:
     """Return the transformers configuration, without dropout if the encoder is frozen."""
+    family = _FAMILIES[config.family]
     changes = config.architecture
 
-    # Cached features must not depend on dropout, whose name differs between families.
-    if config.frozen and config.family == "bert":
-        changes = changes | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    elif config.frozen:
-        changes = changes | {"attention_dropout": 0.0}
+    # Cached features must not depend on dropout.
+    if config.frozen:
+        changes = changes | dict.fromkeys(family.dropouts, 0.0)
 
-    return read_configuration(_CONFIGURATIONS[config.family], config.weights, changes)
+    return read_configuration(family.configuration, config.weights, changes)
 
 
 def _forget(encoder: TextEncoder, _: Any) -> None:

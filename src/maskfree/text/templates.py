@@ -39,6 +39,19 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "imagenet": IMAGENET_TEMPLATES,
     "maskclip": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES),
     "siglip": ("this is a photo of {}.",),
+    # The nine prompts with which the authors of TIPSv2 (arXiv:2604.12012) evaluate segmentation, as
+    # users of their notebook report them; it names them after TCL (arXiv:2212.00785).
+    "tipsv2": (
+        "itap of a {}.",
+        "a bad photo of a {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+        "a photo of many {}.",
+        "a photo of {}s.",
+    ),
 }
 
 AUTHORS_TEMPLATES = ("a photo of a {}.",)

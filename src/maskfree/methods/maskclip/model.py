@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -22,14 +22,13 @@ from torch.nn import functional as F
 from maskfree.inference.config import Inference
 from maskfree.method import Method
 from maskfree.methods.maskclip.config import UNTRAINED, MaskCLIPConfig
-from maskfree.nn.clip_resnet import DenseClipResNet
 from maskfree.nn.clip_weights import model_type
 from maskfree.nn.configurations import read_configuration
-from maskfree.nn.dense_clip import DenseClip
 from maskfree.nn.dense_clip_config import MASKCLIP, PRESETS, TRAINED, DenseClipConfig, LastBlock
+from maskfree.nn.dense_tower import DenseTower
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.encoder_config import TextEncoderConfig, Value
-from maskfree.nn.projection_config import ProjectionConfig
+from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
@@ -41,6 +40,9 @@ _TOKENIZER_FILES = (
     "vocab.json",
 )
 
+# Prompts of the families that were trained for patches or published with one set of prompts.
+_TEMPLATES = {"siglip": "siglip", "siglip2": "siglip", "tipsv2": "tipsv2"}
+
 
 class MaskCLIP(Method):
     """CLIP as a patch classifier, with optional prompt denoising and key smoothing."""
@@ -48,7 +50,7 @@ class MaskCLIP(Method):
     def __init__(
         self,
         *,
-        image: DenseClip | DenseClipResNet,
+        image: DenseTower,
         text: TextProjector,
         prompt_denoise: float | None = None,
         key_smoothing: float | None = None,
@@ -161,12 +163,13 @@ class MaskCLIP(Method):
 def maskclip_config(
     source: str, last_block: str | None = None, padding: int | None = None
 ) -> MaskCLIPConfig:
-    """Create the config of published CLIP or SigLIP weights.
+    """Create the config of published weights.
 
     Args:
-        source: Folder or Hugging Face name of a CLIPModel or SiglipModel of transformers.
-        last_block: Name of a preset in `PRESETS`; by default "maskclip" for CLIP and "trained"
-            for SigLIP.
+        source: Folder or Hugging Face name of a model of transformers whose type is in
+            `IMAGE_TEXT_FAMILIES`, such as a CLIPModel.
+        last_block: Name of a preset in `PRESETS`; by default that of the family, "maskclip" for
+            CLIP.
         padding: Padding token id of SigLIP's tokenizer; by default that of the configuration.
 
     Returns:
@@ -176,30 +179,29 @@ def maskclip_config(
         FileNotFoundError: The weights do not exist.
         ValueError: The weights are of another model, or the preset is unknown.
     """
-    family = model_type(source)
-    if family not in ("clip", "siglip"):
+    kind = model_type(source)
+    if kind not in IMAGE_TEXT_FAMILIES:
         raise ValueError(
-            f"{source!r} is no CLIP that transformers saved, but {family or 'something else'}"
+            f"{source!r} is no CLIP that transformers saved, but {kind or 'something else'}"
         )
 
+    family = IMAGE_TEXT_FAMILIES[kind]
+    dim = family.dim(read_configuration(family.configuration, source, {}))
     image: dict[str, Value] = {}
-    text: dict[str, Value] = {}
-    if family == "clip":
-        usual = "maskclip"
-        whole: Any = read_configuration("CLIPConfig", source, {})
+    if family.image_states_dim:
         # The encoders' own configurations may state another dimension.
-        image["projection_dim"] = dim = whole.projection_dim
-    else:
-        usual = "trained"
-        # SigLIP states the joint dimension in its text configuration.
-        dim = read_configuration("SiglipConfig", source, {}).text_config.projection_size
-        if padding is not None:
-            text["pad_token_id"] = padding
+        image["projection_dim"] = dim
 
+    text: dict[str, Value] = {}
+    if padding is not None:
+        text["pad_token_id"] = padding
+
+    block = named_block(last_block or family.last_block)
+    name = cast(Any, kind)
     return MaskCLIPConfig(
-        image=DenseClipConfig(family, image, source, named_block(last_block or usual)),
-        text=TextEncoderConfig(family, text, source, frozen=True),
-        text_projection=ProjectionConfig(bias=family == "siglip"),
+        image=DenseClipConfig(name, image, source, block),
+        text=TextEncoderConfig(name, text, source, frozen=True),
+        text_projection=family.text_projection,
         embed_dim=dim,
     )
 
@@ -208,9 +210,10 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     """Create the config of published weights and load their tokenizer.
 
     Args:
-        source: Folder or Hugging Face name of a CLIPModel or SiglipModel of transformers.
-        last_block: Name of a preset in `PRESETS`; by default "maskclip" for CLIP and "trained"
-            for SigLIP.
+        source: Folder or Hugging Face name of a model of transformers whose type is in
+            `IMAGE_TEXT_FAMILIES`, such as a CLIPModel.
+        last_block: Name of a preset in `PRESETS`; by default that of the family, "maskclip" for
+            CLIP.
 
     Returns:
         The config and the tokenizer.
@@ -237,7 +240,7 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     config.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
 
     # SigLIP's padding id is the tokenizer's, which a padded text shows.
-    if config.text.family == "siglip":
+    if IMAGE_TEXT_FAMILIES[config.text.family].fills_texts:
         tokens = tokenizer(["photo", "a photo of a photo"])
         config = maskclip_config(source, last_block, padding=int(tokens.ids[~tokens.mask][0]))
 
@@ -251,13 +254,13 @@ def default_inference(
 
     Args:
         last_block: Attention of the last block.
-        family: Model family, "clip" or "siglip".
+        family: Network family of the image encoder.
 
     Returns:
         Prompt templates and inference settings.
     """
-    if family == "siglip":
-        return TEMPLATES["siglip"], Inference()
+    if family in _TEMPLATES:
+        return TEMPLATES[_TEMPLATES[family]], Inference()
     # MaskCLIP adds its own templates to those of CLIP.
     if last_block in (MASKCLIP, TRAINED):
         return TEMPLATES["maskclip"], Inference()

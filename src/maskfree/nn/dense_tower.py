@@ -1,0 +1,261 @@
+"""Base classes of image encoders for dense prediction: one embedding per patch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskfree.nn.dense_clip_config import LastBlock
+from maskfree.nn.dense_patches import DensePatches
+from maskfree.nn.image_encoder import STATISTICS
+from maskfree.nn.last_block import BlockParts, apply_last_block
+
+
+class DenseTower(nn.Module, ABC):
+    """Image encoder of an image-text model that returns one embedding per patch."""
+
+    def __init__(self, *, tower: nn.Module, statistics: str):
+        """Wrap a network.
+
+        Args:
+            tower: Network with its pretrained weights.
+            statistics: Name of the color normalization, a key of `STATISTICS`.
+        """
+        super().__init__()
+        self.tower: Any = tower
+        self.mean: Tensor
+        self.deviation: Tensor
+        mean, deviation = STATISTICS[statistics]
+
+        # Constants that follow from the settings are not saved with the weights.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False
+        )
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hp wp"]:
+        """Embed each patch.
+
+        Args:
+            images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
+
+        Returns:
+            Patch embeddings, not normalized.
+
+        Raises:
+            ValueError: A side is not a multiple of `patch_size`.
+        """
+        return self.project(self.read(images).features)
+
+    @abstractmethod
+    def read(self, images: Float[Tensor, "b 3 h w"]) -> DensePatches:
+        """Compute the features and keys of each patch, before the projection.
+
+        Args:
+            images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
+
+        Returns:
+            Features after the last normalization, and keys.
+
+        Raises:
+            ValueError: A side is not a multiple of `patch_size`.
+        """
+
+    @abstractmethod
+    def project(self, features: Float[Tensor, "b c hp wp"]) -> Float[Tensor, "b d hp wp"]:
+        """Project features to the embedding space of the texts, each patch by itself.
+
+        Args:
+            features: Patch features as `read` returns them.
+
+        Returns:
+            Patch embeddings, not normalized.
+        """
+
+    @property
+    @abstractmethod
+    def patch_size(self) -> int:
+        """Return the side of a patch.
+
+        Returns:
+            Side in pixels.
+        """
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Return the number of channels of the embeddings.
+
+        Returns:
+            Number of channels.
+        """
+
+    def grid(self, images: Float[Tensor, "b 3 h w"]) -> tuple[int, int]:
+        """Return the patch grid of images.
+
+        Args:
+            images: Images of any size.
+
+        Returns:
+            Rows and columns of patches.
+
+        Raises:
+            ValueError: A side is not a multiple of `patch_size`.
+        """
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"an image of {height}x{width} px does not divide "
+                f"into patches of {self.patch_size} px"
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def normalized(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Normalize the colors of images for the network.
+
+        Args:
+            images: RGB images in [0, 1].
+
+        Returns:
+            Images with the mean and standard deviation that the network was trained with.
+        """
+        return (images - self.mean) / self.deviation
+
+
+class DenseTransformer(DenseTower):
+    """Vision transformer whose last block does what `last_block` says.
+
+    A subclass names the modules of one kind of transformer: `embed`, `blocks`, `block_parts`,
+    `final_norm` and `num_prefix_tokens`.
+    """
+
+    def __init__(self, *, tower: nn.Module, last_block: LastBlock, statistics: str):
+        """Wrap a vision transformer.
+
+        Args:
+            tower: Vision transformer of transformers.
+            last_block: Changes to the last transformer block.
+            statistics: Name of the color normalization, a key of `STATISTICS`.
+        """
+        super().__init__(tower=tower, statistics=statistics)
+        self.last_block = last_block
+
+    def read(self, images: Float[Tensor, "b 3 h w"]) -> DensePatches:
+        """Compute the features and keys of each patch, before the projection.
+
+        Args:
+            images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
+
+        Returns:
+            Features after the last normalization, and keys of the last block.
+
+        Raises:
+            ValueError: A side is not a multiple of `patch_size`.
+        """
+        return self.finish(self.before_last_block(images), self.grid(images))
+
+    def before_last_block(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+        """Compute the tokens that enter the last block.
+
+        Args:
+            images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
+
+        Returns:
+            `num_prefix_tokens` tokens of the whole image, then the patches in row-major order.
+
+        Raises:
+            ValueError: A side is not a multiple of `patch_size`.
+        """
+        hidden = self.embed(self.normalized(images), self.grid(images))
+        for layer in self.blocks[:-1]:
+            hidden = layer(hidden, None)
+        return hidden
+
+    def finish(self, hidden: Float[Tensor, "b n c"], grid: tuple[int, int]) -> DensePatches:
+        """Apply the last block as `last_block` sets it, and the final normalization.
+
+        Args:
+            hidden: Tokens as `before_last_block` returns them.
+            grid: Rows and columns of patches.
+
+        Returns:
+            Features after the last normalization, and keys of the last block.
+        """
+        skipped = self.num_prefix_tokens
+        parts = self.block_parts(self.blocks[-1])
+
+        # Keys are taken from the last block whatever it does with them.
+        keys = parts.key(parts.norm(hidden))
+        hidden = self.final_norm(apply_last_block(parts, self.last_block, hidden, grid, skipped))
+
+        return DensePatches(
+            hidden[:, skipped:].mT.unflatten(2, grid), keys[:, skipped:].mT.unflatten(2, grid)
+        )
+
+    @abstractmethod
+    def embed(
+        self, images: Float[Tensor, "b 3 h w"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b n c"]:
+        """Compute the tokens that enter the first block.
+
+        Args:
+            images: Images with normalized colors.
+            grid: Rows and columns of patches.
+
+        Returns:
+            `num_prefix_tokens` tokens of the whole image, then the patches in row-major order.
+        """
+
+    @abstractmethod
+    def final_norm(self, hidden: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Apply the normalization after the last block.
+
+        Args:
+            hidden: Tokens after the last block.
+
+        Returns:
+            Normalized tokens.
+        """
+
+    @abstractmethod
+    def block_parts(self, layer: Any) -> BlockParts:
+        """Name the modules of a block.
+
+        Args:
+            layer: One of `blocks`.
+
+        Returns:
+            Its modules under common names.
+        """
+
+    @property
+    @abstractmethod
+    def blocks(self) -> Sequence[Any]:
+        """Return the transformer blocks.
+
+        Returns:
+            Blocks, first to last.
+        """
+
+    @property
+    @abstractmethod
+    def num_prefix_tokens(self) -> int:
+        """Return the number of tokens before those of the patches.
+
+        Returns:
+            Number of class and register tokens.
+        """
+
+    @property
+    def patch_size(self) -> int:
+        """Return the side of a patch.
+
+        Returns:
+            Side in pixels.
+        """
+        return self.tower.config.patch_size

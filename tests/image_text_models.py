@@ -1,0 +1,59 @@
+"""Image-text models of transformers with a few thousand random weights, one of each family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION
+
+_NAFLEX = {name: value for name, value in TINY_CLIP_VISION.items() if name != "image_size"}
+_TIPSV2 = {name: value for name, value in TINY_CLIP_VISION.items() if name != "intermediate_size"}
+_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "clip": (
+        "CLIP",
+        {"projection_dim": 18, "text_config": TINY_CLIP_TEXT, "vision_config": TINY_CLIP_VISION},
+    ),
+    "metaclip_2": (
+        "MetaClip2",
+        {"projection_dim": 18, "text_config": TINY_CLIP_TEXT, "vision_config": TINY_CLIP_VISION},
+    ),
+    "siglip": (
+        "Siglip",
+        {
+            "text_config": TINY_CLIP_TEXT | {"projection_size": 24},
+            "vision_config": TINY_CLIP_VISION,
+        },
+    ),
+    "siglip2": (
+        "Siglip2",
+        {
+            "text_config": TINY_CLIP_TEXT | {"projection_size": 24},
+            "vision_config": _NAFLEX | {"num_patches": 16},
+        },
+    ),
+    "tipsv2": (
+        "Tipsv2",
+        {
+            "text_config": TINY_CLIP_TEXT | {"hidden_size": 24},
+            "vision_config": _TIPSV2 | {"mlp_ratio": 1.5, "num_register_tokens": 2},
+        },
+    ),
+}
+FAMILIES = tuple(_SETTINGS)
+"""Model types of transformers."""
+
+
+@torch.no_grad()
+def image_text_model(family: str) -> Any:
+    """A model of a family; every weight is random, also those that start as 0 or 1."""
+    name, settings = _SETTINGS[family]
+    configuration = getattr(transformers, f"{name}Config")(**settings)
+    model: nn.Module = getattr(transformers, f"{name}Model")(configuration)
+    for weights in model.parameters():
+        if weights.ndim:
+            weights.add_(0.3 * torch.randn_like(weights))
+    return model.eval()
