@@ -124,6 +124,7 @@ BAD: list[tuple[str, ...]] = [
     ("compare", "none.json"),
     ("datasets", "--root", "none"),
     ("convert", "clip", "none", "converted-too"),
+    ("download", "none"),
 ]
 """They are refused in one line, with or without extras."""
 

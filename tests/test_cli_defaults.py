@@ -78,6 +78,7 @@ WITHOUT_A_MODEL = {
         "datasets",
         "convert",
         "models",
+        "download",
     ),
 }
 

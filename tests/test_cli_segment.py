@@ -19,6 +19,7 @@ from PIL import Image
 from maskfree import cli, progress
 from maskfree.cli.segment import _plan_stems
 from maskfree.hub import loading
+from maskfree.hub.catalog import MODELS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -412,11 +413,19 @@ def test_interruption(segment: Run, meadow: Path, monkeypatch: pytest.MonkeyPatc
 def test_models_are_listed(run: Run):
     status, out, _ = run("models")
     assert status == 0
-    lines = dict(line.split(": ", 1) for line in out.splitlines())
-    assert list(lines)[:3] == ["pocket", "groupvit", "groupvit-redcaps"]
-    assert {"maskclip", "sclip", "clearclip", "naclip", "siglip"} <= lines.keys()
-    assert "; nvidia/groupvit-gcc-yfcc, from Hugging Face" in lines["groupvit"]
-    assert "; nvidia/groupvit-gcc-redcaps, from Hugging Face" in lines["groupvit-redcaps"]
+    heading, rule, *rows = out.splitlines()
+    assert heading.split()[:3] == ["name", "here", "METHOD:SOURCE"] and set(rule.strip()) == {"─"}
+    # One line for each model where the output is no terminal.
+    listed = {row.split()[0]: row for row in rows[: rows.index("")]}
+    assert list(listed) == list(MODELS)
+    assert "in the package" in listed["pocket"]
+    for name, row in listed.items():
+        if name != "pocket":
+            assert f" {MODELS[name].method}:{MODELS[name].source} " in row
+    cells = listed["naclip"].split("  ")
+    assert [cell.strip() for cell in cells if cell.strip()][5:11] == (
+        ["16", "336", "58.9", "-", "32.2", "17.4"]
+    )
 
 
 def test_help_names_every_command(run: Run):

@@ -264,3 +264,23 @@ def test_name_of_a_method_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest
     located = locate("naclip")
     assert located is not None and located.source == MODELS["naclip"].source
     assert locate("./naclip") is None and locate(Path("naclip")) is None
+
+
+def test_teacher_becomes_a_checkpoint_once(clip_folder: Path, tmp_path: Path, photo):
+    model = f"sclip:{clip_folder}"
+    made = loading.checkpoint_of(model, tmp_path / "out")
+    assert made == tmp_path / "out" / "sclip-a-clip"
+    direct, again = loading.load(model), loading.load(made)
+    assert again.name == direct.name and again.inference == direct.inference
+    assert again.templates == direct.templates
+    state = again.method.state_dict()
+    for name, tensor in direct.method.state_dict().items():
+        assert torch.equal(state[name], tensor), name
+
+    # What is there is not read anew, and a checkpoint is its own.
+    (clip_folder / "model.safetensors").unlink()
+    assert loading.checkpoint_of(model, tmp_path / "out") == made
+    assert loading.checkpoint_of(made, tmp_path / "other") == made
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(ValueError, match="groupvit cannot teach: a student cannot take the text"):
+        loading.checkpoint_of("groupvit", tmp_path / "out")

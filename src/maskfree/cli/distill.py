@@ -51,7 +51,7 @@ _COMMON = (
     "words",
     "model",
     "out",
-    "quiet",
+    "conduct.quiet",
     "settings.student.side_px",
     "settings.student.weights",
     "settings.student.family",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from maskfree.cli.common import keep_freed_memory, log_to_stderr, stay_offline
+from maskfree.cli.common import Conduct, keep_freed_memory, log_to_stderr, stay_offline
 from maskfree.config.extras import need
 from maskfree.distillation.clips4_config import DistillConfig
 from maskfree.progress import Progress
@@ -22,8 +22,7 @@ def clips4(
     model: str = "pocket",
     out: Path = Path("runs/distilled"),
     settings: Annotated[DistillConfig, arg(name="")] = DistillConfig(),  # noqa: B008 - frozen
-    quiet: bool = False,
-    offline: bool = False,
+    conduct: Annotated[Conduct, OmitArgPrefixes] = Conduct(),  # noqa: B008 - frozen
 ) -> int:
     """Distill a student with sharper masks from a model, on photos without labels.
 
@@ -37,9 +36,7 @@ def clips4(
         model: The teacher: name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder of the run; after an interruption the same command resumes it.
         settings: Settings of the distillation.
-        quiet: Do not show the progress of the preparation.
-        offline: Use no network: only models in the package, in folders and in the cache of Hugging
-            Face.
+        conduct: What the run shows, and whether it may use the network.
 
     Returns:
         Exit status 0.
@@ -54,10 +51,10 @@ def clips4(
 
     log_to_stderr()
     keep_freed_memory()
-    stay_offline(offline)
+    stay_offline(conduct.offline)
     from maskfree.distillation.clips4 import distill as run
 
-    trained = run(model, words, photos, out, settings, Progress(quiet))
+    trained = run(model, words, photos, out, settings, Progress(conduct.quiet))
     if trained is None:
         raise Stopped("the last step of training is saved")
 
