@@ -20,10 +20,11 @@ from maskfree.hub.convert import clip, groupvit
 from maskfree.hub.readers import READERS, locate
 from maskfree.inference.segmenter import Segmenter
 from maskfree.methods.groupvit.config import GroupViTConfig
+from maskfree.methods.maskclip.presets import METHOD_PRESETS
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS
 from maskfree.text.tokenize import Tokenizer
 from published_clip import clip_model, published
-from tiny import tiny_groupvit_config
+from tiny import TINY_DINO, tiny_groupvit_config
 from tiny_published import save_clip, save_like
 
 PUBLISHED = [entry for entry in MODELS.values() if entry.source]
@@ -54,12 +55,15 @@ def test_every_name_of_the_catalog(
     entry, tmp_path: Path, tiny_tokenizer, photo, monkeypatch: pytest.MonkeyPatch
 ):
     save_like(entry.source, tmp_path / "weights", tiny_tokenizer)
+    for method, preset in METHOD_PRESETS.items():
+        if preset.proxy is not None:
+            monkeypatch.setitem(METHOD_PRESETS, method, replace(preset, proxy=TINY_DINO))
     changed = replace(entry, source=str(tmp_path / "weights"))
     monkeypatch.setitem(MODELS, entry.name, changed)
     segmenter = loading.load(entry.name)
     assert segmenter.name == entry.name and segmenter.inference.side_px == entry.side_px
-    if entry.method in PRESETS:
-        assert segmenter.method.image.last_block == PRESETS[entry.method]
+    if entry.method in METHOD_PRESETS:
+        assert segmenter.method.image.last_block == METHOD_PRESETS[entry.method].last_block
     labels_of(segmenter, photo)
 
 
@@ -78,7 +82,7 @@ def test_offline_error_is_one_line_with_the_command(
 
 def test_tables_know_the_same_methods():
     assert METHODS.keys() == READERS.keys()
-    assert set(BEST_METHODS.values()) <= METHODS.keys() and METHODS.keys() >= PRESETS.keys()
+    assert set(BEST_METHODS.values()) <= METHODS.keys() and METHODS.keys() >= METHOD_PRESETS.keys()
     for entry in PUBLISHED:
         assert entry.method in METHODS
 

@@ -26,13 +26,14 @@ METHODS: dict[str, str | None] = {
     "clearclip": _CLIP,
     "naclip": _CLIP,
     "trained": _CLIP,
+    "proxyclip": _CLIP,
     "groupvit": _GROUPVIT,
     "ovsegmentor": None,
 }
 """Methods that `--model METHOD:SOURCE` accepts, each with its default source.
 
 None: the method's weights are no model of the Hub, so the source has to be named. Those of
-`nn.dense_clip_config.PRESETS` read the kinds of `nn.image_text_families`.
+`methods.maskclip.presets.METHOD_PRESETS` read the kinds of `nn.image_text_families`.
 """
 BEST_METHODS = {
     "clip": "naclip",
@@ -195,6 +196,18 @@ _ENTRIES = (
         patch_px=14,
         side_px=336,
         description="CLIP ViT-L/14 read as NACLIP does",
+    ),
+    CatalogEntry(
+        name="proxyclip",
+        method="proxyclip",
+        source=_CLIP,
+        size_mb=945,
+        license="MIT; DINO Apache-2.0",
+        commercial=True,
+        patch_px=8,
+        side_px=336,
+        description="CLIP ViT-B/16 that attends as DINO ViT-B/8 sees fit",
+        quality=Quality(61.3, 80.3, 35.3, 20.2, "README of ProxyCLIP"),
     ),
     CatalogEntry(
         name="siglip",
