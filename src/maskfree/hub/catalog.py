@@ -90,7 +90,7 @@ class CatalogEntry:
 
 _OPENAI = "MIT"
 _NVIDIA = "NVIDIA, source code"
-# NACLIP's README prints VOC without background with PAMR only, which is not the default here.
+# NACLIP's README prints numbers with PAMR only, which is not the default here.
 _ENTRIES = (
     CatalogEntry(
         name="pocket",
@@ -172,7 +172,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as ClearCLIP does",
-        quality=Quality(51.8, 80.9, 32.6, 16.7, "later papers"),
+        quality=Quality(51.8, 80.9, 32.6, 16.7, "not noted"),
     ),
     CatalogEntry(
         name="naclip",
@@ -184,7 +184,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as NACLIP does",
-        quality=Quality(58.9, None, 32.2, 17.4, "NACLIP's paper, without PAMR"),
+        quality=Quality(58.9, None, 32.2, 17.4, "another paper's table"),
     ),
     CatalogEntry(
         name="naclip-large",
@@ -251,7 +251,7 @@ def model_folder(model: str | Path) -> Path:
         if not entry.source:
             return Path(str(files("maskfree") / entry.name))
         raise FileNotFoundError(
-            f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated"
+            f"the model {str(model)!r} is no checkpoint: maskfree convert makes one"
         )
 
     folder = whole(Path(model))
