@@ -86,6 +86,8 @@ def test_tables_know_the_same_methods():
     assert set(BEST_METHODS.values()) <= METHODS.keys() and METHODS.keys() >= METHOD_PRESETS.keys()
     for entry in PUBLISHED:
         assert entry.method in METHODS
+        proxy = METHOD_PRESETS[entry.method].proxy if entry.method in METHOD_PRESETS else None
+        assert entry.also == (proxy.weights if proxy is not None else "")
 
 
 def test_published_numbers_are_those_of_compare():

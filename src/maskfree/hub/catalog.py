@@ -84,6 +84,8 @@ class CatalogEntry:
     """Length in pixels to which the shorter side of a photo is resized."""
     description: str
     """What the model is, in a few words."""
+    also: str = ""
+    """Hugging Face name of a second encoder that it needs; empty: none."""
     quality: Quality = Quality()
     """Published mIoU."""
 
@@ -207,7 +209,8 @@ _ENTRIES = (
         patch_px=8,
         side_px=336,
         description="CLIP ViT-B/16 that attends as DINO ViT-B/8 sees fit",
-        quality=Quality(61.3, 80.3, 35.3, 20.2, "ProxyCLIP's README"),
+        also="facebook/dino-vitb8",
+        quality=Quality(61.3, 80.3, 35.3, 20.2, "ProxyCLIP's README and abstract"),
     ),
     CatalogEntry(
         name="siglip",
