@@ -21,7 +21,8 @@ import tyro
 from maskfree import cli
 from maskfree.cli.evaluate import KINDS as EVALUATE_KINDS
 from maskfree.data.benchmarks.catalog import BENCHMARKS
-from maskfree.hub.catalog import MODELS
+from maskfree.hub.catalog import METHODS, MODELS
+from maskfree.hub.model_name import parse_model_name
 from shared_folder import SHARED
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +135,9 @@ def test_every_command_is_understood(
     if "model" in values:
         model = str(values["model"])
         assert model in MODELS or "/" in model or model.isupper()
+        parse_model_name(model, METHODS)
+    for model in values.get("names", ()) if words[0] == "download" else ():
+        assert model in MODELS or parse_model_name(model, METHODS).method or model.isupper()
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,12 @@ def test_option_offline_forbids_downloads(
         main(["segment", "examples/pagoda.jpg", "--words", "sky", "--model", "naclip", "--offline"])
     assert stopped.value.code == 2 and "HF_HUB_OFFLINE forbids" in capsys.readouterr().err
     assert constants.HF_HUB_OFFLINE
+
+
+def test_second_encoder_is_fetched_too(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(
+        hugging_face, "download", lambda source, weights=True: asked.append(source) or Path(source)
+    )
+    assert "facebook/dino-vitb8" in fetch("proxyclip")
+    assert asked == [MODELS["proxyclip"].source, "facebook/dino-vitb8"]

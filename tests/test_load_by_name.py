@@ -14,16 +14,18 @@ from safetensors.torch import save_file
 
 from maskfree.cli import main
 from maskfree.data.config import ViewConfig
+from maskfree.evaluation.reporting.published import published as published_scores
 from maskfree.hub import loading
 from maskfree.hub.catalog import BEST_METHODS, METHODS, MODELS
 from maskfree.hub.convert import clip, groupvit
 from maskfree.hub.readers import READERS, locate
 from maskfree.inference.segmenter import Segmenter
 from maskfree.methods.groupvit.config import GroupViTConfig
+from maskfree.methods.maskclip.presets import METHOD_PRESETS
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS
 from maskfree.text.tokenize import Tokenizer
 from published_clip import clip_model, published
-from tiny import tiny_groupvit_config
+from tiny import TINY_DINO, tiny_groupvit_config
 from tiny_published import save_clip, save_like
 
 PUBLISHED = [entry for entry in MODELS.values() if entry.source]
@@ -54,12 +56,15 @@ def test_every_name_of_the_catalog(
     entry, tmp_path: Path, tiny_tokenizer, photo, monkeypatch: pytest.MonkeyPatch
 ):
     save_like(entry.source, tmp_path / "weights", tiny_tokenizer)
+    for method, preset in METHOD_PRESETS.items():
+        if preset.proxy is not None:
+            monkeypatch.setitem(METHOD_PRESETS, method, replace(preset, proxy=TINY_DINO))
     changed = replace(entry, source=str(tmp_path / "weights"))
     monkeypatch.setitem(MODELS, entry.name, changed)
     segmenter = loading.load(entry.name)
     assert segmenter.name == entry.name and segmenter.inference.side_px == entry.side_px
-    if entry.method in PRESETS:
-        assert segmenter.method.image.last_block == PRESETS[entry.method]
+    if entry.method in METHOD_PRESETS:
+        assert segmenter.method.image.last_block == METHOD_PRESETS[entry.method].last_block
     labels_of(segmenter, photo)
 
 
@@ -78,9 +83,33 @@ def test_offline_error_is_one_line_with_the_command(
 
 def test_tables_know_the_same_methods():
     assert METHODS.keys() == READERS.keys()
-    assert set(BEST_METHODS.values()) <= METHODS.keys() and METHODS.keys() >= PRESETS.keys()
+    assert set(BEST_METHODS.values()) <= METHODS.keys() and METHODS.keys() >= METHOD_PRESETS.keys()
     for entry in PUBLISHED:
         assert entry.method in METHODS
+        proxy = METHOD_PRESETS[entry.method].proxy if entry.method in METHOD_PRESETS else None
+        assert entry.also == (proxy.weights if proxy is not None else "")
+
+
+def test_published_numbers_are_those_of_compare():
+    """But for GroupViT's first weights, which `compare` does not list."""
+    printed = {(row.benchmark, row.value, row.source) for row in published_scores()}
+    for name, value, source in tuple(printed):
+        if name == "context":
+            printed.add(("context60", value, source))
+
+    checked = 0
+    for entry in PUBLISHED:
+        quality = entry.quality
+        for benchmark, value in (
+            ("voc21", quality.voc21),
+            ("voc20", quality.voc20),
+            ("context60", quality.context60),
+            ("ade20k", quality.ade),
+        ):
+            if value is not None and entry.name != "groupvit":
+                assert (benchmark, value, quality.printed_in) in printed, entry.name
+                checked += 1
+    assert checked >= 17
 
 
 def test_method_alone_reads_its_default(tmp_path: Path, clip_folder, monkeypatch):

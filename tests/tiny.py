@@ -195,6 +195,17 @@ TINY_CLIP_VISION = {
     "image_size": 32,
     "patch_size": 8,
 }
+TINY_DINO = ImageEncoderConfig(
+    "dino",
+    {
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "image_size": 20,
+        "patch_size": 5,
+    },
+)
 TINY_CLIP_TEXT = {
     "hidden_size": 20,
     "intermediate_size": 30,

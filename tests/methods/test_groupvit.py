@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from maskfree.data.config import ViewConfig
 from maskfree.hub import checkpoint, loading
+from maskfree.hub.convert.groupvit import renamed
 from maskfree.methods.groupvit.batch import GroupViTBatch
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.groupvit.model import GroupViT
@@ -76,6 +77,28 @@ def original(name: str) -> tuple[GroupViT, dict[str, torch.Tensor]]:
     own = {key for key in state if key.startswith(part) and "num_batches" not in key}
     assert filled == own
     return method.eval(), tensors
+
+
+@HERE
+@pytest.mark.parametrize("name", ["groupvit_visual", "groupvit_text"])
+def test_released_names_become_those_of_transformers(name: str):
+    about, tensors = described(name), load_file(FOLDER / f"{name}.safetensors")
+    released, expected = {}, {}
+    for official, ours in about["hf_key_map"].items():
+        if f"w.{official}" not in tensors:  # a counter of batches
+            continue
+        value = tensors[f"w.{official}"]
+        released[official] = value
+        for key, part in zip(ours, value.chunk(len(ours)), strict=True):
+            # The released projections are convolutions of length 1.
+            if "projection." in key and part.ndim == 3:
+                part = part.squeeze(-1)
+            expected[key] = part
+
+    read = renamed(released, expected)
+    assert read.keys() == expected.keys() and len(read) > 20
+    for key, value in expected.items():
+        assert torch.equal(read[key], value), key
 
 
 def as_photo(method: GroupViT, normalized: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,9 @@ from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.maskclip.model import (
     default_inference,
     maskclip_config,
-    named_block,
     published_clip,
 )
+from maskfree.methods.maskclip.presets import named_preset
 from maskfree.methods.student.config import StudentConfig
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS, TRAINED, VALUE_ONLY
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -181,7 +181,7 @@ def test_bad_settings(tmp_path):
     with pytest.raises(ValueError, match="the image tower is a clip's, the text tower a siglip's"):
         tiny_maskclip_config(text=TextEncoderConfig("siglip", TINY_CLIP_TEXT)).build()
     with pytest.raises(ValueError, match=r"the last block 'sclipp' is unknown: trained, maskclip"):
-        named_block("sclipp")
+        named_preset("sclipp")
     assert set(PRESETS) >= {"maskclip", "sclip", "naclip", "clearclip"}
     with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
         maskclip_config(str(tmp_path))

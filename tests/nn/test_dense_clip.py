@@ -15,13 +15,15 @@ from maskfree.nn.dense_clip_config import (
     MASKCLIP,
     NACLIP,
     PRESETS,
+    PROXY,
     SCLIP,
     TRAINED,
     VALUE_ONLY,
     DenseClipConfig,
     LastBlock,
 )
-from maskfree.nn.self_attention import gaussian_windows
+from maskfree.nn.dense_patches import PatchAttention
+from maskfree.nn.self_attention import gaussian_windows, proxy_attention
 
 TOLERANCE = {"atol": 2e-4, "rtol": 1e-4}
 SIZES = {
@@ -134,6 +136,48 @@ def test_attention_equals_the_published_codes(case, name, block, fixture_tensors
     assert_close(tokens(tower(given[f"in.{case}.image"])), given[f"out.{case}.{name}"], **TOLERANCE)
 
 
+@pytest.mark.parametrize(
+    ("case", "number", "shift", "scale"),
+    [("square", 0, 1.2, 3.0), ("square", 1, 1.0, 2.0)],
+)
+@torch.no_grad()
+def test_proxy_attention_equals_proxyclip(case, number, shift, scale, fixture_tensors):
+    given = fixture_tensors("clip_attention_variants")
+    tower = official(given, 64, 2, 20, positions="factor", last_block=PROXY)
+    features = given[f"in.{case}.ex_feats{number}"]
+    proxy = PatchAttention(proxy_attention(features, shift, scale), features.shape[2:])
+    embeddings = tower.project(tower.read(given[f"in.{case}.image"], proxy).features)
+    assert_close(
+        tokens(embeddings),
+        given[f"out.{case}.proxyclip.ex{number}_beta{shift}_gamma{scale}"],
+        **TOLERANCE,
+    )
+
+
+@torch.no_grad()
+def test_proxy_of_a_photo_does_not_depend_on_the_batch(fixture_tensors):
+    given = fixture_tensors("clip_attention_variants")
+    features = given["in.square_resized.ex_feats0"]
+    together = proxy_attention(features, 1.2, 3.0)
+    assert_close(together, torch.cat([proxy_attention(each[None], 1.2, 3.0) for each in features]))
+    alike = proxy_attention(torch.ones(1, 4, 2, 3))
+    assert_close(alike, torch.eye(6)[None])
+
+
+@torch.no_grad()
+def test_proxy_of_a_wide_photo_keeps_its_rows():
+    tower = replace(CLIP, last_block=PROXY).build().eval()
+    image = torch.rand(1, 3, 24, 40)
+    finer = tower.read(image, PatchAttention(torch.eye(60)[None], (6, 10)))
+    assert finer.features.shape == (1, 24, 6, 10) and finer.keys.shape == (1, 24, 3, 5)
+    coarse = replace(CLIP, last_block=VALUE_ONLY).build().eval()
+    coarse.load_state_dict(tower.state_dict())
+    own = PatchAttention(torch.eye(15)[None], (3, 5))
+    assert_close(tower.read(image, own).features, coarse.read(image).features)
+    with pytest.raises(ValueError, match="attention 'proxy' needs another encoder"):
+        tower.read(image)
+
+
 @pytest.mark.parametrize("block", PRESETS.values(), ids=PRESETS)
 @torch.no_grad()
 def test_photos_of_a_batch_do_not_see_each_other(block):
@@ -199,6 +243,8 @@ def test_settings_that_make_no_sense():
         LastBlock("kk", neighbors=0.0)
     with pytest.raises(ValueError, match="'window' needs the width"):
         LastBlock("window")
+    with pytest.raises(ValueError, match="attention 'proxy' replaces the block"):
+        LastBlock("proxy")
     with pytest.raises(ValueError, match="reads from the patch itself"):
         LastBlock("value", neighbors=5.0)
     with pytest.raises(ValueError, match=r"30x40 px does not divide into patches of 8 px"):

@@ -20,7 +20,11 @@ TRANSFORMER = {
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 2, 2, 1]}
 IMAGE_CONFIGS = {
     "vit": ImageEncoderConfig("vit", TRANSFORMER | {"intermediate_size": 20}),
+    "dino": ImageEncoderConfig("dino", TRANSFORMER | {"intermediate_size": 20}),
     "dinov2": ImageEncoderConfig("dinov2", TRANSFORMER | {"mlp_ratio": 2}),
+    "dinov3": ImageEncoderConfig(
+        "dinov3", TRANSFORMER | {"intermediate_size": 20, "num_register_tokens": 3}
+    ),
     "clip": ImageEncoderConfig("clip", TRANSFORMER | {"intermediate_size": 20}),
     "resnet": ImageEncoderConfig("resnet", RESNET),
     "resnet16": ImageEncoderConfig("resnet", RESNET | {"layer_type": "basic"}, output_stride=16),
@@ -76,7 +80,7 @@ def test_patches_keep_their_place(config):
     assert change[-end:].sum() > 2 * change[:end].sum()
 
 
-@pytest.mark.parametrize("family", ["vit", "dinov2", "clip"])
+@pytest.mark.parametrize("family", ["vit", "dino", "dinov2", "dinov3", "clip"])
 def test_tokens_go_back_to_their_row_and_column(family):
     encoder = IMAGE_CONFIGS[family].build().eval()
     images = torch.rand(1, 3, 3 * 8, 7 * 8)

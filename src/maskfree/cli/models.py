@@ -32,7 +32,7 @@ def models() -> int:
         here = f"{size(entry)} to fetch"
         if not entry.source:
             here = "in the package"
-        elif in_cache(entry.source):
+        elif in_cache(entry.source) and (not entry.also or in_cache(entry.also)):
             here = "in the cache"
         name, *rest = cells(entry)
         table.add_row(name, here, *rest)

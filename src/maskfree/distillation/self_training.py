@@ -195,7 +195,7 @@ def _image_encoder(
         check(image)
 
     # Vision transformers have a fixed patch size.
-    if image.family in ("vit", "dinov2", "clip"):
+    if image.family in ("vit", "dino", "dinov2", "dinov3", "clip"):
         return image
     return replace(image, output_stride=settings.student.output_stride)
 

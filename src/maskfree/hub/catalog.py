@@ -26,13 +26,14 @@ METHODS: dict[str, str | None] = {
     "clearclip": _CLIP,
     "naclip": _CLIP,
     "trained": _CLIP,
+    "proxyclip": _CLIP,
     "groupvit": _GROUPVIT,
     "ovsegmentor": None,
 }
 """Methods that `--model METHOD:SOURCE` accepts, each with its default source.
 
 None: the method's weights are no model of the Hub, so the source has to be named. Those of
-`nn.dense_clip_config.PRESETS` read the kinds of `nn.image_text_families`.
+`methods.maskclip.presets.METHOD_PRESETS` read the kinds of `nn.image_text_families`.
 """
 BEST_METHODS = {
     "clip": "naclip",
@@ -83,13 +84,15 @@ class CatalogEntry:
     """Length in pixels to which the shorter side of a photo is resized."""
     description: str
     """What the model is, in a few words."""
+    also: str = ""
+    """Hugging Face name of a second encoder that it needs; empty: none."""
     quality: Quality = Quality()
     """Published mIoU."""
 
 
 _OPENAI = "MIT"
 _NVIDIA = "NVIDIA, source code"
-# NACLIP's README prints VOC without background with PAMR only, which is not the default here.
+# NACLIP's README prints numbers with PAMR only, which is not the default here.
 _ENTRIES = (
     CatalogEntry(
         name="pocket",
@@ -171,7 +174,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as ClearCLIP does",
-        quality=Quality(51.8, 80.9, 32.6, 16.7, "later papers"),
+        quality=Quality(51.8, 80.9, 32.6, 16.7, "not noted"),
     ),
     CatalogEntry(
         name="naclip",
@@ -183,7 +186,7 @@ _ENTRIES = (
         patch_px=16,
         side_px=336,
         description="CLIP ViT-B/16 read as NACLIP does",
-        quality=Quality(58.9, None, 32.2, 17.4, "NACLIP's paper, without PAMR"),
+        quality=Quality(58.9, None, 32.2, 17.4, "another paper's table"),
     ),
     CatalogEntry(
         name="naclip-large",
@@ -197,6 +200,19 @@ _ENTRIES = (
         description="CLIP ViT-L/14 read as NACLIP does",
     ),
     CatalogEntry(
+        name="proxyclip",
+        method="proxyclip",
+        source=_CLIP,
+        size_mb=945,
+        license="MIT; DINO: Apache-2.0",
+        commercial=True,
+        patch_px=8,
+        side_px=336,
+        description="CLIP ViT-B/16 that attends as DINO ViT-B/8 sees fit",
+        also="facebook/dino-vitb8",
+        quality=Quality(61.3, 80.3, 35.3, 20.2, "ProxyCLIP's README and abstract"),
+    ),
+    CatalogEntry(
         name="siglip",
         method="trained",
         source=_SIGLIP,
@@ -206,53 +222,6 @@ _ENTRIES = (
         patch_px=16,
         side_px=448,
         description="SigLIP 2 ViT-B/16, patch by patch",
-    ),
-    CatalogEntry(
-        name="siglip2-naflex",
-        method="trained",
-        source="google/siglip2-base-patch16-naflex",
-        size_mb=1535,
-        license="Apache-2.0",
-        commercial=True,
-        patch_px=16,
-        side_px=448,
-        description="SigLIP 2 NaFlex ViT-B/16, trained on photos of their own shape",
-    ),
-    # Sizes of these are four bytes a parameter, as their cards count them.
-    CatalogEntry(
-        name="tipsv2",
-        method="trained",
-        source="google/tipsv2-b14",
-        size_mb=786,
-        license="Apache-2.0",
-        commercial=True,
-        patch_px=14,
-        side_px=448,
-        description="TIPSv2 ViT-B/14, trained to align patches with texts",
-        quality=Quality(ade=17.4, printed_in="TIPSv2's README"),
-    ),
-    CatalogEntry(
-        name="tipsv2-large",
-        method="trained",
-        source="google/tipsv2-l14",
-        size_mb=1950,
-        license="Apache-2.0",
-        commercial=True,
-        patch_px=14,
-        side_px=448,
-        description="TIPSv2 ViT-L/14, trained to align patches with texts",
-        quality=Quality(ade=24.7, printed_in="TIPSv2's README"),
-    ),
-    CatalogEntry(
-        name="metaclip2",
-        method="naclip",
-        source="facebook/metaclip-2-worldwide-b16",
-        size_mb=2410,
-        license="CC BY-NC 4.0",
-        commercial=False,
-        patch_px=16,
-        side_px=336,
-        description="MetaCLIP 2 ViT-B/16, words of 300 languages, read as NACLIP does",
     ),
 )
 MODELS = {entry.name: entry for entry in _ENTRIES}
@@ -285,7 +254,7 @@ def model_folder(model: str | Path) -> Path:
         if not entry.source:
             return Path(str(files("maskfree") / entry.name))
         raise FileNotFoundError(
-            f"the model {str(model)!r} is no checkpoint: it only segments and is evaluated"
+            f"the model {str(model)!r} is no checkpoint: maskfree convert makes one"
         )
 
     folder = whole(Path(model))

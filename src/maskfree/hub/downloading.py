@@ -9,6 +9,7 @@ from maskfree.hub.catalog import METHODS, MODELS, model_folder
 from maskfree.hub.convert import clip
 from maskfree.hub.model_name import is_open_clip
 from maskfree.hub.readers import READERS, Located, locate, tokenizer_of
+from maskfree.methods.maskclip.presets import METHOD_PRESETS
 
 
 def fetch(model: str) -> str:
@@ -35,7 +36,15 @@ def fetch(model: str) -> str:
     if located is None:
         # There may be no such model at all.
         return f"{model_folder(model)} needs no download"
-    return _fetched(located)
+
+    said = _fetched(located)
+    preset = METHOD_PRESETS.get(located.method)
+    if preset is None or preset.proxy is None or preset.proxy.weights is None:
+        return said
+
+    # Its last block attends by a second encoder, which has no tokenizer.
+    folder = hugging_face.download(preset.proxy.weights)
+    return f"{said}; {preset.proxy.weights}, with weights, in {folder}"
 
 
 def _fetched(located: Located) -> str:

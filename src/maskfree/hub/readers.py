@@ -12,8 +12,8 @@ from maskfree.hub.foreign_model import ForeignModel
 from maskfree.hub.model_name import ModelName, is_open_clip, may_be_hub_name, parse_model_name
 from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.methods.groupvit.config import GroupViTConfig
+from maskfree.methods.maskclip.presets import METHOD_PRESETS
 from maskfree.nn.clip_weights import model_type
-from maskfree.nn.dense_clip_config import PRESETS
 from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
@@ -201,7 +201,7 @@ _DENSE_CLIP = Reader(
     tokenizer=clip.TOKENIZER,
 )
 READERS = {
-    **dict.fromkeys(PRESETS, _DENSE_CLIP),
+    **dict.fromkeys(METHOD_PRESETS, _DENSE_CLIP),
     "groupvit": Reader(
         saved=_read_groupvit,
         file=lambda file, method, tokenizer: groupvit.read_groupvit_file(file, tokenizer),

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from maskfree.nn.dense_tower import DenseTower
 
 
-Attention = Literal["value", "qk", "qq", "kk", "vv", "qq+kk", "qq+kk+vv", "window"]
-"""Pairs of query (q), key (k) and value (v) whose softmax weights are summed, or a window."""
+Attention = Literal["value", "qk", "qq", "kk", "vv", "qq+kk", "qq+kk+vv", "window", "proxy"]
+"""Pairs of query (q), key (k) and value (v) whose softmax weights are summed, a window, or the
+attention of another encoder."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LastBlock:
     attention: Attention = "value"
     """Attention of the last block: "qk" is the trained one, "value" reads from the patch itself
     only, sums such as "qq+kk" add the softmax attention of both pairs, "window" depends on distance
-    only."""
+    only, "proxy" comes from another encoder."""
     residual: bool = True
     """Add the attention output to its input, as trained; False: replace the input."""
     feed_forward: bool = True
@@ -41,6 +42,12 @@ class LastBlock:
                 "attention 'value' reads from the patch itself: "
                 "neighbors has no effect, leave it out"
             )
+        # The output lies on the other encoder's patch grid.
+        if self.attention == "proxy" and (self.residual or self.feed_forward or self.neighbors):
+            raise ValueError(
+                "attention 'proxy' replaces the block: "
+                "set residual and feed_forward to False and leave neighbors out"
+            )
 
 
 TRAINED = LastBlock("qk")
@@ -57,6 +64,8 @@ CLEARCLIP = LastBlock("qq", residual=False, feed_forward=False)
 """Query-query attention without residual and feed-forward. Source: arXiv:2407.12442, eq. 8."""
 NACLIP = LastBlock("kk", residual=False, feed_forward=False, neighbors=5.0)
 """Key-key attention with a Gaussian window. Source: arXiv:2404.08181, section 3.2."""
+PROXY = LastBlock("proxy", residual=False, feed_forward=False)
+"""Attention of another encoder. Source: arXiv:2408.04883, section 3.3."""
 PRESETS = {
     "trained": TRAINED,
     "maskclip": MASKCLIP,
@@ -66,7 +75,7 @@ PRESETS = {
     "clearclip": CLEARCLIP,
     "naclip": NACLIP,
 }
-"""Published settings of the last block by name."""
+"""Published settings of the last block by name, those that need no other encoder."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskfree.nn.dense_clip_config import LastBlock
-from maskfree.nn.dense_patches import DensePatches
+from maskfree.nn.dense_patches import DensePatches, PatchAttention
 from maskfree.nn.image_encoder import STATISTICS
-from maskfree.nn.last_block import BlockParts, apply_last_block
+from maskfree.nn.last_block import BlockParts, apply_last_block, apply_proxy
 
 
 class DenseTower(nn.Module, ABC):
@@ -145,19 +145,23 @@ class DenseTransformer(DenseTower):
         super().__init__(tower=tower, statistics=statistics)
         self.last_block = last_block
 
-    def read(self, images: Float[Tensor, "b 3 h w"]) -> DensePatches:
+    def read(
+        self, images: Float[Tensor, "b 3 h w"], proxy: PatchAttention | None = None
+    ) -> DensePatches:
         """Compute the features and keys of each patch, before the projection.
 
         Args:
             images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
+            proxy: Attention of a last block with attention "proxy"; its grid covers the images.
 
         Returns:
-            Features after the last normalization, and keys of the last block.
+            Features after the last normalization, on the grid of the proxy if there is one, and
+            keys of the last block.
 
         Raises:
-            ValueError: A side is not a multiple of `patch_size`.
+            ValueError: A side is not a multiple of `patch_size`, or the last block needs a proxy.
         """
-        return self.finish(self.before_last_block(images), self.grid(images))
+        return self.finish(self.before_last_block(images), self.grid(images), proxy)
 
     def before_last_block(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
         """Compute the tokens that enter the last block.
@@ -176,26 +180,41 @@ class DenseTransformer(DenseTower):
             hidden = layer(hidden, None)
         return hidden
 
-    def finish(self, hidden: Float[Tensor, "b n c"], grid: tuple[int, int]) -> DensePatches:
+    def finish(
+        self,
+        hidden: Float[Tensor, "b n c"],
+        grid: tuple[int, int],
+        proxy: PatchAttention | None = None,
+    ) -> DensePatches:
         """Apply the last block as `last_block` sets it, and the final normalization.
 
         Args:
             hidden: Tokens as `before_last_block` returns them.
             grid: Rows and columns of patches.
+            proxy: Attention of a last block with attention "proxy".
 
         Returns:
-            Features after the last normalization, and keys of the last block.
+            Features after the last normalization, on the grid of the proxy if there is one, and
+            keys of the last block.
+
+        Raises:
+            ValueError: The last block needs a proxy.
         """
         skipped = self.num_prefix_tokens
         parts = self.block_parts(self.blocks[-1])
 
         # Keys are taken from the last block whatever it does with them.
-        keys = parts.key(parts.norm(hidden))
-        hidden = self.final_norm(apply_last_block(parts, self.last_block, hidden, grid, skipped))
+        keys = parts.key(parts.norm(hidden))[:, skipped:].mT.unflatten(2, grid)
 
-        return DensePatches(
-            hidden[:, skipped:].mT.unflatten(2, grid), keys[:, skipped:].mT.unflatten(2, grid)
-        )
+        if self.last_block.attention == "proxy":
+            if proxy is None:
+                raise ValueError("attention 'proxy' needs another encoder: give its attention")
+            hidden = apply_proxy(parts, proxy, hidden[:, skipped:], grid)
+            grid = proxy.grid
+        else:
+            hidden = apply_last_block(parts, self.last_block, hidden, grid, skipped)[:, skipped:]
+
+        return DensePatches(self.final_norm(hidden).mT.unflatten(2, grid), keys)
 
     @abstractmethod
     def embed(

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 Value = bool | int | float | str | list[int] | list[float] | list[str]
 """A value of a model configuration that can be written to JSON."""
 ImageFamily = Literal[
-    "vit", "dinov2", "clip", "resnet", "mobilenet_v2", "efficientnet_lite", "timm"
+    "vit",
+    "dino",
+    "dinov2",
+    "dinov3",
+    "clip",
+    "resnet",
+    "mobilenet_v2",
+    "efficientnet_lite",
+    "timm",
 ]
-"""Network family of an image encoder."""
+"""Network family of an image encoder; "dino" is a "vit" with the color statistics of DINO."""
 
 
 @dataclass(frozen=True)

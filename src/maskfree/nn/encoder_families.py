@@ -40,6 +40,13 @@ def _dinov2_tokens(tower: nn.Module, images: Tensor, patch_size: int) -> Tensor:
     return _grid(tower(images).last_hidden_state, images, patch_size)
 
 
+def _dinov3_tokens(tower: Any, images: Tensor, patch_size: int) -> Tensor:
+    """Return the patch tokens of DINOv3 on their grid."""
+    # The class token comes first, then the registers.
+    hidden = tower(images).last_hidden_state[:, tower.config.num_register_tokens :]
+    return _grid(hidden, images, patch_size)
+
+
 def _clip_tokens(tower: Any, images: Tensor, patch_size: int) -> Tensor:
     """Return CLIP's patch tokens on their grid."""
     hidden = tower(images, interpolate_pos_encoding=True).last_hidden_state
@@ -93,8 +100,14 @@ def _measure_mobilenet(tower: Any, configuration: Any, wanted_px: int | None) ->
 _NO_POOLER = {"add_pooling_layer": False}
 IMAGE_FAMILIES: dict[str, Family] = {
     "vit": Family("ViTConfig", "ViTModel", _patch_tokens, _measure_transformer, "half", _NO_POOLER),
+    "dino": Family(
+        "ViTConfig", "ViTModel", _patch_tokens, _measure_transformer, "imagenet", _NO_POOLER
+    ),
     "dinov2": Family(
         "Dinov2Config", "Dinov2Model", _dinov2_tokens, _measure_transformer, "imagenet"
+    ),
+    "dinov3": Family(
+        "DINOv3ViTConfig", "DINOv3ViTModel", _dinov3_tokens, _measure_transformer, "imagenet"
     ),
     "clip": Family(
         "CLIPVisionConfig", "CLIPVisionModel", _clip_tokens, _measure_transformer, "clip"

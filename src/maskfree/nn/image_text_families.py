@@ -33,8 +33,6 @@ class ImageTextFamily:
     cosines."""
     fills_texts: bool
     """Texts are filled up to full length with a padding token that the encoder attends to."""
-    lower_case: bool
-    """Texts were in lower case in training; not all published tokenizers see to it."""
 
 
 def _clip_end(model: Any) -> tuple[dict[str, Tensor], Tensor]:
@@ -78,7 +76,6 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=_WITHOUT_BIAS,
         text_end=_clip_end,
         fills_texts=False,
-        lower_case=False,
     ),
     "metaclip_2": ImageTextFamily(
         configuration="MetaClip2Config",
@@ -89,7 +86,6 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=_WITHOUT_BIAS,
         text_end=_clip_end,
         fills_texts=False,
-        lower_case=False,
     ),
     "siglip": ImageTextFamily(
         configuration="SiglipConfig",
@@ -100,7 +96,6 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=ProjectionConfig(),
         text_end=_siglip_end,
         fills_texts=True,
-        lower_case=True,
     ),
     "siglip2": ImageTextFamily(
         configuration="Siglip2Config",
@@ -111,7 +106,6 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=ProjectionConfig(),
         text_end=_siglip_end,
         fills_texts=True,
-        lower_case=True,
     ),
     "tipsv2": ImageTextFamily(
         configuration="Tipsv2Config",
@@ -122,7 +116,6 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=ProjectionConfig("identity"),
         text_end=_tipsv2_end,
         fills_texts=False,
-        lower_case=True,
     ),
 }
 """Families by the model type in their config.json."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.nn.dense_clip_config import LastBlock
+from maskfree.nn.dense_patches import PatchAttention
 from maskfree.nn.self_attention import gaussian_windows, pair_attention, window_attention
 
 
@@ -84,6 +85,32 @@ def apply_last_block(
     if block.feed_forward:
         hidden = hidden + parts.feed_forward(hidden)
     return hidden
+
+
+def apply_proxy(
+    parts: BlockParts,
+    proxy: PatchAttention,
+    patches: Float[Tensor, "b n c"],
+    grid: tuple[int, int],
+) -> Float[Tensor, "b m c"]:
+    """Replace a block by its values, mixed by the attention of another encoder.
+
+    Args:
+        parts: Modules of the block.
+        proxy: Attention among m patches of a grid that covers the same image.
+        patches: Tokens of the patches before the block, in row-major order.
+        grid: Rows and columns of patches.
+
+    Returns:
+        Tokens on the grid of the proxy, without residual and feed-forward.
+
+    Source: arXiv:2408.04883, section 3.3.
+    """
+    values = parts.value(parts.norm(patches)).mT.unflatten(2, grid)
+
+    # The proxy's grid may be finer.
+    resized = F.interpolate(values, size=proxy.grid, mode="bilinear", align_corners=False)
+    return parts.output(proxy.weights @ resized.flatten(2).mT)
 
 
 def _attend(

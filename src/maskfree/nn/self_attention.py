@@ -76,3 +76,33 @@ def gaussian_windows(grid: tuple[int, int], deviation: float) -> Float[Tensor, "
     places = torch.stack(torch.meshgrid(*along, indexing="ij"), dim=-1).flatten(0, 1)
     squares = (places[:, None] - places[None]).square().sum(-1)
     return (-squares / (2 * deviation**2)).exp()
+
+
+def proxy_attention(
+    features: Float[Tensor, "b c hp wp"], shift: float = 1.2, scale: float = 3.0
+) -> Float[Tensor, "b n n"]:
+    """Compute attention among similar patches of another encoder, such as DINO.
+
+    Args:
+        features: Feature map of the other encoder.
+        shift: Patches attend to each other if their cosine is at least this multiple of the mean
+            cosine.
+        scale: Factor of the logits.
+
+    Returns:
+        Attention of n patches in row-major order; rows sum to 1.
+
+    Source: arXiv:2408.04883, eq. 5 and 6.
+
+    Differs: the mean is that of each image, not of the batch; a patch always attends to itself,
+    where the published code divides zero by zero if all patches are alike.
+    """
+    patches = F.normalize(features.flatten(2).mT, dim=-1)
+    similarity = patches @ patches.mT
+
+    # Logits are positive for patches that are more alike than the shifted mean.
+    logits = (similarity - shift * similarity.mean((1, 2), keepdim=True)) * scale
+
+    # Keep the diagonal, so that no row is empty.
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    return logits.masked_fill((logits < 0) & ~own, -torch.inf).softmax(-1)

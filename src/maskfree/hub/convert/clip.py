@@ -11,7 +11,8 @@ from torch import Tensor
 from maskfree.files import tensors
 from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.methods.maskclip.config import MaskCLIPConfig
-from maskfree.methods.maskclip.model import MaskCLIP, default_inference, named_block, published_clip
+from maskfree.methods.maskclip.model import MaskCLIP, default_inference, published_clip
+from maskfree.methods.maskclip.presets import named_preset
 from maskfree.nn.clip_weights import clip_architectures, is_resnet, renamed_clip
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
@@ -57,7 +58,7 @@ def convert_clip(
         source: File of weights, folder or name that transformers reads, or
             "open_clip:MODEL:WEIGHTS".
         out: Folder to write, which must not exist.
-        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`.
+        last_block: Name of a method in `METHOD_PRESETS` of MaskCLIP.
         tokenizer: Folder or name of a tokenizer; replaces that of the weights.
         activation: Activation of the transformer blocks, for a file of weights.
         heads: Attention heads of the image and the text encoder, for a file of weights.
@@ -92,12 +93,12 @@ def convert_clip(
 def read_clip(
     source: str, last_block: str | None = None, tokenizer: str | None = None
 ) -> ForeignModel:
-    """Read a CLIP, or another image-text model, that transformers saved.
+    """Read a CLIP or SigLIP that transformers saved.
 
     Args:
         source: Folder or Hugging Face name.
-        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`; None:
-            that of the model's family, "maskclip" for a CLIP.
+        last_block: Name of a method in `METHOD_PRESETS` of MaskCLIP; None:
+            "maskclip" for a CLIP and "trained" for a SigLIP.
         tokenizer: Folder or name of a tokenizer; replaces that of the weights.
 
     Returns:
@@ -111,7 +112,7 @@ def read_clip(
     config, words = published_clip(source, last_block)
     if tokenizer is not None:
         words = Tokenizer.from_source(tokenizer, words.max_length)
-    return _checked(config, config.build(), words)
+    return _checked(config, config.build(), words, last_block)
 
 
 def read_clip_file(
@@ -125,7 +126,7 @@ def read_clip_file(
 
     Args:
         file: File of weights with the names of OpenAI or open_clip.
-        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`.
+        last_block: Name of a method in `METHOD_PRESETS` of MaskCLIP.
         tokenizer: Folder or name of the tokenizer.
         activation: Activation of the transformer blocks.
         heads: Attention heads of the image and the text encoder; None: one per 64 channels.
@@ -145,7 +146,7 @@ def read_clip_of_open_clip(name: str, last_block: str, tokenizer: str = TOKENIZE
 
     Args:
         name: Model and weights, as in "ViT-B-16:laion2b_s34b_b88k".
-        last_block: Name of the last block's forward pass, in `nn.dense_clip.PRESETS`.
+        last_block: Name of a method in `METHOD_PRESETS` of MaskCLIP.
         tokenizer: Folder or name of the tokenizer.
 
     Returns:
@@ -172,13 +173,17 @@ def _filled(
     method = fill(config, state)
     max_length = config.text.architecture["max_position_embeddings"]
     words = Tokenizer.from_source(tokenizer, int(max_length))  # pyright: ignore[reportArgumentType]
-    return _checked(config, method, words)
+    return _checked(config, method, words, last_block)
 
 
-def _checked(config: MaskCLIPConfig, method: MaskCLIP, words: Tokenizer) -> ForeignModel:
-    """Model with the prompts and windows of its last block; the tokenizer has to fit."""
+def _checked(
+    config: MaskCLIPConfig, method: MaskCLIP, words: Tokenizer, last_block: str | None
+) -> ForeignModel:
+    """Model with the prompts and windows it was published with; the tokenizer has to fit."""
     config.text.check(words.vocabulary_size, words.max_length)
     templates, inference = default_inference(config.image.last_block, config.image.family)
+    if last_block is not None:
+        inference = named_preset(last_block).inference or inference
     return ForeignModel(method, config, words, templates, inference)
 
 
@@ -197,11 +202,12 @@ def fill(config: MaskCLIPConfig, state: Mapping[str, Tensor]) -> MaskCLIP:
     """
     method = config.build()
     own = method.state_dict()
-    names = {_clip_name(name): name for name in own}
+    # A proxy has its own weights already.
+    names = {_clip_name(name): name for name in own if not name.startswith("proxy.")}
     expected = {clip_name: own[name] for clip_name, name in names.items()}
 
     loaded = renamed_clip(state, expected)
-    method.load_state_dict({names[clip_name]: tensor for clip_name, tensor in loaded.items()})
+    method.load_state_dict(own | {names[clip_name]: tensor for clip_name, tensor in loaded.items()})
     return method
 
 
@@ -225,12 +231,13 @@ def _config(
     if is_resnet(state):
         family = "clip_resnet"
 
-    return MaskCLIPConfig(
-        image=DenseClipConfig(family, vision, last_block=named_block(last_block)),
+    config = MaskCLIPConfig(
+        image=DenseClipConfig(family, vision),
         text=TextEncoderConfig("clip", text, frozen=True),
         text_projection=ProjectionConfig(bias=False),
         embed_dim=state["text_projection"].shape[1],
     )
+    return named_preset(last_block).apply(config)
 
 
 def read_open_clip(name: str) -> tuple[dict[str, Tensor], Activation, tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from maskfree.config.rules import PositiveFraction, Width, check
 from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.nn.dense_clip_config import DenseClipConfig
-from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
 from maskfree.nn.projection_config import ProjectionConfig
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class MaskCLIPConfig(MethodConfig):
     key_smoothing: PositiveFraction | None = None
     """Smooth the scores of patches with confidence below this value over patches with similar keys;
     the published value is 1 (all patches), None is off."""
+    proxy: ImageEncoderConfig | None = None
+    """Encoder, such as DINO, whose similar patches attend to each other in a last block with
+    attention "proxy"; scores lie on its patch grid. None: the CLIP's own attention."""
 
     def build(self) -> MaskCLIP:
         """Build the method; weights are loaded if the config names them.
@@ -67,6 +70,8 @@ class MaskCLIPConfig(MethodConfig):
                 f"the image tower is a {self.image.family}'s, the text tower a {self.text.family}'s"
             )
 
+        self._check_proxy()
+
         # Both encoders must end in the same space.
         image, encoder = self.image.build(), self.text.build()
         if image.dim != self.embed_dim:
@@ -74,12 +79,17 @@ class MaskCLIPConfig(MethodConfig):
                 f"embed_dim is {self.embed_dim}: the image tower's embeddings have {image.dim}"
             )
 
+        proxy = None
+        if self.proxy is not None:
+            proxy = self.proxy.build()
+
         projection = self.text_projection.build_for_vectors(encoder.channels, self.embed_dim)
         method = MaskCLIP(
             image=image,
             text=TextProjector(encoder, projection),
             prompt_denoise=self.prompt_denoise,
             key_smoothing=self.key_smoothing,
+            proxy=proxy,
         )
 
         # Projection and temperature belong to the weights of the text encoder.
@@ -146,8 +156,15 @@ class MaskCLIPConfig(MethodConfig):
         Returns:
             The same architecture with every value spelled out and no external weights.
         """
+        proxy = None
+        if self.proxy is not None:
+            proxy = self.proxy.without_pretrained()
+
         return replace(
-            self, image=self.image.without_pretrained(), text=self.text.without_pretrained()
+            self,
+            image=self.image.without_pretrained(),
+            text=self.text.without_pretrained(),
+            proxy=proxy,
         )
 
     def for_inference(self) -> MaskCLIPConfig:
@@ -157,3 +174,20 @@ class MaskCLIPConfig(MethodConfig):
             `without_pretrained`.
         """
         return self.without_pretrained()
+
+    def _check_proxy(self) -> None:
+        """Raise ValueError if proxy and last block do not fit each other."""
+        if self.image.last_block.attention != "proxy":
+            if self.proxy is not None:
+                raise ValueError(
+                    f"proxy has no effect: the last block's attention is "
+                    f"{self.image.last_block.attention!r}, not 'proxy'"
+                )
+            return
+
+        if self.proxy is None:
+            raise ValueError("the last block's attention is 'proxy': set proxy, such as a DINO")
+        if self.image.family == "clip_resnet":
+            raise ValueError("a clip_resnet has no transformer block whose attention a proxy gives")
+        if self.key_smoothing is not None:
+            raise ValueError("key_smoothing needs the CLIP's own patch grid: leave it out")

@@ -22,13 +22,17 @@ from torch.nn import functional as F
 from maskfree.inference.config import Inference
 from maskfree.method import Method
 from maskfree.methods.maskclip.config import UNTRAINED, MaskCLIPConfig
+from maskfree.methods.maskclip.presets import named_preset
 from maskfree.nn.clip_weights import model_type
 from maskfree.nn.configurations import read_configuration
-from maskfree.nn.dense_clip_config import MASKCLIP, PRESETS, TRAINED, DenseClipConfig, LastBlock
-from maskfree.nn.dense_tower import DenseTower
+from maskfree.nn.dense_clip_config import MASKCLIP, TRAINED, DenseClipConfig, LastBlock
+from maskfree.nn.dense_patches import DensePatches, PatchAttention
+from maskfree.nn.dense_tower import DenseTower, DenseTransformer
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.encoder_config import TextEncoderConfig, Value
+from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
+from maskfree.nn.self_attention import proxy_attention
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
@@ -54,10 +58,12 @@ class MaskCLIP(Method):
         text: TextProjector,
         prompt_denoise: float | None = None,
         key_smoothing: float | None = None,
+        proxy: ImageEncoder | None = None,
     ):
         super().__init__()
         self.image = image
         self.text = text
+        self.proxy = proxy
         self.log_scale: Tensor
         # CLIP's initial temperature; `build` replaces it by that of the weights.
         self.register_buffer("log_scale", torch.tensor(math.log(1 / 0.07)))
@@ -98,7 +104,7 @@ class MaskCLIP(Method):
         Returns:
             Groups with unit-norm embeddings, one per patch.
         """
-        return Groups.of_pixels(self.image(images))
+        return Groups.of_pixels(self.image.project(self._read(images).features))
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
@@ -116,7 +122,7 @@ class MaskCLIP(Method):
         Differs: key smoothing averages cosines over patches with similar keys. The published code
         averages probabilities, which cannot be compared with a background threshold.
         """
-        dense = self.image.read(images)
+        dense = self._read(images)
         pixels = F.normalize(self.image.project(dense.features), dim=1).flatten(2)
         cosines = torch.einsum("bdn,kd->bkn", pixels, classes)
 
@@ -155,9 +161,33 @@ class MaskCLIP(Method):
         """Side of one patch of the label map.
 
         Returns:
-            Side in pixels.
+            Side in pixels; that of the proxy, if there is one.
         """
+        if self.proxy is not None:
+            return self.proxy.patch_size
         return self.image.patch_size
+
+    def _read(self, images: Tensor) -> DensePatches:
+        """Features of the patches, on the grid of the proxy if there is one."""
+        if self.proxy is None:
+            return self.image.read(images)
+
+        features = self.proxy(images)
+        height, width = features.shape[2:]
+        attention = PatchAttention(proxy_attention(features), (height, width))
+
+        # A DenseClipResNet has no proxy, as its config says.
+        assert isinstance(self.image, DenseTransformer)
+        return self.image.read(_whole_patches(images, self.image.patch_size), attention)
+
+
+def _whole_patches(images: Tensor, patch_size: int) -> Tensor:
+    """Enlarge images a little where their sides are no multiples of a patch."""
+    height, width = images.shape[2:]
+    size = (height + -height % patch_size, width + -width % patch_size)
+    if size == (height, width):
+        return images
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
 def maskclip_config(
@@ -168,8 +198,8 @@ def maskclip_config(
     Args:
         source: Folder or Hugging Face name of a model of transformers whose type is in
             `IMAGE_TEXT_FAMILIES`, such as a CLIPModel.
-        last_block: Name of a preset in `PRESETS`; by default that of the family, "maskclip" for
-            CLIP.
+        last_block: Name of a method in `METHOD_PRESETS`; by default that of the family, "maskclip"
+            for CLIP.
         padding: Padding token id of SigLIP's tokenizer; by default that of the configuration.
 
     Returns:
@@ -196,14 +226,14 @@ def maskclip_config(
     if padding is not None:
         text["pad_token_id"] = padding
 
-    block = named_block(last_block or family.last_block)
     name = cast(Any, kind)
-    return MaskCLIPConfig(
-        image=DenseClipConfig(name, image, source, block),
+    config = MaskCLIPConfig(
+        image=DenseClipConfig(name, image, source),
         text=TextEncoderConfig(name, text, source, frozen=True),
         text_projection=family.text_projection,
         embed_dim=dim,
     )
+    return named_preset(last_block or family.last_block).apply(config)
 
 
 def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIPConfig, Tokenizer]:
@@ -212,8 +242,8 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     Args:
         source: Folder or Hugging Face name of a model of transformers whose type is in
             `IMAGE_TEXT_FAMILIES`, such as a CLIPModel.
-        last_block: Name of a preset in `PRESETS`; by default that of the family, "maskclip" for
-            CLIP.
+        last_block: Name of a method in `METHOD_PRESETS`; by default that of the family, "maskclip"
+            for CLIP.
 
     Returns:
         The config and the tokenizer.
@@ -236,15 +266,11 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     # The text encoder has this many positions.
     longest = config.text.without_pretrained().architecture["max_position_embeddings"]
     tokenizer = Tokenizer.from_source(source, int(longest))  # pyright: ignore[reportArgumentType]
-    family = IMAGE_TEXT_FAMILIES[config.text.family]
-    if family.lower_case:
-        tokenizer = tokenizer.lower_case()
-
     # A mismatch is reported here instead of at the first text.
     config.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
 
     # SigLIP's padding id is the tokenizer's, which a padded text shows.
-    if family.fills_texts:
+    if IMAGE_TEXT_FAMILIES[config.text.family].fills_texts:
         tokens = tokenizer(["photo", "a photo of a photo"])
         config = maskclip_config(source, last_block, padding=int(tokens.ids[~tokens.mask][0]))
 
@@ -273,20 +299,3 @@ def default_inference(
     return TEMPLATES["imagenet"], Inference(
         side_px=336, max_whole_px=1, window_px=224, stride_px=112
     )
-
-
-def named_block(name: str) -> LastBlock:
-    """Look up a preset of the last block.
-
-    Args:
-        name: Key of `PRESETS`.
-
-    Returns:
-        The preset.
-
-    Raises:
-        ValueError: The name is unknown.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"the last block {name!r} is unknown: {', '.join(PRESETS)}")
-    return PRESETS[name]
