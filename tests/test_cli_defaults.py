@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 from maskfree.cli import COMMANDS, main
@@ -150,6 +151,27 @@ def test_options_that_are_not_given_change_nothing(
     for inference in made:
         changed = {name for name, value in vars(inference).items() if value != getattr(OWN, name)}
         assert changed <= BY_PURPOSE.get(command, set())
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_every_command_takes_a_method_and_a_source(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+):
+    """Up to the model: it is read as METHOD:SOURCE, and offline nothing else is looked for."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    for name, said in (
+        ("sclip:owner/model", "`maskfree download sclip:owner/model` fetches it"),
+        ("sclips:owner/model", "there is no method 'sclips': one of "),
+    ):
+        with pytest.raises(SystemExit) as raised:
+            main([*command.split(), *RUNS[command], "--model", name, "--offline"])
+        errors = capsys.readouterr().err
+        assert raised.value.code == 2 and errors.count("\n") == 1 and said in errors, command
 
 
 def test_options_that_are_given_count(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch):
