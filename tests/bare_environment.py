@@ -85,6 +85,7 @@ GOOD: list[tuple[str, ...]] = [
     ("datasets", "--root", "data"),
     ("convert", "clip", "clip", "converted", "--last-block", "maskclip"),
     ("models",),
+    ("download", "pocket"),
 ]
 """They do their work without any extra."""
 
