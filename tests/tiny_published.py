@@ -6,6 +6,7 @@ from pathlib import Path
 
 import transformers
 
+from image_text_models import image_text_model
 from maskfree.text.tokenize import Tokenizer
 from published_clip import clip_model
 from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION, tiny_groupvit_config
@@ -37,7 +38,28 @@ def save_groupvit(folder: Path, tokenizer: Tokenizer) -> None:
     tokenizer.save(folder / "tokenizer.json")
 
 
+def save_naflex(folder: Path, tokenizer: Tokenizer) -> None:
+    """A SigLIP 2 of NaFlex."""
+    image_text_model("siglip2").save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
+
+
+def save_metaclip(folder: Path, tokenizer: Tokenizer) -> None:
+    """A MetaCLIP 2."""
+    image_text_model("metaclip_2").save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
+
+
+def save_tipsv2(folder: Path, tokenizer: Tokenizer) -> None:
+    """A TIPSv2."""
+    image_text_model("tipsv2").save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
+
+
 KINDS = {
+    "google/siglip2-base-patch16-naflex": save_naflex,
+    "google/tipsv2-": save_tipsv2,
+    "facebook/metaclip-2-": save_metaclip,
     "openai/clip-": save_clip,
     "google/siglip2-": save_siglip,
     "nvidia/groupvit-": save_groupvit,

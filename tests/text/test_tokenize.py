@@ -36,6 +36,23 @@ def test_saved_tokenizer_gives_the_same_tokens(tiny_tokenizer, tmp_path):
         assert torch.equal(copy(CAPTIONS).ids, tiny_tokenizer(CAPTIONS).ids)
 
 
+def test_lower_case(tiny_tokenizer):
+    pieces = {"[UNK]": 0, "a": 1, "A": 2, "dog": 3, "Dog": 4}
+    model = tokenizers.models.WordPiece(vocab=pieces, unk_token="[UNK]")
+    cased = tokenizers.Tokenizer(model)
+    cased.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    for normalizer in (None, tokenizers.normalizers.Strip()):
+        if normalizer is not None:
+            cased.normalizer = normalizer
+        tokenizer = Tokenizer(cased, max_length=7)
+        small = tokenizer.lower_case()
+        assert small(["A Dog"]).ids.tolist() == [[1, 3]] and small.max_length == 7
+        assert tokenizer(["A Dog"]).ids.tolist() == [[2, 4]]
+        assert small.lower_case() is small
+    # BERT's normalizer ignores case already.
+    assert tiny_tokenizer.lower_case() is tiny_tokenizer
+
+
 def test_source_may_be_a_folder(tiny_tokenizer, tmp_path):
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
     shorter = Tokenizer.from_source(str(tmp_path), max_length=5)

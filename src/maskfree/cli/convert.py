@@ -24,10 +24,10 @@ def convert(
     No code that the checkpoint refers to is imported or executed.
 
     Args:
-        kind: Type of the checkpoint: ovsegmentor, or clip for CLIP and SigLIP.
+        kind: Type of the checkpoint: ovsegmentor, or clip for CLIP, MetaCLIP 2, SigLIP and TIPSv2.
         file: Checkpoint file that `torch.save` wrote. For clip: a state dict of OpenAI or
-            open_clip, also as safetensors, or the folder or Hugging Face name of a CLIP or SigLIP
-            that transformers can read.
+            open_clip, also as safetensors, or the folder or Hugging Face name of such a model that
+            transformers can read.
         out: Output folder for the model; it must not exist.
         tokenizer: Folder or Hugging Face name of the text encoder's tokenizer; by default that of
             BERT base or, for clip, of CLIP.

@@ -33,6 +33,8 @@ class ImageTextFamily:
     cosines."""
     fills_texts: bool
     """Texts are filled up to full length with a padding token that the encoder attends to."""
+    lower_case: bool
+    """Texts were in lower case in training; not all published tokenizers see to it."""
 
 
 def _clip_end(model: Any) -> tuple[dict[str, Tensor], Tensor]:
@@ -76,6 +78,7 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=_WITHOUT_BIAS,
         text_end=_clip_end,
         fills_texts=False,
+        lower_case=False,
     ),
     "metaclip_2": ImageTextFamily(
         configuration="MetaClip2Config",
@@ -86,6 +89,7 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=_WITHOUT_BIAS,
         text_end=_clip_end,
         fills_texts=False,
+        lower_case=False,
     ),
     "siglip": ImageTextFamily(
         configuration="SiglipConfig",
@@ -96,6 +100,7 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=ProjectionConfig(),
         text_end=_siglip_end,
         fills_texts=True,
+        lower_case=True,
     ),
     "siglip2": ImageTextFamily(
         configuration="Siglip2Config",
@@ -106,6 +111,7 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=ProjectionConfig(),
         text_end=_siglip_end,
         fills_texts=True,
+        lower_case=True,
     ),
     "tipsv2": ImageTextFamily(
         configuration="Tipsv2Config",
@@ -116,6 +122,7 @@ IMAGE_TEXT_FAMILIES = {
         text_projection=ProjectionConfig("identity"),
         text_end=_tipsv2_end,
         fills_texts=False,
+        lower_case=True,
     ),
 }
 """Families by the model type in their config.json."""

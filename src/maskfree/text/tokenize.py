@@ -104,6 +104,24 @@ class Tokenizer:
         """
         path.write_text(self._tokenizer.to_str(), encoding="utf-8")
 
+    def lower_case(self) -> Tokenizer:
+        """Copy the tokenizer so that it takes upper-case letters as lower case.
+
+        Returns:
+            The copy, or the tokenizer itself if it ignores case already.
+        """
+        own = self._tokenizer.normalizer
+        if own is not None and own.normalize_str("A") == own.normalize_str("a"):
+            return self
+
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        steps: list[tokenizers.normalizers.Normalizer] = [tokenizers.normalizers.Lowercase()]
+        if own is not None:
+            steps.append(own)
+        copy.normalizer = tokenizers.normalizers.Sequence(steps)  # pyright: ignore[reportAttributeAccessIssue]
+
+        return Tokenizer(copy, self.max_length)
+
     @property
     def vocabulary_size(self) -> int:
         """Size of the embedding table that the tokens need.

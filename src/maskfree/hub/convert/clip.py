@@ -93,12 +93,12 @@ def convert_clip(
 def read_clip(
     source: str, last_block: str | None = None, tokenizer: str | None = None
 ) -> ForeignModel:
-    """Read a CLIP or SigLIP that transformers saved.
+    """Read a CLIP, or another image-text model, that transformers saved.
 
     Args:
         source: Folder or Hugging Face name.
-        last_block: Name of a method in `METHOD_PRESETS` of MaskCLIP; None:
-            "maskclip" for a CLIP and "trained" for a SigLIP.
+        last_block: Name of a method in `METHOD_PRESETS` of MaskCLIP; None: that of the model's
+            family, "maskclip" for a CLIP.
         tokenizer: Folder or name of a tokenizer; replaces that of the weights.
 
     Returns:

@@ -266,11 +266,15 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
     # The text encoder has this many positions.
     longest = config.text.without_pretrained().architecture["max_position_embeddings"]
     tokenizer = Tokenizer.from_source(source, int(longest))  # pyright: ignore[reportArgumentType]
+    family = IMAGE_TEXT_FAMILIES[config.text.family]
+    if family.lower_case:
+        tokenizer = tokenizer.lower_case()
+
     # A mismatch is reported here instead of at the first text.
     config.text.check(tokenizer.vocabulary_size, tokenizer.max_length)
 
     # SigLIP's padding id is the tokenizer's, which a padded text shows.
-    if IMAGE_TEXT_FAMILIES[config.text.family].fills_texts:
+    if family.fills_texts:
         tokens = tokenizer(["photo", "a photo of a photo"])
         config = maskclip_config(source, last_block, padding=int(tokens.ids[~tokens.mask][0]))
 
