@@ -142,9 +142,13 @@ def test_groupvit_folder_without_a_tokenizer_or_weights(groupvit_folder: Path):
     (groupvit_folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="no readable weights in the folder"):
         loading.load(groupvit_folder)
-    (groupvit_folder / "config.json").write_text("[]")
-    with pytest.raises(FileNotFoundError, match="is no checkpoint"):
-        loading.load(groupvit_folder)
+    for text, said in (
+        ("[]", r"config\.json is no JSON of settings: it holds no object"),
+        ('{"model_type": "bert"}', r"is a model of the kind 'bert', which no method reads: one of"),
+    ):
+        (groupvit_folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            loading.load(groupvit_folder)
 
 
 @pytest.fixture

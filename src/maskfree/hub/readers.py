@@ -153,23 +153,20 @@ def _best_method(source: str) -> str | None:
     if is_open_clip(source) and not Path(source).exists():
         return BEST_METHODS["clip"]
 
-    # A folder without a readable config.json is a checkpoint, or is reported as none.
-    local = Path(source).is_dir()
-    if not local and not may_be_hub_name(source):
+    # A checkpoint has no config.json; a folder with neither is reported as no checkpoint.
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "config.json").is_file():
         return None
-    try:
-        kind = model_type(source)
-    except (OSError, ValueError):
-        if local:
-            return None
-        raise
+    if not folder.is_dir() and not may_be_hub_name(source):
+        return None
 
-    if kind not in BEST_METHODS and not local:
+    kind = model_type(source)
+    if kind not in BEST_METHODS:
         raise ValueError(
             f"{source!r} is a model of the kind {kind!r}, which no method reads: "
             f"one of {', '.join(BEST_METHODS)}"
         )
-    return BEST_METHODS.get(str(kind))
+    return BEST_METHODS[kind]
 
 
 def _read_groupvit(source: str, method: str) -> ForeignModel:
