@@ -128,9 +128,11 @@ def start_worker(obey_sigterm: bool = False) -> None:
             its workers. Otherwise SIGTERM is ignored.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ignoring a signal also discards one that waits to be unblocked, so it is set only once.
     if obey_sigterm:
         signal.signal(signal.SIGTERM, _leave)
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The process inherits the blocking of `held_back`.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
