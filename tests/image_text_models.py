@@ -8,6 +8,10 @@ import torch
 import transformers
 from torch import nn
 
+from maskfree.methods.maskclip.config import MaskCLIPConfig
+from maskfree.nn.dense_clip_config import DenseClipConfig
+from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
 from tiny import TINY_CLIP_TEXT, TINY_CLIP_VISION
 
 _NAFLEX = {name: value for name, value in TINY_CLIP_VISION.items() if name != "image_size"}
@@ -43,6 +47,7 @@ _SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+_DIMS = {"clip": 18, "metaclip_2": 18, "siglip": 24, "siglip2": 24, "tipsv2": 24}
 FAMILIES = tuple(_SETTINGS)
 """Model types of transformers."""
 
@@ -57,3 +62,17 @@ def image_text_model(family: str) -> Any:
         if weights.ndim:
             weights.add_(0.3 * torch.randn_like(weights))
     return model.eval()
+
+
+def tiny_family_config(family: Any) -> MaskCLIPConfig:
+    """Settings of MaskCLIP that build a random model of a family."""
+    settings, dim = _SETTINGS[family][1], _DIMS[family]
+    image = settings["vision_config"]
+    if IMAGE_TEXT_FAMILIES[family].image_states_dim:
+        image = image | {"projection_dim": dim}
+    return MaskCLIPConfig(
+        image=DenseClipConfig(family, image),
+        text=TextEncoderConfig(family, settings["text_config"], frozen=True),
+        text_projection=IMAGE_TEXT_FAMILIES[family].text_projection,
+        embed_dim=dim,
+    )

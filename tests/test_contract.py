@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import maskfree.methods
+from image_text_models import tiny_family_config
 from maskfree.data import shapes
 from maskfree.data.sample import Partner, Source
 from maskfree.engine.config import Recipe
@@ -71,6 +72,7 @@ TINY = {
         tiny_maskclip_config(),
         tiny_maskclip_config(prompt_denoise=0.3, key_smoothing=0.8),
         tiny_siglip_config(),
+        *(tiny_family_config(family) for family in ("metaclip_2", "siglip2", "tipsv2")),
     ],
     "OVSegmentorConfig": [
         tiny_ovsegmentor_config(),

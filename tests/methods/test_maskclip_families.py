@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 import transformers
 from torch import Tensor
@@ -22,6 +23,7 @@ from maskfree.inference.config import Inference
 from maskfree.methods.maskclip.model import MaskCLIP, maskclip_config, published_clip
 from maskfree.methods.student.config import StudentConfig
 from maskfree.nn.dense_clip_config import NACLIP, TRAINED
+from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
 from maskfree.text.templates import TEMPLATES
 from tiny import CAPTIONS
 
@@ -220,6 +222,20 @@ def test_tokenizer_is_that_of_the_processor(name, tmp_path):
     features = text_features(name, model, read.input_ids, read.attention_mask)
     embedded = config.build().eval().encode_text(tokens)
     assert_close(embedded, F.normalize(features, dim=1), **TOLERANCE)
+
+
+def test_other_tokenizer_replaces_that_of_the_weights(folder, tmp_path):
+    """With its padding token, which a SigLIP attends to, and in lower case where need be."""
+    pieces = {"[UNK]": 0, "[PAD]": 7, "a": 1, "A": 2, "dog": 3}
+    words = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab=pieces, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    (tmp_path / "words").mkdir()
+    words.save(str(tmp_path / "words" / "tokenizer.json"))
+    (folder / "tokenizer.json").unlink()
+    config, tokenizer = published_clip(str(folder), words=str(tmp_path / "words"))
+    facts = IMAGE_TEXT_FAMILIES[config.text.family]
+    assert tokenizer(["A dog"]).ids.tolist() == [[1, 3] if facts.lower_case else [2, 3]]
+    assert config.text.architecture.get("pad_token_id") == (7 if facts.fills_texts else None)
 
 
 def test_temperature_may_be_missing(tmp_path):

@@ -234,6 +234,16 @@ def test_settings_that_do_not_fit(family, config):
             by_factor.build()
 
 
+def test_networks_that_embed_no_square_patches(family, config):
+    longer = replace(config, weights=None, architecture={"patch_size": [8, 16]})
+    with pytest.raises(ValueError, match=r"patch_size is \[8, 16\]: patches have one side"):
+        longer.build()
+    if family in ("siglip", "siglip2"):
+        headless = replace(config, architecture={"vision_use_head": False})
+        with pytest.raises(ValueError, match=f"a {family} without it embeds nothing"):
+            headless.build()
+
+
 def test_colors_and_patches_are_those_of_the_image_processors():
     processors = {
         "clip": CLIPImageProcessorPil,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskfree.hub.catalog import CatalogEntry
+from maskfree.hub.catalog_entry import CatalogEntry
 
 HEADINGS = (
     "name",

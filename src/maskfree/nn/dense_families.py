@@ -74,8 +74,17 @@ def build_dense_tower(config: DenseClipConfig) -> DenseTower:
             "leave it out"
         )
 
+    configuration = vision_configuration(config)
+    if not isinstance(configuration.patch_size, int):
+        raise ValueError(
+            f"patch_size is {configuration.patch_size!r}: patches have one side, an integer"
+        )
+    # SigLIP embeds by its pooling, which its configuration can switch off.
+    if not getattr(configuration, "vision_use_head", True):
+        raise ValueError(f"vision_use_head is off: a {config.family} without it embeds nothing")
+
     return family.encoder(
-        tower=make_tower(family.model, vision_configuration(config), config.weights),
+        tower=make_tower(family.model, configuration, config.weights),
         last_block=config.last_block,
         statistics=config.statistics or family.statistics,
         **options,

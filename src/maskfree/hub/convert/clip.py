@@ -109,9 +109,7 @@ def read_clip(
         ValueError: They are damaged, not a CLIP, or do not fit each other, or there is no such
             last block.
     """
-    config, words = published_clip(source, last_block)
-    if tokenizer is not None:
-        words = Tokenizer.from_source(tokenizer, words.max_length)
+    config, words = published_clip(source, last_block, tokenizer)
     return _checked(config, config.build(), words, last_block)
 
 

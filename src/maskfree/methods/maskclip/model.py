@@ -236,7 +236,9 @@ def maskclip_config(
     return named_preset(last_block or family.last_block).apply(config)
 
 
-def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIPConfig, Tokenizer]:
+def published_clip(
+    source: str, last_block: str | None = None, words: str | None = None
+) -> tuple[MaskCLIPConfig, Tokenizer]:
     """Create the config of published weights and load their tokenizer.
 
     Args:
@@ -244,6 +246,7 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
             `IMAGE_TEXT_FAMILIES`, such as a CLIPModel.
         last_block: Name of a method in `METHOD_PRESETS`; by default that of the family, "maskclip"
             for CLIP.
+        words: Folder or Hugging Face name of the tokenizer; None: it is that of the source.
 
     Returns:
         The config and the tokenizer.
@@ -257,15 +260,16 @@ def published_clip(source: str, last_block: str | None = None) -> tuple[MaskCLIP
         config, tokenizer = published_clip("openai/clip-vit-base-patch16")
     """
     config = maskclip_config(source, last_block)
-    folder = Path(source)
+    words = words or source
+    folder = Path(words)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise FileNotFoundError(
-            f"no tokenizer in {source!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
+            f"no tokenizer in {words!r}: it needs {' or '.join(_TOKENIZER_FILES)}"
         )
 
     # The text encoder has this many positions.
     longest = config.text.without_pretrained().architecture["max_position_embeddings"]
-    tokenizer = Tokenizer.from_source(source, int(longest))  # pyright: ignore[reportArgumentType]
+    tokenizer = Tokenizer.from_source(words, int(longest))  # pyright: ignore[reportArgumentType]
     family = IMAGE_TEXT_FAMILIES[config.text.family]
     if family.lower_case:
         tokenizer = tokenizer.lower_case()
