@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import keep_freed_memory, options_of, stay_offline
-from maskfree.inference.tracking_config import TrackConfig
+from maskfree.cli.common import Device, keep_freed_memory, options_of, stay_offline
+from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.evaluation.tracking import TrackRow
+
+
+@dataclass(frozen=True)
+class ByWords:
+    """Measures segmentation by words instead of the propagation of a given mask."""
+
+    by_words: bool = False
+    """Give no mask: the words of a few known scenes name the objects."""
+    every: int = EVERY
+    """With --by-words: label every so many frames by the words; 0: only the first frame."""
 
 
 def tracking(
@@ -25,12 +35,12 @@ def tracking(
     model: str = "pocket",
     sequences: tuple[str, ...] = (),
     results: Path = Path("results"),
+    naming: Annotated[ByWords, OmitArgPrefixes] = ByWords(),
     settings: Annotated[TrackConfig, OmitArgPrefixes] = TrackConfig(),  # noqa: B008 - frozen
-    device: str = "auto",
-    offline: bool = False,
+    hardware: Annotated[Device, OmitArgPrefixes] = Device(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
-    """Propagate the first masks of DAVIS sequences and measure J and F.
+    """Propagate the first masks of DAVIS sequences, or segment them by words, and measure J and F.
 
     The measures are those of the official evaluation of DAVIS.
 
@@ -38,42 +48,57 @@ def tracking(
         davis: Folder of DAVIS 2016 or 2017, which contains JPEGImages and Annotations.
         model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         sequences: Names of sequences, or of lists in ImageSets such as 2017/val; all by default.
-        results: Output folder for the row of results, tracking-MODEL.json.
+        results: Output folder for the row of results: tracking-MODEL.json, or
+            tracking-words-MODEL-every-N.json.
+        naming: Segmentation by words instead of a given mask.
         settings: Settings of the label propagation from frame to frame.
-        device: Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N.
-        offline: Use no network: only models in the package, in folders and in the cache of Hugging
-            Face.
+        hardware: Device of the network.
         quiet: Do not show progress.
 
     Returns:
         Exit status 0.
     """
     from maskfree.data.benchmarks.davis import find_sequences
+    from maskfree.data.benchmarks.davis_words import DAVIS_WORDS, worded_sequences
 
     if results.exists() and not results.is_dir():
         raise NotADirectoryError(f"the results {results} is a file: --results is a folder")
+    if naming.every < 0:
+        raise ValueError(f"--every {naming.every} must not be negative")
+    if naming.every != EVERY and not naming.by_words:
+        raise ValueError("--every labels frames by words: give --by-words too")
     find_sequences(davis, sequences)
+    worded = worded_sequences(davis, sequences) if naming.by_words else ()
 
     keep_freed_memory()
-    stay_offline(offline)
+    stay_offline(hardware.offline)
     from maskfree.evaluation.tracking import track_benchmark, write_rows
+    from maskfree.evaluation.tracking_by_words import track_by_words
     from maskfree.hub import loading
 
-    segmenter = loading.load(model, device)
-    rows = track_benchmark(
-        segmenter,
-        davis,
-        settings.propagation,
-        settings.side_px,
-        finer=settings.finer,
-        sequences=sequences,
-        watch=Progress(quiet),
-    )
+    segmenter = loading.load(model, hardware.device)
+    about: dict[str, Any] = {}
+
+    if naming.by_words:
+        rows = track_by_words(segmenter, worded, settings, naming.every, Progress(quiet))
+        about["every"] = naming.every
+        about["words"] = {each.name: DAVIS_WORDS[each.name] for each in worded}
+    else:
+        rows = track_benchmark(
+            segmenter,
+            davis,
+            settings.propagation,
+            settings.side_px,
+            finer=settings.finer,
+            sequences=sequences,
+            watch=Progress(quiet),
+        )
 
     command = ["maskfree", "evaluate", "tracking", str(davis), "--model", model]
     command += ["--sequences", *sequences] if sequences else []
-    command += [*options_of(settings), "--device", device]
-    about = {"command": shlex.join(command), "protocol": asdict(settings)}
+    command += ["--by-words", "--every", str(naming.every)] if naming.by_words else []
+    command += [*options_of(settings), "--device", hardware.device]
+    about |= {"command": shlex.join(command), "protocol": asdict(settings)}
 
     path = write_rows(rows, segmenter, about, results)
     Console().print(_table(rows), str(path))

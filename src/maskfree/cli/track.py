@@ -12,7 +12,7 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import Device, keep_freed_memory, stay_offline
-from maskfree.inference.tracking_config import TrackConfig
+from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ class Naming:
     """Words to segment and follow, instead of a mask."""
 
     words: tuple[str, ...] = ()
-    """Class names, as for `segment`, with which the first frame is segmented."""
+    """Class names, as for `segment`, by which frames are labeled."""
     background: str = "none"
     """Background rule, as for `segment`."""
-    every: int = 0
-    """Segment again every so many frames; 0: only the first frame."""
+    every: int = EVERY
+    """Label every so many frames by the words; 0: only the first frame."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def track(
         raise ValueError("give either --first MASK.png or --words WORD...: what is to be followed")
     if frames < 0 or naming.every < 0:
         raise ValueError(f"--frames {frames} and --every {naming.every} must not be negative")
-    if naming.every and first is not None:
+    if naming.every != EVERY and first is not None:
         raise ValueError("--every looks for words again: a first mask has none")
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")

@@ -212,20 +212,24 @@ def overall(rows: Sequence[TrackRow]) -> TrackRow:
 def write_rows(
     rows: Sequence[TrackRow], segmenter: Segmenter, about: Mapping[str, Any], folder: Path
 ) -> Path:
-    """Write rows and their settings to tracking-MODEL.json, replacing an older file.
+    """Write rows and their settings to a JSON file, replacing an older one.
+
+    The file is tracking-MODEL.json, or tracking-words-MODEL-every-N.json of a run by words.
 
     Args:
         rows: Rows of objects and their mean.
         segmenter: Segmenter that was measured.
-        about: Command and settings of the run.
+        about: Command and settings of the run; "every" is there if no mask was given.
         folder: Folder to write to.
 
     Returns:
         Path of the file.
     """
+    by_words = "every" in about
+    kind = "tracking-words" if by_words else "tracking"
     content = {
         "format": FORMAT,
-        "kind": "tracking",
+        "kind": kind,
         "model": segmenter.name,
         "weights_sha256": segmenter.weights_hash,
         **about,
@@ -237,7 +241,9 @@ def write_rows(
 
     # The model's name may hold characters that a file name should not.
     name = re.sub(r"[^a-zA-Z0-9.]+", "-", segmenter.name).strip("-")
-    return write_json(content, folder / f"tracking-{name}.json")
+    if by_words:
+        name += f"-every-{about['every']}"
+    return write_json(content, folder / f"{kind}-{name}.json")
 
 
 def _row(sequence: str, index: int, frames: int, measures: Sequence[TrackStatistics]) -> TrackRow:

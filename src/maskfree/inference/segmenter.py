@@ -28,6 +28,7 @@ from maskfree.inference.pipeline import (
     segment_photos,
 )
 from maskfree.inference.scoring import device_of
+from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.method import Method
 from maskfree.results.notebook import shortened
 from maskfree.results.segmentation import Segmentation
@@ -225,15 +226,15 @@ class Segmenter:
         video: str | Path,
         words: Sequence[str] | None = None,
         background: str | Background | None = None,
-        every: int = 0,
+        every: int = EVERY,
     ) -> Iterator[Segmentation]:
-        """Segment the first frame of a video by words and propagate its labels.
+        """Segment frames of a video by words and propagate their labels.
 
         Args:
             video: A video file, an animated image, or a folder whose photos are the frames.
             words: Class names as for `with_words`; None keeps the present ones.
             background: Background rule as for `with_words`; None keeps the present one.
-            every: Segment again every so many frames; 0 segments the first frame only.
+            every: Label every so many frames by the words; 0 labels the first frame only.
 
         Returns:
             Iterator over one Segmentation per frame, computed as it is asked for.
@@ -244,7 +245,6 @@ class Segmenter:
         """
         from maskfree.data.video import open_clip
         from maskfree.inference.tracking import follow_words
-        from maskfree.inference.tracking_config import TrackConfig
 
         if every < 0:
             raise ValueError(f"every {every} must not be negative")

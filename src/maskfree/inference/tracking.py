@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.files.atomic import replace_bytes, replace_text
 from maskfree.files.outputs import check_replaceable, png_mark
+from maskfree.inference.clip_naming import ClipNaming
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking_config import TrackConfig
@@ -24,9 +25,6 @@ from maskfree.ops.ignore import IGNORE
 from maskfree.ops.label_map import label_map
 from maskfree.ops.propagation import LabelPropagation, stretch
 from maskfree.results.segmentation import Segmentation
-
-# Weight of a frame's own labels against the propagated ones: below a half, as one frame may err.
-_FRESH = 0.4
 
 # Name of a frame, and its upright RGB image.
 Frame = tuple[str, Image.Image]
@@ -89,7 +87,7 @@ def follow_mask(
     )
     yield result
 
-    carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
+    carried = LabelPropagation(config.propagation, grid, _shares(result.labels, result, grid))
     for name, image, grid in grids:
         # Every object of the mask is assumed to be still in view.
         soft = stretch(carried(grid), labels.shape)
@@ -99,14 +97,17 @@ def follow_mask(
 def follow_words(
     segmenter: Segmenter, frames: Iterable[Frame], config: TrackConfig, every: int = 0
 ) -> Iterator[Segmentation]:
-    """Segment the first frame by the words of a Segmenter and propagate its labels through a clip.
+    """Segment frames by the words of a Segmenter and propagate their labels through a clip.
+
+    Every n-th frame is labeled by the words, with the class prior of the frames labeled so far, and
+    averaged with the labels propagated to it. All labeled frames count the same there, so that a
+    mistake of one of them is outvoted by the next ones.
 
     Args:
         segmenter: Model with its words.
         frames: Names and upright RGB images.
         config: Settings of the propagation.
-        every: Segment every so many frames again and average the result with the propagated labels,
-            so that objects that come into view are found; 0 segments the first frame only.
+        every: Label every so many frames by the words; 0 labels the first frame only.
 
     Yields:
         One Segmentation per frame.
@@ -128,17 +129,26 @@ def follow_words(
             "256 are the most, with the background"
         )
 
-    result = replace(result, record=result.record | {"ids": list(range(len(result.names)))})
-    result = _named(result, name, image, config)
+    # The first frame is labeled like those after it.
+    clip_naming = ClipNaming(segmenter)
+    if every:
+        labels, scores = clip_naming(image)
+        result = replace(result, labels=labels, scores=scores)
+
+    about = {"ids": list(range(len(result.names))), "every": every}
+    result = _named(replace(result, record=result.record | about), name, image, config)
     yield result
 
-    carried = LabelPropagation(config.propagation, grid, _shares(result, grid))
+    carried = LabelPropagation(config.propagation, grid, _shares(result.labels, result, grid))
     for index, (name, image, grid) in enumerate(grids, 1):
         soft = carried(grid)
-        # Blend with a new segmentation of this frame.
+
+        # Average with the labels of this frame by itself.
         if every and index % every == 0:
-            soft = torch.lerp(soft, _shares(segmenter(image), grid), _FRESH)
+            labels, _ = clip_naming(image)
+            soft = torch.lerp(soft, _shares(labels, result, grid), clip_naming.weight)
             carried.correct(soft)
+
         yield _read_off(soft, result, name, image, config)
 
 
@@ -233,12 +243,14 @@ def _next(grids: Iterator[tuple[str, Image.Image, Tensor]]) -> tuple[str, Image.
     return first
 
 
-def _shares(result: Segmentation, grid: Float[Tensor, "d h w"]) -> Float[Tensor, "c h w"]:
+def _shares(
+    labels: UInt[np.ndarray, "height width"], like: Segmentation, grid: Float[Tensor, "d h w"]
+) -> Float[Tensor, "c h w"]:
     """Share of each grid cell that each label covers."""
-    labels = torch.from_numpy(result.labels.astype(np.int16)).to(grid.device)
+    ids = torch.from_numpy(labels.astype(np.int16)).to(grid.device)
     cells = (grid.shape[1], grid.shape[2])
     shares = [
-        F.adaptive_avg_pool2d((labels == i).float()[None], cells) for i in range(len(result.names))
+        F.adaptive_avg_pool2d((ids == i).float()[None], cells) for i in range(len(like.names))
     ]
     return torch.cat(shares)
 
