@@ -56,3 +56,37 @@ def test_the_benchmark(run, tmp_path: Path, mask: Path, photo, tiny_checkpoint: 
     )
     (tmp_path / "frames").mkdir()
     assert run("evaluate", "tracking", "frames")[0] == 2
+
+
+def test_the_benchmark_by_words(run, tmp_path: Path, photo, tiny_checkpoint: Path):
+    """Only scenes with words can be measured; the row says how often the words labeled a frame."""
+    ids = np.zeros((64, 80), np.uint8)
+    ids[16:48, 20:60] = 255
+    for scene in ("dog", "still"):
+        for kind in ("JPEGImages", "Annotations"):
+            (tmp_path / "davis" / kind / "480p" / scene).mkdir(parents=True)
+        for index in range(4):
+            path = Path("480p") / scene / f"{index:05d}"
+            photo((80, 64)).save(tmp_path / "davis/JPEGImages" / path.with_suffix(".jpg"))
+            Image.fromarray(ids).save(tmp_path / "davis/Annotations" / path.with_suffix(".png"))
+
+    def call(*options: object) -> tuple[int, str, str]:
+        return run("evaluate", "tracking", "davis", "--model", tiny_checkpoint, *SMALL, *options)
+
+    status, _, error = call("--by-words", "--every", 2, "--sequences", "dog")
+    assert (status, error) == (0, "")
+    row = json.loads((tmp_path / "results/tracking-words-tiny-every-2.json").read_text())
+    assert (row["kind"], row["every"]) == ("tracking-words", 2)
+    assert row["words"]["dog"][0] == "dog"
+    assert "--sequences dog --by-words --every 2 --top-k" in row["command"]
+    assert [part["sequence"] for part in row["rows"]] == ["dog", "overall"]
+
+    for options, reason in (
+        (("--by-words", "--sequences", "still"), "'still' has no words"),
+        (("--by-words",), "there is no sequence 'blackswan'"),
+        (("--by-words", "--every", -1), "--every -1 must not be negative"),
+        (("--every", 3), "give --by-words too"),
+    ):
+        status, out, error = call(*options)
+        assert (status, out, error.count("\n")) == (2, "", 1)
+        assert reason in error

@@ -10,6 +10,7 @@ from PIL import Image
 
 from color_patches import ColorPatches
 from maskfree.hub import loading
+from maskfree.inference.clip_naming import ClipNaming
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking import (
     follow_mask,
@@ -84,28 +85,27 @@ def test_words_are_looked_for_again(segmenter: Segmenter, monkeypatch: pytest.Mo
     """
     worded = segmenter.with_words(["dog", "grass"])
     calls = []
-    own = Segmenter.__call__
+    own = ClipNaming.__call__
 
-    def counted(self, photo):
-        calls.append(photo)
-        result = own(self, photo)
-        result.labels[:] = 0 if len(calls) == 1 else 1
-        return result
+    def counted(self, frame):
+        labels, scores = own(self, frame)
+        calls.append(frame)
+        return np.full_like(labels, min(1, len(calls) - 1)), scores
 
-    monkeypatch.setattr(Segmenter, "__call__", counted)
+    monkeypatch.setattr(ClipNaming, "__call__", counted)
     results = list(follow_words(worded, clip(6), CONFIG, every=2))
     assert len(calls) == 3
-    assert [int(result.labels.max()) for result in results] == [
-        0,
-        0,
-        0,
-        0,
-        1,
-        1,
-    ]  # with a weight of .4, then .64
+    found = [set(np.unique(result.labels)) for result in results]
+    assert found[:2] == [{0}, {0}]
+    # Two labeled frames of three outvote the first; two alone are even.
+    assert found[4:] == [{1}, {1}]
+    assert results[0].record["every"] == 2
+
     calls.clear()
-    assert not any(result.labels.any() for result in follow_words(worded, clip(6), CONFIG))
-    assert len(calls) == 1
+    alone = worded(clip(1)[0][1])
+    results = list(follow_words(worded, clip(6), CONFIG))
+    np.testing.assert_array_equal(results[0].labels, alone.labels)
+    assert not calls
 
 
 def test_files(segmenter: Segmenter, tmp_path: Path):

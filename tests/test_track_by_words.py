@@ -1,6 +1,7 @@
 """Words and earlier frames decide together: mistakes die, what leaves stays gone."""
 
 from collections.abc import Set
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 from color_patches import ColorPatches
+from maskfree.inference.clip_naming import ClipNaming
 from maskfree.inference.config import Inference
+from maskfree.inference.features import embed
 from maskfree.inference.scoring import Scorer
 from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking import follow_words
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.metrics import region_similarity
+from maskfree.ops.class_prior import CLASS_PRIOR_MAX, apply_class_prior, class_level
+from maskfree.ops.propagation import LabelPropagation
 from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.text.vocabulary import Vocabulary
 
@@ -118,3 +123,72 @@ def test_what_comes_late_gets_its_name(segmenter: Segmenter):
     found = overlaps(segmenter, lefts, EVERY)
     assert min(found[:num_empty]) == 1.0
     assert found[-1] > 0.75
+
+
+def test_only_the_first_frame_is_labeled_and_then_propagated(segmenter: Segmenter):
+    """With 0 frames between, the labels are those of a plain loop over the propagation."""
+    images = [image for _, image in clip(MOVING)]
+    first = segmenter(images[0]).labels
+    shares = [
+        F.avg_pool2d(torch.from_numpy(first == index).float()[None], 4)[0] for index in (0, 1)
+    ]
+    grids = [embed(segmenter, image).at(16, 24) for image in images]
+    carried = LabelPropagation(CONFIG.propagation, grids[0], torch.stack(shares))
+
+    expected = [first]
+    for grid in grids[1:]:
+        large = F.interpolate(carried(grid)[None], SIZE[::-1], mode="bilinear")[0]
+        expected.append(large.argmax(0).numpy())
+    for result, labels in zip(
+        follow_words(segmenter, clip(MOVING), CONFIG, 0), expected, strict=True
+    ):
+        np.testing.assert_array_equal(result.labels, labels)
+
+
+def test_a_word_that_is_nowhere_labels_nothing(segmenter: Segmenter):
+    blue = F.normalize(torch.tensor([[0.1, 0.2, 0.9, 0.5]]), dim=1)
+    three = replace(
+        segmenter,
+        vocabulary=Vocabulary.parse([*COLORS, "sky"]),
+        embeddings=torch.cat([segmenter.embeddings, blue]),
+    )
+    for result in follow_words(three, clip(MOVING), CONFIG, EVERY):
+        assert not (result.labels == 2).any()
+
+
+def test_without_a_class_prior_frames_are_labeled_one_by_one(segmenter: Segmenter):
+    plain = segmenter.with_inference(replace(segmenter.inference, class_prior=0.0))
+    clip_naming = ClipNaming(plain)
+    for _, image in clip(MOVING):
+        labels, scores = clip_naming(image)
+        alone = plain(image)
+        np.testing.assert_array_equal(labels, alone.labels)
+        np.testing.assert_array_equal(scores, alone.scores)
+
+
+def test_the_prior_of_a_clip_is_the_mean_of_its_first_frames(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+):
+    """Compared with all steps written out, on noise, for two words and five frames."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(2, 6, 9, generator=generator) for _ in range(5)]
+    queue = iter(maps)
+    monkeypatch.setattr(
+        "maskfree.inference.clip_naming.score_photos", lambda *_: [next(queue).clone()]
+    )
+    seen = []
+    monkeypatch.setattr(
+        Segmenter, "labels_of", lambda self, scores, size, padded: seen.append(scores)
+    )
+    clip_naming = ClipNaming(segmenter)
+    for _, image in clip(MOVING[:5]):
+        clip_naming(image)
+
+    for count, (scores, found) in enumerate(zip(maps, seen, strict=True), 1):
+        past = torch.stack(maps[:count])
+        prior = apply_class_prior(past).mean(0)
+        level = class_level(past).mean(0)
+        for index in range(2):
+            share = float(1 + prior[index] / CLASS_PRIOR_MAX)
+            chosen = level.max() + max(0.0, share) * (level[index] - level.max())
+            torch.testing.assert_close(found[index], scores[index] + prior[index] - chosen)

@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "selftraining": scores.selftraining,
     "probes": scores.probes,
     "tracking": rest.tracking,
+    "tracking-words": rest.tracking_words,
     "commands": scores.commands,
     "study-verdicts": study.study_verdicts,
     "study-seeds": study.study_seeds,

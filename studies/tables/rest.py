@@ -221,6 +221,25 @@ def tracking(rows: Sequence[Row]) -> str:
     )
 
 
+def tracking_words(rows: Sequence[Row]) -> str:
+    """Segmentation of videos by words: J of the object that they name, sequence by sequence."""
+    found = [row for row in rows if row.get("kind") == "tracking-words"]
+    sequences = list(dict.fromkeys(part["sequence"] for row in found for part in row["rows"]))
+
+    lines = []
+    for row in sorted(found, key=lambda row: (row["model"], row["every"])):
+        labeled = f"every {row['every']}" if row["every"] else "the first"
+        parts = {part["sequence"]: part for part in row["rows"]}
+        j_means = (percent(parts[name]["j_mean"]) for name in sequences)
+        lines.append((row["model"], labeled, *j_means, percent(parts["overall"]["f_mean"])))
+
+    header = ("model", "labeled frames", *(f"J of {name} %" for name in sequences[:-1]))
+    header += ("J overall %", "F overall %")
+    return markdown(
+        header, lines, "ll" + "r" * (len(header) - 2), "maskfree evaluate tracking DAVIS --by-words"
+    )
+
+
 def _schedule(steps: int, train: Row) -> str:
     frozen = f"; `{', '.join(train['frozen'])}` frozen for the first {train['frozen_steps']:,}"
     return f"{steps:,} steps of {train['batch_size']} photos{frozen if train['frozen'] else ''}"
