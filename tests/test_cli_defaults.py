@@ -59,7 +59,7 @@ RUNS = {
 """A call of each command that runs a model, with no setting of the model."""
 
 BY_PURPOSE = {
-    "track": {"side_px"},
+    "track": {"side_px", "class_prior"},
     "evaluate tracking": {"side_px"},
     "distill pseudo-labels": {"score", "refine"},
     "evaluate": {field.name for field in dataclasses.fields(Inference)}
@@ -67,8 +67,8 @@ BY_PURPOSE = {
 }
 """What a command sets whatever the model says.
 
-Tracking needs fine frames, pseudo labels the probabilities of patches, and a protocol holds for all
-models.
+Tracking needs fine frames and takes the class prior of the clip, pseudo labels the probabilities of
+patches, and a protocol holds for all models.
 """
 
 WITHOUT_A_MODEL = {
