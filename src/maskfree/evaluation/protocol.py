@@ -45,7 +45,8 @@ class Protocol:
     inference: Inference = field(default_factory=Inference)
     """Sizes, windows, kind of score and refinement.
 
-    Its batch size and precision have no effect; a logit scale of 0 is the model's own.
+    Its batch size and precision have no effect; a logit scale of 0 and a vote "none" are the
+    model's own.
     """
 
     def __post_init__(self) -> None:
@@ -105,6 +106,10 @@ def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> S
         class_prior=class_prior,
         logit_scale=protocol.inference.logit_scale or own.logit_scale,
     )
+
+    # A method's vote is part of it.
+    if inference.vote == "none":
+        inference = replace(inference, vote=own.vote)
 
     # A softmax needs a scale: by default the one that the model learned.
     if not inference.logit_scale and inference.score != "cosine":

@@ -27,6 +27,7 @@ METHODS: dict[str, str | None] = {
     "naclip": _CLIP,
     "trained": _CLIP,
     "proxyclip": _CLIP,
+    "corrclip": _CLIP,
     "groupvit": _GROUPVIT,
     "ovsegmentor": None,
 }
@@ -167,6 +168,17 @@ _ENTRIES = (
         description="CLIP ViT-B/16 that attends as DINO ViT-B/8 sees fit",
         also="facebook/dino-vitb8",
         quality=Quality(61.3, 80.3, 35.3, 20.2, "ProxyCLIP's README and abstract"),
+    ),
+    CatalogEntry(
+        name="corrclip",
+        method="corrclip",
+        source=_CLIP,
+        size_mb=945,
+        license="MIT; DINO: Apache-2.0",
+        commercial=True,
+        patch_px=8,
+        side_px=336,
+        description="CLIP ViT-B/16 that attends as DINO ViT-B/8 within segments of contours",
     ),
     CatalogEntry(
         name="siglip",

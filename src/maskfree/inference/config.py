@@ -8,6 +8,7 @@ from typing import Any, Literal
 from maskfree.config.rules import Count, Side, Weight, check
 
 Refinement = Literal["none", "pamr", "crf"]
+Voters = Literal["none", "contours", "slic", "felzenszwalb"]
 
 # Bounds the memory of very long photos. At the default shorter side of 448 px, photos up to 4.5
 # times as long as wide are not affected.
@@ -45,6 +46,9 @@ class Inference:
     refine: Refinement = "none"
     """How scores are refined at pixel level: pamr or crf follow the photo's edges; none enlarges
     bilinearly."""
+    vote: Voters = "none"
+    """Regions of the photo that take their most frequent label at the end: contours, slic or
+    felzenszwalb; none leaves each pixel its own."""
 
     def __post_init__(self) -> None:
         """Check ranges and combinations of the settings."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float16, UInt, UInt8
+from PIL import Image
 from torch import Tensor
 
 from maskfree.inference.config import Inference
 from maskfree.inference.refinement import refine
 from maskfree.ops.class_prior import apply_class_prior, smooth
 from maskfree.ops.label_map import best_of_synonyms, label_map, softmax_map
+from maskfree.ops.region_scope import vote
+from maskfree.regions.region_maps import SegmentConfig, region_map
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
 
@@ -92,11 +95,14 @@ class Postprocessing:
         Args:
             scores: Score map as `class_scores` returns it.
             size: Height and width of the photo in pixels.
-            padded: The photo as the network saw it, needed by refinement; without it scores are
-                enlarged bilinearly.
+            padded: The photo as the network saw it, needed by refinement and vote; without it
+                scores are enlarged bilinearly.
 
         Returns:
             Class id and winning score of each pixel.
+
+        Raises:
+            ValueError: The package of the refinement or of the voting regions is missing.
         """
         inference = self.inference
         threshold = self.background.threshold
@@ -126,9 +132,15 @@ class Postprocessing:
         else:
             labels, best = label_map(scores, size=size, extent=extent)
 
-        if threshold is None:
+        if threshold is not None:
+            labels = self._with_background(labels, best < threshold)
+        if inference.vote == "none" or padded is None:
             return labels, best
-        return self._with_background(labels, best < threshold), best
+
+        # Regions are found where the network looked, and cover the photo.
+        regions = region_map(padded[:height, :width], SegmentConfig(inference.vote))
+        covering = Image.fromarray(regions).resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return vote(labels, best, np.asarray(covering))
 
     def _class_of(self) -> list[int]:
         """Class of each phrase."""

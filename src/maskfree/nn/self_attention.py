@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,3 +106,25 @@ def proxy_attention(
     # Keep the diagonal, so that no row is empty.
     own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
     return logits.masked_fill((logits < 0) & ~own, -torch.inf).softmax(-1)
+
+
+def scoped_attention(
+    features: Float[Tensor, "b c hp wp"], regions: Int[Tensor, "b n"], scale: float = 4.0
+) -> Float[Tensor, "b n n"]:
+    """Compute attention among the patches of a region, by the similarity of another encoder.
+
+    Args:
+        features: Feature map of the other encoder.
+        regions: Region of each of its n patches, in row-major order.
+        scale: Factor of the cosines.
+
+    Returns:
+        Attention; rows sum to 1, and are 0 outside the region.
+
+    Source: arXiv:2411.10086, scope and value reconstruction.
+
+    Differs: patch tokens are compared, not the sums of queries and keys.
+    """
+    patches = F.normalize(features.flatten(2).mT, dim=-1)
+    outside = regions[:, :, None] != regions[:, None, :]
+    return (scale * patches @ patches.mT).masked_fill(outside, -torch.inf).softmax(-1)

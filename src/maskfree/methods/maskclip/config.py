@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from maskfree.config.rules import PositiveFraction, Width, check
 from maskfree.method_config import MethodConfig, StudentParts
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from maskfree.methods.maskclip.model import MaskCLIP
     from maskfree.text.tokenize import Tokenizer
 
+
+RegionKind = Literal["contours", "slic", "felzenszwalb"]
+"""Division of photos into regions without labels, as of `regions.region_maps`."""
 
 UNTRAINED = (
     "MaskCLIP is not trained: it labels with the weights of a CLIP; train a student of it (clips4)"
@@ -45,6 +48,9 @@ class MaskCLIPConfig(MethodConfig):
     proxy: ImageEncoderConfig | None = None
     """Encoder, such as DINO, whose similar patches attend to each other in a last block with
     attention "proxy"; scores lie on its patch grid. None: the CLIP's own attention."""
+    scope: RegionKind | None = None
+    """Regions that a patch attends within, found in each photo or window; those whose patches look
+    alike to the proxy are one. None: patches that look alike attend to each other."""
 
     def build(self) -> MaskCLIP:
         """Build the method; weights are loaded if the config names them.
@@ -90,6 +96,7 @@ class MaskCLIPConfig(MethodConfig):
             prompt_denoise=self.prompt_denoise,
             key_smoothing=self.key_smoothing,
             proxy=proxy,
+            scope=self.scope,
         )
 
         # Projection and temperature belong to the weights of the text encoder.
@@ -183,6 +190,8 @@ class MaskCLIPConfig(MethodConfig):
                     f"proxy has no effect: the last block's attention is "
                     f"{self.image.last_block.attention!r}, not 'proxy'"
                 )
+            if self.scope is not None:
+                raise ValueError("scope limits the attention of a proxy, and there is none")
             return
 
         if self.proxy is None:

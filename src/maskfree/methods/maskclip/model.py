@@ -21,18 +21,18 @@ from torch.nn import functional as F
 
 from maskfree.inference.config import Inference
 from maskfree.method import Method
-from maskfree.methods.maskclip.config import UNTRAINED, MaskCLIPConfig
+from maskfree.methods.maskclip.config import UNTRAINED, MaskCLIPConfig, RegionKind
 from maskfree.methods.maskclip.presets import named_preset
+from maskfree.methods.maskclip.proxied import read_by_proxy
 from maskfree.nn.clip_weights import model_type
 from maskfree.nn.configurations import read_configuration
 from maskfree.nn.dense_clip_config import MASKCLIP, TRAINED, DenseClipConfig, LastBlock
-from maskfree.nn.dense_patches import DensePatches, PatchAttention
-from maskfree.nn.dense_tower import DenseTower, DenseTransformer
+from maskfree.nn.dense_patches import DensePatches
+from maskfree.nn.dense_tower import DenseTower
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.encoder_config import TextEncoderConfig, Value
 from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
-from maskfree.nn.self_attention import proxy_attention
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
@@ -59,11 +59,13 @@ class MaskCLIP(Method):
         prompt_denoise: float | None = None,
         key_smoothing: float | None = None,
         proxy: ImageEncoder | None = None,
+        scope: RegionKind | None = None,
     ):
         super().__init__()
         self.image = image
         self.text = text
         self.proxy = proxy
+        self._scope: RegionKind | None = scope
         self.log_scale: Tensor
         # CLIP's initial temperature; `build` replaces it by that of the weights.
         self.register_buffer("log_scale", torch.tensor(math.log(1 / 0.07)))
@@ -172,22 +174,7 @@ class MaskCLIP(Method):
         if self.proxy is None:
             return self.image.read(images)
 
-        features = self.proxy(images)
-        height, width = features.shape[2:]
-        attention = PatchAttention(proxy_attention(features), (height, width))
-
-        # A DenseClipResNet has no proxy, as its config says.
-        assert isinstance(self.image, DenseTransformer)
-        return self.image.read(_whole_patches(images, self.image.patch_size), attention)
-
-
-def _whole_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Enlarge images a little where their sides are no multiples of a patch."""
-    height, width = images.shape[2:]
-    size = (height + -height % patch_size, width + -width % patch_size)
-    if size == (height, width):
-        return images
-    return F.interpolate(images, size, mode="bilinear", align_corners=False)
+        return read_by_proxy(self.image, self.proxy(images), images, self._scope)
 
 
 def maskclip_config(

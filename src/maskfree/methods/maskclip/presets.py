@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from maskfree.inference.config import Inference
-from maskfree.methods.maskclip.config import MaskCLIPConfig
+from maskfree.methods.maskclip.config import MaskCLIPConfig, RegionKind
 from maskfree.nn.dense_clip_config import PRESETS, PROXY, LastBlock
 from maskfree.nn.encoder_config import ImageEncoderConfig
 
@@ -23,6 +23,8 @@ class MethodPreset:
     """Changes to the last transformer block."""
     proxy: ImageEncoderConfig | None = None
     """Encoder whose patches are compared."""
+    scope: RegionKind | None = None
+    """Regions that a patch attends within."""
     inference: Inference | None = None
     """Sizes and windows the method was published with; None: those of its last block."""
 
@@ -36,12 +38,15 @@ class MethodPreset:
             The config of the method.
         """
         image = replace(config.image, last_block=self.last_block)
-        return replace(config, image=image, proxy=self.proxy)
+        return replace(config, image=image, proxy=self.proxy, scope=self.scope)
 
 
 METHOD_PRESETS = {
     **{name: MethodPreset(block) for name, block in PRESETS.items()},
-    "proxyclip": MethodPreset(PROXY, DINO, _WINDOWS_336),
+    "proxyclip": MethodPreset(PROXY, DINO, inference=_WINDOWS_336),
+    "corrclip": MethodPreset(
+        PROXY, DINO, scope="contours", inference=_WINDOWS_336.changed(vote="contours")
+    ),
 }
 """Published methods by name."""
 
