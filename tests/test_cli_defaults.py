@@ -22,6 +22,7 @@ from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
 from tiny import tiny_vilseg_config
 
 OWN = Inference(
+    vote="slic",
     side_px=80,
     max_whole_px=72,
     window_px=48,

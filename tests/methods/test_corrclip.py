@@ -1,6 +1,7 @@
 """CorrCLIP: a proxy's attention within regions, and regions that vote on the labels."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.evaluation.protocol import Protocol, prepare, record
 from maskfree.inference.config import Inference
 from maskfree.inference.postprocessing import Postprocessing
+from maskfree.inference.segmenter import Segmenter
 from maskfree.methods.maskclip.presets import METHOD_PRESETS
 from maskfree.methods.maskclip.proxied import read_by_proxy
 from maskfree.nn.dense_clip_config import PROXY
@@ -119,3 +123,11 @@ def test_settings():
         tiny_maskclip_config(scope="slic").build()
     with pytest.raises(ValueError, match="scope is 'sam'"):
         tiny_maskclip_config(scope="sam").build()
+
+
+def test_protocol_keeps_the_vote_of_the_method(tiny_vilseg, tiny_tokenizer):
+    segmenter = Segmenter(tiny_vilseg, tiny_tokenizer)
+    assert "vote" not in record(segmenter, Protocol())
+    voting = segmenter.with_inference(Inference(vote="slic"))
+    prepared = prepare(voting, benchmark("voc20", Path("nowhere")), Protocol())
+    assert record(prepared, Protocol())["vote"] == "slic"

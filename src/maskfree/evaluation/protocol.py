@@ -152,6 +152,9 @@ def record(prepared: Segmenter, protocol: Protocol) -> dict[str, Any]:
     """
     own = asdict(prepared.inference)
     settings = {name: value for name, value in own.items() if name not in _OF_MODEL}
+    # Most models have no vote, and rows of before there were any stay comparable.
+    if prepared.inference.vote == "none":
+        del settings["vote"]
 
     return {
         "names": protocol.names,
