@@ -12,8 +12,8 @@ from maskfree.config.rules import Range, check
 from maskfree.ops.propagation_config import PropagationConfig
 
 EVERY = 5
-"""Every so many frames are labeled by the words, by default: a few times a second, at about a
-twentieth of the time that the propagation takes."""
+"""Every so many frames are labeled by the words, by default: a few times a second, which costs
+little beside the propagation."""
 
 
 @dataclass(frozen=True)
