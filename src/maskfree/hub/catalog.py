@@ -28,6 +28,7 @@ METHODS: dict[str, str | None] = {
     "trained": _CLIP,
     "proxyclip": _CLIP,
     "corrclip": _CLIP,
+    "lposs": _CLIP,
     "groupvit": _GROUPVIT,
     "ovsegmentor": None,
 }
@@ -179,6 +180,19 @@ _ENTRIES = (
         patch_px=8,
         side_px=336,
         description="CLIP ViT-B/16 that attends as DINO ViT-B/8 within segments of contours",
+        also="facebook/dino-vitb8",
+    ),
+    CatalogEntry(
+        name="lposs",
+        method="lposs",
+        source=_CLIP,
+        size_mb=945,
+        license="MIT; DINO: Apache-2.0",
+        commercial=True,
+        patch_px=16,
+        side_px=448,
+        description="CLIP ViT-B/16 whose scores spread over patches that DINO ViT-B/16 finds alike",
+        also="facebook/dino-vitb16",
     ),
     CatalogEntry(
         name="siglip",

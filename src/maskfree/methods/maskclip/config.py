@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from maskfree.config.rules import PositiveFraction, Width, check
+from maskfree.config.rules import Momentum, PositiveFraction, Width, check
 from maskfree.method_config import MethodConfig, StudentParts
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
@@ -51,6 +51,9 @@ class MaskCLIPConfig(MethodConfig):
     scope: RegionKind | None = None
     """Regions that a patch attends within, found in each photo or window; those whose patches look
     alike to the proxy are one. None: patches that look alike attend to each other."""
+    propagation: Momentum = 0.0
+    """Part of a patch's scores that comes from patches that are close and look alike to the proxy;
+    the published value is 0.95, 0 is off."""
 
     def build(self) -> MaskCLIP:
         """Build the method; weights are loaded if the config names them.
@@ -97,6 +100,7 @@ class MaskCLIPConfig(MethodConfig):
             key_smoothing=self.key_smoothing,
             proxy=proxy,
             scope=self.scope,
+            propagation=self.propagation,
         )
 
         # Projection and temperature belong to the weights of the text encoder.
@@ -183,20 +187,24 @@ class MaskCLIPConfig(MethodConfig):
         return self.without_pretrained()
 
     def _check_proxy(self) -> None:
-        """Raise ValueError if proxy and last block do not fit each other."""
-        if self.image.last_block.attention != "proxy":
-            if self.proxy is not None:
-                raise ValueError(
-                    f"proxy has no effect: the last block's attention is "
-                    f"{self.image.last_block.attention!r}, not 'proxy'"
-                )
-            if self.scope is not None:
-                raise ValueError("scope limits the attention of a proxy, and there is none")
-            return
+        """Raise ValueError if the proxy and the settings that use it do not fit each other."""
+        attention = self.image.last_block.attention
+        if self.scope is not None and attention != "proxy":
+            raise ValueError("scope limits the attention of a proxy, and there is none")
 
         if self.proxy is None:
-            raise ValueError("the last block's attention is 'proxy': set proxy, such as a DINO")
+            if attention == "proxy":
+                raise ValueError("the last block's attention is 'proxy': set proxy, such as a DINO")
+            if self.propagation:
+                raise ValueError("propagation needs features of a proxy: set proxy, such as a DINO")
+            return
+
+        if attention != "proxy" and not self.propagation:
+            raise ValueError(
+                f"proxy has no effect: the last block's attention is {attention!r}, not 'proxy', "
+                "and propagation is 0"
+            )
         if self.image.family == "clip_resnet":
-            raise ValueError("a clip_resnet has no transformer block whose attention a proxy gives")
+            raise ValueError("a clip_resnet has no transformer block, which a proxy needs")
         if self.key_smoothing is not None:
             raise ValueError("key_smoothing needs the CLIP's own patch grid: leave it out")

@@ -4,7 +4,6 @@ The attention of the last block is a setting (`nn.dense_clip.PRESETS`) that also
 ClearCLIP, NACLIP and others.
 
 Source: arXiv:2112.01071, section 3.2.
-
 Differs: see the method's page in the docs.
 """
 
@@ -34,22 +33,20 @@ from maskfree.nn.encoder_config import TextEncoderConfig, Value
 from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
+from maskfree.ops.patch_graph import propagate_scores
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Groups, Losses, Tokens
 
 # Without one of these files transformers silently creates an empty tokenizer.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-)
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 # Prompts of the families that were trained for patches or published with one set of prompts.
 _TEMPLATES = {"siglip": "siglip", "siglip2": "siglip", "tipsv2": "tipsv2"}
 
 
 class MaskCLIP(Method):
-    """CLIP as a patch classifier, with optional prompt denoising and key smoothing."""
+    """CLIP as a patch classifier, with optional refinements and a second encoder, the proxy."""
 
     def __init__(
         self,
@@ -60,12 +57,14 @@ class MaskCLIP(Method):
         key_smoothing: float | None = None,
         proxy: ImageEncoder | None = None,
         scope: RegionKind | None = None,
+        propagation: float = 0.0,
     ):
         super().__init__()
         self.image = image
         self.text = text
         self.proxy = proxy
         self._scope: RegionKind | None = scope
+        self._propagation = propagation
         self.log_scale: Tensor
         # CLIP's initial temperature; `build` replaces it by that of the weights.
         self.register_buffer("log_scale", torch.tensor(math.log(1 / 0.07)))
@@ -106,7 +105,8 @@ class MaskCLIP(Method):
         Returns:
             Groups with unit-norm embeddings, one per patch.
         """
-        return Groups.of_pixels(self.image.project(self._read(images).features))
+        dense, _ = self._read(images)
+        return Groups.of_pixels(self.image.project(dense.features))
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
@@ -124,7 +124,7 @@ class MaskCLIP(Method):
         Differs: key smoothing averages cosines over patches with similar keys. The published code
         averages probabilities, which cannot be compared with a background threshold.
         """
-        dense = self._read(images)
+        dense, theirs = self._read(images)
         pixels = F.normalize(self.image.project(dense.features), dim=1).flatten(2)
         cosines = torch.einsum("bdn,kd->bkn", pixels, classes)
 
@@ -142,6 +142,9 @@ class MaskCLIP(Method):
             cosines = smooth_by_keys(
                 cosines, key_weights(dense.keys.flatten(2)), sure, self._key_smoothing
             )
+
+        if self._propagation and theirs is not None:
+            cosines = propagate_scores(cosines, theirs, self._propagation, self.patch_size)
 
         # After smoothing, so that -1 does not leak into other patches.
         if dropped is not None:
@@ -169,12 +172,13 @@ class MaskCLIP(Method):
             return self.proxy.patch_size
         return self.image.patch_size
 
-    def _read(self, images: Tensor) -> DensePatches:
-        """Features of the patches, on the grid of the proxy if there is one."""
+    def _read(self, images: Tensor) -> tuple[DensePatches, Tensor | None]:
+        """Features of the patches, and those of the proxy on the same grid if there is one."""
         if self.proxy is None:
-            return self.image.read(images)
+            return self.image.read(images), None
 
-        return read_by_proxy(self.image, self.proxy(images), images, self._scope)
+        theirs = self.proxy(images)
+        return read_by_proxy(self.image, theirs, images, self._scope), theirs
 
 
 def maskclip_config(

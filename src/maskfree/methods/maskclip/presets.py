@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 from maskfree.inference.config import Inference
 from maskfree.methods.maskclip.config import MaskCLIPConfig, RegionKind
-from maskfree.nn.dense_clip_config import PRESETS, PROXY, LastBlock
+from maskfree.nn.dense_clip_config import PRESETS, PROXY, VALUE_ONLY, LastBlock
 from maskfree.nn.encoder_config import ImageEncoderConfig
 
 DINO = ImageEncoderConfig("dino", weights="facebook/dino-vitb8")
 """Proxy of ProxyCLIP's best published setting."""
+DINO_16 = ImageEncoderConfig("dino", weights="facebook/dino-vitb16")
+"""Proxy of LPOSS."""
 # Sliding windows of 336 px, as ProxyCLIP and its successors use.
 _WINDOWS_336 = Inference(side_px=336, max_whole_px=1, window_px=336, stride_px=112)
 
@@ -25,6 +27,8 @@ class MethodPreset:
     """Encoder whose patches are compared."""
     scope: RegionKind | None = None
     """Regions that a patch attends within."""
+    propagation: float = 0.0
+    """Part of a patch's scores that comes from others."""
     inference: Inference | None = None
     """Sizes and windows the method was published with; None: those of its last block."""
 
@@ -38,7 +42,13 @@ class MethodPreset:
             The config of the method.
         """
         image = replace(config.image, last_block=self.last_block)
-        return replace(config, image=image, proxy=self.proxy, scope=self.scope)
+        return replace(
+            config,
+            image=image,
+            proxy=self.proxy,
+            scope=self.scope,
+            propagation=self.propagation,
+        )
 
 
 METHOD_PRESETS = {
@@ -47,6 +57,7 @@ METHOD_PRESETS = {
     "corrclip": MethodPreset(
         PROXY, DINO, scope="contours", inference=_WINDOWS_336.changed(vote="contours")
     ),
+    "lposs": MethodPreset(VALUE_ONLY, DINO_16, propagation=0.95, inference=Inference()),
 }
 """Published methods by name."""
 

@@ -20,7 +20,7 @@ def read_by_proxy(
     images: Float[Tensor, "b 3 h w"],
     scope: RegionKind | None,
 ) -> DensePatches:
-    """Read images by the attention of a proxy.
+    """Read images on the grid of a proxy, and by its attention if the last block says so.
 
     Args:
         image: Image encoder of the CLIP.
@@ -37,6 +37,12 @@ def read_by_proxy(
     # A ResNet has no proxy, as the config says.
     assert isinstance(image, DenseTransformer)
     grid = (features.shape[2], features.shape[3])
+    images_of_clip = _whole_patches(images, image.patch_size)
+
+    if image.last_block.attention != "proxy":
+        dense = image.read(images_of_clip)
+        resized = F.interpolate(dense.features, grid, mode="bilinear", align_corners=False)
+        return DensePatches(resized, dense.keys)
 
     if scope is None:
         weights = proxy_attention(features)
@@ -45,7 +51,7 @@ def read_by_proxy(
         regions = merge_alike(features.flatten(2).mT, regions)
         weights = scoped_attention(features, regions)
 
-    return image.read(_whole_patches(images, image.patch_size), PatchAttention(weights, grid))
+    return image.read(images_of_clip, PatchAttention(weights, grid))
 
 
 def _whole_patches(images: Tensor, patch_size: int) -> Tensor:
