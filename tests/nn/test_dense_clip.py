@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.nn.clip_weights import renamed_clip
@@ -16,6 +17,7 @@ from maskfree.nn.dense_clip_config import (
     NACLIP,
     PRESETS,
     PROXY,
+    RADSEG,
     SCLIP,
     TRAINED,
     VALUE_ONLY,
@@ -136,6 +138,42 @@ def test_attention_equals_the_published_codes(case, name, block, fixture_tensors
     assert_close(tokens(tower(given[f"in.{case}.image"])), given[f"out.{case}.{name}"], **TOLERANCE)
 
 
+@torch.no_grad()
+def test_recursive_attention_reads_twice_head_by_head():
+    tower = replace(CLIP, last_block=RADSEG).build().eval()
+    image = torch.rand(1, 3, 24, 40)
+    vision, attention = tower.tower.vision_model, tower.tower.vision_model.encoder.layers[-1]
+    # Tokens that differ, and an attention that tells them apart.
+    vision.embeddings.position_embedding.weight.normal_()
+    for part in (attention.self_attn.q_proj, attention.self_attn.k_proj):
+        part.weight.normal_()
+    hidden = vision(
+        (image - tower.mean) / tower.deviation,
+        interpolate_pos_encoding=True,
+        output_hidden_states=True,
+    ).hidden_states[-2]
+    first = attention.self_attn(attention.layer_norm1(hidden))[0][0]
+    values = attention.self_attn.v_proj(attention.layer_norm1(hidden))[0]
+
+    again = torch.zeros_like(values)
+    masked = 0
+    for head in range(3):
+        channels = slice(8 * head, 8 * head + 8)
+        for token in range(16):
+            cosines = torch.stack(
+                [F.cosine_similarity(first[token, channels], o[channels], dim=0) for o in first]
+            )
+            near = cosines >= 0
+            masked += int((~near).sum())
+            weights = (10 * cosines[near]).softmax(0)
+            again[token, channels] = weights @ values[near][:, channels]
+    after = hidden + attention.self_attn.out_proj(again)
+    after = after + attention.mlp(attention.layer_norm2(after))
+    expected = vision.post_layernorm(after)[:, 1:]
+    assert_close(tokens(tower.read(image).features), expected, atol=1e-4, rtol=1e-4)
+    assert masked > 0
+
+
 @pytest.mark.parametrize(
     ("case", "number", "shift", "scale"),
     [("square", 0, 1.2, 3.0), ("square", 1, 1.0, 2.0)],
@@ -245,6 +283,8 @@ def test_settings_that_make_no_sense():
         LastBlock("window")
     with pytest.raises(ValueError, match="attention 'proxy' replaces the block"):
         LastBlock("proxy")
+    with pytest.raises(ValueError, match="recursion repeats an attention, and attention is 'v"):
+        LastBlock("value", recursion=10.0)
     with pytest.raises(ValueError, match="reads from the patch itself"):
         LastBlock("value", neighbors=5.0)
     with pytest.raises(ValueError, match=r"30x40 px does not divide into patches of 8 px"):

@@ -26,6 +26,7 @@ METHODS: dict[str, str | None] = {
     "clearclip": _CLIP,
     "naclip": _CLIP,
     "trained": _CLIP,
+    "radseg": _CLIP,
     "proxyclip": _CLIP,
     "corrclip": _CLIP,
     "lposs": _CLIP,

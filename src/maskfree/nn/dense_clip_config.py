@@ -32,6 +32,9 @@ class LastBlock:
     neighbors: Positive | None = None
     """Standard deviation, in patches, of a Gaussian window that is added to the attention logits.
     None: no window."""
+    recursion: Positive | None = None
+    """Scale of cosines between the attention's own outputs, by which the values are read a second
+    time; published: 10. None: read once."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -41,6 +44,10 @@ class LastBlock:
             raise ValueError(
                 "attention 'value' reads from the patch itself: "
                 "neighbors has no effect, leave it out"
+            )
+        if self.recursion is not None and self.attention in ("value", "proxy"):
+            raise ValueError(
+                f"recursion repeats an attention, and attention is {self.attention!r}: leave it out"
             )
         # The output lies on the other encoder's patch grid.
         if self.attention == "proxy" and (self.residual or self.feed_forward or self.neighbors):
@@ -64,6 +71,8 @@ CLEARCLIP = LastBlock("qq", residual=False, feed_forward=False)
 """Query-query attention without residual and feed-forward. Source: arXiv:2407.12442, eq. 8."""
 NACLIP = LastBlock("kk", residual=False, feed_forward=False, neighbors=5.0)
 """Key-key attention with a Gaussian window. Source: arXiv:2404.08181, section 3.2."""
+RADSEG = LastBlock("qk", recursion=10.0)
+"""Self-correlating recursive attention. Source: arXiv:2511.19704."""
 PROXY = LastBlock("proxy", residual=False, feed_forward=False)
 """Attention of another encoder. Source: arXiv:2408.04883, section 3.3."""
 PRESETS = {
@@ -74,6 +83,7 @@ PRESETS = {
     "sclip": SCLIP,
     "clearclip": CLEARCLIP,
     "naclip": NACLIP,
+    "radseg": RADSEG,
 }
 """Published settings of the last block by name, those that need no other encoder."""
 

@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 from maskfree.nn.dense_clip_config import LastBlock
 from maskfree.nn.dense_patches import PatchAttention
-from maskfree.nn.self_attention import gaussian_windows, pair_attention, window_attention
+from maskfree.nn.self_attention import (
+    gaussian_windows,
+    pair_attention,
+    recursive_attention,
+    window_attention,
+)
 
 
 class BlockParts(NamedTuple):
@@ -75,6 +80,10 @@ def apply_last_block(
     """
     normalized = parts.norm(hidden)
     mixed = parts.output(_attend(parts, block, normalized, grid, num_prefix_tokens))
+    if block.recursion is not None:
+        values = parts.value(normalized)
+        again = recursive_attention(mixed, values, parts.num_heads, block.recursion)
+        mixed = parts.output(again)
 
     # The second half of the block and its residual connections.
     if block.residual:

@@ -78,6 +78,32 @@ def gaussian_windows(grid: tuple[int, int], deviation: float) -> Float[Tensor, "
     return (-squares / (2 * deviation**2)).exp()
 
 
+def recursive_attention(
+    outputs: Float[Tensor, "b n c"], values: Float[Tensor, "b n c"], num_heads: int, scale: float
+) -> Float[Tensor, "b n c"]:
+    """Read values again, where the outputs of a first attention are alike.
+
+    Args:
+        outputs: Output of the first attention, after its projection.
+        values: Values of the tokens.
+        num_heads: Number of heads that both are split into.
+        scale: Factor of the cosines; tokens with a negative cosine do not attend to each other.
+
+    Returns:
+        Output of the second attention, before its projection.
+
+    Source: arXiv:2511.19704, self-correlating recursive attention.
+    """
+    split = [part.unflatten(2, (num_heads, -1)).transpose(1, 2) for part in (outputs, values)]
+    unit = F.normalize(split[0], dim=-1)
+    cosines = unit @ unit.mT
+
+    # Keep the diagonal, so that the row of an output of zeros is not empty.
+    own = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
+    logits = (scale * cosines).masked_fill((cosines < 0) & ~own, -torch.inf)
+    return (logits.softmax(-1) @ split[1]).transpose(1, 2).flatten(2)
+
+
 def proxy_attention(
     features: Float[Tensor, "b c hp wp"], shift: float = 1.2, scale: float = 3.0
 ) -> Float[Tensor, "b n n"]:
