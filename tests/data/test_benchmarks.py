@@ -82,6 +82,16 @@ def test_the_names_of_sclip_are_as_its_protocol_has_them():
     assert len(benchmark("coco-object").words("sclip")[0].split("/")) == 8
 
 
+def test_the_names_of_tcl_are_spelled_as_in_mmseg():
+    for bench in (benchmark("voc20"), benchmark("voc21")):
+        pairs = zip(bench.words(), bench.words("tcl"), strict=True)
+        assert {plain: name for plain, name in pairs if plain != name} == {
+            "dining table": "diningtable",
+            "potted plant": "pottedplant",
+            "tv monitor": "tvmonitor",
+        }
+
+
 def test_an_unknown_benchmark_lists_the_known_ones():
     with pytest.raises(ValueError, match="unknown benchmark 'coco': choose from voc20, voc21, "):
         benchmark("coco")

@@ -262,6 +262,7 @@ def _read_list(path: Path) -> list[str]:
 
 
 _VOC20 = {"plain": "voc20", "synonyms": "voc20_synonyms"}
+_VOC20_PUBLISHED = _VOC20 | {"sclip": "voc20_sclip", "tcl": "voc20_tcl"}
 _COCO80 = {"plain": "coco80", "synonyms": "coco80_synonyms"}
 _VOC_UNSEEN = ("potted plant", "sheep", "sofa", "train", "tv monitor")
 _COCO = "https://cocodataset.org/"
@@ -301,7 +302,7 @@ _VOC21 = Benchmark(
     "voc21",
     "PASCAL VOC 2012 validation, 20 classes and background",
     _voc("val"),
-    _VOC20 | {"sclip": "voc20_sclip"},
+    _VOC20_PUBLISHED,
     background=True,
     unseen=_VOC_UNSEEN,
     num_photos=1449,
