@@ -24,8 +24,10 @@ from maskfree.engine.config import Recipe
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
 from maskfree.methods.clips4.objectives_config import PixelSegmentConfig
+from maskfree.methods.maskclip.presets import MethodPreset
 from maskfree.methods.ovsegmentor.objectives_config import EntityConfig
 from maskfree.methods.vilseg.config import ClusterConfig
+from maskfree.nn.dense_clip_config import LastBlock
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.recipes import RECIPES
@@ -71,6 +73,7 @@ TINY = {
     "MaskCLIPConfig": [
         tiny_maskclip_config(),
         tiny_maskclip_config(prompt_denoise=0.3, key_smoothing=0.8),
+        MethodPreset(LastBlock("qq", stitch_px=16)).apply(tiny_maskclip_config()),
         tiny_siglip_config(),
         *(tiny_family_config(family) for family in ("metaclip_2", "siglip2", "tipsv2")),
     ],

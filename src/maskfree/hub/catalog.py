@@ -30,6 +30,7 @@ METHODS: dict[str, str | None] = {
     "proxyclip": _CLIP,
     "corrclip": _CLIP,
     "lposs": _CLIP,
+    "stitched": _CLIP,
     "groupvit": _GROUPVIT,
     "ovsegmentor": None,
 }

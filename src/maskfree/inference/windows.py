@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from maskfree.inference.config import Inference
+from maskfree.ops.window_starts import window_starts
 
 
 class Window(NamedTuple):
@@ -66,8 +67,8 @@ def sliding_windows(
 
     return [
         Window(photo, top, left, min(window, height), min(window, width))
-        for top in _starts(height, window, stride)
-        for left in _starts(width, window, stride)
+        for top in window_starts(height, window, stride)
+        for left in window_starts(width, window, stride)
     ]
 
 
@@ -117,8 +118,3 @@ def score_windows(
                 visits[window.photo][down, across] += 1
 
     return [total / count for total, count in zip(sums, visits, strict=True)]
-
-
-def _starts(length: int, window: int, stride: int) -> list[int]:
-    """Starts of windows that cover a length, the last one shifted back to the border."""
-    return [*range(0, length - window, stride), max(0, length - window)]

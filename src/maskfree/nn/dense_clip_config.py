@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from maskfree.config.rules import OutsideName, Positive, check
+from maskfree.config.rules import OutsideName, Positive, Side, check
 from maskfree.nn.encoder_config import Value
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class LastBlock:
     recursion: Positive | None = None
     """Scale of cosines between the attention's own outputs, by which the values are read a second
     time; published: 10. None: read once."""
+    stitch_px: Side | None = None
+    """Side in pixels of half-overlapping windows that pass the blocks before this one by
+    themselves; this block sees their patches together. None: whole images pass all blocks."""
 
     def __post_init__(self) -> None:
         check(self)

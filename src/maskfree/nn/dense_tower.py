@@ -14,6 +14,7 @@ from maskfree.nn.dense_clip_config import LastBlock
 from maskfree.nn.dense_patches import DensePatches, PatchAttention
 from maskfree.nn.image_encoder import STATISTICS
 from maskfree.nn.last_block import BlockParts, apply_last_block, apply_proxy
+from maskfree.nn.stitching import stitch_windows
 
 
 class DenseTower(nn.Module, ABC):
@@ -161,7 +162,18 @@ class DenseTransformer(DenseTower):
         Raises:
             ValueError: A side is not a multiple of `patch_size`, or the last block needs a proxy.
         """
-        return self.finish(self.before_last_block(images), self.grid(images), proxy)
+        grid, window_px = self.grid(images), self.last_block.stitch_px
+        if window_px is None:
+            return self.finish(self.before_last_block(images), grid, proxy)
+
+        hidden = stitch_windows(
+            self.before_last_block,
+            images,
+            patch_size=self.patch_size,
+            window_px=window_px,
+            num_prefix_tokens=self.num_prefix_tokens,
+        )
+        return self.finish(hidden, grid, proxy)
 
     def before_last_block(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
         """Compute the tokens that enter the last block.

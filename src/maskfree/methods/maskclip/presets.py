@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from maskfree.inference.config import Inference
+from maskfree.inference.config import MAX_LONG_PX, Inference
 from maskfree.methods.maskclip.config import MaskCLIPConfig, RegionKind
-from maskfree.nn.dense_clip_config import PRESETS, PROXY, VALUE_ONLY, LastBlock
+from maskfree.nn.dense_clip_config import CLEARCLIP, PRESETS, PROXY, VALUE_ONLY, LastBlock
 from maskfree.nn.encoder_config import ImageEncoderConfig
 
 DINO = ImageEncoderConfig("dino", weights="facebook/dino-vitb8")
 """Proxy of ProxyCLIP's best published setting."""
 DINO_16 = ImageEncoderConfig("dino", weights="facebook/dino-vitb16")
 """Proxy of LPOSS."""
+STITCHED = replace(CLEARCLIP, stitch_px=224)
+"""ClearCLIP's last block over the patches of all windows. Source: arXiv:2604.08110, the abstract.
+
+Differs: tokens of overlapping windows are averaged; neither DINO nor SAM takes part.
+"""
 # Sliding windows of 336 px, as ProxyCLIP and its successors use.
 _WINDOWS_336 = Inference(side_px=336, max_whole_px=1, window_px=336, stride_px=112)
 
@@ -58,6 +63,8 @@ METHOD_PRESETS = {
         PROXY, DINO, scope="contours", inference=_WINDOWS_336.changed(vote="contours")
     ),
     "lposs": MethodPreset(VALUE_ONLY, DINO_16, propagation=0.95, inference=Inference()),
+    # The encoder makes the windows, so the photo comes whole, at the size of other methods.
+    "stitched": MethodPreset(STITCHED, inference=Inference(side_px=336, max_whole_px=MAX_LONG_PX)),
 }
 """Published methods by name."""
 
