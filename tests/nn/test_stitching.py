@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 import dacite
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from image_text_models import FAMILIES, tiny_family_config
-from maskfree.hub.convert.clip import read_clip
+from maskfree.hub import loading
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.maskclip.presets import METHOD_PRESETS, STITCHED
 from maskfree.nn.dense_clip_config import CLEARCLIP, PROXY, TRAINED, LastBlock
@@ -140,9 +141,18 @@ def test_settings_survive_json_and_bad_ones_are_refused():
         LastBlock("qq", stitch_px=0)
 
 
-def test_name_reads_a_clip(tmp_path, tiny_tokenizer):
+def test_name_reads_a_clip_that_gets_photos_whole(tmp_path, tiny_tokenizer, photo, monkeypatch):
     save_clip(tmp_path / "clip", tiny_tokenizer)
-    read = read_clip(str(tmp_path / "clip"), "stitched")
-    assert read.config.image.last_block == STITCHED
-    # The photo reaches the method whole.
-    assert read.inference.side_px == 336 and read.inference.max_whole_px == 2048
+    segmenter = loading.load(f"stitched:{tmp_path / 'clip'}")
+    method: Any = segmenter.method
+    assert method.image.last_block == STITCHED
+
+    sizes = []
+    finish = method.image.finish
+    monkeypatch.setattr(
+        method.image, "finish", lambda *given: sizes.append(given[1]) or finish(*given)
+    )
+    result = segmenter.with_words(["dog", "grass"], templates="plain")(photo((183, 57)))
+    assert result.labels.shape == (57, 183)
+    # 336 px and 1079 px, in patches of 8.
+    assert sizes == [(42, 135)]
