@@ -80,7 +80,7 @@ def test_command_takes_every_setting(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["vilseg2"], "vilseg_pocket, vilseg_pocket_clusters; not 'vilseg2'"),
+        (["vilseg2"], "vilseg_pocket, vilseg_pocket_clusters, vilseg_pocket_tags; not 'vilseg2'"),
         (["vilseg_debug", "--leave-out", "method.text"], "'method.text' cannot be left out"),
         (["vilseg_debug", "--train.steps", "0"], "train.steps is 0"),
         (["vilseg_debug", "--data.shapes", "0"], "exactly one of shards, images and shapes"),

@@ -23,6 +23,7 @@ from maskfree.recipes.vilseg import vilseg as vilseg
 from maskfree.recipes.vilseg import vilseg_debug as vilseg_debug
 from maskfree.recipes.vilseg import vilseg_pocket as vilseg_pocket
 from maskfree.recipes.vilseg import vilseg_pocket_clusters as vilseg_pocket_clusters
+from maskfree.recipes.vilseg import vilseg_pocket_tags as vilseg_pocket_tags
 
 
 @dataclass(frozen=True)

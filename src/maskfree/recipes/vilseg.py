@@ -8,6 +8,7 @@ from maskfree.data.config import DataConfig, ViewConfig
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.inference.config import Inference
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.methods.vilseg.tag_scores_config import TagScoresConfig
 from maskfree.methods.vilseg.words_config import WordsConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig, Value
@@ -142,6 +143,56 @@ def vilseg_pocket_clusters() -> Recipe:
             frozen_steps=400,
             lr_multipliers=(("cluster", 3.0),),
         ),
+    )
+
+
+def vilseg_pocket_tags() -> Recipe:
+    """Tag scores of the bundled model: its classifier and its head for nouns, trained on captions.
+
+    The embedding stays as it is. It needs only photos with captions: set your own with
+    --data.shards.
+
+    Returns:
+        Settings of the run.
+    """
+    whole = vilseg_pocket()
+    method = whole.method
+    assert isinstance(method, ViLSegConfig)
+
+    return replace(
+        whole,
+        init="pocket",
+        method=replace(
+            method,
+            # The weights come from the bundled model.
+            image=replace(method.image, weights=None),
+            text=replace(method.text, weights=None, architecture=MINILM),
+            vision=None,
+            words=None,
+            cluster=None,
+            # The numbers are those of the lists in data/classes.
+            tag_scores=TagScoresConfig(
+                num_tag_names=1860,
+                num_tag_kinds=869,
+                num_concepts=89,
+                num_concept_names=283,
+                distillation_weight=2.0,
+            ),
+        ),
+        train=replace(
+            whole.train,
+            steps=400,
+            batch_size=16,
+            learning_rate=4e-4,
+            weight_decay=0.02,
+            warm_up_steps=30,
+            # Everything but the tag scores stays frozen to the last step.
+            frozen=("image", "text", "cross"),
+            frozen_steps=400,
+            # Pretrained weights learn more slowly than the head.
+            lr_multipliers=(("tag_scores.encoder", 0.5), ("tag_scores.classifier", 0.5)),
+        ),
+        inference=Inference(side_px=384, smooth=3),
     )
 
 
