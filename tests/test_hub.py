@@ -88,7 +88,7 @@ def test_importing_the_package_imports_nothing_heavy():
 )
 def test_bundled_model_is_small_and_named():
     folder = Path(maskfree.__file__).parent / "pocket"
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 32e6
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 40e6
     assert loading.load().name == "pocket"
 
 

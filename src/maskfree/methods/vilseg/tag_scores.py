@@ -43,7 +43,7 @@ TAG_WEIGHTING = TagWeighting(
     cosine_range=0.4,
     min_score=0.02,
     photo_weight=0.25,
-    neutral_score=0.2,
+    neutral_score=0.6,
     max_uncovered_cosine=0.4,
 )
 # Concepts are few and plain words, so that they are matched more strictly; the head is less sure.
