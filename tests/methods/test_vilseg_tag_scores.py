@@ -46,6 +46,7 @@ def test_a_word_that_no_tag_means_gets_the_neutral_score_at_every_patch():
 @torch.no_grad()
 def test_a_class_scores_the_word_that_is_its_name(monkeypatch):
     monkeypatch.setattr(module, "CONCEPT_WEIGHTING", replace(module.CONCEPT_WEIGHTING, weight=0.0))
+    monkeypatch.setattr(module, "TAG_WEIGHTING", replace(module.TAG_WEIGHTING, neutral_score=0.2))
     tag_scores = tiny_vilseg_config(tag_scores=TINY_TAG_SCORES, **PIXELS).build().eval().tag_scores
     tag_scores.classifier.bias.fill_(-50)
     tag_scores.classifier.bias[3] = 50  # the class 3 shows everywhere
