@@ -34,8 +34,8 @@ _SAME_WORD = 0.8
 # Side of the smoothing window over the classifier's scores, in its coarse patches.
 _SMOOTHING = 3
 
-# Chosen on coco-mini, neutral_score on CamVid too. Most words are close to some of 1,000 tags, and what no tag means is left to
-# the other evidence.
+# Chosen on coco-mini, neutral_score on CamVid too. Most words are close to some of 1,000 tags, and
+# what no tag means is left to the other evidence.
 TAG_WEIGHTING = TagWeighting(
     weight=0.08,
     temperature=0.1,
