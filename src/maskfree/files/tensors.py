@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,3 +257,18 @@ class _Limited(TorchFunctionMode):
         if self._calls < 0 or self._elements < 0:
             raise ValueError("it is larger than the weights that there are")
         return made
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Join names of tensors for a message, at most three of them.
+
+    Args:
+        names: The names, in the order to show.
+
+    Returns:
+        The first three, and how many more there are.
+    """
+    text = ", ".join(names[:3])
+    if len(names) > 3:
+        text += f" and {len(names) - 3} more"
+    return text

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskfree.config.rules import Storage
-from maskfree.files.tensors import open_safetensors
+from maskfree.files.tensors import listed_names, open_safetensors
 
 SCALE = "::scale"
 """Suffix of the tensor that holds the row scales of an int8 tensor."""
@@ -183,12 +183,7 @@ def _difference(missing: Iterable[str], extra: Iterable[str]) -> str:
     """Error text that lists up to three missing and left over names."""
     parts = []
     for kind, names in (("missing", sorted(missing)), ("left over", sorted(extra))):
-        if not names:
-            continue
-
-        part = f"{kind}: {', '.join(names[:3])}"
-        if len(names) > 3:
-            part += f" and {len(names) - 3} more"
-        parts.append(part)
+        if names:
+            parts.append(f"{kind}: {listed_names(names)}")
 
     return "tensors are " + "; ".join(parts)

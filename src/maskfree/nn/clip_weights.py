@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from maskfree.files.tensors import listed_names
 from maskfree.nn.configurations import read_configuration, read_settings
 from maskfree.nn.encoder_config import Value
 from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES
@@ -99,7 +100,8 @@ def clip_architectures(
 
     if missing := [key for key in needed if key not in state]:
         raise ValueError(
-            f"the weights are no CLIP of OpenAI's or open_clip's kind; missing: {_listed(missing)}"
+            "the weights are no CLIP of OpenAI's or open_clip's kind; "
+            f"missing: {listed_names(missing)}"
         )
 
     image_heads, text_heads = heads or (None, None)
@@ -210,7 +212,7 @@ def renamed_clip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
             if tensor.shape != expected[name].shape
         ],
     }
-    if found := [f"{kind}: {_listed(keys)}" for kind, keys in problems.items() if keys]:
+    if found := [f"{kind}: {listed_names(keys)}" for kind, keys in problems.items() if keys]:
         raise ValueError(f"the weights do not fill a CLIP; {'; '.join(found)}")
 
     return {name: tensor.float() for name, tensor in renamed.items()}
@@ -255,14 +257,6 @@ def _rename_in_layer(layer: str, key: str, tensor: Tensor) -> dict[str, Tensor] 
 def _count(state: Mapping[str, Any], pattern: str) -> int:
     """Count the distinct layer numbers that a pattern finds in the tensor names."""
     return len({match[1] for key in state if (match := re.match(pattern, key))})
-
-
-def _listed(keys: list[str]) -> str:
-    """Join names for a message, at most three of them."""
-    text = ", ".join(keys[:3])
-    if len(keys) > 3:
-        text += f" and {len(keys) - 3} more"
-    return text
 
 
 def model_type(source: str) -> str | None:

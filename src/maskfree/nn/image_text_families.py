@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,52 +67,33 @@ def _hidden_size(configuration: Any) -> int:
     return configuration.text_config.hidden_size
 
 
-_WITHOUT_BIAS = ProjectionConfig(bias=False)
+_CLIP = ImageTextFamily(
+    configuration="CLIPConfig",
+    model="CLIPModel",
+    last_block="maskclip",
+    dim=_projection_dim,
+    image_states_dim=True,
+    text_projection=ProjectionConfig(bias=False),
+    text_end=_clip_end,
+    fills_texts=False,
+    lower_case=False,
+)
+_SIGLIP = ImageTextFamily(
+    configuration="SiglipConfig",
+    model="SiglipModel",
+    last_block="trained",
+    dim=_projection_size,
+    image_states_dim=False,
+    text_projection=ProjectionConfig(),
+    text_end=_siglip_end,
+    fills_texts=True,
+    lower_case=True,
+)
 IMAGE_TEXT_FAMILIES = {
-    "clip": ImageTextFamily(
-        configuration="CLIPConfig",
-        model="CLIPModel",
-        last_block="maskclip",
-        dim=_projection_dim,
-        image_states_dim=True,
-        text_projection=_WITHOUT_BIAS,
-        text_end=_clip_end,
-        fills_texts=False,
-        lower_case=False,
-    ),
-    "metaclip_2": ImageTextFamily(
-        configuration="MetaClip2Config",
-        model="MetaClip2Model",
-        last_block="maskclip",
-        dim=_projection_dim,
-        image_states_dim=True,
-        text_projection=_WITHOUT_BIAS,
-        text_end=_clip_end,
-        fills_texts=False,
-        lower_case=False,
-    ),
-    "siglip": ImageTextFamily(
-        configuration="SiglipConfig",
-        model="SiglipModel",
-        last_block="trained",
-        dim=_projection_size,
-        image_states_dim=False,
-        text_projection=ProjectionConfig(),
-        text_end=_siglip_end,
-        fills_texts=True,
-        lower_case=True,
-    ),
-    "siglip2": ImageTextFamily(
-        configuration="Siglip2Config",
-        model="Siglip2Model",
-        last_block="trained",
-        dim=_projection_size,
-        image_states_dim=False,
-        text_projection=ProjectionConfig(),
-        text_end=_siglip_end,
-        fills_texts=True,
-        lower_case=True,
-    ),
+    "clip": _CLIP,
+    "metaclip_2": replace(_CLIP, configuration="MetaClip2Config", model="MetaClip2Model"),
+    "siglip": _SIGLIP,
+    "siglip2": replace(_SIGLIP, configuration="Siglip2Config", model="Siglip2Model"),
     "tipsv2": ImageTextFamily(
         configuration="Tipsv2Config",
         model="Tipsv2Model",

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from maskfree.data.config import ViewConfig
+from maskfree.files.tensors import listed_names
 from maskfree.hub.convert.released_file import read_released
 from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.inference.config import AUTHORS_INFERENCE
@@ -234,7 +235,7 @@ def renamed(
 
     # Report all problems of a kind at once.
     problems = {"missing": missing, "left over": left_over, "misshapen": misshapen}
-    if found := [_listed(kind, keys) for kind, keys in problems.items() if keys]:
+    if found := [f"{kind}: {listed_names(keys)}" for kind, keys in problems.items() if keys]:
         raise ValueError(f"the checkpoint is no OVSegmentor as released; {'; '.join(found)}")
 
     tensors = dict(state)
@@ -303,11 +304,3 @@ def _count(released: Mapping[str, Tensor], pattern: str) -> int:
     """Number of different layers among the names that match a pattern."""
     numbers = {int(match[1]) for key in released if (match := re.match(pattern, key))}
     return len(numbers)
-
-
-def _listed(kind: str, keys: Sequence[str]) -> str:
-    """Up to three names, and how many more there are."""
-    text = f"{kind}: {', '.join(keys[:3])}"
-    if len(keys) > 3:
-        text += f" and {len(keys) - 3} more"
-    return text
