@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -109,6 +110,8 @@ OPTIONS: dict[str, str] = {
     "evaluate linear model": "evaluate linear camvid --data {bench} --model {} --results {out}",
     "evaluate tracking davis": "evaluate tracking {} --results {out}",
     "evaluate tracking model": "evaluate tracking {bench} --model {} --results {out}",
+    "evaluate retrieval shards": "evaluate retrieval {} --results {out}",
+    "evaluate retrieval model": "evaluate retrieval {bench}/pairs.tar --model {} --results {out}",
     "evaluate regions folder": "evaluate regions {} --results {out}",
     "evaluate regions config.detector": (
         "evaluate regions {photos} --detector dexined:{} --results {out}"
@@ -242,7 +245,9 @@ def cases(hostile: dict[str, Path], work: Path) -> Iterator[Case]:
 
 
 def _make_benchmarks(folder: Path, photo: Path) -> None:
-    """One folder that is a benchmark of one's own, CamVid and DAVIS, with one photo each."""
+    """One folder that is a benchmark of one's own, CamVid and DAVIS, with one photo each, and
+    holds a shard of one photo.
+    """
     from PIL import Image
 
     truth = Image.new("L", Image.open(photo).size)
@@ -258,6 +263,9 @@ def _make_benchmarks(folder: Path, photo: Path) -> None:
     (folder / "ImageSets" / "2017").mkdir(parents=True)
     (folder / "ImageSets" / "2017" / "val.txt").write_text("a\n")
     (folder / "classes.txt").write_text("sky\n")
+    with tarfile.open(folder / "pairs.tar", "w") as shard:
+        shard.add(photo, "a.png")
+        shard.add(folder / "classes.txt", "a.txt")
 
 
 def _given(option: str, name: str, path: Path) -> bool:

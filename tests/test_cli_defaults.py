@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,7 @@ RUNS = {
     "evaluate knn": ("folder", "--data", "data"),
     "evaluate linear": ("folder", "--data", "data", "--epochs", "1"),
     "evaluate tracking": ("davis",),
+    "evaluate retrieval": ("pairs.tar",),
 }
 """A call of each command that runs a model, with no setting of the model."""
 
@@ -89,7 +91,7 @@ WITHOUT_A_MODEL = {
 def folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Callable[..., Image.Image]
 ) -> Path:
-    """A folder with photos, a benchmark and a clip with its first masks, in which the
+    """A folder with photos, a benchmark, a clip with its first masks and a shard, in which the
     commands run.
     """
     monkeypatch.chdir(tmp_path)
@@ -101,6 +103,9 @@ def folder(
         for name in "ab":
             picture.save(tmp_path / place / f"{name}.{'jpg' if 'JPEG' in place else 'png'}")
     (tmp_path / "data" / "classes.txt").write_text("dog\ngrass\n")
+    with tarfile.open(tmp_path / "pairs.tar", "w") as shard:
+        shard.add(tmp_path / "photos" / "a.png", "a.png")
+        shard.add(tmp_path / "data" / "classes.txt", "a.txt")
     return tmp_path
 
 

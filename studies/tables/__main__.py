@@ -38,6 +38,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "probes": scores.probes,
     "tracking": rest.tracking,
     "tracking-words": rest.tracking_words,
+    "retrieval": rest.retrieval,
     "commands": scores.commands,
     "study-verdicts": study.study_verdicts,
     "study-seeds": study.study_seeds,

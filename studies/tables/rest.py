@@ -240,6 +240,24 @@ def tracking_words(rows: Sequence[Row]) -> str:
     )
 
 
+def retrieval(rows: Sequence[Row]) -> str:
+    """Photos and captions that find each other, a line for each model."""
+    lines = []
+    for row in rows:
+        if row.get("kind") != "retrieval":
+            continue
+        counts = (f"{row['num_photos']:,}", f"{row['num_captions']:,}")
+        recalls = (
+            percent(direction[f"recall_{most}"]) for direction in row["rows"] for most in (1, 5, 10)
+        )
+        lines.append((row["model"], *counts, str(row["protocol"]["side_px"]), *recalls))
+
+    header = ("model", "photos", "captions", "side px")
+    header += ("photo to caption: R@1 %", "R@5 %", "R@10 %")
+    header += ("caption to photo: R@1 %", "R@5 %", "R@10 %")
+    return markdown(header, lines, "l" + "r" * 9, "maskfree evaluate retrieval SHARD --side-px 224")
+
+
 def _schedule(steps: int, train: Row) -> str:
     frozen = f"; `{', '.join(train['frozen'])}` frozen for the first {train['frozen_steps']:,}"
     return f"{steps:,} steps of {train['batch_size']} photos{frozen if train['frozen'] else ''}"

@@ -62,7 +62,7 @@ def evaluate(
     output: Annotated[EvaluationOutput, OmitArgPrefixes] = EvaluationOutput(),  # noqa: B008 - frozen
     hardware: Annotated[Hardware, OmitArgPrefixes] = Hardware(),  # noqa: B008 - frozen
 ) -> int:
-    """Evaluate a model on segmentation benchmarks, or by tracking, regions, knn or linear.
+    """Evaluate a model on segmentation benchmarks, or by tracking, regions, retrieval or a probe.
 
     Benchmarks give mIoU, accuracies and the IoU of each class; each protocol gives rows of results.
     After an interruption the same command resumes the run. Under torchrun the processes share the
@@ -185,10 +185,17 @@ def _load_linear() -> Callable[..., int]:
     return linear
 
 
+def _load_retrieval() -> Callable[..., int]:
+    from maskfree.cli.evaluate_retrieval import retrieval
+
+    return retrieval
+
+
 KINDS = {
     "tracking": Kind("Masks propagated through the videos of DAVIS: J and F.", _load_tracking),
     "regions": Kind("Regions without labels on BSDS500: boundaries and covering.", _load_regions),
     "knn": Kind("Frozen embeddings of a model, by nearest labeled segments.", _load_knn),
     "linear": Kind("Frozen embeddings of a model, by a linear classifier.", _load_linear),
+    "retrieval": Kind("Photos and captions that find each other: recall.", _load_retrieval),
 }
 """Evaluations other than that on benchmarks; no benchmark has one of these names."""

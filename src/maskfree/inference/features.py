@@ -1,11 +1,13 @@
-"""Dense patch embeddings of a photo in the text embedding space."""
+"""Embeddings of photos and of their patches in the text embedding space."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -92,3 +94,39 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
     # The part of the grid that is not padding.
     height, width = segmenter.inference.resized(photo.height, photo.width)
     return PatchEmbeddings(values, (height / patch_size, width / patch_size))
+
+
+def embed_photos(segmenter: Segmenter, photos: Iterable[Image.Image]) -> Float[Tensor, "b d"]:
+    """Compute one embedding of each whole photo, in batches of photos of equal size.
+
+    Args:
+        segmenter: Model and inference settings; it needs no words.
+        photos: Upright RGB photos, at least one.
+
+    Returns:
+        Unit-norm embedding of each photo, the method's `Groups.overall`.
+    """
+    found: list[Tensor] = []
+    waiting: list[UInt8[np.ndarray, "hp wp 3"]] = []
+
+    for photo in photos:
+        padded = fit_to_patches(photo, segmenter.inference, segmenter.method.patch_size)
+        is_full = len(waiting) == segmenter.inference.batch_size
+        if waiting and (is_full or padded.shape != waiting[0].shape):
+            found.append(_embed_batch(segmenter, waiting))
+            waiting = []
+        waiting.append(padded)
+
+    found.append(_embed_batch(segmenter, waiting))
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def _embed_batch(
+    segmenter: Segmenter, padded: Sequence[UInt8[np.ndarray, "hp wp 3"]]
+) -> Float[Tensor, "b d"]:
+    """Embed photos of equal size as one batch."""
+    images = to_images(padded, segmenter.device)
+    with autocast(segmenter.device, segmenter.inference):
+        overall = segmenter.method.group(images).overall
+    return F.normalize(overall.float(), dim=-1)
