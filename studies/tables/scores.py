@@ -39,8 +39,8 @@ def headline(rows: Sequence[Row]) -> str:
 
 
 def protocols(rows: Sequence[Row]) -> str:
-    """What the bundled model scores by each named protocol, and the mean IoU of parts of the
-    classes.
+    """What the bundled model scores by each named protocol, the mean IoU of parts of the classes
+    and the scores of halves of the photos.
     """
     named = [
         row for row in _scored(rows) if row["model"] == MODEL and row["protocol_name"] in PROTOCOLS
@@ -61,7 +61,15 @@ def protocols(rows: Sequence[Row]) -> str:
             named, key=lambda row: (_place(row["benchmark"]), order.index(row["protocol_name"]))
         )
     ]
-    header = ("benchmark", "protocol", "classes", "names", "background", *SCORES, "parts: mIoU %")
+    header = (
+        "benchmark",
+        "protocol",
+        "classes",
+        "names",
+        "background",
+        *SCORES,
+        "parts: mIoU % (or accuracy)",
+    )
     return markdown(header, lines, "llrllrrl", f"{EVALUATE} --protocol {' '.join(PROTOCOLS)}")
 
 

@@ -162,19 +162,22 @@ def test_equal_photos_keep_their_order_and_none_is_shown_twice():
     assert extremes(np.array([np.nan]), 10) == ([], [])
 
 
+PARTS = {"seen classes": 0.375, "odd ids": 0.25, "odd ids, accuracy": 0.625}
+
+
 def test_scores_classes_and_confusions(segmenter, root, tmp_path):
-    page, row = write(
-        segmenter, root, tmp_path / "r.html", boundary_f=0.125, parts={"seen classes": 0.375}
-    )
+    page, row = write(segmenter, root, tmp_path / "r.html", boundary_f=0.125, parts=PARTS)
     for score in (
         row.mean_iou,
         row.pixel_accuracy,
         row.mean_accuracy,
         row.frequency_weighted_iou,
         0.125,
-        0.375,
+        *PARTS.values(),
     ):
         assert f"<dd>{100 * score:.1f}%</dd>" in page.text
+    for name in ("mean IoU, seen classes", "mean IoU, odd ids", "odd ids, accuracy"):
+        assert f"<dt>{name}</dt>" in page.text
     ranked = re.findall(
         r'<td class="number">(\d)</td><th scope="row">([^<]+)</th><td class="number">([^<]+)<',
         page.text,

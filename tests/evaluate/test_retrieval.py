@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,7 @@ class NotNumbers(NamedColors):
         return Groups.of_pixels(images.new_full((len(images), 4, 2, 2), torch.nan))
 
 
-def tokens(texts: list[str]) -> Tokens:
+def tokens(texts: Sequence[str]) -> Tokens:
     """The number of the color that each text names."""
     ids = [[number for number, color in enumerate(COLORS) if color in text] for text in texts]
     return Tokens(torch.tensor(ids), torch.ones(len(ids), 1, dtype=torch.bool))

@@ -11,7 +11,7 @@ import torch
 from colors import Colors
 from PIL import Image
 
-from maskfree.data.benchmarks.catalog import Benchmark, benchmark
+from maskfree.data.benchmarks.catalog import BENCHMARKS, Benchmark, benchmark
 from maskfree.data.benchmarks.coco import CocoInstances
 from maskfree.data.benchmarks.index_maps import IndexMaps
 from maskfree.evaluation.named_protocols import PROTOCOLS
@@ -272,6 +272,85 @@ def test_parts_of_the_classes_have_means_of_their_own(segmenter, flock):
     a, b = row.parts["unseen classes"], row.parts["seen classes"]
     assert row.parts["harmonic mean of classes"] == pytest.approx(2 / (1 / a + 1 / b))
     assert "seen entities" not in row.parts  # every class of VOC is an entity by one of its names
+
+
+@pytest.fixture
+def numbered(flock):
+    """The photos are named 000000000012 and 7, as COCO numbers them, and a third one is 30."""
+    content = json.loads((flock / "instances.json").read_text())
+    names = {"a": "000000000012.png", "b": "7.png"}
+    for image in content["images"]:
+        new = names[image["id"]]
+        (flock / "images" / image["file_name"]).rename(flock / "images" / new)
+        image["file_name"] = new
+    photo(np.full((32, 48), DOG)).save(flock / "images" / "30.png")
+    content["images"].append({"id": "c", "file_name": "30.png", "width": 48, "height": 32})
+    dog = {**content["annotations"][1], "image_id": "c", "segmentation": outline(0, 0, 30, 32)}
+    content["annotations"].append(dog)
+    (flock / "instances.json").write_text(json.dumps(content))
+    return flock
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        PROTOCOL,
+        replace(PROTOCOL, background="threshold:0.4"),
+        replace(PROTOCOL, scored="unseen"),
+    ],
+    ids=["plain", "background", "unseen"],
+)
+def test_halves_equal_runs_on_their_photos_alone(segmenter, numbered, protocol):
+    every = work(numbered)
+    row = measure(segmenter, protocol, every).row
+    for name, numbers in (("even ids", ("000000000012", "30")), ("odd ids", ("7",))):
+        own = [sample for sample in every.samples if sample.photo.stem in numbers]
+        alone = measure(segmenter, protocol, replace(every, samples=own)).row
+        assert row.parts[name] == pytest.approx(alone.mean_iou, nan_ok=True)
+        assert row.parts[f"{name}, accuracy"] == alone.pixel_accuracy
+        assert "even ids" not in alone.parts  # of one half there is nothing to tell apart
+    if protocol.scored == "all":
+        assert row.parts["even ids"] != row.parts["odd ids"]
+
+
+def test_a_sweep_has_the_halves_of_each_threshold(segmenter, numbered):
+    swept = sweep(segmenter, PROTOCOL, (0.0, 0.4, 1.0), work(numbered))
+    for row in swept:
+        alone = run(segmenter, numbered, replace(PROTOCOL, background=row.protocol["background"]))
+        assert row.parts == alone.parts
+    assert swept[0].parts["odd ids"] != swept[-1].parts["odd ids"]
+
+
+def test_halves_are_those_of_all_processes(segmenter, numbered):
+    """What a process adds to the sum is its own photos' share."""
+    shares, whole = [], []
+    for index in (0, 1):
+        kept = shares.append
+        team = DistInfo(index, 2, lambda tensor, keep=kept: keep(tensor.clone()) or tensor)
+        measure(segmenter, PROTOCOL, work(numbered, team=team))
+    team = DistInfo(total=lambda tensor: whole.append(tensor.clone()) or tensor)
+    measure(segmenter, PROTOCOL, work(numbered, team=team))
+    # The last tensor of a run is that of the even half.
+    assert torch.equal(whole[-1], shares[len(shares) // 2 - 1] + shares[-1])
+    assert whole[-1].shape == (1, 20, 20)
+    assert whole[-1].any()
+
+
+def test_only_benchmarks_that_say_so_and_number_their_photos_have_halves(segmenter, flock):
+    assert "even ids" not in run(segmenter, flock, PROTOCOL).parts  # named a and b
+    assert {name for name, bench in BENCHMARKS.items() if bench.halves} == {
+        "coco-mini",
+        "coco-mini-80",
+    }
+
+
+def test_a_benchmark_that_does_not_say_so_has_no_halves(segmenter, numbered):
+    bench = replace(benchmark("coco-mini"), halves=False)
+    assert set(run(segmenter, numbered, PROTOCOL, bench).parts) == {
+        "unseen classes",
+        "seen classes",
+        "harmonic mean of classes",
+    }
 
 
 def test_the_largest_confusions_are_named(segmenter, flock):

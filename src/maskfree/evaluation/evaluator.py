@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +31,25 @@ class Tally:
     """Counts summed over all photos and processes."""
     photos: Float64[np.ndarray, " n"]
     """Mean IoU of each photo, in the order of the photos; NaN where nothing counted."""
+    even: Int64[np.ndarray, "t k k"] | None = None
+    """Part of `counts.confusion` that photos of even numbers have; None if no halves are told
+    apart."""
+
+    def at(self, index: int) -> Tally:
+        """Take one threshold of a sweep.
+
+        Args:
+            index: Place of the threshold.
+
+        Returns:
+            The same with one confusion matrix; `photos` is as it was.
+        """
+        only = slice(index, index + 1)
+        counts = replace(self.counts, confusion=self.counts.confusion[only])
+        even = None
+        if self.even is not None:
+            even = self.even[only]
+        return replace(self, counts=counts, even=even)
 
 
 def tally(  # noqa: PLR0913 - the runner of one measurement
@@ -111,7 +131,23 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     if boundaries:
         nothing = replace(nothing, boundaries=np.zeros((num_classes, 4), np.int64))
 
-    return _sum([ledger.found[sample.key] for sample in own], nothing, len(samples), team)
+    counted = [ledger.found[sample.key] for sample in own]
+    summed = _sum(counted, nothing, len(samples), team)
+    if not (benchmark.halves and all(_number(sample) is not None for sample in samples)):
+        return summed
+
+    # Odd photos have the rest of the counts.
+    even = nothing.confusion
+    for sample, photo_counts in zip(own, counted, strict=True):
+        if (_number(sample) or 0) % 2 == 0:
+            even = even + photo_counts.confusion
+    return replace(summed, even=team.total(torch.from_numpy(even)).numpy())
+
+
+def _number(sample: LabeledPhoto) -> int | None:
+    """Number that the photo's file is named by; None for another name."""
+    stem = Path(sample.key).stem
+    return int(stem) if stem.isascii() and stem.isdecimal() else None
 
 
 def _confusion(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ import torch
 from jaxtyping import Float64, Int64
 
 from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto, files_sha256
-from maskfree.data.benchmarks.label_ids import read_renaming
 from maskfree.evaluation.evaluator import Tally, tally
+from maskfree.evaluation.parts import class_parts, half_parts, mean_of_known, of_truth
 from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, record
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.evaluation.result_cache import DistInfo, ResultCache
 from maskfree.inference.segmenter import Segmenter
-from maskfree.metrics import boundary_scores, harmonic_mean, scores
+from maskfree.metrics import boundary_scores, scores
 from maskfree.progress import Watch, unwatched
 from maskfree.results.segmentation import BACKGROUND
 
@@ -121,9 +120,8 @@ def sweep(
 
     rows = []
     for index, each in enumerate(rules):
-        counts = replace(found.counts, confusion=found.counts.confusion[index : index + 1])
         shown = replace(rule, background=each.background)
-        rows.append(_row(prepared, shown, work, Tally(counts, found.photos), protocol_name))
+        rows.append(_row(prepared, shown, work, found.at(index), protocol_name))
     return rows
 
 
@@ -184,7 +182,7 @@ def _row(
         counted = [i for i, name in enumerate(names) if name in benchmark.unseen]
 
     # Pixel accuracy counts only pixels whose true class is scored.
-    whole, part = scores(matrix), scores(_of_truth(matrix, counted))
+    whole, part = scores(matrix), scores(of_truth(matrix, counted))
     iou = dict(zip(names, map(number, whole.iou.tolist()), strict=True))
 
     boundary_f = None
@@ -201,13 +199,13 @@ def _row(
         protocol=record(prepared, protocol),
         model=prepared.name,
         weights_sha256=prepared.weights_hash,
-        mean_iou=_mean(whole.iou[counted]),
+        mean_iou=mean_of_known(whole.iou[counted]),
         pixel_accuracy=number(part.pixel_accuracy),
-        mean_accuracy=_mean(whole.accuracy[counted]),
+        mean_accuracy=mean_of_known(whole.accuracy[counted]),
         frequency_weighted_iou=number(whole.frequency_weighted_iou),
         boundary_f=boundary_f,
         iou=iou,
-        parts=_parts(benchmark, protocol, iou),
+        parts=class_parts(benchmark, protocol, iou) | half_parts(matrix, found.even, counted),
         confusions=_confusions(matrix, names),
         seconds_per_photo=found.counts.seconds / len(work.samples),
         command=work.command,
@@ -216,72 +214,6 @@ def _row(
         machine=machine(torch.get_num_threads(), prepared.device.type)
         | {"precision": prepared.inference.precision},
     )
-
-
-def _of_truth(matrix: Int64[np.ndarray, "k k"], classes: Sequence[int]) -> Int64[np.ndarray, "k k"]:
-    """Keep the pixels whose true class is one of the given classes."""
-    kept = np.zeros_like(matrix)
-    kept[list(classes)] = matrix[list(classes)]
-    return kept
-
-
-def _parts(
-    benchmark: Benchmark, protocol: Protocol, iou: Mapping[str, float | None]
-) -> dict[str, float | None]:
-    """Mean IoU of unseen classes and of the rest, and likewise of OVSegmentor's entities.
-
-    A class is an entity if one of its names is. Source: arXiv:2301.09121, Table 7.
-    """
-    if protocol.candidates != "all":
-        return {}
-
-    plain, synonyms = benchmark.words(), benchmark.words("plain")
-    if "synonyms" in benchmark.names:
-        synonyms = benchmark.words("synonyms")
-
-    # IoU of the classes that the authors held back, and of those that are no entity.
-    values = [iou[name.split("/")[0]] for name in plain]
-    unseen = [name in benchmark.unseen for name in plain]
-    no_entity = [not _is_entity(line) for line in synonyms]
-    return _split("classes", values, unseen) | _split("entities", values, no_entity)
-
-
-def _split(
-    kind: str, values: Sequence[float | None], unseen: Sequence[bool]
-) -> dict[str, float | None]:
-    """Mean IoU of unseen and of seen classes, and their harmonic mean; empty if one side is."""
-    # Both sides must have a class, otherwise there is nothing to compare.
-    if not any(unseen) or all(unseen):
-        return {}
-
-    sides: dict[bool, list[float]] = {True: [], False: []}
-    for value, side in zip(values, unseen, strict=True):
-        if value is not None:
-            sides[side].append(value)
-
-    unseen_mean, seen_mean = _mean_of(sides[True]), _mean_of(sides[False])
-    parts = {f"unseen {kind}": unseen_mean, f"seen {kind}": seen_mean}
-    if unseen_mean is not None and seen_mean is not None:
-        parts[f"harmonic mean of {kind}"] = harmonic_mean(unseen_mean, seen_mean)
-    return parts
-
-
-def _mean_of(values: Sequence[float]) -> float | None:
-    """Mean; None if there is no value."""
-    if not values:
-        return None
-    return float(np.mean(values))
-
-
-def _is_entity(line: str) -> bool:
-    """Whether a class is an entity: one of its synonyms is."""
-    return any(word.casefold() in _entities() for word in line.split("/"))
-
-
-@cache
-def _entities() -> frozenset[str]:
-    """Words that OVSegmentor masks in captions during training, case-folded."""
-    return frozenset(word.casefold() for word in read_renaming("ovsegmentor_entities"))
 
 
 def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[list[Any]]:
@@ -298,8 +230,3 @@ def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[
             share = float(wrong[true, predicted] / matrix.sum())
             rows.append([names[true], names[predicted], share])
     return rows
-
-
-def _mean(values: Float64[np.ndarray, " k"]) -> float | None:
-    """Mean without NaNs; None if nothing is left."""
-    return _mean_of(values[~np.isnan(values)].tolist())

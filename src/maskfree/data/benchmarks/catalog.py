@@ -51,6 +51,9 @@ class Benchmark:
     """Plain names of the classes that zero-shot papers hold out."""
     num_photos: int | None = None
     """Number of photos as published."""
+    halves: bool = False
+    """Whether results also tell photos of even and of odd numbers apart, so that settings can be
+    chosen on one half and reported on the other."""
     source: str = ""
     """Address of the data."""
     folders: tuple[str, ...] = ()
@@ -354,6 +357,7 @@ _COCO_MINI = Benchmark(
     background=True,
     unseen=_VOC_UNSEEN,
     num_photos=159,
+    halves=True,
     source=_COCO,
     folders=("coco-mini",),
 )

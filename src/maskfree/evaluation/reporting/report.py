@@ -135,8 +135,8 @@ def _scores(row: Row) -> str:
     if row.boundary_f is not None:
         figures["boundary F"] = row.boundary_f
     for name, value in row.parts.items():
-        is_mean = name.startswith("harmonic")
-        figures[name if is_mean else f"mean IoU, {name}"] = value
+        is_named = name.startswith("harmonic") or name.endswith("accuracy")
+        figures[name if is_named else f"mean IoU, {name}"] = value
 
     items = []
     for name, value in figures.items():

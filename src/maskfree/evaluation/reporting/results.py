@@ -60,7 +60,8 @@ class Row:
     iou: dict[str, float | None]
     """IoU by class name; "background" is last under a background rule."""
     parts: dict[str, float | None]
-    """Mean IoU of parts of the classes: unseen, seen, their harmonic mean and others."""
+    """Mean IoU of parts of the classes (unseen, seen, their harmonic mean and others) and of halves
+    of the photos, whose pixel accuracy ends in "accuracy"."""
     confusions: list[list[Any]]
     """Largest confusions: true class, predicted class, share of all counted pixels."""
     seconds_per_photo: float

@@ -22,7 +22,7 @@ SCORES = {
 def summary(rows: Sequence[Row]) -> Table:
     """Tabulate runs: protocol and scores in percent, one row of the table for each.
 
-    Mean IoU of parts of the classes stands below a run, indented.
+    Mean IoU of parts of the classes and scores of halves of the photos stand below a run, indented.
 
     Args:
         rows: Results rows of one benchmark and model.
