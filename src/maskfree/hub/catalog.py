@@ -6,6 +6,7 @@ A new family of weights gets an entry in `BEST_METHODS`, a new method one in `ME
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -52,6 +53,19 @@ BEST_METHODS = {
 
 _OPENAI = "MIT"
 _NVIDIA = "NVIDIA, source code"
+# What all readings of these weights have in common.
+_BASE_16 = CatalogEntry(
+    name="",
+    method="",
+    source=_CLIP,
+    size_mb=602,
+    license=_OPENAI,
+    commercial=True,
+    patch_px=16,
+    side_px=336,
+    description="",
+)
+_LARGE_14 = replace(_BASE_16, source=_LARGE, size_mb=1714, patch_px=14)
 # NACLIP's README prints numbers with PAMR only, which is not the default here.
 _ENTRIES = (
     CatalogEntry(
@@ -89,74 +103,46 @@ _ENTRIES = (
         description="GroupViT, its authors' weights",
         quality=Quality(voc21=50.8, context60=23.7, printed_in="GroupViT's README"),
     ),
-    CatalogEntry(
+    replace(
+        _BASE_16,
         name="maskclip",
         method="maskclip",
-        source=_CLIP,
-        size_mb=602,
-        license=_OPENAI,
-        commercial=True,
-        patch_px=16,
         side_px=448,
         description="CLIP ViT-B/16 read as MaskCLIP does",
         quality=Quality(43.4, 74.9, 23.2, 11.9, "SCLIP's paper"),
     ),
-    CatalogEntry(
+    replace(
+        _LARGE_14,
         name="maskclip-large",
         method="maskclip",
-        source=_LARGE,
-        size_mb=1714,
-        license=_OPENAI,
-        commercial=True,
-        patch_px=14,
         side_px=448,
         description="CLIP ViT-L/14 read as MaskCLIP does",
     ),
-    CatalogEntry(
+    replace(
+        _BASE_16,
         name="sclip",
         method="sclip",
-        source=_CLIP,
-        size_mb=602,
-        license=_OPENAI,
-        commercial=True,
-        patch_px=16,
-        side_px=336,
         description="CLIP ViT-B/16 read as SCLIP does",
         quality=Quality(59.6, 81.5, 31.7, 16.5, "SCLIP's README"),
     ),
-    CatalogEntry(
+    replace(
+        _BASE_16,
         name="clearclip",
         method="clearclip",
-        source=_CLIP,
-        size_mb=602,
-        license=_OPENAI,
-        commercial=True,
-        patch_px=16,
-        side_px=336,
         description="CLIP ViT-B/16 read as ClearCLIP does",
         quality=Quality(51.8, 80.9, 32.6, 16.7, "not noted"),
     ),
-    CatalogEntry(
+    replace(
+        _BASE_16,
         name="naclip",
         method="naclip",
-        source=_CLIP,
-        size_mb=602,
-        license=_OPENAI,
-        commercial=True,
-        patch_px=16,
-        side_px=336,
         description="CLIP ViT-B/16 read as NACLIP does",
         quality=Quality(58.9, None, 32.2, 17.4, "another paper's table"),
     ),
-    CatalogEntry(
+    replace(
+        _LARGE_14,
         name="naclip-large",
         method="naclip",
-        source=_LARGE,
-        size_mb=1714,
-        license=_OPENAI,
-        commercial=True,
-        patch_px=14,
-        side_px=336,
         description="CLIP ViT-L/14 read as NACLIP does",
     ),
     CatalogEntry(
@@ -195,6 +181,19 @@ _ENTRIES = (
         side_px=448,
         description="CLIP ViT-B/16 whose scores spread over patches that DINO ViT-B/16 finds alike",
         also="facebook/dino-vitb16",
+    ),
+    # Published numbers of these two are of RADIO, and of another way to join windows.
+    replace(
+        _BASE_16,
+        name="radseg",
+        method="radseg",
+        description="CLIP ViT-B/16 with RADSeg's recursive attention",
+    ),
+    replace(
+        _BASE_16,
+        name="stitched",
+        method="stitched",
+        description="CLIP ViT-B/16 whose windows are joined before the last block",
     ),
     CatalogEntry(
         name="siglip",
