@@ -248,6 +248,18 @@ def test_scores_are_cosines_on_the_patch_grid(config, patches, tokenizer):
         assert_close(method.segment(images[1:], classes), scores[1:], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("config", CASES)
+def test_whole_images_are_embedded_one_by_one_in_the_space_of_texts(config, tokenizer):
+    method = config.build().eval()
+    images = torch.rand(3, 3, 2 * method.patch_size, 3 * method.patch_size)
+    with torch.no_grad():
+        found = method.embed_images(images)
+        assert found.shape == (3, method.encode_text(tokenizer(CAPTIONS)).shape[1])
+        assert_close(found.norm(dim=1), torch.ones(3))
+        assert_close(method.embed_images(images[1:2]), found[1:2], atol=1e-5, rtol=1e-4)
+        assert (found[0] - found[1]).abs().max() > 1e-6
+
+
 @pytest.mark.parametrize("config", LEARNING)
 def test_sample_depends_on_its_seed_alone(config, tokenizer, photo):
     transform = pickle.loads(pickle.dumps(config.build_transform(tokenizer)))

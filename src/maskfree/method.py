@@ -75,6 +75,17 @@ class Method(nn.Module, ABC):
         groups = self.group(images)
         return groups.spread(groups.embeddings @ classes.T)
 
+    def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Embed whole images in the space of the text embeddings; by default `Groups.overall`.
+
+        Args:
+            images: RGB in [0, 1], with sides that are multiples of `patch_size`.
+
+        Returns:
+            Unit-norm image embeddings.
+        """
+        return self.group(images).overall
+
     @property
     @abstractmethod
     def logit_scale(self) -> float:

@@ -9,12 +9,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.methods.maskclip.config import MaskCLIPConfig
-from maskfree.methods.maskclip.model import (
-    default_inference,
-    maskclip_config,
-    published_clip,
-)
 from maskfree.methods.maskclip.presets import named_preset
+from maskfree.methods.maskclip.published import default_inference, maskclip_config, published_clip
 from maskfree.methods.student.config import StudentConfig
 from maskfree.nn.dense_clip_config import MASKCLIP, NACLIP, PRESETS, TRAINED, VALUE_ONLY
 from maskfree.nn.encoder_config import TextEncoderConfig

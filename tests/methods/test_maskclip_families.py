@@ -20,7 +20,8 @@ from image_text_models import FAMILIES, image_text_model
 from maskfree.cli import main
 from maskfree.hub import checkpoint, loading
 from maskfree.inference.config import Inference
-from maskfree.methods.maskclip.model import MaskCLIP, maskclip_config, published_clip
+from maskfree.methods.maskclip.model import MaskCLIP
+from maskfree.methods.maskclip.published import maskclip_config, published_clip
 from maskfree.methods.student.config import StudentConfig
 from maskfree.nn.dense_clip_config import NACLIP, TRAINED
 from maskfree.nn.image_text_families import IMAGE_TEXT_FAMILIES

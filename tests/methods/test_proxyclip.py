@@ -83,6 +83,19 @@ def test_groups_are_those_of_the_proxy():
     assert_close(method.segment(images, classes), groups.spread(groups.embeddings @ classes.T))
 
 
+@torch.no_grad()
+def test_whole_images_are_embedded_without_the_proxy():
+    """Images of 15x25 px are enlarged to the 16x32 px that CLIP's patches of 8 px cover."""
+    method = proxied().build().eval()
+    tower = method.image.tower
+    images = torch.rand(2, 3, 15, 25)
+    enlarged = F.interpolate(images, (16, 32), mode="bilinear", align_corners=False)
+    shown = method.image.normalized(enlarged)
+    expected = tower(shown, interpolate_pos_encoding=True).image_embeds
+    assert_close(method.embed_images(images), F.normalize(expected, dim=-1), atol=1e-4, rtol=1e-3)
+    assert_close(method.embed_images(images).norm(dim=1), torch.ones(2))
+
+
 @pytest.mark.parametrize("family", ["dinov2", "dinov3"])
 @torch.no_grad()
 def test_newer_encoders_are_proxies(family):

@@ -53,6 +53,7 @@ def test_place_by_itself_is_the_pool_of_one_place():
     wide = torch.rand(1, 3, 64, 96)
     assert tower(wide).shape == (1, 18, 2, 3) and tower.read(wide).keys.shape == (1, 20, 2, 3)
     assert_close(tower(wide[..., 32:64, 64:])[..., 0, 0], tower(wide)[..., 1, 2])
+    assert_close(tower.embed_whole(wide)[0], tower(wide)[0].flatten(1).mean(1))
     with pytest.raises(ValueError, match="does not divide into patches of 32 px"):
         tower(torch.rand(1, 3, 64, 90))
 

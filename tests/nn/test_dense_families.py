@@ -18,10 +18,10 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import (
 from transformers.models.tipsv2.image_processing_tipsv2 import Tipsv2ImageProcessor
 
 from image_text_models import FAMILIES, image_text_model
-from maskfree.methods.maskclip.model import maskclip_config
+from maskfree.methods.maskclip.published import maskclip_config
 from maskfree.nn.dense_clip_config import NACLIP, PRESETS, TRAINED, DenseClipConfig
 from maskfree.nn.dense_families import DENSE_FAMILIES
-from maskfree.nn.dense_tower import DenseTransformer
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.image_encoder import STATISTICS
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}
@@ -110,6 +110,35 @@ def test_features_are_those_of_transformers(family, model, config, grid):
     dense = built(config).read(images)
     assert dense.features.shape[2:] == dense.keys.shape[2:] == grid
     assert_close(tokens(dense.features), transformers_features(family, model, images), **TOLERANCE)
+
+
+def transformers_image(family: str, model, images: Tensor) -> Tensor:
+    """Image embeddings of transformers' own forward pass."""
+    shown = colors(family, images)
+    if family in ("clip", "metaclip_2", "siglip"):
+        return model.get_image_features(shown, interpolate_pos_encoding=True).pooler_output
+    if family == "tipsv2":
+        return model.get_image_features(shown).pooler_output
+
+    patches = torch.stack([as_patches(image) for image in shown])
+    grid = [images.shape[2] // 8, images.shape[3] // 8]
+    return model.get_image_features(
+        pixel_values=patches,
+        pixel_attention_mask=torch.ones(patches.shape[:2], dtype=torch.long),
+        spatial_shapes=torch.tensor([grid] * len(images)),
+    ).pooler_output
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@torch.no_grad()
+def test_images_are_embedded_as_by_transformers_whatever_the_last_block(
+    family, model, config, grid
+):
+    images = photos(grid)
+    expected = transformers_image(family, model, images)
+    for block in (TRAINED, NACLIP):
+        found = built(replace(config, last_block=block)).embed_whole(images)
+        assert_close(found, expected, **TOLERANCE)
 
 
 @torch.no_grad()

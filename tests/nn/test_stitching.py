@@ -15,7 +15,7 @@ from maskfree.hub import loading
 from maskfree.methods.maskclip.config import MaskCLIPConfig
 from maskfree.methods.maskclip.presets import METHOD_PRESETS, STITCHED
 from maskfree.nn.dense_clip_config import CLEARCLIP, PROXY, TRAINED, LastBlock
-from maskfree.nn.dense_tower import DenseTransformer
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.ops.window_starts import window_starts
 from tiny import TINY_DINO, tiny_maskclip_config, tiny_siglip_config
 from tiny_published import save_clip

@@ -130,8 +130,9 @@ def retrieve_captions(
 ) -> list[RetrievalRow]:
     """Rank captions for each photo and photos for each caption, by the cosine of embeddings.
 
-    A photo's embedding is `Groups.overall`, in ViL-Seg and dense CLIPs the mean of its patches. A
-    photo finds its captions if one of them is among the best; every caption is a query of its own.
+    A photo's embedding is that of `Method.embed_images`: in ViL-Seg the mean of its patches, in
+    CLIPs what they were trained to compare. A photo finds its captions if one of them is among the
+    best; every caption is a query of its own.
 
     Scores beside the cosines, as ViL-Seg's tag scores, take no part. They spread a tag's
     probability over the closest words, which suits words and not sentences: with the mean of

@@ -104,7 +104,7 @@ def embed_photos(segmenter: Segmenter, photos: Iterable[Image.Image]) -> Float[T
         photos: Upright RGB photos, at least one.
 
     Returns:
-        Unit-norm embedding of each photo, the method's `Groups.overall`.
+        Unit-norm embedding of each photo, by the method's `embed_images`.
     """
     found: list[Tensor] = []
     waiting: list[UInt8[np.ndarray, "hp wp 3"]] = []
@@ -128,5 +128,5 @@ def _embed_batch(
     """Embed photos of equal size as one batch."""
     images = to_images(padded, segmenter.device)
     with autocast(segmenter.device, segmenter.inference):
-        overall = segmenter.method.group(images).overall
+        overall = segmenter.method.embed_images(images)
     return F.normalize(overall.float(), dim=-1)

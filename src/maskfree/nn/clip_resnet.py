@@ -74,6 +74,22 @@ class DenseClipResNet(DenseTower):
         # Over a single position, attention returns its value.
         return pool.c_proj(pool.v_proj(features.movedim(1, -1))).movedim(-1, 1)
 
+    def embed_whole(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Embed whole images by the mean of their patch embeddings.
+
+        Args:
+            images: RGB images in [0, 1]; both sides are multiples of `patch_size`.
+
+        Returns:
+            Image embeddings, not normalized.
+
+        Raises:
+            ValueError: A side is not a multiple of `patch_size`.
+
+        Differs: CLIP's pooling weights the patches, with positions of one image size only.
+        """
+        return self.forward(images).mean((2, 3))
+
     @property
     def patch_size(self) -> int:
         """Return the side of a patch.

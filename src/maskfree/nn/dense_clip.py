@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskfree.nn.dense_clip_config import LastBlock
-from maskfree.nn.dense_tower import DenseTransformer
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.last_block import BlockParts, clip_block_parts
 from maskfree.nn.positions import resize_positions
 
@@ -51,6 +51,17 @@ class DenseClip(DenseTransformer):
             Patch embeddings, not normalized.
         """
         return self.tower.visual_projection(features.movedim(1, -1)).movedim(-1, 1)
+
+    def pool(self, hidden: Float[Tensor, "b n c"]) -> Float[Tensor, "b d"]:
+        """Embed images by their class token.
+
+        Args:
+            hidden: Tokens after the last block as it was trained.
+
+        Returns:
+            Image embeddings, not normalized.
+        """
+        return self.tower.visual_projection(self.final_norm(hidden[:, 0]))
 
     def embed(
         self, images: Float[Tensor, "b 3 h w"], grid: tuple[int, int]

@@ -12,7 +12,8 @@ from maskfree.nn.dense_clip import DenseClip
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.dense_siglip import DenseNaflex, DenseSiglip
 from maskfree.nn.dense_tipsv2 import DenseTipsv2
-from maskfree.nn.dense_tower import DenseTower, DenseTransformer
+from maskfree.nn.dense_tower import DenseTower
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.pretrained import make_tower
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.nn.dense_clip_config import LastBlock
-from maskfree.nn.dense_tower import DenseTransformer
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.last_block import BlockParts, clip_block_parts
 from maskfree.nn.positions import resize_positions
 
@@ -47,6 +47,17 @@ class DensePooledTransformer(DenseTransformer):
         pooled = head.attention.out_proj(values)
 
         return (pooled + head.mlp(head.layernorm(pooled))).movedim(-1, 1)
+
+    def pool(self, hidden: Float[Tensor, "b n c"]) -> Float[Tensor, "b d"]:
+        """Embed images by SigLIP's attention pooling.
+
+        Args:
+            hidden: Tokens after the last block as it was trained.
+
+        Returns:
+            Image embeddings, not normalized.
+        """
+        return self.tower.head(self.final_norm(hidden))
 
     def final_norm(self, hidden: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Apply the normalization after the last block.

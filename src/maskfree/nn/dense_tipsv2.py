@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from maskfree.nn.dense_tower import DenseTransformer
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.last_block import BlockParts
 
 
@@ -28,6 +28,17 @@ class DenseTipsv2(DenseTransformer):
             The same.
         """
         return features
+
+    def pool(self, hidden: Float[Tensor, "b n c"]) -> Float[Tensor, "b d"]:
+        """Embed images by the first of their class tokens, trained with captions of the Web.
+
+        Args:
+            hidden: Tokens after the last block as it was trained.
+
+        Returns:
+            Image embeddings, not normalized.
+        """
+        return self.final_norm(hidden[:, 0])
 
     def embed(
         self, images: Float[Tensor, "b 3 h w"], grid: tuple[int, int]

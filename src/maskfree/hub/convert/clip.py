@@ -11,8 +11,9 @@ from torch import Tensor
 from maskfree.files import tensors
 from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.methods.maskclip.config import MaskCLIPConfig
-from maskfree.methods.maskclip.model import MaskCLIP, default_inference, published_clip
+from maskfree.methods.maskclip.model import MaskCLIP
 from maskfree.methods.maskclip.presets import named_preset
+from maskfree.methods.maskclip.published import default_inference, published_clip
 from maskfree.nn.clip_weights import clip_architectures, is_resnet, renamed_clip
 from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import TextEncoderConfig

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from maskfree.methods.maskclip.config import RegionKind
 from maskfree.nn.dense_patches import DensePatches, PatchAttention
-from maskfree.nn.dense_tower import DenseTower, DenseTransformer
+from maskfree.nn.dense_tower import DenseTower
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.self_attention import proxy_attention, scoped_attention
 from maskfree.ops.region_scope import merge_alike
 from maskfree.regions.patch_regions import patch_regions
@@ -37,7 +38,7 @@ def read_by_proxy(
     # A ResNet has no proxy, as the config says.
     assert isinstance(image, DenseTransformer)
     grid = (features.shape[2], features.shape[3])
-    images_of_clip = _whole_patches(images, image.patch_size)
+    images_of_clip = whole_patches(images, image.patch_size)
 
     if image.last_block.attention != "proxy":
         dense = image.read(images_of_clip)
@@ -54,8 +55,16 @@ def read_by_proxy(
     return image.read(images_of_clip, PatchAttention(weights, grid))
 
 
-def _whole_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Enlarge images a little where their sides are no multiples of a patch."""
+def whole_patches(images: Float[Tensor, "b 3 h w"], patch_size: int) -> Float[Tensor, "b 3 hs ws"]:
+    """Enlarge images a little where their sides are no multiples of a patch.
+
+    Args:
+        images: Images of any size.
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        Images whose sides are multiples; the same if they were already.
+    """
     height, width = images.shape[2:]
     size = (height + -height % patch_size, width + -width % patch_size)
     if size == (height, width):
