@@ -18,7 +18,6 @@ from maskfree.inference.segmenter import Segmenter
 from maskfree.inference.tracking import follow_words
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.metrics import region_similarity
-from maskfree.ops.class_prior import CLASS_PRIOR_MAX, apply_class_prior, class_level
 from maskfree.ops.propagation import LabelPropagation
 from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.text.vocabulary import Vocabulary
@@ -128,11 +127,11 @@ def test_what_comes_late_gets_its_name(segmenter: Segmenter):
 def test_only_the_first_frame_is_labeled_and_then_propagated(segmenter: Segmenter):
     """With 0 frames between, the labels are those of a plain loop over the propagation."""
     images = [image for _, image in clip(MOVING)]
-    first = segmenter(images[0]).labels
+    grids = [embed(segmenter, image).at(16, 24) for image in images]
+    first, _ = ClipNaming(segmenter)(images[0], grids[0])
     shares = [
         F.avg_pool2d(torch.from_numpy(first == index).float()[None], 4)[0] for index in (0, 1)
     ]
-    grids = [embed(segmenter, image).at(16, 24) for image in images]
     carried = LabelPropagation(CONFIG.propagation, grids[0], torch.stack(shares))
 
     expected = [first]
@@ -145,42 +144,47 @@ def test_only_the_first_frame_is_labeled_and_then_propagated(segmenter: Segmente
         np.testing.assert_array_equal(result.labels, labels)
 
 
-def test_without_a_class_prior_frames_are_labeled_one_by_one(segmenter: Segmenter):
-    plain = segmenter.with_inference(replace(segmenter.inference, class_prior=0.0))
-    clip_naming = ClipNaming(plain)
-    for _, image in clip(MOVING):
-        labels, scores = clip_naming(image)
-        alone = plain(image)
-        np.testing.assert_array_equal(labels, alone.labels)
-        np.testing.assert_array_equal(scores, alone.scores)
-
-
-def test_the_prior_of_a_clip_is_the_mean_of_its_first_frames(
+def test_a_word_that_scores_high_everywhere_does_not_take_every_pixel(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ):
-    """Compared with all steps written out, on noise, for five frames and words that win everywhere,
-    hardly and nowhere.
-    """
-    generator = torch.Generator().manual_seed(0)
-    wins = torch.tensor([0.0, -0.19, -0.7])[:, None, None]
-    maps = [0.2 * torch.rand(3, 6, 9, generator=generator) + wins for _ in range(5)]
-    queue = iter(maps)
-    monkeypatch.setattr(
-        "maskfree.inference.clip_naming.score_photos", lambda *_: [next(queue).clone()]
-    )
-    seen = []
-    monkeypatch.setattr(
-        Segmenter, "labels_of", lambda self, scores, size, padded: seen.append(scores)
-    )
-    clip_naming = ClipNaming(segmenter)
-    for _, image in clip(MOVING[:5]):
-        clip_naming(image)
+    own = Scorer.__call__
+    bias = torch.tensor([1.0, 0.0])[:, None, None]
+    monkeypatch.setattr(Scorer, "__call__", lambda self, crops: own(self, crops) + bias)
+    assert min(overlaps(segmenter, MOVING, EVERY)) > 0.75
+    assert min(overlaps(segmenter, STILL, 0)) > 0.75
 
-    for count, (scores, found) in enumerate(zip(maps, seen, strict=True), 1):
-        past = torch.stack(maps[:count])
-        prior = apply_class_prior(past).mean(0)
-        level = class_level(past).mean(0)
-        for index in range(3):
-            share = float(1 + prior[index] / CLASS_PRIOR_MAX)
-            chosen = level.max() + max(0.0, share) * (level[index] - level.max())
-            torch.testing.assert_close(found[index], scores[index] + prior[index] - chosen)
+
+def test_a_threshold_counts_on_the_scores_as_they_are(segmenter: Segmenter):
+    """The ground scores 1 for its word, and hardly anything is closer than .98."""
+    background = replace(segmenter.background, threshold=0.98)
+    worded = replace(segmenter, background=background)
+    image, mask = scene(32)
+    grid = embed(worded, image).at(16, 24)
+    labels, scores = ClipNaming(worded)(image, grid)
+    assert region_similarity(mask, labels == 0) > 0.75
+    np.testing.assert_allclose(scores[0, 0], 1.0, atol=2e-3)
+
+    nothing = replace(segmenter, background=replace(background, threshold=1.1))
+    labels, _ = ClipNaming(nothing)(image, grid)
+    assert (labels == 2).all()
+
+
+def test_the_class_prior_of_single_photos_does_not_count(segmenter: Segmenter):
+    plain = segmenter.with_inference(replace(segmenter.inference, class_prior=0.0))
+    image, _ = scene(32)
+    grid = embed(plain, image).at(9, 17)
+    for found, expected in zip(
+        ClipNaming(segmenter)(image, grid), ClipNaming(plain)(image, grid), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("refinement", ["none", "pamr"])
+def test_labels_lie_where_the_frame_shows_them(segmenter: Segmenter, refinement):
+    """At an odd size, whose patches reach beyond the frame, and on a grid of another shape."""
+    refined = segmenter.with_inference(replace(segmenter.inference, refine=refinement, side_px=51))
+    image, mask = scene(32)
+    image, mask = image.crop((0, 0, 93, 61)), mask[:61, :93]
+    labels, scores = ClipNaming(refined)(image, embed(refined, image).at(31, 47))
+    assert labels.shape == scores.shape == (61, 93)
+    assert region_similarity(mask, labels == 0) > 0.8

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.ops.class_prior import apply_class_prior, class_level, smooth
+from maskfree.ops.class_prior import apply_class_prior, smooth
 
 SCORES = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).float()
 
@@ -55,17 +55,3 @@ def test_ties_have_no_margin():
 
 def test_of_one_class_nothing_can_be_said():
     assert_close(apply_class_prior(torch.randn(2, 1, 3, 4), 0.1, 0.05), torch.zeros(2, 1, 1, 1))
-
-
-@pytest.mark.parametrize("num_high", [8, 50, 150])
-def test_the_level_lies_between_two_kinds_of_patches_however_many_there_are(num_high):
-    scores = torch.full((1, 2, 160), 0.2)
-    scores[0, 1, :num_high] = 0.6
-    # One odd patch at either end.
-    scores[0, 1, 0], scores[0, 1, -1] = 9.0, -9.0
-    scores = scores[:, :, torch.randperm(160)].unflatten(2, (10, 16))
-    assert_close(class_level(scores), torch.tensor([0.2, 0.4]).view(1, 2, 1, 1))
-
-
-def test_the_level_of_one_patch_is_its_score():
-    assert_close(class_level(SCORES[:, :, :1, :1]), SCORES[:, :, :1, :1])

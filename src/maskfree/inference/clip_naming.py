@@ -1,4 +1,4 @@
-"""Labels of single frames by words, with the class prior of the clip instead of the frame."""
+"""Labels of single frames by words, with the scores of alike patches of the whole clip."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from jaxtyping import Float, Float16, UInt
 from PIL import Image
 from torch import Tensor
 
+from maskfree.inference.features import sample_evenly
 from maskfree.inference.photos import prepare_photo
-from maskfree.inference.pipeline import score_photos
+from maskfree.inference.pipeline import postprocessing, score_photos
 from maskfree.inference.segmenter import Segmenter
-from maskfree.ops.class_prior import CLASS_PRIOR_MAX, apply_class_prior, class_level
+from maskfree.ops.clip_clusters import ClipClusters
 
 # All labeled frames weigh the same, until one would weigh less than this: what comes into view late
 # in a long clip still gets its name.
@@ -21,25 +22,23 @@ _MIN_WEIGHT = 0.2
 
 
 class ClipNaming:
-    """Labels frames of a clip by words, with the class prior and level of the frames so far.
+    """Labels frames of a clip by words, with the scores of the frames so far.
 
-    The prior of a single frame follows that frame's mistakes: a class that wins somewhere by
-    mistake is not lowered there. Over the clip it has to win again and again. The levels make the
-    words of a clip comparable: a word whose scores are high everywhere does not take every pixel.
+    A frame by itself is named badly in two ways: its scores are blurred around an object, and a
+    word that scores high everywhere takes every pixel. Clusters of alike patches of all labeled
+    frames share their scores, and each word counts from its own level.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
         """Start before the first frame.
 
         Args:
-            segmenter: Model with its words. Without a class prior in its settings frames are
-                labeled one by one.
+            segmenter: Model with its words. The class prior of single photos is not used: the
+                levels of the clip take its place.
         """
-        inference = segmenter.inference
-        self._prior_weight = inference.class_prior
-        self._segmenter = segmenter.with_inference(replace(inference, class_prior=0.0))
-        self._prior = torch.zeros(())
-        self._level = torch.zeros(())
+        inference = replace(segmenter.inference, class_prior=0.0)
+        self._segmenter = segmenter.with_inference(inference)
+        self._clusters = ClipClusters()
         self._num_frames = 0
 
     @property
@@ -51,38 +50,33 @@ class ClipNaming:
         """
         return max(1 / self._num_frames, _MIN_WEIGHT)
 
+    @torch.inference_mode()
     def __call__(
-        self, frame: Image.Image
-    ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
-        """Label a frame, and let it count in the class prior of the clip.
+        self, frame: Image.Image, grid: Float[Tensor, "d h w"]
+    ) -> tuple[UInt[np.ndarray, "height width"], Float16[np.ndarray, "height width"]]:
+        """Label a frame, and let it count in the clusters of the clip.
 
         Args:
             frame: Upright RGB image.
+            grid: Unit-norm embeddings on a grid that spans it evenly.
 
         Returns:
             Class id and winning score of each pixel.
         """
         segmenter = self._segmenter
+        steps = postprocessing(segmenter)
+        size = (frame.height, frame.width)
+        cells = (grid.shape[1], grid.shape[2])
+
         photo = prepare_photo(frame, "", segmenter.inference, segmenter.method.patch_size)
         scores = score_photos(segmenter, [photo])[0]
+        scores = sample_evenly(scores, steps.extent(size), *cells).to(grid.device)
 
         self._num_frames += 1
-        if self._prior_weight:
-            scores = scores + self._prior_weight * self._clip_prior(scores)
+        self._clusters.add(grid, scores, self.weight)
 
-        return segmenter.labels_of(scores, (frame.height, frame.width), photo.padded)
-
-    @torch.inference_mode()
-    def _clip_prior(self, scores: Float[Tensor, "k hp wp"]) -> Float[Tensor, "k 1 1"]:
-        """Value to add to the scores of each class, after this frame."""
-        shape = (len(scores), 1, 1)
-        prior = apply_class_prior(scores[None])[0]
-        self._prior = torch.lerp(self._prior.expand(shape), prior, self.weight)
-        self._level = torch.lerp(
-            self._level.expand(shape), class_level(scores[None])[0], self.weight
-        )
-
-        # A class that wins nowhere is probably absent: it gets the highest level, lest noise win.
-        present = (1 + self._prior / CLASS_PRIOR_MAX).clamp_min(0)
-        level = torch.lerp(self._level.amax(0).expand(shape), self._level, present)
-        return self._prior - level
+        # A threshold is meant for the scores as they are.
+        leveled = segmenter.background.threshold is None
+        scores = self._clusters.scores(grid, leveled).cpu()
+        extent = (float(cells[0]), float(cells[1]))
+        return steps.labels(scores, size, photo.padded, extent)

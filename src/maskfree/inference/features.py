@@ -53,15 +53,31 @@ class PatchEmbeddings(NamedTuple):
         Returns:
             Unit-norm embeddings at the cell centers.
         """
-        rows = _places(height, self.extent[0], self.values.shape[1]).to(self.values.device)
-        columns = _places(width, self.extent[1], self.values.shape[2]).to(self.values.device)
-        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # h w 2, x first
+        return F.normalize(sample_evenly(self.values, self.extent, height, width), dim=0)
 
-        values = self.values.float()
-        sampled = F.grid_sample(
-            values[None], grid[None].to(values), padding_mode="border", align_corners=False
-        )
-        return F.normalize(sampled[0], dim=0)
+
+def sample_evenly(
+    values: Float[Tensor, "c hp wp"], extent: tuple[float, float], height: int, width: int
+) -> Float[Tensor, "c h w"]:
+    """Sample a map of patches bilinearly on an evenly spaced grid over the photo.
+
+    Args:
+        values: Values of each patch.
+        extent: Patches down and across that the photo covers; the rest is padding.
+        height: Rows of the grid.
+        width: Columns of the grid.
+
+    Returns:
+        Values at the cell centers.
+    """
+    rows = _places(height, extent[0], values.shape[1])
+    columns = _places(width, extent[1], values.shape[2])
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # h w 2, x first
+
+    values = values.float()
+    return F.grid_sample(
+        values[None], grid[None].to(values), padding_mode="border", align_corners=False
+    )[0]
 
 
 def _places(count: int, extent: float, patches: int) -> Float[Tensor, " n"]:

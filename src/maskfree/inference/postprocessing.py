@@ -84,11 +84,24 @@ class Postprocessing:
 
         return batch[0]
 
+    def extent(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return the part of the score map that is not padding.
+
+        Args:
+            size: Height and width of the photo in pixels.
+
+        Returns:
+            Cells down and across that the photo covers.
+        """
+        height, width = self.inference.resized(*size)
+        return height / self.cell_px, width / self.cell_px
+
     def labels(
         self,
         scores: Float[Tensor, "k hp wp"],
         size: tuple[int, int],
         padded: UInt8[np.ndarray, "hs ws 3"] | None = None,
+        extent: tuple[float, float] | None = None,
     ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
         """Turn class scores into the label and the winning score of each pixel.
 
@@ -97,6 +110,8 @@ class Postprocessing:
             size: Height and width of the photo in pixels.
             padded: The photo as the network saw it, needed by refinement and vote; without it
                 scores are enlarged bilinearly.
+            extent: Cells down and across that the photo covers; None means those of a score map as
+                `class_scores` returns it.
 
         Returns:
             Class id and winning score of each pixel.
@@ -110,9 +125,9 @@ class Postprocessing:
             # Here the background is a channel of the scores.
             threshold = None
 
-        # The part of the score map that is not padding.
         height, width = inference.resized(*size)
-        extent = (height / self.cell_px, width / self.cell_px)
+        if extent is None:
+            extent = self.extent(size)
 
         if inference.refine != "none" and padded is not None:
             # The background takes part as one more class: a CRF returns probabilities, to which a

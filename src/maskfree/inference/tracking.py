@@ -99,9 +99,9 @@ def follow_words(
 ) -> Iterator[Segmentation]:
     """Segment frames by the words of a Segmenter and propagate their labels through a clip.
 
-    Every n-th frame is labeled by the words, with the class prior of the frames labeled so far, and
-    averaged with the labels propagated to it. All labeled frames count the same there, so that a
-    mistake of one of them is outvoted by the next ones.
+    Every n-th frame is labeled by the words, whose scores are averaged over alike patches of all
+    frames labeled so far, and averaged with the labels propagated to it. All labeled frames count
+    the same there, so that a mistake of one of them is outvoted by the next ones.
 
     Args:
         segmenter: Model with its words.
@@ -131,9 +131,8 @@ def follow_words(
 
     # The first frame is labeled like those after it.
     clip_naming = ClipNaming(segmenter)
-    if every:
-        labels, scores = clip_naming(image)
-        result = replace(result, labels=labels, scores=scores)
+    labels, scores = clip_naming(image, grid)
+    result = replace(result, labels=labels, scores=scores)
 
     about = {"ids": list(range(len(result.names))), "every": every}
     result = _named(replace(result, record=result.record | about), name, image, config)
@@ -145,7 +144,7 @@ def follow_words(
 
         # Average with the labels of this frame by itself.
         if every and index % every == 0:
-            labels, _ = clip_naming(image)
+            labels, _ = clip_naming(image, grid)
             soft = torch.lerp(soft, _shares(labels, result, grid), clip_naming.weight)
             carried.correct(soft)
 

@@ -1,4 +1,4 @@
-"""Spatial smoothing of score maps, and image-level statistics of classes."""
+"""Spatial smoothing of score maps, and the image-level class prior."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ CLASS_PRIOR_SHARE = 0.1
 """Share of the patches that the class prior averages over, those with the largest margin."""
 CLASS_PRIOR_MAX = 0.1
 """Margin over the best other class from which the class prior does not lower a class at all."""
-# Share of the patches at either end, so that a few odd ones do not move the level.
-_OUTERMOST = 0.02
 
 
 def smooth(scores: Float[Tensor, "b k hp wp"], width: int) -> Float[Tensor, "b k hp wp"]:
@@ -59,24 +57,3 @@ def apply_class_prior(
     margins = (scores - others).flatten(2)
     clearest = margins.topk(max(1, round(share * margins.shape[2])), dim=2).values
     return (clearest.mean(2) - max_margin).clamp_max(0)[:, :, None, None]
-
-
-def class_level(scores: Float[Tensor, "b k hp wp"]) -> Float[Tensor, "b k 1 1"]:
-    """Compute the middle of the range of each class's scores.
-
-    Between two kinds of patches, those that show the class and the others, it lies between their
-    scores, however many there are of each; a mean or median would follow the larger kind.
-
-    Args:
-        scores: Score maps.
-
-    Returns:
-        Mean of the highest and the lowest score, without the outermost 2 % of the patches.
-    """
-    values = scores.flatten(2)
-    num_patches = values.shape[2]
-    outer = round(_OUTERMOST * (num_patches - 1))
-
-    low = values.kthvalue(1 + outer, dim=2).values
-    high = values.kthvalue(num_patches - outer, dim=2).values
-    return ((low + high) / 2)[:, :, None, None]
