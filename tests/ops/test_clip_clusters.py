@@ -59,7 +59,7 @@ def test_where_no_word_differs_the_scores_decide():
 def slow_scores(frames, scores, weights, asked, number: int):
     """Scores of cells by clusters, point by point."""
     points: list[tuple] = []
-    centers, mass = None, None
+    centers, mass = None, torch.empty(0)
     for cells, values, weight in zip(frames, scores, weights, strict=True):
         flat, given = cells.flatten(1).T, values.flatten(1).T
         count = len(flat)
