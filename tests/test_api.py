@@ -18,6 +18,8 @@ from maskfree.hub.catalog import MODELS
 from maskfree.hub.loading import load
 from maskfree.inference.segmenter import Segmenter
 from maskfree.results.segmentation import Segmentation
+from maskfree.text.background import BACKGROUND_WORDS
+from maskfree.text.tags import read_tags
 
 Photos = Callable[..., Image.Image]
 
@@ -281,3 +283,26 @@ def test_a_photo_has_many_forms(model: Segmenter, photo: Photos, tmp_path: Path,
     else:
         source = form(path)
     assert (model(source, words=["cat", "wall"]).labels == expected.labels).all()
+
+
+def test_the_automatic_background_is_what_shows_none_of_the_words():
+    bundled = maskfree.load()
+    near = bundled.with_words(["automobile"], "auto").background
+    assert str(near) == "auto"
+    assert ("car",) not in near.words, "no list says so, but the model finds them close"
+    assert {("sky",), ("road",), ("dog",)} <= set(near.words)
+
+    # Words chosen for other classes are not kept.
+    other = bundled.with_words(["cat"], "auto").with_words(["sky"]).background
+    assert ("cat",) in other.words and ("sky",) not in other.words
+
+    result = bundled(EXAMPLES / "chelsea.jpg", words=["cat"], background="auto")
+    assert 0.05 < result.areas()["background"] < 0.95
+    assert result.record["background"]["rule"] == "auto"
+    assert "cat" not in result.record["background"]["words"]
+
+
+def test_no_automatic_background_for_classes_that_are_all_its_words():
+    everyday = [entry.names[0] for entry in read_tags(BACKGROUND_WORDS)]
+    with pytest.raises(ValueError, match="auto has no word that is far from every class"):
+        maskfree.load().with_words(everyday, "auto")

@@ -32,8 +32,9 @@ def segment(
         words: Class names, separated by commas or spaces; "/" separates synonyms (sofa/couch).
         model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder for the results; created if it does not exist.
-        background: Background rule: none, threshold:T (pixels whose largest cosine is below T) or
-            words:wall,sky (pixels labeled with one of these additional words).
+        background: Background rule: none, auto (pixels labeled with an everyday word that means
+            none of the classes), words:wall,sky (pixels labeled with one of these additional words)
+            or threshold:T (pixels whose largest cosine is below T).
         templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
         runtime: Device, batch size, input resolution and upsampling.
         quiet: Print neither the results of photos nor progress, only errors.

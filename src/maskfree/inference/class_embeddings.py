@@ -11,7 +11,7 @@ from torch import Tensor
 from maskfree.inference.scoring import device_of
 from maskfree.method import Method
 from maskfree.results.segmentation import BACKGROUND
-from maskfree.text.background import Background
+from maskfree.text.background import Background, words_of_no_class
 from maskfree.text.known_words import check_distinct, check_known
 from maskfree.text.prompts import fill, mean_over_templates
 from maskfree.text.templates import TEMPLATES
@@ -20,6 +20,9 @@ from maskfree.types import Tokens
 
 # Texts per batch of the text encoder.
 _BATCH_SIZE = 64
+# Relative closeness to a class from which an everyday word is no background; "automobile" and "car"
+# have .9 in the bundled model, "pavement" and "path" .3.
+_TOO_CLOSE = 0.6
 
 
 def prompt_templates(chosen: str | Sequence[str]) -> tuple[str, ...]:
@@ -118,6 +121,46 @@ def embed_classes(
     embeddings, tokens = embed_phrases(method, tokenizer, templates, phrases)
     check_distinct(phrases, class_of, tokens, embeddings, model)
     return embeddings
+
+
+def chosen_background(
+    method: Method,
+    tokenizer: Callable[[Sequence[str]], Tokens],
+    templates: Sequence[str],
+    vocabulary: Vocabulary,
+) -> Background:
+    """Choose the words of the automatic background: those far from every class.
+
+    Cosines of texts differ from model to model, so that a word is too close by its cosine to a
+    class relative to the median cosine of the words among themselves.
+
+    Args:
+        method: Model that embeds texts.
+        tokenizer: Turns texts into a padded batch of token ids.
+        templates: Prompt templates.
+        vocabulary: Classes to segment.
+
+    Returns:
+        Background rule with its words.
+
+    Raises:
+        ValueError: No word is far enough from every class.
+    """
+    words = words_of_no_class(vocabulary)
+    phrases = vocabulary.flatten()[0]
+    embeddings, _ = embed_phrases(method, tokenizer, templates, [*words, *phrases])
+    others, classes = embeddings[: len(words)], embeddings[len(words) :]
+
+    usual = (others @ others.T).median()
+    closeness = ((others @ classes.T).amax(1) - usual) / (1 - usual)
+    kept = [(word,) for word, close in zip(words, closeness, strict=True) if close < _TOO_CLOSE]
+
+    if not kept:
+        raise ValueError(
+            "the background rule auto has no word that is far from every class: "
+            "name background words as words:W,W,..."
+        )
+    return Background(words=tuple(kept), automatic=True)
 
 
 @torch.inference_mode()

@@ -166,6 +166,8 @@ def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[st
     background = None
     if segmenter.background:
         background = {"rule": str(segmenter.background), "id": len(classes)}
+    if segmenter.background.automatic:
+        background["words"] = [word for (word,) in segmenter.background.words]
 
     resized = segmenter.inference.resized(height, width)
     return {

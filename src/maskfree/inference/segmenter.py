@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maskfree.data.photo import PhotoLike, photo_name, read_photo
 from maskfree.inference.class_embeddings import (
+    chosen_background,
     embed_classes,
     embed_phrases,
     prompt_templates,
@@ -94,10 +95,13 @@ class Segmenter:
             background = Background.parse(background)
         if templates is None:
             templates = self.templates
+        templates = prompt_templates(templates)
+
+        if background.automatic:
+            background = chosen_background(self.method, self.tokenizer, templates, vocabulary)
 
         # Background words are embedded together with the classes.
         scored = scored_classes(vocabulary, background)
-        templates = prompt_templates(templates)
         embeddings = embed_classes(self.method, self.tokenizer, templates, scored, self.name)
 
         return replace(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from maskfree.text.tags import CAPTION_CONCEPTS, IMAGENET_TAGS, read_tags
 from maskfree.text.vocabulary import Vocabulary
+
+BACKGROUND_WORDS = CAPTION_CONCEPTS.with_name("background_words.txt")
+"""Everyday words, each with others that mean the same or a part of it, as `read_tags` reads them."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,16 @@ class Background:
     threshold."""
     words: tuple[tuple[str, ...], ...] = ()
     """Words whose pixels are background, each with its synonyms."""
+    automatic: bool = False
+    """Whether the words are those of `BACKGROUND_WORDS` that mean none of the classes."""
 
     @classmethod
     def parse(cls, rule: str) -> Background:
         """Parse a background rule.
 
         Args:
-            rule: `none`, `threshold:T` with T in [-1, 1], or `words:W,W,...`.
+            rule: `none`, `threshold:T` with T in [-1, 1], `words:W,W,...`, or `auto`: everyday
+                words that mean none of the classes, chosen once the classes are known.
 
         Returns:
             The background rule.
@@ -38,6 +45,8 @@ class Background:
         kind, _, value = rule.strip().partition(":")
         if kind == "none" and not value:
             return cls()
+        if kind == "auto" and not value:
+            return cls(automatic=True)
         if kind == "threshold":
             try:
                 threshold = float(value)
@@ -56,15 +65,48 @@ class Background:
             return cls(words=Vocabulary.parse([value]).classes)
 
         raise ValueError(
-            f"the background rule {rule!r} is unknown: none, threshold:T or words:W,W,..."
+            f"the background rule {rule!r} is unknown: none, auto, threshold:T or words:W,W,..."
         )
 
     def __str__(self) -> str:
         if self.threshold is not None:
             return f"threshold:{self.threshold:g}"
+        if self.automatic:
+            return "auto"
         if self.words:
             return "words:" + ",".join(map("/".join, self.words))
         return "none"
 
     def __bool__(self) -> bool:
-        return self.threshold is not None or bool(self.words)
+        return self.threshold is not None or self.automatic or bool(self.words)
+
+
+def words_of_no_class(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the everyday words that mean none of the classes.
+
+    A word is left out if it, a related word or its kind is a class, also as the last word of a
+    phrase or in the plural, or if it is the kind of a class of ImageNet that the classes name.
+
+    Args:
+        vocabulary: Classes to segment.
+
+    Returns:
+        Words of `BACKGROUND_WORDS`, in its order.
+    """
+    classes = {form for phrase in vocabulary.flatten()[0] for form in _forms(phrase)}
+
+    # A labrador is a dog, so that "dog" is no background where "labrador" is a class.
+    meant = set(classes)
+    for tag in read_tags(IMAGENET_TAGS):
+        if not classes.isdisjoint(name.casefold() for name in tag.names):
+            meant.update(tag.kinds)
+
+    entries = read_tags(BACKGROUND_WORDS)
+    return tuple(entry.names[0] for entry in entries if meant.isdisjoint(entry.names + entry.kinds))
+
+
+def _forms(phrase: str) -> tuple[str, ...]:
+    """Forms in which a phrase is looked up: as it is and its last word, also without a plural s."""
+    phrase = phrase.casefold()
+    last = phrase.split()[-1]
+    return phrase, phrase.removesuffix("s"), last, last.removesuffix("s")
