@@ -9,7 +9,7 @@ from maskfree.text.tags import CAPTION_CONCEPTS, IMAGENET_TAGS, read_tags
 from maskfree.text.vocabulary import Vocabulary
 
 BACKGROUND_WORDS = CAPTION_CONCEPTS.with_name("background_words.txt")
-"""Everyday words, each with others that mean the same or a part of it, as `read_tags` reads them."""
+"""Everyday words, each with names that mean the same, and its kinds, as `read_tags` reads them."""
 
 
 @dataclass(frozen=True)
