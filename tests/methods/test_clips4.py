@@ -161,6 +161,7 @@ def test_known_classes_can_be_their_names_with_synonyms(prototypes):
         ({"embed_dim": 24}, "has 18 dimensions, embed_dim is 24"),
         ({"num_segments": 0}, "num_segments is 0"),
         ({"contrast": PixelSegmentConfig(memory=-1)}, "memory is -1"),
+        ({"contrast": PixelSegmentConfig(memory=1152)}, "memory is 1152"),
         ({"contrast": PixelSegmentConfig(thin=0)}, "thin is 0"),
         ({"prototypes": None, "known": ()}, r"name their file in method\.prototypes"),
     ],
@@ -194,7 +195,7 @@ def test_files_that_are_missing_are_named(tmp_path):
 def test_the_papers_settings_are_the_papers():
     config = CLIPS4Config()
     assert (config.num_segments, config.semantic.num_unknown) == (36, 64)
-    assert config.contrast.memory == 2 * 8 * 2 * 36
+    assert config.contrast.memory == 2
     weights = (config.contrast.weight, config.embedding_weight, config.semantic.weight)
     assert weights == (1.0, 1.0, 1.0) and config.pseudo_label_weight is None
     assert config.semantic.class_prior == 0 and config.semantic.known == "segments"

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.methods.clips4.config import CLIPS4Config
 from maskfree.methods.clips4.objectives import PixelSegmentObjective, embedding_term
 from maskfree.methods.clips4.view_segments import ViewSegments
 
@@ -125,34 +126,49 @@ def test_weights_scale_terms():
     assert half.metrics == whole.metrics
 
 
-def test_memory_holds_the_newest_segments_first_and_no_more_than_it_has_room_for():
+def test_memory_holds_the_newest_batches_first_and_no_more_than_it_has_room_for():
     batches = [cut(some_pixels(), some_regions()) for _ in range(3)]
     first, second, third = (segments.embeddings for segments in batches)
-    room = len(first) + len(second) + 3
-    term = contrast(memory=room)
-    term(batches[0])
-    assert_close(term.bank[: int(term.filled)], first)
-    term(batches[1])
-    assert_close(term.bank[: int(term.filled)], torch.cat([second, first]))
-    term(batches[2])
-    assert int(term.filled) == len(term.bank) == room
-    assert_close(term.bank, torch.cat([third, second, first])[:room])
+    term, none = contrast(memory=2), contrast(memory=0)
+    for segments, held in zip(batches, ([first], [second, first], [third, second]), strict=True):
+        term(segments)
+        assert_close(term.bank, torch.cat(held))
+        assert term.sizes.tolist() == [*map(len, held), 0][:2]
+        none(segments)
+        assert not len(none.bank)
     assert not term.bank.requires_grad
 
 
-def test_more_segments_than_the_memory_has_room_for():
-    segments = cut(some_pixels(), some_regions())
-    term = contrast(memory=5)
-    term(segments)
-    assert_close(term.bank, segments.embeddings[:5])
-    none = contrast(memory=0)
-    assert_close(none(segments).terms, none(segments).terms)
+def many_regions(views: int, side: int) -> Tensor:
+    """About as many regions of a photo as `prepare segments` allows, none of them square."""
+    rows, columns = torch.meshgrid(*[torch.arange(side) / side] * 2, indexing="ij")
+    middles = torch.rand(views // 2, 48, 2).repeat_interleave(2, 0)
+    places = torch.stack([rows, columns], dim=-1).flatten(0, 1)
+    return torch.cdist(places, middles).argmin(2).view(views, side, side)
+
+
+def test_two_batches_of_real_segments_fit_the_memory_of_the_paper():
+    """Regions cut the 36 clusters of a view into more segments, and all of them are remembered."""
+    config, views, side = CLIPS4Config(), 2 * 8, 28
+    assert config.contrast is not None
+    term = config.contrast.build(DIM)
+    batches = []
+    for _ in range(3):
+        coarse = F.interpolate(unit(views, DIM, 6, 6), (side, side), mode="bilinear")
+        pixels = F.normalize(coarse, dim=1)
+        batches.append(
+            ViewSegments.cut(pixels, many_regions(views, side), None, config.num_segments)
+        )
+        term(batches[-1])
+    kept = torch.cat([batches[2].embeddings, batches[1].embeddings])
+    assert len(kept) > 1.5 * 2 * views * config.num_segments
+    assert_close(term.bank, kept)
 
 
 def test_remembered_segments_are_negatives_only():
     regions = some_regions()
     before, now = cut(some_pixels(), regions), cut(some_pixels(), regions)
-    term = contrast(memory=100)
+    term = contrast(memory=1)
     alone = term(before).terms["contrast"]
     assert_close(alone, slow_contrast(before, regions))  # the memory was empty
     loss = term(now).terms["contrast"]
@@ -163,16 +179,16 @@ def test_remembered_segments_are_negatives_only():
 def test_memory_comes_back_with_a_state():
     regions = some_regions()
     before, now = cut(some_pixels(), regions), cut(some_pixels(), regions)
-    term, other = contrast(memory=40), contrast(memory=40)
+    term, other = contrast(memory=2), contrast(memory=2)
     term(before)
     other.load_state_dict(copy.deepcopy(term.state_dict()))
     assert_close(other(now).terms, term(now).terms)
 
 
 def test_nothing_is_remembered_outside_training():
-    term = contrast(memory=40).eval()
+    term = contrast(memory=1).eval()
     term(cut(some_pixels(), some_regions()))
-    assert int(term.filled) == 0 and not term.bank.any()
+    assert not len(term.bank) and not term.sizes.any()
 
 
 def test_embedding_consistency_is_equation_2():
@@ -194,7 +210,7 @@ def test_views_without_regions_count_for_nothing(views):
     regions = some_regions()
     regions[views] = VOID
     pixels, teacher = some_pixels().requires_grad_(), some_pixels()
-    term = contrast(memory=50)
+    term = contrast(memory=1)
     segments = cut(pixels, regions, teacher)
     parts = [
         term(segments),

@@ -85,6 +85,37 @@ def test_a_photos_segments_do_not_depend_on_its_batch():
     assert torch.equal(together.flip(0), spherical_kmeans(embeddings.flip(0), 12))
 
 
+def slow_clusters(embeddings, clusters, inside, iterations):
+    """K-means of one photo as in HSG: ignored pixels are taken out before the rest is clustered."""
+    height, width = inside.shape
+    points, labels = [], []
+    for y, x in torch.cartesian_prod(torch.arange(height), torch.arange(width)).tolist():
+        if inside[y, x]:
+            place = torch.tensor([y / (height - 1) - 0.5, x / (width - 1) - 0.5])
+            points.append(F.normalize(torch.cat([embeddings[:, y, x], place]), dim=0))
+            labels.append(int(grid(clusters, height, width)[y, x]))
+    for _ in range(iterations):
+        sums = [torch.zeros_like(points[0]) for _ in range(clusters)]
+        for point, label in zip(points, labels, strict=True):
+            sums[label] = sums[label] + point
+        centers = torch.stack([F.normalize(total, dim=0) for total in sums])
+        labels = [int((centers @ point).argmax()) for point in points]
+    found = torch.full(inside.shape, -1)
+    found[inside] = torch.tensor(labels)
+    return found
+
+
+def test_ignored_pixels_leave_before_they_are_clustered():
+    embeddings, inside = smooth(2, 6, 13, 17), torch.ones(2, 13, 17, dtype=torch.bool)
+    inside[0, :, 10:], inside[1, 4:8] = False, False
+    found = spherical_kmeans(embeddings, 12, inside=inside)
+    for photo in range(2):
+        slow = slow_clusters(embeddings[photo], 12, inside[photo], 10)
+        assert torch.equal(found[photo], slow)
+    # The pixels that were left out would have moved the others.
+    assert not torch.equal(found[inside], spherical_kmeans(embeddings, 12)[inside])
+
+
 def test_iterations_gather_pixels_about_their_centers():
     embeddings = smooth(2, 6, 13, 17)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +18,7 @@ def spherical_kmeans(
     num_segments: int,
     iterations: int = 10,
     location: float = 1.0,
+    inside: Bool[Tensor, "b h w"] | None = None,
 ) -> Int[Tensor, "b h w"]:
     """Cluster each photo's pixels by direction and location.
 
@@ -30,9 +31,11 @@ def spherical_kmeans(
         num_segments: Number of segments, at least 1.
         iterations: Number of k-means iterations.
         location: Weight of the location (y, x) in [-0.5, 0.5]; 0 clusters by direction alone.
+        inside: Pixels that take part; None takes all.
 
     Returns:
-        Segment of each pixel, in [0, num_segments); some segments may be empty.
+        Segment of each pixel, in [0, num_segments); some segments may be empty. -1 for pixels that
+        take no part.
 
     Raises:
         ValueError: The number of segments is below 1.
@@ -48,12 +51,19 @@ def spherical_kmeans(
 
     with torch.autocast(device.type, enabled=False):
         points = _with_location(embeddings.float(), location)
+        if inside is not None:
+            # A zero vector moves no center.
+            points = points * inside.flatten(1)[..., None]
+
         labels = grid(num_segments, height, width).to(device).flatten().expand(number, -1)
         for _ in range(iterations):
             centers = F.normalize(_sums(points, labels, num_segments), dim=2)
             # The same as argmax(1), and quicker.
             labels = (centers @ points.mT).max(1).indices
-    return labels.unflatten(1, (height, width)).contiguous()
+    labels = labels.unflatten(1, (height, width))
+    if inside is not None:
+        labels = labels.where(inside, -1)
+    return labels.contiguous()
 
 
 def grid(num_segments: int, height: int, width: int) -> Int[Tensor, "h w"]:

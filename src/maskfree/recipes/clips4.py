@@ -224,7 +224,6 @@ def clips4_debug() -> Recipe:
             image_projection=ProjectionConfig("pyramid", hidden=32),
             text=replace(TOY_TEXT, frozen=True),
             embed_dim=32,
-            contrast=PixelSegmentConfig(memory=256),
             embedding_weight=None,
             semantic=None,
             num_segments=9,

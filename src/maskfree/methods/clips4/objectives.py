@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -29,7 +30,8 @@ UNKNOWN_SHARE = 0.5
 class PixelSegmentObjective(nn.Module):
     """L_t: pull pixels towards the segments of their region in both views, away from all others.
 
-    Negatives are all other segments of the batch and those of earlier batches in the memory bank.
+    Negatives are all other segments of the batch and those of earlier batches in the memory bank,
+    which counts batches: how many segments a batch has depends on its regions.
 
     Source: eq. 1 and section 4.2.
     """
@@ -45,10 +47,11 @@ class PixelSegmentObjective(nn.Module):
         super().__init__()
         self._weight, self._thin = weight, thin
         self.bank: Tensor
-        self.filled: Tensor
+        self.sizes: Tensor
         # Buffers, so that a resumed run keeps its memory bank.
-        self.register_buffer("bank", torch.zeros(memory, dim))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self.register_buffer("bank", torch.zeros(0, dim))
+        # Number of segments of each batch in the bank, newest first.
+        self.register_buffer("sizes", torch.zeros(memory, dtype=torch.long))
 
     def forward(self, segments: ViewSegments) -> Losses:
         """Contrast pixels with segments, and store the segments in the memory bank.
@@ -66,13 +69,11 @@ class PixelSegmentObjective(nn.Module):
 
         regions = segments.pixel_regions()
 
-        # Only the filled part of the bank is compared.
-        filled = int(self.filled)
         loss = pixel_segment_contrast(
             segments.pixels.movedim(1, -1)[:, chosen].flatten(0, 1),
             regions[:, chosen].flatten(),
-            torch.cat([segments.embeddings, self.bank[:filled]]),
-            F.pad(segments.regions, (0, filled), value=_REMEMBERED),
+            torch.cat([segments.embeddings, self.bank]),
+            F.pad(segments.regions, (0, len(self.bank)), value=_REMEMBERED),
             _CONCENTRATION,
         )
         if self.training:
@@ -82,11 +83,18 @@ class PixelSegmentObjective(nn.Module):
 
     @torch.no_grad()
     def _remember(self, embeddings: Float[Tensor, "m d"]) -> None:
-        """Push new segments to the front of the memory bank and drop the oldest."""
-        # Newest first; what does not fit is dropped.
-        together = torch.cat([embeddings.to(self.bank.dtype), self.bank])[: len(self.bank)]
-        self.filled.fill_(min(int(self.filled) + len(embeddings), len(self.bank)))
-        self.bank.copy_(together)
+        """Push the segments of a batch to the front of the memory bank, drop the oldest."""
+        sizes = torch.cat([self.sizes.new_tensor([len(embeddings)]), self.sizes])
+        self.sizes.copy_(sizes[: len(self.sizes)])
+        together = torch.cat([embeddings.to(self.bank.dtype), self.bank])
+        self.bank = together[: int(self.sizes.sum())].clone()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take the bank of a saved state, whatever its length."""
+        saved = state_dict.get(f"{prefix}bank")
+        if saved is not None and saved.ndim == 2 and saved.shape[1] == self.bank.shape[1]:
+            self.bank = self.bank.new_zeros(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class PrototypeClassifier(nn.Module):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from maskfree.config.rules import (
     Count,
-    CountOrZero,
+    Range,
     Weight,
     WidthOrZero,
 )
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         SemanticConsistencyObjective,
     )
 
+# Batches; a larger number once meant segments.
+_MAX_MEMORY = 64
+
 
 @dataclass(frozen=True)
 class PixelSegmentConfig:
@@ -26,9 +29,8 @@ class PixelSegmentConfig:
 
     weight: Weight = 1.0
     """Weight of L_t."""
-    memory: CountOrZero = 1152
-    """Number of segments of earlier batches kept as negatives; the default is two batches of 8
-    photos with 36 segments per view."""
+    memory: Annotated[int, Range(0, _MAX_MEMORY)] = 2
+    """Number of earlier batches whose segments are kept as negatives."""
     thin: Count = 1
     """Contrast only every n-th pixel, along diagonals, to save time."""
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.losses.pixel_segment import NO_REGION
+from maskfree.ops.ignore import IGNORE
 from maskfree.ops.segments import intersect, segment_sums, segment_values, spherical_kmeans
 
 # Number of region ids of a photo: region maps are 8-bit.
@@ -54,8 +55,8 @@ class ViewSegments:
 
         Args:
             pixels: Unit-norm pixel embeddings of all views.
-            regions: Region of each pixel.
-            teacher: Unit-norm teacher embeddings of each pixel, if nonempty is a teacher.
+            regions: Region of each pixel; `IGNORE` leaves it out before pixels are clustered.
+            teacher: Unit-norm teacher embeddings of each pixel, if there is a teacher.
             num_segments: Number of clusters per view.
 
         Returns:
@@ -63,7 +64,10 @@ class ViewSegments:
         """
         # Splitting along region borders adds segments; twice the clusters leaves room for them.
         max_segments = 2 * num_segments
-        clusters = spherical_kmeans(pixels.detach(), num_segments, location=_LOCATION_WEIGHT)
+        inside = regions != IGNORE
+        clusters = spherical_kmeans(
+            pixels.detach(), num_segments, location=_LOCATION_WEIGHT, inside=inside
+        )
         ids = intersect(clusters, regions, max_segments)
 
         sums, counts = segment_sums(pixels, ids, max_segments)
