@@ -148,8 +148,10 @@ def test_a_word_that_scores_high_everywhere_does_not_take_every_pixel(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ):
     own = Scorer.__call__
-    bias = torch.tensor([1.0, 0.0])[:, None, None]
+    bias = torch.tensor([0.5, 0.0])[:, None, None]
     monkeypatch.setattr(Scorer, "__call__", lambda self, crops: own(self, crops) + bias)
+    alone = replace(segmenter.inference, class_prior=0.0)
+    assert (segmenter.with_inference(alone)(scene(32)[0]).labels == 0).all()
     assert min(overlaps(segmenter, MOVING, EVERY)) > 0.75
     assert min(overlaps(segmenter, STILL, 0)) > 0.75
 

@@ -40,20 +40,28 @@ def test_a_single_number_is_both_parts():
 
 
 def test_a_word_high_everywhere_has_a_high_level():
-    values = torch.tensor([[0.9, 0.1], [0.5, 0.4], [0.5, 0.4]])
-    assert_close(word_levels(values), torch.tensor([0.7, 0.25]))
+    values = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.5, 0.5]])
+    assert_close(word_levels(values), torch.tensor([0.7, 0.3]))
     assert (values - word_levels(values)).argmax(1).tolist() == [0, 1, 1]
 
 
-def test_a_word_that_hardly_differs_is_absent():
-    values = torch.tensor([[0.9, 0.1, -0.3], [0.5, 0.4, -0.28], [0.5, 0.4, -0.3]])
-    assert_close(word_levels(values), torch.tensor([0.7, 0.25, 0.7]))
+def test_a_word_that_wins_nowhere_is_absent():
+    """The more it misses its best cluster, against how far the usual word's two parts are apart."""
+    values = torch.tensor([[0.9, 0.1, 0.3], [0.5, 0.6, 0.5], [0.5, 0.6, 0.5]])
+    # Apart by .4, .5 and .2; the third misses by .1.
+    share = 1 - 0.1 / (1.1 / 3)
+    assert_close(word_levels(values), torch.tensor([0.7, 0.35, 0.7 + share * (0.4 - 0.7)]))
+    values[:, 2] -= 0.4
+    assert_close(word_levels(values), torch.tensor([0.7, 0.35, 0.7]))
+
+
+def test_a_single_word_has_its_own_level():
+    assert_close(word_levels(torch.tensor([[0.2], [0.6], [0.2]])), torch.tensor([0.4]))
 
 
 def test_where_no_word_differs_the_scores_decide():
     values = torch.tensor([[0.2, 0.6], [0.2, 0.61], [0.21, 0.6]])
-    level = word_levels(values)
-    assert_close(level[0], level[1])
+    assert ((values - word_levels(values)).argmax(1) == 1).all()
 
 
 def slow_scores(frames, scores, weights, asked, number: int):

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.ops.class_prior import apply_class_prior
+
 # Enough for the parts of an object and of its surroundings; 16 join some, 64 give about the same.
 NUM_CLUSTERS = 32
 """Largest number of clusters of a clip."""
@@ -15,11 +17,6 @@ _TEMPERATURE = 0.05
 _ITERATIONS = 10
 # The lightest clusters start anew at what is new in a frame.
 _NUM_RENEWED = 4
-# Words whose two levels are less than the first share of the mean apart count as absent, from the
-# second on as present.
-_ABSENT, _PRESENT = 1 / 3, 1 / 2
-# A quarter of the range of all scores stands in for a smaller mean, lest noise make words present.
-_LEAST = 1 / 4
 
 
 class ClipClusters:
@@ -107,8 +104,8 @@ def word_levels(values: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
     """Compute the score from which each word is likely there.
 
     The scores of a word over the clusters are split in two, those that show it and the others; the
-    level lies midway. Where they hardly differ the word is probably absent: it gets the highest
-    level, lest noise win.
+    level lies midway. A word that wins no cluster is probably absent: the further it is from
+    winning one, the closer it gets to the highest level, lest noise win.
 
     Args:
         values: Score of each word on each cluster.
@@ -119,10 +116,11 @@ def word_levels(values: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
     low, high = split_in_two(values)
     level = (low + high) / 2
 
-    apart = high - low
-    usual = torch.maximum(apart.mean(), _LEAST * (values.max() - values.min()))
-    present = (apart / usual.clamp_min(1e-20) - _ABSENT) / (_PRESENT - _ABSENT)
-    return torch.lerp(level.amax().expand_as(level), level, present.clamp(0, 1))
+    # By how much a word misses its best cluster, at most 0.
+    missed = apply_class_prior(values.T[None, :, :, None], share=0.0, max_margin=0.0).flatten()
+    usual = (high - low).mean().clamp_min(1e-20)
+    present = (1 + missed / usual).clamp_min(0)
+    return torch.lerp(level.amax().expand_as(level), level, present)
 
 
 def split_in_two(
