@@ -139,7 +139,7 @@ def test_labels_without_refinement_are_those_of_the_patch_scores():
     np.testing.assert_allclose(again.astype(np.float32), best.astype(np.float32), atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["pamr", "crf"])
+@pytest.mark.parametrize("kind", ["pamr", "crf", "regions"])
 def test_labels_follow_the_edge_of_the_photo(kind):
     if kind == "crf":
         pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
@@ -190,7 +190,7 @@ def test_the_missing_package_of_the_crf_is_named(monkeypatch):
 
 def test_wrong_settings_are_refused():
     with pytest.raises(
-        ValueError, match="the refinement 'sharp' is unknown: choose from none, pamr, crf"
+        ValueError, match="the refinement 'sharp' is unknown: choose from none, pamr, crf, regions"
     ):
         refine("sharp", halves(), patch_scores(), (4.0, 7.0))
     with pytest.raises(ValueError, match=r"cell_px 0 and softness 0\.05 must be positive"):

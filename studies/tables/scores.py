@@ -179,13 +179,12 @@ def class_pictures(rows: Sequence[Row]) -> str:
 
 
 def boundaries(rows: Sequence[Row]) -> str:
-    """What is between patches: bilinear, PAMR and dense CRF, where the boundary F-score was
-    measured.
-    """
+    """What is between patches, by each refinement whose boundary F-score was measured."""
     measured = [
         row for row in _scored(rows) if row["boundary_f"] is not None and row["model"] == MODEL
     ]
-    order, shown = ("none", "pamr", "crf"), {"none": "bilinear", "pamr": "PAMR", "crf": "dense CRF"}
+    shown = {"none": "bilinear", "pamr": "PAMR", "crf": "dense CRF", "regions": "regions"}
+    order = tuple(shown)
     lines = [
         (
             *_what(row),

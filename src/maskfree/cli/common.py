@@ -74,9 +74,9 @@ class Runtime(Hardware):
 
     side_px: int | None = None
     """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
-    refine: Literal["none", "pamr", "crf"] | None = None
-    """Upsampling of the scores: none (bilinear), pamr or crf (both follow the photo's edges); None:
-    the model's own."""
+    refine: Literal["none", "pamr", "crf", "regions"] | None = None
+    """Upsampling of the scores: none (bilinear), or pamr, crf or regions, which follow the photo's
+    edges; None: the model's own."""
 
 
 def options_of(settings: Any) -> list[str]:

@@ -32,7 +32,8 @@ class Changes:
     class_prior: float | None = None
     """Weight of the image-level class prior; 0 turns it off."""
     refine: str | None = None
-    """Refinement of the scores at pixel resolution: none (bilinear upsampling), pamr or crf."""
+    """Refinement of the scores at pixel resolution: none (bilinear upsampling), pamr, crf or
+    regions."""
 
     def options(self, protocol: Protocol) -> list[str]:
         """Command-line options that reproduce one changed protocol.

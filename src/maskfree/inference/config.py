@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from maskfree.config.rules import Count, Side, Weight, check
 
-Refinement = Literal["none", "pamr", "crf"]
+Refinement = Literal["none", "pamr", "crf", "regions"]
 Voters = Literal["none", "contours", "slic", "felzenszwalb"]
 
 # Bounds the memory of very long photos. At the default shorter side of 448 px, photos up to 4.5
@@ -44,8 +44,8 @@ class Inference:
     logit_scale: Weight = 0.0
     """Factor on the cosines before a softmax; 0 takes the model's own."""
     refine: Refinement = "none"
-    """How scores are refined at pixel level: pamr or crf follow the photo's edges; none enlarges
-    bilinearly."""
+    """How scores are refined at pixel level: pamr, crf or regions follow the photo's edges; none
+    enlarges bilinearly."""
     vote: Voters = "none"
     """Regions of the photo that take their most frequent label at the end: contours, slic or
     felzenszwalb; none leaves each pixel its own."""

@@ -1,7 +1,8 @@
-"""Refinement of coarse score maps to pixel resolution by PAMR or a dense CRF.
+"""Refinement of coarse score maps to pixel resolution by PAMR, a dense CRF or regions.
 
 A score map is as coarse as the network's patches, and enlarging it bilinearly ignores the photo.
-PAMR averages the scores of neighbors of similar color; a dense CRF weighs all pairs of pixels.
+PAMR averages the scores of neighbors of similar color; a dense CRF weighs all pairs of pixels;
+regions average scores between the contours of the photo.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from maskfree.inference.config import Refinement
+from maskfree.inference.region_refinement import by_regions
+from maskfree.ops.label_map import enlarge
 
 # Dilations of PAMR in pixels, as in TCL.
 DILATIONS = (1, 2, 4, 8, 12, 24)
@@ -44,9 +47,9 @@ def refine(
 ) -> Float[Tensor, "k hc wc"]:
     """Return a score map that follows the edges of the image.
 
-    "none" and "pamr" average cosines and return cosines, so a background threshold still applies.
+    All but "crf" average cosines and return cosines, so a background threshold still applies.
     "crf" returns probabilities that sum to 1 over the classes: there a threshold must take part as
-    one more class, whose score is the threshold everywhere. (To PAMR that class makes no
+    one more class, whose score is the threshold everywhere. (To the others that class makes no
     difference.)
 
     Args:
@@ -55,25 +58,28 @@ def refine(
         scores: Cosines of patches and classes.
         extent: Patches of the score map that the photo covers, down and across.
         softness: Temperature of the softmax over scores for the CRF; positive.
-        cell_px: Side in pixels of a cell of the result; None takes the default of the kind.
+        cell_px: Side in pixels of a cell of the result; None takes the default of the kind. Regions
+            have a resolution of their own.
 
     Returns:
         Score map that covers exactly the photo; `label_map(result, size=..., extent=(hc, wc))`
         gives the labels.
 
     Raises:
-        ValueError: The kind is unknown, a setting is not positive, or the CRF's package is missing.
+        ValueError: The kind is unknown, a setting is not positive, or a package is missing.
     """
     if kind not in get_args(Refinement):
         raise ValueError(
             f"the refinement {kind!r} is unknown: choose from {', '.join(get_args(Refinement))}"
         )
+    if kind == "regions":
+        return by_regions(image, scores, extent)
     if cell_px is None:
         cell_px = CELL_PX[kind]
     if cell_px < 1 or not softness > 0:
         raise ValueError(f"cell_px {cell_px} and softness {softness:g} must be positive")
     height, width = (max(1, round(side / cell_px)) for side in image.shape[:2])
-    enlarged = _enlarge(scores, (height, width), extent)
+    enlarged = enlarge(scores, (height, width), extent)
     if kind == "none":
         return enlarged
 
@@ -240,18 +246,3 @@ def dense_crf(
         sxy=color_px, srgb=color_range, rgbim=np.array(image, order="C"), compat=color_weight
     )
     return np.array(field.inference(iterations), dtype=np.float32).reshape(probabilities.shape)
-
-
-def _enlarge(
-    scores: Float[Tensor, "k hp wp"], size: tuple[int, int], extent: tuple[float, float]
-) -> Float[Tensor, "k h w"]:
-    """Sample the covered part of a score map bilinearly at cell centers, as `label_map` does."""
-    # -1 and 1 are the outer edges of the map
-    down, across = (
-        (torch.arange(cells) + 0.5) * (2 * covered / cells / patches) - 1
-        for cells, covered, patches in zip(size, extent, scores.shape[1:], strict=True)
-    )
-    grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
-    return F.grid_sample(
-        scores[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
-    )[0]

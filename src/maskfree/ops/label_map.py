@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float16, Int64, UInt
 from torch import Tensor
 
@@ -85,6 +86,30 @@ def label_map(
     if is_wide:
         ids = ids.astype(np.uint16)
     return ids, best.numpy()
+
+
+def enlarge(
+    scores: Float[Tensor, "k hp wp"], size: tuple[int, int], extent: tuple[float, float]
+) -> Float[Tensor, "k h w"]:
+    """Sample the covered part of a score map bilinearly at cell centers, as `label_map` does.
+
+    Args:
+        scores: Score of each class on the patch grid.
+        size: Height and width of the result in cells.
+        extent: Patches down and across that the photo covers; the rest is padding.
+
+    Returns:
+        Score of each class at the cells.
+    """
+    # -1 and 1 are the outer edges of the map
+    down, across = (
+        (torch.arange(cells) + 0.5) * (2 * covered / cells / patches) - 1
+        for cells, covered, patches in zip(size, extent, scores.shape[1:], strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
+    return F.grid_sample(
+        scores[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
 
 
 def softmax_map(

@@ -116,6 +116,23 @@ class ContourHierarchy:
                 return self._labels(cut)
             threshold += step
 
+    def merges(self) -> tuple[Int64[np.ndarray, "h w"], Int64[np.ndarray, " n"]]:
+        """Return the smallest regions and the order in which they merge.
+
+        Returns:
+            Smallest region of each pixel, from 0 on, and the parent of each node: first the
+            smallest regions, then each merge of two nodes in order, last the root, its own parent.
+        """
+        if self.tree is None:
+            return np.zeros(self.size, np.int64), np.zeros(1, np.int64)
+
+        higra = _higra()
+        numbers = np.arange(self.tree.num_leaves())
+        basins = higra.rag_back_project_vertex_weights(
+            higra.CptHierarchy.get_leaf_graph(self.tree), numbers
+        )
+        return basins.reshape(self.size).astype(np.int64), self.tree.parents().astype(np.int64)
+
     def _explorer(self) -> Any:
         """Explorer of horizontal cuts of the tree."""
         return _higra().HorizontalCutExplorer(self.tree, self.altitudes)

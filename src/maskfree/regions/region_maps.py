@@ -110,6 +110,9 @@ def contour_hierarchy(
     Raises:
         ValueError: A library or the detector's weights are missing.
     """
+    # Without a neighbor there is no edge to build a hierarchy from.
+    if photo.shape[0] * photo.shape[1] == 1:
+        return ContourHierarchy(None, np.zeros(1), (1, 1))
     if detector == "classical":
         return ContourHierarchy.build(*contour_strength(photo))
 
