@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from maskfree.cli import main
+from maskfree.data.entities.index import FORMAT
 from maskfree.engine import run_state
 from maskfree.recipes import RECIPES, Run
 from maskfree.run_dir import differences
@@ -156,3 +157,47 @@ def test_maskclip_plus_is_the_same_student_with_another_loss():
         whole.data,
         whole.inference,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "warm_up"),
+    [
+        ("ovsegmentor", 40, 2),
+        ("ovsegmentor_vit_small", 40, 2),
+        ("ovsegmentor_released", 30, 2),
+        ("ovsegmentor_released_masks", 10, 0),
+        ("groupvit", 30, 2),
+    ],
+)
+def test_steps_follow_from_the_pairs_of_the_index(tmp_path, name, epochs, warm_up):
+    index = tmp_path / "index"
+    index.mkdir()
+    summary = {"format": FORMAT, "counts": {"kept": 5000}}
+    (index / "index.json").write_text(json.dumps(summary))
+    recipe = RECIPES[name]()
+    data = replace(recipe.data, index=str(index))
+
+    train = replace(recipe, data=data).with_steps().train
+    assert train.steps == epochs * 5000 // recipe.train.batch_size
+    assert train.warm_up_steps == warm_up * 5000 // recipe.train.batch_size
+
+    # Another batch size takes another number of steps for the same epochs; given steps stay.
+    small = replace(recipe, data=data, train=replace(recipe.train, batch_size=125))
+    assert small.with_steps().train.steps == epochs * 40
+    given = replace(recipe, data=data, train=replace(recipe.train, steps=77))
+    assert given.with_steps() == given
+
+
+def test_epochs_without_an_index_are_refused(tmp_path, capsys):
+    status, _, error = run_command(capsys, "groupvit", "--data.index", "", "--out", str(tmp_path))
+    assert status == 2 and "train.steps is 0" in error and "data.index" in error
+    empty = ["--data.index", str(tmp_path)]
+    status, _, error = run_command(capsys, "groupvit", *empty, "--out", str(tmp_path))
+    assert status == 2 and "no entity index" in error
+
+
+def test_baselines_are_those_of_the_paper():
+    groupvit, small = RECIPES["groupvit"](), RECIPES["ovsegmentor_vit_small"]()
+    assert groupvit.method.num_labels == 3 and groupvit.train.batch_size == 4096
+    assert (small.method.image.dim, small.method.image.num_heads) == (384, 6)
+    assert small.train == RECIPES["ovsegmentor"]().train

@@ -12,11 +12,15 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.data.config import ViewConfig
+from maskfree.data.sample import Source
 from maskfree.hub import checkpoint, loading
 from maskfree.hub.convert.groupvit import renamed
 from maskfree.methods.groupvit.batch import GroupViTBatch
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.methods.groupvit.model import GroupViT
+from maskfree.methods.groupvit.transform import GroupViTTransform
+from maskfree.text.nouns import nouns
+from maskfree.text.templates import TEMPLATES
 from maskfree.types import Tokens
 from published_scores import check_scores
 from shared_folder import SHARED
@@ -230,3 +234,57 @@ def test_bad_input(tiny_tokenizer, tmp_path: Path):
     batch = GroupViTBatch(torch.rand(2, 3, 64, 64))
     with pytest.raises(ValueError, match="learns from captions"):
         method(batch)
+
+
+def test_prompted_nouns_are_labels(tiny_tokenizer, photo):
+    transform = GroupViTTransform(tiny_tokenizer, ViewConfig(side_px=32), num_labels=2)
+    many, few = "a dog and a cat by a tree near a house", "a dog"
+    for seed in range(20):
+        labels = transform.sample(Source("k", photo((40, 30)), [many]), seed).labels
+        named = [_noun_of(label) for label in labels]
+        assert len(set(named)) == 2 and set(named) <= set(nouns(many))
+
+    samples = [
+        transform.sample(Source("k", photo((40, 30)), [text]), 3) for text in (many, few, "so blue")
+    ]
+    batch = transform.collate(samples)
+    assert batch.labeled.tolist() == [[True, True], [True, False], [False, False]]
+    wanted = tiny_tokenizer([*samples[0].labels, *samples[1].labels, "", "", ""])
+    assert torch.equal(batch.labels.ids, wanted.ids)
+
+
+def _noun_of(label: str) -> str:
+    """The phrase that some template was filled with."""
+    found = []
+    for template in TEMPLATES["imagenet"]:
+        before, after = template.split("{}")
+        if label.startswith(before) and label.endswith(after):
+            found.append(label[len(before) : len(label) - len(after)])
+    return min(found, key=len)
+
+
+def test_multi_label_loss_is_that_of_plain_loops(tiny_tokenizer):
+    method = tiny_groupvit_config().build().eval()
+    labeled = torch.tensor([[True, True], [True, False], [False, False]])
+    labels = tiny_tokenizer(["a dog", "a cat", "a man", "", "", ""])
+    batch = GroupViTBatch(
+        torch.rand(3, 3, 32, 48), tiny_tokenizer(["a", "b", "c"]), labels=labels, labeled=labeled
+    )
+    losses = method(batch)
+
+    image = method.group(batch.images).overall
+    texts = method.encode_text(labels)[[0, 1, 2]]
+    scores = method.logit_scale * image @ texts.T
+    own = [[0, 1], [2]]
+    to_text = []
+    for row, columns in enumerate(own):
+        to_text.append(-scores[row].softmax(0)[columns].sum().log())
+    to_image = []
+    for column, row in enumerate([0, 0, 1]):
+        to_image.append(-scores[:, column].softmax(0)[row].log())
+    wanted = (sum(to_text) / 2 + sum(to_image) / 3) / 2
+    assert_close(losses.terms["labels"], wanted, rtol=1e-4, atol=1e-5)
+
+    # Without labels there is the contrast with captions only.
+    assert "labels" not in method(GroupViTBatch(batch.images, batch.captions)).terms
+    assert tiny_groupvit_config(num_labels=3).for_inference().num_labels == 0

@@ -32,6 +32,7 @@ COMMON = (
     "recipe.data.index",
     "recipe.data.workers",
     "recipe.train.steps",
+    "recipe.train.epochs",
     "recipe.train.batch_size",
     "recipe.train.accumulate",
     "recipe.train.learning_rate",
@@ -86,6 +87,7 @@ def train_recipe(arguments: Sequence[str]) -> int:
     recipe = run.whole()
     need(f"maskfree train {name}", "train", *recipe.extras())
 
+    recipe = recipe.with_steps()
     log_to_stderr()
     keep_freed_memory()
     try:

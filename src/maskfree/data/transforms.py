@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -167,6 +167,27 @@ def tokenized_captions(
     assert len(present) == len(captions), "a batch is either captioned or not"
     assert tokenizer is not None, "captions need a tokenizer"
     return tokenizer(present)
+
+
+def tokenized_labels(
+    tokenizer: Tokenizer, labels: Sequence[Sequence[str]], num_labels: int
+) -> tuple[Tokens, Bool[Tensor, "b t"]]:
+    """Tokenize the labels of a batch, filled up to the same number of texts per photo.
+
+    Args:
+        tokenizer: Tokenizer of the texts.
+        labels: Texts of each photo, at most `num_labels`.
+        num_labels: Number t of texts per photo.
+
+    Returns:
+        Tokens of b * t texts, photo by photo, and which of the texts are real.
+    """
+    texts = []
+    for own in labels:
+        texts += [*own, *[""] * (num_labels - len(own))]
+
+    counts = torch.tensor([len(own) for own in labels])
+    return tokenizer(texts), torch.arange(num_labels) < counts[:, None]
 
 
 def color_jitter(

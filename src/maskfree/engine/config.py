@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from maskfree.config.rules import Count, CountOrZero, Fraction, Momentum, Storage, Weight, check
@@ -15,8 +16,13 @@ from maskfree.method_config import MethodConfig
 class TrainConfig:
     """Settings of the optimizer and the training loop, the same for every method."""
 
-    steps: Count = 1000
-    """Number of optimizer steps."""
+    steps: CountOrZero = 1000
+    """Number of optimizer steps; 0 takes the epochs instead."""
+    epochs: tuple[Weight, Weight] = (0, 0)
+    """Passes over the pairs of the index: those of the warm-up, and all.
+
+    Where steps is 0, they set warm_up_steps and steps.
+    """
     batch_size: Count = 64
     """Photos per optimizer step, summed over all processes and accumulated parts."""
     accumulate: Count = 1
@@ -72,6 +78,11 @@ class TrainConfig:
             ValueError: A value is out of range, or `devices` is neither a number nor auto.
         """
         check(self, "train")
+        if not self.steps:
+            raise ValueError(
+                "train.steps is 0, must be at least 1, "
+                "unless there are train.epochs and the data.index that they are counted by"
+            )
         if self.devices != "auto" and not self.devices.isdecimal():
             raise ValueError(f"train.devices is {self.devices!r}, must be a number or auto")
 
@@ -106,6 +117,34 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check that the values are valid."""
         check(self)
+
+    def with_steps(self) -> Recipe:
+        """Settings in which epochs are counted in steps, by the number of pairs of the index.
+
+        Returns:
+            The same settings if they have steps, or no epochs or no index.
+
+        Raises:
+            OSError: There is no such index.
+            ValueError: It is damaged, or an epoch has no step.
+        """
+        train, index = self.train, self.data.index
+        warm_up, epochs = train.epochs
+        if train.steps or not epochs or not index:
+            return self
+
+        from maskfree.data.entities.index import count_pairs
+
+        pairs = count_pairs(Path(index).expanduser())
+        steps = int(epochs * pairs / train.batch_size)
+        if not steps:
+            raise ValueError(
+                f"{epochs:g} epochs of the {pairs} pairs of {index!r} are no step: "
+                f"train.batch_size is {train.batch_size}"
+            )
+
+        warm_up_steps = int(warm_up * pairs / train.batch_size)
+        return replace(self, train=replace(train, steps=steps, warm_up_steps=warm_up_steps))
 
     def extras(self) -> tuple[str, ...]:
         """Package extras that the run needs in addition to `train`.

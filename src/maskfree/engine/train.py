@@ -58,6 +58,7 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
             not finite.
         OSError: The data cannot be read, or `out` cannot be written.
     """
+    recipe = recipe.with_steps()
     config, settings = recipe.train, run_state.settings_of(recipe)
     # Invalid settings are reported before any process is launched.
     _check(recipe, out)

@@ -14,11 +14,14 @@ from maskfree.recipes.clips4 import clips4 as clips4
 from maskfree.recipes.clips4 import clips4_debug as clips4_debug
 from maskfree.recipes.clips4 import clips4_pocket as clips4_pocket
 from maskfree.recipes.clips4 import maskclip_plus_pocket as maskclip_plus_pocket
+from maskfree.recipes.groupvit import groupvit as groupvit
 from maskfree.recipes.ovsegmentor import ovsegmentor as ovsegmentor
+from maskfree.recipes.ovsegmentor import ovsegmentor_cc12m as ovsegmentor_cc12m
 from maskfree.recipes.ovsegmentor import ovsegmentor_debug as ovsegmentor_debug
 from maskfree.recipes.ovsegmentor import ovsegmentor_pocket as ovsegmentor_pocket
 from maskfree.recipes.ovsegmentor import ovsegmentor_released as ovsegmentor_released
 from maskfree.recipes.ovsegmentor import ovsegmentor_released_masks as ovsegmentor_released_masks
+from maskfree.recipes.ovsegmentor import ovsegmentor_vit_small as ovsegmentor_vit_small
 from maskfree.recipes.vilseg import vilseg as vilseg
 from maskfree.recipes.vilseg import vilseg_debug as vilseg_debug
 from maskfree.recipes.vilseg import vilseg_pocket as vilseg_pocket

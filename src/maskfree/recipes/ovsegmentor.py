@@ -17,8 +17,6 @@ from maskfree.recipes.toy import TOY_TEXT, TOY_TRAINING
 from maskfree.recipes.vilseg import MINILM
 from maskfree.text.templates import TEMPLATES
 
-PAIRS = 4_300_000
-"""Number of pairs of CC12M whose caption names an entity (CC4M)."""
 HEAD = ProjectionConfig(kind="batchnorm_mlp", hidden=4096)
 """Projection of the released code, used for images, texts and entities."""
 
@@ -46,12 +44,12 @@ def ovsegmentor() -> Recipe:
         ),
         data=DataConfig(shards=("cc12m/{00000..01242}.tar",), index="cc12m-entities", workers=8),
         train=TrainConfig(
-            steps=40 * PAIRS // 2048,
+            # The index says how many pairs an epoch has; the warm-up is the released code's.
+            steps=0,
+            epochs=(2, 40),
             batch_size=2048,
             learning_rate=3.2e-4,
             weight_decay=0.5,
-            # Two epochs, as in the released code.
-            warm_up_steps=2 * PAIRS // 2048,
             # As in the released code.
             clip_norm=5.0,
             precision="bf16-mixed",
@@ -59,6 +57,45 @@ def ovsegmentor() -> Recipe:
             save_every=2000,
         ),
         inference=AUTHORS_INFERENCE,
+    )
+
+
+def ovsegmentor_vit_small() -> Recipe:
+    """OVSegmentor of the paper with a ViT-S/16, for its comparison by backbone (Table 1).
+
+    Returns:
+        Settings of the run.
+
+    Source: arXiv:2301.09121, Table 1.
+
+    Differs: BERT is the text encoder, as the paper says; the released code names RoBERTa for it.
+    """
+    paper = ovsegmentor()
+    method = paper.method
+    assert isinstance(method, OVSegmentorConfig)
+
+    small = replace(method.image, dim=384, num_heads=6, weights="facebook/dino-vits16")
+    return replace(paper, name="ovsegmentor-vit-small", method=replace(method, image=small))
+
+
+def ovsegmentor_cc12m() -> Recipe:
+    """OVSegmentor of the paper on all of CC12M, whose index has more entities (Table 7).
+
+    `maskfree prepare entities --entities auto` finds them; the list lies in the index.
+
+    Returns:
+        Settings of the run.
+
+    Source: arXiv:2301.09121, section 4.3, "Scalability".
+    """
+    paper = ovsegmentor()
+    index = "cc12m-nouns"
+
+    return replace(
+        paper,
+        name="ovsegmentor-cc12m",
+        method=replace(paper.method, entities=f"{index}/entities.txt"),
+        data=replace(paper.data, index=index),
     )
 
 
@@ -95,7 +132,7 @@ def ovsegmentor_released() -> Recipe:
         ),
         train=replace(
             paper.train,
-            steps=30 * PAIRS // 2048,
+            epochs=(2, 30),
             weight_decay=0.05,
             final_rate=0.25,
             precision="32-true",
@@ -133,10 +170,9 @@ def ovsegmentor_released_masks() -> Recipe:
         train=replace(
             first.train,
             # Half the batch size of the first stage, and a far lower learning rate.
-            steps=10 * PAIRS // 1024,
+            epochs=(0, 10),
             batch_size=1024,
             learning_rate=2.5e-6,
-            warm_up_steps=0,
             final_rate=0.1,
         ),
     )

@@ -205,6 +205,27 @@ class EntityIndex:
         return [rows[start:end] for start, end in pairwise(starts)]
 
 
+def count_pairs(folder: Path) -> int:
+    """Count the pairs of an index.
+
+    Args:
+        folder: Folder of the index.
+
+    Returns:
+        Number of pairs that mention an entity.
+
+    Raises:
+        FileNotFoundError: The folder holds no index.
+        ValueError: The format is another one.
+    """
+    try:
+        return int(_summary(folder)["counts"]["kept"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / SUMMARY} is not the summary of an entity index: it counts no pairs"
+        ) from error
+
+
 def _summary(folder: Path) -> dict[str, Any]:
     """Read and check the summary of an index."""
     path = folder / SUMMARY

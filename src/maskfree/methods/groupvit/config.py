@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from maskfree.config.rules import OutsideName, check
+from maskfree.config.rules import CountOrZero, OutsideName, check
 from maskfree.data.config import ViewConfig
 from maskfree.method_config import MethodConfig
 from maskfree.nn.encoder_config import Value
@@ -28,6 +28,11 @@ class GroupViTConfig(MethodConfig):
     """Overrides of fields of transformers' GroupViTTextConfig."""
     projections: dict[str, Value] = field(default_factory=dict)
     """Overrides of the remaining fields of transformers' GroupViTConfig."""
+    tokenizer: OutsideName | None = None
+    """Folder or Hugging Face name of the tokenizer; None takes the one of the weights."""
+    num_labels: CountOrZero = 0
+    """Largest number of nouns of a caption in the multi-label contrast; the paper's is 3. 0 turns
+    this loss off."""
     views: ViewConfig = field(default_factory=ViewConfig)
     """Size and augmentation of the training view."""
 
@@ -74,7 +79,7 @@ class GroupViTConfig(MethodConfig):
 
         if tokenizer is not None:
             self.check_tokenizer(tokenizer.vocabulary_size, tokenizer.max_length)
-        return GroupViTTransform(tokenizer, self.views)
+        return GroupViTTransform(tokenizer, self.views, self.num_labels)
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:
         """Check that the text encoder accepts a tokenizer's output.
@@ -103,9 +108,20 @@ class GroupViTConfig(MethodConfig):
         Raises:
             ValueError: The config names no tokenizer.
         """
-        if self.weights is None:
-            raise ValueError("no tokenizer: start from a checkpoint, or set weights")
-        return self.weights
+        source = self.tokenizer or self.weights
+        if source is None:
+            raise ValueError("no tokenizer: start from a checkpoint, or set tokenizer or weights")
+        return source
+
+    def extras(self) -> tuple[str, ...]:
+        """List the optional dependencies of this config.
+
+        Returns:
+            The extra that finds nouns in captions, if they are trained on.
+        """
+        if self.num_labels:
+            return ("entities",)
+        return ()
 
     def student_parts(self) -> None:
         """Return nothing: the encoders of transformers' GroupViT are not of a form to take over."""
@@ -124,18 +140,19 @@ class GroupViTConfig(MethodConfig):
         return replace(
             self,
             weights=None,
+            tokenizer=None,
             vision=plain_fields(configuration.vision_config),
             text=plain_fields(configuration.text_config),
             projections=plain_fields(configuration),
         )
 
     def for_inference(self) -> GroupViTConfig:
-        """Drop everything that only training uses, which is nothing here.
+        """Drop the multi-label contrast, which only training uses.
 
         Returns:
-            `without_pretrained`.
+            `without_pretrained` without labels.
         """
-        return self.without_pretrained()
+        return replace(self.without_pretrained(), num_labels=0)
 
     def _configuration(self) -> Any:
         """The transformers configuration of the weights, with the overrides applied."""

@@ -5,8 +5,8 @@ groups follow the authors' code (`Inference(score="product")`).
 
 Source: arXiv:2202.11094.
 
-Differs: only the image-caption contrast is trained, without the nouns of section 3.3, and the
-projections see only pooled embeddings in training.
+Differs: the projections see only pooled embeddings in training, and a caption with fewer nouns than
+`num_labels` has fewer labels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.losses.contrastive import info_nce, retrieval_accuracy
+from maskfree.losses.entities import multi_label_contrast
 from maskfree.method import Method
 from maskfree.methods.groupvit.batch import GroupViTBatch
 from maskfree.types import Groups, Losses, Tokens
@@ -48,7 +49,7 @@ class GroupViT(Method):
         )
 
     def forward(self, batch: GroupViTBatch) -> Losses:
-        """Compute the image-text contrastive loss of a batch.
+        """Compute the contrastive losses of a batch: with captions, and with prompted nouns.
 
         In training mode, patches choose groups by a Gumbel arg-max.
 
@@ -56,10 +57,13 @@ class GroupViT(Method):
             batch: Images with captions.
 
         Returns:
-            The term `cross` with inverse temperature and retrieval accuracy as metrics.
+            The term `cross`, and `labels` where the batch has them, with inverse temperature and
+            retrieval accuracy as metrics.
 
         Raises:
             ValueError: The photos have no captions.
+
+        Source: arXiv:2202.11094, section 3.2.
         """
         if batch.captions is None:
             raise ValueError("GroupViT learns from captions, and the photos have none")
@@ -75,7 +79,15 @@ class GroupViT(Method):
             "retrieval_accuracy": retrieval_accuracy(image, text).detach(),
         }
 
-        return Losses({"cross": info_nce(image, text, scale)}, metrics)
+        losses = {"cross": info_nce(image, text, scale)}
+        if batch.labels is not None and batch.labeled is not None:
+            # One row of labels per photo.
+            labels = self.encode_text(batch.labels).unflatten(0, batch.labeled.shape)
+            losses["labels"] = multi_label_contrast(
+                image, self.gather(labels).float(), self.gather(batch.labeled), scale
+            )
+
+        return Losses(losses, metrics)
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         """Embed texts by their end token.

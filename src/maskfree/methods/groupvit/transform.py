@@ -1,9 +1,9 @@
-"""Training views of GroupViT: one crop of a photo and one of its captions."""
+"""Training views of GroupViT: one crop of a photo, one of its captions, and its nouns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,20 @@ import torch
 
 from maskfree.data.config import ViewConfig
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import View, random_caption, random_view, tokenized_captions
+from maskfree.data.transforms import (
+    View,
+    random_caption,
+    random_view,
+    tokenized_captions,
+    tokenized_labels,
+)
 from maskfree.methods.groupvit.batch import GroupViTBatch
+from maskfree.text.nouns import nouns
+from maskfree.text.templates import TEMPLATES
 from maskfree.text.tokenize import Tokenizer
+
+# The set that the paper takes from CLIP.
+_PROMPTS = TEMPLATES["imagenet"]
 
 
 class GroupViTSample(NamedTuple):
@@ -21,6 +32,8 @@ class GroupViTSample(NamedTuple):
 
     caption: str | None
     view: View
+    labels: tuple[str, ...] = ()
+    """Prompted nouns of the caption."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class GroupViTTransform(Transform):
     """Tokenizer for captions; None if no photo has a caption."""
     views: ViewConfig
     """Size and augmentation of the view."""
+    num_labels: int = 0
+    """Largest number of prompted nouns per photo; 0 for none."""
 
     def sample(self, source: Source, seed: int) -> GroupViTSample:
         """Create the training view of one photo.
@@ -47,7 +62,7 @@ class GroupViTTransform(Transform):
         view = random_view(
             rng, source.photo, config.side_px, config.scale, config.mirror, config.jitter
         )
-        return GroupViTSample(caption, view)
+        return GroupViTSample(caption, view, self._labels(caption, rng))
 
     def collate(self, samples: Sequence[GroupViTSample]) -> GroupViTBatch:
         """Stack samples into a batch.
@@ -58,7 +73,28 @@ class GroupViTTransform(Transform):
         Returns:
             The batch; captions are tokenized if there are any.
         """
-        return GroupViTBatch(
+        batch = GroupViTBatch(
             images=torch.stack([sample.view.image for sample in samples]),
             captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
+        )
+        if not self.num_labels or batch.captions is None:
+            return batch
+
+        assert self.tokenizer is not None, "labels need a tokenizer"
+        labels, labeled = tokenized_labels(
+            self.tokenizer, [sample.labels for sample in samples], self.num_labels
+        )
+        return replace(batch, labels=labels, labeled=labeled)
+
+    def _labels(self, caption: str | None, rng: np.random.Generator) -> tuple[str, ...]:
+        """Up to `num_labels` random nouns of a caption, each in a random prompt."""
+        if not self.num_labels or caption is None:
+            return ()
+
+        found = nouns(caption)
+        chosen = rng.permutation(len(found))[: self.num_labels]
+        prompts = rng.integers(len(_PROMPTS), size=len(chosen))
+        return tuple(
+            _PROMPTS[int(prompt)].replace("{}", found[int(number)])
+            for number, prompt in zip(chosen, prompts, strict=True)
         )

@@ -18,7 +18,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import View, random_caption, random_view, tokenized_captions
+from maskfree.data.transforms import (
+    View,
+    random_caption,
+    random_view,
+    tokenized_captions,
+    tokenized_labels,
+)
 from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Partners
 from maskfree.text.entities import EntitySet, Mention, entity_sentence, masked
 from maskfree.text.nouns import noun_mentions
@@ -220,13 +226,10 @@ class OVSegmentorTransform(Transform):
         if not self.label_count:
             return made
 
-        # Pad labels to a rectangular batch; `labeled` tells which are real.
-        labels = []
-        for text in texts:
-            labels += [*text.labels, *[""] * (self.label_count - len(text.labels))]
-        counts = torch.tensor([len(text.labels) for text in texts])
-        labeled = torch.arange(self.label_count) < counts[:, None]
-        return replace(made, labels=self.tokenizer(labels), labeled=labeled)
+        labels, labeled = tokenized_labels(
+            self.tokenizer, [text.labels for text in texts], self.label_count
+        )
+        return replace(made, labels=labels, labeled=labeled)
 
     def _targets(self, questions: Tokens, texts: Sequence[CaptionTexts]) -> Tensor:
         """Entity index of each mask token in order; truncation may cut off the last ones."""
