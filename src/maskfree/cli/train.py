@@ -32,7 +32,6 @@ COMMON = (
     "recipe.data.index",
     "recipe.data.workers",
     "recipe.train.steps",
-    "recipe.train.epochs",
     "recipe.train.batch_size",
     "recipe.train.accumulate",
     "recipe.train.learning_rate",
