@@ -110,6 +110,18 @@ class MethodConfig(ABC):
         """
         return None
 
+    def taught_by(self, teacher: StudentParts) -> MethodConfig:
+        """Return the settings for a run that starts from a teacher's checkpoint.
+
+        Args:
+            teacher: Parts of the teacher.
+
+        Returns:
+            Configuration with the architecture of the parts that are the teacher's; by default no
+            part is, and nothing changes.
+        """
+        return self
+
     @abstractmethod
     def without_pretrained(self) -> MethodConfig:
         """Return the same architecture without external weights, as stored in a checkpoint.

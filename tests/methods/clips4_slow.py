@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.methods.clips4.objectives import (
-    PrototypeClassifier,
-    SemanticConsistencyObjective,
-)
+from maskfree.methods.clips4.classes import PrototypeClassifier
+from maskfree.methods.clips4.objectives import SemanticConsistencyObjective
 from maskfree.methods.clips4.view_segments import ViewSegments
 
 PHOTOS, DIM, HEIGHT, WIDTH, NUM_SEGMENTS = 2, 5, 4, 7, 3

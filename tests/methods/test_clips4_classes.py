@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.methods.clips4.classes import PrototypeClassifier
 from maskfree.methods.clips4.objectives import (
-    PrototypeClassifier,
     PseudoLabelObjective,
 )
 from maskfree.methods.clips4.view_segments import ViewSegments

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskfree.engine import run_state
 from maskfree.engine.config import Recipe
 from maskfree.hub import checkpoint
 from maskfree.hub.catalog import model_folder
+from maskfree.hub.loading import read_config
 from maskfree.method import Method
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,28 @@ class Start:
         if (run / "run.json").is_file() and (run / "model").is_dir():
             return cls(run / "model", run)
         return cls(model_folder(init), None)
+
+
+def with_teacher(recipe: Recipe, start: Start | None) -> Recipe:
+    """Take over what the method leaves to the checkpoint it starts from.
+
+    Args:
+        recipe: Settings of the run.
+        start: Checkpoint to start from; None changes nothing.
+
+    Returns:
+        The settings, with the architecture of the parts that are the teacher's.
+
+    Raises:
+        ValueError: The checkpoint's settings are damaged.
+        OSError: The checkpoint cannot be read.
+    """
+    if start is None:
+        return recipe
+    parts = read_config(start.model).student_parts()
+    if parts is None:
+        return recipe
+    return replace(recipe, method=recipe.method.taught_by(parts))
 
 
 def build_method(recipe: Recipe, start: Start | None) -> Method:

@@ -25,7 +25,7 @@ from maskfree.distributed import any_process, launch, only_run
 from maskfree.engine import run_state
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.logger import MetricLogger
-from maskfree.engine.start import Start, build_method
+from maskfree.engine.start import Start, build_method, with_teacher
 from maskfree.engine.trainer import Trainer
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint
@@ -76,6 +76,7 @@ def _fit(
     run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
 
     start = Start.find(recipe.init) if recipe.init else None
+    recipe = with_teacher(recipe, start)
 
     if data.shapes:
         data = _drawn_shapes(fabric, data, out / "data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from typing import Any
 
 import dacite
 import torch
-from torch import nn
 
 from maskfree import methods
 from maskfree.devices import resolve
@@ -20,6 +18,7 @@ from maskfree.hub import checkpoint
 from maskfree.hub.catalog import MODELS, model_folder
 from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.hub.readers import READERS, Located, locate, read
+from maskfree.hub.weights import file_hash
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method_config import MethodConfig
@@ -135,19 +134,10 @@ def _segmenter(located: Located, model: ForeignModel, device: str) -> Segmenter:
         method=method,
         tokenizer=model.tokenizer,
         name=located.name,
-        weights_hash=_hash(method),
+        weights_hash=file_hash(method.state_dict()),
         templates=model.templates,
         inference=model.inference,
     )
-
-
-def _hash(module: nn.Module) -> str:
-    """SHA-256 of all weights with their names; a file's hash would depend on who saved it."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(name.encode())
-        total.update(tensor.cpu().numpy().tobytes())
-    return total.hexdigest()
 
 
 def _inference(settings: dict[str, Any], model: str | Path) -> Inference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,18 @@ SCALE = "::scale"
 
 # Smaller tensors stay float: they would save little.
 _MIN_INT8_ELEMENTS = 4096
+
+# Types of safetensors in the order of its writer, which puts the last ones first.
+_TYPE_NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.int64: "I64",
+}
+_TYPES = list(_TYPE_NAMES)
 
 
 def pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -56,6 +70,41 @@ def pack(state: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
         packed[name] = values.clone(memory_format=torch.contiguous_format)
 
     return packed
+
+
+def file_hash(state: Mapping[str, Tensor]) -> str:
+    """Hash weights as the file of a checkpoint that stores them as float32.
+
+    So weights have one hash, whether they are read from files of others or from their checkpoint.
+
+    Args:
+        state: Weights by name.
+
+    Returns:
+        SHA-256 of the file, which is not written.
+
+    Source: format of safetensors; its writer orders tensors by type, then by name.
+    """
+    types = {name: _stored_type(tensor) for name, tensor in state.items()}
+    ordered = sorted(state, key=lambda name: (-_TYPES.index(types[name]), name))
+    header, begin = {}, 0
+    for name in ordered:
+        end = begin + state[name].numel() * types[name].itemsize
+        header[name] = {
+            "dtype": _TYPE_NAMES[types[name]],
+            "shape": list(state[name].shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # The header is filled up with spaces to whole words of 8 bytes.
+    text += b" " * (-len(text) % 8)
+    total = hashlib.sha256(len(text).to_bytes(8, "little") + text)
+    for name in ordered:
+        values = state[name].detach().cpu().to(types[name]).contiguous()
+        total.update(values.numpy().tobytes())
+    return total.hexdigest()
 
 
 def unpack(
@@ -152,6 +201,13 @@ def named_in_errors(path: Path) -> Iterator[None]:
 def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors of an open safetensors file, by name."""
     return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+
+
+def _stored_type(tensor: Tensor) -> torch.dtype:
+    """Type in which a float32 checkpoint stores a tensor."""
+    if tensor.is_floating_point():
+        return torch.float32
+    return tensor.dtype
 
 
 def _to_int8(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,13 +63,13 @@ class CLIPS4Config(MethodConfig):
     correction: CorrectionConfig | None = None
     """DeepLab head added to the projection, zero at the start; None adds none."""
     text: TextEncoderConfig = field(default_factory=lambda: TextEncoderConfig(frozen=True))
-    """Text encoder of the teacher."""
+    """Text encoder of the teacher; that of the checkpoint a run starts from replaces it."""
     text_projection: ProjectionConfig = field(
         default_factory=lambda: ProjectionConfig("linear", bias=False)
     )
-    """Text projection of the teacher; the default is CLIP's."""
+    """Text projection of the teacher; the default is CLIP's. Taken like `text`."""
     embed_dim: Width = 512
-    """Dimension of the teacher's embedding space."""
+    """Dimension of the teacher's embedding space. Taken like `text`."""
     segments: OutsideName | None = None
     """Folder of region maps written by `maskfree prepare segments`; None treats a photo as one
     region."""
@@ -223,6 +223,22 @@ class CLIPS4Config(MethodConfig):
             image=self.image,
             image_projection=self.image_projection,
             correction=self.correction,
+        )
+
+    def taught_by(self, teacher: StudentParts) -> CLIPS4Config:
+        """Take over the teacher's text side and embedding space.
+
+        Args:
+            teacher: Parts of the teacher.
+
+        Returns:
+            The settings with these parts.
+        """
+        return replace(
+            self,
+            text=replace(teacher.text, frozen=self.text.frozen),
+            text_projection=teacher.text_projection,
+            embed_dim=teacher.embed_dim,
         )
 
     def without_pretrained(self) -> CLIPS4Config:

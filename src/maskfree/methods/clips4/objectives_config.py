@@ -91,11 +91,8 @@ class SemanticConsistencyConfig:
         Raises:
             ValueError: There are fewer segments than unknown classes.
         """
-        from maskfree.methods.clips4.objectives import (
-            UNKNOWN_SHARE,
-            PrototypeClassifier,
-            SemanticConsistencyObjective,
-        )
+        from maskfree.methods.clips4.classes import PrototypeClassifier
+        from maskfree.methods.clips4.objectives import UNKNOWN_SHARE, SemanticConsistencyObjective
 
         # Unknown classes start from random segments of the teacher.
         unknown = found.unknown(self.num_unknown, self.seed)
