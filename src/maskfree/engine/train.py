@@ -76,12 +76,12 @@ def _fit(
     run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
 
     start = Start.find(recipe.init) if recipe.init else None
-    recipe = with_teacher(recipe, start)
 
     if data.shapes:
         data = _drawn_shapes(fabric, data, out / "data")
 
     tokenizer = _tokenizer(recipe, start, out)
+    recipe = with_teacher(recipe, start)
     step, tensors = run_state.load_state(out) or (0, None)
     stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
 
