@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from torch.testing import assert_close
 
 from maskfree.distributed import processes_of_launcher
 from maskfree.engine import run_state
+from maskfree.engine.train import fit
 from maskfree.nn import binding
-from two_processes import gradient, methods
+from two_processes import gradient, methods, recipe
 
 
 def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
@@ -50,6 +52,22 @@ def test_two_processes_have_the_gradient_of_one(tmp_path, monkeypatch):
     positions = run_state.load_state(run)[1]["positions"]
     assert positions.shape == (2, 1, 3) and (positions[:, 0, :2].sum(1) > 0).all()
     assert (run / "model" / "weights.safetensors").is_file()
+
+    # One process with two data workers reads the same streams, and goes on.
+    whole = recipe()
+    train, data = replace(whole.train, steps=6), replace(whole.data, workers=2)
+    assert fit(replace(whole, train=train, data=data), run, resume_run=True) == 6
+    resumed = run_state.read_record(run)["resumed"][-1]
+    assert (resumed["step"], resumed["processes"]) == (4, 1)
+    assert resumed["changed"] == {"train.steps": [4, 6], "data.workers": [0, 2]}
+    later = run_state.load_state(run)[1]["positions"]
+    assert later.shape == (1, 2, 3)
+    # Either stream has 8 of the 16 photos: passes done, and photos of the one that goes on.
+    done = (8 * positions[:, 0, 0] + positions[:, 0, 1]).tolist()
+    assert done == [16, 16]
+    assert (8 * later[0, :, 0] + later[0, :, 1]).tolist() == [24, 24]
+    with pytest.raises(ValueError, match=r"2 streams \(1 processes x 2 data workers\), not 1"):
+        fit(replace(whole, train=replace(train, steps=7)), run, resume_run=True)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,19 @@ def check_same(
     Raises:
         ValueError: A setting differs.
     """
-    changed = [name for name in differences(before, now) if name not in free]
+    refuse_changes(folder, [name for name in differences(before, now) if name not in free])
+
+
+def refuse_changes(folder: Path, changed: Sequence[str]) -> None:
+    """Refuse to go on in a folder where settings changed.
+
+    Args:
+        folder: Folder of an earlier run.
+        changed: Dotted names of the settings that differ from those of the run.
+
+    Raises:
+        ValueError: There is one.
+    """
     if changed:
         raise ValueError(
             f"{folder} was begun with another {', '.join(changed)}: "

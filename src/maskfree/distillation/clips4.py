@@ -29,7 +29,7 @@ from maskfree.distillation.student_parts import initial_weights, own_image_encod
 from maskfree.distillation.teacher_features import prepare_teacher
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.run_state import settings_of
-from maskfree.engine.train import FREE_SETTINGS, fit
+from maskfree.engine.train import LOG_SETTINGS, fit
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import loading
 from maskfree.inference.config import Inference
@@ -130,7 +130,7 @@ def _distilled(
         data = DataConfig(shards=sources, workers=settings.student.workers)
     recipe = replace(recipe, method=replace(recipe.method, **made), data=data)
 
-    done = fit(recipe, out, resume_run=(out / "run.json").exists())
+    done = fit(recipe, out, (out / "run.json").exists(), LOG_SETTINGS)
     return out / "model" if done == settings.student.train.steps else None
 
 
@@ -255,5 +255,5 @@ def _check_record(
         "settings": settings_of(settings),
     }
     # How often a run logs and saves may change on resuming.
-    free = [f"settings.student.{name}" for name in FREE_SETTINGS]
+    free = [f"settings.student.{name}" for name in LOG_SETTINGS]
     run_dir.check_record(path, record, free=free, max_bytes=_MAX_RECORD_BYTES)

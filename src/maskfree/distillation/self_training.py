@@ -21,7 +21,7 @@ from maskfree.distillation.pseudo_labels import link, pseudo_label
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.distillation.student_parts import initial_weights, own_image_encoder, parts_of
 from maskfree.engine.config import Recipe, TrainConfig
-from maskfree.engine.train import fit
+from maskfree.engine.train import LOG_SETTINGS, fit
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint, loading
 from maskfree.inference.config import Inference
@@ -117,7 +117,7 @@ def _taught(
         init=str(out / "start"),
     )
 
-    done = fit(recipe, out, resume_run=(out / "run.json").exists())
+    done = fit(recipe, out, (out / "run.json").exists(), LOG_SETTINGS)
     return out / "model" if done == train.steps else None
 
 

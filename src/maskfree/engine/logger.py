@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -72,6 +73,7 @@ class MetricLogger:
         metrics: Mapping[str, float],
         rate: float,
         broken: int,
+        skipped: int = 0,
     ) -> None:
         """Write one row of metrics.
 
@@ -80,7 +82,8 @@ class MetricLogger:
             loss: Total loss and its terms, by name.
             metrics: Other metrics of the method, by name.
             rate: Current learning rate.
-            broken: Number of samples skipped so far because they could not be used.
+            broken: Number of samples left out so far because they could not be used.
+            skipped: Number of steps skipped so far because their gradient was not finite.
         """
         now = time.monotonic()
         # Mean time per step since the last row.
@@ -89,16 +92,15 @@ class MetricLogger:
         speed = self.photos_per_step / max(seconds, 1e-9)
         left = str(datetime.timedelta(seconds=round(seconds * (self.steps - step))))
 
-        row = {"step": step, "loss": dict(loss), "metrics": dict(metrics), "rate": rate}
+        counts = {"photos_per_second": round(speed, 2), "broken": broken, "skipped": skipped}
+        row = {"step": step, "loss": _finite(loss), "metrics": _finite(metrics), "rate": rate}
         with writing(self._path):
-            self._rows.write(
-                json.dumps(row | {"photos_per_second": round(speed, 2), "broken": broken}) + "\n"
-            )
+            self._rows.write(json.dumps(row | counts) + "\n")
 
         # TensorBoard groups scalars by the prefix of their name.
         scalars = {f"loss/{name}": value for name, value in loss.items()}
         scalars |= {f"metrics/{name}": value for name, value in metrics.items()}
-        scalars |= {"rate": rate, "photos_per_second": speed, "broken": broken}
+        scalars |= {"rate": rate, **counts}
         with writing(self._board_folder):
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
@@ -107,6 +109,8 @@ class MetricLogger:
         text = f"step {step}/{self.steps} · {_shown(loss)} · {speed:.3g} photos/s"
         if broken:
             text += f" · {broken} broken samples skipped"
+        if skipped:
+            text += f" · {skipped} steps skipped"
         if metrics:
             text += f" · metrics: {_shown(metrics)}"
 
@@ -128,6 +132,11 @@ class MetricLogger:
             threading.excepthook = self._other_hook
             with writing(self._path):
                 self._rows.close()
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values by name, with None for NaN and infinity, which JSON does not have."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _shown(values: Mapping[str, float]) -> str:

@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from safetensors.torch import load_file, save_file
 
 from maskfree.files.atomic import read_json, replace_text
 from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinished_folder, writing
-from maskfree.run_dir import check_same
+from maskfree.run_dir import differences, refuse_changes
 
 _FORMAT = 1
+# Stands for the value of a setting that a run does not know.
+_UNKNOWN = object()
 # The older state is a fallback if the newest one is damaged.
 _KEPT = 2
 _PACKAGES = (
@@ -67,14 +69,19 @@ def _spelled(value: Any) -> Any:
     return value
 
 
-def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], resume: bool) -> None:
+def check_run(
+    out: Path, settings: Mapping[str, Any], free: Sequence[str], resume: bool
+) -> dict[str, tuple[Any, Any]]:
     """Check that a run may start in a folder, or resume there.
 
     Args:
         out: Folder of the run.
         settings: Settings of the run, as `settings_of` gives them.
-        free: Dotted names of settings that may change on resuming.
+        free: Dotted names of settings, or of groups of them, that may change on resuming.
         resume: Whether to resume the run in the folder.
+
+    Returns:
+        Settings that change on resuming: their values before and now, by dotted name.
 
     Raises:
         ValueError: The folder holds a run already, a run with other settings, or nothing to resume.
@@ -89,15 +96,39 @@ def check_run(out: Path, settings: Mapping[str, Any], free: tuple[str, ...], res
                 raise ValueError(
                     f"{out / name} exists, and is no part of a run: give another --out"
                 )
-        return
+        return {}
 
     if not resume:
         raise ValueError(
             f"{out} holds a run already: continue it with --resume, or give another --out"
         )
 
+    before = read_record(out)["settings"]
+    changed = {}
+    for name in differences(before, settings):
+        values = _value(before, name), _value(settings, name)
+        # A setting that is newer than the run has no value before.
+        if values[0] is not _UNKNOWN:
+            changed[name] = values
+
     # Resuming needs the same settings, but for the free ones.
-    check_same(out, read_record(out)["settings"], settings, free)
+    refuse_changes(out, [name for name in changed if not _is_free(name, free)])
+    return changed
+
+
+def _value(settings: Mapping[str, Any], name: str) -> Any:
+    """Value of a setting by its dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return _UNKNOWN
+        value = value[part]
+    return value
+
+
+def _is_free(name: str, free: Sequence[str]) -> bool:
+    """Whether a setting, or a group that it belongs to, may change."""
+    return any(name == each or name.startswith(f"{each}.") for each in free)
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -118,16 +149,26 @@ def read_record(out: Path) -> dict[str, Any]:
     return record
 
 
-def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) -> dict[str, Any]:
+def write_record(
+    out: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    world: int,
+    step: int = 0,
+    changed: Mapping[str, tuple[Any, Any]] | None = None,
+) -> dict[str, Any]:
     """Write run.json: settings, package versions, machine and git state.
 
-    On resuming, the time, command and versions are appended to the existing record.
+    On resuming, the time, command, versions, number of processes and changed settings are appended
+    to the existing record, whose settings become those of now.
 
     Args:
         out: Folder of the run.
         name: Name of the run's model.
         settings: Settings of the run, as `settings_of` gives them.
         world: Number of processes.
+        step: Number of steps completed before this start.
+        changed: Values before and now of the settings that change on resuming, by dotted name.
 
     Returns:
         The record as written.
@@ -145,7 +186,9 @@ def write_record(out: Path, name: str, settings: Mapping[str, Any], world: int) 
     # A resumed run keeps its first record and lists the later starts.
     if (out / "run.json").exists():
         record = read_record(out)
+        circumstances |= {"step": step, "processes": world, "changed": dict(changed or {})}
         record["resumed"] = [*record.get("resumed", []), circumstances]
+        record["settings"] = dict(settings)
     else:
         machine = {
             "processor": platform.processor() or platform.machine(),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,47 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from maskfree.data import shapes
-from maskfree.data.config import DataConfig
 from maskfree.data.examples import counted
-from maskfree.data.loader import Loaded, NoSamples, Stream, build_loader
-from maskfree.data.order import Share, seed_of
-from maskfree.data.sample import Transform
+from maskfree.data.loader import Loaded
+from maskfree.data.order import seed_of
 from maskfree.distributed import any_process, launch, only_run
 from maskfree.engine import run_state
+from maskfree.engine.batches import (
+    drawn_shapes,
+    one_line_for_lost_workers,
+    read_batches,
+    stream_of,
+)
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.logger import MetricLogger
 from maskfree.engine.start import Start, build_method, with_teacher
 from maskfree.engine.trainer import Trainer
 from maskfree.files.outputs import check_run_folders
 from maskfree.hub import checkpoint
-from maskfree.signals import StopSignals, held_back
-from maskfree.text.entities import EntitySet
+from maskfree.signals import StopSignals
 from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
 
-# Settings that may change when a run is resumed.
-FREE_SETTINGS = ("train.log_every", "train.save_every")
+LOG_SETTINGS = ("train.log_every", "train.save_every")
+"""Settings without influence on the training."""
+RESUME_SETTINGS = (
+    *LOG_SETTINGS,
+    "train.steps",
+    "train.learning_rate",
+    # Other processes may go on where they read as many data streams, see `positions_from`.
+    "train.devices",
+    "data.workers",
+)
+"""Settings that may change when a run is resumed."""
 
 
-def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
+def fit(
+    recipe: Recipe,
+    out: Path,
+    resume_run: bool = False,
+    may_change: Sequence[str] = RESUME_SETTINGS,
+) -> int:
     """Train a recipe and write the finished model to the folder `model` in the run folder.
 
     SIGINT or SIGTERM stops training early, with the state saved. A resumed run goes on from the
@@ -49,13 +64,14 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
         recipe: Settings of the run.
         out: Folder of the run.
         resume_run: Whether to resume the run in `out`.
+        may_change: Dotted names of settings that may change on resuming.
 
     Returns:
         Number of steps completed; fewer than the recipe's if a signal stopped training.
 
     Raises:
-        ValueError: The settings do not fit each other, the data or the run in `out`; or the loss is
-            not finite.
+        ValueError: The settings do not fit each other, the data or the run in `out`; or gradients
+            were not finite in too many steps in a row.
         OSError: The data cannot be read, or `out` cannot be written.
     """
     recipe = recipe.with_steps()
@@ -65,25 +81,26 @@ def fit(recipe: Recipe, out: Path, resume_run: bool = False) -> int:
 
     fabric = launch(config.accelerator, config.devices, config.precision)
     with only_run(fabric, out):
-        return _fit(fabric, recipe, out, settings, resume_run)
+        changed = run_state.check_run(out, settings, may_change, resume_run)
+        return _fit(fabric, recipe, out, settings, changed)
 
 
 def _fit(
-    fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], resume_run: bool
+    fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], changed: dict[str, Any]
 ) -> int:
     """Train in one of the processes that hold the run folder; see `fit`."""
     config, data = recipe.train, recipe.data
-    run_state.check_run(out, settings, FREE_SETTINGS, resume_run)
-
     start = Start.find(recipe.init) if recipe.init else None
 
     if data.shapes:
-        data = _drawn_shapes(fabric, data, out / "data")
+        data = drawn_shapes(fabric, data, out / "data")
 
     tokenizer = _tokenizer(recipe, start, out)
     recipe = with_teacher(recipe, start)
     step, tensors = run_state.load_state(out) or (0, None)
-    stream = _stream(fabric, config, data, recipe.method.build_transform(tokenizer))
+    if step > config.steps:
+        raise ValueError(f"train.steps is {config.steps}, but the run has done {step} already")
+    stream = stream_of(fabric, config, data, recipe.method.build_transform(tokenizer))
 
     # All processes start from the same weights.
     torch.manual_seed(seed_of(config.seed, "weights"))
@@ -96,7 +113,7 @@ def _fit(
     # Every process has read all that it needs before the first one writes.
     fabric.barrier()
     if fabric.is_global_zero:
-        run_state.write_record(out, recipe.name, settings, fabric.world_size)
+        run_state.write_record(out, recipe.name, settings, fabric.world_size, step, changed)
 
     if step < config.steps:
         # Continue with the samples that follow the saved positions.
@@ -110,8 +127,8 @@ def _fit(
         try:
             with (
                 StopSignals(finish=True) as signals,
-                _one_line_for_lost_workers(),
-                closing(_batches(stream, data.workers)) as batches,
+                one_line_for_lost_workers(),
+                closing(read_batches(stream, data.workers)) as batches,
             ):
                 _loop(fabric, config, trainer, batches, monitor, out, signals)
         finally:
@@ -119,6 +136,8 @@ def _fit(
                 monitor.close()
 
     _tell_left_out(fabric, trainer)
+    if trainer.skipped.total:
+        log.warning("skipped %d of %d steps", trainer.skipped.total, trainer.step)
 
     if fabric.is_global_zero and trainer.step == config.steps:
         _export(recipe, trainer, tokenizer, out)
@@ -128,18 +147,6 @@ def _fit(
 
     fabric.barrier()
     return trainer.step
-
-
-def _drawn_shapes(fabric: Fabric, data: DataConfig, folder: Path) -> DataConfig:
-    """Draw the shapes of a trial run once; return the settings that read them as shards."""
-    finder, index = None, ""
-    if data.index:
-        finder, index = EntitySet.read("shapes"), str(folder / shapes.INDEX)
-
-    if fabric.is_global_zero:
-        shapes.write(folder, data.shapes, finder=finder)
-    fabric.barrier()
-    return replace(data, shapes=0, shards=(str(folder),), index=index)
 
 
 def _check(recipe: Recipe, out: Path) -> None:
@@ -182,10 +189,9 @@ def _loop(
         if step % config.log_every == 0 or save or step == 1:
             loss, metrics = (_shared_mean(fabric, report[kind]) for kind in ("loss", "metrics"))
             if monitor:
-                monitor.record(
-                    step, loss, metrics, trainer.rate, sum(p.broken for p in trainer.positions)
-                )
-            if not math.isfinite(loss["total"]):
+                broken = sum(position.broken for position in trainer.positions)
+                monitor.record(step, loss, metrics, trainer.rate, broken, trainer.skipped.total)
+            if not (trainer.skipped.in_a_row or math.isfinite(loss["total"])):
                 raise ValueError(
                     f"the loss is {loss} at step {step}: try a smaller train.learning_rate"
                 )
@@ -233,57 +239,3 @@ def _export(recipe: Recipe, trainer: Trainer, tokenizer: Tokenizer, out: Path) -
         "steps": trainer.step,
     }
     checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)
-
-
-def _stream(fabric: Fabric, config: TrainConfig, data: DataConfig, transform: Transform) -> Stream:
-    """Data stream of this process."""
-    world = fabric.world_size
-
-    # Every process and part gets the same number of photos.
-    if config.batch_size % (world * config.accumulate):
-        raise ValueError(
-            f"train.batch_size {config.batch_size} does not divide into {world} processes "
-            f"x {config.accumulate} accumulated parts"
-        )
-
-    batch_size = config.batch_size // (world * config.accumulate)
-    return Stream(data, transform, batch_size, config.seed, Share(fabric.global_rank, world))
-
-
-def _batches(stream: Stream, workers: int) -> Generator[Loaded]:
-    """Load batches in data workers that live until the generator is closed.
-
-    Args:
-        stream: Data stream of this process.
-        workers: Number of worker processes; 0 loads in this process.
-
-    Yields:
-        Batches with their data position.
-
-    Raises:
-        NoSamples: The data has no usable sample.
-    """
-    with warnings.catch_warnings(), held_back():
-        # Python 3.12 warns of every fork beside threads. The workers use none of the parent's.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        loaded = iter(build_loader(stream, workers))
-
-    for item in loaded:
-        # Workers hand an error over as an item.
-        if isinstance(item, NoSamples):
-            raise item
-        yield item
-
-
-@contextmanager
-def _one_line_for_lost_workers() -> Iterator[None]:
-    """Turn PyTorch's error for a killed data worker into a one-line ChildProcessError.
-
-    PyTorch raises it from a signal handler, so it can come from any line.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise ChildProcessError(f"a data worker ended (is memory short?): {error}") from error

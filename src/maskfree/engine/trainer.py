@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
-from jaxtyping import Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from maskfree.data.loader import Loaded, Position
-from maskfree.data.order import seed_of
+from maskfree.data.order import Share, seed_of
 from maskfree.engine.config import TrainConfig
 from maskfree.engine.gather import Gather
 from maskfree.engine.optimizers import check_prefixes, cosine, parameter_groups, polynomial
+from maskfree.engine.positions import positions_from, tensors_of
+from maskfree.engine.skipping import SkippedSteps
 from maskfree.hub.checkpoint import has_prefix
 from maskfree.method import Method
 from maskfree.types import Batch
@@ -44,6 +45,7 @@ class Trainer:
         """
         self.step = step
         self.rate = 0.0
+        self.skipped = SkippedSteps()
         # Convolutions are faster in channels-last order.
         self.method = method.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
         self.positions = [Position()] * num_streams
@@ -85,6 +87,8 @@ class Trainer:
     def train_step(self, batches: Iterator[Loaded]) -> Report:
         """Take one optimizer step over all accumulated parts.
 
+        A step whose gradient is not finite changes no trained weight, average or buffer.
+
         Args:
             batches: Batches of this process; `accumulate` of them are used.
 
@@ -92,7 +96,7 @@ class Trainer:
             Total loss with its terms, and metrics, averaged over the parts.
 
         Raises:
-            ValueError: The gradient is not finite.
+            ValueError: The gradient was not finite in too many steps in a row.
         """
         config = self._config
         if config.frozen_steps and self.step == config.frozen_steps:
@@ -101,15 +105,22 @@ class Trainer:
             self.module = self._fabric.setup_module(_Forward(self.method))
 
         self._set_rate()
+        self.skipped.remember(self.method)
         reports = [self._accumulate(next(batches), part) for part in range(config.accumulate)]
-        if config.clip_norm:
-            self._clip_gradients()
+        norm = self._clip_gradients()
 
-        self._fabric_optimizer.step()
+        # Gradients are summed over the processes, so all of them decide alike.
+        if norm.isfinite():
+            self._fabric_optimizer.step()
+            self.method.after_step(self.step, config.steps)
+            self._update_average()
+            self.skipped.in_a_row = 0
+        else:
+            # A method forgets what it kept of the batch; then its buffers go back.
+            self.method.after_step(self.step, config.steps)
+            self.skipped.skip(self.method, norm, self.step + 1)
+
         self._fabric_optimizer.zero_grad()
-        self.method.after_step(self.step, config.steps)
-        self._update_average()
-
         self.step += 1
         return _mean(reports)
 
@@ -139,19 +150,17 @@ class Trainer:
 
         return {kind: _detached(values) for kind, values in report.items()}
 
-    def _clip_gradients(self) -> None:
-        """Scale the gradients down to the largest norm; raise ValueError if they are not finite."""
+    def _clip_gradients(self) -> Tensor:
+        """Scale the gradients down to the largest norm; return the norm that they had."""
         norm = self._fabric.clip_gradients(
             self.module,
             self._fabric_optimizer,
-            max_norm=self._config.clip_norm,
+            # Without a bound the gradients stay as they are.
+            max_norm=self._config.clip_norm or math.inf,
             error_if_nonfinite=False,
         )
         assert norm is not None
-        if not norm.isfinite():
-            raise ValueError(
-                f"the gradient is {norm} in step {self.step + 1}: try a smaller train.learning_rate"
-            )
+        return norm
 
     def _update_average(self) -> None:
         """Move the average towards the weights, if there is one."""
@@ -182,10 +191,10 @@ class Trainer:
             moments = self.optimizer.state.get(weight, {})
             tensors |= {f"optimizer/{name}/{key}": moment for key, moment in moments.items()}
 
-        here = torch.tensor(
-            [[p.epoch, p.taken, p.broken] for p in self.positions], device=self._fabric.device
-        )
-        return tensors | {"positions": self.method.gather(here[None]), "left_out": self._left_out()}
+        places, reasons = tensors_of(self.positions, self._fabric.device)
+        tensors["positions"] = self.method.gather(places[None])
+        tensors["left_out"] = self.method.gather(reasons[None])
+        return tensors | {"skipped": self.skipped.tensor()}
 
     def broken(self) -> tuple[int, tuple[int, ...]]:
         """Number of samples that could not be used; collective over processes.
@@ -193,17 +202,9 @@ class Trainer:
         Returns:
             Total number of samples, and the number for each reason.
         """
-        here = torch.tensor(
-            [sum(position.broken for position in self.positions)], device=self._fabric.device
-        )
-        return int(self.method.gather(here).sum()), tuple(self._left_out().sum(dim=(0, 1)).tolist())
-
-    def _left_out(self) -> Int[Tensor, "processes streams reasons"]:
-        """Unusable samples of every process and stream, counted by reason."""
-        here = torch.tensor(
-            [position.by_reason for position in self.positions], device=self._fabric.device
-        )
-        return self.method.gather(here[None])
+        places, reasons = tensors_of(self.positions, self._fabric.device)
+        by_reason = self.method.gather(reasons[None]).sum(dim=(0, 1))
+        return int(self.method.gather(places[None, :, 2]).sum()), tuple(by_reason.tolist())
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to a saved state, after as many steps as this trainer was created with.
@@ -212,22 +213,14 @@ class Trainer:
             tensors: What `tensors` returned.
 
         Raises:
-            ValueError: The state was saved by another number of processes.
+            ValueError: The run had another number of data streams.
         """
-        positions = tensors["positions"]
-        if len(positions) != self._fabric.world_size:
-            raise ValueError(
-                f"the run had {len(positions)} processes, not {self._fabric.world_size}"
-            )
+        process = Share(self._fabric.global_rank, self._fabric.world_size)
+        self.positions = positions_from(tensors, process, len(self.positions))
 
-        # The positions of this process, one for each of its streams.
-        self.positions = [Position(*row) for row in positions[self._fabric.global_rank].tolist()]
-
-        # States of older versions have no counts by reason.
-        if "left_out" in tensors:
-            rows = tensors["left_out"][self._fabric.global_rank].tolist()
-            pairs = zip(self.positions, rows, strict=True)
-            self.positions = [replace(position, by_reason=tuple(row)) for position, row in pairs]
+        # States of older versions have no count of skipped steps.
+        if "skipped" in tensors:
+            self.skipped.restore(tensors["skipped"].tolist())
 
         # Names carry their kind as a prefix, as `tensors` writes them.
         self.method.load_state_dict(_with_prefix(tensors, "model/"))

@@ -40,7 +40,7 @@ class Run:
     out: Path = Path("run")
     """Folder of the run: the finished model (in `model`), logs and training states."""
     resume: bool = False
-    """Resume a stopped run in the folder, with the same settings."""
+    """Resume a stopped run in the folder; only a few settings may change, such as its steps."""
 
     def whole(self) -> Recipe:
         """Recipe without the parts in `leave_out`.
