@@ -16,7 +16,7 @@ from shared_folder import SHARED
 PERSON = 14
 OWN_NAMES = {name for name in BENCHMARKS if name != "folder"}
 
-NUM_CLASSES = dict.fromkeys(("voc20", "voc21", "voc-train", "coco-mini"), 20)
+NUM_CLASSES = dict.fromkeys(("voc20", "voc21", "voc-train", "voc-trainaug", "coco-mini"), 20)
 NUM_CLASSES |= dict.fromkeys(("context59", "context60"), 59) | {
     "coco-stuff": 171,
     "coco-stuff-27": 27,
@@ -69,7 +69,8 @@ def test_unseen_classes_are_classes(name, count):
 
 def test_the_background_is_known_to_some():
     assert {name for name, chosen in BENCHMARKS.items() if chosen.background} == {
-        *("voc21", "voc-train", "context60", "coco-object", "coco-mini", "coco-mini-80")
+        *("voc21", "voc-train", "voc-trainaug", "context60"),
+        *("coco-object", "coco-mini", "coco-mini-80"),
     }
 
 

@@ -52,6 +52,17 @@ def test_the_training_part_of_voc_has_a_list_of_its_own(tmp_path):
         benchmark("voc-train").samples(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["Segmentation/trainaug", "SegmentationAug/train_aug"])
+def test_the_training_part_of_voc_with_sbd_has_masks_of_its_own(tmp_path, name):
+    voc(tmp_path)
+    augmented = [[255, 2, 0], [1, 15, 20]]
+    files = {"SegmentationClassAug/2007_2.png": augmented, f"ImageSets/{name}.txt": "2007_2\n"}
+    write(tmp_path, files | {"JPEGImages/2007_2.jpg": (3, 2)})
+    named = (IGNORE, "bicycle", NOTHING, "aeroplane", "person", "tv monitor")
+    sample = check("voc-trainaug", tmp_path, augmented, named)
+    assert sample.key == "JPEGImages/2007_2.jpg"
+
+
 CONTEXT_PNG = [[0, 1, 2], [47, 59, 255]]
 CONTEXT_MAT = [[0, 2, 9, 1], [368, 458, 255, 459]]
 CONTEXT_IDS = dict(

@@ -230,3 +230,29 @@ def test_a_row_of_results_says_how_it_was_taught(tmp_path):
 def test_settings_that_make_no_sense_are_refused(change, line):
     with pytest.raises(ValueError, match=line):
         KnnConfig(**change).check()
+
+
+def test_voc_is_taught_with_sbd_where_its_masks_are(tmp_path):
+    root = tmp_path / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationClassAug"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    pixels = np.zeros((6, 9, 3), np.uint8)
+    for name, folders in (
+        ("a", ["SegmentationClass"]),
+        ("b", ["SegmentationClass"]),
+        ("c", ["SegmentationClassAug"]),
+    ):
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
+        for folder in folders:
+            Image.fromarray(pixels[..., 0]).save(root / folder / f"{name}.png")
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("a\n")
+    (lists / "val.txt").write_text("b\n")
+
+    voc = benchmark("voc20")
+    ((part,), taught_by) = splits(voc, tmp_path)
+    assert (taught_by, [each.key for each in part.train]) == ("voc-train", ["JPEGImages/a.jpg"])
+    (lists / "trainaug.txt").write_text("c\n")
+    ((part,), taught_by) = splits(voc, tmp_path)
+    assert (taught_by, [each.key for each in part.train]) == ("voc-trainaug", ["JPEGImages/c.jpg"])

@@ -280,6 +280,18 @@ def _voc(part: str) -> IndexMaps:
     return IndexMaps(("JPEGImages/{name}.jpg",), (truth,), (f"ImageSets/Segmentation/{part}.txt",))
 
 
+def _voc_augmented() -> IndexMaps:
+    """Layout of PASCAL VOC 2012 with the masks of SBD (Hariharan et al. 2011), as commonly copied.
+
+    Its list is distributed under several names.
+    """
+    truth = Truth("SegmentationClassAug/{name}.png", counted(20, NOTHING))
+    lists = ("Segmentation/trainaug", "Segmentation/train_aug", "SegmentationAug/train_aug")
+    return IndexMaps(
+        ("JPEGImages/{name}.jpg",), (truth,), tuple(f"ImageSets/{name}.txt" for name in lists)
+    )
+
+
 def _stuff(official: Mapping[int, int], train_ids: Mapping[int, int]) -> IndexMaps:
     """Layout of COCO-Stuff, with the official or the converted maps."""
     raw, converted = [], []
@@ -383,6 +395,13 @@ BENCHMARKS = {
             title="PASCAL VOC 2012 training, 20 classes and background",
             layout=_voc("train"),
             num_photos=1464,
+        ),
+        replace(
+            _VOC21,
+            name="voc-trainaug",
+            title="PASCAL VOC 2012 training with SBD, 20 classes and background",
+            layout=_voc_augmented(),
+            num_photos=10582,
         ),
         replace(
             _CONTEXT60,

@@ -31,8 +31,10 @@ from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch
 from maskfree.results.segmentation import BACKGROUND
 
-TRAINING = {"camvid": "camvid-train", "voc20": "voc-train", "voc21": "voc-train"}
-"""Benchmarks whose training photos are cataloged as a benchmark of their own."""
+_VOC_TRAINING = ("voc-trainaug", "voc-train")
+TRAINING = {"camvid": ("camvid-train",), "voc20": _VOC_TRAINING, "voc21": _VOC_TRAINING}
+"""Benchmarks whose training photos are cataloged as benchmarks of their own: the first that is
+complete serves, else the last."""
 HALVES = "halves"
 """Name of the split in which each half of the photos is the training set of the other."""
 
@@ -126,7 +128,13 @@ def splits(benchmark: Benchmark, root: Path) -> tuple[list[Split], str]:
     """
     test = benchmark.samples(root)
 
-    if (name := TRAINING.get(benchmark.name)) is not None:
+    if names := TRAINING.get(benchmark.name):
+        name = names[-1]
+        for candidate in reversed(names):
+            chosen = BENCHMARKS[candidate]
+            if chosen.layout.missing(chosen.find(root)) is None:
+                name = candidate
+
         train = replace(BENCHMARKS[name], background=benchmark.background)
         return [Split(train.samples(root), test)], name
 
