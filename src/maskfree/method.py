@@ -38,6 +38,20 @@ class Method(nn.Module, ABC):
             Weighted terms whose sum is minimized.
         """
 
+    def rehearse(self, batch: Any) -> Losses | None:
+        """Compute losses that take as much memory as the costliest step still to come.
+
+        Training does so once at its start, so that a run that will not fit fails in its first
+        minute. The values of the losses do not matter.
+
+        Args:
+            batch: Training batch of this process.
+
+        Returns:
+            The losses; by default None: no later step takes more memory than the first one.
+        """
+        return None
+
     @abstractmethod
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         """Embed texts.

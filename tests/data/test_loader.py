@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from shard_files import captioned, jpeg, pairs, write_index, write_tar
 
+from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
 from maskfree.data.examples import Example, counted
@@ -21,6 +22,7 @@ from maskfree.data.loader import Loaded, NoSamples, Position, Stream, build_load
 from maskfree.data.order import Share, shuffled
 from maskfree.data.sample import Transform
 from maskfree.data.shards import find_shards
+from maskfree.text.entities import EntitySet
 from maskfree.types import TensorRecord
 
 
@@ -40,6 +42,11 @@ class KeyTransform(Transform):
     """
 
     with_partner: bool = False
+    start: float = 0.0
+
+    @property
+    def partners_from(self):
+        return self.start
 
     @property
     def takes_partner(self):
@@ -443,3 +450,25 @@ def test_photos_of_two_folders_with_one_name_are_told_apart_or_refused(tmp_path)
     ):
         Stream(DataConfig(images=folders), MapTransform(), 2, 5, Share(0, 1))
     assert Stream(DataConfig(images=folders[:1]), MapTransform(), 2, 5, Share(0, 1)).units
+
+
+@pytest.mark.parametrize(("workers", "done"), [(0, 0), (2, 0), (2, 5), (0, 17)])
+def test_partners_are_read_once_the_training_uses_them(tmp_path, workers, done):
+    shapes.write(tmp_path / "data", 12, finder=EntitySet.read("shapes"))
+    index = str(tmp_path / "data" / shapes.INDEX)
+    data = DataConfig(
+        shards=(str(tmp_path / "data"),), index=index, workers=workers, shuffle_buffer=4
+    )
+    stream = Stream(data, KeyTransform(True, start=0.75), 2, 5, Share(0, 1))
+    stream.go_to(stream.positions, done, 20)
+    loaded = take(stream, 20 - done, workers)
+    paired = [any(key.count(":") > 1 for key in item.batch.keys) for item in loaded]
+
+    # Batch 15 of 20 is the first that needs partners; the one before it may have them.
+    for number, has in enumerate(paired, start=done):
+        assert has == (number >= 14), (number, paired)
+
+    # A transform that starts with partners has them from the first batch on.
+    first = Stream(data, KeyTransform(True), 2, 5, Share(0, 1))
+    first.go_to(first.positions, 0, 20)
+    assert ":" in take(first, 1, workers)[0].batch.keys[0].split(":", 2)[2]

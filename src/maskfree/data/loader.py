@@ -108,15 +108,20 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         self.num_streams = max(data.workers, 1)
         self.go_to([Position()] * self.num_streams, 0)
 
-    def go_to(self, positions: Sequence[Position], batches_done: int) -> None:
+    def go_to(
+        self, positions: Sequence[Position], batches_done: int, num_batches: int | None = None
+    ) -> None:
         """Set where the stream starts.
 
         Args:
             positions: Position after the last batch of each data worker.
             batches_done: Batches that were already taken from all workers together.
+            num_batches: Batches of the whole training, by which the transform's `partners_from` is
+                counted; None reads partners from the first batch on.
         """
         assert len(positions) == self.num_streams
         self.positions, self.batches_done = tuple(positions), batches_done
+        self.num_batches = num_batches
 
     def __iter__(self) -> Iterator[Loaded | NoSamples]:
         """Iterate over batches without end.
@@ -130,7 +135,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
             worker_id = worker.id
         # Workers take turns, so after n batches it is the turn of stream n modulo their count.
         index = (worker_id + self.batches_done) % len(self.positions)
-        samples = self._samples(index)
+        samples = self._samples(index, self.batches_done + worker_id)
 
         try:
             while True:
@@ -141,8 +146,16 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         except NoSamples as error:
             yield error
 
-    def _samples(self, index: int) -> Iterator[tuple[object, Position]]:
-        """Augment the usable samples of one stream, each with the position after it."""
+    def _samples(self, index: int, first_batch: int) -> Iterator[tuple[object, Position]]:
+        """Augment the usable samples of one stream, each with the position after it.
+
+        Args:
+            index: Number of the stream.
+            first_batch: Number of its first batch among those of all streams of the process.
+
+        Yields:
+            Samples with the position after them.
+        """
         share = Share(
             self.process.index * len(self.positions) + index,
             self.process.count * len(self.positions),
@@ -152,7 +165,8 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         start = self.positions[index]
         broken, by_reason = start.broken, list(start.by_reason)
         num_read, num_barren_passes = 0, 0
-        partners = self._partners()
+        num_used = 0
+        partners = PartnerPhotos(self.index, self.seed)
 
         for epoch in itertools.count(start.epoch):
             # Only the first pass is resumed in its middle.
@@ -171,7 +185,10 @@ class Stream(IterableDataset[Loaded | NoSamples]):
                     continue
 
                 is_usable = True
-                partner = partners.draw(example.key, epoch)
+                partner = None
+                if self._uses_partners(first_batch, num_used):
+                    partner = partners.draw(example.key, epoch)
+                num_used += 1
                 source = Source(example.key, photo, example.captions, partner)
 
                 # The seed does not depend on earlier samples, so that resuming changes nothing.
@@ -185,12 +202,16 @@ class Stream(IterableDataset[Loaded | NoSamples]):
             if num_barren_passes == share.count:
                 raise self._no_samples(num_read, by_reason)
 
-    def _partners(self) -> PartnerPhotos:
-        """Partners for the transform, or none where it takes none."""
-        index = None
-        if self.transform.takes_partner:
-            index = self.index
-        return PartnerPhotos(index, self.seed)
+    def _uses_partners(self, first_batch: int, num_used: int) -> bool:
+        """Whether the batch of the next sample of a stream is trained with partners."""
+        if not self.transform.takes_partner:
+            return False
+        if self.num_batches is None:
+            return True
+
+        # Streams take turns. One batch early, as a share of float32 may be rounded up.
+        batch = first_batch + num_used // self.batch_size * self.num_streams
+        return batch + 1 >= self.transform.partners_from * self.num_batches
 
     def _shuffled(self, share: Share, epoch: int) -> Iterator[Example]:
         """The examples of one pass over a part of the data, shuffled."""

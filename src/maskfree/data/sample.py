@@ -52,6 +52,15 @@ class Transform(ABC):
         return False
 
     @property
+    def partners_from(self) -> float:
+        """Share of the training from which on partners are used.
+
+        Returns:
+            0 by default: from the first step on. Before it no partner is read.
+        """
+        return 0.0
+
+    @property
     def reads_maps(self) -> bool:
         """Whether `sample` reads files named by the photo's stem.
 

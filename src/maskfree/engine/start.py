@@ -12,6 +12,7 @@ from maskfree.hub import checkpoint
 from maskfree.hub.catalog import model_folder
 from maskfree.hub.loading import read_config
 from maskfree.method import Method
+from maskfree.nn.activation_checkpointing import checkpoint_activations
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ def build_method(recipe: Recipe, start: Start | None) -> Method:
         parts = sorted({_part(name) for name in fresh})
         log.info("starting from %s; new are %s", recipe.init, ", ".join(parts) or "no weights")
     method.on_train_start()
+    if recipe.train.checkpointing:
+        checkpoint_activations(method)
     return method
 
 

@@ -27,6 +27,7 @@ from maskfree.engine.batches import (
 )
 from maskfree.engine.config import Recipe, TrainConfig
 from maskfree.engine.logger import MetricLogger
+from maskfree.engine.rehearsal import rehearse_first
 from maskfree.engine.start import Start, build_method, with_teacher
 from maskfree.engine.trainer import Trainer
 from maskfree.files.outputs import check_run_folders
@@ -117,7 +118,8 @@ def _fit(
 
     if step < config.steps:
         # Continue with the samples that follow the saved positions.
-        stream.go_to(trainer.positions, step * config.accumulate)
+        done, whole = step * config.accumulate, config.steps * config.accumulate
+        stream.go_to(trainer.positions, done, whole)
 
         # Only the first process writes logs.
         monitor = None
@@ -130,7 +132,8 @@ def _fit(
                 one_line_for_lost_workers(),
                 closing(read_batches(stream, data.workers)) as batches,
             ):
-                _loop(fabric, config, trainer, batches, monitor, out, signals)
+                rehearsed = rehearse_first(fabric, trainer.method, trainer.optimizer, batches)
+                _loop(fabric, config, trainer, rehearsed, monitor, out, signals)
         finally:
             if monitor:
                 monitor.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class Mlp(nn.Module):
@@ -188,6 +190,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim=dim, hidden=4 * dim)
         self.drop_path = DropPath(drop_path)
+        # Set by `checkpoint_activations`.
+        self.checkpointed = False
 
     def forward(
         self, tokens: Float[Tensor, "b t d"], attended: Bool[Tensor, "b t"] | None = None
@@ -201,6 +205,12 @@ class Block(nn.Module):
         Returns:
             Updated token features.
         """
+        if self.checkpointed and torch.is_grad_enabled():
+            return checkpoint(self._update, tokens, attended, use_reentrant=False)
+        return self._update(tokens, attended)
+
+    def _update(self, tokens: Tensor, attended: Tensor | None) -> Tensor:
+        """Update tokens."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), attended))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 

@@ -54,4 +54,4 @@ class OVSegmentorBatch(TensorRecord):
     entities: EntityTexts | None = None
     """Training texts made from the captions' entities."""
     partners: Partners | None = None
-    """Photos that share an entity."""
+    """Photos that share an entity; None where no photo of the batch has one."""

@@ -148,6 +148,7 @@ class OVSegmentorConfig(MethodConfig):
             label_count=LABELS_PER_PHOTO if with_labels else 0,
             with_questions=self.entity is not None,
             with_partner=self.masks is not None,
+            partner_start=self.masks.start if self.masks else 0.0,
         )
 
     def check_tokenizer(self, vocabulary_size: int, max_length: int) -> None:

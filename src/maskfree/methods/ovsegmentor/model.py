@@ -7,13 +7,15 @@ Differs: see the method's page in the docs; each difference is a field of the co
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskfree.method import Method
-from maskfree.methods.ovsegmentor.batch import OVSegmentorBatch
+from maskfree.methods.ovsegmentor.batch import OVSegmentorBatch, Partners
 from maskfree.methods.ovsegmentor.entity_objectives import EntityInputs, EntityObjective
 from maskfree.methods.ovsegmentor.mask_objective import MaskConsistencyObjective
 from maskfree.nn.contrastive_objective import ContrastiveObjective
@@ -61,13 +63,29 @@ class OVSegmentor(Method):
 
         Source: eq. 13.
         """
+        # L_mask is used in the last part of the training only.
+        if self.masks is not None and not self.masks.begun:
+            return self._losses(batch, None)
+        return self._losses(batch, self.masks)
+
+    def rehearse(self, batch: OVSegmentorBatch) -> Losses | None:
+        """Compute the losses of a step with L_mask, before it begins.
+
+        Args:
+            batch: Images with captions.
+
+        Returns:
+            The losses, with each image as its own partner; None if L_mask is off or has begun.
+        """
+        if self.masks is None or self.masks.begun or batch.captions is None:
+            return None
+        partners = _own_partners(batch, present=True)
+        return self._losses(replace(batch, partners=partners), self.masks)
+
+    def _losses(self, batch: OVSegmentorBatch, masks: MaskConsistencyObjective | None) -> Losses:
+        """Losses of a batch, with L_mask or without it."""
         if batch.captions is None:
             raise ValueError("OVSegmentor learns from captions, and the photos have none")
-
-        # L_mask is used in the last part of the training only.
-        masks = self.masks
-        if masks is not None and not masks.begun:
-            masks = None
 
         # Image-text contrast of the mean group and the caption.
         grouped = self.image(batch.images)
@@ -100,16 +118,18 @@ class OVSegmentor(Method):
 
         # Cross-image mask consistency; no gradient reaches the text encoder.
         if masks is not None:
-            assert batch.partners is not None and groups is not None, "L_mask needs partners"
+            assert groups is not None, "L_mask reads the projected groups"
+            # Other processes may have partners where this one has none.
+            partners = batch.partners or _own_partners(batch, present=False)
             with torch.no_grad():
-                shared = self._text(batch.partners.entities)
+                shared = self._text(partners.entities)
 
             losses = masks(
                 self.image,
                 batch.images,
                 (grouped, groups),
                 self._project,
-                batch.partners,
+                partners,
                 shared,
                 self.cross.factor,
             )
@@ -206,3 +226,10 @@ class OVSegmentor(Method):
         self.cross.after_step()
         if self.masks is not None:
             self.masks.after_step(self.image, (step + 1) / steps)
+
+
+def _own_partners(batch: OVSegmentorBatch, *, present: bool) -> Partners:
+    """Each image as its own partner, which counts or not."""
+    assert batch.captions is not None
+    everyone = torch.full((len(batch.images),), present, device=batch.images.device)
+    return Partners(batch.images, batch.captions, everyone)

@@ -92,6 +92,17 @@ class OVSegmentorTransform(Transform):
     """Whether to create entity texts."""
     with_partner: bool = True
     """Whether to create the partner's view."""
+    partner_start: float = 0.0
+    """Share of the training without partners, in [0, 1]."""
+
+    @property
+    def partners_from(self) -> float:
+        """Share of the training from which on partners are used.
+
+        Returns:
+            `partner_start`.
+        """
+        return self.partner_start
 
     @property
     def takes_partner(self) -> bool:
@@ -155,7 +166,8 @@ class OVSegmentorTransform(Transform):
         texts = [sample.texts for sample in samples if sample.texts is not None]
         if texts:
             batch = replace(batch, entities=self._entities(texts))
-        if self.with_partner:
+        # Before L_mask begins, no photo has a partner.
+        if any(sample.partner is not None for sample in samples):
             batch = replace(batch, partners=self._partners(samples))
 
         return batch
