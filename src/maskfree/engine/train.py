@@ -118,8 +118,7 @@ def _fit(
 
     if step < config.steps:
         # Continue with the samples that follow the saved positions.
-        done, whole = step * config.accumulate, config.steps * config.accumulate
-        stream.go_to(trainer.positions, done, whole)
+        stream.go_to(trainer.positions, step * config.accumulate, config.steps * config.accumulate)
 
         # Only the first process writes logs.
         monitor = None
@@ -139,8 +138,6 @@ def _fit(
                 monitor.close()
 
     _tell_left_out(fabric, trainer)
-    if trainer.skipped.total:
-        log.warning("skipped %d of %d steps", trainer.skipped.total, trainer.step)
 
     if fabric.is_global_zero and trainer.step == config.steps:
         _export(recipe, trainer, tokenizer, out)
@@ -210,10 +207,12 @@ def _loop(
 
 
 def _tell_left_out(fabric: Fabric, trainer: Trainer) -> None:
-    """Log the number of unusable samples and the reasons; collective over processes."""
+    """Log unusable samples by reason, and skipped steps; collective over processes."""
     total, by_reason = trainer.broken()
     if fabric.is_global_zero and total:
         log.warning("samples left out, in all passes: %s", counted(by_reason, total))
+    if trainer.skipped.total:
+        log.warning("skipped %d of %d steps", trainer.skipped.total, trainer.step)
 
 
 def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
