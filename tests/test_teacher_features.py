@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
 from maskfree.data.photo_sources import read_sources
 from maskfree.distillation.teacher_features import TeacherCounts, prepare_teacher
 from maskfree.hub import loading
@@ -78,6 +78,24 @@ def test_a_stopped_run_goes_on_and_leaves_what_is_there(
         assert (tmp_path / "maps" / f"{name}.safetensors").read_bytes() == (
             tmp_path / "whole" / f"{name}.safetensors"
         ).read_bytes()
+
+
+def test_maps_of_8_bits_are_recorded_and_not_mixed(
+    tmp_path: Path, teacher: Segmenter, photos: Path
+):
+    prepare_teacher(teacher, [str(photos)], tmp_path / "whole")
+    prepare_teacher(teacher, [str(photos)], tmp_path / "maps", storage="int8")
+    for one, other in zip(
+        TeacherMaps(tmp_path / "maps").all(), TeacherMaps(tmp_path / "whole").all(), strict=True
+    ):
+        torch.testing.assert_close(one.float(), other.float(), atol=0.02, rtol=0)
+    # A folder of an older version, whose record has no storage, goes on.
+    record = json.loads((tmp_path / "whole" / RECORD).read_text())
+    del record["storage"]
+    (tmp_path / "whole" / RECORD).write_text(json.dumps(record))
+    assert prepare_teacher(teacher, [str(photos)], tmp_path / "whole").kept == 4
+    with pytest.raises(ValueError, match="was begun with another storage"):
+        prepare_teacher(teacher, [str(photos)], tmp_path / "maps")
 
 
 def test_maps_of_another_teacher_are_not_added_to(tmp_path: Path, teacher: Segmenter, photos: Path):
@@ -153,4 +171,5 @@ def test_the_record_names_the_teacher(tmp_path: Path, teacher: Segmenter, photos
         "model": "tiny",
         "weights_sha256": teacher.weights_hash,
         "inference": {"side_px": 48, "max_long_px": MAX_LONG_PX},
+        "storage": None,
     }

@@ -30,6 +30,21 @@ def test_a_map_is_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["k.safetensors"]
 
 
+def test_maps_of_8_bits_take_half_the_room_and_keep_the_directions(tmp_path):
+    whole, small = TeacherMaps(tmp_path / "whole"), TeacherMaps(tmp_path / "small")
+    seen = F.normalize(torch.randn(512, 9, 13), dim=0)
+    seen[:, 2, 3] = 0
+    whole.write("k", seen)
+    small.write("k", seen, "int8")
+    assert small.path("k").stat().st_size < 0.52 * whole.path("k").stat().st_size
+    read = small.of("k")
+    assert read.dtype == torch.float16 and read.shape == seen.shape
+    cosines = F.cosine_similarity(read.float(), seen, dim=0)
+    assert cosines[seen.any(0)].min() > 0.9998
+    assert not read[:, 2, 3].any()
+    assert_close(read.float().norm(dim=0)[seen.any(0)], torch.ones(9 * 13 - 1), atol=1e-3, rtol=0)
+
+
 def test_all_maps_come_in_the_order_of_their_names(tmp_path):
     maps = TeacherMaps(tmp_path)
     for index, key in enumerate(("b", "a", "c")):
@@ -66,6 +81,8 @@ def test_damaged_maps_are_named(tmp_path, content):
         {"other": torch.rand(2, 3, 4)},
         {"embeddings": torch.rand(3, 4)},
         {"embeddings": torch.rand(0, 3, 4)},
+        {"embeddings": torch.ones(2, 3, 4, dtype=torch.int8)},
+        {"embeddings": torch.ones(2, 3, 4, dtype=torch.int8), "scales": torch.ones(3, 2)},
     ],
 )
 def test_files_that_hold_something_else_are_refused(tmp_path, tensors):

@@ -299,3 +299,5 @@ def _shown(value: Any) -> str:
 
 Storage = Literal["float32", "float16", "int8"]
 """Number format in which tensors are stored."""
+MapStorage = Literal["float16", "int8"]
+"""Number format of a teacher's feature maps."""

@@ -11,8 +11,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maskfree import run_dir
+from maskfree.config.rules import MapStorage
 from maskfree.data.cache.teacher_maps import RECORD, TeacherMaps
 from maskfree.data.examples import Example, decode
 from maskfree.data.photo_sources import file_stem, read_sources
@@ -37,7 +39,11 @@ class TeacherCounts:
 
 
 def prepare_teacher(
-    segmenter: Segmenter, sources: Sequence[str], out: Path, watch: Watch = unwatched
+    segmenter: Segmenter,
+    sources: Sequence[str],
+    out: Path,
+    watch: Watch = unwatched,
+    storage: MapStorage = "float16",
 ) -> TeacherCounts:
     """Write a teacher's patch features of whole photos, and keep those that are there.
 
@@ -49,6 +55,7 @@ def prepare_teacher(
         sources: Folders of photos, or shards.
         out: Folder for the features, one file per photo.
         watch: Wraps the photos, to show progress.
+        storage: Number format of the features; int8 takes half the room.
 
     Returns:
         Number of photos by outcome.
@@ -61,7 +68,7 @@ def prepare_teacher(
     """
     examples = read_sources(sources)
     with run_dir.held(out):
-        return _prepare(segmenter, sources, examples, out, watch)
+        return _prepare(segmenter, sources, examples, out, watch, storage)
 
 
 def _prepare(
@@ -70,17 +77,21 @@ def _prepare(
     examples: Iterable[Example],
     out: Path,
     watch: Watch,
+    storage: MapStorage,
 ) -> TeacherCounts:
     """Run `prepare_teacher` in a folder that this process holds."""
-    record = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
+    record: dict[str, Any] = {"model": segmenter.name, "weights_sha256": segmenter.weights_hash}
     # The features depend on the size of the photos, and on no other inference setting.
     record |= {"inference": {"side_px": segmenter.inference.side_px, "max_long_px": MAX_LONG_PX}}
+
+    # None stands for half precision, which records of older versions do not name.
+    record["storage"] = storage if storage != "float16" else None
 
     run_dir.check_record(out / RECORD, record, made="*.safetensors")
 
     maps, seen, counts = TeacherMaps(out), set(), {"written": 0, "kept": 0, "skipped": 0}
     for example in watch(examples, "looking"):
-        counts[_see(segmenter, example, maps, seen)] += 1
+        counts[_see(segmenter, example, maps, seen, storage)] += 1
 
     if not seen:
         raise ValueError(f"no photo of {', '.join(map(str, sources))} can be read")
@@ -88,7 +99,13 @@ def _prepare(
     return TeacherCounts(**counts)
 
 
-def _see(segmenter: Segmenter, example: Example, maps: TeacherMaps, seen: set[str]) -> str:
+def _see(
+    segmenter: Segmenter,
+    example: Example,
+    maps: TeacherMaps,
+    seen: set[str],
+    storage: MapStorage,
+) -> str:
     """Write the features of one photo; return its outcome, a field of `TeacherCounts`."""
     stem = file_stem(example.key)
     if stem in seen:
@@ -112,5 +129,5 @@ def _see(segmenter: Segmenter, example: Example, maps: TeacherMaps, seen: set[st
     embeddings = embed(segmenter, photo)
     # Whole patches only: padding is not part of the photo.
     rows, columns = (max(1, math.floor(length)) for length in embeddings.extent)
-    maps.write(example.key, embeddings.at(rows, columns))
+    maps.write(example.key, embeddings.at(rows, columns), storage)
     return "written"

@@ -10,13 +10,16 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional as F
 
+from maskfree.config.rules import MapStorage
 from maskfree.data.photo_sources import file_stem
 from maskfree.files.atomic import escape, replace_bytes
 from maskfree.files.tensors import read_safetensors
 
 RECORD = "teacher.json"
 _NAME = "embeddings"
+_SCALES = "scales"
 _SUFFIX = ".safetensors"
 # Patches by which a map may differ from its photo, since partly filled patches are left out.
 _WHOLE_PATCHES = 2
@@ -26,7 +29,8 @@ _WHOLE_PATCHES = 2
 class TeacherMaps:
     """A folder of a teacher's patch embeddings, named by the photos' keys.
 
-    Embeddings have unit norm and are stored in half precision.
+    Embeddings have unit norm. They are stored in half precision, or as 8-bit integers with one
+    scale per patch, in half the room.
     """
 
     folder: Path
@@ -43,19 +47,26 @@ class TeacherMaps:
         """
         return self.folder / (escape(file_stem(key)) + _SUFFIX)
 
-    def write(self, key: str, embeddings: Float[Tensor, "d hp wp"]) -> None:
+    def write(
+        self, key: str, embeddings: Float[Tensor, "d hp wp"], storage: MapStorage = "float16"
+    ) -> None:
         """Write a photo's map atomically.
 
         Args:
             key: Key of the photo.
             embeddings: Patch embeddings of unit norm.
+            storage: Number format.
 
         Raises:
             OSError: The file cannot be written.
         """
         # Files store the channels last.
-        tensor = embeddings.to("cpu", torch.float16).movedim(0, -1).contiguous()
-        replace_bytes(self.path(key), save({_NAME: tensor}))
+        tensor = embeddings.cpu().movedim(0, -1)
+        if storage == "int8":
+            tensors = _to_int8(tensor.float())
+        else:
+            tensors = {_NAME: tensor.half().contiguous()}
+        replace_bytes(self.path(key), save(tensors))
 
     def of(self, key: str, size: tuple[int, int] | None = None) -> Float[Tensor, "d hp wp"]:
         """Read a photo's map.
@@ -113,9 +124,29 @@ class TeacherMaps:
 
 def _read(path: Path) -> Float[Tensor, "d hp wp"]:
     """Read the embeddings in a file, channels first."""
-    embeddings = read_safetensors(path).get(_NAME)
+    tensors = read_safetensors(path)
+    embeddings = tensors.get(_NAME)
     if embeddings is None or embeddings.dim() != 3 or not embeddings.numel():
         raise ValueError(
             f"{path} holds no teacher's map: a tensor {_NAME!r} of rows, columns and channels"
         )
+
+    if not embeddings.is_floating_point():
+        scales = tensors.get(_SCALES)
+        if scales is None or scales.shape != embeddings.shape[:2]:
+            raise ValueError(
+                f"{path} holds no teacher's map: integers without a tensor {_SCALES!r} of rows and "
+                "columns"
+            )
+        # Rounding changes the lengths.
+        embeddings = F.normalize(embeddings * scales.float()[..., None], dim=-1).half()
     return embeddings.movedim(-1, 0)
+
+
+def _to_int8(embeddings: Float[Tensor, "hp wp d"]) -> dict[str, Tensor]:
+    """8-bit integers and one scale per patch."""
+    scales = (embeddings.abs().amax(-1) / 127).half()
+    # A patch of zeros has scale 0, and would be divided by it.
+    steps = scales.float().where(scales > 0, 1)[..., None]
+    rounded = (embeddings / steps).round().clamp(-127, 127).to(torch.int8)
+    return {_NAME: rounded.contiguous(), _SCALES: scales.contiguous()}
