@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from maskfree.regions.region_maps import SegmentConfig
 
@@ -52,6 +53,9 @@ class ViLSegOptions(StudyOptions):
     """Photos on whose embeddings the clustering heads are trained."""
     head_steps: int = 500
     """Of each clustering head's training."""
+    part: Literal["tables", "ladder"] = "tables"
+    """The paper's tables and figures, or the ladder from the paper's method to the bundled model's.
+    """
     model: str | None = None
     """A trained model whose embeddings serve, in place of training: then only what groups them is
     compared.

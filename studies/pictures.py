@@ -64,7 +64,9 @@ def _grouped(segmenter: Segmenter, image: Image.Image) -> tuple[Groups, UInt8[np
         max(1, round(side / unit)) * unit for side in segmenter.inference.resized(*image.size[::-1])
     )
     small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
-    groups = segmenter.method.group(torch.tensor(small, device=device).movedim(-1, 0)[None] / 255)
+    groups = segmenter.grouped_method.group(
+        torch.tensor(small, device=device).movedim(-1, 0)[None] / 255
+    )
     if groups.assignment is None:
         raise ValueError(f"the model {segmenter.name!r} groups no pixels: each stands for itself")
     large = F.interpolate(

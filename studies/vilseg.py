@@ -4,7 +4,6 @@ what they show.
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from maskfree.data.benchmarks.catalog import benchmark
@@ -22,7 +20,6 @@ from maskfree.engine.config import Recipe
 from maskfree.evaluation.named_protocols import DEFAULT_THRESHOLD
 from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting import charts
-from maskfree.files.atomic import replace_bytes
 from maskfree.hub.catalog import model_folder
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.progress import Progress
@@ -31,7 +28,8 @@ from maskfree.signals import Stopped
 from studies.directions import Direction, found, tables
 from studies.ledger import Measure, StudyRows, Variant, bare, read
 from studies.options import CLUSTERS, ViLSegOptions
-from studies.vilseg_study import Heads, Study
+from studies.vilseg_ladder import climb
+from studies.vilseg_study import Study
 
 KIND = "reproduce-vilseg"
 NUM_CLUSTERS = 20
@@ -83,6 +81,10 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
             settings.
     """
     recipe = recipe or _recipe(options)
+    if options.part == "ladder":
+        climb(options, recipe)
+        return
+
     samples = {
         name: benchmark(name).samples(options.data) for name in {m.benchmark for m in MEASURES}
     }
@@ -157,9 +159,8 @@ def _variants(study: Study, options: ViLSegOptions) -> Iterator[Variant]:
         source: Callable[[], Path], name: str, count: int = NUM_CLUSTERS, **changes: Any
     ) -> Path:
         counts = sorted({*options.clusters, NUM_CLUSTERS}) if source is full else (NUM_CLUSTERS,)
-        heads = _heads(
-            study, source(), counts, study.out / f"heads-{'full' if source is full else name}.pt"
-        )
+        kept = study.out / f"heads-{'full' if source is full else name}.pt"
+        heads = study.kept_heads(source(), counts, kept)
         return study.derived(
             name, source(), replace(study.with_clusters(count), **changes), heads[count]
         )
@@ -185,19 +186,6 @@ def _variants(study: Study, options: ViLSegOptions) -> Iterator[Variant]:
         _student, out=study.out / "student-camvid", options=options, seed=study.recipe.train.seed
     )
     yield Variant(STUDENT, lambda: student(main()), (CAMVID, SMALL))
-
-
-def _heads(study: Study, source: Path, counts: Sequence[int], path: Path) -> Heads:
-    """Train heads on the embeddings of SOURCE once, and keep them in PATH."""
-    kept: Heads = torch.load(path, weights_only=True) if path.is_file() else {}
-    missing = [count for count in counts if count not in kept]
-    if not missing:
-        return kept
-    heads = kept | study.heads(source, missing)
-    content = io.BytesIO()
-    torch.save(heads, content)
-    replace_bytes(path, content.getvalue())
-    return heads
 
 
 def _student(teacher: Path, out: Path, options: ViLSegOptions, seed: int) -> Path:

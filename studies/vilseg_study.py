@@ -4,6 +4,7 @@ clustering heads.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from maskfree.data.loader import NoSamples, Stream, build_loader
 from maskfree.data.order import Share, seed_of
 from maskfree.engine.config import Recipe
 from maskfree.engine.optimizers import cosine, parameter_groups
+from maskfree.files.atomic import replace_bytes
 from maskfree.hub import checkpoint
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.model import ViLSeg
@@ -89,6 +91,18 @@ class Study:
         """
         pairs = self._pairs(source)
         return {count: self._head(count, *pairs) for count in counts}
+
+    def kept_heads(self, source: Path, counts: Sequence[int], path: Path) -> Heads:
+        """Train heads as `heads` does, once, and keep them in PATH."""
+        kept: Heads = torch.load(path, weights_only=True) if path.is_file() else {}
+        missing = [count for count in counts if count not in kept]
+        if not missing:
+            return kept
+        heads = kept | self.heads(source, missing)
+        content = io.BytesIO()
+        torch.save(heads, content)
+        replace_bytes(path, content.getvalue())
+        return heads
 
     def with_clusters(self, count: int) -> ViLSegConfig:
         """The method with COUNT clusters."""

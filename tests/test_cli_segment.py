@@ -332,6 +332,10 @@ def test_a_name_that_the_terminal_cannot_show(
         (["none.jpg", "--words", "dog", "--templates", "fancy"], "prompt set 'fancy' is unknown"),
         (["none.jpg", "--words", "dog", "--side-px", "0"], "side_px is 0"),
         (["none.jpg", "--words", "dog", "--device", "toaster"], "device 'toaster' is not there"),
+        (
+            ["none.jpg", "--words", "dog", "--grouping", "pixels", "--regions", "soft"],
+            "--regions soft is for clusters of an online head",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -342,6 +346,30 @@ def test_bad_input_is_one_line_and_status_2(
     assert (status, out) == (2, "")
     assert message in one_line(error)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "grouping"),
+    [
+        ([], "own"),
+        (["--grouping", "kmeans"], "kmeans"),
+        (["--grouping", "clusters"], "clusters"),
+        (["--regions", "hard"], "clusters"),
+        (["--grouping", "clusters", "--regions", "soft"], "soft clusters"),
+    ],
+)
+def test_groups_of_pixels_are_chosen(
+    segment: Run, meadow: Path, tmp_path: Path, options: list[str], grouping: str
+):
+    assert segment(meadow, "--words", "dog", *options)[0] == 0
+    sidecar = json.loads((tmp_path / "maskfree-out" / "meadow.json").read_text())
+    assert sidecar["inference"]["grouping"] == grouping
+
+
+def test_clusters_of_a_model_without_a_head(run: Run, meadow: Path):
+    status, _, error = run("segment", meadow, "--words", "dog", "--grouping", "clusters")
+    assert status == 2
+    assert "the model 'pocket': grouping by clusters needs the online" in one_line(error)
 
 
 def test_unknown_model(run: Run, meadow: Path):

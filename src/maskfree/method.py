@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskfree.method_config import Grouping
 from maskfree.types import Groups, Losses, Tokens
 
 
@@ -73,6 +74,25 @@ class Method(nn.Module, ABC):
         Returns:
             Groups with their embeddings and the assignment of the patches.
         """
+
+    def grouped(self, grouping: Grouping) -> Self:
+        """Return the method with other groups at inference; by default there is no choice.
+
+        Args:
+            grouping: What groups the patches; "own" is what the method was built with.
+
+        Returns:
+            A method that shares all weights with this one.
+
+        Raises:
+            ValueError: The method cannot group patches so.
+        """
+        if grouping != "own":
+            raise ValueError(
+                f"the method {type(self).__name__} has groups of its own: "
+                f"it cannot be read by {grouping}"
+            )
+        return self
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]

@@ -15,7 +15,7 @@ from maskfree.data.benchmarks.catalog import BENCHMARKS, Benchmark, benchmark
 from maskfree.data.benchmarks.coco import CocoInstances
 from maskfree.data.benchmarks.index_maps import IndexMaps
 from maskfree.evaluation.named_protocols import PROTOCOLS
-from maskfree.evaluation.protocol import Protocol, check, prepare
+from maskfree.evaluation.protocol import Protocol, check, prepare, record
 from maskfree.evaluation.reporting.results import read_row, write_row
 from maskfree.evaluation.result_cache import DistInfo
 from maskfree.evaluation.zero_shot import EvalJob, measure, sweep
@@ -495,11 +495,30 @@ def test_every_protocol_fits_every_benchmark_or_says_why(name):
 def test_the_published_protocols_are_free_of_our_smoothing(segmenter):
     own = replace(segmenter, inference=Inference(smooth=5, class_prior=1.5))
     bench = benchmark("coco-mini")
-    for name in ("tcl", "sclip", "groupvit"):
+    for name in set(PROTOCOLS) - {"own"}:
         (protocol,) = PROTOCOLS[name](bench)
         inference = prepare(own, bench, protocol).inference
         assert (inference.smooth, inference.class_prior) == (1, 0)
     assert prepare(own, bench, PROTOCOLS["own"](bench)[0]).inference == own.inference
+
+
+@pytest.mark.parametrize("name", ["unseen", "unseen-among-all", "all-as-unseen"])
+def test_vil_segs_protocols_have_its_prompt_and_the_models_groups(segmenter, name, monkeypatch):
+    monkeypatch.setattr(type(segmenter.method), "grouped", lambda method, grouping: method)
+    bench = benchmark("coco-mini")
+    many = replace(segmenter, templates=("a {}", "the {}"))
+    (protocol,) = PROTOCOLS[name](bench)
+    assert prepare(many, bench, protocol).templates == ("a photo of a {}",)
+    settled = replace(many, inference=Inference(grouping="kmeans"))
+    assert prepare(settled, bench, protocol).inference.grouping == "kmeans"
+
+
+def test_groups_of_pixels_are_in_a_row_where_they_are_chosen(segmenter, monkeypatch):
+    monkeypatch.setattr(type(segmenter.method), "grouped", lambda method, grouping: method)
+    bench = benchmark("coco-mini")
+    chosen = replace(PROTOCOL, inference=Inference(grouping="pixels"))
+    assert record(prepare(segmenter, bench, chosen), chosen)["grouping"] == "pixels"
+    assert "grouping" not in record(prepare(segmenter, bench, PROTOCOL), PROTOCOL)
 
 
 def test_protocols_have_the_sizes_of_their_sources():

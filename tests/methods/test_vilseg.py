@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from maskfree.data.sample import Source
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
-from maskfree.methods.vilseg import build
+from maskfree.methods.vilseg import regions
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
 from maskfree.nn.contrastive_config import ContrastiveConfig
@@ -249,6 +249,36 @@ def test_soft_regions_are_means_of_all_pixels_that_are_read_by_all(tiny_vilseg):
     assert_close(scores[1, :, row, column], expected)
 
 
+@pytest.mark.parametrize(
+    ("grouping", "settings"),
+    [
+        ("clusters", {"assignment": "hard"}),
+        ("soft clusters", {"assignment": "soft"}),
+        ("kmeans", {"grouping": "kmeans"}),
+        ("pixels", {"grouping": "pixels"}),
+    ],
+)
+def test_regions_are_chosen_at_inference_of_one_checkpoint(tiny_vilseg, grouping, settings):
+    saved = tiny_vilseg_config(vision=None, grouping="pixels").for_inference().build().eval()
+    saved.load_state_dict(tiny_vilseg.state_dict())
+    built = tiny_vilseg_config(vision=None, **settings).build().eval()
+    built.load_state_dict(tiny_vilseg.state_dict())
+    images, classes = torch.rand(2, 3, *SIDES), F.normalize(torch.randn(7, 18), dim=1)
+    plain = saved.segment(images, classes)
+    scores = saved.grouped(grouping).segment(images, classes)
+    assert torch.equal(scores, built.segment(images, classes))
+    assert torch.equal(scores, plain) == (grouping == "pixels")
+    assert torch.equal(saved.segment(images, classes), plain)
+    assert saved.grouped("own") is saved
+
+
+def test_clusters_need_a_head():
+    headless = only(grouping="pixels").build()
+    assert headless.grouped("kmeans") is not headless
+    with pytest.raises(ValueError, match="grouping by soft clusters needs the online clustering"):
+        headless.grouped("soft clusters")
+
+
 def test_every_pixel_for_itself(tiny_vilseg):
     method = tiny_vilseg_config(vision=None, grouping="pixels").build().eval()
     method.load_state_dict(tiny_vilseg.state_dict())
@@ -258,7 +288,7 @@ def test_every_pixel_for_itself(tiny_vilseg):
 
 
 def test_kmeans_groups_look_alike_patches(monkeypatch):
-    monkeypatch.setattr(build, "_KMEANS_CLUSTERS", 2)
+    monkeypatch.setattr(regions, "_KMEANS_CLUSTERS", 2)
     method = color_method(only(grouping="kmeans")).eval()
     images = torch.zeros(1, 3, *SIDES)
     images[:, 0, :, 48:] = 1

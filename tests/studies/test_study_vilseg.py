@@ -84,3 +84,10 @@ def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):
     monkeypatch.setattr(options, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="no text weights: name them with --text-weights"):
         vilseg.reproduce(ViLSegOptions(data, out=tmp_path / "runs", results=tmp_path / "results"))
+
+
+def test_the_ladder_adds_one_thing_at_a_time(data, trained, tmp_path):
+    small = {"head_photos": 8, "head_steps": 2, "part": "ladder"}
+    chosen = ViLSegOptions(data, (0,), tmp_path / "runs", tmp_path / "results", **small)
+    vilseg.reproduce(chosen, ladder_recipe())
+    assert trained == [f"ladder-rung-{number}" for number in (1, 2, 3, 4)]

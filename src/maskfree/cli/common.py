@@ -8,7 +8,13 @@ import os
 import platform
 import sys
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from maskfree.method_config import Grouping
+
+PixelGroups = Literal["clusters", "kmeans", "pixels"]
+Regions = Literal["hard", "soft"]
 
 BAD_INPUT = 2
 """Exit status of every user error, the same as of argument errors."""
@@ -77,6 +83,35 @@ class Runtime(Hardware):
     refine: Literal["none", "pamr", "crf", "regions"] | None = None
     """Upsampling of the scores: none (bilinear), or pamr, crf or regions, which follow the photo's
     edges; None: the model's own."""
+    grouping: PixelGroups | None = None
+    """What a ViL-Seg groups pixels by: clusters of its online head, kmeans of each photo, or pixels
+    (nothing); None: the model's own."""
+    regions: Regions | None = None
+    """Clusters of the online head: hard, each pixel in one, or soft, in all by their probability;
+    hard with --grouping clusters."""
+
+
+def chosen_grouping(grouping: PixelGroups | None, regions: Regions | None) -> Grouping | None:
+    """Combine the options --grouping and --regions.
+
+    Args:
+        grouping: What groups pixels; None: not given.
+        regions: Whether a pixel is in one cluster or in all; None: not given.
+
+    Returns:
+        The inference setting; None for the model's own.
+
+    Raises:
+        ValueError: Regions are asked of something else than clusters.
+    """
+    if regions is None:
+        return grouping
+    if grouping not in (None, "clusters"):
+        raise ValueError(
+            f"--regions {regions} is for clusters of an online head: leave it out with "
+            f"--grouping {grouping}"
+        )
+    return "clusters" if regions == "hard" else "soft clusters"
 
 
 def options_of(settings: Any) -> list[str]:

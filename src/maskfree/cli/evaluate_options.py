@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskfree.cli.common import PixelGroups, Regions, chosen_grouping
+
 if TYPE_CHECKING:
     from maskfree.data.benchmarks.catalog import Benchmark
     from maskfree.evaluation.protocol import Protocol
@@ -34,6 +36,12 @@ class Changes:
     refine: str | None = None
     """Refinement of the scores at pixel resolution: none (bilinear upsampling), pamr, crf or
     regions."""
+    grouping: PixelGroups | None = None
+    """What a ViL-Seg groups pixels by: clusters of its online head, kmeans of each photo, or pixels
+    (nothing)."""
+    regions: Regions | None = None
+    """Clusters of the online head: hard, each pixel in one, or soft, in all by their probability.
+    """
 
     def options(self, protocol: Protocol) -> list[str]:
         """Command-line options that reproduce one changed protocol.
@@ -63,6 +71,9 @@ class Changes:
         """
         given = self._given()
         in_network = {name: given.pop(name, None) for name in ("side_px", "refine")}
+        in_network["grouping"] = chosen_grouping(
+            given.pop("grouping", None), given.pop("regions", None)
+        )
         inference = protocol.inference.changed(**in_network)
         changed = replace(protocol, inference=inference, **given)
 

@@ -9,7 +9,15 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, Runtime, complain, keep_freed_memory, note, stay_offline
+from maskfree.cli.common import (
+    BAD_INPUT,
+    Runtime,
+    chosen_grouping,
+    complain,
+    keep_freed_memory,
+    note,
+    stay_offline,
+)
 from maskfree.progress import Progress
 
 
@@ -50,6 +58,7 @@ def segment(
         raise ValueError("no photos were given: they come first, before --words")
     Vocabulary.parse(words)
     Background.parse(background)
+    grouping = chosen_grouping(runtime.grouping, runtime.regions)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
@@ -62,7 +71,10 @@ def segment(
 
     loaded = loading.load(model, runtime.device)
     inference = loaded.inference.changed(
-        side_px=runtime.side_px, batch_size=runtime.batch_size, refine=runtime.refine
+        side_px=runtime.side_px,
+        batch_size=runtime.batch_size,
+        refine=runtime.refine,
+        grouping=grouping,
     )
     segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))

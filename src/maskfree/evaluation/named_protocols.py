@@ -43,6 +43,8 @@ SCLIP_BACKGROUND = [
 ]
 # Limit in pixels that every photo exceeds, so that all are segmented through sliding windows.
 ALWAYS_WINDOWS = 1
+# "a photo of a category" in section 3.3 of ViL-Seg's paper.
+_VILSEG_PROMPT = "a photo of a {}"
 # Shorter sides in pixels where SCLIP's is not 336.
 _SCLIP_SIDES_PX = {"cityscapes": 560, "coco-stuff": 448, "coco-stuff-27": 448}
 
@@ -156,6 +158,9 @@ def groupvit(benchmark: Benchmark) -> tuple[Protocol, ...]:
 def unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
     """ViL-Seg's protocol: only unseen classes are candidates, and only their pixels count.
 
+    Scores are neither smoothed nor changed by a class prior. The groups are the model's own: the
+    paper's are the clusters of an online head.
+
     Args:
         benchmark: Benchmark to measure on.
 
@@ -164,7 +169,7 @@ def unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
 
     Source: arXiv:2207.08455, section 4.1.
     """
-    return (Protocol(candidates="unseen", scored="unseen"),)
+    return (_bare(candidates="unseen", scored="unseen", templates=_VILSEG_PROMPT),)
 
 
 def unseen_among_all(benchmark: Benchmark) -> tuple[Protocol, ...]:
@@ -178,7 +183,7 @@ def unseen_among_all(benchmark: Benchmark) -> tuple[Protocol, ...]:
 
     Source: The other possible reading of arXiv:2207.08455, section 4.1.
     """
-    return (Protocol(scored="unseen"),)
+    return (_bare(scored="unseen", templates=_VILSEG_PROMPT),)
 
 
 def all_as_unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
@@ -192,7 +197,7 @@ def all_as_unseen(benchmark: Benchmark) -> tuple[Protocol, ...]:
 
     Source: arXiv:2207.08455, Table 2 and Fig. 6.
     """
-    return (Protocol(),)
+    return (_bare(templates=_VILSEG_PROMPT),)
 
 
 def _rule_of(benchmark: Benchmark, rule: str) -> str:

@@ -45,8 +45,8 @@ class Protocol:
     inference: Inference = field(default_factory=Inference)
     """Sizes, windows, kind of score and refinement.
 
-    Its batch size and precision have no effect; a logit scale of 0 and a vote "none" are the
-    model's own.
+    Its batch size and precision have no effect; a logit scale of 0, a vote "none" and a
+    grouping "own" are the model's own.
     """
 
     def __post_init__(self) -> None:
@@ -111,6 +111,10 @@ def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> S
     if inference.vote == "none":
         inference = replace(inference, vote=own.vote)
 
+    # So is a checkpoint's own choice of groups.
+    if inference.grouping == "own":
+        inference = replace(inference, grouping=own.grouping)
+
     # A softmax needs a scale: by default the one that the model learned.
     if not inference.logit_scale and inference.score != "cosine":
         inference = replace(inference, logit_scale=segmenter.logit_scale)
@@ -155,6 +159,9 @@ def record(prepared: Segmenter, protocol: Protocol) -> dict[str, Any]:
     # Most models have no vote, and rows of before there were any stay comparable.
     if prepared.inference.vote == "none":
         del settings["vote"]
+    # The model's own groups are part of its weights' hash or its settings.
+    if prepared.inference.grouping == "own":
+        del settings["grouping"]
 
     return {
         "names": protocol.names,

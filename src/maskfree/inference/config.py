@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from maskfree.config.rules import Count, Side, Weight, check
+from maskfree.method_config import Grouping
 
 Refinement = Literal["none", "pamr", "crf", "regions"]
 Voters = Literal["none", "contours", "slic", "felzenszwalb"]
@@ -49,6 +50,10 @@ class Inference:
     vote: Voters = "none"
     """Regions of the photo that take their most frequent label at the end: contours, slic or
     felzenszwalb; none leaves each pixel its own."""
+    grouping: Grouping = "own"
+    """What pixels are grouped by before words are compared, where the method has a choice: a
+    clustering head ("clusters", each pixel in one, or "soft clusters"), "kmeans" of each photo, or
+    nothing ("pixels"); own: as the model was saved."""
 
     def __post_init__(self) -> None:
         """Check ranges and combinations of the settings."""

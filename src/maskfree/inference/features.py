@@ -104,7 +104,7 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
     images = to_images([padded], segmenter.device)
 
     with autocast(segmenter.device, segmenter.inference):
-        groups = segmenter.method.group(images)
+        groups = segmenter.grouped_method.group(images)
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)
 
     # The part of the grid that is not padding.

@@ -86,7 +86,7 @@ def score_photos(
     # The embeddings are set together with the vocabulary.
     assert segmenter.embeddings is not None
     scorer = Scorer(
-        method=segmenter.method,
+        method=segmenter.grouped_method,
         name=segmenter.name,
         embeddings=segmenter.embeddings,
         inference=segmenter.inference,

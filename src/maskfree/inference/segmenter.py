@@ -120,7 +120,14 @@ class Segmenter:
 
         Returns:
             A new Segmenter.
+
+        Raises:
+            ValueError: The method cannot group patches as the settings say.
         """
+        try:
+            self.method.grouped(inference.grouping)
+        except ValueError as error:
+            raise ValueError(f"the model {self.name!r}: {error}") from error
         return replace(self, inference=inference)
 
     @overload
@@ -316,6 +323,15 @@ class Segmenter:
             Class id and winning score of each pixel.
         """
         return postprocessing(self).labels(scores, size, padded)
+
+    @property
+    def grouped_method(self) -> Method:
+        """The method with the groups that the inference settings ask for.
+
+        Returns:
+            The method itself, or one that shares its weights.
+        """
+        return self.method.grouped(self.inference.grouping)
 
     @property
     def device(self) -> torch.device:

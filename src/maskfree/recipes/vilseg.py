@@ -110,7 +110,9 @@ MINILM: dict[str, Value] = {
 
 
 def vilseg_pocket_clusters() -> Recipe:
-    """Clustering head of the bundled model, trained on its frozen embeddings.
+    """The bundled model's embeddings with the paper's online clustering head, without tag scores.
+
+    The head is trained on the frozen embeddings; its gradient would not reach them anyway.
 
     It needs only photos with captions: set your own with --data.shards.
 
@@ -123,8 +125,9 @@ def vilseg_pocket_clusters() -> Recipe:
 
     return replace(
         whole,
+        name="pocket-clusters",
         init="pocket",
-        init_without=("tag_scores",),
+        init_without=("tag_scores", "cluster"),
         method=replace(
             method,
             # The weights come from the bundled model.
@@ -162,6 +165,8 @@ def vilseg_pocket_tags() -> Recipe:
     return replace(
         whole,
         init="pocket",
+        # A checkpoint of `vilseg_pocket` has a clustering head.
+        init_without=("cluster",),
         method=replace(
             method,
             # The weights come from the bundled model.

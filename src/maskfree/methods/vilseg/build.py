@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional as F
-
+from maskfree.method_config import Grouping
 from maskfree.methods.vilseg.config import ViLSegConfig
-from maskfree.methods.vilseg.model import Assign, ViLSeg
+from maskfree.methods.vilseg.model import ViLSeg
 from maskfree.methods.vilseg.words import WordsObjective, embed_tags, start_from_tags
 from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 from maskfree.nn.pretrained import read_classifier
 from maskfree.nn.projection import NearIdentity
-from maskfree.ops.kmeans import kmeans
 from maskfree.text.tokenize import Tokenizer
-
-# Clusters per photo of the grouping "kmeans": as many as the clustering head has by default.
-_KMEANS_CLUSTERS = 20
-
-
-def _likely(head: nn.Module, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b c hp wp"]:
-    """Soft cluster assignment of the head."""
-    return head(pixels)
-
-
-def _likeliest(head: nn.Module, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b c hp wp"]:
-    """One-hot assignment to the most likely cluster of the head."""
-    likely = head(pixels)
-    return F.one_hot(likely.argmax(1), likely.shape[1]).movedim(-1, 1).to(likely.dtype)
-
-
-def _kmeans(pixels: Float[Tensor, "b d hp wp"], num_clusters: int) -> Float[Tensor, "b c hp wp"]:
-    """One-hot assignment to the K-means clusters of each photo."""
-    labels, _ = kmeans(pixels.flatten(2).mT, num_clusters)
-    return F.one_hot(labels, num_clusters).mT.unflatten(2, pixels.shape[-2:]).to(pixels.dtype)
 
 
 def build_vilseg(config: ViLSegConfig) -> ViLSeg:
@@ -81,13 +55,10 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
     words = _build_words(config, image, text) if config.words else None
     cluster = config.cluster.build(config.embed_dim) if config.cluster else None
 
-    # How pixels are grouped at inference; no assignment keeps single pixels.
-    assign: Assign | None = None
-    if config.grouping == "clusters" and cluster:
-        cluster_map = _likely if config.assignment == "soft" else _likeliest
-        assign = partial(cluster_map, cluster.head)
-    elif config.grouping == "kmeans":
-        assign = partial(_kmeans, num_clusters=_KMEANS_CLUSTERS)
+    # The head is built whatever groups pixels at inference, so that this can be chosen later.
+    grouping: Grouping = config.grouping
+    if config.grouping == "clusters" and config.assignment == "soft":
+        grouping = "soft clusters"
 
     return ViLSeg(
         image=image,
@@ -97,7 +68,7 @@ def build_vilseg(config: ViLSegConfig) -> ViLSeg:
         cluster=cluster,
         words=words,
         tag_scores=config.tag_scores.build(config.embed_dim) if config.tag_scores else None,
-        assign=assign,
+        grouping=grouping,
     )
 
 

@@ -270,8 +270,8 @@ class ViLSegConfig(MethodConfig):
         """Drop everything that only training uses.
 
         Returns:
-            `without_pretrained` without L_vision, the word losses and a clustering head that gives
-            no regions.
+            `without_pretrained` without L_vision and the word losses. The clustering head stays,
+            whatever groups pixels: that can be chosen at inference.
         """
         plain = self.without_pretrained()
         tag_scores = plain.tag_scores
@@ -279,6 +279,4 @@ class ViLSegConfig(MethodConfig):
             # Without distillation no copy of the classifier is made.
             tag_scores = replace(tag_scores, distillation_weight=0.0)
 
-        # Other groupings do not use the clustering head.
-        cluster = self.cluster if self.grouping == "clusters" else None
-        return replace(plain, vision=None, words=None, tag_scores=tag_scores, cluster=cluster)
+        return replace(plain, vision=None, words=None, tag_scores=tag_scores)

@@ -7,7 +7,8 @@ Differs: see the method's page in the docs; each difference is a field of the co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from copy import copy
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskfree.method import Method
+from maskfree.method_config import Grouping
+from maskfree.methods.vilseg import regions
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
 from maskfree.methods.vilseg.tag_scores import TagScores
@@ -22,9 +25,6 @@ from maskfree.methods.vilseg.words import WordsObjective
 from maskfree.nn.contrastive_objective import ContrastiveObjective
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 from maskfree.types import Groups, Losses, Tokens
-
-# Soft or hard assignment of each pixel to regions; sums to 1 over the regions of a pixel.
-Assign = Callable[[Float[Tensor, "b d hp wp"]], Float[Tensor, "b g hp wp"]]
 
 
 class ViLSeg(Method):
@@ -40,8 +40,7 @@ class ViLSeg(Method):
         cluster: ClusterObjective | None = None,
         words: WordsObjective | None = None,
         tag_scores: TagScores | None = None,
-        # None makes every pixel its own region.
-        assign: Assign | None = None,
+        grouping: Grouping = "pixels",
     ):
         super().__init__()
         self.image = image
@@ -51,7 +50,8 @@ class ViLSeg(Method):
         self.cluster = cluster
         self.words = words
         self.tag_scores = tag_scores
-        self._assign = assign
+        # Of inference; training has no regions.
+        self._grouping: Grouping = grouping
 
     def forward(self, batch: ViLSegBatch) -> Losses:
         """Compute the training losses of a batch.
@@ -142,16 +142,49 @@ class ViLSeg(Method):
         Source: section 3.3.
         """
         pixels = self.image(images)
-        if self._assign is None:
+        if self._grouping == "pixels":
             return Groups.of_pixels(pixels)
 
-        members = self._assign(pixels).to(pixels.dtype)
+        members = self._members(pixels).to(pixels.dtype)
         # A region's sum has the direction of its mean. An empty region is zero; no patch reads it.
         regions = F.normalize(members.flatten(2) @ pixels.flatten(2).mT, dim=-1)  # b g d
 
         overall = F.normalize(pixels.mean((2, 3)), dim=-1)
 
         return Groups(regions, members, overall, (pixels.shape[2], pixels.shape[3]))
+
+    def grouped(self, grouping: Grouping) -> Self:
+        """Return the method with other regions at inference.
+
+        Args:
+            grouping: What groups the patches; "own" is what the method was built with.
+
+        Returns:
+            A method that shares all weights with this one.
+
+        Raises:
+            ValueError: Clusters are asked for, and there is no clustering head.
+        """
+        if grouping == "own":
+            return self
+        if grouping in ("clusters", "soft clusters") and self.cluster is None:
+            raise ValueError(
+                f"grouping by {grouping} needs the online clustering head, which it does not have: "
+                "choose kmeans or pixels, or train one by the recipe vilseg_pocket_clusters"
+            )
+
+        other = copy(self)
+        other._grouping = grouping
+        return other
+
+    def _members(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b g hp wp"]:
+        """Assignment of pixels to regions, which sums to 1 for each pixel."""
+        if self._grouping == "kmeans":
+            return regions.by_kmeans(pixels)
+        assert self.cluster is not None
+        if self._grouping == "soft clusters":
+            return self.cluster.head(pixels)
+        return regions.likeliest(self.cluster.head(pixels))
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
