@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.engine.config import Recipe
@@ -20,6 +20,7 @@ from maskfree.inference.segmenter import Segmenter
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
 from maskfree.methods.vilseg.model import ViLSeg
 from maskfree.nn.contrastive_config import ContrastiveConfig
+from maskfree.nn.dual_encoder import ImageProjector
 from maskfree.nn.projection_config import ProjectionConfig
 from maskfree.progress import Watch
 from studies.ledger import Measure, Samples, StudyRows, Variant, bare
@@ -167,20 +168,18 @@ class Remembering(Measure):
         return super().row(segmenter, samples, command, watch)
 
 
-class Remembered(nn.Module):
+class Remembered(ImageProjector):
     """An image side that keeps what it said of each batch."""
 
-    last: Remembered | None = None
+    last: ClassVar[Remembered | None] = None
 
-    def __init__(self, image: nn.Module, key: str):
-        super().__init__()
-        self.image = image
+    def __init__(self, image: ImageProjector, key: str):
+        super().__init__(image.encoder, image.projection)
         self.key = key
-        self.encoder = image.encoder
         self._known: dict[str, Tensor] = {}
 
     @classmethod
-    def of(cls, image: nn.Module) -> Remembered:
+    def of(cls, image: ImageProjector) -> Remembered:
         """Wrap IMAGE, or return what wraps the same weights already."""
         tensors = sorted(image.state_dict().items())
         key = _digest(*(tensor for _, tensor in tensors))
@@ -192,12 +191,12 @@ class Remembered(nn.Module):
         """Return the embeddings of IMAGES, computed once."""
         key = _digest(images)
         if key not in self._known:
-            self._known[key] = self.image(images)
+            self._known[key] = super().forward(images)
         return self._known[key]
 
 
 def _digest(*tensors: Tensor) -> str:
     total = hashlib.sha1(usedforsecurity=False)
     for tensor in tensors:
-        total.update(tensor.contiguous().cpu().numpy())
+        total.update(tensor.cpu().numpy().tobytes())
     return total.hexdigest()

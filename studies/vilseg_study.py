@@ -143,7 +143,7 @@ class Study:
         method, tokenizer, _ = _read(source)
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
         generator = torch.Generator().manual_seed(seed_of(self.recipe.train.seed, "pixels"))
-        for batch in self._batches(tokenizer):
+        for batch in self._batches(tokenizer, source.parent / "data"):
             maps = (
                 method.image(batch.images),
                 unflip(method.image(batch.augmented_view), batch.augmented_flipped),
@@ -155,10 +155,10 @@ class Study:
                 break
         return torch.cat(sides[0]).clone(), torch.cat(sides[1]).clone()
 
-    def _batches(self, tokenizer: Tokenizer) -> Iterator[Any]:
+    def _batches(self, tokenizer: Tokenizer, drawn: Path) -> Iterator[Any]:
         data, config = self.recipe.data, self.recipe.train
-        if data.shapes:  # drawn by the full run
-            data = replace(data, shapes=0, shards=(str(self.out / "full" / "data"),))
+        if data.shapes:  # drawn by the run that is the source
+            data = replace(data, shapes=0, shards=(str(drawn),))
         transform = replace(self.method, vision=None, words=None).build_transform(tokenizer)
         stream = Stream(
             data, transform, config.batch_size, seed_of(config.seed, "heads"), Share(0, 1)

@@ -1,17 +1,21 @@
 """ViL-Seg's study from training to tables, with toy networks; and its figures."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import torch
 
 from maskfree.data.config import DataConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.methods.vilseg.config import ClusterConfig
-from maskfree.recipes import vilseg_debug
-from studies import options, vilseg
+from maskfree.methods.vilseg.words_config import WordsConfig
+from maskfree.recipes import vilseg_debug, vilseg_pocket
+from studies import options, vilseg, vilseg_ladder
 from studies.options import ViLSegOptions
 from studies.vilseg import COCO, FULL, NO_VISION, STUDENT, draw
+from studies.vilseg_ladder import Remembered, trainings
 from tiny import TINY_TEXT, tiny_vilseg_config
 
 
@@ -89,5 +93,42 @@ def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):
 def test_the_ladder_adds_one_thing_at_a_time(data, trained, tmp_path):
     small = {"head_photos": 8, "head_steps": 2, "part": "ladder"}
     chosen = ViLSegOptions(data, (0,), tmp_path / "runs", tmp_path / "results", **small)
-    vilseg.reproduce(chosen, ladder_recipe())
+    vilseg.reproduce(chosen, recipe())
     assert trained == [f"ladder-rung-{number}" for number in (1, 2, 3, 4)]
+    (path,) = (tmp_path / "results").glob("*.json")
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["variant"] for row in rows[::2]] == list(vilseg_ladder.RUNGS)
+    prompts = [len(row["protocol"]["templates"]) for row in rows[::2]]
+    smooth = [row["protocol"]["smooth"] for row in rows[::2]]
+    assert (prompts, smooth) == ([1] * 6 + [7] * 3, [1] * 7 + [3] * 2)
+    assert {row["protocol"]["class_prior"] for row in rows} == {0}
+
+
+def test_the_ladder_begins_with_what_is_printed():
+    method = replace(vilseg_pocket().method, words=WordsConfig())
+    paper, started, worded, weighted = trainings(method).values()
+    assert (paper.vision.weight, paper.cross.weight, paper.cluster.weight) == (1, 1, 1)
+    assert (paper.vision.num_local_views, paper.cluster.num_clusters) == (6, 20)
+    assert (paper.image_projection.kind, paper.text_projection.kind) == ("linear", "linear")
+    assert (paper.words, paper.tag_scores, paper.cluster.standardized) == (None, None, False)
+    assert (paper.grouping, paper.assignment, paper.cross.symmetric) == ("clusters", "hard", False)
+    assert replace(started, words=None, **of_paper("image_projection", "text_projection")) == paper
+    assert replace(worded, words=started.words) == started
+    assert replace(weighted, cross=paper.cross, vision=paper.vision) == worded
+    assert (weighted.cross, weighted.vision) == (method.cross, method.vision)
+
+
+def of_paper(*names):
+    paper = vilseg_ladder.paper_method(vilseg_pocket().method)
+    return {name: getattr(paper, name) for name in names}
+
+
+def test_remembered_embeddings_are_those_of_the_same_weights():
+    first, second = (tiny_vilseg_config(vision=None).build().eval().image for _ in range(2))
+    images = torch.rand(2, 3, 48, 80)
+    remembered = Remembered.of(first)
+    assert torch.equal(remembered(images), first(images))
+    assert remembered(images) is remembered(images.clone())
+    assert remembered(images.flip(0)) is not remembered(images)
+    assert Remembered.of(deepcopy(first)) is remembered
+    assert Remembered.of(second) is not remembered

@@ -77,7 +77,7 @@ _ENTRIES = (
         commercial=False,
         patch_px=16,
         side_px=384,
-        description="ViL-Seg's losses and tag scores, without its clusters; Flickr8k, in the package",
+        description="ViL-Seg's losses and tag scores, no clusters; Flickr8k, in the package",
     ),
     CatalogEntry(
         name="groupvit",
