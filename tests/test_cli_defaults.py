@@ -24,6 +24,7 @@ from tiny import tiny_vilseg_config
 
 OWN = Inference(
     vote="slic",
+    grouping="kmeans",
     side_px=80,
     max_whole_px=72,
     window_px=48,

@@ -9,7 +9,7 @@ from typing import Any, Self
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maskfree.method_config import Grouping
+from maskfree.config.rules import Grouping
 from maskfree.types import Groups, Losses, Tokens
 
 

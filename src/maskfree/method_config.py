@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from maskfree.nn.deeplab_config import CorrectionConfig
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
@@ -13,9 +13,6 @@ from maskfree.nn.projection_config import ProjectionConfig
 if TYPE_CHECKING:
     from maskfree.data.sample import Transform
     from maskfree.method import Method
-
-Grouping = Literal["own", "clusters", "soft clusters", "kmeans", "pixels"]
-"""What groups pixels at inference."""
 
 
 @dataclass(frozen=True)

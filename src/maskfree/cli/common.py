@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from maskfree.method_config import Grouping
+    from maskfree.config.rules import Grouping
 
 PixelGroups = Literal["clusters", "kmeans", "pixels"]
 Regions = Literal["hard", "soft"]

@@ -301,3 +301,5 @@ Storage = Literal["float32", "float16", "int8"]
 """Number format in which tensors are stored."""
 MapStorage = Literal["float16", "int8"]
 """Number format of a teacher's feature maps."""
+Grouping = Literal["own", "clusters", "soft clusters", "kmeans", "pixels"]
+"""What groups pixels at inference."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from maskfree.config.rules import Count, Side, Weight, check
-from maskfree.method_config import Grouping
+from maskfree.config.rules import Count, Grouping, Side, Weight, check
 
 Refinement = Literal["none", "pamr", "crf", "regions"]
 Voters = Literal["none", "contours", "slic", "felzenszwalb"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskfree.method_config import Grouping
+from maskfree.config.rules import Grouping
 from maskfree.methods.vilseg.config import ViLSegConfig
 from maskfree.methods.vilseg.model import ViLSeg
 from maskfree.methods.vilseg.words import WordsObjective, embed_tags, start_from_tags

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.config.rules import Grouping
 from maskfree.method import Method
-from maskfree.method_config import Grouping
 from maskfree.methods.vilseg import regions
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
