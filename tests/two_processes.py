@@ -26,9 +26,13 @@ from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
 from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.nn import binding
-from maskfree.recipes import vilseg_debug
+from maskfree.recipes import ovsegmentor_released, vilseg_debug
+from maskfree.recipes.ovsegmentor import HEAD
 from maskfree.types import TensorRecord, Tokens
 from tiny import tiny_clips4_config, tiny_ovsegmentor_config
+
+WITH_HEADS = ("ovsegmentor", "ovsegmentor as released")
+"""Methods with the recipes' heads, which have batch normalization."""
 
 
 def recipe() -> Recipe:
@@ -41,9 +45,8 @@ def recipe() -> Recipe:
 def methods() -> dict[str, tuple[MethodConfig, TensorRecord]]:
     """What is compared, each with a global batch.
 
-    Of OVSegmentor's photos as many have a partner in either process, or its mean were another.
+    OVSegmentor has its recipes' own heads, with batch normalization.
     """
-    labels = EntityConfig(objective="labels")
     plus = tiny_clips4_config(
         contrast=None, embedding_weight=None, semantic=None, pseudo_label_weight=1.0
     )
@@ -51,12 +54,39 @@ def methods() -> dict[str, tuple[MethodConfig, TensorRecord]]:
     # Random groups reach no 0.65.
     arithmetic = replace(PAPER, threshold=0.5)
     MATCHINGS["paper"] = replace(MATCHINGS["paper"], arithmetic=arithmetic)
-    masks = MaskConfig(start=0.0, weight=1.0)
+    heads = {"image_projection": HEAD, "text_projection": HEAD}
+    entity = EntityConfig(num_heads=3, bridge=HEAD)
+    released = replace(ovsegmentor_released().method.image, weights=None)
+    sizes = {"side_px": 64, "dim": 24, "num_tokens": 6, "num_groups": 4, "drop_path": 0.0}
     return {
         "vilseg": (recipe().method, given["vilseg"]),
-        "ovsegmentor": (tiny_ovsegmentor_config(masks=masks), given["ovsegmentor"]),
+        "ovsegmentor": (
+            tiny_ovsegmentor_config(
+                **heads, entity=entity, masks=MaskConfig(start=0.0, weight=1.0)
+            ),
+            given["ovsegmentor"],
+        ),
+        "ovsegmentor as released": (
+            tiny_ovsegmentor_config(
+                **heads,
+                image=replace(released, **sizes, depths=(1, 1)),
+                entity=entity,
+                masks=None,
+                form="released",
+            ),
+            given["ovsegmentor"],
+        ),
         "ovsegmentor with labels": (
-            tiny_ovsegmentor_config(entity=labels, masks=None),
+            tiny_ovsegmentor_config(
+                entity=EntityConfig(objective="labels"),
+                masks=MaskConfig(start=0.0, weight=1.0, objective="groups"),
+            ),
+            given["ovsegmentor"],
+        ),
+        "ovsegmentor with words": (
+            tiny_ovsegmentor_config(
+                entity=EntityConfig(objective="words", num_heads=3), masks=None
+            ),
             given["ovsegmentor"],
         ),
         "clips4": (tiny_clips4_config(), given["clips4"]),
@@ -75,6 +105,10 @@ def batches(size: int = 6) -> dict[str, TensorRecord]:
 
     images, captions = torch.rand(size, 3, 64, 64, generator=numbers), texts(size)
     few = torch.arange(size) % 3 != 1
+    # One process has three partners and six hidden words, the other one has one of each.
+    paired = torch.tensor([True, True, True, False, True, False])
+    targets = torch.full((size, 7), -1)
+    targets[:3, 1:3], targets[4, 2] = 5, 9
     return {
         "vilseg": ViLSegBatch(
             images=images,
@@ -90,11 +124,11 @@ def batches(size: int = 6) -> dict[str, TensorRecord]:
                 questions=texts(size),
                 answers=texts(size),
                 masked=torch.arange(size) != 4,
-                targets=torch.full((size, 7), -1),
+                targets=targets,
                 labels=texts(2 * size),
                 labeled=torch.stack([torch.ones_like(few), few], dim=1),
             ),
-            partners=Partners(torch.rand(size, 3, 64, 64, generator=numbers), texts(size), few),
+            partners=Partners(torch.rand(size, 3, 64, 64, generator=numbers), texts(size), paired),
         ),
         "clips4": CLIPS4Batch(
             images=torch.rand(size, 2, 3, 64, 64, generator=numbers),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from jaxtyping import Float
@@ -143,6 +143,17 @@ class Method(nn.Module, ABC):
 
         Called once before the first step of a run, for example for a moving-average teacher.
         """
+
+    def concerns(self, metrics: Mapping[str, float]) -> list[str]:
+        """Say what is wrong by the metrics of a logged step; by default nothing.
+
+        Args:
+            metrics: Metrics of the step's losses, averaged over the processes.
+
+        Returns:
+            Sentences that the training loop logs as warnings.
+        """
+        return []
 
     def after_step(self, step: int, steps: int) -> None:
         """Update state that gradients do not reach after an optimizer step; by default nothing.

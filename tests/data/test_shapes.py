@@ -40,16 +40,16 @@ def test_written_once_and_readable(tmp_path, photos):
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
 
 
-def test_index_knows_the_shapes_that_captions_name(tmp_path):
+def test_index_knows_the_shapes_and_colors_that_captions_name(tmp_path):
     finder = EntitySet.read("shapes")
-    assert finder.entities == shapes.SHAPES
+    assert finder.entities == (*shapes.SHAPES, *shapes.COLORS)
     shapes.write(tmp_path / "data", 12, finder=finder)
     shards = find_shards([str(tmp_path / "data")])
     index = EntityIndex.open(tmp_path / "data" / shapes.INDEX, shards)
     examples = {example.key: example for example in read_shards(shards)}
     assert len(index) == len(examples) == 12
     named = {
-        key: {name for name in shapes.SHAPES if name in e.captions[0]}
+        key: {name for name in finder.entities if name in e.captions[0].split()}
         for key, e in examples.items()
     }
     for key in examples:

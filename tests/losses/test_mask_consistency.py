@@ -1,6 +1,7 @@
 """Mask consistency: parity with the released arithmetic, and what the paper's means."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from maskfree.losses.mask_consistency import (
     matched_dice,
     over_photos,
     subgroups,
+    target_shares,
 )
 from maskfree.ops.matching import match
 from shared_folder import SHARED
@@ -39,11 +41,11 @@ def test_the_released_arithmetic_equals_the_released_code(case):
     queries, keys = known["q_online"][:, 0].requires_grad_(), known["k_cross"][:, 0]
     number = case["K"]
     similarity = (known["group_features"] @ known["entity_text_x"][:, :, None])[..., 0]
-    learning = subgroups(similarity, round(number * case["group_ratio"]))
+    learning = subgroups(similarity, number - int(number * case["group_ratio"]))
     still = torch.ones(len(keys), number, dtype=torch.bool).scatter(1, learning, False)
-    assert torch.equal(
-        still.nonzero()[:, 1].view_as(known["detached_groups"]), known["detached_groups"]
-    )
+    # Theirs are sorted by similarity or by number; only which they are matters.
+    theirs = torch.ones_like(still).scatter(1, known["detached_groups"].long(), False)
+    assert torch.equal(~theirs, still)
 
     likeness = []
 
@@ -54,10 +56,11 @@ def test_the_released_arithmetic_equals_the_released_code(case):
     arithmetic = replace(
         RELEASED, threshold=case["threshold"], matched_by=MATCHED_BY[case["cost_type"]]
     )
-    targets = mask_logits(known["q_cross"][:, 0], keys)
-    predictions = mask_logits(learning_only(queries, learning), keys)
+    targets = mask_logits(known["q_cross"][:, 0], keys, scaled=True)
+    predictions = mask_logits(learning_only(queries, learning), keys, scaled=True)
+    side = math.isqrt(keys.shape[1])
     losses = matched_dice(
-        targets, predictions, patches=(14, 14), match=recorded, arithmetic=arithmetic
+        targets, predictions, patches=(side, side), match=recorded, arithmetic=arithmetic
     )
     loss = over_photos(losses, torch.ones(len(losses), dtype=torch.bool), number, arithmetic)
     assert_close(loss, known["mask_loss"], rtol=1e-5, atol=0)
@@ -258,6 +261,33 @@ def test_the_papers_choice_drops_groups_and_the_released_one_their_gradient():
         assert gradient.sum(2).tolist() == [[0, 6, 0, 6], [6, 0, 6, 0]]
 
 
-def test_mask_logits_are_scaled_products():
+def test_mask_logits_are_products_as_in_eq_10_and_scaled_as_in_the_released_code():
     groups, patches = torch.randn(2, 3, 16), torch.randn(2, 5, 16)
-    assert_close(mask_logits(groups, patches), torch.einsum("bkd,bnd->bkn", groups, patches) / 4)
+    products = torch.einsum("bkd,bnd->bkn", groups, patches)
+    assert_close(mask_logits(groups, patches), products)
+    assert_close(mask_logits(groups, patches, scaled=True), products / 4)
+
+
+def test_shares_of_targets_count_photos_with_a_partner():
+    inside = torch.zeros(3, 2, 15)
+    inside[0, 0, :6] = inside[1] = inside[2, 0, 1] = 1
+    present = torch.tensor([True, False, True])
+    targets = saturated(inside)
+    empty, sure = target_shares(targets, present)
+    assert_close(empty, torch.tensor(2 / 4))
+    assert_close(sure, torch.tensor(7 / 60))
+    # A share of each mask's maximum is always reached.
+    assert target_shares(targets - 130, present)[0] == 1
+    assert target_shares(targets - 130, present, RELEASED)[0] == 0
+    nobody = torch.zeros(3, dtype=torch.bool)
+    assert [share.item() for share in target_shares(targets, nobody)] == [0, 0]
+
+
+def test_processes_divide_by_their_mean_number_of_partners():
+    losses, present = torch.rand(6), torch.tensor([True, False, True, True, True, True])
+    mean = torch.tensor(2.5)
+    parts = [
+        over_photos(losses[part], present[part], 4, num_present=mean)
+        for part in (slice(0, 3), slice(3, 6))
+    ]
+    assert_close(sum(parts) / 2, over_photos(losses, present, 4))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.data.config import ViewConfig
@@ -15,8 +17,9 @@ from maskfree.methods.ovsegmentor.batch import EntityTexts, OVSegmentorBatch, Pa
 from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
 from maskfree.methods.ovsegmentor.model import OVSegmentor
 from maskfree.methods.ovsegmentor.objectives_config import EntityConfig, MaskConfig
+from maskfree.recipes import ovsegmentor
 from maskfree.types import Tokens
-from tiny import CAPTIONS, TINY_TEXT, tiny_ovsegmentor_config
+from tiny import CAPTIONS, TINY_GROUPING, TINY_TEXT, tiny_ovsegmentor_config
 
 
 def random_batch(number: int = 5) -> OVSegmentorBatch:
@@ -43,9 +46,9 @@ def random_batch(number: int = 5) -> OVSegmentorBatch:
 
 
 def built(**changes: Any) -> OVSegmentor:
-    """A tiny method whose groups are sure of their patches.
+    """A tiny method whose groups are as sure of their patches as those of 768 channels.
 
-    Else no target mask would reach the threshold.
+    Else no target mask of so few channels would reach the threshold.
     """
     method = tiny_ovsegmentor_config(**changes).build()
     for layer in (method.image.binding.q_proj, method.image.binding.k_proj):
@@ -71,6 +74,7 @@ ENTITIES = [
 MASKS = [
     masks(),
     masks(objective="groups"),
+    masks(matching="features"),
     masks(matching="one_way"),
     masks(matching="released"),
 ]
@@ -115,6 +119,7 @@ def test_the_decoder_learns_from_the_entities_alone():
     ("config", "learns"),
     [
         (masks(), True),
+        (masks(matching="features"), True),
         (masks(matching="one_way"), False),
         (masks(matching="released"), False),
     ],
@@ -128,8 +133,19 @@ def test_partners_teach_where_they_are_seen_by_the_trained_encoder(config, learn
     assert (batch.partners.images.grad is not None) == learns
 
 
-@pytest.mark.parametrize("matching", ["one_way", "released"])
-@pytest.mark.parametrize(("ratio", "count"), [(0.25, 1), (0.5, 2), (1.0, 4)])
+@pytest.mark.parametrize(
+    ("matching", "ratio", "count"),
+    [
+        ("one_way", 0.25, 1),
+        ("one_way", 0.5, 2),
+        ("one_way", 1.0, 4),
+        # The released code stops the gradient of the lowest int(rK) groups.
+        ("released", 0.2, 4),
+        ("released", 0.25, 3),
+        ("released", 0.5, 2),
+        ("released", 0.9, 1),
+    ],
+)
 def test_only_the_closest_groups_learn(matching, ratio, count):
     method, seen = built(masks=masks(matching=matching, ratio=ratio)), []
     method.image.register_forward_hook(
@@ -274,6 +290,88 @@ def test_a_share_of_no_groups_or_more_than_all_is_refused(ratio):
     with pytest.raises(ValueError, match=rf"masks\.ratio (is )?{ratio}.* must be") as raised:
         built(masks=MaskConfig(ratio=ratio))
     assert "\n" not in str(raised.value)
+
+
+def test_a_released_ratio_of_all_groups_is_refused():
+    with pytest.raises(ValueError, match=r"masks\.ratio 1\.0 of 4 groups lets 0 learn"):
+        built(masks=masks(matching="released", ratio=1.0))
+
+
+def test_final_features_must_be_there_to_be_compared():
+    image = replace(TINY_GROUPING, form="light")
+    with pytest.raises(ValueError, match=r"'features' compares final image features"):
+        tiny_ovsegmentor_config(image=image, masks=masks(matching="features")).build()
+
+
+def wide(**changes: Any) -> OVSegmentor:
+    """The paper's recipe in its own width, with few and untrained layers, and nothing inflated."""
+    image = replace(ovsegmentor().method.image, weights=None, depths=(1, 1), side_px=64)
+    return tiny_ovsegmentor_config(image=image, entity=None, masks=masks(**changes)).build()
+
+
+def test_mask_loss_of_the_papers_width_has_targets_and_teaches():
+    method = wide()
+    losses = method(random_batch(3))
+    assert losses.metrics["empty_targets"] < 0.25
+    assert 0.1 < losses.metrics["sure_patches"] < 0.9
+    assert 0.01 < losses.terms["masks"] < 0.09
+    assert not method.concerns({name: value.item() for name, value in losses.metrics.items()})
+    losses.terms["masks"].backward()
+    assert method.image.pos_embed.grad.norm() > 1e-4
+
+
+def eq_10_to_12(method: OVSegmentor, batch: OVSegmentorBatch, final: bool) -> torch.Tensor:
+    """L_mask of the paper photo by photo, with every permutation tried."""
+
+    def parts(grouped):
+        groups = grouped.groups if final else grouped.assignment.queries
+        patches = grouped.features if final else grouped.assignment.keys
+        return groups, patches, method.image_projection(grouped.groups)
+
+    photos, partners = batch.images, batch.partners.images
+    shared = method.encode_text(batch.partners.entities)
+    seen = [parts(encoder(photos)) for encoder in (method.image, method.masks.teacher)]
+    other = [parts(encoder(partners)) for encoder in (method.image, method.masks.teacher)]
+    losses = []
+    for row in batch.partners.present.nonzero()[:, 0].tolist():
+        for (_, target), (online, _) in ((other, seen), (seen, other)):
+            # Predicted masks lie on the target's photo, seen by the trained encoder.
+            on_photo = (other if target is other[1] else seen)[0][1][row]
+            own = [(each[2][row] @ shared[row]).argsort()[-2:] for each in (target, online)]
+            wanted = (target[1][row] @ target[0][row][own[0]].T).sigmoid().T
+            found = (on_photo @ online[0][row][own[1]].T).sigmoid().T
+            orders = list(itertools.permutations(range(2)))
+            cosines = [F.cosine_similarity(wanted, found[list(o)]).sum() for o in orders]
+            found = found[list(orders[torch.stack(cosines).argmax()])]
+            inside = (wanted >= 0.65).float()
+            dice = 1 - 2 * (inside * found).sum(1) / (inside.sum(1) + found.sum(1))
+            losses.append(dice.mean())
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("matching", ["paper", "features"])
+@torch.no_grad()
+def test_mask_loss_is_that_of_the_equations(matching):
+    method, batch = built(masks=masks(matching=matching, weight=1.0)).eval(), random_batch()
+    # The momentum encoder is another one by now.
+    for weight in method.masks.teacher.parameters():
+        weight.add_(0.3 * weight.std(correction=0) * torch.randn_like(weight))
+    present = torch.tensor([True, False, True, True, True])
+    batch = replace(batch, partners=replace(batch.partners, present=present))
+    losses = method(batch)
+    assert_close(losses.terms["masks"], eq_10_to_12(method, batch, matching == "features"))
+    assert losses.metrics["empty_targets"] < 1
+
+
+def test_empty_targets_are_told(monkeypatch):
+    scaled = replace(MATCHINGS["paper"], scaled=True)
+    method = wide()
+    monkeypatch.setattr(method.masks, "_matching", scaled)
+    metrics = method(random_batch(3)).metrics
+    assert metrics["empty_targets"] > 0.5
+    (concern,) = method.concerns({name: value.item() for name, value in metrics.items()})
+    assert "target masks of L_mask have no patch" in concern
+    assert method.concerns({"paired": 1.0}) == []
 
 
 def test_other_bad_input_is_named(tiny_tokenizer):

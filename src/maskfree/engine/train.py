@@ -191,6 +191,8 @@ def _loop(
             if monitor:
                 broken = sum(position.broken for position in trainer.positions)
                 monitor.record(step, loss, metrics, trainer.rate, broken, trainer.skipped.total)
+                for concern in trainer.method.concerns(metrics):
+                    log.warning("step %d: %s", step, concern)
             if not (trainer.skipped.in_a_row or math.isfinite(loss["total"])):
                 raise ValueError(
                     f"the loss is {loss} at step {step}: try a smaller train.learning_rate"

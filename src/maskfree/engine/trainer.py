@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maskfree.data.loader import Loaded, Position
 from maskfree.data.order import Share, seed_of
+from maskfree.engine.batch_norm import sync_batch_norms
 from maskfree.engine.config import TrainConfig
 from maskfree.engine.gather import Gather
 from maskfree.engine.optimizers import check_prefixes, cosine, parameter_groups, polynomial
@@ -51,8 +52,9 @@ class Trainer:
         self.positions = [Position()] * num_streams
         self._fabric, self._config = fabric, config
 
-        # Contrastive losses see the batches of all processes.
+        # Contrastive losses and batch statistics see the batches of all processes.
         if fabric.world_size > 1:
+            sync_batch_norms(method)
             method.gather = Gather.apply  # pyright: ignore[reportAttributeAccessIssue]
 
         groups = parameter_groups(

@@ -77,26 +77,31 @@ def learning_only(
 
 @full_precision
 def mask_logits(
-    groups: Float[Tensor, "b k d"], patches: Float[Tensor, "b n d"]
+    groups: Float[Tensor, "b k d"], patches: Float[Tensor, "b n d"], *, scaled: bool = False
 ) -> Float[Tensor, "b k n"]:
-    """Scaled dot product of each group with each patch.
+    """Dot product of each group with each patch.
 
     Args:
         groups: Group embeddings.
         patches: Patch embeddings.
+        scaled: Divide by the square root of d, as the released code does.
 
     Returns:
-        Mask logits of each group: dot products divided by the square root of d.
+        Mask logits of each group.
 
-    Differs: eq. 10 has no such divisor; the attention of the grouping block and the released code
-    have.
+    Source: arXiv:2301.09121, eq. 10.
 
     Example:
-        >>> groups, patches = torch.eye(2, 4)[None], torch.eye(3, 4)[None]
+        >>> groups, patches = torch.eye(2, 4)[None], 3 * torch.eye(3, 4)[None]
         >>> mask_logits(groups, patches).tolist()
-        [[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]
+        [[[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]]
+        >>> mask_logits(groups, patches, scaled=True).tolist()
+        [[[1.5, 0.0, 0.0], [0.0, 1.5, 0.0]]]
     """
-    return groups @ patches.mT * groups.shape[-1] ** -0.5
+    products = groups @ patches.mT
+    if scaled:
+        products = products * groups.shape[-1] ** -0.5
+    return products
 
 
 @full_precision
@@ -150,14 +155,34 @@ def matched_dice(
 
     predictions = chosen(_squashed(predictions, arithmetic.squash), order)
 
-    # Binarize the targets by an absolute threshold, or by a share of each mask's maximum.
-    probabilities = targets.sigmoid()
-    threshold = arithmetic.threshold
-    if arithmetic.relative:
-        threshold = threshold * probabilities.amax(2, keepdim=True)
+    return _dice(_binary(targets, arithmetic).to(targets.dtype), predictions, arithmetic)
 
-    binary = (probabilities >= threshold).to(probabilities.dtype)
-    return _dice(binary, predictions, arithmetic)
+
+@torch.no_grad()
+def target_shares(
+    targets: Float[Tensor, "b k n"],
+    present: Bool[Tensor, " b"],
+    arithmetic: MaskArithmetic = PAPER,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Share of target masks that are empty, and share of patches that targets are sure of.
+
+    An empty target teaches nothing: its Dice loss is 1, without a gradient.
+
+    Args:
+        targets: Mask logits of the targets.
+        present: Which photos have a partner; only they count.
+        arithmetic: How logits become masks.
+
+    Returns:
+        Share of masks without a patch above the threshold, and share of patches above it; both
+        0 if no photo has a partner.
+    """
+    inside = _binary(targets, arithmetic) & present[:, None, None]
+    num_masks = present.sum().clamp_min(1) * targets.shape[1]
+
+    full = inside.any(2).sum()
+    empty = present.sum() * targets.shape[1] - full
+    return empty / num_masks, inside.sum() / (num_masks * targets.shape[2])
 
 
 @full_precision
@@ -166,6 +191,7 @@ def over_photos(
     present: Bool[Tensor, " b"],
     num_masks: int,
     arithmetic: MaskArithmetic = PAPER,
+    num_present: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over the photos that have a partner.
 
@@ -174,6 +200,8 @@ def over_photos(
         present: Which photos have a partner.
         num_masks: Number of masks of a photo.
         arithmetic: Settings; only `divide_by` is used.
+        num_present: Number of photos with a partner to divide by, where several processes share a
+            batch: their mean number in a process. None: those of `present`.
 
     Returns:
         Mean loss; zero, with a graph, if no photo has a partner.
@@ -184,7 +212,17 @@ def over_photos(
     total = torch.where(present, losses, losses.detach() * 0).sum()
     if arithmetic.divide_by == "masks":
         return total / num_masks
-    return total / present.sum().clamp_min(1)
+    if num_present is None:
+        num_present = present.sum().clamp_min(1)
+    return total / num_present
+
+
+def _binary(targets: Float[Tensor, "b k m"], arithmetic: MaskArithmetic) -> Bool[Tensor, "b k m"]:
+    """Patches above an absolute threshold, or above a share of each mask's maximum."""
+    probabilities = targets.sigmoid()
+    if arithmetic.relative:
+        return probabilities >= arithmetic.threshold * probabilities.amax(2, keepdim=True)
+    return probabilities >= arithmetic.threshold
 
 
 def _enlarged(

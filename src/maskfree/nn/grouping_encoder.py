@@ -49,6 +49,9 @@ class Grouped:
     """Group features after the last normalization, not projected."""
     assignment: Assignment
     """Assignment of patches to groups."""
+    features: Float[Tensor, "b n d"] | None
+    """Final features of the patches, normalized like the groups; None if the second stage sees the
+    groups only."""
     patches: tuple[int, int]
     """Rows and columns of the patch grid; patches of the assignment are in row-major order."""
 
@@ -89,8 +92,8 @@ class GroupingEncoder(nn.Module):
         self.channels = binding.dim
         self.patch_size = stem.patch_size
         self.num_groups = binding.num_groups
+        self.keep_patches = keep_patches
         self._grid = grid
-        self._keep_patches = keep_patches
 
         self.stem = stem
         self.widen = widen
@@ -134,10 +137,12 @@ class GroupingEncoder(nn.Module):
 
         # Second stage: groups made from patches, with the patches beside them or alone.
         groups, assignment = self.binding(tokens, patches)
-        if self._keep_patches:
-            groups = torch.cat([patches, groups], dim=1)
+        if not self.keep_patches:
+            return Grouped(self.norm(self.second(groups)), assignment, None, grid)
 
-        return Grouped(self.norm(self.second(groups)[:, -self.num_groups :]), assignment, grid)
+        tokens = self.norm(self.second(torch.cat([patches, groups], dim=1)))
+        features, groups = tokens.split([patches.shape[1], self.num_groups], dim=1)
+        return Grouped(groups, assignment, features, grid)
 
     def positions(self, grid: tuple[int, int]) -> Float[Tensor, "n d"]:
         """Return the position embedding for a patch grid.

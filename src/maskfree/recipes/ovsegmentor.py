@@ -234,7 +234,7 @@ def ovsegmentor_pocket() -> Recipe:
 
 
 def ovsegmentor_debug() -> Recipe:
-    """OVSegmentor on colored shapes that the run draws itself: trains toy encoders in seconds.
+    """OVSegmentor on colored shapes that the run draws itself: all three losses fall in seconds.
 
     Returns:
         Settings of the run.
@@ -257,7 +257,9 @@ def ovsegmentor_debug() -> Recipe:
             embed_dim=32,
             cross=ContrastiveConfig(),
             entities="shapes",
-            entity=EntityConfig(num_heads=2),
+            entity=EntityConfig(templates="photo", num_heads=2),
+            # Early and heavy enough that a short run shows it fall.
+            masks=MaskConfig(weight=0.5, start=0.3),
             views=ViewConfig(side_px=64, scale=(0.4, 1.0)),
         ),
         data=DataConfig(shapes=400, index="shapes", workers=0, shuffle_buffer=100),

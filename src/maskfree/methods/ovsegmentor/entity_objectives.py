@@ -173,10 +173,10 @@ class MaskedWordsObjective(EntityObjective):
         if self.decoder is not None:
             hidden = self.decoder(hidden, inputs.groups, questions.mask)
 
-        return Losses(
-            {
-                "entity": self._weight
-                * masked_language(self.classifier(hidden), inputs.texts.targets)
-            },
-            {},
-        )
+        # Processes may hide different numbers of words: all divide by the mean number.
+        hidden_words = (inputs.texts.targets >= 0).sum()[None]
+        everywhere = inputs.gather(hidden_words).float()
+        share = hidden_words[0] / everywhere.mean().clamp_min(1 / len(everywhere))
+
+        loss = masked_language(self.classifier(hidden), inputs.texts.targets)
+        return Losses({"entity": self._weight * share * loss}, {})

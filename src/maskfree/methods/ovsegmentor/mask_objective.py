@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,10 +18,11 @@ from maskfree.losses.mask_consistency import (
     matched_dice,
     over_photos,
     subgroups,
+    target_shares,
 )
 from maskfree.methods.ovsegmentor.batch import Partners
 from maskfree.methods.ovsegmentor.mask_matching import MaskMatching
-from maskfree.nn.contrastive_objective import ema_update
+from maskfree.nn.contrastive_objective import Gather, ema_update
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.ops.matching import match
 from maskfree.types import Losses
@@ -96,10 +97,11 @@ class MaskConsistencyObjective(nn.Module):
         partners: Partners,
         shared: Float[Tensor, "b d"],
         scale: Float[Tensor, ""],
+        gather: Gather,
     ) -> Losses:
         """Compare the masks of the shared entity in images and their partners.
 
-        Each process compares its own photos.
+        Each process compares its own photos; groups are contrasted with those of all processes.
 
         Args:
             student: Trained image encoder.
@@ -109,20 +111,23 @@ class MaskConsistencyObjective(nn.Module):
             partners: For each image another one that shares an entity.
             shared: Unit-norm text embeddings of the shared entities.
             scale: Inverse temperature of the group contrast.
+            gather: Concatenates a tensor over all processes.
 
         Returns:
-            The term `masks`, with the share of images that have a partner as a metric.
+            The term `masks`, with metrics: the share of images that have a partner (`paired`), of
+            target masks without a patch (`empty_targets`), and of patches that target masks hold
+            (`sure_patches`).
         """
-        first, first_groups = grouped
+        metrics = {"paired": partners.present.float().mean()}
 
         # Targets on the partner, by the momentum encoder.
         with torch.no_grad():
             target = self.teacher(partners.images)
             target_groups = project(target)
 
-        metrics = {"paired": partners.present.float().mean()}
+        present = gather(partners.present)
         if self._contrast_groups:
-            loss = self._contrast(first_groups, target_groups, shared, partners, scale)
+            loss = self._contrast((grouped[1], target_groups), shared, present, scale, gather)
             return Losses({"masks": self._weight * loss}, metrics)
 
         # The trained encoder sees the partner only if a comparison needs it.
@@ -131,11 +136,11 @@ class MaskConsistencyObjective(nn.Module):
             second = student(partners.images)
 
         # Predicted masks are read from these patches of the partner.
-        keys = target.assignment.keys
+        keys = self._patches(target)
         if second is not None and self._matching.online_keys:
-            keys = second.assignment.keys
+            keys = self._patches(second)
 
-        loss = self._direction(target, target_groups, keys, first, first_groups, partners, shared)
+        compared = [self._logits((target, target_groups), grouped, keys, shared)]
 
         # The same with images and partners exchanged.
         if self._matching.symmetric:
@@ -143,65 +148,96 @@ class MaskConsistencyObjective(nn.Module):
             with torch.no_grad():
                 own = self.teacher(images)
                 own_groups = project(own)
-            keys = own.assignment.keys
-            if self._matching.online_keys:
-                keys = first.assignment.keys
-            back = self._direction(own, own_groups, keys, second, project(second), partners, shared)
-            loss = (loss + back) / 2
 
+            keys = self._patches(own)
+            if self._matching.online_keys:
+                keys = self._patches(grouped[0])
+            compared.append(
+                self._logits((own, own_groups), (second, project(second)), keys, shared)
+            )
+
+        # Processes may have different numbers of partners: all divide by the mean number.
+        num_present = present.sum().clamp_min(1) * (len(images) / len(present))
+
+        each = [
+            self._dice(pair, target.patches, partners.present, num_present) for pair in compared
+        ]
+        loss, empty, sure = torch.stack(each).mean(0)
+        metrics |= {"empty_targets": empty.detach(), "sure_patches": sure.detach()}
         return Losses({"masks": self._weight * loss}, metrics)
 
-    def _direction(
+    def _logits(
         self,
-        target: Grouped,
-        target_groups: Float[Tensor, "b g d"],
+        target: tuple[Grouped, Float[Tensor, "b g d"]],
+        other: tuple[Grouped, Float[Tensor, "b g d"]],
         keys: Float[Tensor, "b n c"],
-        other: Grouped,
-        other_groups: Float[Tensor, "b g d"],
-        partners: Partners,
         shared: Float[Tensor, "b d"],
-    ) -> Float[Tensor, ""]:
-        """Compare masks of the target's groups and of the other photo's groups on its patches."""
-        # Queries stand for groups and keys for patches; their product is a mask.
-        target_queries = target.assignment.queries
-        other_queries = other.assignment.queries
-        closest = self._closest(other_groups, shared)
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (b k n) of the target's groups, and of the other photo's on the same photo.
+
+        TARGET and OTHER are groups with their projections, KEYS the patches of the predictions.
+        """
+        scaled = self._matching.scaled
+        queries, predicted = self._groups(target[0]), self._groups(other[0])
+        closest = self._closest(other[1], shared)
 
         # Only groups close to the shared entity are compared, or only they get a gradient.
         if self._matching.leave_out:
-            target_queries = chosen(target_queries, self._closest(target_groups, shared))
-            other_queries = chosen(other_queries, closest)
+            queries = chosen(queries, self._closest(target[1], shared))
+            predicted = chosen(predicted, closest)
         else:
-            other_queries = learning_only(other_queries, closest)
+            predicted = learning_only(predicted, closest)
 
+        targets = mask_logits(queries, self._patches(target[0]), scaled=scaled)
+        return targets, mask_logits(predicted, keys, scaled=scaled)
+
+    def _dice(
+        self,
+        logits: tuple[Float[Tensor, "b k n"], Float[Tensor, "b k n"]],
+        patches: tuple[int, int],
+        present: Bool[Tensor, " b"],
+        num_present: Float[Tensor, ""],
+    ) -> Float[Tensor, 3]:
+        """Loss of targets and predictions, share of empty targets, and share of sure patches."""
         arithmetic = self._matching.arithmetic
-        losses = matched_dice(
-            mask_logits(target_queries, target.assignment.keys),
-            mask_logits(other_queries, keys),
-            patches=target.patches,
-            match=match,
-            arithmetic=arithmetic,
-        )
-        return over_photos(losses, partners.present, other_queries.shape[1], arithmetic)
+        losses = matched_dice(*logits, patches=patches, match=match, arithmetic=arithmetic)
+        loss = over_photos(losses, present, logits[0].shape[1], arithmetic, num_present)
+
+        return torch.stack([loss, *target_shares(logits[0], present, arithmetic)])
+
+    def _groups(self, grouped: Grouped) -> Float[Tensor, "b g c"]:
+        """What stands for groups in a mask."""
+        if self._matching.final:
+            return grouped.groups
+        return grouped.assignment.queries
+
+    def _patches(self, grouped: Grouped) -> Float[Tensor, "b n c"]:
+        """What stands for patches in a mask."""
+        if not self._matching.final:
+            return grouped.assignment.keys
+        assert grouped.features is not None, "the encoder has no final image features"
+        return grouped.features
 
     def _contrast(
         self,
-        first: Float[Tensor, "b g d"],
-        second: Float[Tensor, "b g d"],
+        sides: tuple[Float[Tensor, "b g d"], Float[Tensor, "b g d"]],
         shared: Float[Tensor, "b d"],
-        partners: Partners,
+        present: Bool[Tensor, " c"],
         scale: Float[Tensor, ""],
+        gather: Gather,
     ) -> Float[Tensor, ""]:
-        """Contrast the groups of the shared entity: the alternative of Table 6."""
-        sides = [
-            F.normalize(chosen(side, self._closest(side, shared)), dim=-1)
-            for side in (first, second)
+        """Contrast the groups of the shared entity: the alternative of Table 6.
+
+        SIDES are the projected groups of images and partners; PRESENT is of all processes.
+        """
+        first, second = [
+            F.normalize(chosen(side, self._closest(side, shared)), dim=-1) for side in sides
         ]
 
         # Pair groups by the matching with the highest total cosine.
-        order = match(sides[0] @ sides[1].mT)
+        second = chosen(second, match(first @ second.mT))
 
-        return group_contrast(sides[0], chosen(sides[1], order), partners.present, scale)
+        return group_contrast(gather(first), gather(second), present, scale)
 
     def _closest(self, groups: Float[Tensor, "b g d"], shared: Float[Tensor, "b d"]) -> Tensor:
         """Indices of the groups most similar to the shared entity."""

@@ -7,6 +7,7 @@ Differs: see the method's page in the docs; each difference is a field of the co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,9 @@ from maskfree.nn.contrastive_objective import ContrastiveObjective
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.grouping_encoder import Grouped, GroupingEncoder
 from maskfree.types import Groups, Losses, Tokens
+
+# Share of empty target masks over which L_mask teaches so little that the log says so.
+_MANY_EMPTY = 0.5
 
 
 class OVSegmentor(Method):
@@ -132,6 +136,7 @@ class OVSegmentor(Method):
                 partners,
                 shared,
                 self.cross.factor,
+                self.gather,
             )
             parts.append(losses)
 
@@ -215,6 +220,23 @@ class OVSegmentor(Method):
         """Initialize the momentum encoder from the image encoder and reset the start of L_mask."""
         if self.masks is not None:
             self.masks.on_train_start(self.image)
+
+    def concerns(self, metrics: Mapping[str, float]) -> list[str]:
+        """Say when most target masks of L_mask are empty.
+
+        Args:
+            metrics: Metrics of the step's losses, averaged over the processes.
+
+        Returns:
+            The warning, if it is due.
+        """
+        empty = metrics.get("empty_targets", 0.0)
+        if empty <= _MANY_EMPTY:
+            return []
+        return [
+            f"{empty:.0%} of the target masks of L_mask have no patch: they teach nothing "
+            "(see method.masks.matching and start)"
+        ]
 
     def after_step(self, step: int, steps: int) -> None:
         """Update the momentum encoder and clamp the temperature.

@@ -102,14 +102,17 @@ class MaskConfig:
     start: Fraction = 0.75
     """Share of the training without L_mask; the default is 30 of 40 epochs."""
     ratio: PositiveFraction = 0.5
-    """Share of the groups that are compared: those most similar to the shared entity."""
+    """Share of the groups that are compared: those most similar to the shared entity. With
+    `matching` "released" the share that gets no gradient: the least similar, rounded down."""
     momentum: Fraction = 0.99
     """Momentum of the moving average that makes the targets."""
     objective: Literal["masks", "groups"] = "masks"
     """What is compared: "masks" of the groups, or the "groups" themselves."""
-    matching: Literal["paper", "one_way", "released"] = "paper"
-    """How masks are compared: as in the "paper"; "one_way", on the partner's patches by the
-    momentum encoder only, which is faster; or as in the "released" code."""
+    matching: Literal["paper", "features", "one_way", "released"] = "paper"
+    """How masks are compared: as in the "paper", by the products that bind patches to groups;
+    "features": the same by the encoder's final image features and groups; "one_way": by the
+    binding's scaled logits, on the partner's patches by the momentum encoder only, which is faster;
+    or as in the "released" code."""
 
     def build(self, image: GroupingEncoder) -> MaskConsistencyObjective:
         """Build the objective; the momentum encoder starts as a copy of the image encoder.
@@ -121,17 +124,27 @@ class MaskConfig:
             The objective.
 
         Raises:
-            ValueError: The ratio selects no group, or more groups than there are.
+            ValueError: The ratio selects no group, or more groups than there are; or the encoder
+                has no final image features to compare.
         """
         from maskfree.methods.ovsegmentor.mask_matching import MATCHINGS
         from maskfree.methods.ovsegmentor.mask_objective import MaskConsistencyObjective
 
         # Compared groups are chosen by rank, so the ratio is turned into a number.
         count = round(self.ratio * image.num_groups)
+        if self.matching == "released":
+            count = image.num_groups - int(self.ratio * image.num_groups)
         if not 1 <= count <= image.num_groups:
             raise ValueError(
-                f"masks.ratio {self.ratio} of {image.num_groups} groups is {count}: "
+                f"masks.ratio {self.ratio} of {image.num_groups} groups lets {count} learn: "
                 "it must be 1 or more"
+            )
+
+        matching = MATCHINGS[self.matching]
+        if matching.final and not image.keep_patches:
+            raise ValueError(
+                f"masks.matching {self.matching!r} compares final image features: "
+                "they are there with image.form 'paper' only"
             )
 
         return MaskConsistencyObjective(
@@ -141,5 +154,5 @@ class MaskConfig:
             momentum=self.momentum,
             count=count,
             contrast_groups=self.objective == "groups",
-            matching=MATCHINGS[self.matching],
+            matching=matching,
         )
