@@ -18,8 +18,9 @@ def test_all_three_losses_of_the_debug_recipe_fall(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert fit(recipe, tmp_path / "run") == recipe.train.steps
 
-    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").open()]
-    for term, share in (("cross", 0.6), ("entity", 0.5), ("masks", 0.9)):
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    rows = [json.loads(row) for row in text.splitlines()]
+    for term, share in (("cross", 0.6), ("entity", 0.5), ("masks", 0.6)):
         values = [row["loss"][term] for row in rows if term in row["loss"]]
         assert mean(values[-3:]) < share * mean(values[:3]), (term, values)
 
