@@ -60,6 +60,10 @@ class ViLSegOptions(StudyOptions):
     """A trained model whose embeddings serve, in place of training: then only what groups them is
     compared.
     """
+    clip: str | None = None
+    """Also measure a CLIP's dense features, the paper's "CLIP + Seg": its name, as in
+    maskclip:openai/clip-vit-base-patch16, or the folder of a copy.
+    """
     clusters: tuple[int, ...] = CLUSTERS
     """Sizes of the clustering head; 20 is the full method's, and is always there."""
     student_steps: int = 250

@@ -28,7 +28,9 @@ from studies.options import ViLSegOptions
 from studies.vilseg_study import Study
 
 KIND = "reproduce-ladder"
-COMMAND = "python -m studies vilseg --data ../shared/data --part ladder --steps 30"
+COMMAND = (
+    "python -m studies vilseg --data ../shared/data --part ladder --steps 30 --head-photos 320"
+)
 NUM_CLUSTERS = 20
 SIDE_PX = 384  # of photos, as the bundled model sees them
 VIEW_PX = 192  # of training views: on two slow cores every pixel counts

@@ -16,10 +16,17 @@ from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.distillation.student_config import StudentRunConfig
 from maskfree.engine.config import TrainConfig
 from maskfree.hub import checkpoint, loading
+from maskfree.inference.config import Inference
 from maskfree.losses.pseudo_labels import confidence
 from maskfree.methods.student.config import StudentConfig
 from maskfree.methods.student.model import Student
-from tiny import tiny_clips4_config, tiny_groupvit_config, tiny_ovsegmentor_config
+from maskfree.methods.vilseg.config import ClusterConfig
+from tiny import (
+    tiny_clips4_config,
+    tiny_groupvit_config,
+    tiny_ovsegmentor_config,
+    tiny_vilseg_config,
+)
 
 WORDS = ("grass", "sea/water", "red sofa")
 TRAIN = TrainConfig(
@@ -178,6 +185,49 @@ def test_a_correction_starts_with_the_teachers_answers(tmp_path, tiny_checkpoint
     assert anew.known is None and not torch.allclose(
         anew.build().image(images), expected, atol=1e-2
     )
+
+
+def test_a_student_keeps_the_online_head(tmp_path, saved, photos):
+    head = ClusterConfig(num_clusters=6, standardized=True)
+    folder = saved("grouped", tiny_vilseg_config(vision=None, cluster=head, assignment="soft"))
+    taught = loading.load(folder)
+    spread_head(taught.method.cluster.head)
+    teacher = taught.with_words(WORDS).with_inference(Inference(side_px=48))
+    config = start(folder, teacher, SMALL, tmp_path / "s")
+    assert config.num_clusters == 6
+    student = started(config, tmp_path / "s")
+    loaded = checkpoint.weight_names(tmp_path / "s")
+    assert {"clusters.convolution.weight", "clusters.statistics.mean"} <= set(loaded)
+    images, classes = torch.rand(2, 3, 48, 64), torch.nn.functional.normalize(torch.randn(7, 18))
+    student.clusters.load_state_dict(taught.method.cluster.head.state_dict())
+    for grouping in ("clusters", "soft clusters", "kmeans", "pixels"):
+        scores = student.grouped(grouping).segment(images, classes)
+        expected = taught.method.grouped(grouping).segment(images, classes)
+        assert_close(scores, expected, atol=1e-3, rtol=1e-3)
+    assert torch.equal(student.segment(images, classes), scores)
+
+    out = self_train(folder, WORDS, photos, tmp_path / "run", SMALL)
+    before = loading.load(folder).method.cluster.head.state_dict()
+    assert_equal(loading.load(out).method.clusters.state_dict(), before)
+
+
+def test_a_head_of_raw_embeddings_is_not_kept(tmp_path, tiny_checkpoint, teacher):
+    student = started(
+        start(tiny_checkpoint, teacher, SMALL, tmp_path / "start"), tmp_path / "start"
+    )
+    with pytest.raises(ValueError, match="grouping by clusters needs the online clustering head"):
+        student.grouped("clusters")
+
+
+def spread_head(head):
+    """Many clusters occur."""
+    torch.nn.init.normal_(head.convolution.weight)
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert_close(first[name], second[name])
 
 
 def test_from_photos_to_a_model_that_takes_any_words(tmp_path, tiny_checkpoint, photos):

@@ -38,6 +38,8 @@ class StudentParts:
     modality_gap: bool = False
     """Whether text and patch embeddings lie far apart, so that classes need prototypes of segments
     instead of embedded names."""
+    num_clusters: int = 0
+    """Clusters of a standardized online head over the embeddings; 0: there is none."""
     text_prefix: str = "text.encoder"
     """Prefix of the text encoder's weights."""
     text_projection_prefix: str = "text.projection"
@@ -46,6 +48,8 @@ class StudentParts:
     """Prefix of the image encoder's weights."""
     image_projection_prefix: str = "image.projection"
     """Prefix of the weights of the image projection with its correction."""
+    clusters_prefix: str = "cluster.head"
+    """Prefix of the weights of the online head."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from studies.tables import clips4, models, ovsegmentor, rest, scores, study
+from studies.tables import clips4, ladder, models, ovsegmentor, rest, scores, study
 from studies.tables.markup import RESULTS, ROOT, Row, read_rows
 
 BLOCK = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table:\2 -->)", re.DOTALL)
@@ -40,6 +40,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "tracking-words": rest.tracking_words,
     "retrieval": rest.retrieval,
     "commands": scores.commands,
+    "ladder": ladder.ladder,
     "study-verdicts": study.study_verdicts,
     "study-seeds": study.study_seeds,
     "study-first": study.study_first,

@@ -14,9 +14,9 @@ from torch.testing import assert_close
 from maskfree.data.sample import Source
 from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
-from maskfree.methods.vilseg import regions
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
+from maskfree.nn import pixel_groups
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.types import Tokens
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
@@ -288,7 +288,7 @@ def test_every_pixel_for_itself(tiny_vilseg):
 
 
 def test_kmeans_groups_look_alike_patches(monkeypatch):
-    monkeypatch.setattr(regions, "_KMEANS_CLUSTERS", 2)
+    monkeypatch.setattr(pixel_groups, "_KMEANS_CLUSTERS", 2)
     method = color_method(only(grouping="kmeans")).eval()
     images = torch.zeros(1, 3, *SIDES)
     images[:, 0, :, 48:] = 1

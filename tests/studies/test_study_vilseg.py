@@ -14,8 +14,9 @@ from maskfree.methods.vilseg.words_config import WordsConfig
 from maskfree.recipes import vilseg_debug, vilseg_pocket
 from studies import options, vilseg, vilseg_ladder
 from studies.options import ViLSegOptions
-from studies.vilseg import COCO, FULL, NO_VISION, STUDENT, draw
+from studies.vilseg import COCO, FULL, NO_VISION, PIXELS_STUDENT, STUDENT, draw
 from studies.vilseg_ladder import Remembered, trainings
+from studies.vilseg_study import Study
 from tiny import TINY_TEXT, tiny_vilseg_config
 
 
@@ -40,7 +41,7 @@ def test_the_study_trains_measures_and_goes_on(data, trained, tmp_path, capsys):
     content = json.loads(path.read_text())
     variants = list(dict.fromkeys(row["variant"] for row in content["rows"]))
     assert variants[:4] == [FULL, vilseg.HARD, vilseg.KMEANS, vilseg.PIXELS]
-    assert variants[-2:] == [NO_VISION, STUDENT]
+    assert variants[-3:] == [NO_VISION, STUDENT, PIXELS_STUDENT]
     parameters = {row["variant"]: row["parameters"] for row in content["rows"]}
     assert parameters[FULL] - parameters["C = 5"] == 15 * (18 + 1)
     assert str(tmp_path) not in path.read_text()
@@ -82,6 +83,14 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
     assert not list(tmp_path.iterdir())
     draw(ROWS, tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["x-classes.svg"]
+
+
+def test_clip_and_seg_is_a_clip_and_measured_once(data, tmp_path):
+    chosen = ViLSegOptions(data, (3, 4), clip="maskclip:folder", only=())
+    for seed, times in ((3, 1), (4, 0)):
+        study = Study(recipe(seed=seed), tmp_path, 8, 2)
+        named = [each for each in vilseg._variants(study, chosen) if each.name == vilseg.CLIP_SEG]
+        assert [each.model() for each in named] == ["maskclip:folder"] * times
 
 
 def test_missing_text_weights_are_named(data, tmp_path, monkeypatch):

@@ -170,6 +170,8 @@ def start(model: Path, teacher: Segmenter, settings: SelfTrainConfig, folder: Pa
         taken = {parts.text_prefix: "text.encoder", parts.text_projection_prefix: "text.projection"}
         if config.known is not None:
             taken[parts.image_projection_prefix] = "image.projection.known"
+        if config.num_clusters:
+            taken[parts.clusters_prefix] = "clusters"
         # Another encoder has its own weights.
         if settings.student.weights is None:
             taken[parts.image_prefix] = "image.encoder"

@@ -35,6 +35,8 @@ def pseudo_label_student(
     return StudentConfig(
         image=encoder,
         known=known,
+        # The head was trained on embeddings that only a corrected projection begins with.
+        num_clusters=parts.num_clusters if known else 0,
         text=replace(parts.text, frozen=True),
         text_projection=parts.text_projection,
         embed_dim=parts.embed_dim,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from maskfree.config.rules import (
+    CountOrZero,
     Fraction,
     OutsideName,
     PositiveRange,
@@ -66,6 +67,9 @@ class StudentConfig(MethodConfig):
     """Text projection of the teacher."""
     embed_dim: Width = 512
     """Dimension of the teacher's joint embedding space."""
+    num_clusters: CountOrZero = 0
+    """Clusters of the teacher's standardized online head, which the student keeps for `grouping`
+    "clusters"; 0: it has none."""
     synonyms: tuple[Width, ...] = ()
     """Number of phrases (synonyms) of each trained class."""
     labels: OutsideName | None = None
@@ -89,6 +93,7 @@ class StudentConfig(MethodConfig):
         from torch import nn
 
         from maskfree.methods.student.model import Student
+        from maskfree.nn.cluster_head import ClusterHead
         from maskfree.nn.deeplab import ASPP, ResidualHead
         from maskfree.nn.dual_encoder import ImageProjector, TextProjector
 
@@ -119,8 +124,15 @@ class StudentConfig(MethodConfig):
             self.text_projection.build_for_vectors(text_encoder.channels, self.embed_dim),
         )
 
+        clusters = None
+        if self.num_clusters:
+            clusters = ClusterHead(
+                dim=self.embed_dim, num_clusters=self.num_clusters, standardized=True
+            )
+
         return Student(
             image=ImageProjector(encoder, projection),
+            clusters=clusters,
             text=text,
             synonyms=self.synonyms,
             dim=self.embed_dim,

@@ -9,16 +9,21 @@ Source: MaskCLIP+, section 3.3 (arXiv:2112.01071).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.config.rules import Grouping
 from maskfree.losses.pseudo_labels import pixel_cross_entropy
 from maskfree.method import Method
 from maskfree.methods.student.batch import StudentBatch
+from maskfree.nn.cluster_head import ClusterHead
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
+from maskfree.nn.pixel_groups import check_grouping, group_pixels
 from maskfree.ops.ignore import IGNORE
 from maskfree.ops.label_map import best_of_synonyms
 from maskfree.types import Groups, Losses, Tokens
@@ -35,12 +40,16 @@ class Student(Method):
         *,
         image: ImageProjector,
         text: TextProjector,
+        clusters: ClusterHead | None,
         synonyms: Sequence[int],
         dim: int,
     ):
         super().__init__()
         self.image = image
         self.text = text.requires_grad_(False)
+        # The teacher's, as it was: the student learns from labels of pixels.
+        self.clusters = clusters.requires_grad_(False) if clusters else None
+        self._grouping: Grouping = "pixels"
         self.phrases: Tensor | None
         phrases = F.normalize(torch.randn(sum(synonyms), dim), dim=-1) if synonyms else None
         # Text embeddings of the class names; random until the initial checkpoint is loaded.
@@ -97,15 +106,35 @@ class Student(Method):
         return self.text(tokens)
 
     def group(self, images: Float[Tensor, "b 3 h w"]) -> Groups:
-        """Make each patch a group of its own.
+        """Make each patch a group of its own, unless `grouped` chose otherwise.
 
         Args:
             images: RGB images in [0, 1]; sides are multiples of `patch_size`.
 
         Returns:
-            Groups with unit-norm embeddings, one per patch.
+            Groups with unit-norm embeddings.
         """
-        return Groups.of_pixels(self.image(images))
+        return group_pixels(self.image(images), self._grouping, self.clusters)
+
+    def grouped(self, grouping: Grouping) -> Self:
+        """Return the student with other groups at inference.
+
+        Args:
+            grouping: What groups the patches; "own" stands for single pixels.
+
+        Returns:
+            A student that shares all weights with this one.
+
+        Raises:
+            ValueError: Clusters are asked for, and the teacher had no head that it could keep.
+        """
+        if grouping == "own":
+            return self
+        check_grouping(grouping, self.clusters)
+
+        other = copy(self)
+        other._grouping = grouping
+        return other
 
     @property
     def logit_scale(self) -> float:

@@ -244,9 +244,11 @@ class ViLSegConfig(MethodConfig):
         """Return what distillation and self-training may take over into a student.
 
         Returns:
-            Both encoders and both projections.
+            Both encoders, both projections, and the clustering head if it is standardized.
         """
+        head = self.cluster
         return StudentParts(
+            num_clusters=head.num_clusters if head and head.standardized else 0,
             text=self.text,
             text_projection=self.text_projection,
             embed_dim=self.embed_dim,

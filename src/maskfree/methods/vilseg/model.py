@@ -17,13 +17,14 @@ from torch.nn import functional as F
 
 from maskfree.config.rules import Grouping
 from maskfree.method import Method
-from maskfree.methods.vilseg import regions
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.objectives import ClusterObjective, VisionObjective
 from maskfree.methods.vilseg.tag_scores import TagScores
 from maskfree.methods.vilseg.words import WordsObjective
+from maskfree.nn.cluster_head import ClusterHead
 from maskfree.nn.contrastive_objective import ContrastiveObjective
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
+from maskfree.nn.pixel_groups import check_grouping, group_pixels
 from maskfree.types import Groups, Losses, Tokens
 
 
@@ -141,17 +142,7 @@ class ViLSeg(Method):
 
         Source: section 3.3.
         """
-        pixels = self.image(images)
-        if self._grouping == "pixels":
-            return Groups.of_pixels(pixels)
-
-        members = self._members(pixels).to(pixels.dtype)
-        # A region's sum has the direction of its mean. An empty region is zero; no patch reads it.
-        regions = F.normalize(members.flatten(2) @ pixels.flatten(2).mT, dim=-1)  # b g d
-
-        overall = F.normalize(pixels.mean((2, 3)), dim=-1)
-
-        return Groups(regions, members, overall, (pixels.shape[2], pixels.shape[3]))
+        return group_pixels(self.image(images), self._grouping, self._head)
 
     def grouped(self, grouping: Grouping) -> Self:
         """Return the method with other regions at inference.
@@ -167,24 +158,16 @@ class ViLSeg(Method):
         """
         if grouping == "own":
             return self
-        if grouping in ("clusters", "soft clusters") and self.cluster is None:
-            raise ValueError(
-                f"grouping by {grouping} needs the online clustering head, which it does not have: "
-                "choose kmeans or pixels, or train one by the recipe vilseg_pocket_clusters"
-            )
+        check_grouping(grouping, self._head)
 
         other = copy(self)
         other._grouping = grouping
         return other
 
-    def _members(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b g hp wp"]:
-        """Assignment of pixels to regions, which sums to 1 for each pixel."""
-        if self._grouping == "kmeans":
-            return regions.by_kmeans(pixels)
-        assert self.cluster is not None
-        if self._grouping == "soft clusters":
-            return self.cluster.head(pixels)
-        return regions.likeliest(self.cluster.head(pixels))
+    @property
+    def _head(self) -> ClusterHead | None:
+        """Online clustering head, if there is one."""
+        return self.cluster.head if self.cluster else None
 
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
