@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -20,6 +20,8 @@ from torch.distributed import ReduceOp, all_reduce, destroy_process_group, is_in
 
 from maskfree import run_dir
 from maskfree.devices import resolve
+
+Made = TypeVar("Made")
 
 
 def launch(accelerator: str = "auto", devices: str = "auto", precision: Any = "32-true") -> Fabric:
@@ -125,6 +127,38 @@ def only_run(fabric: Fabric, out: Path) -> Iterator[None]:
         if refusal := fabric.broadcast(refusal):
             raise OSError(refusal)
         yield
+
+
+def after_first(fabric: Fabric, make: Callable[[], Made]) -> Made:
+    """Call a function in the first process, then in the others; every process must enter.
+
+    Args:
+        fabric: The launched processes.
+        make: Function that the first process calls before the others.
+
+    Returns:
+        What the function returns in this process.
+
+    Raises:
+        ValueError: The function raised it in the first process; raised in all processes alike.
+        OSError: Likewise.
+    """
+    if fabric.world_size == 1:
+        return make()
+
+    refusal: tuple[str, str] | None = None
+    made: list[Made] = []
+    if fabric.is_global_zero:
+        try:
+            made.append(make())
+        except (ValueError, OSError) as error:
+            refusal = ("value" if isinstance(error, ValueError) else "system", str(error))
+
+    refusal = fabric.broadcast(refusal)
+    if refusal is None:
+        return made[0] if made else make()
+    kind, message = refusal
+    raise ValueError(message) if kind == "value" else OSError(message)
 
 
 def any_process(fabric: Fabric) -> Callable[[bool], bool]:

@@ -39,7 +39,7 @@ def test_patterns_name_files_folders_globs_braces_and_urls(tmp_path):
         ("{}/folder", FileNotFoundError, "holds no .tar"),
         ("{}/empty.tar", ValueError, "empty.tar' is empty"),
         ("pipe:cat {}/some-000.tar", ValueError, "pipe: is not allowed"),
-        ("s3://bucket/some.tar", ValueError, "s3: is not allowed"),
+        ("ftp://bucket/some.tar", ValueError, "ftp: is not allowed"),
         ("{}/some-{{000..001.tar", ValueError, "Unbalanced braces"),
     ],
 )

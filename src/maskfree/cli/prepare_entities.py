@@ -76,6 +76,7 @@ def entities(
     """
     from maskfree import run_dir
     from maskfree.data.entities import preparation
+    from maskfree.data.remote_files import is_remote
     from maskfree.data.shards import find_shards
 
     # Check packages and arguments first.
@@ -94,11 +95,10 @@ def entities(
 
     found = find_shards(shards)
     for name in found:
-        if name.startswith(("http://", "https://")):
-            # Training reads photos again by the position that the index records.
+        if is_remote(name):
             raise ValueError(
-                f"shard {name!r} is at a URL: an index is made of files on disk, whose photos it "
-                "finds again"
+                f"shard {name!r} is at a URL: an index is made of files on disk; training then "
+                "also takes it with their URLs"
             )
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

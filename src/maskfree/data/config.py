@@ -20,7 +20,8 @@ class DataConfig:
     """Training data: shards of image-caption pairs, folders of photos, or drawn shapes."""
 
     shards: tuple[str, ...] = ()
-    """WebDataset shards: files, folders, globs, braces as in train-{000..005}.tar, http(s) URLs."""
+    """WebDataset shards: files, folders, globs, braces as in train-{000..005}.tar, URLs of
+    http(s), s3 or gs."""
     images: tuple[str, ...] = ()
     """Folders of photos without captions, for methods that need no captions."""
     shapes: CountOrZero = 0

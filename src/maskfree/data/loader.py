@@ -98,7 +98,10 @@ class Stream(IterableDataset[Loaded | NoSamples]):
 
         self.index: EntityIndex | None = None
         if data.index:
-            self.index = EntityIndex.open(Path(data.index).expanduser(), self.units)
+            # One process compares the shards for all.
+            self.index = EntityIndex.open(
+                Path(data.index).expanduser(), self.units, with_fingerprints=not process.index
+            )
         # The entities of the index must be those of the method.
         if self.index is not None and transform.entities is not None:
             check_entities(self.index.entities, transform.entities)
@@ -106,6 +109,8 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         self.data, self.transform, self.batch_size, self.seed = data, transform, batch_size, seed
         self.process = process
         self.num_streams = max(data.workers, 1)
+        if data.shards and not process.index:
+            _tell_few_shards(len(self.units), process.count * self.num_streams)
         self.go_to([Position()] * self.num_streams, 0)
 
     def go_to(
@@ -251,6 +256,18 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         if self.index is None or example.problem:
             return True
         return self.index.find(example.key) is not None
+
+
+def _tell_few_shards(num_shards: int, num_streams: int) -> None:
+    """Log how much more is read where there are fewer shards than streams."""
+    if num_shards < num_streams:
+        log.warning(
+            "%d shards are fewer than the %d data streams (processes x data.workers): each stream "
+            "reads every shard, %d times as much in all",
+            num_shards,
+            num_streams,
+            num_streams,
+        )
 
 
 def _check_stems(photos: Sequence[str]) -> None:

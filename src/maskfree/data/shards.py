@@ -9,7 +9,6 @@ import contextlib
 import glob
 import re
 import tarfile
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +26,10 @@ from maskfree.data.examples import (
     UNREADABLE_PHOTO,
     Example,
 )
+from maskfree.data.remote_files import RemoteFile, check_readable, is_remote
 
 # Largest file of a shard that is read into memory.
 _MAX_BYTES = 2**28
-_TIMEOUT_SECONDS = 60
 # Reads allowed at the end of the stream; more mean that a header tells a wrong size.
 _MAX_READS_AT_END = 3
 # Names of WebDataset's own metadata, which are no samples.
@@ -41,8 +40,8 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
     """Expand patterns to shards.
 
     Args:
-        patterns: Files, folders of `*.tar`, globs, braces as in `train-{000..005}.tar`, or http(s)
-            URLs.
+        patterns: Files, folders of `*.tar`, globs, braces as in `train-{000..005}.tar`, or URLs
+            of http(s), s3 or gs.
 
     Returns:
         Paths and URLs, in the order of the patterns.
@@ -50,7 +49,7 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
     Raises:
         FileNotFoundError: A pattern matches no file.
         ValueError: A shard is empty, a URL has another scheme (WebDataset's `pipe:` would run a
-            shell command), or the package that expands braces is not installed.
+            shell command), or a package that reads it or expands braces is not installed.
     """
     shards: list[str] = []
     for pattern in patterns:
@@ -61,11 +60,13 @@ def find_shards(patterns: Sequence[str]) -> tuple[str, ...]:
                 shards.extend(_local_shards(name))
             elif scheme[1] == "file":
                 shards.extend(_local_shards(name.removeprefix("file://").removeprefix("file:")))
-            elif scheme[1] in ("http", "https"):
+            elif is_remote(name):
+                check_readable(name)
                 shards.append(name)
             else:
                 raise ValueError(
-                    f"shard {name!r}: {scheme[1]}: is not allowed; give a path or a http(s) URL"
+                    f"shard {name!r}: {scheme[1]}: is not allowed; give a path, or a URL of "
+                    "http(s), s3 or gs"
                 )
 
     return tuple(shards)
@@ -113,7 +114,7 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
     A pair that cannot be read becomes an example with a problem, and reading goes on.
 
     Args:
-        shards: Paths and http(s) URLs, as `find_shards` returns them.
+        shards: Paths and URLs, as `find_shards` returns them.
 
     Yields:
         Examples with encoded photos and captions.
@@ -156,10 +157,10 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
         yield from broken
 
 
-def _open(shard: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+def _open(shard: str) -> contextlib.AbstractContextManager[Any]:
     """Open a shard by path or URL."""
-    if shard.startswith(("http://", "https://")):
-        return urllib.request.urlopen(shard, timeout=_TIMEOUT_SECONDS)
+    if is_remote(shard):
+        return contextlib.closing(RemoteFile(shard))
     return Path(shard).open("rb")
 
 

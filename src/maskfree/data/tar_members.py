@@ -94,23 +94,18 @@ def _by_tarfile(path: Path, position: int) -> Iterator[Member]:
         raise tarfile.ReadError(f"what follows is no header: {error}") from error
 
 
-def member_at(descriptor: int, offset: int) -> tuple[str, int]:
-    """Read the name and size of the file at a position.
+def member_of(header: bytes) -> tuple[str, int]:
+    """Read the name and size of a file in an archive.
 
     Args:
-        descriptor: Open archive.
-        offset: Position of the first byte of the file.
+        header: The `BLOCK` bytes before the file.
 
     Returns:
         The name (at least its first 100 characters) and the size in bytes.
 
     Raises:
-        ValueError: There is no header before the position.
+        ValueError: The bytes are no header.
     """
-    header = b""
-    if offset >= BLOCK:
-        header = os.pread(descriptor, BLOCK, offset - BLOCK)
-
     try:
         return _name(header), _size(header)
     except _Unusual as error:

@@ -15,6 +15,7 @@ from maskfree.data.config import DataConfig
 from maskfree.data.loader import Loaded, NoSamples, Stream, build_loader
 from maskfree.data.order import Share
 from maskfree.data.sample import Transform
+from maskfree.distributed import after_first
 from maskfree.engine.config import TrainConfig
 from maskfree.signals import held_back
 from maskfree.text.entities import EntitySet
@@ -69,7 +70,9 @@ def stream_of(
         )
 
     batch_size = config.batch_size // (world * config.accumulate)
-    return Stream(data, transform, batch_size, config.seed, Share(fabric.global_rank, world))
+    process = Share(fabric.global_rank, world)
+    # Only the first process checks the content of shards, and its error must reach all.
+    return after_first(fabric, lambda: Stream(data, transform, batch_size, config.seed, process))
 
 
 def read_batches(stream: Stream, workers: int) -> Generator[Loaded]:

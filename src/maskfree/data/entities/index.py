@@ -7,8 +7,8 @@ same with the captions, for other programs.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from maskfree.data.entities.keys import fingerprint, key_hash, sample_key
+from maskfree.data.entities.keys import fingerprint, key_hash, read_piece, sample_key
 from maskfree.data.examples import Example
-from maskfree.data.tar_members import member_at
+from maskfree.data.remote_files import file_name, is_remote
+from maskfree.data.tar_members import BLOCK, member_of
 from maskfree.files.atomic import read_json
 
 FORMAT = "maskfree entity index 1"
 # Files of an index.
 PAIRS, ROWS, ENTITIES = "pairs.parquet", "rows.arrow", "entities.arrow"
 ENTITY_LIST, SUMMARY = "entities.txt", "index.json"
+# Shards at URLs whose pieces are read at a time.
+_CONNECTIONS = 32
 # The summary names all shards and entities.
 _MAX_SUMMARY_BYTES = 2**28
 
@@ -45,12 +48,15 @@ class EntityIndex:
         self.folder, self.shards = folder, shards
 
     @classmethod
-    def open(cls, folder: Path, shards: Sequence[str]) -> EntityIndex:
+    def open(
+        cls, folder: Path, shards: Sequence[str], *, with_fingerprints: bool = True
+    ) -> EntityIndex:
         """Open an index and check that it fits some shards.
 
         Args:
             folder: Folder of the index.
             shards: Shards as `find_shards` returns them, in any order and any folder.
+            with_fingerprints: Also compare the content of the shards, which reads pieces of each.
 
         Returns:
             The index.
@@ -63,7 +69,7 @@ class EntityIndex:
         _arrow()
         summary = _summary(folder)
         # Shards may have moved: they are compared by name and content.
-        given = {Path(shard).name: shard for shard in shards}
+        given = {file_name(shard): shard for shard in shards}
         recorded = {record["name"]: record for record in summary["shards"]}
 
         for name in given:
@@ -72,15 +78,20 @@ class EntityIndex:
                     f"shard {name!r} is not in the index {str(folder)!r}: prepare it again"
                 )
 
-        for name, record in recorded.items():
+        for name in recorded:
             if name not in given:
                 raise ValueError(
                     f"shard {name!r} of the index {str(folder)!r} is not among the shards given"
                 )
-            if fingerprint(Path(given[name])) != (record["size"], record["fingerprint"]):
-                raise ValueError(
-                    f"shard {name!r} has changed since the index {str(folder)!r} was prepared"
-                )
+
+        if with_fingerprints:
+            names = list(recorded)
+            found = _fingerprints([given[name] for name in names])
+            for name, now in zip(names, found, strict=True):
+                if now != (recorded[name]["size"], recorded[name]["fingerprint"]):
+                    raise ValueError(
+                        f"shard {name!r} has changed since the index {str(folder)!r} was prepared"
+                    )
 
         return cls(folder, tuple(str(given[name]) for name in recorded))
 
@@ -164,13 +175,14 @@ class EntityIndex:
         offset, size = int(self._rows["offset"][row]), int(self._rows["size"][row])
 
         try:
-            with Path(shard).open("rb", buffering=0) as file:
-                name, found = member_at(file.fileno(), offset)
-                # A header may hold only the first 100 characters of a name.
-                is_start = len(name) >= 100 and key.startswith(name)
-                if found != size or not (sample_key(name) == key or is_start):
-                    raise ValueError(f"the photo is not where the index {str(self.folder)!r} says")
-                return Example(key, shard, os.pread(file.fileno(), size, offset))
+            # The header of the photo, and the photo.
+            content = read_piece(shard, max(offset - BLOCK, 0), BLOCK + size)
+            name, found = member_of(content[:BLOCK])
+            # A header may hold only the first 100 characters of a name.
+            is_start = len(name) >= 100 and key.startswith(name)
+            if found != size or not (sample_key(name) == key or is_start):
+                raise ValueError(f"the photo is not where the index {str(self.folder)!r} says")
+            return Example(key, shard, content[BLOCK:])
         except (OSError, ValueError) as error:
             return Example(key, shard, problem=" ".join(str(error).split()))
 
@@ -203,6 +215,16 @@ class EntityIndex:
         lists = _map(self.folder / ENTITIES).column("rows")
         starts, rows = lists.offsets.to_numpy(), lists.values.to_numpy()
         return [rows[start:end] for start, end in pairwise(starts)]
+
+
+def _fingerprints(shards: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Sizes and hashes of shards; of those at URLs, several at a time."""
+    if not any(map(is_remote, shards)):
+        yield from map(fingerprint, shards)
+        return
+
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        yield from threads.map(fingerprint, shards)
 
 
 def count_pairs(folder: Path) -> int:

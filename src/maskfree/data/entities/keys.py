@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from maskfree.data.remote_files import is_remote, read_at, size_of
+
 # Shards up to this many bytes are hashed completely.
 _WHOLE = 2**24
 # Number and bytes of the pieces that are hashed of a larger shard.
@@ -43,28 +45,50 @@ def sample_key(name: str) -> str:
     return folders + slash + base.split(".", 1)[0]
 
 
-def fingerprint(shard: Path) -> tuple[int, str]:
+def fingerprint(shard: Path | str) -> tuple[int, str]:
     """Get the size and a hash of a shard.
 
     Above 16 MiB only 64 evenly spaced pieces are hashed.
 
     Args:
-        shard: Tar file.
+        shard: Path or address of a tar file.
 
     Returns:
         Size in bytes and hexadecimal hash.
     """
-    size = shard.stat().st_size
-    digest = hashlib.blake2b(digest_size=16)
+    shard = str(shard)
+    if is_remote(shard):
+        size = size_of(shard)
+    else:
+        size = Path(shard).stat().st_size
 
-    with shard.open("rb", buffering=0) as file:
-        if size <= _WHOLE:
-            digest.update(file.read())
-        else:
-            # The first piece is at the start of the shard, the last one at its end.
-            for piece in range(_SAMPLES):
-                digest.update(
-                    os.pread(file.fileno(), _SAMPLE, piece * (size - _SAMPLE) // (_SAMPLES - 1))
-                )
+    digest = hashlib.blake2b(digest_size=16)
+    if size <= _WHOLE:
+        digest.update(read_piece(shard, 0, size))
+    else:
+        # The first piece is at the start of the shard, the last one at its end.
+        for piece in range(_SAMPLES):
+            digest.update(read_piece(shard, piece * (size - _SAMPLE) // (_SAMPLES - 1), _SAMPLE))
 
     return size, digest.hexdigest()
+
+
+def read_piece(shard: str, start: int, size: int) -> bytes:
+    """Read some bytes of a shard.
+
+    Args:
+        shard: Path or address.
+        start: Position of the first byte.
+        size: Number of bytes.
+
+    Returns:
+        The bytes; fewer at the end of the shard.
+
+    Raises:
+        OSError: The shard cannot be read.
+        ValueError: Its server gives whole files only.
+    """
+    if is_remote(shard):
+        return read_at(shard, start, size)
+    with Path(shard).open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, start)
