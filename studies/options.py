@@ -53,8 +53,9 @@ class ViLSegOptions(StudyOptions):
     """Photos on whose embeddings the clustering heads are trained."""
     head_steps: int = 500
     """Of each clustering head's training."""
-    part: Literal["tables", "ladder"] = "tables"
-    """The paper's tables and figures, or the ladder from the paper's method to the bundled model's.
+    part: Literal["tables", "ladder", "speed"] = "tables"
+    """The paper's tables and figures, the ladder from the paper's method to the bundled model's, or
+    parameters and speed.
     """
     model: str | None = None
     """A trained model whose embeddings serve, in place of training: then only what groups them is

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
 from maskfree.distillation.self_training import self_train
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import Recipe
@@ -28,7 +28,9 @@ from maskfree.signals import Stopped
 from studies.directions import Direction, found, tables
 from studies.ledger import Measure, StudyRows, Variant, bare, read
 from studies.options import CLUSTERS, ViLSegOptions
+from studies.vilseg_figures import draw_regions
 from studies.vilseg_ladder import climb
+from studies.vilseg_speed import speed
 from studies.vilseg_study import Study
 
 KIND = "reproduce-vilseg"
@@ -37,6 +39,9 @@ FULL, HARD, KMEANS, PIXELS = "ViL-Seg", "ViL-Seg, each pixel to one cluster", "K
 NO_VISION, NO_WORDS, STUDENT = "without L_vision", "without L_words", "ViL-Seg + ST"
 PIXELS_STUDENT = "per pixel + ST"  # the same student: what groups its pixels is chosen afterwards
 CLIP_SEG = "CLIP + Seg (MaskCLIP)"
+# What Fig. 4 shows, by the folders of the runs.
+REGIONS = {NO_VISION: "without-vision-clusters", KMEANS: "kmeans", FULL: "clusters-20"}
+DRAWN = 6  # photos
 CAMVID_SIDE_PX = 360  # of its photos; the student learns from them as they are
 
 
@@ -82,6 +87,10 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
         ValueError, OSError: data or weights are missing, or the results hold rows of other
             settings.
     """
+    if options.part == "speed":
+        speed(options)
+        return
+
     recipe = recipe or _recipe(options)
     if options.part == "ladder":
         climb(options, recipe)
@@ -108,9 +117,19 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
             options.results / f"{_stem(options)}-seed{seed}.json", head, recipe, steps
         )
         ledger.fill(_variants(study, options), samples, options.only, options.device)
+        if seed == options.seeds[0]:
+            _draw_regions(study, samples["coco-mini"], options.results)
     rows = read(options.results, KIND, options.model)
     Console().print(*tables(rows, ALL_MEASURES, DIRECTIONS))
     draw(rows, options.results / _stem(options))
+
+
+def _draw_regions(study: Study, samples: Sequence[LabeledPhoto], results: Path) -> None:
+    """Draw Fig. 4, if the study trained what it shows."""
+    folders = {title: study.out / name / "model" for title, name in REGIONS.items()}
+    if all((folder / "run.json").is_file() for folder in folders.values()):
+        photos = [sample.photo for sample in samples[:: max(1, len(samples) // DRAWN)]][:DRAWN]
+        draw_regions(folders, photos, results / f"{KIND}-regions.svg")
 
 
 def _stem(options: ViLSegOptions) -> str:

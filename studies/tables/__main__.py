@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "study-seeds": study.study_seeds,
     "study-first": study.study_first,
     "study-second": study.study_second,
+    "study-speed": study.study_speed,
     "study-clusters": study.study_clusters,
     "study-directions": study.study_directions,
     "model-scores": study.model_scores,

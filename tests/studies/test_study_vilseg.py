@@ -12,9 +12,10 @@ from maskfree.engine.config import TrainConfig
 from maskfree.methods.vilseg.config import ClusterConfig
 from maskfree.methods.vilseg.words_config import WordsConfig
 from maskfree.recipes import vilseg_debug, vilseg_pocket
-from studies import options, vilseg, vilseg_ladder
+from studies import options, vilseg, vilseg_ladder, vilseg_speed
 from studies.options import ViLSegOptions
 from studies.vilseg import COCO, FULL, NO_VISION, PIXELS_STUDENT, STUDENT, draw
+from studies.vilseg_figures import draw_regions
 from studies.vilseg_ladder import Remembered, trainings
 from studies.vilseg_study import Study
 from tiny import TINY_TEXT, tiny_vilseg_config
@@ -141,3 +142,38 @@ def test_remembered_embeddings_are_those_of_the_same_weights():
     assert remembered(images.flip(0)) is not remembered(images)
     assert Remembered.of(deepcopy(first)) is remembered
     assert Remembered.of(second) is not remembered
+
+
+def test_the_image_side_has_the_papers_parameters():
+    with torch.device("meta"):
+        image, head = vilseg_speed.image_side(vilseg_speed.configs()[vilseg_speed.VIT])
+    count = sum(p.numel() for p in image.parameters())
+    assert f"{count / 1e6:.2f}" == "86.19"
+    assert sum(p.numel() for p in head.parameters()) == 20 * (512 + 1)
+
+
+def test_groupings_are_timed_in_turn(monkeypatch):
+    seen = []
+    group = vilseg_speed.group_pixels
+
+    def noted(pixels, grouping, head):
+        seen.append(grouping)
+        return group(pixels, grouping, head)
+
+    monkeypatch.setattr(vilseg_speed, "group_pixels", noted)
+    config = tiny_vilseg_config()
+    times = vilseg_speed.interleaved(*vilseg_speed.image_side(config), torch.rand(1, 3, 48, 80))
+    assert seen == ["clusters", "kmeans", "pixels"] * (vilseg_speed.ROUNDS + 1)
+    assert {len(each) for each in times.values()} == {vilseg_speed.ROUNDS}
+
+
+def test_regions_are_drawn_side_by_side(saved, photo, tmp_path):
+    photos = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, size in zip(photos, [(64, 48), (50, 70)], strict=True):
+        photo(size).save(path)
+    config = tiny_vilseg_config(vision=None)
+    models = {name: saved(name, config) for name in ("K-means", "L < 2")}
+    draw_regions(models, photos, tmp_path / "x.svg")
+    drawn = (tmp_path / "x.svg").read_text()
+    assert drawn.count("<image") == 2 * 3 and "L &lt; 2" in drawn
+    assert 'viewBox="0 0 600 324"' in drawn
