@@ -75,6 +75,10 @@ def test_help(capsys: pytest.CaptureFixture[str]):
             ["entities", "a.tar", "--out", "index", "--entities", "twice.txt"],
             "line 2: the word 'dog' is there twice",
         ),
+        (
+            ["entities", "a.tar", "--out", "index", "--entities", "phrase.txt", "--match", "exact"],
+            "'traffic light' has a space: an exact match compares single words",
+        ),
         (["entities", "a.tar", "--out", "index", "--workers", "0"], "at least 1 process"),
         (
             ["entities", "a.tar", "--out", "index", "--entities", "auto", "--max-entities", "0"],
@@ -88,6 +92,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(shard, monkeypatch, capsys,
     monkeypatch.chdir(shard.parent)
     (shard.parent / "folder").mkdir()
     (shard.parent / "twice.txt").write_text("dog\ndog\n")
+    (shard.parent / "phrase.txt").write_text("traffic light\n")
     assert run(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("maskfree: error: ")

@@ -14,6 +14,7 @@ from maskfree.progress import Progress, Watch
 
 if TYPE_CHECKING:
     from maskfree.data.entities.preparation import Preparation
+    from maskfree.data.entities.shard_parts import Finder
     from maskfree.text.entities import EntitySet
 
 # Counts of problems, in the order in which they are printed.
@@ -40,6 +41,9 @@ class Choice:
     entities: str = "ovsegmentor"
     """ovsegmentor: the 100 words of the paper; auto: the most frequent nouns of the captions; or a
     file with `word: entity` lines."""
+    match: Literal["forms", "exact"] = "forms"
+    """forms: words in any case, number and spelling; exact: only as the list writes them, as the
+    authors of OVSegmentor filter CC12M."""
     max_entities: int = 100
     """For auto: largest number of entities."""
     min_pairs: int = 10
@@ -109,14 +113,18 @@ def entities(
 
     work = preparation.Preparation(tuple(Path(name) for name in found), out, workers)
     settings, chosen = _settings(choice)
+    if chosen is not None:
+        # A list that cannot be matched is refused before anything is written.
+        _finder(chosen, choice)
     work.start(settings, resume)
 
     # The lock keeps a second process from working on the same unfinished index.
     watch = Progress(quiet)
     with run_dir.held(work.unfinished):
         chosen = chosen or _choose(work, choice, watch)
-        work.find(chosen, watch)
-        _print_summary(work.finish(chosen, settings), console)
+        finder = _finder(chosen, choice)
+        work.find(finder, watch)
+        _print_summary(work.finish(finder, settings), console)
 
     _print_unknown(chosen, console)
     return 0
@@ -129,23 +137,35 @@ def _settings(choice: Choice) -> tuple[dict[str, Any], EntitySet | None]:
     from maskfree.text.selection import check
     from maskfree.text.taggers import Nouns
 
+    settings: dict[str, Any]
+    chosen = None
     if choice.entities == "auto":
         check(choice.max_entities, choice.min_pairs)
         # A trial run reports a missing package before anything is written.
         Nouns(choice.tagger)("a dog")
-        chosen, settings = (
-            None,
-            {
-                "max_entities": choice.max_entities,
-                "min_pairs": choice.min_pairs,
-                "tagger": choice.tagger,
-            },
-        )
+        settings = {
+            "max_entities": choice.max_entities,
+            "min_pairs": choice.min_pairs,
+            "tagger": choice.tagger,
+        }
     else:
         chosen = EntitySet.read(choice.entities)
         settings = {"list": chosen.lines.splitlines()}
 
+    # Indexes of earlier versions name no match.
+    if choice.match != "forms":
+        settings["match"] = choice.match
+
     return {"entities": Path(choice.entities).name, "max_words": MAX_WORDS} | settings, chosen
+
+
+def _finder(chosen: EntitySet, choice: Choice) -> Finder:
+    """What finds the entities in captions."""
+    from maskfree.text.exact_words import ExactWords
+
+    if choice.match == "exact":
+        return ExactWords(chosen)
+    return chosen
 
 
 def _choose(work: Preparation, choice: Choice, watch: Watch) -> EntitySet:
