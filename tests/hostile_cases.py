@@ -123,6 +123,7 @@ OPTIONS: dict[str, str] = {
     "segment model (groupvit)": "segment {photo} --words sky --model groupvit:{} --out {out}",
     "convert file": "convert clip {} {out} --tokenizer {pocket}",
     "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
+    "convert file (groupvit)": "convert groupvit {} {out} --tokenizer {pocket}",
     "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",
 }
 # Files of every sort are given to every option, and all of its own sort to each; models are

@@ -7,9 +7,10 @@ from __future__ import annotations
 import enum
 import json
 import os
+import pickle
 import sys
 import typing
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +36,11 @@ from maskfree.hub.convert import (
     ovsegmentor_config,
     read_released,
 )
+from maskfree.hub.convert.ovsegmentor import read_ovsegmentor
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
+from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.types import Tokens
 from shared_folder import SHARED
 
@@ -326,6 +329,42 @@ def test_only_tensors_are_read_and_names_stay_names(write):
     assert "omegaconf.dictconfig" not in sys.modules
 
 
+def test_files_of_old_versions_and_bare_states_are_read(write, tmp_path: Path, monkeypatch):
+    state = {"logit_scale": torch.tensor(2.5), "a.weight": torch.rand(3, 2).T}
+    file = tmp_path / "old.pth"
+    whole = {"model": state, "config": omegaconf(monkeypatch), "max_miou": np.float64(53.8)}
+    contents = {"whole": whole, "bare": state, "nested": {"state_dict": state, "epoch": 3}}
+    contents["ordered"] = OrderedDict(state)
+    for name, content in contents.items():
+        for new in (True, False):
+            torch.save(content, file, _use_new_zipfile_serialization=new)
+            read = read_released(file, "OVSegmentor")
+            assert read.keys() == state.keys(), (name, new)
+            assert all(torch.equal(read[key], state[key]) for key in state), (name, new)
+    torch.save({"a": torch.rand(2), "epoch": 3}, file)
+    with pytest.raises(ValueError, match="no tensors under the name 'model', and is no state"):
+        read_released(file, "OVSegmentor")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_programs_in_old_files_are_refused_and_not_run(tmp_path: Path, protocol: int):
+    done, file = tmp_path / "done", tmp_path / "old.pth"
+    content = {"model": {"a": torch.rand(2)}, "config": Harmful(os.mkdir, str(done))}
+    torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match=r"mkdir, for which a released|operation STACK_GLOBAL"):
+        read_released(file, "OVSegmentor")
+    assert not done.exists()
+
+    whole = file.read_bytes()
+    for cut in (3, 40, len(whole) - 4):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=r"old\.pth"):
+            read_released(file, "OVSegmentor")
+    file.write_bytes(pickle.dumps([1, 2]) * 5)
+    with pytest.raises(ValueError, match="is no checkpoint of torch, or is damaged"):
+        read_released(file, "OVSegmentor")
+
+
 class Harmful:
     """What runs a command when it is unpickled."""
 
@@ -433,6 +472,51 @@ def test_positions_may_have_a_batch_axis(made_up, converted):
     ).method
     assert torch.equal(method.image.pos_embed, plain)
     assert method.image_projection.norm.num_batches_tracked == 9
+
+
+@pytest.mark.parametrize(("dim", "width"), [(16, 32), (32, 16)])
+@torch.no_grad()
+def test_image_and_text_may_have_other_widths(dim, width, made_up, write, tmp_path, tokenizer):
+    """As ViT-S with RoBERTa in the released code: the decoder has the narrower width."""
+    base = ovsegmentor_config(made_up, 8, 2)
+    text = TextEncoderConfig(
+        "roberta",
+        base.text.architecture
+        | {"hidden_size": width, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1},
+        pooling="first",
+    )
+    method = replace(base, image=replace(base.image, dim=dim), text=text).build().eval()
+    state = method.state_dict()
+    released = {
+        theirs: state[ours] for theirs, ours in official_names(state, base.image.depths).items()
+    }
+    wider, other = ("text", "img") if width > dim else ("img", "text")
+    assert released[f"align_proj_{wider}.weight"].shape == (16, 32)
+    assert f"align_proj_{other}.weight" not in released
+    assert released["bridge_projector.linear_hidden.0.weight"].shape[1] == 16
+    for key in released:
+        if key.endswith((".linear_hidden.0.weight", ".linear_out.weight")):
+            released[key] = released[key][..., None]
+
+    convert_ovsegmentor(write(released), tmp_path / "model", tokenizer, num_text_heads=2)
+    ours = loading.load(tmp_path / "model").method
+    photo = torch.rand(1, 3, 32, 48)
+    tokens = Tokens(torch.tensor([[2, 5, 9, 3]]), torch.ones(1, 4, dtype=torch.bool))
+    close(ours.group(photo).embeddings, method.group(photo).embeddings)
+    close(ours.encode_text(tokens), method.encode_text(tokens))
+    groups, words = torch.rand(1, 8, dim), torch.rand(1, 4, width)
+    close(ours.entity.decoder(words, groups), method.entity.decoder(words, groups))
+
+
+def test_texts_of_roberta_end_before_its_positions_do(made_up, write, tmp_path, tokenizer):
+    name = "text_encoder.transformer.embeddings.token_type_embeddings.weight"
+    roberta = made_up | {name: made_up[name][:1]}
+    model = read_ovsegmentor(write(roberta), tokenizer, num_text_heads=2)
+    positions = len(made_up["text_encoder.transformer.embeddings.position_embeddings.weight"])
+    assert model.tokenizer.max_length == positions - 2
+    assert model.method.eval().encode_text(model.tokenizer(["a dog " * 50])).isfinite().all()
+    with pytest.raises(ValueError, match=r"cuts texts at 16 tokens, the text encoder takes 14"):
+        model.config.check_tokenizer(20, positions)
 
 
 def test_other_bad_input(made_up, write, tmp_path: Path, tokenizer, tiny_tokenizer):

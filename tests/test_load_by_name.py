@@ -187,6 +187,18 @@ def test_released_groupvit(tmp_path: Path, tiny_tokenizer: Tokenizer, photo):
         assert torch.equal(read[name], tensor), name
     labels_of(segmenter, photo)
 
+    # The same as a folder, from a file of before torch 1.6 without anything around the tensors.
+    old, out = tmp_path / "old.pth", tmp_path / "converted"
+    torch.save(state, old, _use_new_zipfile_serialization=False)
+    words = ["convert", "groupvit", str(old), str(out), "--tokenizer", str(tmp_path)]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    for name, tensor in loading.load(out).method.tower.state_dict().items():
+        assert torch.equal(tower.state_dict()[name], tensor), name
+    with pytest.raises(FileExistsError, match="exists: name a folder that is yet to be made"):
+        groupvit.convert_groupvit(old, out, str(tmp_path))
+
     # A tensor that is missing, left over or misshapen.
     for broken, said in (
         ({}, "missing: .*self_attn"),

@@ -219,6 +219,22 @@ def test_captions_in_which_nothing_was_masked(form):
     )
 
 
+@pytest.mark.parametrize("dim", [21, 30])
+def test_a_released_model_may_have_roberta_and_other_widths(dim):
+    text = replace(TINY_TEXT, family="roberta", pooling="first")
+    image = replace(TINY_GROUPING, dim=dim, form="released", num_tokens=6)
+    method = tiny_ovsegmentor_config(
+        text=text, image=image, form="released", masks=masks(matching="released")
+    ).build()
+    decoder = method.entity.decoder
+    assert decoder.dim == min(dim, 24)
+    losses = method(random_batch())
+    assert losses.total.isfinite()
+    losses.total.backward()
+    assert moved(method.text.encoder) and moved(method.image)
+    assert moved(decoder.widen if dim < 24 else decoder.narrow)
+
+
 def test_masks_wait_for_their_part_of_the_training():
     config = tiny_ovsegmentor_config(masks=MaskConfig(start=0.5))
     method, batch = config.build(), random_batch()

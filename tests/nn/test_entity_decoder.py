@@ -30,14 +30,23 @@ THEIRS = {
 }  # their assign.* takes no part
 
 
-def decoder_of(weights, dim):
-    decoder = EntityDecoder(dim=dim, text_channels=dim, num_heads=8)
+# In the released code the decoder has the narrower of both widths.
+ALIGNED = {"align_proj_text": "widen", "align_proj_img": "narrow"}
+
+
+def decoder_of(weights, case):
+    groups, texts = case["dim_v"], case["dim_t"]
+    decoder = EntityDecoder(
+        dim=min(groups, texts), text_channels=texts, num_heads=8, group_channels=groups
+    )
     prefix = "multimodal_groupingblock.blocks.0."
     renamed = {}
     for key, value in weights.items():
         module, _, rest = key.removeprefix(prefix).partition(".")
         if key.startswith(prefix) and module in THEIRS:
             renamed[f"{THEIRS[module]}.{rest}"] = value
+        if (start := key.partition(".")[0]) in ALIGNED:
+            renamed[f"{ALIGNED[start]}.{key.partition('.')[2]}"] = value
     decoder.load_state_dict(renamed)
     return decoder
 
@@ -72,7 +81,7 @@ def test_the_decoder_equals_the_released_code(case):
         if k.split(".")[1] == case["name"]
     }
     weights = {name: v for (kind, name), v in known.items() if kind == "w"}
-    decoder, bridge = decoder_of(weights, case["dim_v"]), bridge_of(weights)
+    decoder, bridge = decoder_of(weights, case), bridge_of(weights)
     groups, questions = (
         known["in", name].requires_grad_() for name in ("group_tokens", "question_tokens")
     )
@@ -85,7 +94,9 @@ def test_the_decoder_equals_the_released_code(case):
     bridge.eval()
     completed = decoder(questions, groups)
     assert_close(completed, known["out", "eval.decoder_all_tokens"], atol=1e-4, rtol=1e-4)
-    found = decoder.cross(decoder.norm_text(questions), decoder.norm_groups(groups))
+    found = decoder.cross(
+        decoder.norm_text(decoder.widen(questions)), decoder.norm_groups(decoder.narrow(groups))
+    )
     assert_close(found, known["mid", "eval.after_cross"], atol=1e-4, rtol=1e-4)
     projected = bridge(completed[:, 0])
     assert_close(projected, known["out", "eval.projected"], atol=1e-4, rtol=1e-4)
@@ -123,6 +134,13 @@ def test_texts_of_another_width_are_mapped_and_of_the_same_width_are_not():
         for name, _ in EntityDecoder(dim=16, text_channels=16, num_heads=4).named_parameters()
         if name.startswith("widen")
     ]
+
+
+def test_groups_of_another_width_are_mapped_to_the_decoders():
+    decoder = EntityDecoder(dim=12, text_channels=12, num_heads=4, group_channels=16)
+    assert decoder(torch.randn(2, 5, 12), torch.randn(2, 3, 16)).shape == (2, 5, 12)
+    named = dict(decoder.named_parameters())
+    assert named["narrow.weight"].shape == (12, 16) and "widen.weight" not in named
 
 
 def test_every_parameter_learns_and_the_first_token_sees_all_groups():

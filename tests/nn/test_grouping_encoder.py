@@ -48,7 +48,8 @@ def official(fixture, tensors):
         dim=settings["embed_dim"],
         num_heads=settings["num_heads"][0],
         depths=tuple(settings["depths"]),
-        num_tokens=64,
+        num_tokens=settings["num_group_tokens"][0],
+        num_groups=settings["num_output_groups"][0],
         form="released",
     ).build()
     prefix = "w.img_encoder."
@@ -288,23 +289,33 @@ def test_a_vision_transformer_fills_what_the_released_code_fills(fixture_tensors
     given = {
         name.removeprefix("in."): value for name, value in tensors.items() if name.startswith("in.")
     }
+    path = SHARED / "fixtures" / "ovsegmentor_dino_init.json"
+    sizes = json.loads(path.read_text())["hyper_parameters"]
+    dim, depths = sizes["embed_dim"], tuple(sizes["depths"])
+    patch_px, side_px = sizes["patch_size"], sizes["img_size"]
     changes = {
-        "hidden_size": 8,
-        "num_hidden_layers": 12,
+        "hidden_size": dim,
+        "num_hidden_layers": sum(depths),
         "num_attention_heads": 2,
-        "intermediate_size": 32,
+        "intermediate_size": len(given["blocks.0.mlp.fc1.weight"]),
     }
-    tower = vision_transformer(tmp_path, **changes, image_size=224, patch_size=16)
+    tower = vision_transformer(tmp_path, **changes, image_size=side_px, patch_size=patch_px)
     tower.load_state_dict(published(given))
     tower.save_pretrained(tmp_path)
     config = replace(
-        RELEASED, patch_px=16, side_px=224, dim=8, num_heads=4, depths=(6, 6), num_tokens=64
+        RELEASED,
+        patch_px=patch_px,
+        side_px=side_px,
+        dim=dim,
+        num_heads=sizes["num_heads"][0],
+        depths=depths,
+        num_tokens=64,
     )
     torch.manual_seed(1)
     random = config.build().state_dict()
     torch.manual_seed(1)
     filled = replace(config, weights=str(tmp_path)).build().state_dict()
-    for theirs, name in official_image_keys((6, 6)).items():
+    for theirs, name in official_image_keys(depths).items():
         wanted = tensors.get(f"out.{theirs}", random[name])
         assert torch.equal(filled[name], wanted), name
 
@@ -320,7 +331,7 @@ def published(state):
             f"patch_embed.proj.{part}"
         ]
         renamed[f"layernorm.{part}"] = state[f"norm.{part}"]
-        for layer in range(12):
+        for layer in range(sum(name.endswith("norm1.weight") for name in state)):
             theirs, ours = f"blocks.{layer}", f"layers.{layer}"
             for name, value in zip("qkv", state[f"{theirs}.attn.qkv.{part}"].chunk(3), strict=True):
                 renamed[f"{ours}.attention.{name}_proj.{part}"] = value

@@ -70,7 +70,7 @@ class ImageEncoderConfig:
 class TextEncoderConfig:
     """Settings of a text encoder, including how token features are pooled."""
 
-    family: Literal["clip", "bert", "siglip", "metaclip_2", "siglip2", "tipsv2"] = "clip"
+    family: Literal["clip", "bert", "roberta", "siglip", "metaclip_2", "siglip2", "tipsv2"] = "clip"
     """Network family of the text encoder."""
     architecture: dict[str, Value] = field(default_factory=dict)
     """Values that override fields of the family's transformers configuration."""
@@ -80,8 +80,8 @@ class TextEncoderConfig:
     """Keep the encoder's weights fixed in training; the feature of each text is then cached."""
     pooling: Literal["usual", "mean", "first", "last"] = "usual"
     """Token that represents the text: "mean" of all tokens, "first" ([CLS] of BERT) or "last"
-    ([SEP] of BERT). "usual": the end token for CLIP and MetaCLIP 2, the mean for BERT and TIPSv2,
-    the last position of the padded text for SigLIP."""
+    ([SEP] of BERT). "usual": the end token for CLIP and MetaCLIP 2, the mean for BERT, RoBERTa and
+    TIPSv2, the last position of the padded text for SigLIP."""
 
     def build(self) -> TextEncoder:
         """Build the text encoder and load its pretrained weights, if any.

@@ -11,8 +11,8 @@ from maskfree.nn.transformer import Block, CrossBlock
 class EntityDecoder(nn.Module):
     """Transformer layer that completes masked entities of a caption from image groups.
 
-    Cross-attention from text to groups, then self-attention, and the sum of both. Text features of
-    another width go through a linear map first.
+    Cross-attention from text to groups, then self-attention, and the sum of both. Features of
+    another width than the decoder's go through a linear map first.
 
     Source: arXiv:2301.09121, eq. 8.
 
@@ -20,16 +20,21 @@ class EntityDecoder(nn.Module):
     cross-attention's output is added to the self-attention's.
     """
 
-    def __init__(self, *, dim: int, text_channels: int, num_heads: int):
+    def __init__(
+        self, *, dim: int, text_channels: int, num_heads: int, group_channels: int | None = None
+    ):
         """Create the layers.
 
         Args:
-            dim: Number of channels of the groups.
+            dim: Number of channels of the decoder.
             text_channels: Number of channels of the text features.
             num_heads: Number of attention heads.
+            group_channels: Number of channels of the groups; None: `dim`.
         """
         super().__init__()
-        self.widen = nn.Identity() if text_channels == dim else nn.Linear(text_channels, dim)
+        self.dim = dim
+        self.widen = _linear(text_channels, dim)
+        self.narrow = _linear(group_channels or dim, dim)
         self.norm_text = nn.LayerNorm(dim)
         self.norm_groups = nn.LayerNorm(dim)
         self.cross = CrossBlock(dim=dim, num_heads=num_heads)
@@ -39,7 +44,7 @@ class EntityDecoder(nn.Module):
     def forward(
         self,
         questions: Float[Tensor, "b l c"],
-        groups: Float[Tensor, "b g d"],
+        groups: Float[Tensor, "b g e"],
         attended: Bool[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b l d"]:
         """Complete masked texts from the groups of their images.
@@ -53,7 +58,15 @@ class EntityDecoder(nn.Module):
         Returns:
             Completed text, one vector per token.
         """
-        found = self.cross(self.norm_text(self.widen(questions)), self.norm_groups(groups))
+        groups = self.norm_groups(self.narrow(groups))
+        found = self.cross(self.norm_text(self.widen(questions)), groups)
 
         # The released code adds the cross-attention's output once more.
         return self.norm(self.block(found, attended) + found)
+
+
+def _linear(channels: int, dim: int) -> nn.Module:
+    """Linear map to another number of channels; none where they agree."""
+    if channels == dim:
+        return nn.Identity()
+    return nn.Linear(channels, dim)

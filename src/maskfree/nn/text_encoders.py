@@ -159,15 +159,21 @@ class TextFamily:
     """Further keyword arguments of the model class."""
     dropouts: tuple[str, ...] = ("attention_dropout",)
     """Names of the dropouts in the configuration."""
+    counts_from_padding: bool = False
+    """Positions begin after the id of the padding token, which takes as many embeddings away."""
 
 
+_BERT = TextFamily(
+    "BertConfig",
+    "BertModel",
+    "mean",
+    options={"add_pooling_layer": False},
+    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+)
 _FAMILIES = {
-    "bert": TextFamily(
-        "BertConfig",
-        "BertModel",
-        "mean",
-        options={"add_pooling_layer": False},
-        dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "bert": _BERT,
+    "roberta": replace(
+        _BERT, configuration="RobertaConfig", model="RobertaModel", counts_from_padding=True
     ),
     "clip": TextFamily("CLIPTextConfig", "CLIPTextModel", "last"),
     "metaclip_2": TextFamily("MetaClip2TextConfig", "MetaClip2TextModel", "last"),
@@ -241,6 +247,7 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
         ValueError: The encoder's vocabulary or its maximum text length is smaller.
     """
     configuration = _configuration(config)
+    family = _FAMILIES[config.family]
     if vocabulary_size > configuration.vocab_size:
         raise ValueError(
             f"the tokenizer has {vocabulary_size} tokens, "
@@ -248,6 +255,8 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
         )
 
     longest = configuration.max_position_embeddings
+    if family.counts_from_padding:
+        longest -= configuration.pad_token_id + 1
     if max_length > longest:
         raise ValueError(
             f"the tokenizer cuts texts at {max_length} tokens, the text encoder takes {longest}"

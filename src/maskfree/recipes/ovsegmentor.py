@@ -68,7 +68,8 @@ def ovsegmentor_vit_small() -> Recipe:
 
     Source: arXiv:2301.09121, Table 1.
 
-    Differs: BERT is the text encoder, as the paper says; the released code names RoBERTa for it.
+    Differs: BERT is the text encoder, as the paper says; the released code names RoBERTa for it
+    (`text.family` "roberta").
     """
     paper = ovsegmentor()
     method = paper.method

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskfree.data.config import ViewConfig
 from maskfree.hub.convert.released_file import read_released
-from maskfree.hub.foreign_model import ForeignModel
+from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.methods.groupvit.config import GroupViTConfig
 from maskfree.text.templates import AUTHORS_TEMPLATES
@@ -51,6 +51,24 @@ _PARTS = (
 )
 # Query, key and value in one tensor, as "attn.qkv.weight" or "attn.in_proj_weight".
 _JOINED = re.compile(r"(layers\.\d+\.)attn\.(?:qkv\.|in_proj_)(weight|bias)$")
+
+
+def convert_groupvit(file: Path, out: Path, tokenizer: str) -> None:
+    """Convert a released GroupViT to a checkpoint.
+
+    Args:
+        file: Released file.
+        out: Folder to write, which must not exist.
+        tokenizer: Folder or name of the tokenizer.
+
+    Raises:
+        OSError: The file cannot be read, the folder exists or cannot be written, or there is no
+            such tokenizer.
+        ValueError: The file is damaged, refers to unexpected code, or its tensors do not fit.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: name a folder that is yet to be made")
+    save(read_groupvit_file(file, tokenizer), out, "groupvit", {"file": file.name})
 
 
 def read_groupvit_file(file: Path, tokenizer: str = TOKENIZER) -> ForeignModel:

@@ -16,7 +16,7 @@ from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.inference.config import AUTHORS_INFERENCE
 from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from maskfree.methods.ovsegmentor.objectives_config import EntityConfig
-from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.encoder_config import TextEncoderConfig, Value
 from maskfree.nn.grouping_config import GroupingEncoderConfig
 from maskfree.nn.grouping_weights import official_image_keys, official_projection_keys
 from maskfree.nn.projection_config import ProjectionConfig
@@ -24,7 +24,9 @@ from maskfree.text.templates import AUTHORS_TEMPLATES
 from maskfree.text.tokenize import Tokenizer
 
 TOKENIZER = "bert-base-uncased"
-"""Default tokenizer, that of the authors' text encoder."""
+"""Default tokenizer, that of the authors' text encoder; for their ViT-S, which has RoBERTa as text
+encoder, it stands for `roberta-base`."""
+_ROBERTA_TOKENIZER = "roberta-base"
 RELEASED_THRESHOLDS = {"voc": 0.95, "context": 0.35, "coco-object": 0.9, "coco-stuff": 0.95}
 """Background thresholds by data set; ADE20K is evaluated without background.
 
@@ -50,6 +52,12 @@ _DECODER_PARTS = {
     "block": "post_attn",
     "norm": "norm_new_x",
 }
+# Maps to the narrower of both widths, where images and texts have different ones.
+_ALIGNED = {"widen": "align_proj_text", "narrow": "align_proj_img"}
+# Attention heads of the entity decoder, whatever the encoder has.
+_DECODER_HEADS = 8
+# Settings of RoBERTa that differ from those of BERT, and leave no trace in the tensors.
+_ROBERTA = {"layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 # Batch counter of batch norms, which a checkpoint may lack: nothing reads it.
 _COUNTER = ".num_batches_tracked"
 
@@ -102,8 +110,13 @@ def read_ovsegmentor(
     released = read_released(file, "ovsegmentor")
     config = ovsegmentor_config(released, num_heads, num_text_heads)
 
-    longest = min(77, int(config.text.architecture["max_position_embeddings"]))  # pyright: ignore[reportArgumentType]
-    words = Tokenizer.from_source(tokenizer, longest)
+    longest = int(config.text.architecture["max_position_embeddings"])  # pyright: ignore[reportArgumentType]
+    if config.text.family == "roberta":
+        # Its positions begin after the padding token's id.
+        longest -= _ROBERTA["pad_token_id"] + 1
+        if tokenizer == TOKENIZER:
+            tokenizer = _ROBERTA_TOKENIZER
+    words = Tokenizer.from_source(tokenizer, min(77, longest))
     config.text.check(words.vocabulary_size, words.max_length)
 
     method = config.build()
@@ -136,8 +149,7 @@ def ovsegmentor_config(
         _count(released, rf"img_encoder\.layers\.{stage}\.blocks\.(\d+)\.") for stage in (0, 1)
     )
 
-    num_words, width = _shape(released, f"{_BERT}embeddings.word_embeddings.weight", 2)
-    num_layers = _count(released, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\.")
+    _, width = _shape(released, f"{_BERT}embeddings.word_embeddings.weight", 2)
 
     # Reshaping into heads needs whole channels for each.
     for heads, channels, side in ((num_heads, dim, "image"), (num_text_heads, width, "text")):
@@ -147,10 +159,13 @@ def ovsegmentor_config(
                 f"channels of the {side} encoder"
             )
 
-    if width != dim:
+    num_groups, num_tokens = (
+        _shape(released, "img_encoder.layers.0.downsample.mlp_inter.fc2.weight", 2)[0],
+        _shape(released, "img_encoder.layers.0.group_token", 3)[1],
+    )
+    if num_groups == num_tokens:
         raise ValueError(
-            f"the text encoder has {width} channels, the image encoder {dim}: "
-            "those of released models agree"
+            f"the checkpoint mixes {num_tokens} tokens to as many groups: released models to fewer"
         )
 
     return OVSegmentorConfig(
@@ -160,43 +175,49 @@ def ovsegmentor_config(
             dim=dim,
             num_heads=num_heads,
             depths=(depths[0], depths[1]),
-            num_groups=_shape(released, "img_encoder.layers.0.downsample.mlp_inter.fc2.weight", 2)[
-                0
-            ],
-            num_tokens=_shape(released, "img_encoder.layers.0.group_token", 3)[1],
+            num_groups=num_groups,
+            num_tokens=num_tokens,
             form="released",
         ),
-        text=TextEncoderConfig(
-            family="bert",
-            architecture={
-                "vocab_size": num_words,
-                "hidden_size": width,
-                "num_hidden_layers": num_layers,
-                "num_attention_heads": num_text_heads,
-                "intermediate_size": _shape(
-                    released, f"{_BERT}encoder.layer.0.intermediate.dense.weight", 2
-                )[0],
-                "max_position_embeddings": _shape(
-                    released, f"{_BERT}embeddings.position_embeddings.weight", 2
-                )[0],
-                "type_vocab_size": _shape(
-                    released, f"{_BERT}embeddings.token_type_embeddings.weight", 2
-                )[0],
-            },
-            pooling="first",
-        ),
+        text=_text_encoder(released, num_text_heads),
         tokenizer=None,
         embed_dim=_shape(released, "img_projector.linear_out.weight", 3)[0],
         image_projection=_projection(released, "img_projector"),
         text_projection=_projection(released, "text_projector"),
         entity=EntityConfig(
-            num_heads=num_heads,
+            num_heads=_DECODER_HEADS,
             bridge=_projection(released, "bridge_projector"),
         ),
         masks=None,
         views=ViewConfig(side_px=patch_px * isqrt(num_positions)),
         form="released",
     )
+
+
+def _text_encoder(released: Mapping[str, Tensor], num_heads: int) -> TextEncoderConfig:
+    """Settings of the text encoder, with sizes read from the tensors."""
+    num_words, width = _shape(released, f"{_BERT}embeddings.word_embeddings.weight", 2)
+    num_types = _shape(released, f"{_BERT}embeddings.token_type_embeddings.weight", 2)[0]
+    architecture: dict[str, Value] = {
+        "vocab_size": num_words,
+        "hidden_size": width,
+        "num_hidden_layers": _count(released, rf"{re.escape(_BERT)}encoder\.layer\.(\d+)\."),
+        "num_attention_heads": num_heads,
+        "intermediate_size": _shape(
+            released, f"{_BERT}encoder.layer.0.intermediate.dense.weight", 2
+        )[0],
+        "max_position_embeddings": _shape(
+            released, f"{_BERT}embeddings.position_embeddings.weight", 2
+        )[0],
+        "type_vocab_size": num_types,
+    }
+
+    # BERT tells two parts of a text apart, RoBERTa does not.
+    if num_types == 1:
+        return TextEncoderConfig(
+            family="roberta", architecture=architecture | _ROBERTA, pooling="first"
+        )
+    return TextEncoderConfig(family="bert", architecture=architecture, pooling="first")
 
 
 def renamed(
@@ -270,6 +291,9 @@ def official_names(state: Mapping[str, Tensor], depths: tuple[int, int]) -> dict
             names[_BERT + name.removeprefix(_TOWER)] = name
         elif name.startswith(_DECODER):
             part, _, rest = name.removeprefix(_DECODER).partition(".")
+            if part in _ALIGNED:
+                names[f"{_ALIGNED[part]}.{rest}"] = name
+                continue
             names[f"multimodal_groupingblock.blocks.0.{_DECODER_PARTS[part]}.{rest}"] = name
 
     assert set(names.values()) == set(state), set(names.values()) ^ set(state)

@@ -76,14 +76,23 @@ class EntityConfig:
                 weight=self.weight, decoder=None, classifier=nn.Linear(text_channels, num_entities)
             )
 
-        # The remaining objectives read the image groups through a decoder.
-        decoder = EntityDecoder(dim=channels, text_channels=text_channels, num_heads=self.num_heads)
+        # The remaining objectives read the image groups through a decoder, which has the narrower
+        # of both widths in the released code.
+        dim = channels
+        if released:
+            dim = min(channels, text_channels)
+        decoder = EntityDecoder(
+            dim=dim,
+            text_channels=text_channels,
+            num_heads=self.num_heads,
+            group_channels=channels,
+        )
         if self.objective == "words":
             return MaskedWordsObjective(
-                weight=self.weight, decoder=decoder, classifier=nn.Linear(channels, num_entities)
+                weight=self.weight, decoder=decoder, classifier=nn.Linear(dim, num_entities)
             )
 
-        bridge = self.bridge.build_for_vectors(channels, embed_dim)
+        bridge = self.bridge.build_for_vectors(dim, embed_dim)
 
         return CompletionObjective(
             weight=self.weight, decoder=decoder, bridge=bridge, released=released
