@@ -53,9 +53,9 @@ class ViLSegOptions(StudyOptions):
     """Photos on whose embeddings the clustering heads are trained."""
     head_steps: int = 500
     """Of each clustering head's training."""
-    part: Literal["tables", "ladder", "speed"] = "tables"
-    """The paper's tables and figures, the ladder from the paper's method to the bundled model's, or
-    parameters and speed.
+    part: Literal["tables", "ladder", "heads", "speed"] = "tables"
+    """The paper's tables and figures, the ladder from the paper's method to the bundled model's,
+    heads against K-means, or parameters and speed.
     """
     model: str | None = None
     """A trained model whose embeddings serve, in place of training: then only what groups them is

@@ -29,6 +29,7 @@ from studies.directions import Direction, found, tables
 from studies.ledger import Measure, StudyRows, Variant, bare, read
 from studies.options import CLUSTERS, ViLSegOptions
 from studies.vilseg_figures import draw_regions
+from studies.vilseg_heads import compare
 from studies.vilseg_ladder import climb
 from studies.vilseg_speed import speed
 from studies.vilseg_study import Study
@@ -92,6 +93,9 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
         return
 
     recipe = recipe or _recipe(options)
+    if options.part == "heads":
+        compare(options, recipe)
+        return
     if options.part == "ladder":
         climb(options, recipe)
         return

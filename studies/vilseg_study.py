@@ -89,7 +89,7 @@ class Study:
 
         Weights by count.
         """
-        pairs = self._pairs(source)
+        pairs = self.pairs(source)
         return {count: self._head(count, *pairs) for count in counts}
 
     def kept_heads(self, source: Path, counts: Sequence[int], path: Path) -> Heads:
@@ -136,7 +136,7 @@ class Study:
         return {f"cluster.{key}": value for key, value in term.state_dict().items()}
 
     @torch.inference_mode()
-    def _pairs(self, source: Path) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    def pairs(self, source: Path) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Embeddings of pixels and of the same pixels in the augmented views, from
         training photos.
         """

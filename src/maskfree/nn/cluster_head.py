@@ -52,11 +52,21 @@ class ClusterHead(nn.Module):
         Returns:
             Probability of each cluster at each pixel.
         """
-        if self.statistics is not None:
-            pixels = _DEVIATION * self.statistics(F.normalize(pixels.float(), dim=1))
-
         # Softmax in float32, also under mixed precision.
-        return self.convolution(pixels).float().softmax(1)
+        return self.convolution(self.standardize(pixels)).float().softmax(1)
+
+    def standardize(self, pixels: Float[Tensor, "b d hp wp"]) -> Float[Tensor, "b d hp wp"]:
+        """Return what the convolution sees of pixels.
+
+        Args:
+            pixels: Pixel embeddings.
+
+        Returns:
+            Standardized embeddings, or the embeddings themselves without `standardized`.
+        """
+        if self.statistics is None:
+            return pixels
+        return _DEVIATION * self.statistics(F.normalize(pixels.float(), dim=1))
 
     def observe(
         self, pixels: Float[Tensor, "b d hp wp"], gather: Callable[[Tensor], Tensor]
