@@ -41,11 +41,11 @@ from studies.options import ViLSegOptions
 from studies.vilseg_study import HEAD_RATE, Study
 
 KIND = "reproduce-heads"
-COMMAND = "python -m studies vilseg --data ../shared/data --part heads --head-photos 96"
+COMMAND = "python -m studies vilseg --data ../shared/data --part heads --head-photos 64"
 BENCHMARKS = ("coco-mini", "camvid")
 NUM_CLUSTERS = 20
 SIDE_PX = 384
-EVERY = 2  # photos of a benchmark
+EVERY = 3  # photos of a benchmark
 PIXELS_PER_STEP = (16, 8, 8)  # in the shape of a batch of maps
 
 Assign = Callable[[Float[Tensor, "1 d h w"]], Float[Tensor, "1 g h w"]]
@@ -66,7 +66,7 @@ class Start:
 
 HEADS = {
     "head, 500 steps": Start(),
-    "head, 3000 steps": Start(steps=3000),
+    "head, 2000 steps": Start(steps=2000),
     "head, sharper start": Start(sharpness=5.0),
     "head, entropy of the clusters 1.5 times": Start(balance=1.5),
     "head that starts as K-means of all photos": Start(centroids=True),
@@ -103,9 +103,13 @@ def compare(options: ViLSegOptions, recipe: Recipe) -> None:
             for each, (patches, classes) in sets.items():
                 found = compared(patches, classes, assign)
                 rows.append({"seed": seed, "variant": variant, "measure": each} | found)
-    head = {"format": FORMAT, "kind": KIND, "command": COMMAND, "model": name}
+        write_json(_file(name, rows), options.results / f"{KIND}.json")
+
+
+def _file(model: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    head = {"format": FORMAT, "kind": KIND, "command": COMMAND, "model": model}
     about = {"versions": versions(), "machine": machine(torch.get_num_threads())}
-    write_json(head | about | {"rows": rows}, options.results / f"{KIND}.json")
+    return head | about | {"rows": rows}
 
 
 def assigned(heads: dict[str, ClusterHead], alone: bool) -> Iterator[tuple[str, Assign | None]]:

@@ -41,6 +41,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "retrieval": rest.retrieval,
     "commands": scores.commands,
     "ladder": ladder.ladder,
+    "heads": ladder.heads,
     "study-verdicts": study.study_verdicts,
     "study-seeds": study.study_seeds,
     "study-first": study.study_first,

@@ -1,11 +1,13 @@
-"""The ladder from the paper's ViL-Seg to the bundled model, of `python -m studies vilseg --part
-ladder`.
+"""The parts `ladder` and `heads` of `python -m studies vilseg`: from the paper's ViL-Seg to the
+bundled model, and heads against K-means.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
+from studies import vilseg_heads
 from studies.directions import found, spread
 from studies.ledger import read
 from studies.tables.markup import RESULTS, Row, markdown, percent
@@ -33,6 +35,27 @@ def ladder(rows: Sequence[Row]) -> str:
 
     columns = (f"{name}: {figure} %" for name in COLUMNS for figure in FIGURES.values())
     return markdown(("", "with all above", *columns, "seeds"), lines, "rlrrrrr", COMMAND)
+
+
+def heads(rows: Sequence[Row]) -> str:
+    """What groups patches, on the same embeddings: a line a variant."""
+    kind = vilseg_heads.KIND
+    measured = [row for each in rows if each.get("kind") == kind for row in each["rows"]]
+    lines = []
+    for variant in vilseg_heads.VARIANTS if measured else ():
+        cells, seeds = [], set[int]()
+        for name in vilseg_heads.BENCHMARKS:
+            for figure in ("mean_iou", "named_by_truth"):
+                values = found(measured, variant, name, figure)
+                seeds |= values.keys()
+                cells.append(spread(list(values.values())))
+            regions = found(measured, variant, name, "regions").values()
+            cells.append(f"{statistics.mean(regions):.1f}" if regions else "–")
+        lines.append((variant, *cells, str(len(seeds))))
+
+    parts = ("mIoU %", "accuracy % if named by truth", "regions a photo")
+    columns = (f"{name}: {part}" for name in vilseg_heads.BENCHMARKS for part in parts)
+    return markdown(("grouping", *columns, "seeds"), lines, "lrrrrrrr", vilseg_heads.COMMAND)
 
 
 def _bundled(rows: Sequence[Row], benchmark: str, figure: str) -> float | None:
