@@ -31,11 +31,14 @@ from studies.ovsegmentor_variants import (
     MEASURES,
     NOUNS,
     ONE,
+    PAPER_FULL,
+    PAPER_MASKS,
     RATIOS,
     SHORT,
     TEXT_WORDS,
     WORDS,
     cell,
+    mask_loss,
 )
 from studies.tables.markup import RESULTS, ROOT, Row, history, markdown, missing, percent, pictures
 from studies.tables.study import cell as printed
@@ -47,6 +50,8 @@ PAPER_THIRD = {
     ENTITY: "OVSegmentor with L_entity alone",
     MASKS: "OVSegmentor with L_mask alone",
     FULL: "OVSegmentor",
+    PAPER_MASKS: "OVSegmentor with L_mask alone",
+    PAPER_FULL: "OVSegmentor",
 }
 PAPER_FOURTH = {
     ENTITY: "OVSegmentor, all entities",
@@ -102,8 +107,8 @@ def first_printed(_: Sequence[Row]) -> str:
 
 
 def third(_: Sequence[Row]) -> str:
-    """Table 3: the baseline, each loss alone, both."""
-    return _ablated("Table 3", PAPER_THIRD, LONG)
+    """Table 3: the baseline, each loss alone, both; and what L_mask is in each row."""
+    return _ablated("Table 3", PAPER_THIRD, LONG, {name: mask_loss(name) for name in PAPER_THIRD})
 
 
 def fourth(_: Sequence[Row]) -> str:
@@ -177,7 +182,10 @@ def seeds(_: Sequence[Row]) -> str:
     for table in sorted({table for ablation in ABLATIONS for table in ablation.tables}):
         names = [ablation.name for ablation in ABLATIONS if table in ablation.tables]
         having = [{row["seed"] for row in rows if row["variant"] == name} for name in names]
-        lines.append(f"Table {table}: {list_of(sorted(set.intersection(*having)))}")
+        having = [each for each in having if each]
+        lines.append(
+            f"Table {table}: {list_of(sorted(set[int]().union(*having[:1]).intersection(*having)))}"
+        )
     return f"Seeds measured in full: {'; '.join(lines)}."
 
 
@@ -204,20 +212,29 @@ def _spreads(rows: Sequence[Row], variant: str, measures: Sequence[Measure]) -> 
     return [spread(list(found(rows, variant, measure.name).values())) for measure in measures]
 
 
-def _ablated(table: str, names: dict[str, str], measures: Sequence[Measure]) -> str:
+def _ablated(
+    table: str,
+    names: dict[str, str],
+    measures: Sequence[Measure],
+    losses: dict[str, str] | None = None,
+) -> str:
     """Variants by measure, over the seeds that all of them have.
 
-    By their NAMES, if any, follow the paper's numbers.
+    LOSSES say what L_mask is in each. By their NAMES, if any, follow the paper's numbers.
     """
     rows, sets = _read(), ("voc21", "context60") if any(names.values()) else ()
     columns = [map(spread, together(rows, list(names), measure.name)) for measure in measures]
     lines = []
     for (variant, name), *cells in zip(names.items(), *columns, strict=True):
         if any(each != "–" for each in cells):
-            lines.append((variant, *cells, *(_printed(table, name, data) for data in sets)))
-    header = ("", *(f"{measure.name}: mIoU %" for measure in measures))
+            used = (losses[variant],) if losses else ()
+            theirs = (_printed(table, name, data) for data in sets)
+            lines.append((variant, *used, *cells, *theirs))
+    first = ("", "L_mask") if losses else ("",)
+    header = (*first, *(f"{measure.name}: mIoU %" for measure in measures))
     paper = (f"the paper, {PAPER_SETS[data]}: mIoU %" for data in sets)
-    return markdown((*header, *paper), lines, "l" + "r" * (len(measures) + len(sets)), COMMAND)
+    aligned = "l" * len(first) + "r" * (len(measures) + len(sets))
+    return markdown((*header, *paper), lines, aligned, COMMAND)
 
 
 def _printed(table: str, method: str, benchmark: str) -> str:

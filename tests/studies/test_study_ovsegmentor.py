@@ -5,6 +5,7 @@ Its variants, its index and its figure.
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
 from maskfree.engine.config import TrainConfig
+from maskfree.methods.ovsegmentor.objectives_config import MaskConfig
 from maskfree.recipes import ovsegmentor_debug, ovsegmentor_released, vilseg_debug
 from studies import ovsegmentor
 from studies.options import OVSegmentorOptions
@@ -31,11 +33,14 @@ from studies.ovsegmentor_variants import (
     MEASURES,
     NOUNS,
     ONE,
+    PAPER_FULL,
+    PAPER_MASKS,
     RATIOS,
     SHORT,
     TEXT_WORDS,
     WORDS,
     cell,
+    mask_loss,
 )
 from tiny import tiny_groupvit_config
 
@@ -90,7 +95,7 @@ def test_the_study_trains_measures_and_goes_on(data, trained, tmp_path, capsys):
 @pytest.mark.slow
 def test_every_variant_trains(data, trained, tmp_path):
     ovsegmentor.reproduce(options(data, tmp_path), recipe())
-    assert len(trained) == len(set(trained)) == len(ABLATIONS) == 17
+    assert len(trained) == len(set(trained)) == len(ABLATIONS) == 19
     assert {row["variant"] for row in rows_of(tmp_path)} == set(CHANGES)
     assert (tmp_path / "results" / "reproduce-ovsegmentor-ratios-coco-mini.svg").is_file()
 
@@ -116,9 +121,9 @@ def test_tables_have_seeds_of_their_own(data, tmp_path):
         chosen = options(data, tmp_path, seeds=(0, 1), more_seeds=(1, 5), **changes)
         return {variant.name for variant in ovsegmentor._variants(recipe(), chosen, seed, False)}
 
-    assert names(0) == {FULL, BASELINE, ENTITY, MASKS}
+    assert names(0) == {FULL, BASELINE, ENTITY, MASKS, PAPER_MASKS, PAPER_FULL}
     assert names(1) == set(CHANGES)
-    assert names(5) == set(CHANGES) - {BASELINE, MASKS}
+    assert names(5) == set(CHANGES) - {BASELINE, MASKS, PAPER_MASKS, PAPER_FULL}
     assert names(5, tables=(3,)) == set()
     assert names(5, tables=(4,)) == {ENTITY, ONE, NOUNS, LABELS, WORDS, TEXT_WORDS}
     assert names(5, tables=(6,)) == {FULL, GROUPS}
@@ -130,6 +135,8 @@ def test_variants_change_what_their_row_names_and_nothing_else():
     assert CHANGES[BASELINE](method) == replace(method, entity=None, masks=None)
     assert CHANGES[ENTITY](method) == replace(method, masks=None)
     assert CHANGES[MASKS](method) == replace(method, entity=None)
+    assert CHANGES[PAPER_FULL](method) == replace(method, masks=MaskConfig())
+    assert CHANGES[PAPER_MASKS](method) == replace(method, entity=None, masks=MaskConfig())
     changed = {
         ONE: {"masking": "one"},
         NOUNS: {"masking": "nouns"},
@@ -150,6 +157,19 @@ def test_variants_change_what_their_row_names_and_nothing_else():
     mixed = ovsegmentor_released().method  # 64 tokens, which are mixed into the groups
     masks = replace(method.masks, ratio=0.5)
     assert CHANGES[cell(16, 0.5)](replace(mixed, masks=masks)).image.num_tokens == 64
+
+
+def test_rows_say_what_their_mask_loss_is():
+    """The recorded rows were made with what the study says of them today."""
+    path = Path(__file__).parents[2] / "results" / "reproduce-ovsegmentor-seed0.json"
+    masks = json.loads(path.read_text())["settings"]["recipe"]["method"]["masks"]
+    assert (masks["symmetric"], masks["keys"]) == (False, "target")
+    said = "one photo, momentum keys, scaled logits; weight 0.3 from 30 % on"
+    assert mask_loss(FULL) == mask_loss(MASKS) == said
+    assert f"weight {masks['weight']:g} from {100 * masks['start']:g} %" in said
+    assert mask_loss(BASELINE) == mask_loss(ENTITY) == "none"
+    paper = "both photos, online keys, eq. 10; weight 0.1 from 75 % on"
+    assert mask_loss(PAPER_FULL) == mask_loss(PAPER_MASKS) == paper
 
 
 def test_claims_are_about_variants_that_are_measured():
