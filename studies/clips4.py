@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from maskfree.progress import Progress
 from maskfree.recipes.clips4 import clips4_pocket
 from maskfree.regions.region_maps import region_map
 from studies.clips4_figures import SimilarityFigure, TopFigure, TrackingFigure
+from studies.clips4_pictures import draw_embeddings, draw_retrieved, retrieve
 from studies.clips4_variants import (
     ABLATIONS,
     CAMVID,
@@ -56,6 +57,7 @@ from studies.clips4_variants import (
     count_name,
     fold_measure,
     for_every_seed,
+    second_time,
 )
 from studies.directions import found, tables
 from studies.ledger import Figure, StudyRows, Variant, read
@@ -67,6 +69,10 @@ COMMAND = "python -m studies clips4 --data ../shared/data"
 _PAPER = SemanticConsistencyConfig()
 _TEACHER_SIDE_PX = 352  # of photos that have 224
 _TRACKING_SIDE_PX = 448
+# Classes of coco-mini-80 that no student is trained with, and occur in several photos.
+RETRIEVED = ("bed", "refrigerator", "truck", "donut")
+NUM_RETRIEVED = 4
+NUM_COLORED = 3  # photos of Fig. 1a
 
 
 def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
@@ -82,7 +88,8 @@ def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
             f"table {min(surplus)} is none of the study's: {', '.join(map(str, CLIPS4_TABLES))}"
         )
     study = Study(options, recipe or _recipe(options))
-    samples = {name: benchmark(name).samples(options.data) for name in ("coco-mini", "camvid")}
+    names = ("coco-mini", "camvid", "coco-mini-80")
+    samples = {name: benchmark(name).samples(options.data) for name in names}
     for seed in sorted({*options.seeds, *(options.fold_seeds if 3 in options.tables else ())}):
         head = {"kind": KIND, "seed": seed, "model": None, "command": COMMAND}
         settings = {"fold_steps": options.fold_steps, "segments": asdict(options.segments)}
@@ -90,11 +97,11 @@ def reproduce(options: CLIPS4Options, recipe: Recipe | None = None) -> None:
             options.results / f"{KIND}-seed{seed}.json", head, study.recipe, settings
         )
         ledger.fill(study.variants(seed), samples, options.only, options.device)
-    rows = read(options.results, KIND)
+    rows = second_time(read(options.results, KIND))
     folds = tuple(map(fold_measure, range(NUM_FOLDS)))
     Console().print(*tables(for_every_seed(rows), (*MEASURES, *folds), DIRECTIONS))
     draw(rows, options.results / KIND)
-    study.draw(samples["coco-mini"], options.results / f"{KIND}-embeddings.svg")
+    study.draw(samples, options.results / KIND)
 
 
 def _recipe(options: CLIPS4Options) -> Recipe:
@@ -140,14 +147,11 @@ class Study:
         self._street = Photos("camvid", "camvid", "plain", (str(street),), False, True)
 
     def variants(self, seed: int) -> Iterator[Variant]:
-        """Yield what is measured with SEED; with seed 0 also the teacher and single runs."""
+        """Yield what is measured with SEED; with seed 0 also the teacher and Table 8."""
         options, wanted = self._options, set(self._options.tables)
         first, folds = seed == 0, tuple(map(fold_measure, range(NUM_FOLDS)))
-        deep: list[Figure] = [KNN, LINEAR] if 4 in wanted else []
-        if 5 in wanted:
-            folder = options.data / "davis2016"
-            deep.append(TrackingFigure("tracking", folder, _TRACKING_SIDE_PX, PropagationConfig()))
         if first:
+            deep = self._deep(wanted & {4, 5})
             yield Variant(
                 TEACHER, lambda: options.model, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep)
             )
@@ -160,33 +164,49 @@ class Study:
                 TOPS,
             )
             yield Variant(TOP, lambda: options.model, (tops,))
-        similarity = SimilarityFigure("similarity", "coco-mini", options.model)
         for ablation in ABLATIONS:
             tables = wanted.intersection(ablation.tables)
-            seeded = 2 in tables and seed in options.seeds
-            if seeded or (first and tables - {2, 3}):
-                extra: list[Figure] = list(deep) if first and tables & {4, 5} else []
-                extra += [KNN] if first and 7 in tables and KNN not in extra else []
-                extra += [similarity] if first and 6 in tables else []
-                named = NAMED if 2 in tables else (COCO,)
+            if seed in options.seeds and tables - {3}:
                 yield Variant(
                     ablation.name,
                     partial(self._student, ablation, self._many, seed),
-                    (*named, *extra),
+                    (*self._by_names(tables), *self._deep(tables)),
                 )
-            if seeded:
+            if seed in options.seeds and 2 in tables:
                 yield Variant(
                     ablation.name,
                     partial(self._student, ablation, self._street, seed),
                     (CAMVID, CAMVID_OWN),
                 )
-            if 3 in tables and (first or (ablation.name == FULL and seed in options.fold_seeds)):
+            if 3 in tables and seed in options.fold_seeds:
                 for fold, measure in enumerate(folds):
                     yield Variant(
                         ablation.name,
                         partial(self._student, ablation, self._many, seed, fold),
                         (measure,),
                     )
+
+    def _by_names(self, tables: set[int]) -> tuple[Figure, ...]:
+        """Return how TABLES measure mIoU by names."""
+        if 2 in tables:
+            return NAMED
+        return (COCO,) if tables & {6, 7} else ()
+
+    def _deep(self, tables: set[int]) -> tuple[Figure, ...]:
+        """Return what TABLES measure beside mIoU by names."""
+        figures: list[Figure] = []
+        if tables & {4, 7}:
+            figures.append(KNN)
+        if 4 in tables:
+            figures.append(LINEAR)
+        if 5 in tables:
+            folder = self._options.data / "davis2016"
+            figures.append(
+                TrackingFigure("tracking", folder, _TRACKING_SIDE_PX, PropagationConfig())
+            )
+        if 6 in tables:
+            figures.append(SimilarityFigure("similarity", "coco-mini", self._options.model))
+        return tuple(figures)
 
     def _student(
         self, ablation: Ablation, photos: Photos, seed: int, fold: int | None = None
@@ -222,9 +242,9 @@ class Study:
         )
         return trained(run, self._options.out / f"seed{seed}" / name)
 
-    def draw(self, samples: Sequence[LabeledPhoto], path: Path) -> None:
-        """Draw Fig. 4a: the segments of coco-mini's classes as the teacher and the students of seed
-        0 embed them.
+    def draw(self, samples: Mapping[str, Sequence[LabeledPhoto]], stem: Path) -> None:
+        """Draw Fig. 1a, 4a and 4b with the teacher and the students of seed 0, into files that
+        begin with STEM.
         """
         trainings = {
             name: self._options.out / "seed0" / _folder_name(name, self._many)
@@ -234,14 +254,36 @@ class Study:
         models |= {
             name: str(out / "model") for name, out in trainings.items() if (out / "model").is_dir()
         }
-        if path.exists() or len(models) <= len(trainings):
+        paths = {
+            name: stem.with_name(f"{stem.name}-{name}")
+            for name in ("colors.svg", "embeddings.svg", "retrieved.svg")
+        }
+        if all(path.exists() for path in paths.values()) or len(models) <= len(trainings):
             return
+
+        loaded = {name: loading.load(model, self._options.device) for name, model in models.items()}
+        photos = [
+            sample.photo for sample in samples["coco-mini"][:: len(samples["coco-mini"]) // 3]
+        ]
+        draw_embeddings(loaded, photos[:3], paths["colors.svg"])
+        self._draw_projection(loaded, samples["coco-mini"], paths["embeddings.svg"])
+
+        words = benchmark("coco-mini-80").words()
+        classes = {words.index(word): word for word in RETRIEVED}
+        found = {
+            name: retrieve(loaded[name], samples["coco-mini-80"], classes, NUM_RETRIEVED)
+            for name in (PLUS, FULL)
+        }
+        draw_retrieved(found, paths["retrieved.svg"])
+
+    def _draw_projection(
+        self, models: Mapping[str, Segmenter], samples: Sequence[LabeledPhoto], path: Path
+    ) -> None:
+        """Draw Fig. 4a: the segments of coco-mini's classes as each model embeds them."""
         classes = classes_of(replace(benchmark(self._many.benchmark), background=False))
         banks = {}
         for name, model in models.items():
-            bank = segment_bank(
-                loading.load(model, self._options.device), samples, len(classes) + 1, KnnConfig()
-            )
+            bank = segment_bank(model, samples, len(classes) + 1, KnnConfig())
             named = bank.labels < len(classes)  # the last one is the background
             banks[name] = (bank.embeddings[named], bank.labels[named])
         draw_projection(

@@ -162,3 +162,22 @@ def for_every_seed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         *rows,
         *(row | {"seed": seed} for seed in others for row in rows if row["variant"] == TEACHER),
     ]
+
+
+def first_time(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the first study, with a memory of 1,152 segments and coarser contours."""
+    return [row for row in rows if row.get("earlier")]
+
+
+def second_time(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that are not of the first study, with its teacher, which is the same."""
+    again = [row for row in rows if not row.get("earlier")]
+    measured = {(row["variant"], row["measure"]) for row in again}
+    return [
+        *again,
+        *(
+            row
+            for row in first_time(rows)
+            if row["variant"] == TEACHER and (TEACHER, row["measure"]) not in measured
+        ),
+    ]

@@ -127,12 +127,12 @@ class CLIPS4Options(StudyOptions):
     """What is run, and where things lie."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the runs of Table 2; each has a file of results of its own."""
+    """Seeds of the runs of all tables but 3; each has a file of results of its own."""
     out: Path = Path("runs/studies/clips4")
     """Folder for the runs and what is prepared of the photos; what lies there is used."""
     steps: int = 60
     """Of each training, but for those of Table 3."""
-    fold_steps: int = 20
+    fold_steps: int = 200
     """Of each training of Table 3."""
     fold_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds of the unknown classes of Table 3."""
@@ -146,10 +146,17 @@ class CLIPS4Options(StudyOptions):
     """How photos are cut into regions."""
     workers: int = 1
     """Processes that cut photos."""
+    num_shards: int = 1
+    """Shards of Flickr8k, of 1,000 photos each, that students learn from; there are 6."""
 
     def extras(self) -> tuple[str, ...]:
         """Return the names of the package's extras that the study needs."""
         return (*super().extras(), "regions")
+
+    def shards(self) -> tuple[str, ...]:
+        """Return where the training photos of Flickr8k are."""
+        names = (f"train-{number:03}.tar" for number in range(self.num_shards))
+        return tuple(str(self.data / "flickr8k" / name) for name in names)
 
 
 STUDIES: dict[str, type[StudyOptions]] = {

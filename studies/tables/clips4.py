@@ -4,6 +4,7 @@ numbers.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from maskfree.evaluation.reporting.published import published
@@ -28,11 +29,13 @@ from studies.clips4_variants import (
     TEACHER,
     TOP,
     count_name,
+    first_time,
     fold_measure,
     for_every_seed,
+    second_time,
 )
 from studies.directions import found, spread
-from studies.ledger import Named, read
+from studies.ledger import read
 from studies.tables.markup import RESULTS, Row, history, markdown, missing, percent, pictures
 from studies.tables.study import cell as printed
 from studies.tables.study import directions, verdicts
@@ -156,12 +159,12 @@ def sixth(_: Sequence[Row]) -> str:
     """Table 6: which losses are on."""
     rows, lines = _read(), []
     for variant, paper in PAPER_SIXTH.items():
-        first = [_first(rows, variant, COCO, figure) for figure in ("pixel_accuracy", "mean_iou")]
-        cosine = _first(rows, variant, "similarity", "similarity")
-        if any(value is not None for value in first):
-            lines.append(
-                (variant, *map(percent, first), "–" if cosine is None else f"{cosine:.2f}", *paper)
-            )
+        names = ("pixel_accuracy", "mean_iou")
+        first = [list(found(rows, variant, COCO.name, figure).values()) for figure in names]
+        cosines = list(found(rows, variant, "similarity", "similarity").values())
+        cosine = f"{statistics.mean(cosines):.2f}" if cosines else "–"
+        if any(first):
+            lines.append((variant, *map(spread, first), cosine, *paper))
     header = (
         "",
         "pixel accuracy %",
@@ -175,12 +178,13 @@ def sixth(_: Sequence[Row]) -> str:
 
 
 def seventh(_: Sequence[Row]) -> str:
-    """Table 7: how many unknown classes."""
-    rows, lines = _read(), []
+    """Table 7: how many unknown classes, as measured the second time."""
+    rows, lines = second_time(read(RESULTS, KIND)), []
     for count in COUNTS:
-        values = [_first(rows, count_name(count), each, "mean_iou") for each in (KNN, COCO)]
-        if any(value is not None for value in values):
-            lines.append((str(count), *map(percent, values), PAPER_SEVENTH[count]))
+        name = count_name(count)
+        values = [list(found(rows, name, each.name).values()) for each in (KNN, COCO)]
+        if any(values):
+            lines.append((str(count), *map(spread, values), PAPER_SEVENTH[count]))
     header = (
         "unknown classes",
         "k-NN: mIoU %",
@@ -213,19 +217,30 @@ def drawn(_: Sequence[Row]) -> str:
     """The pictures that the study drew."""
     shown = {
         "unknown": "mIoU by number of unknown classes",
+        "colors": "pixel embeddings as colors",
         "embeddings": "segment embeddings in two dimensions",
+        "retrieved": "segments retrieved for classes outside of the training; wrong in orange",
     }
     return pictures({f"{KIND}-{name}.svg": what for name, what in shown.items()}, COMMAND)
 
 
-def _first(rows: Sequence[Row], variant: str, measure: Named | str, figure: str) -> float | None:
-    """Return the value of the first seed."""
-    values = found(rows, variant, measure if isinstance(measure, str) else measure.name, figure)
-    return values[min(values)] if values else None
+def measured_again(_: Sequence[Row]) -> str:
+    """What of the second study is measured, beside the teacher."""
+    rows, lines = second_time(read(RESULTS, KIND)), []
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        names = [list(found(rows, variant, m.name).values()) for m in (COCO, CAMVID, KNN)]
+        cosines = list(found(rows, variant, "similarity", "similarity").values())
+        cosine = f"{statistics.mean(cosines):.2f}" if cosines else "–"
+        seeds = {row["seed"] for row in rows if row["variant"] == variant}
+        if any(names):
+            seeds_text = ", ".join(map(str, sorted(seeds)))
+            lines.append((variant, *map(spread, names), cosine, seeds_text))
+    measures = (f"{m.name}: mIoU %" for m in (COCO, CAMVID, KNN))
+    return markdown(("", *measures, "avgsim", "seeds"), lines, "lrrrrl", COMMAND)
 
 
 def _read() -> list[Row]:
-    return read(RESULTS, KIND)
+    return first_time(read(RESULTS, KIND))
 
 
 def history_students(rows: Sequence[Row]) -> str:

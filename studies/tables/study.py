@@ -4,6 +4,7 @@ paper's numbers.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from maskfree.evaluation.reporting.published import Published, published
@@ -180,10 +181,20 @@ def directions(
     for direction in claimed:
         claim = (direction.claim, direction.source)
         for measure, gains in compared(rows, direction, measures):
-            lines.append((*claim, measure, gain(gains), agreement(gains), verdict(gains)))
+            amount = _amount(gains, direction.figure)
+            lines.append((*claim, measure, amount, agreement(gains), verdict(gains)))
             claim = ("", "")
     header = ("claim", "from", "measured on", "gain, mIoU %", "seeds that agree", "")
     return markdown(header, lines, "lllrrl", command)
+
+
+def _amount(gains: Sequence[float], figure: str) -> str:
+    """Show a gain; one that is not in mIoU names what it is in."""
+    if figure == "similarity":
+        return f"cosine {statistics.mean(gains):+.3f}"
+    if figure == "J":
+        return f"J {gain(gains)}"
+    return gain(gains)
 
 
 def study_verdicts(_: Sequence[Row]) -> str:

@@ -6,10 +6,13 @@ Its variants, its folds and its figures.
 import io
 import json
 import tarfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from maskfree.data.benchmarks.catalog import benchmark
@@ -20,8 +23,9 @@ from maskfree.hub import checkpoint
 from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
 from maskfree.recipes import clips4_pocket
 from maskfree.regions.region_maps import SegmentConfig
-from studies import clips4
+from studies import clips4, clips4_pictures
 from studies.clips4 import Study
+from studies.clips4_pictures import draw_retrieved, embedding_colors, retrieve
 from studies.clips4_variants import (
     ABLATIONS,
     CAMVID,
@@ -38,8 +42,10 @@ from studies.clips4_variants import (
     TEACHER,
     TOP,
     count_name,
+    first_time,
     fold_measure,
     for_every_seed,
+    second_time,
 )
 from studies.options import CLIPS4Options
 from tiny import tiny_clips4_config, tiny_vilseg_config
@@ -141,8 +147,8 @@ def test_which_variants_have_which_seeds(data, recipe, tmp_path):
 
     folds = [fold_measure(fold).name for fold in range(NUM_FOLDS)]
     assert {name for name, _ in names(0)} == {TEACHER, TOP, *CHANGES}
-    assert {name for name, _ in names(1)} == {FULL, PLUS}
-    assert names(3) == [(FULL, {fold}) for fold in folds]
+    assert {name for name, _ in names(1)} == {*CHANGES}
+    assert names(3) == [(name, {fold}) for name in (FULL, PLUS) for fold in folds]
     assert {"tracking", "similarity", "k-NN, camvid"} <= set().union(
         *(figures for _, figures in names(0))
     )
@@ -199,3 +205,63 @@ def test_the_teacher_compares_with_every_seed():
     ]
     assert [row["seed"] for row in for_every_seed(rows) if row["variant"] == TEACHER] == [0, 1, 4]
     assert for_every_seed(rows)[:4] == rows
+
+
+def test_the_rows_of_two_studies_do_not_mix_but_for_the_teacher():
+    first = [
+        {"variant": name, "measure": measure, "seed": 0, "earlier": True}
+        for name in (TEACHER, FULL)
+        for measure in ("m", "n")
+    ]
+    again = [{"variant": name, "measure": "m", "seed": 1} for name in (FULL, TEACHER)]
+    assert first_time([*first, *again]) == first
+    assert second_time([*first, *again]) == [*again, first[1]]
+
+
+def test_equal_embeddings_have_equal_colors_in_the_maps_of_all_models():
+    one = torch.randn(6, 3, 5)
+    other = torch.cat([one[:, 1:], torch.randn(6, 2, 5)], dim=1)
+    first, second = embedding_colors([one, other])
+    assert first.shape == (3, 5, 3) and second.shape == (4, 5, 3)
+    assert np.allclose(first[1:], second[:2], atol=1e-6)
+    assert first.min() >= 0 and second.max() <= 1 and np.ptp(first) > 0.5
+
+
+def test_retrieved_segments_are_the_best_of_each_photo_and_know_whether_they_are_right(
+    tmp_path, monkeypatch
+):
+    """Photos of two halves of colors; the model's words are the colors."""
+    samples = []
+    for number, colors in enumerate(([0, 1], [1, 2], [2, 2])):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.array([colors], np.uint8).repeat(8, 0).repeat(16, 1)).save(path)
+        truth = np.array([colors], np.uint8).repeat(8, 0).repeat(16, 1)
+        samples.append(Painted(path, truth))
+
+    def segments_of(model, photo, config):
+        ids = torch.from_numpy(np.asarray(photo)[::2, ::2].astype(np.int64))
+        sizes = ids.flatten().bincount(minlength=3)
+        return SimpleNamespace(ids=ids, sizes=sizes, embeddings=torch.eye(3))
+
+    monkeypatch.setattr(clips4_pictures, "segments_of", segments_of)
+    monkeypatch.setattr(clips4_pictures, "read_photo", Image.open)
+    model = SimpleNamespace(with_words=lambda words: SimpleNamespace(embeddings=torch.eye(3)[1:]))
+    found = retrieve(model, samples, {1: "one", 2: "two"}, 2)
+    assert [each.photo.stem for each in found["one"]] == ["0", "1"]
+    assert [each.photo.stem for each in found["two"]] == ["1", "2"]
+    assert all(each.right for best in found.values() for each in best)
+    assert found["one"][0].inside.shape == (4, 16) and found["one"][0].inside[:, 8:].all()
+    samples[0].truth[:] = 255  # nothing is labeled
+    assert not retrieve(model, samples, {1: "one"}, 2)["one"][0].right
+
+    draw_retrieved({"a": found, "b": found}, tmp_path / "retrieved.svg")
+    assert (tmp_path / "retrieved.svg").read_text().count("<image") == 8
+
+
+@dataclass
+class Painted:
+    photo: Path
+    truth: np.ndarray
+
+    def read_truth(self):
+        return self.truth
