@@ -5,6 +5,7 @@ continued.
 import itertools
 import logging
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
 from maskfree.data.examples import Example, counted
 from maskfree.data.loader import Loaded, NoSamples, Position, Stream, build_loader
-from maskfree.data.order import Share, shuffled
+from maskfree.data.order import Share, Sources, shuffled
 from maskfree.data.sample import Transform
 from maskfree.data.shards import find_shards
 from maskfree.text.entities import EntitySet
@@ -43,6 +44,11 @@ class KeyTransform(Transform):
 
     with_partner: bool = False
     start: float = 0.0
+    without_captions: bool = False
+
+    @property
+    def learns_without_captions(self):
+        return self.without_captions
 
     @property
     def partners_from(self):
@@ -472,3 +478,47 @@ def test_partners_are_read_once_the_training_uses_them(tmp_path, workers, done):
     first = Stream(data, KeyTransform(True), 2, 5, Share(0, 1))
     first.go_to(first.positions, 0, 20)
     assert ":" in take(first, 1, workers)[0].batch.keys[0].split(":", 2)[2]
+
+
+def test_samples_without_text_come_with_an_empty_caption_where_they_teach(tmp_path):
+    entries = [("mute.jpg", jpeg()), ("bare.txt", b"a"), *pairs(["told"])]
+    shard = write_tar(tmp_path / "a.tar", entries)
+    data = DataConfig(shards=(str(shard),), workers=0)
+    loaded = take(Stream(data, KeyTransform(without_captions=True), 2, 5, Share(0, 1)), 1)[0]
+    assert sorted(loaded.batch.keys) == ["mute:", "told:told,toldtold"]
+    assert counted(loaded.position.by_reason) in ("", "1 no photo")
+    assert keys_of(take(Stream(data, KeyTransform(), 1, 5, Share(0, 1)), 1)) == ["told"]
+
+
+def test_sources_are_read_by_their_weights_and_all_shards_alike():
+    parts = [[f"a{number}" for number in range(6)], [f"b{number}" for number in range(5)], ["c"]]
+    sources = Sources.of(parts, (2.0, 0.5, 1.0))
+    seen = [sources.of_pass(7, epoch) for epoch in range(20)]
+    counts = Counter(unit for units in seen for unit in units)
+    assert {counts[unit] for unit in parts[0]} == {20}
+    assert {counts[unit] for unit in parts[1]} == {5}
+    assert counts["c"] == 10
+    assert all(len(set(units)) == len(units) for units in seen)
+    assert seen == [sources.of_pass(7, epoch) for epoch in range(20)]
+
+    # Without weights a pass is all shards in their order, and weight 0 is never read.
+    assert Sources.of(parts, ()).of_pass(7, 3) == sources.units
+    assert set(Sources.of(parts, (1, 0, 1)).of_pass(7, 3)) == {*parts[0], "c"}
+
+
+def test_weighted_shards_make_a_stream_of_each_pass(shards):
+    names = [str(shards / f"{name}.tar") for name in "abc"]
+    data = DataConfig(shards=tuple(names), weights=(1, 0.5, 1), workers=0, shuffle_buffer=1)
+    loaded = take(Stream(data, KeyTransform(), 1, 5, Share(0, 1)), 25)
+    keys = [(item.position.epoch, item.batch.keys[0][0]) for item in loaded]
+    # Passes of 9 and 16 samples take turns.
+    assert Counter(epoch for epoch, _ in keys) == {0: 9, 1: 16}
+    assert {name for epoch, name in keys if epoch == 0} == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"), [((1.0,), "has 1 numbers for 2"), ((0.0, 0.0), "are all 0")]
+)
+def test_bad_weights_are_named(weights, words):
+    with pytest.raises(ValueError, match=words):
+        DataConfig(shards=("a.tar", "b.tar"), weights=weights).check()

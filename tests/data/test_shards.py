@@ -291,3 +291,31 @@ def test_the_faults_that_people_reported(name, captions, problem):
         example.problem.startswith(problem) and bool(example.problem) == bool(problem)
         for example in examples
     )
+
+
+@pytest.mark.parametrize(
+    ("record", "texts"),
+    [
+        ({"alt": "a dog on grass"}, ["a dog on grass"]),
+        ({"caption": "c", "alt": ["one", "two"]}, ["c", "one", "two"]),
+        ({"tags": ["dog", " green grass ", ""]}, ["dog, green grass"]),
+        ({"tags": "dog, grass"}, ["dog, grass"]),
+        (
+            {"hashtags": "#GoldenRetriever #park_bench, #sunny"},
+            ["golden retriever, park bench, sunny"],
+        ),
+        ({"hashtags": ["#dog", "Beach"], "tags": ["x"]}, ["x", "dog, beach"]),
+        # Fields of these names with other content are no texts.
+        ({"caption": "c", "tags": {"a": 1}, "hashtags": [3], "alt": None}, ["c"]),
+    ],
+)
+def test_alt_text_and_tags_are_texts(tmp_path, record, texts):
+    entries = [("k.jpg", jpeg()), ("k.json", json.dumps(record).encode())]
+    (example,) = read_shards([str(write_tar(tmp_path / "a.tar", entries))])
+    assert list(example.captions) == texts and not example.problem
+
+
+def test_tags_stand_beside_the_text_file(tmp_path):
+    entries = [("k.jpg", jpeg()), ("k.json", b'{"tags": ["dog"]}'), ("k.txt", b"a caption")]
+    (example,) = read_shards([str(write_tar(tmp_path / "a.tar", entries))])
+    assert example.captions == ("a caption", "dog")

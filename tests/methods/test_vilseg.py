@@ -475,3 +475,29 @@ def test_learns_which_caption_names_which_color(tiny_tokenizer):
         photo[..., 48:] = values[2][:, None, None]
         labels = method.segment(photo, method.encode_text(captions)).argmax(1)[0]
     assert (labels[:, :3] == 0).all() and (labels[:, 3:] == 2).all()
+
+
+def test_photos_without_text_teach_by_vision_and_clusters_only(tiny_tokenizer, photo):
+    transform = tiny_vilseg_config().build_transform(tiny_tokenizer)
+    assert transform.learns_without_captions
+    texts = ["a dog", "", "a cat", ""]
+    samples = [transform.sample(Source(str(n), photo(), [text]), n) for n, text in enumerate(texts)]
+    batch = transform.collate(samples)
+    assert batch.described.tolist() == [True, False, True, False]
+
+    method = tiny_vilseg_config().build().eval()
+    losses = method(batch)
+    pixels = method.image(batch.images).mean((2, 3))
+    image = F.normalize(pixels, dim=-1)[[0, 2]]
+    text = method.encode_text(tiny_tokenizer(["a dog", "a cat"]))
+    wanted = info_nce(image, text, method.cross.factor)
+    assert_close(losses.terms["cross"], wanted, rtol=1e-4, atol=1e-5)
+    assert {"vision", "cluster"} <= set(losses.terms)
+
+    # Without any text the term is zero, and still reaches every weight of the text side.
+    silent = method(replace(batch, described=torch.zeros(4, dtype=torch.bool)))
+    assert silent.terms["cross"].item() == 0
+    silent.total.backward()
+    trained = [weight for weight in method.text.parameters() if weight.requires_grad]
+    assert trained and all(weight.grad is not None for weight in trained)
+    assert not only().build_transform(tiny_tokenizer).learns_without_captions

@@ -22,6 +22,9 @@ class DataConfig:
     shards: tuple[str, ...] = ()
     """WebDataset shards: files, folders, globs, braces as in train-{000..005}.tar, URLs of
     http(s), s3 or gs."""
+    weights: tuple[Weight, ...] = ()
+    """How often each of the shards' names is read, relative to the others, in whole shards: a half
+    of the largest weight is a half of the shards in each pass. Empty: all alike."""
     images: tuple[str, ...] = ()
     """Folders of photos without captions, for methods that need no captions."""
     shapes: CountOrZero = 0
@@ -49,6 +52,12 @@ class DataConfig:
         check(self, "data")
         if (bool(self.shards) + bool(self.images) + bool(self.shapes)) != 1:
             raise ValueError("data needs exactly one of shards, images and shapes")
+        if self.weights and len(self.weights) != len(self.shards):
+            raise ValueError(
+                f"data.weights has {len(self.weights)} numbers for {len(self.shards)} data.shards"
+            )
+        if self.weights and not max(self.weights):
+            raise ValueError("data.weights are all 0: at least one is above")
         if self.index and self.images:
             raise ValueError(
                 f"data.index {self.index!r} is an index of captioned shards: "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,19 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskfree.data.config import DataConfig
 from maskfree.data.entities.index import EntityIndex
-from maskfree.data.examples import DECODE_PX, REASONS, UNREADABLE_PHOTO, Example, counted, decode
-from maskfree.data.order import Read, Share, seed_of, shuffled
+from maskfree.data.examples import (
+    DECODE_PX,
+    NO_CAPTION,
+    REASONS,
+    UNREADABLE_PHOTO,
+    Example,
+    counted,
+    decode,
+)
+from maskfree.data.order import Read, Share, Sources, seed_of, shuffled, tell_few_shards
 from maskfree.data.partners import PartnerPhotos, check_entities
 from maskfree.data.photo_folders import find_photos, read_photos
-from maskfree.data.photo_sources import file_stem
+from maskfree.data.photo_sources import check_stems
 from maskfree.data.sample import Source, Transform
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.data.workers import start_data_worker, worker_context
@@ -87,14 +95,16 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         """
         self.read: Read
         if data.shards:
-            self.units, self.read = find_shards(data.shards), read_shards
+            self.sources = Sources.of([find_shards([text]) for text in data.shards], data.weights)
+            self.read = read_shards
         else:
-            self.units = find_photos(data.images)
+            self.sources = Sources.of([find_photos(data.images)], ())
             self.read = partial(read_photos, folders=data.images)
+        self.units = self.sources.units
         assert self.units, "the caller draws shapes first"
 
         if data.images and transform.reads_maps:
-            _check_stems(self.units)
+            check_stems(self.units)
 
         self.index: EntityIndex | None = None
         if data.index:
@@ -110,7 +120,7 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         self.process = process
         self.num_streams = max(data.workers, 1)
         if data.shards and not process.index:
-            _tell_few_shards(len(self.units), process.count * self.num_streams)
+            tell_few_shards(len(self.sources.of_pass(seed, 0)), process.count * self.num_streams)
         self.go_to([Position()] * self.num_streams, 0)
 
     def go_to(
@@ -184,6 +194,8 @@ class Stream(IterableDataset[Loaded | NoSamples]):
             is_usable = bool(skip)
             for taken, example in enumerate(examples, start=skip + 1):
                 num_read += 1
+                if example.problem == NO_CAPTION and self.transform.learns_without_captions:
+                    example = replace(example, captions=("",), problem="")
                 photo = self._decoded(example, by_reason)
                 if photo is None:
                     broken += 1
@@ -220,7 +232,8 @@ class Stream(IterableDataset[Loaded | NoSamples]):
 
     def _shuffled(self, share: Share, epoch: int) -> Iterator[Example]:
         """The examples of one pass over a part of the data, shuffled."""
-        examples = share.examples(self.units, self.read, self.seed, epoch)
+        units = self.sources.of_pass(self.seed, epoch)
+        examples = share.examples(units, self.read, self.seed, epoch)
         return shuffled(
             filter(self._is_wanted, examples),
             self.data.shuffle_buffer,
@@ -256,31 +269,6 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         if self.index is None or example.problem:
             return True
         return self.index.find(example.key) is not None
-
-
-def _tell_few_shards(num_shards: int, num_streams: int) -> None:
-    """Log how much more is read where there are fewer shards than streams."""
-    if num_shards < num_streams:
-        log.warning(
-            "%d shards are fewer than the %d data streams (processes x data.workers): each stream "
-            "reads every shard, %d times as much in all",
-            num_shards,
-            num_streams,
-            num_streams,
-        )
-
-
-def _check_stems(photos: Sequence[str]) -> None:
-    """Check that no two photos share a stem, which names the files made for them."""
-    known: dict[str, str] = {}
-    for photo in photos:
-        stem = file_stem(photo).casefold()
-        if stem in known:
-            raise ValueError(
-                f"{known[stem]} and {photo} have one name, {stem}: "
-                "maps of photos are told apart by it"
-            )
-        known[stem] = photo
 
 
 def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]:

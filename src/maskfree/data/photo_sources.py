@@ -131,3 +131,23 @@ def _is_shards(source: str) -> bool:
     """Whether a source is a shard or a folder of shards."""
     folder = Path(source).expanduser()
     return not folder.is_dir() or any(folder.glob(f"*{_SHARD}"))
+
+
+def check_stems(photos: Sequence[str]) -> None:
+    """Check that no two photos share a stem, which names the files made for them.
+
+    Args:
+        photos: Paths of the photos.
+
+    Raises:
+        ValueError: Two have the same stem.
+    """
+    known: dict[str, str] = {}
+    for photo in photos:
+        stem = file_stem(photo).casefold()
+        if stem in known:
+            raise ValueError(
+                f"{known[stem]} and {photo} have one name, {stem}: "
+                "maps of photos are told apart by it"
+            )
+        known[stem] = photo

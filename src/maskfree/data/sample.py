@@ -61,6 +61,15 @@ class Transform(ABC):
         return 0.0
 
     @property
+    def learns_without_captions(self) -> bool:
+        """Whether a sample of a shard teaches something without any text.
+
+        Returns:
+            False by default: such samples are left out. If True, they come with one empty caption.
+        """
+        return False
+
+    @property
     def reads_maps(self) -> bool:
         """Whether `sample` reads files named by the photo's stem.
 

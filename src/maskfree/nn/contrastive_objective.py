@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maskfree.losses.contrastive import retrieval_accuracy
@@ -70,7 +70,11 @@ class ContrastiveObjective(nn.Module):
         return self.log_scale.clamp_max(_MAX_LOG_SCALE).exp()
 
     def forward(
-        self, image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], gather: Gather
+        self,
+        image: Float[Tensor, "b d"],
+        text: Float[Tensor, "b d"],
+        gather: Gather,
+        described: Bool[Tensor, " b"] | None = None,
     ) -> Losses:
         """Compute the contrastive loss of a batch.
 
@@ -78,14 +82,25 @@ class ContrastiveObjective(nn.Module):
             image: Unit-norm image embeddings of this process.
             text: Unit-norm text embeddings; text[i] describes image[i].
             gather: Function that concatenates a tensor of all processes along the batch axis.
+            described: False where an image has no text, and its pair does not count; None if all
+                count.
 
         Returns:
-            The weighted loss "cross", with the scale and the retrieval accuracy as metrics.
+            The weighted loss "cross", with the scale and the retrieval accuracy as metrics; zero if
+            no pair counts.
         """
         # Embeddings of all processes are negatives of each other.
         image, text = gather(image).float(), gather(text).float()
-
         scale = self.factor
+
+        if described is not None:
+            counted = gather(described)
+            image, text = image[counted], text[counted]
+        # Zero with a graph, so that every process takes part in the backward pass.
+        if not len(image):
+            metrics = {"logit_scale": scale.detach(), "retrieval_accuracy": scale.detach() * 0}
+            return Losses({"cross": (image.sum() + text.sum()) * scale * 0}, metrics)
+
         metrics = {
             "logit_scale": scale.detach(),
             "retrieval_accuracy": retrieval_accuracy(image, text).detach(),

@@ -20,7 +20,9 @@ class ViLSegBatch(TensorRecord):
     images: Float[Tensor, "b 3 h w"]
     """Global view of each photo."""
     captions: Tokens | None = None
-    """Caption of each photo."""
+    """Caption of each photo; empty for one without any text."""
+    described: Bool[Tensor, " b"] | None = None
+    """Whether the photo has a caption; None if all have."""
     local_views: Float[Tensor, "b v 3 hv wv"] | None = None
     """Low-resolution local crops."""
     augmented_view: Float[Tensor, "b 3 h w"] | None = None

@@ -79,7 +79,10 @@ class ViLSeg(Method):
         if batch.captions is not None:
             parts.append(
                 self.cross(
-                    F.normalize(overall, dim=-1), self.encode_text(batch.captions), self.gather
+                    F.normalize(overall, dim=-1),
+                    self.encode_text(batch.captions),
+                    self.gather,
+                    batch.described,
                 )
             )
 

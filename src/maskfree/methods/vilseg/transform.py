@@ -74,6 +74,15 @@ class ViLSegTransform(Transform):
     prompted: float = 0.0
     """Probability that a batch is prompted."""
 
+    @property
+    def learns_without_captions(self) -> bool:
+        """Whether L_vision or L_cluster learns from a photo without any text.
+
+        Returns:
+            True if there are local or augmented views.
+        """
+        return self.num_local_views > 0 or self.with_augmented
+
     def sample(self, source: Source, seed: int) -> ViLSegSample:
         """Create the training views of one photo.
 
@@ -132,9 +141,16 @@ class ViLSegTransform(Transform):
             The batch; captions are tokenized if there are any.
         """
         words, word_weights = self._words(samples)
+        captions = tokenized_captions(self.tokenizer, [sample.caption for sample in samples])
+        # Where photos without a text may come, every process must say which have one.
+        described = None
+        if captions is not None and self.learns_without_captions:
+            described = torch.tensor([bool(sample.caption) for sample in samples])
+
         batch = ViLSegBatch(
             images=torch.stack([sample.view.image for sample in samples]),
-            captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
+            captions=captions,
+            described=described,
             words=words,
             word_weights=word_weights,
         )
