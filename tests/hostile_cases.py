@@ -59,6 +59,9 @@ OPTIONS: dict[str, str] = {
     "train recipe.data.index": "train ovsegmentor_debug --data.shapes 0 "
     "--data.shards {hostile}/outside.tar"
     " --data.index {} --method.tokenizer {words} --out {out}",
+    "train recipe.validation.benchmark": (
+        "train vilseg_debug --validation.benchmark voc20 {} --data.shapes 12 --out {out}"
+    ),
     "train recipe.method.tokenizer": "train vilseg_debug --data.shapes 0 "
     "--data.shards {hostile}/outside.tar"
     " --method.tokenizer {} --out {out}",

@@ -388,14 +388,15 @@ def test_average_follows_the_weights(tmp_path):
             name: decay * expected[name] + (1 - decay) * value
             for name, value in snapshot(trainer).items()
         }
-    trainer.take_average()
-    trained = {
-        name: value for name, value in trainer.method.named_parameters() if value.requires_grad
-    }
+    before = snapshot(trainer)
+    final = trainer.final_weights()
+    trained = [name for name, value in trainer.method.named_parameters() if value.requires_grad]
     assert_close(
-        {name: expected[name] for name in trained},
-        {name: v.detach() for name, v in trained.items()},
+        {name: final[name] for name in trained}, {name: expected[name] for name in trained}
     )
+    # Training goes on with its own weights.
+    assert_close(snapshot(trainer), before, atol=0, rtol=0)
+    assert any(not torch.equal(final[name], before[name]) for name in trained)
 
 
 def test_state_comes_back_whole(tmp_path):

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from maskfree.distributed import launch
 from maskfree.engine.config import Recipe
+from maskfree.engine.forward import Sealed
 from maskfree.engine.train import fit
-from maskfree.engine.trainer import Trainer, _Sealed
+from maskfree.engine.trainer import Trainer
 from maskfree.losses.mask_arithmetic import PAPER
 from maskfree.method import Method
 from maskfree.method_config import MethodConfig
@@ -157,7 +158,7 @@ def gradient(config: MethodConfig, batch: TensorRecord) -> dict[str, Tensor]:
     fabric = launch("cpu")
     torch.manual_seed(1)
     trainer = Trainer(fabric, without_chance(config.build()), settings, num_streams=1)
-    report = trainer.module(_Sealed(part_of(batch, fabric.global_rank, fabric.world_size)))
+    report = trainer.module(Sealed(part_of(batch, fabric.global_rank, fabric.world_size)))
     fabric.backward(report["loss"]["total"])
     named = {
         name: weight.grad

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed import ReduceOp, all_reduce, destroy_process_group, is_initialized, new_group
 
@@ -31,7 +32,7 @@ def launch(accelerator: str = "auto", devices: str = "auto", precision: Any = "3
         accelerator: Device name as `devices.resolve` takes it; its number is ignored.
         devices: Processes per machine, or "auto" for all GPUs; under torchrun its own number
             counts.
-        precision: Precision of Fabric, such as "32-true" or "bf16-mixed".
+        precision: Precision of Fabric, such as "32-true", "bf16-mixed" or "16-mixed".
 
     Returns:
         Fabric with its processes launched.
@@ -61,12 +62,18 @@ def launch(accelerator: str = "auto", devices: str = "auto", precision: Any = "3
     if num_processes * num_nodes > 1:
         strategy = DDPStrategy()
 
+    # Fabric has fp16 on GPUs only; its plugin works on the CPU too.
+    plugins = None
+    if precision == "16-mixed":
+        plugins, precision = MixedPrecision(precision, device=accelerator), None
+
     fabric = Fabric(
         accelerator=accelerator,
         devices=num_processes,
         num_nodes=num_nodes,
         strategy=strategy,
         precision=precision,
+        plugins=plugins,
     )
     fabric.launch()
 

@@ -52,9 +52,25 @@ class TensorRecord:
         moved: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, Tensor | TensorRecord):
+            if isinstance(value, TensorRecord):
                 moved[each.name] = value.to(device)
+            elif isinstance(value, Tensor):
+                # A copy from page-locked memory need not be waited for.
+                moved[each.name] = value.to(device, non_blocking=value.is_pinned())
         return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """Copy the record to page-locked memory, from which a GPU copies while it computes.
+
+        Returns:
+            A new record whose tensors, also those of records within it, are page-locked.
+        """
+        pinned: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Tensor | TensorRecord):
+                pinned[each.name] = value.pin_memory()
+        return replace(self, **pinned)
 
 
 @dataclass(frozen=True)

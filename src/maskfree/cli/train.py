@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -14,6 +14,10 @@ from maskfree.cli.parsing import parse_call, parse_settings
 from maskfree.cli.stopping import NOTHING
 from maskfree.config.extras import need
 from maskfree.signals import Stopped
+
+if TYPE_CHECKING:
+    from maskfree.engine.config import ValidationConfig
+    from maskfree.evaluation.during_training import BenchmarkScore
 
 COMMON = (
     "out",
@@ -41,6 +45,7 @@ COMMON = (
     "recipe.train.devices",
     "recipe.train.seed",
     "recipe.train.save_every",
+    "recipe.validation.benchmark",
 )
 """Settings that `maskfree train RECIPE --help` lists, where the recipe has them."""
 
@@ -90,9 +95,10 @@ def train_recipe(arguments: Sequence[str]) -> int:
     log_to_stderr()
     keep_freed_memory()
     try:
-        from maskfree.engine.train import fit
+        from maskfree.engine.train import RESUME_SETTINGS, fit
 
-        done = fit(recipe, run.out, run.resume)
+        measure = _measure(recipe.validation)
+        done = fit(recipe, run.out, run.resume, RESUME_SETTINGS, measure)
     except KeyboardInterrupt:
         # Without run.json the training had not begun, and there is nothing to resume.
         if not (run.out / "run.json").exists():
@@ -102,3 +108,14 @@ def train_recipe(arguments: Sequence[str]) -> int:
     if done < recipe.train.steps:
         raise Stopped(f"step {done} of {recipe.train.steps} is saved")
     return 0
+
+
+def _measure(validation: ValidationConfig) -> BenchmarkScore | None:
+    """Measure that the best model is selected by; None without a benchmark."""
+    if validation.benchmark is None:
+        return None
+
+    from maskfree.evaluation.during_training import BenchmarkScore
+
+    name, root = validation.benchmark
+    return BenchmarkScore.find(name, Path(root), validation.photos)

@@ -34,7 +34,7 @@ from maskfree.data.photo_sources import check_stems
 from maskfree.data.sample import Source, Transform
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.data.workers import start_data_worker, worker_context
-from maskfree.types import Batch
+from maskfree.types import Batch, TensorRecord
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,16 @@ class Loaded:
     batch: Batch
     stream: int
     position: Position
+
+    def pin_memory(self) -> Loaded:
+        """Copy the batch to page-locked memory; the loader calls it.
+
+        Returns:
+            The same with another batch, if its class can.
+        """
+        if not isinstance(self.batch, TensorRecord):
+            return self
+        return replace(self, batch=self.batch.pin_memory())
 
 
 class Stream(IterableDataset[Loaded | NoSamples]):
@@ -271,12 +281,15 @@ class Stream(IterableDataset[Loaded | NoSamples]):
         return self.index.find(example.key) is not None
 
 
-def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]:
+def build_loader(
+    stream: Stream, workers: int, pin_memory: bool = False
+) -> DataLoader[Loaded | NoSamples]:
     """Build the loader of a stream.
 
     Args:
         stream: Batches of this process.
         workers: Data worker processes; 0 loads in this process.
+        pin_memory: Whether batches come in page-locked memory, which needs a GPU.
 
     Returns:
         A loader that passes on the stream's items unchanged.
@@ -290,6 +303,7 @@ def build_loader(stream: Stream, workers: int) -> DataLoader[Loaded | NoSamples]
         stream,
         batch_size=None,
         num_workers=workers,
+        pin_memory=pin_memory,
         collate_fn=_as_it_is,
         worker_init_fn=start_data_worker,
         **of_workers,

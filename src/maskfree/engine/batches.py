@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 
 from maskfree.data import shapes
@@ -75,12 +76,16 @@ def stream_of(
     return after_first(fabric, lambda: Stream(data, transform, batch_size, config.seed, process))
 
 
-def read_batches(stream: Stream, workers: int) -> Generator[Loaded]:
+def read_batches(
+    stream: Stream, workers: int, pin_memory: bool, device: torch.device
+) -> Generator[Loaded]:
     """Load batches in data workers that live until the generator is closed.
 
     Args:
         stream: Data stream of this process.
         workers: Number of worker processes; 0 loads in this process.
+        pin_memory: Whether batches for a GPU come in page-locked memory.
+        device: Device that the batches are for.
 
     Yields:
         Batches with their data position.
@@ -91,7 +96,7 @@ def read_batches(stream: Stream, workers: int) -> Generator[Loaded]:
     with warnings.catch_warnings(), held_back():
         # Python 3.12 warns of every fork beside threads. The workers use none of the parent's.
         warnings.simplefilter("ignore", DeprecationWarning)
-        loaded = iter(build_loader(stream, workers))
+        loaded = iter(build_loader(stream, workers, pin_memory and device.type == "cuda"))
 
     for item in loaded:
         # Workers hand an error over as an item.

@@ -59,8 +59,15 @@ class TrainConfig:
     checkpointing: bool = False
     """Activation checkpointing: compute transformer layers again in the backward pass, which takes
     less memory and about a third more time."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Floating point precision of training: float32, or bfloat16 mixed precision."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Floating point precision of training: float32, or mixed with bfloat16 or float16.
+
+    float16 scales the loss, for GPUs without bfloat16 such as V100.
+    """
+    compile: bool = False
+    """Compile the method with torch.compile: slower to start, faster steps on a GPU."""
+    pin_memory: bool = True
+    """Load batches into page-locked memory, from which a GPU copies while it computes."""
     accelerator: str = "auto"
     """Device type to train on: auto, cpu, cuda or mps."""
     devices: str = "auto"
@@ -71,6 +78,8 @@ class TrainConfig:
     """Steps between log rows."""
     save_every: Count = 500
     """Steps between saved training states, from which a run can resume."""
+    milestones: tuple[Count, ...] = ()
+    """Steps whose models are kept, in `milestones`."""
     storage: Storage = "float32"
     """Number format of the weights in the finished checkpoint."""
 
@@ -91,6 +100,18 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ValidationConfig:
+    """Benchmark that the best model of a run is selected on."""
+
+    benchmark: tuple[str, str] | None = None
+    """Name of a benchmark and folder with its files; the best model on it is kept in `best`."""
+    every: Count = 1000
+    """Steps between evaluations; the last step is evaluated too."""
+    photos: CountOrZero = 0
+    """Number of photos of the benchmark to evaluate on, from the first one; 0: all."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Every setting of a run."""
 
@@ -106,6 +127,8 @@ class Recipe:
     """Prompt templates of the trained model; {} stands for the class name."""
     inference: Inference = field(default_factory=Inference)
     """Default inference settings of the trained model."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Evaluation during training."""
     init: str | None = None
     """Model whose weights and tokenizer the run starts from.
 

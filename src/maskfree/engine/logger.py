@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +21,9 @@ from maskfree.files.atomic import replace_text
 from maskfree.files.leftovers import writing
 
 log = logging.getLogger(__name__)
+
+VALIDATION = "validation.jsonl"
+"""Log of the evaluations during training."""
 
 
 class MetricLogger:
@@ -40,12 +44,13 @@ class MetricLogger:
         self.steps, self.photos_per_step = steps, photos_per_step
 
         # A killed run may have logged steps after its last saved state.
-        rows = self._path = out / "metrics.jsonl"
-        if rows.exists():
-            written = rows.read_text(encoding="utf-8").splitlines(True)
-            kept = [row for row in written if _step_of(row) <= done]
-            replace_text(rows, "".join(kept))
-        self._rows = rows.open("a", encoding="utf-8", buffering=1)
+        self._path, self._validation = out / "metrics.jsonl", out / VALIDATION
+        for rows in (self._path, self._validation):
+            if rows.exists():
+                written = rows.read_text(encoding="utf-8").splitlines(True)
+                kept = [row for row in written if _step_of(row) <= done]
+                replace_text(rows, "".join(kept))
+        self._rows = self._path.open("a", encoding="utf-8", buffering=1)
 
         self._board_folder = out / "tensorboard"
         with writing(self._board_folder):
@@ -119,6 +124,27 @@ class MetricLogger:
             self._display.update(Group(self._bar, text.replace(" · ", "\n")))
         else:
             log.info("%s · rate %.3g · %s left", text, rate, left)
+
+    def record_validation(self, found: Mapping[str, Any], is_best: bool) -> None:
+        """Write one row of an evaluation during training.
+
+        Args:
+            found: Step, mean IoU, and the benchmark and number of photos that it was measured on.
+            is_best: Whether the model is the best so far.
+        """
+        row = {name: found[name] for name in ("step", "mean_iou", "benchmark", "photos")}
+        with (
+            writing(self._validation),
+            self._validation.open("a", encoding="utf-8") as rows,
+        ):
+            rows.write(json.dumps(row | {"best": is_best}) + "\n")
+        with writing(self._board_folder):
+            self._board.add_scalar("validation/mean_iou", found["mean_iou"], found["step"])
+
+        text = "step {step}: mean IoU {mean_iou:.4f} on {photos} photos of {benchmark}"
+        log.info("%s%s", text.format(**row), ", the best so far" * is_best)
+        # The time of evaluations is none of the steps'.
+        self._last_step, self._last_time = found["step"], time.monotonic()
 
     def close(self) -> None:
         """Close the log files and restore the terminal."""

@@ -8,10 +8,8 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from maskfree.engine.circumstances import git_state, versions
 from maskfree.files.atomic import read_json, replace_text
 from maskfree.files.leftovers import remove_leftovers, replace_folder, unfinished_folder, writing
 from maskfree.run_dir import differences, refuse_changes
@@ -28,16 +27,6 @@ _FORMAT = 1
 _UNKNOWN = object()
 # The older state is a fallback if the newest one is damaged.
 _KEPT = 2
-_PACKAGES = (
-    "maskfree",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "Pillow",
-    "lightning-fabric",
-    "webdataset",
-)
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:
@@ -91,7 +80,7 @@ def check_run(
         if resume:
             raise ValueError(f"nothing to resume in {out}: it holds no run.json")
         # Files of something else must not be overwritten.
-        for name in ("model", "state", "metrics.jsonl"):
+        for name in ("model", "best", "milestones", "state", "metrics.jsonl"):
             if (out / name).exists():
                 raise ValueError(
                     f"{out / name} exists, and is no part of a run: give another --out"
@@ -177,8 +166,8 @@ def write_record(
     circumstances = {
         "at": now,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "versions": _versions(),
-        "git": _git_state(),
+        "versions": versions(),
+        "git": git_state(),
     }
 
     out.mkdir(parents=True, exist_ok=True)
@@ -275,31 +264,3 @@ def load_state(out: Path) -> tuple[int, dict[str, torch.Tensor]] | None:
 def _states(out: Path) -> list[Path]:
     """Folders of the saved states, oldest first."""
     return sorted((out / "state").glob("step-*"))
-
-
-def _versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages in `_PACKAGES`."""
-    installed = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        if name.lower() in installed:
-            versions[name] = installed[name.lower()]
-    return versions
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Git commit of this code and whether files changed since; None outside a checkout."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain", "--", ".")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-    return {"commit": commit, "changed": bool(changes)}
-
-
-def _git(*arguments: str) -> str:
-    """Output of a git command in the folder of this code."""
-    here = Path(__file__).parents[1]
-    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Steps without effect: those whose gradient is not finite."""
+"""Steps without effect, whose gradient is not finite, and the loss scale that they lower."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 log = logging.getLogger(__name__)
 
@@ -71,3 +72,27 @@ class SkippedSteps:
             counts: Values of `tensor`.
         """
         self.total, self.in_a_row = counts
+
+
+def scale_of(scaler: GradScaler) -> Float64[Tensor, " n"]:
+    """Write the loss scale of float16 for a training state.
+
+    Args:
+        scaler: Scaler of the losses.
+
+    Returns:
+        The scale, and the steps since it changed.
+    """
+    state = scaler.state_dict()
+    return torch.tensor([state["scale"], state["_growth_tracker"]], dtype=torch.float64)
+
+
+def set_scale(scaler: GradScaler, values: Float64[Tensor, " n"]) -> None:
+    """Go back to a saved loss scale.
+
+    Args:
+        scaler: Scaler of the losses.
+        values: What `scale_of` returned.
+    """
+    scale, steps = values.tolist()
+    scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(steps)})

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from maskfree.data.examples import counted
-from maskfree.data.loader import Loaded
+from maskfree.data.loader import Loaded, Stream
 from maskfree.data.order import seed_of
 from maskfree.distributed import any_process, launch, only_run
 from maskfree.engine import run_state
@@ -25,7 +24,8 @@ from maskfree.engine.batches import (
     read_batches,
     stream_of,
 )
-from maskfree.engine.config import Recipe, TrainConfig
+from maskfree.engine.config import Recipe
+from maskfree.engine.kept_models import FOLDERS, KeptModels, Measure
 from maskfree.engine.logger import MetricLogger
 from maskfree.engine.rehearsal import rehearse_first
 from maskfree.engine.start import Start, build_method, with_teacher
@@ -37,12 +37,15 @@ from maskfree.text.tokenize import Tokenizer
 
 log = logging.getLogger(__name__)
 
-LOG_SETTINGS = ("train.log_every", "train.save_every")
+LOG_SETTINGS = ("train.log_every", "train.save_every", "train.milestones", "train.pin_memory")
 """Settings without influence on the training."""
 RESUME_SETTINGS = (
     *LOG_SETTINGS,
     "train.steps",
+    "train.epochs",
+    "train.warm_up_steps",
     "train.learning_rate",
+    "validation",
     # Other processes may go on where they read as many data streams, see `positions_from`.
     "train.devices",
     "data.workers",
@@ -55,6 +58,7 @@ def fit(
     out: Path,
     resume_run: bool = False,
     may_change: Sequence[str] = RESUME_SETTINGS,
+    measure: Measure | None = None,
 ) -> int:
     """Train a recipe and write the finished model to the folder `model` in the run folder.
 
@@ -65,7 +69,9 @@ def fit(
         recipe: Settings of the run.
         out: Folder of the run.
         resume_run: Whether to resume the run in `out`.
-        may_change: Dotted names of settings that may change on resuming.
+        may_change: Dotted names of settings, or of groups of them, that may change on resuming.
+        measure: Measure of `validation.benchmark`, such as
+            `maskfree.evaluation.during_training.BenchmarkScore`.
 
     Returns:
         Number of steps completed; fewer than the recipe's if a signal stopped training.
@@ -79,17 +85,27 @@ def fit(
     config, settings = recipe.train, run_state.settings_of(recipe)
     # Invalid settings are reported before any process is launched.
     _check(recipe, out)
+    benchmark = recipe.validation.benchmark
+    if benchmark and measure is None:
+        raise ValueError(f"validation.benchmark is {benchmark}: give its measure, too")
 
     fabric = launch(config.accelerator, config.devices, config.precision)
     with only_run(fabric, out):
         changed = run_state.check_run(out, settings, may_change, resume_run)
-        return _fit(fabric, recipe, out, settings, changed)
+        return _fit(fabric, recipe, out, (settings, changed), measure)
 
 
 def _fit(
-    fabric: Fabric, recipe: Recipe, out: Path, settings: dict[str, Any], changed: dict[str, Any]
+    fabric: Fabric,
+    recipe: Recipe,
+    out: Path,
+    record: tuple[dict[str, Any], dict[str, Any]],
+    measure: Measure | None,
 ) -> int:
-    """Train in one of the processes that hold the run folder; see `fit`."""
+    """Train in one of the processes that hold the run folder; see `fit`.
+
+    `record` holds the settings, and those of them that change on resuming.
+    """
     config, data = recipe.train, recipe.data
     start = Start.find(recipe.init) if recipe.init else None
 
@@ -110,37 +126,23 @@ def _fit(
     if tensors is not None:
         trainer.restore(tensors)
         log.info("going on after step %d of %d", step, config.steps)
+    kept = KeptModels(fabric, recipe, trainer, tokenizer, out, measure)
 
     # Every process has read all that it needs before the first one writes.
     fabric.barrier()
     if fabric.is_global_zero:
+        settings, changed = record
         run_state.write_record(out, recipe.name, settings, fabric.world_size, step, changed)
 
-    if step < config.steps:
+    if step < config.steps or kept.is_due():
         # Continue with the samples that follow the saved positions.
         stream.go_to(trainer.positions, step * config.accumulate, config.steps * config.accumulate)
-
-        # Only the first process writes logs.
-        monitor = None
-        if fabric.is_global_zero:
-            monitor = MetricLogger(out, config.steps, step, config.batch_size)
-
-        try:
-            with (
-                StopSignals(finish=True) as signals,
-                one_line_for_lost_workers(),
-                closing(read_batches(stream, data.workers)) as batches,
-            ):
-                rehearsed = rehearse_first(fabric, trainer.method, trainer.optimizer, batches)
-                _loop(fabric, config, trainer, rehearsed, monitor, out, signals)
-        finally:
-            if monitor:
-                monitor.close()
+        _train(fabric, trainer, stream, kept, out)
 
     _tell_left_out(fabric, trainer)
 
     if fabric.is_global_zero and trainer.step == config.steps:
-        _export(recipe, trainer, tokenizer, out)
+        kept.finish()
         log.info("finished: %s", out / "model")
     elif fabric.is_global_zero:
         log.info("stopped after step %d of %d", trainer.step, config.steps)
@@ -154,9 +156,10 @@ def _check(recipe: Recipe, out: Path) -> None:
     recipe.train.check()
     recipe.data.check()
     data = recipe.data
-    check_run_folders(
-        out, ("state", "model"), [recipe.init, *data.shards, *data.images, data.index]
-    )
+    inputs = [recipe.init, *data.shards, *data.images, data.index]
+    if recipe.validation.benchmark:
+        inputs.append(recipe.validation.benchmark[1])
+    check_run_folders(out, ("state", *FOLDERS), inputs)
 
 
 def _tokenizer(recipe: Recipe, start: Start | None, out: Path) -> Tokenizer:
@@ -168,22 +171,48 @@ def _tokenizer(recipe: Recipe, start: Start | None, out: Path) -> Tokenizer:
     )
 
 
+def _train(fabric: Fabric, trainer: Trainer, stream: Stream, kept: KeptModels, out: Path) -> None:
+    """Open the log and the data workers, and train."""
+    config = trainer.config
+    # Only the first process writes logs.
+    monitor = None
+    if fabric.is_global_zero:
+        monitor = MetricLogger(out, config.steps, trainer.step, config.batch_size)
+
+    loaded = read_batches(stream, stream.data.workers, config.pin_memory, fabric.device)
+    try:
+        with (
+            StopSignals(finish=True) as signals,
+            one_line_for_lost_workers(),
+            closing(loaded) as batches,
+        ):
+            rehearsed = rehearse_first(fabric, trainer.method, trainer.optimizer, batches)
+            _loop(fabric, trainer, rehearsed, kept, monitor, out, signals)
+    finally:
+        if monitor:
+            monitor.close()
+
+
 def _loop(
     fabric: Fabric,
-    config: TrainConfig,
     trainer: Trainer,
     batches: Iterator[Loaded],
+    kept: KeptModels,
     monitor: MetricLogger | None,
     out: Path,
     signals: StopSignals,
 ) -> None:
     """Train until the last step or a signal in any process; log and save in between."""
+    config = trainer.config
     asked = any_process(fabric)
+    # What an earlier start was stopped or killed before.
+    kept.keep(monitor)
+
     last = False
     while trainer.step < config.steps and not last:
         report = trainer.train_step(batches)
         step = trainer.step
-        save = step % config.save_every == 0 or step == config.steps
+        save = step % config.save_every == 0 or step == config.steps or kept.is_due()
 
         # The first step is logged too, and every step with a saved state.
         if step % config.log_every == 0 or save or step == 1:
@@ -207,6 +236,11 @@ def _loop(
                 run_state.save_state(out, step, tensors)
             fabric.barrier()
 
+        # After the state is saved: a kill loses no step to an evaluation. A stop does not wait for
+        # one either, unless the run is over.
+        if not last or step == config.steps:
+            kept.keep(monitor)
+
 
 def _tell_left_out(fabric: Fabric, trainer: Trainer) -> None:
     """Log unusable samples by reason, and skipped steps; collective over processes."""
@@ -224,22 +258,3 @@ def _shared_mean(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, float]:
     stacked = fabric.all_reduce(torch.stack([value.float() for value in values.values()]))
     assert isinstance(stacked, Tensor)  # Fabric's annotation allows nests of tensors
     return dict(zip(values, stacked.tolist(), strict=True))
-
-
-def _export(recipe: Recipe, trainer: Trainer, tokenizer: Tokenizer, out: Path) -> None:
-    """Write the inference parts of the trained method to the checkpoint `out/model`."""
-    trainer.take_average()
-
-    # Training-only parts, such as decoders, are left out.
-    config = recipe.method.for_inference()
-    method = config.build()
-
-    trained = trainer.method.state_dict()
-    method.load_state_dict({name: trained[name] for name in method.state_dict()})
-
-    run = run_state.read_record(out) | {
-        "templates": list(recipe.templates),
-        "inference": asdict(recipe.inference),
-        "steps": trainer.step,
-    }
-    checkpoint.save(out / "model", method, config, tokenizer, run, recipe.train.storage)

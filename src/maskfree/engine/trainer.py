@@ -7,23 +7,23 @@ from collections.abc import Iterator
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from maskfree.data.loader import Loaded, Position
 from maskfree.data.order import Share, seed_of
 from maskfree.engine.batch_norm import sync_batch_norms
 from maskfree.engine.config import TrainConfig
+from maskfree.engine.forward import Forward, Report, Sealed
 from maskfree.engine.gather import Gather
 from maskfree.engine.optimizers import check_prefixes, cosine, parameter_groups, polynomial
 from maskfree.engine.positions import positions_from, tensors_of
-from maskfree.engine.skipping import SkippedSteps
+from maskfree.engine.skipping import SkippedSteps, scale_of, set_scale
 from maskfree.hub.checkpoint import has_prefix
 from maskfree.method import Method
-from maskfree.types import Batch
 
 SCHEDULES = {"cosine": cosine, "polynomial": polynomial}
-Report = dict[str, dict[str, Tensor]]
-"""Losses and metrics, each by name."""
 
 
 class Trainer:
@@ -50,7 +50,7 @@ class Trainer:
         # Convolutions are faster in channels-last order.
         self.method = method.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
         self.positions = [Position()] * num_streams
-        self._fabric, self._config = fabric, config
+        self._fabric, self.config = fabric, config
 
         # Contrastive losses and batch statistics see the batches of all processes.
         if fabric.world_size > 1:
@@ -68,11 +68,14 @@ class Trainer:
         # Freezing comes before the wrapper, which lists the parameters with gradients once.
         self._freeze()
 
-        self.module = fabric.setup_module(_Forward(method))
+        self.module = self._wrapped()
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         wrapped = fabric.setup_optimizers(self.optimizer)
         assert not isinstance(wrapped, tuple)
         self._fabric_optimizer = wrapped
+
+        # Of float16 only.
+        self._scaler: GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
 
         self._average: dict[str, Tensor] = {}
         if config.average_decay:
@@ -81,10 +84,17 @@ class Trainer:
 
     def _freeze(self) -> None:
         """Set which parameters take gradients at the current step."""
-        still_frozen = self.step < self._config.frozen_steps
+        still_frozen = self.step < self.config.frozen_steps
         for name, weight in self._trained.items():
-            named = any(has_prefix(name, prefix) for prefix in self._config.frozen)
+            named = any(has_prefix(name, prefix) for prefix in self.config.frozen)
             weight.requires_grad_(not (still_frozen and named))
+
+    def _wrapped(self) -> _FabricModule:
+        """The method in the wrapper that averages gradients over the processes."""
+        module: nn.Module = Forward(self.method)
+        if self.config.compile:
+            module = torch.compile(module)  # pyright: ignore[reportAssignmentType]
+        return self._fabric.setup_module(module)
 
     def train_step(self, batches: Iterator[Loaded]) -> Report:
         """Take one optimizer step over all accumulated parts.
@@ -100,11 +110,11 @@ class Trainer:
         Raises:
             ValueError: The gradient was not finite in too many steps in a row.
         """
-        config = self._config
+        config = self.config
         if config.frozen_steps and self.step == config.frozen_steps:
             # Unfreeze, and wrap anew: the wrapper lists the parameters with gradients only once.
             self._freeze()
-            self.module = self._fabric.setup_module(_Forward(self.method))
+            self.module = self._wrapped()
 
         self._set_rate()
         self.skipped.remember(self.method)
@@ -118,6 +128,9 @@ class Trainer:
             self._update_average()
             self.skipped.in_a_row = 0
         else:
+            # The scale of float16 falls.
+            if self._scaler is not None:
+                self._scaler.update()
             # A method forgets what it kept of the batch; then its buffers go back.
             self.method.after_step(self.step, config.steps)
             self.skipped.skip(self.method, norm, self.step + 1)
@@ -128,7 +141,7 @@ class Trainer:
 
     def _set_rate(self) -> None:
         """Set the learning rate of the current step."""
-        config = self._config
+        config = self.config
         schedule = SCHEDULES[config.schedule]
         factor = schedule(self.step, config.steps, config.warm_up_steps, config.final_rate)
 
@@ -138,16 +151,17 @@ class Trainer:
 
     def _accumulate(self, loaded: Loaded, part: int) -> Report:
         """Add the gradients of one part of the step; return its losses and metrics."""
-        parts = self._config.accumulate
+        parts = self.config.accumulate
         self.positions[loaded.stream] = loaded.position
 
         # Dropout and the like follow from the step alone: no generator state needs saving.
         rank = self._fabric.global_rank
-        torch.manual_seed(seed_of(self._config.seed, "step", self.step, part, rank))
+        torch.manual_seed(seed_of(self.config.seed, "step", self.step, part, rank))
 
         # Gradients are averaged over the processes in the last part only.
         with self._fabric.no_backward_sync(self.module, enabled=part < parts - 1):
-            report = self.module(_Sealed(loaded.batch.to(self._fabric.device)))
+            batch = loaded.batch.to(self._fabric.device)
+            report = self.module(Sealed(batch))
             self._fabric.backward(report["loss"]["total"] / parts)
 
         return {kind: _detached(values) for kind, values in report.items()}
@@ -158,7 +172,7 @@ class Trainer:
             self.module,
             self._fabric_optimizer,
             # Without a bound the gradients stay as they are.
-            max_norm=self._config.clip_norm or math.inf,
+            max_norm=self.config.clip_norm or math.inf,
             error_if_nonfinite=False,
         )
         assert norm is not None
@@ -167,16 +181,24 @@ class Trainer:
     def _update_average(self) -> None:
         """Move the average towards the weights, if there is one."""
         # A smaller decay in early steps, so that the random initial weights do not stay in it.
-        decay = min(self._config.average_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, average in self._average.items():
                 average.lerp_(self._trained[name], 1 - decay)
 
-    def take_average(self) -> None:
-        """Replace the weights by their moving average, if there is one; ends training."""
-        with torch.no_grad():
-            for name, average in self._average.items():
-                self._trained[name].copy_(average)
+    def final_weights(self) -> dict[str, Tensor]:
+        """Return the tensors of a finished model: averages where there are any.
+
+        Returns:
+            All tensors of the method by name.
+        """
+        # Tied weights have one average and several names.
+        averages: dict[int, Tensor] = {}
+        for name, average in self._average.items():
+            averages[self._trained[name].data_ptr()] = average
+
+        state: dict[str, Tensor] = self.method.state_dict()
+        return {name: averages.get(tensor.data_ptr(), tensor) for name, tensor in state.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors that `restore` needs; collective over processes.
@@ -196,6 +218,8 @@ class Trainer:
         places, reasons = tensors_of(self.positions, self._fabric.device)
         tensors["positions"] = self.method.gather(places[None])
         tensors["left_out"] = self.method.gather(reasons[None])
+        if self._scaler is not None:
+            tensors["loss_scale"] = scale_of(self._scaler)
         return tensors | {"skipped": self.skipped.tensor()}
 
     def broken(self) -> tuple[int, tuple[int, ...]]:
@@ -223,6 +247,8 @@ class Trainer:
         # States of older versions have no count of skipped steps.
         if "skipped" in tensors:
             self.skipped.restore(tensors["skipped"].tolist())
+        if self._scaler is not None and "loss_scale" in tensors:
+            set_scale(self._scaler, tensors["loss_scale"])
 
         # Names carry their kind as a prefix, as `tensors` writes them.
         self.method.load_state_dict(_with_prefix(tensors, "model/"))
@@ -261,30 +287,3 @@ def _mean(reports: list[Report]) -> Report:
             each = [report[kind][name] for report in reports]
             means[kind][name] = torch.stack(each).mean()
     return means
-
-
-class _Sealed:
-    """Wraps a batch so that Fabric, which refuses frozen dataclasses, passes it on as is."""
-
-    def __init__(self, batch: Batch):
-        self.batch = batch
-
-
-class _Forward(nn.Module):
-    """Module that returns a method's losses as plain dicts, for the distributed wrapper."""
-
-    def __init__(self, method: Method):
-        super().__init__()
-        self.method = method
-
-    def forward(self, sealed: _Sealed) -> Report:
-        """Compute the losses of one batch.
-
-        Args:
-            sealed: Wrapped batch of this process.
-
-        Returns:
-            Total loss with its terms, and metrics.
-        """
-        losses = self.method(sealed.batch)
-        return {"loss": {"total": losses.total, **losses.terms}, "metrics": dict(losses.metrics)}
