@@ -1,7 +1,7 @@
 # The project's commands, for an activated virtual environment with maskfree[dev,docs]; CI calls these.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lint format test test-slow tables check-tables pictures docs ci
+.PHONY: help lint format test test-slow gpu-check tables check-tables pictures docs ci
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ test: ## the unit tests
 
 test-slow: ## every test that needs no accelerator
 	pytest -n 2 -m "not gpu"
+
+gpu-check: ## one GPU: memory and photos a second of each paper's recipe, in six minutes
+	PYTHONPATH=src timeout 360 python benchmarks/gpu_check.py
 
 tables: ## write the tables of README and docs/ from results/*.json
 	python -m studies.tables

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskfree.config.rules import outside_names
+from maskfree.recipes import RECIPES
+
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -145,6 +148,50 @@ def test_a_variant_of_the_training_step_has_the_terms_of_its_name(script, varian
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is in /proc")
+@pytest.fixture
+def gpu_check(script):
+    return script("gpu_check")
+
+
+def test_the_gpu_check_steps_each_recipe(gpu_check, tmp_path, capsys):
+    gpu_check.main(small=True, steps=1, out=tmp_path)
+    rows = json.loads((tmp_path / "benchmark-gpu-check.json").read_text())["rows"]
+    assert [row["recipe"] for row in rows] == ["vilseg", "ovsegmentor", "clips4"]
+    for row in rows:
+        assert row["photos"] == 4 and row["peak_gigabytes"] > 0
+        assert row["photos_per_second"] == pytest.approx(4 / row["seconds_per_step"])
+    printed = capsys.readouterr().out
+    assert all(
+        f"{row['recipe']}: {row['photos_per_second']:.1f} photos/s" in printed for row in rows
+    )
+
+
+def test_the_gpu_check_says_what_does_not_fit(gpu_check, tmp_path, capsys, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(gpu_check, "timed_step", full)
+    gpu_check.main(recipes=("vilseg",), photos=3, small=True, out=tmp_path)
+    (row,) = json.loads((tmp_path / "benchmark-gpu-check.json").read_text())["rows"]
+    assert row["photos"] == 3 and row["photos_per_second"] is None
+    assert "vilseg: out of memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["vilseg", "ovsegmentor", "clips4"])
+def test_the_gpu_check_reads_nothing_from_outside(gpu_check, tmp_path, name):
+    """At full size; what remains is written by the script itself."""
+    recipe = gpu_check.without_files(RECIPES[name](), tmp_path)
+    own = {"teacher", "prototypes"} if name == "clips4" else set()
+    assert set(outside_names(recipe.method)) - {"entities", "tokenizer"} == own
+    masks = getattr(recipe.method, "masks", None)
+    assert masks is None or masks.start == 0
+
+
+def test_make_has_the_gpu_check(gpu_check):
+    makefile = (SCRIPTS.parent / "Makefile").read_text()
+    assert "timeout 360 python benchmarks/gpu_check.py\n" in makefile
+
+
 def test_the_peak_of_a_fresh_process_does_not_begin_at_this_one(script):
     train_step = script("train_step")
     here = torch.ones(2**29)  # 2 GiB

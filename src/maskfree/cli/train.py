@@ -45,7 +45,6 @@ COMMON = (
     "recipe.train.devices",
     "recipe.train.seed",
     "recipe.train.save_every",
-    "recipe.validation.benchmark",
 )
 """Settings that `maskfree train RECIPE --help` lists, where the recipe has them."""
 
