@@ -25,7 +25,7 @@ class SkippedSteps:
 
     def __init__(self) -> None:
         self.total, self.in_a_row = 0, 0
-        self._buffers: list[Tensor] = []
+        self._buffers: dict[str, Tensor] = {}
 
     def remember(self, module: nn.Module) -> None:
         """Copy the buffers before a step, such as batch statistics and memory banks.
@@ -33,7 +33,7 @@ class SkippedSteps:
         Args:
             module: Module that the step may change.
         """
-        self._buffers = [buffer.detach().clone() for buffer in module.buffers()]
+        self._buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
 
     def skip(self, module: nn.Module, norm: Tensor, step: int) -> None:
         """Count a step and give the buffers the values that they had before it.
@@ -46,8 +46,10 @@ class SkippedSteps:
         Raises:
             ValueError: Too many steps in a row were skipped.
         """
-        for buffer, before in zip(module.buffers(), self._buffers, strict=True):
-            buffer.detach().copy_(before)
+        for name, before in self._buffers.items():
+            owner, _, own_name = name.rpartition(".")
+            # Set and not copied: a memory bank may have grown.
+            setattr(module.get_submodule(owner), own_name, before)
 
         self.total, self.in_a_row = self.total + 1, self.in_a_row + 1
         if self.in_a_row >= MAX_IN_A_ROW:
