@@ -20,19 +20,21 @@ NUM_DIRECTIONS = 8
 _NUM_BINS = 16
 _NUM_TEXTONS = 16
 _TEXTON_SAMPLES = 3000
-# Logistic regression weights of the distances, fitted to 25 validation photos of BSDS500.
+# Logistic regression of the distances, fitted to 25 validation photos of BSDS500 (every fourth of
+# the 100, none of which `evaluate regions --photos 50` takes). Textures were then lowered to .6 and
+# the whole raised again, as boundary F of the regions of these photos is better so.
 _WEIGHTS = {
-    "brightness fine": 4.65,
-    "red-green fine": 1.55,
-    "blue-yellow fine": 1.85,
-    "brightness coarse": 0.7,
-    "red-green coarse": 2.5,
-    "blue-yellow coarse": 1.3,
-    "texture coarse": 1.8,
-    "texture coarsest": 2.4,
+    "brightness fine": 5.36,
+    "red-green fine": 1.79,
+    "blue-yellow fine": 2.13,
+    "brightness coarse": 0.81,
+    "red-green coarse": 2.88,
+    "blue-yellow coarse": 1.5,
+    "texture coarse": 1.24,
+    "texture coarsest": 1.66,
 }
-# Fitted to -7.9, then raised so that .25 is about the best threshold for those photos.
-_OFFSET = -7.7
+# Chosen on the same photos for boundary F and covering of the maps by the rule.
+_OFFSET = -5.8
 _CHANNELS = ("brightness", "red-green", "blue-yellow")
 
 
