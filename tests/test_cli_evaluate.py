@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from maskfree.cli import main
+from maskfree.cli.evaluate_options import Changes, plan_protocols
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.evaluation.named_protocols import DEFAULT_THRESHOLD
 from maskfree.evaluation.reporting.results import read_row
@@ -347,3 +348,13 @@ def test_two_processes_give_the_counts_of_one(coco_root, tiny_checkpoint, tmp_pa
     one, two = read_row(one), read_row(two)
     same = ("iou", "mean_iou", "confusions", "parts", "files_sha256", "num_photos", "protocol")
     assert [getattr(one, name) for name in same] == [getattr(two, name) for name in same]
+
+
+def test_groups_of_pixels_change_a_protocol_and_are_in_its_command():
+    changes = Changes(grouping="clusters", regions="soft")
+    (planned,) = plan_protocols(benchmark("coco-mini"), ["unseen"], changes)
+    assert (planned.name, planned.protocol.inference.grouping) == ("custom", "soft clusters")
+    options = " ".join(planned.options)
+    assert "--grouping clusters" in options and "--regions soft" in options
+    with pytest.raises(ValueError, match="--regions hard is for clusters of an online head"):
+        plan_protocols(benchmark("coco-mini"), ["own"], Changes(grouping="kmeans", regions="hard"))
