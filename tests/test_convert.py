@@ -131,18 +131,46 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
 def converted(tmp_path: Path, write, tokenizer) -> Callable[..., Segmenter]:
     """`converted(weights)` is the model that the converter makes of them."""
 
-    def through_the_folder(state: dict[str, Tensor], num_text_heads: int = 2) -> Segmenter:
-        convert_ovsegmentor(
-            write(state), tmp_path / "model", tokenizer, num_text_heads=num_text_heads
-        )
+    def through_the_folder(
+        state: dict[str, Tensor], num_heads: int = 8, num_text_heads: int = 2
+    ) -> Segmenter:
+        convert_ovsegmentor(write(state), tmp_path / "model", tokenizer, num_heads, num_text_heads)
         return loading.load(tmp_path / "model")
 
     return through_the_folder
 
 
+def heads_of(name: str) -> tuple[int, int]:
+    """Attention heads of a fixture's images and texts; those of its kind where it has none."""
+    sizes = described(name)
+    return (
+        sizes.get("num_heads", [8])[0],
+        sizes.get("bert", described(MADE_UP[0])["bert"])["num_attention_heads"],
+    )
+
+
+def image_of(name: str) -> dict[str, Any]:
+    """Settings of a fixture's image encoder."""
+    sizes = described(name)
+    return {
+        "dim": sizes["embed_dim"],
+        "patch_px": sizes["patch_size"],
+        "side_px": sizes["img_size"],
+        "depths": tuple(sizes["depths"]),
+        "num_heads": sizes["num_heads"][0],
+        "num_tokens": sizes["num_group_tokens"][0],
+        "num_groups": sizes["num_output_groups"][0],
+    }
+
+
+def cases_of(name: str) -> list[dict[str, Any]]:
+    """Cases of a fixture; none if it is not here."""
+    return described(name)["cases"] if (FOLDER / f"{name}.json").exists() else []
+
+
 def filled_up(part: dict[str, Tensor], **changes: Any) -> dict[str, Tensor]:
     """A whole released state with PART of a fixture in it, and random values otherwise."""
-    base = ovsegmentor_config(weights(MADE_UP[0]), 8, 2)
+    base = ovsegmentor_config(weights(MADE_UP[0]), *heads_of(MADE_UP[0]))
     image = replace(base.image, **changes.pop("image", {}))
     architecture = base.text.architecture | {"hidden_size": image.dim} | changes.pop("text", {})
     config = replace(
@@ -183,7 +211,7 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 @torch.no_grad()
 def test_both_stages_become_models(name: str, converted, tmp_path: Path):
     tensors, released = load_file(FOLDER / f"{name}.safetensors"), weights(name)
-    segmenter = converted(released)
+    segmenter = converted(released, *heads_of(name))
     groups = segmenter.method.group(as_photo(tiled(tensors, "in.image")))
     close(groups.assignment.flatten(2), tensors["mid.attn_soft"][:, 0])
     assert segmenter.method.logit_scale == pytest.approx(float(released["logit_scale"].exp()))
@@ -204,12 +232,13 @@ def test_both_stages_become_models(name: str, converted, tmp_path: Path):
 
 
 @HERE
-@pytest.mark.parametrize("case", ["square", "wide", "same_count_nonsquare"])
+@pytest.mark.parametrize("case", [case["name"] for case in cases_of("ovsegmentor_visual")])
 @torch.no_grad()
 def test_groups_equal_the_released_code(case: str, converted):
     tensors = load_file(FOLDER / "ovsegmentor_visual.safetensors")
-    image = {"dim": 48, "patch_px": 8, "side_px": 64, "depths": (2, 2)}
-    method = converted(filled_up(weights("ovsegmentor_visual"), image=image, embed_dim=16)).method
+    name, embed_dim = "ovsegmentor_visual", described("ovsegmentor_visual")["output_dim"]
+    whole = filled_up(weights(name), image=image_of(name), embed_dim=embed_dim)
+    method = converted(whole, heads_of(name)[0]).method
     groups = method.group(as_photo(tensors[f"in.{case}.image"]))
     close(groups.assignment.flatten(2), tensors[f"out.{case}.attn_soft"][:, 0])
     close(groups.embeddings, F.normalize(tensors[f"out.{case}.image_feat"], dim=-1))
@@ -219,11 +248,14 @@ def test_groups_equal_the_released_code(case: str, converted):
 @HERE
 @torch.no_grad()
 def test_larger_photos_equal_the_released_code(converted):
-    tensors, case = load_file(FOLDER / "ovsegmentor_visual_posresize.safetensors"), "eval448x672"
-    part = weights("ovsegmentor_visual_posresize")
-    method = converted(filled_up(part, image={"dim": 32}, embed_dim=16)).method
-    groups = method.group(as_photo(tiled(tensors, f"in.{case}.image")))
-    assert groups.patches == (28, 42)
+    name = "ovsegmentor_visual_posresize"
+    tensors, sizes = load_file(FOLDER / f"{name}.safetensors"), described(name)
+    case = sizes["cases"][0]["name"]
+    whole = filled_up(weights(name), image=image_of(name), embed_dim=sizes["output_dim"])
+    method = converted(whole, heads_of(name)[0]).method
+    photo = as_photo(tiled(tensors, f"in.{case}.image"))
+    groups = method.group(photo)
+    assert groups.patches == tuple(side // sizes["patch_size"] for side in photo.shape[2:])
     close(groups.assignment.flatten(2), tensors[f"out.{case}.attn_soft"][:, 0])
     close(groups.embeddings, F.normalize(tensors[f"out.{case}.image_feat"], dim=-1))
 
@@ -231,15 +263,17 @@ def test_larger_photos_equal_the_released_code(converted):
 @HERE
 @torch.no_grad()
 def test_texts_equal_the_released_code(converted):
-    tensors, bert = (
+    tensors, sizes = (
         load_file(FOLDER / "ovsegmentor_text.safetensors"),
-        described("ovsegmentor_text")["bert"],
+        described("ovsegmentor_text"),
     )
+    bert = sizes["bert"]
     part = {
         key: value for key, value in weights("ovsegmentor_text").items() if ".pooler." not in key
     }
-    whole = filled_up(part, image={"dim": 32}, text=bert, embed_dim=12)
-    method = converted(whole, num_text_heads=4).method
+    image = {"dim": bert["hidden_size"]}
+    whole = filled_up(part, image=image, text=bert, embed_dim=sizes["out"])
+    method = converted(whole, num_text_heads=bert["num_attention_heads"]).method
     tokens = Tokens(tensors["in.input_ids"], tensors["in.attention_mask"].bool())
     close(method.encode_text(tokens), F.normalize(tensors["out.text_x"], dim=-1))
 
@@ -282,16 +316,19 @@ def token_of_each(texts: Sequence[str]) -> Tokens:
 
 
 @HERE
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", range(len(cases_of("ovsegmentor_slide"))))
 @torch.no_grad()
 def test_whole_inference_equals_the_released_code(number: int, converted):
     tensors, case = (
         load_file(FOLDER / "ovsegmentor_slide.safetensors"),
         described("ovsegmentor_slide")["cases"][number],
     )
-    name, height, width, num_classes = case["name"], case["H"], case["W"], case["K"]
-    image = {"patch_px": 8, "side_px": 48}
-    segmenter = converted(filled_up(weights("ovsegmentor_slide"), image=image))
+    height, width, num_classes = case["H"], case["W"], case["K"]
+    name, embed_dim = case["name"], described("ovsegmentor_slide")["output_dim"]
+    whole = filled_up(
+        weights("ovsegmentor_slide"), image=image_of("ovsegmentor_slide"), embed_dim=embed_dim
+    )
+    segmenter = converted(whole, heads_of("ovsegmentor_slide")[0])
     words = [f"word {i}" for i in range(num_classes)]  # their embeddings are the fixture's
     segmenter = replace(segmenter, tokenizer=token_of_each)
     rule = f"threshold:{case['bg_thresh']}" if case["with_bg"] else "none"

@@ -32,10 +32,9 @@ STEM = replace(PAPER, stem=TINY_IMAGE, side_px=48)
 FORMS = {"paper": PAPER, "released": RELEASED, "light": LIGHT, "stem": STEM}
 forms = pytest.mark.parametrize("config", FORMS.values(), ids=FORMS)
 CASES = [
-    ("ovsegmentor_visual", "square"),
-    ("ovsegmentor_visual", "wide"),
-    ("ovsegmentor_visual", "same_count_nonsquare"),
-    ("ovsegmentor_visual_posresize", "eval448x672"),
+    (path.stem, case["name"])
+    for path in sorted((SHARED / "fixtures").glob("ovsegmentor_visual*.json"))
+    for case in json.loads(path.read_text())["hyper_parameters"]["cases"]
 ]
 
 
@@ -74,7 +73,8 @@ def official(fixture, tensors):
     assert keys.keys() - theirs.keys() == {
         "linear_hidden.1.num_batches_tracked"
     }  # the fixture leaves it out
-    projection = ProjectionConfig("batchnorm_mlp", hidden=4096).build_for_vectors(
+    hidden = len(theirs["linear_hidden.0.weight"])
+    projection = ProjectionConfig("batchnorm_mlp", hidden=hidden).build_for_vectors(
         settings["embed_dim"], settings["output_dim"]
     )
     state = {
@@ -118,14 +118,12 @@ def observed(encoder, images):
 def test_the_released_form_equals_the_released_code(fixture, case, fixture_tensors):
     tensors = fixture_tensors(fixture)
     encoder, projection = official(fixture, tensors)
-    if fixture == "ovsegmentor_visual":
+    if f"in.{case}.image" in tensors:
         images = tensors[f"in.{case}.image"]
     else:
-        patch = tensors[f"in.{case}.image_patch"]
-        coarse = (
-            tensors[f"in.{case}.image_coarse"].repeat_interleave(16, 2).repeat_interleave(16, 3)
-        )
-        images = coarse * patch.tile(1, 1, *(side // 16 for side in coarse.shape[2:]))
+        patch, coarse = (tensors[f"in.{case}.image_{part}"] for part in ("patch", "coarse"))
+        large = coarse.repeat_interleave(patch.shape[2], 2).repeat_interleave(patch.shape[3], 3)
+        images = large * patch.tile(1, 1, *coarse.shape[2:])
     seen, grouped = observed(encoder, images)
     overall = grouped.groups.mean(1)
     ours = {f"mid.{case}.{name}": value for name, value in seen.items()} | {
