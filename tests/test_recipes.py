@@ -8,8 +8,10 @@ import pytest
 from maskfree.cli import main
 from maskfree.data.entities.index import FORMAT
 from maskfree.engine import run_state
+from maskfree.methods.ovsegmentor.config import OVSegmentorConfig
 from maskfree.recipes import RECIPES, Run
 from maskfree.run_dir import differences
+from maskfree.text.tokenize import Tokenizer
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -201,3 +203,20 @@ def test_baselines_are_those_of_the_paper():
     assert groupvit.method.num_labels == 3 and groupvit.train.batch_size == 4096
     assert (small.method.image.dim, small.method.image.num_heads) == (384, 6)
     assert small.train == RECIPES["ovsegmentor"]().train
+
+
+def test_bert_comes_with_its_tokenizer():
+    recipe = RECIPES["ovsegmentor"]()
+    assert isinstance(recipe.method, OVSegmentorConfig)
+    tokenizer = Tokenizer.from_source(recipe.method.tokenizer_source())
+    assert tokenizer.vocabulary_size == 30522 and tokenizer.mask_token == "[MASK]"
+    # Ids of BERT's own word list.
+    assert tokenizer(["Two dogs"]).ids[0].tolist() == [101, 2048, 6077, 102]
+
+
+def test_a_missing_tokenizer_is_named_with_its_option(tmp_path, capsys):
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(bytes(1024))
+    options = ["--data.shards", str(shard), "--method.tokenizer", str(tmp_path / "none")]
+    status, _, error = run_command(capsys, "vilseg", *options, "--out", str(tmp_path / "run"))
+    assert status == 2 and "--method.tokenizer" in error and error.count("\n") == 1

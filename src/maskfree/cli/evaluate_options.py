@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from maskfree.cli.common import PixelGroups, Regions, chosen_grouping
 
@@ -33,6 +33,9 @@ class Changes:
     """Window width, in patches, of the spatial averaging of scores; 1 turns it off."""
     class_prior: float | None = None
     """Weight of the image-level class prior; 0 turns it off."""
+    synonyms: Literal["max", "mean", "vote"] | None = None
+    """Score of a class with synonyms: their max or mean, or a soft vote, the mean of their softmax
+    probabilities."""
     refine: str | None = None
     """Refinement of the scores at pixel resolution: none (bilinear upsampling), pamr, crf or
     regions."""
@@ -70,7 +73,7 @@ class Changes:
             A changed protocol for each combination of background rule and name set.
         """
         given = self._given()
-        in_network = {name: given.pop(name, None) for name in ("side_px", "refine")}
+        in_network = {name: given.pop(name, None) for name in ("side_px", "refine", "synonyms")}
         in_network["grouping"] = chosen_grouping(
             given.pop("grouping", None), given.pop("regions", None)
         )

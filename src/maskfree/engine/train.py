@@ -166,9 +166,15 @@ def _tokenizer(recipe: Recipe, start: Start | None, out: Path) -> Tokenizer:
     """Tokenizer of the run; a checkpoint's own keeps the text length of its text encoder."""
     if start is not None:
         return Tokenizer.from_file(start.model / checkpoint.TOKENIZER)
-    return Tokenizer.from_source(
-        str(out / "data") if recipe.data.shapes else recipe.method.tokenizer_source()
-    )
+    if recipe.data.shapes:
+        return Tokenizer.from_source(str(out / "data"))
+
+    try:
+        return Tokenizer.from_source(recipe.method.tokenizer_source())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}; another tokenizer is named by --method.tokenizer"
+        ) from error
 
 
 def _train(fabric: Fabric, trainer: Trainer, stream: Stream, kept: KeptModels, out: Path) -> None:

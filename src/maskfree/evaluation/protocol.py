@@ -162,6 +162,9 @@ def record(prepared: Segmenter, protocol: Protocol) -> dict[str, Any]:
     # The model's own groups are part of its weights' hash or its settings.
     if prepared.inference.grouping == "own":
         del settings["grouping"]
+    # The maximum, as in rows of before there was a choice.
+    if prepared.inference.synonyms == "max":
+        del settings["synonyms"]
 
     return {
         "names": protocol.names,

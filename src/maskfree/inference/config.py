@@ -41,6 +41,9 @@ class Inference:
     score: Literal["cosine", "softmax", "product"] = "cosine"
     """How cosines become scores. cosine: as they are; softmax: over all phrases; product: two
     softmaxes, as in GroupViT."""
+    synonyms: Literal["max", "mean", "vote"] = "max"
+    """How the cosines of a class's synonyms become its score: their max or mean, or a soft vote,
+    the mean of their softmax probabilities. Background words are always their max."""
     logit_scale: Weight = 0.0
     """Factor on the cosines before a softmax; 0 takes the model's own."""
     refine: Refinement = "none"
@@ -67,6 +70,9 @@ class Inference:
 
         if self.refine != "none" and self.score != "cosine":
             raise ValueError(f"refine is {self.refine!r}, must be none unless score is cosine")
+
+        if self.synonyms != "max" and self.score != "cosine":
+            raise ValueError(f"synonyms is {self.synonyms!r}, must be max unless score is cosine")
 
     def changed(self, **settings: Any) -> Inference:
         """Return a copy with some settings replaced.

@@ -13,7 +13,13 @@ from torch import Tensor
 from maskfree.inference.config import Inference
 from maskfree.inference.refinement import refine
 from maskfree.ops.class_prior import apply_class_prior, smooth
-from maskfree.ops.label_map import best_of_synonyms, label_map, softmax_map
+from maskfree.ops.label_map import (
+    best_of_synonyms,
+    label_map,
+    mean_of_synonyms,
+    softmax_map,
+    vote_of_synonyms,
+)
 from maskfree.ops.region_scope import vote
 from maskfree.regions.region_maps import SegmentConfig, region_map
 from maskfree.text.background import Background
@@ -63,7 +69,7 @@ class Postprocessing:
         return counts
 
     def class_scores(self, scores: Float[Tensor, "p hp wp"]) -> Float[Tensor, "k hp wp"]:
-        """Take the maximum over synonyms, smooth spatially and add an image-level class prior.
+        """Pool synonyms, smooth spatially and add an image-level class prior.
 
         Args:
             scores: Score map of the phrases.
@@ -74,7 +80,7 @@ class Postprocessing:
         """
         inference, batch = self.inference, scores[None]
         if inference.score != "softmax":
-            batch = best_of_synonyms(batch, self.synonyms)
+            batch = self._pooled(batch)
 
         # The prior is computed from smoothed scores, which are less noisy.
         batch = smooth(batch, inference.smooth)
@@ -83,6 +89,23 @@ class Postprocessing:
             batch = batch + inference.class_prior * prior
 
         return batch[0]
+
+    def _pooled(self, scores: Float[Tensor, "b p hp wp"]) -> Float[Tensor, "b k hp wp"]:
+        """Score of each class from those of its synonyms."""
+        if self.inference.synonyms == "max":
+            return best_of_synonyms(scores, self.synonyms)
+
+        # Words of the background are no synonyms of each other: the best one counts.
+        counts = [len(synonyms) for synonyms in self.vocabulary.classes]
+        own, others = scores.tensor_split([sum(counts)], dim=1)
+        if self.inference.synonyms == "mean":
+            classes = mean_of_synonyms(own, counts)
+        else:
+            classes = vote_of_synonyms(own, counts, self.logit_scale)
+
+        if not others.shape[1]:
+            return classes
+        return torch.cat([classes, others.amax(1, keepdim=True)], dim=1)
 
     def extent(self, size: tuple[int, int]) -> tuple[float, float]:
         """Return the part of the score map that is not padding.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,44 @@ def best_of_synonyms(
     return torch.cat(
         [part.amax(1, keepdim=True) for part in scores.split(list(synonyms), dim=1)], dim=1
     )
+
+
+def mean_of_synonyms(
+    scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int]
+) -> Float[Tensor, "b k hp wp"]:
+    """Mean score over the synonyms of each class.
+
+    Args:
+        scores: Score of each phrase; the synonyms of a class follow one another.
+        synonyms: Number of phrases of each class, in order; they sum to p.
+
+    Returns:
+        Score of each class.
+    """
+    parts = scores.split(list(synonyms), dim=1)
+    return torch.cat([part.mean(1, keepdim=True) for part in parts], dim=1)
+
+
+def vote_of_synonyms(
+    scores: Float[Tensor, "b p hp wp"], synonyms: Sequence[int], logit_scale: float
+) -> Float[Tensor, "b k hp wp"]:
+    """Soft vote of the synonyms of each class: the mean of their softmax probabilities, as a score.
+
+    A class with more synonyms has no more weight. The score lies between their mean and maximum.
+
+    Args:
+        scores: Cosine of each phrase; the synonyms of a class follow one another.
+        synonyms: Number of phrases of each class, in order; they sum to p.
+        logit_scale: Factor on the cosines before the softmax.
+
+    Returns:
+        Score of each class, on the scale of the cosines.
+    """
+    voted = []
+    for part in scores.split(list(synonyms), dim=1):
+        total = (logit_scale * part).logsumexp(1, keepdim=True)
+        voted.append((total - math.log(part.shape[1])) / logit_scale)
+    return torch.cat(voted, dim=1)
 
 
 def label_map(

@@ -16,6 +16,9 @@ from maskfree.types import Tokens
 _WORD_LISTS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 _MASK_NAMES = ("[MASK]", "<mask>")
 _UNKNOWN = "[UNK]"
+# The bundled model's tokenizer is BERT's, whose words MiniLM has kept.
+_BERT = Path(__file__).parents[1] / "pocket" / "tokenizer.json"
+_WITH_PACKAGE = {"bert-base-uncased": _BERT, "google-bert/bert-base-uncased": _BERT}
 _BEYOND_LATIN = 0x370  # start of the Greek block; before it are Latin letters and diacritics
 
 
@@ -50,6 +53,8 @@ class Tokenizer:
         """
         # A local tokenizer.json needs no help of transformers.
         path = Path(source) / "tokenizer.json"
+        if source in _WITH_PACKAGE and not Path(source).exists():
+            path = _WITH_PACKAGE[source]
         if path.is_file():
             return cls(read_tokenizer(path), max_length)
         has_words = any((Path(source) / name).is_file() for name in _WORD_LISTS)
