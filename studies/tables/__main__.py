@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from studies.tables import clips4, ladder, models, ovsegmentor, rest, scores, study
+from studies.tables import clips4, ladder, models, ovsegmentor, papers, rest, scores, study
 from studies.tables.markup import RESULTS, ROOT, Row, read_rows
 
 BLOCK = re.compile(r"(<!-- table:([a-z-]+) -->\n)(.*?)(<!-- /table:\2 -->)", re.DOTALL)
@@ -67,6 +67,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "ovsegmentor-history": ovsegmentor.history_start,
     "ovsegmentor-pocket": ovsegmentor.pocket,
     "clips-again": clips4.measured_again,
+    "paper-claims": papers.paper_claims,
     "clips-verdicts": clips4.claims_by_verdict,
     "clips-second": clips4.second,
     "clips-third": clips4.third,
