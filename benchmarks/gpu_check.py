@@ -122,7 +122,9 @@ def random_prototypes(dim: int) -> Prototypes:
     """Prototypes of as many classes as VOC has."""
     names = tuple(f"class {number}" for number in range(CLASSES))
     classes = F.normalize(torch.randn(CLASSES, dim), dim=1)
-    return Prototypes(names, classes, classes, F.normalize(torch.randn(SEGMENTS, dim), dim=1))
+    return Prototypes(
+        names, classes, classes.clone(), F.normalize(torch.randn(SEGMENTS, dim), dim=1)
+    )
 
 
 def write_teacher(shards: tuple[str, ...], folder: Path, dim: int) -> None:

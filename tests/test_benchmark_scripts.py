@@ -146,8 +146,6 @@ def test_a_variant_of_the_training_step_has_the_terms_of_its_name(script, varian
     assert set(losses.terms) == terms
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is in /proc")
 @pytest.fixture
 def gpu_check(script):
     return script("gpu_check")
@@ -192,6 +190,8 @@ def test_make_has_the_gpu_check(gpu_check):
     assert "timeout 360 python benchmarks/gpu_check.py\n" in makefile
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is in /proc")
 def test_the_peak_of_a_fresh_process_does_not_begin_at_this_one(script):
     train_step = script("train_step")
     here = torch.ones(2**29)  # 2 GiB
