@@ -22,7 +22,7 @@ _NUM_TEXTONS = 16
 _TEXTON_SAMPLES = 3000
 # Logistic regression of the distances, fitted to 25 validation photos of BSDS500 (every fourth of
 # the 100, none of which `evaluate regions --photos 50` takes). Textures were then lowered to .6 and
-# the whole raised again, as boundary F of the regions of these photos is better so.
+# the whole raised again, as boundary F of the regions of ten of these photos is better so.
 _WEIGHTS = {
     "brightness fine": 5.36,
     "red-green fine": 1.79,
@@ -33,7 +33,7 @@ _WEIGHTS = {
     "texture coarse": 1.24,
     "texture coarsest": 1.66,
 }
-# Chosen on the same photos for boundary F and covering of the maps by the rule.
+# Chosen on ten of these photos for boundary F and covering of the maps by the rule.
 _OFFSET = -5.8
 _CHANNELS = ("brightness", "red-green", "blue-yellow")
 
