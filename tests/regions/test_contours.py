@@ -4,6 +4,9 @@ of any size.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +143,15 @@ def test_a_contour_counts_less_across_its_direction():
     strength, along, across = strength.T.copy(), across.T.copy(), along.T.copy()
     assert ContourHierarchy.build(strength, across).altitudes.max() == pytest.approx(0.8, rel=0.05)
     assert ContourHierarchy.build(strength, along).altitudes.max() < 0.1
+
+
+def test_the_rule_cuts_where_the_detector_is_about_best():
+    """As measured: the offset of the detector and the threshold of the rule belong together."""
+    results = Path(__file__).parents[2] / "results" / "segments-contours.json"
+    measured = json.loads(results.read_text())
+    assert measured["settings"]["threshold"] == SegmentConfig().threshold
+    assert measured["maps"]["boundary_ods"] > measured["swept"]["boundary_ods"] - 0.03
+    assert measured["maps"]["covering_ods"] > measured["swept"]["covering_ods"] - 0.06
 
 
 @pytest.mark.parametrize(
