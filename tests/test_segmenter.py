@@ -22,7 +22,7 @@ from maskfree.inference.config import Inference
 from maskfree.inference.photos import PhotoError
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method import Method
-from maskfree.ops.class_prior import apply_class_prior, smooth
+from maskfree.ops.class_prior import apply_class_prior, class_levels, smooth
 from maskfree.text.background import Background
 from maskfree.types import Batch, Groups, Losses, Tokens
 
@@ -375,6 +375,14 @@ def test_neighbors_and_the_whole_photo_speak_for_each_patch(segmenter: Segmenter
     steady = asked.with_inference(Inference(side_px=96, **STEADY)).score_map(image)
     even = smooth(plain, 3)
     assert_close(steady, (even + 2 * apply_class_prior(even))[0])
+
+    leveled = Inference(side_px=96, smooth=3, class_level=0.35)
+    expected = even - 0.35 * class_levels(even)
+    assert_close(asked.with_inference(leveled).score_map(image), expected[0])
+
+    # A threshold is a bound on the scores as they are.
+    bounded = asked.with_words(["red/scarlet", "blue", "green/yellow"], "threshold:0.1")
+    assert_close(bounded.with_inference(leveled).score_map(image), even[0])
 
 
 @pytest.mark.parametrize(

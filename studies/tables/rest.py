@@ -46,7 +46,7 @@ def card(_: Sequence[Row]) -> str:
             f"{config['image_projection']['kind']}, {config['text_projection']['kind']}",
         ),
         ("embedding", f"{config['embed_dim']} dimensions"),
-        ("scores", f"`smooth` {used.smooth}; `class_prior` {used.class_prior:g}"),
+        ("scores", f"`smooth` {used.smooth}; `class_level` {used.class_level:g}"),
         ("parameters", f"{values / 1e6:.1f} million, stored as {run['storage']}"),
         ("size in the package", f"{size / 1e6:.1f} MB"),
         ("training", _schedule(run["steps"], train)),

@@ -493,12 +493,12 @@ def test_every_protocol_fits_every_benchmark_or_says_why(name):
 
 
 def test_the_published_protocols_are_free_of_our_smoothing(segmenter):
-    own = replace(segmenter, inference=Inference(smooth=5, class_prior=1.5))
+    own = replace(segmenter, inference=Inference(smooth=5, class_prior=1.5, class_level=0.3))
     bench = benchmark("coco-mini")
     for name in set(PROTOCOLS) - {"own"}:
         (protocol,) = PROTOCOLS[name](bench)
         inference = prepare(own, bench, protocol).inference
-        assert (inference.smooth, inference.class_prior) == (1, 0)
+        assert (inference.smooth, inference.class_prior, inference.class_level) == (1, 0, 0)
     assert prepare(own, bench, PROTOCOLS["own"](bench)[0]).inference == own.inference
 
 

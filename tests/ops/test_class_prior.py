@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.ops.class_prior import apply_class_prior, smooth
+from maskfree.ops.class_prior import apply_class_prior, class_levels, smooth
 
 SCORES = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).float()
 
@@ -55,3 +55,26 @@ def test_ties_have_no_margin():
 
 def test_of_one_class_nothing_can_be_said():
     assert_close(apply_class_prior(torch.randn(2, 1, 3, 4), 0.1, 0.05), torch.zeros(2, 1, 1, 1))
+
+
+@pytest.mark.parametrize(("patches", "left_out"), [((4, 5), 0), ((10, 13), 3)])
+def test_a_level_is_the_middle_without_the_outermost_patches(patches, left_out):
+    torch.manual_seed(0)
+    scores = torch.randn(2, 3, *patches)
+    expected = torch.empty(2, 3, 1, 1)
+    for photo in range(2):
+        for name in range(3):
+            values = sorted(scores[photo, name].flatten().tolist())
+            values = values[left_out : len(values) - left_out]
+            expected[photo, name] = (values[0] + values[-1]) / 2
+    assert_close(class_levels(scores), expected)
+
+
+def test_a_class_that_is_high_everywhere_does_not_cover_the_others():
+    scores = torch.zeros(1, 2, 10, 10)
+    scores[0, 0] = 0.6
+    scores[0, 0, :, 5:] = 0.5  # a dog on the left, whose score is high on the grass too
+    scores[0, 1, :, 5:] = 0.4  # grass
+    assert (scores.argmax(1) == 0).all()
+    leveled = scores - class_levels(scores)
+    assert (leveled.argmax(1)[0, :, :5] == 0).all() and (leveled.argmax(1)[0, :, 5:] == 1).all()

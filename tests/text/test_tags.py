@@ -68,6 +68,7 @@ def test_shipped_file_is_clean():
     assert len(kinds) > 50
     Vocabulary.parse(kinds)  # what a user might type: no empty, no repeated, none too long
     for tag in tags:
+        assert 1 <= len(tag.kinds) <= 4, tag
         for name in (*tag.names, *tag.kinds):
             assert name == " ".join(name.split()), f"{name!r} has stray spaces"
             assert all(letter.isalnum() or letter in " '-./" for letter in name), name

@@ -206,7 +206,7 @@ def _recipe(teacher: Segmenter, model: Path, settings: DistillConfig) -> Recipe:
     initial = initial_weights(model, _taken(parts, own, whole))
 
     # A student scores patches, not groups, and has no margins for a class prior to use.
-    inference = replace(teacher.inference, class_prior=0.0)
+    inference = replace(teacher.inference, class_prior=0.0, class_level=0.0)
     if inference.score == "product":
         inference = Inference(side_px=inference.side_px)
 

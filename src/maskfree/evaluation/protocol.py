@@ -98,12 +98,15 @@ def prepare(segmenter: Segmenter, benchmark: Benchmark, protocol: Protocol) -> S
     # None in the protocol, and a scale of 0, stand for the model's own setting.
     smooth = own.smooth if protocol.smooth is None else protocol.smooth
     class_prior = own.class_prior if protocol.class_prior is None else protocol.class_prior
+    # Protocols that set the class prior have no levels either.
+    class_level = own.class_level if protocol.class_prior is None else 0.0
     inference = replace(
         protocol.inference,
         batch_size=own.batch_size,
         precision=own.precision,
         smooth=smooth,
         class_prior=class_prior,
+        class_level=class_level,
         logit_scale=protocol.inference.logit_scale or own.logit_scale,
     )
 
@@ -159,6 +162,9 @@ def record(prepared: Segmenter, protocol: Protocol) -> dict[str, Any]:
     # Most models have no vote, and rows of before there were any stay comparable.
     if prepared.inference.vote == "none":
         del settings["vote"]
+    # Levels have no effect under a threshold.
+    if not prepared.inference.class_level or prepared.background.threshold is not None:
+        del settings["class_level"]
     # The model's own groups are part of its weights' hash or its settings.
     if prepared.inference.grouping == "own":
         del settings["grouping"]

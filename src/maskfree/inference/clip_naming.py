@@ -33,10 +33,10 @@ class ClipNaming:
         """Start before the first frame.
 
         Args:
-            segmenter: Model with its words. The class prior of single photos is not used: the
-                levels of the clip take its place.
+            segmenter: Model with its words. Class prior and levels of single photos are not
+                used: the levels of the clip take their place.
         """
-        inference = replace(segmenter.inference, class_prior=0.0)
+        inference = replace(segmenter.inference, class_prior=0.0, class_level=0.0)
         self._segmenter = segmenter.with_inference(inference)
         self._clusters = ClipClusters()
         self._num_frames = 0

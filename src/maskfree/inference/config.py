@@ -38,6 +38,10 @@ class Inference:
     class_prior: Weight = 0.0
     """Weight of the image-level class prior, which lowers scores of classes that win nowhere
     clearly; 0 turns it off."""
+    class_level: Weight = 0.0
+    """Weight of each class's level in the photo, which is taken off its scores, so that a class
+    that scores high everywhere does not cover the others; without effect under a threshold. 0 turns
+    it off."""
     score: Literal["cosine", "softmax", "product"] = "cosine"
     """How cosines become scores. cosine: as they are; softmax: over all phrases; product: two
     softmaxes, as in GroupViT."""

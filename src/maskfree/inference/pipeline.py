@@ -163,11 +163,11 @@ def _result(
 def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[str, Any]:
     """Everything needed to reproduce the result of a photo."""
     classes = chosen_words(segmenter).classes
-    background = None
+    background: dict[str, Any] | None = None
     if segmenter.background:
         background = {"rule": str(segmenter.background), "id": len(classes)}
-    if segmenter.background.automatic:
-        background["words"] = [word for (word,) in segmenter.background.words]
+        if segmenter.background.automatic:
+            background["words"] = [word for (word,) in segmenter.background.words]
 
     resized = segmenter.inference.resized(height, width)
     return {

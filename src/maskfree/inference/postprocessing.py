@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskfree.inference.config import Inference
 from maskfree.inference.refinement import refine
-from maskfree.ops.class_prior import apply_class_prior, smooth
+from maskfree.ops.class_prior import apply_class_prior, class_levels, smooth
 from maskfree.ops.label_map import (
     best_of_synonyms,
     label_map,
@@ -69,7 +69,7 @@ class Postprocessing:
         return counts
 
     def class_scores(self, scores: Float[Tensor, "p hp wp"]) -> Float[Tensor, "k hp wp"]:
-        """Pool synonyms, smooth spatially and add an image-level class prior.
+        """Pool synonyms, smooth, and apply image-level prior and levels.
 
         Args:
             scores: Score map of the phrases.
@@ -87,6 +87,10 @@ class Postprocessing:
         if inference.class_prior:
             prior = apply_class_prior(batch)
             batch = batch + inference.class_prior * prior
+
+        # A threshold is a bound on the scores as they are.
+        if inference.class_level and self.background.threshold is None:
+            batch = batch - inference.class_level * class_levels(batch)
 
         return batch[0]
 

@@ -13,6 +13,9 @@ CLASS_PRIOR_SHARE = 0.1
 """Share of the patches that the class prior averages over, those with the largest margin."""
 CLASS_PRIOR_MAX = 0.1
 """Margin over the best other class from which the class prior does not lower a class at all."""
+# Share of the patches at either end that a class's level leaves out, so that it does not depend on
+# single patches.
+_OUTERMOST = 0.02
 
 
 def smooth(scores: Float[Tensor, "b k hp wp"], width: int) -> Float[Tensor, "b k hp wp"]:
@@ -57,3 +60,18 @@ def apply_class_prior(
     margins = (scores - others).flatten(2)
     clearest = margins.topk(max(1, round(share * margins.shape[2])), dim=2).values
     return (clearest.mean(2) - max_margin).clamp_max(0)[:, :, None, None]
+
+
+def class_levels(scores: Float[Tensor, "b k hp wp"]) -> Float[Tensor, "b k 1 1"]:
+    """Return the level of each class: the middle between its lowest and its highest scores.
+
+    Args:
+        scores: Score maps.
+
+    Returns:
+        Level of each class in each photo.
+    """
+    ordered = scores.flatten(2).sort(dim=2).values
+    outermost = round(_OUTERMOST * (ordered.shape[2] - 1))
+    lowest, highest = ordered[:, :, outermost], ordered[:, :, -1 - outermost]
+    return ((lowest + highest) / 2)[:, :, None, None]

@@ -178,7 +178,7 @@ def vilseg_pocket_tags() -> Recipe:
             # The numbers are those of the lists in data/classes.
             tag_scores=TagScoresConfig(
                 num_tag_names=1860,
-                num_tag_kinds=869,
+                num_tag_kinds=1200,
                 num_concepts=89,
                 num_concept_names=283,
                 distillation_weight=2.0,

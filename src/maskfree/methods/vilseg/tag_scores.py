@@ -38,11 +38,11 @@ _SMOOTHING = 3
 # what no tag means is left to the other evidence.
 TAG_WEIGHTING = TagWeighting(
     weight=0.08,
-    temperature=0.1,
+    temperature=0.08,
     min_cosine=0.3,
     cosine_range=0.4,
-    min_score=0.02,
-    photo_weight=0.25,
+    min_score=0.01,
+    photo_weight=0.5,
     neutral_score=0.6,
     max_uncovered_cosine=0.4,
 )
