@@ -24,6 +24,7 @@ from harness import RESULTS, report, resident_bytes
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.config import DataConfig
+from maskfree.data.examples import DECODE_PX, decode
 from maskfree.data.loader import Loaded
 from maskfree.data.shards import find_shards, read_shards
 from maskfree.distributed import launch
@@ -37,8 +38,10 @@ from maskfree.text.tokenize import Tokenizer
 PHOTOS = {"vilseg": 96, "ovsegmentor": 128, "clips4": 8}
 """Photos of a GPU: the paper's batch of CLIP-S4, of the others what 80 GB should hold."""
 SMALL_PHOTOS = 4
+MANY_STEPS = 1000
+"""Steps of the training that the timed ones begin."""
 TEACHER_SIDE = 28
-"""Patches along a side of the teacher's maps."""
+"""Patches along the longer side of the teacher's maps."""
 CLASSES, SEGMENTS = 20, 400
 """Known classes of VOC, and segments that unknown classes are drawn from."""
 
@@ -80,7 +83,9 @@ def main(
     for name in recipes:
         number = photos or (SMALL_PHOTOS if small else PHOTOS[name])
         recipe = RECIPES[f"{name}_debug" if small else name]()
-        train = replace(recipe.train, batch_size=number, compile=compile, precision=precision)
+        # Some recipes count epochs, for which there is no index.
+        train = replace(recipe.train, steps=MANY_STEPS, batch_size=number)
+        train = replace(train, compile=compile, precision=precision)
         with tempfile.TemporaryDirectory() as folder:
             recipe = without_files(replace(recipe, train=train), Path(folder))
             rows.append(check(fabric, name, recipe, Path(folder), steps))
@@ -131,8 +136,10 @@ def write_teacher(shards: tuple[str, ...], folder: Path, dim: int) -> None:
     """Write random maps of a teacher for all photos of some shards."""
     folder.mkdir()
     for example in read_shards(find_shards(shards)):
-        side = TEACHER_SIDE
-        TeacherMaps(folder).write(example.key, F.normalize(torch.randn(dim, side, side), dim=0))
+        width, height = decode(example, DECODE_PX).size
+        scale = TEACHER_SIDE / max(width, height)
+        embeddings = torch.randn(dim, round(height * scale), round(width * scale))
+        TeacherMaps(folder).write(example.key, F.normalize(embeddings, dim=0))
 
 
 def check(fabric: Fabric, name: str, recipe: Recipe, folder: Path, steps: int) -> Checked:
