@@ -133,11 +133,10 @@ class MetricLogger:
             is_best: Whether the model is the best so far.
         """
         row = {name: found[name] for name in ("step", "mean_iou", "benchmark", "photos")}
-        with (
-            writing(self._validation),
-            self._validation.open("a", encoding="utf-8") as rows,
-        ):
-            rows.write(json.dumps(row | {"best": is_best}) + "\n")
+        written = ""
+        if self._validation.exists():
+            written = self._validation.read_text(encoding="utf-8")
+        replace_text(self._validation, written + json.dumps(row | {"best": is_best}) + "\n")
         with writing(self._board_folder):
             self._board.add_scalar("validation/mean_iou", found["mean_iou"], found["step"])
 
