@@ -32,6 +32,7 @@ OWN = Inference(
     batch_size=3,
     smooth=3,
     class_prior=0.5,
+    class_level=0.2,
     refine="pamr",
 )
 """Nothing of it is the default."""
@@ -140,6 +141,7 @@ def test_the_test_knows_every_command():
         "precision",
         "score",
         "logit_scale",
+        "synonyms",
     }  # which would not go with the others
 
 

@@ -22,6 +22,9 @@ class Halves(torch.nn.Module):
 
     patch_size = 16
 
+    def grouped(self, grouping):
+        return self
+
     def group(self, images):
         height, width = images.shape[2] // 16, images.shape[3] // 16
         right = (torch.arange(width) >= width / 2).float().expand(height, width)
