@@ -64,7 +64,7 @@ RUNS = {
 """A call of each command that runs a model, with no setting of the model."""
 
 BY_PURPOSE = {
-    "track": {"side_px", "class_prior"},
+    "track": {"side_px", "class_prior", "class_level"},
     "evaluate tracking": {"side_px"},
     "distill pseudo-labels": {"score", "refine"},
     "evaluate": {field.name for field in dataclasses.fields(Inference)}
