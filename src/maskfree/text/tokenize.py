@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
@@ -242,7 +243,7 @@ class Tokenizer:
                 lengths.add(len(piece))
         return lengths == {1}
 
-    @property
+    @cached_property
     def _is_of_letters(self) -> bool:
         """Whether more than a quarter of the tokens are single letters."""
         pieces = self._tokenizer.get_vocab()
