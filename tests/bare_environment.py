@@ -35,6 +35,7 @@ HIDDEN = {
         "braceexpand",
         "higra",
         "skimage",
+        "contourpy",
         "av",
         "faiss",
         "timm",

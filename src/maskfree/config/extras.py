@@ -9,6 +9,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "evaluate": ("pycocotools", "scipy", "matplotlib", "lightning_fabric"),
     "entities": ("textblob", "lemminflect", "pyarrow", "braceexpand"),
     "regions": ("higra", "skimage", "scipy"),
+    "label": ("skimage", "scipy", "contourpy"),
     "video": ("av",),
     "heic": ("pillow_heif",),
     "search": ("faiss",),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
+from maskfree.results.components import connected_regions
 from maskfree.results.drawing import distinct_colors, draw_overlay, strips
 from maskfree.results.notebook import html_text, png_bytes, shortened
 from maskfree.results.regions import Region, regions_of
@@ -45,6 +46,9 @@ class Segmentation:
     record: dict[str, Any]
     """How the result was made, as plain values; "words" are lists of synonyms, and "background" is
     None without a background rule."""
+    confidence: Float16[np.ndarray, "h w"] | None = None
+    """Probability that each pixel's label is the right one of the words, in [0, 1]; None if it is
+    not known."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,7 +82,7 @@ class Segmentation:
 
     def __iter__(self) -> Iterator[Region]:
         """Iterate over the regions: one for each name that occurs, in the order of the ids."""
-        return regions_of(self.labels, self.scores, self.names)
+        return regions_of(self.labels, self.scores, self.confidence, self.names)
 
     def __getitem__(self, word: str) -> Bool[np.ndarray, "h w"]:
         """Return the mask of a class, as `mask` does."""
@@ -122,6 +126,22 @@ class Segmentation:
         raise ValueError(
             f"the word {word!r} is not among the words of this result: {', '.join(self.names)}"
         )
+
+    def regions(self, min_area_px: int = 0) -> Iterator[Region]:
+        """Iterate over connected regions: pixels of one name that share edges.
+
+        Args:
+            min_area_px: Smallest area of a region.
+
+        Returns:
+            Iterator over the regions, in the order of their first pixel, row by row.
+
+        Raises:
+            ValueError: The extra `label` is not installed.
+        """
+        for region in connected_regions(self.labels, self.scores, self.confidence, self.names):
+            if region.area_px >= min_area_px:
+                yield region
 
     def areas(self) -> dict[str, float]:
         """Return the fraction of the photo that each class covers.
