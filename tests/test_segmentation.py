@@ -166,6 +166,46 @@ def test_an_overlay_painted_in_strips_is_the_one_painted_at_once(
     assert np.array_equal(np.asarray(result.overlay()), at_once)
 
 
+def test_an_overlay_is_painted_as_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(drawing, "_STRIP_PIXELS", 40)
+    numbers = np.random.default_rng(3)
+    labels = numbers.integers(0, 4, (13, 9)).astype(np.uint8)
+    photo = numbers.integers(0, 256, (13, 9, 3)).astype(np.uint8)
+    result = replace(segmentation(labels, background="threshold:0.1"), image=photo)
+    painted = np.asarray(result.overlay(alpha=0.3))
+
+    for y, x in np.ndindex(labels.shape):
+        strength = round(0.3 * 256) * (labels[y, x] < 3)
+        color = result.palette[labels[y, x]].astype(int)
+        expected = (photo[y, x].astype(int) * (256 - strength) + color * strength) // 256
+        others = [labels[y, min(x + 1, 8)], labels[min(y + 1, 12), x]]
+        if any(other != labels[y, x] for other in others):
+            expected = np.full(3, 255)
+        assert np.array_equal(painted[y, x], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_ids_are_counted_exactly(dtype: type):
+    labels = np.random.default_rng(1).integers(0, 7, (23, 311)).astype(dtype)
+    counts = drawing.count_ids(labels, 9)
+    assert counts.tolist() == [(labels == index).sum() for index in range(9)]
+
+
+def test_an_overlay_fits_a_screen_but_the_label_map_keeps_its_size(tmp_path: Path):
+    labels = np.repeat(np.arange(4), 1000)[:, None].repeat(900, 1).astype(np.uint8)
+    index, overlay, _ = segmentation(labels, "dog,grass,sofa,sky").save(tmp_path, "tall")
+    with Image.open(index) as saved:
+        assert np.array_equal(np.asarray(saved), labels)
+    with Image.open(overlay) as saved:
+        assert saved.width == 360
+        colors = np.asarray(saved)[200:1600:400, 100]
+
+    palette = segmentation(labels, "dog,grass,sofa,sky").palette
+    assert np.array_equal(colors, (100 + palette.astype(int)) // 2)
+    with pytest.raises(ValueError, match="max_side_px 0 must be at least 1"):
+        segmentation(LABELS).overlay(max_side_px=0)
+
+
 def test_each_line_between_rows_of_other_labels_is_white():
     labels = np.repeat(np.arange(3000) % 2, 2)[:, None].repeat(1000, 1).astype(np.uint8)
     painted = np.asarray(segmentation(labels).overlay(alpha=0.5))

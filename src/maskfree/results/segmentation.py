@@ -15,12 +15,18 @@ from PIL import Image
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.results.components import connected_regions
-from maskfree.results.drawing import distinct_colors, draw_overlay, strips
+from maskfree.results.drawing import count_ids, distinct_colors, draw_overlay, fit_within
 from maskfree.results.notebook import html_text, png_bytes, shortened
 from maskfree.results.regions import Region, regions_of
 
 BACKGROUND = "background"
 """Name of the pixels that the background rule takes."""
+
+# Longest side of a saved overlay: a photo of 4:3 still fills a screen of 1920x1080. The label map
+# keeps the photo's size.
+_SAVED_SIDE_PX = 1600
+# zlib's strategy Z_RLE: the quickest, and smaller here than the default at the same level.
+_RUN_LENGTHS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,33 +155,36 @@ class Segmentation:
         Returns:
             Fractions by name in the order of the ids; they sum to 1.
         """
-        counts = np.zeros(len(self.names), np.int64)
-
-        # By strips, since bincount converts each label to 8 bytes.
-        for rows in strips(self.labels.shape):
-            counts += np.bincount(self.labels[rows].ravel(), minlength=len(self.names))
-
+        counts = count_ids(self.labels, len(self.names))
         fractions = (counts / self.labels.size).tolist()
         return dict(zip(self.names, fractions, strict=True))
 
-    def overlay(self, alpha: float = 0.5) -> Image.Image:
+    def overlay(self, alpha: float = 0.5, max_side_px: int | None = None) -> Image.Image:
         """Draw the label colors over the photo, with a legend of the classes below it.
 
         Args:
             alpha: Opacity of the colors, in [0, 1]; the background is not colored.
+            max_side_px: A photo whose longer side has more pixels is made smaller; None keeps its
+                size.
 
         Returns:
             The picture, as large as the photo plus the legend.
 
         Raises:
-            ValueError: alpha is outside [0, 1].
+            ValueError: alpha is outside [0, 1], or max_side_px is below 1.
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha {alpha}: the overlay's opacity lies in [0, 1]")
+        if max_side_px is not None and max_side_px < 1:
+            raise ValueError(f"max_side_px {max_side_px} must be at least 1")
+
+        image, labels = self.image, self.labels
+        if max_side_px is not None:
+            image, labels = fit_within(image, labels, max_side_px)
 
         return draw_overlay(
-            self.image,
-            self.labels,
+            image,
+            labels,
             palette=self.palette,
             areas=self.areas(),
             num_colored=len(self.words),
@@ -190,8 +199,8 @@ class Segmentation:
         """Write the label image, the overlay and the record: all three files or none.
 
         Args:
-            folder: Folder for STEM.png (ids, with a palette), STEM.overlay.png and STEM.json;
-                created if missing.
+            folder: Folder for STEM.png (ids, with a palette), STEM.overlay.png (at most 1,600
+                pixels a side) and STEM.json; created if missing.
             stem: Stem of the file names; by default the photo's name without its suffix.
 
         Returns:
@@ -216,8 +225,8 @@ class Segmentation:
         record = self.record | {"areas": self.areas()}
 
         with writing(folder / f"{stem}.*"), unfinished_folder(folder) as unfinished:
-            self._index_image().save(unfinished / index.name, pnginfo=png_mark())
-            self.overlay().save(unfinished / overlay.name, compress_level=1, pnginfo=png_mark())
+            _save_png(self._index_image(), unfinished / index.name)
+            _save_png(self.overlay(max_side_px=_SAVED_SIDE_PX), unfinished / overlay.name)
             text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
             (unfinished / sidecar.name).write_text(text, encoding="utf-8")
             for target in targets:
@@ -232,6 +241,11 @@ class Segmentation:
             image = Image.fromarray(self.labels.astype(np.uint8))
             image.putpalette(self.palette.tobytes())
         return image
+
+
+def _save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG quickly, with the mark of maskfree."""
+    image.save(path, compress_level=1, compress_type=_RUN_LENGTHS, pnginfo=png_mark())
 
 
 def _is_utf8(*names: str) -> bool:
