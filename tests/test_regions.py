@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pycocotools.mask as coco
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
 from maskfree.results.components import connected_regions
+from maskfree.results.polygons import polygons_of
 from maskfree.results.regions import Region, regions_of
 
 NAMES = ("a", "b", "c")
@@ -30,6 +35,55 @@ def drawn(region: Region) -> np.ndarray:
         assert not (mask & part).any(), "the parts do not overlap"
         mask |= part
     return mask
+
+
+def area_of(ring: np.ndarray) -> float:
+    """Area by the shoelace formula, corner by corner."""
+    total = 0.0
+    for (x, y), (next_x, next_y) in pairwise([*ring, ring[0]]):
+        total += x * next_y - next_x * y
+    return abs(total) / 2
+
+
+@settings(deadline=None)
+@given(label_maps())
+def test_rings_are_simple_and_enclose_the_area(labels: np.ndarray):
+    for region in regions_of(labels, np.zeros(labels.shape, np.float16), None, NAMES):
+        total = 0.0
+        for outer, holes in region.polygons():
+            total += area_of(outer) - sum(map(area_of, holes))
+            for ring in (outer, *holes):
+                assert len({tuple(corner) for corner in ring.tolist()}) == len(ring) >= 4
+                # Each corner is a turn, from one direction of edges to the other.
+                steps = np.diff(np.concatenate([ring, ring[:1]]), axis=0)
+                assert ((steps == 0).sum(1) == 1).all()
+                assert ((steps[:, 0] == 0) != (np.roll(steps[:, 0], 1) == 0)).all()
+        assert total == region.area_px
+
+
+def test_polygon_with_holes_that_touch_at_a_corner():
+    mask = np.ones((5, 7), bool)
+    mask[1, 2] = mask[2, 3] = False
+    (outer, holes), *others = polygons_of(mask, left=10, top=20)
+    assert not others
+    assert sorted(outer.tolist()) == [[10, 20], [10, 25], [17, 20], [17, 25]]
+    assert sorted(sorted(hole.tolist()) for hole in holes) == [
+        [[12, 21], [12, 22], [13, 21], [13, 22]],
+        [[13, 22], [13, 23], [14, 22], [14, 23]],
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@settings(deadline=None)
+@given(label_maps())
+def test_cocos_reader_draws_the_same_masks(labels: np.ndarray):
+    for region in connected_regions(labels, np.zeros(labels.shape, np.float16), None, NAMES):
+        height, width = region.size
+        ((outer, holes),) = region.polygons()
+        read = coco.decode(coco.frPyObjects([outer.ravel().tolist()], height, width))[..., 0]
+        for hole in holes:
+            read -= coco.decode(coco.frPyObjects([hole.ravel().tolist()], height, width))[..., 0]
+        assert (read == region.mask).all()
 
 
 @settings(deadline=None)
