@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dacite
 import torch
@@ -19,10 +19,13 @@ from maskfree.hub.catalog import MODELS, model_folder
 from maskfree.hub.foreign_model import ForeignModel, save
 from maskfree.hub.readers import READERS, Located, locate, read
 from maskfree.hub.weights import file_hash
+from maskfree.inference.calibration import Calibration
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method_config import MethodConfig
 from maskfree.nn.convolutions import fold_batch_norms
+
+Settings = TypeVar("Settings", Inference, Calibration)
 
 
 def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> Segmenter:
@@ -58,7 +61,8 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
         name=run["name"],
         weights_hash=weights_hash,
         templates=tuple(run["templates"]),
-        inference=_inference(run.get("inference", {}), model),
+        inference=_settings(Inference, run.get("inference", {}), model),
+        calibration=_settings(Calibration, run.get("calibration", {}), model),
     )
 
 
@@ -140,13 +144,13 @@ def _segmenter(located: Located, model: ForeignModel, device: str) -> Segmenter:
     )
 
 
-def _inference(settings: dict[str, Any], model: str | Path) -> Inference:
-    """Inference settings of a checkpoint; ValueError if they do not fit the fields."""
+def _settings(kind: type[Settings], settings: dict[str, Any], model: str | Path) -> Settings:
+    """Inference settings or calibration of a checkpoint; ValueError if they do not fit."""
     try:
-        return dacite.from_dict(Inference, settings, dacite.Config(strict=True))
+        return dacite.from_dict(kind, settings, dacite.Config(strict=True))
     except (dacite.DaciteError, ValueError) as error:
         raise ValueError(
-            f"the model {str(model)!r} has unusable inference settings: {error}"
+            f"the model {str(model)!r} has unusable {kind.__name__.lower()} settings: {error}"
         ) from error
 
 

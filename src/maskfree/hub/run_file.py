@@ -34,6 +34,8 @@ class _Header:
     templates: list[str]
     inference: dict[str, Any] = field(default_factory=dict)
     """Default inference settings of the model, fields of `Inference`."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """How scores become confidences, fields of `Calibration`."""
 
 
 def run_text(run: Mapping[str, Any], config: MethodConfig, storage: Storage) -> str:

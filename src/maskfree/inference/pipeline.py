@@ -149,12 +149,15 @@ def _result(
 ) -> Segmentation:
     """Turn a photo's scores into a Segmentation with its record."""
     height, width = photo.image.shape[:2]
-    labels, best = segmenter.labels_of(scores, (height, width), photo.padded)
+    found = postprocessing(segmenter).labeled_pixels(
+        scores, (height, width), photo.padded, calibration=segmenter.calibration
+    )
 
     return Segmentation(
-        labels=labels,
+        labels=found.labels,
         words=chosen_words(segmenter).names,
-        scores=best,
+        scores=found.scores,
+        confidence=found.confidence,
         image=photo.image,
         record=_record(segmenter, photo.name, height, width),
     )
@@ -177,6 +180,7 @@ def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[st
         "templates": list(segmenter.templates),
         "resized": {"height": resized[0], "width": resized[1]},
         "inference": asdict(segmenter.inference) | {"patch_px": segmenter.method.patch_size},
+        "calibration": asdict(segmenter.calibration),
         "model": {"name": segmenter.name, "weights_sha256": segmenter.weights_hash},
         "versions": dict(_versions()),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +11,11 @@ from jaxtyping import Float, Float16, UInt, UInt8
 from PIL import Image
 from torch import Tensor
 
+from maskfree.inference.calibration import Calibration
 from maskfree.inference.config import Inference
 from maskfree.inference.refinement import refine
 from maskfree.ops.class_prior import apply_class_prior, class_levels, smooth
+from maskfree.ops.confidence_map import confidence_map
 from maskfree.ops.label_map import (
     best_of_synonyms,
     label_map,
@@ -22,8 +25,20 @@ from maskfree.ops.label_map import (
 )
 from maskfree.ops.region_scope import vote
 from maskfree.regions.region_maps import SegmentConfig, region_map
+from maskfree.results.components import at_most
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
+
+
+class LabeledPixels(NamedTuple):
+    """Labels of a photo's pixels, and how sure they are."""
+
+    labels: UInt[np.ndarray, "h w"]
+    """Class id of each pixel."""
+    scores: Float16[np.ndarray, "h w"]
+    """Winning score of each pixel."""
+    confidence: Float16[np.ndarray, "h w"] | None
+    """Probability of each pixel's class, in [0, 1]; None if it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,32 @@ class Postprocessing:
         padded: UInt8[np.ndarray, "hs ws 3"] | None = None,
         extent: tuple[float, float] | None = None,
     ) -> tuple[UInt[np.ndarray, "h w"], Float16[np.ndarray, "h w"]]:
-        """Turn class scores into the label and the winning score of each pixel.
+        """Turn class scores into labels and winning scores, as `labeled_pixels` does.
+
+        Args:
+            scores: Score map as `class_scores` returns it.
+            size: Height and width of the photo in pixels.
+            padded: The photo as the network saw it.
+            extent: Cells down and across that the photo covers.
+
+        Returns:
+            Class id and winning score of each pixel.
+
+        Raises:
+            ValueError: The package of the refinement or of the voting regions is missing.
+        """
+        found = self.labeled_pixels(scores, size, padded, extent)
+        return found.labels, found.scores
+
+    def labeled_pixels(
+        self,
+        scores: Float[Tensor, "k hp wp"],
+        size: tuple[int, int],
+        padded: UInt8[np.ndarray, "hs ws 3"] | None = None,
+        extent: tuple[float, float] | None = None,
+        calibration: Calibration | None = None,
+    ) -> LabeledPixels:
+        """Turn class scores into the label, the winning score and the confidence of each pixel.
 
         Args:
             scores: Score map as `class_scores` returns it.
@@ -139,9 +179,10 @@ class Postprocessing:
                 scores are enlarged bilinearly.
             extent: Cells down and across that the photo covers; None means those of a score map as
                 `class_scores` returns it.
+            calibration: How scores become confidences; None leaves confidences out.
 
         Returns:
-            Class id and winning score of each pixel.
+            Class id, winning score and confidence of each pixel.
 
         Raises:
             ValueError: The package of the refinement or of the voting regions is missing.
@@ -160,8 +201,7 @@ class Postprocessing:
             # The background takes part as one more class: a CRF returns probabilities, to which a
             # cosine threshold does not apply.
             if threshold is not None:
-                scores = torch.cat([scores, torch.full_like(scores[:1], threshold)])
-                threshold = None
+                scores, threshold = _with_level(scores, threshold), None
 
             scores = refine(inference.refine, padded[:height, :width], scores, extent)
             extent = (float(scores.shape[1]), float(scores.shape[2]))
@@ -174,15 +214,46 @@ class Postprocessing:
         else:
             labels, best = label_map(scores, size=size, extent=extent)
 
+        confidence = None
+        if calibration is not None:
+            confidence = self._confidence(scores, best, threshold, extent, calibration)
+
         if threshold is not None:
             labels = self._with_background(labels, best < threshold)
         if inference.vote == "none" or padded is None:
-            return labels, best
+            return LabeledPixels(labels, best, confidence)
 
         # Regions are found where the network looked, and cover the photo.
         regions = region_map(padded[:height, :width], SegmentConfig(inference.vote))
         covering = Image.fromarray(regions).resize((size[1], size[0]), Image.Resampling.NEAREST)
-        return vote(labels, best, np.asarray(covering))
+        voted, best = vote(labels, best, np.asarray(covering))
+
+        if confidence is not None:
+            confidence = at_most(confidence, voted != labels)
+        return LabeledPixels(voted, best, confidence)
+
+    def _confidence(
+        self,
+        scores: Float[Tensor, "k hp wp"],
+        best: Float16[np.ndarray, "h w"],
+        threshold: float | None,
+        extent: tuple[float, float],
+        calibration: Calibration,
+    ) -> Float16[np.ndarray, "h w"]:
+        """Probability of the best class of each pixel, or of the background under a threshold."""
+        # Scores of these kinds are probabilities already.
+        if self.inference.score != "cosine" or self.inference.refine == "crf":
+            return best.clip(0, 1)
+
+        if threshold is not None:
+            scores = _with_level(scores, threshold)
+        return confidence_map(
+            scores,
+            temperature=calibration.temperature or 1 / self.logit_scale,
+            none=calibration.none,
+            size=(best.shape[0], best.shape[1]),
+            extent=extent,
+        )
 
     def _class_of(self) -> list[int]:
         """Class of each phrase."""
@@ -201,3 +272,8 @@ class Postprocessing:
 
         labels[is_background] = background_id
         return labels
+
+
+def _with_level(scores: Float[Tensor, "k hp wp"], level: float) -> Float[Tensor, "k2 hp wp"]:
+    """Add a class that scores the same everywhere."""
+    return torch.cat([scores, torch.full_like(scores[:1], level)])

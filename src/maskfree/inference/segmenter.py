@@ -13,6 +13,7 @@ from jaxtyping import Float, Float16, UInt, UInt8
 from torch import Tensor
 
 from maskfree.data.photo import PhotoLike, photo_name, read_photo
+from maskfree.inference.calibration import Calibration
 from maskfree.inference.class_embeddings import (
     chosen_background,
     embed_classes,
@@ -61,6 +62,8 @@ class Segmenter:
     """Rule by which pixels become background."""
     inference: Inference = field(default_factory=Inference)
     """Settings of resizing, windows and scores."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """How scores become confidences."""
     vocabulary: Vocabulary | None = None
     """Classes to segment, each with its synonyms."""
     embeddings: Float[Tensor, "p d"] | None = None

@@ -132,7 +132,7 @@ def follow_words(
     # The first frame is labeled like those after it.
     clip_naming = ClipNaming(segmenter)
     labels, scores = clip_naming(image, grid)
-    result = replace(result, labels=labels, scores=scores)
+    result = replace(result, labels=labels, scores=scores, confidence=None)
 
     about = {"ids": list(range(len(result.names))), "every": every}
     result = _named(replace(result, record=result.record | about), name, image, config)

@@ -90,8 +90,8 @@ def label_map(
         Class of each pixel, and its score.
     """
     (height, width), (_, rows, _) = size, scores.shape
-    left, right, across = _neighbors(width, extent[1], scores.shape[2])
-    above, _, down = _neighbors(height, extent[0], rows)
+    left, right, across = neighbors(width, extent[1], scores.shape[2])
+    above, _, down = neighbors(height, extent[0], rows)
     # Of more classes than a byte holds, the ids are 16 bits.
     is_wide = len(scores) > 256
     dtype = torch.uint8
@@ -174,8 +174,8 @@ def softmax_map(
         Class of each pixel, and the probability of its best phrase.
     """
     (height, width), (_, rows, columns) = size, scores.shape
-    left, right, across = _neighbors(width, extent[1], columns)
-    above, below, down = _neighbors(height, extent[0], rows)
+    left, right, across = neighbors(width, extent[1], columns)
+    above, below, down = neighbors(height, extent[0], rows)
 
     classes = torch.tensor(class_of, dtype=torch.int32)
     labels = torch.empty(height, width, dtype=torch.int32)
@@ -200,8 +200,17 @@ def softmax_map(
     return labels.numpy().astype(dtype), best.numpy()
 
 
-def _neighbors(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Patch before and after each pixel center, and the interpolation weight of the latter."""
+def neighbors(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the patches between whose centers each pixel center lies.
+
+    Args:
+        num_pixels: Pixels along a side.
+        extent: Patches that the pixels cover.
+        num_patches: Patches of the score map along that side.
+
+    Returns:
+        Patch before and after each pixel center, and the interpolation weight of the latter.
+    """
     centers = (torch.arange(num_pixels, dtype=torch.float64) + 0.5) * (extent / num_pixels) - 0.5
     centers = centers.clamp(0, num_patches - 1)
     before = centers.long()

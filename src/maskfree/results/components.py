@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float16, UInt
+from jaxtyping import Bool, Float16, UInt
 
 from maskfree.config.extras import need
 from maskfree.results.regions import Region
@@ -62,6 +62,23 @@ def connected_regions(
             score=float(mean_scores[number]),
             confidence=float(confidences[number]),
         )
+
+
+def at_most(
+    confidence: Float16[np.ndarray, "h w"], changed: Bool[np.ndarray, "h w"]
+) -> Float16[np.ndarray, "h w"]:
+    """Bound the confidence of pixels whose label was changed to another than the best one.
+
+    No other label can be more probable than the best one, nor can both sum to more than 1.
+
+    Args:
+        confidence: Probability of each pixel's best label.
+        changed: True where the label is another one.
+
+    Returns:
+        Probability of each pixel's label, or the largest that it can be.
+    """
+    return np.where(changed, np.minimum(confidence, 1 - confidence), confidence)
 
 
 def _means(
