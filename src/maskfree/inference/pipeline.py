@@ -60,7 +60,7 @@ def segment_photos(
             if isinstance(item, PhotoError):
                 yield item
             else:
-                yield _result(segmenter, item, next(scores))
+                yield segmentation_of(segmenter, item, next(scores))
 
             # Free each photo before the next result is made.
             del item
@@ -144,10 +144,19 @@ def chosen_words(segmenter: Segmenter) -> Vocabulary:
     return segmenter.vocabulary
 
 
-def _result(
+def segmentation_of(
     segmenter: Segmenter, photo: PreparedPhoto, scores: Float[Tensor, "k hp wp"]
 ) -> Segmentation:
-    """Turn a photo's scores into a Segmentation with its record."""
+    """Turn a photo's scores into a Segmentation with its record.
+
+    Args:
+        segmenter: Model with its words and settings.
+        photo: The photo that was scored.
+        scores: Score map as `score_photos` returns it.
+
+    Returns:
+        The result.
+    """
     height, width = photo.image.shape[:2]
     found = postprocessing(segmenter).labeled_pixels(
         scores, (height, width), photo.padded, calibration=segmenter.calibration

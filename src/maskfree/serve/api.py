@@ -1,0 +1,189 @@
+"""The HTTP interface: photos and words in, label maps out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+
+from maskfree.serve.answers import json_answer, png_answer
+from maskfree.serve.errors import Refused, error_answer
+from maskfree.serve.grid import score_grid
+from maskfree.serve.models import Wanted
+from maskfree.serve.service import Service
+
+Refinements = Literal["none", "pamr", "regions"]
+
+_Photo = Annotated[UploadFile, File(description="Photo: JPEG, PNG, WebP and other formats.")]
+_Words = Annotated[
+    list[str],
+    Form(
+        description='Class names, repeated or separated by commas; "/" separates synonyms.',
+        max_length=1000,
+    ),
+]
+_Model = Annotated[str, Form(description="Name of `/v1/models`; empty: the first.")]
+_Background = Annotated[
+    str, Form(description="Background rule: none, auto, words:W,W or threshold:T.")
+]
+_Templates = Annotated[str, Form(description="Prompts: plain, photo or ensemble.")]
+_Refine = Annotated[Refinements, Form(description="Edges that follow the photo.")]
+
+_FAILURES = {
+    400: "The form cannot be read",
+    401: "No token, or a wrong one",
+    403: "Asked by another site's page",
+    408: "The request arrived too slowly",
+    413: "Too many bytes or pixels",
+    422: "Photo, words or options cannot be used",
+    429: "Too much is waiting; Retry-After says when to try again",
+    503: "It took too long",
+}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}},
+    "required": ["error"],
+}
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+    for status, text in _FAILURES.items()
+}
+"""Answers in OpenAPI of all that takes a photo or words."""
+
+_LABEL_MAP = {
+    "description": "Label map as an index PNG, or JSON with regions as run lengths",
+    "content": {
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": {"type": "object"}},
+    },
+}
+
+
+def api_routes(service: Service) -> APIRouter:
+    """Make the routes of the interface.
+
+    Args:
+        service: Does the work.
+
+    Returns:
+        Routes under /v1, and those for health checks and Prometheus.
+    """
+    router = APIRouter()
+
+    @router.post(
+        "/v1/segment",
+        summary="Label every pixel of a photo with one of the words",
+        response_class=Response,
+        responses={200: _LABEL_MAP, **FAILURES},
+    )
+    async def segment(
+        request: Request,
+        photo: _Photo,
+        words: _Words,
+        model: _Model = "",
+        background: _Background = "none",
+        templates: _Templates = "",
+        refine: _Refine = "none",
+        format: Annotated[Literal["png", "json"], Form(description="Form of the answer.")] = "png",
+    ) -> Response:
+        wanted = _wanted(service, model, words, background, templates, refine)
+        content = await _content(photo)
+        result = await service.segment(request, content, photo.filename or "", wanted)
+
+        if format == "png":
+            return await service.finish(lambda: png_answer(result))
+        return await service.finish(lambda: JSONResponse(json_answer(result)))
+
+    @router.post(
+        "/v1/scores",
+        summary="Score every patch of a photo for each word",
+        response_class=Response,
+        responses={200: {"description": "Score map"}, **FAILURES},
+    )
+    async def scores(
+        request: Request,
+        photo: _Photo,
+        words: _Words,
+        model: _Model = "",
+        background: Annotated[str, Form(description="none, auto or words:W,W.")] = "none",
+        refine: Annotated[Literal["none", "regions"], Form()] = "none",
+    ) -> Response:
+        if background.strip().startswith("threshold"):
+            raise Refused(422, "scores have no background threshold: apply it to them")
+        wanted = _wanted(service, model, words, background, "", refine, levels=False)
+        level = service.models.loaded[wanted.model].inference.class_level
+        content = await _content(photo)
+
+        grid = await service.score(
+            request, content, wanted, lambda *parts: score_grid(*parts, class_level=level)
+        )
+        return await service.finish(lambda: JSONResponse(grid | {"model": wanted.model}))
+
+    @router.get(
+        "/v1/models",
+        summary="Models that are loaded here",
+        responses={each: FAILURES[each] for each in (401, 403, 429)},
+    )
+    async def models() -> dict[str, Any]:
+        return {"models": [_described(service, name) for name in service.models.loaded]}
+
+    @router.get("/healthz", summary="Whether the process answers")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get(
+        "/readyz", summary="Whether a photo would be taken", responses={503: FAILURES[503]}
+    )
+    async def readyz() -> Response:
+        if service.is_ready:
+            return JSONResponse({"status": "ready"})
+        return error_answer(503, "not ready: the queue is full, or the server is stopping")
+
+    @router.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, 401: FAILURES[401]},
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def _wanted(
+    service: Service,
+    model: str,
+    words: list[str],
+    background: str,
+    templates: str,
+    refine: str,
+    levels: bool = True,
+) -> Wanted:
+    """What a request asks of which model."""
+    model = model or service.models.default
+    if model not in service.models.loaded:
+        names = ", ".join(service.models.loaded)
+        raise Refused(422, f"the model {model[:100]!r} is not loaded here: {names}")
+    return Wanted(model, tuple(words), background, templates, refine, levels)
+
+
+async def _content(photo: UploadFile) -> bytes:
+    """Bytes of an uploaded photo."""
+    content = await photo.read()
+    if not content:
+        raise Refused(422, "the photo is empty")
+    return content
+
+
+def _described(service: Service, name: str) -> dict[str, Any]:
+    """What is said of a loaded model."""
+    segmenter = service.models.loaded[name]
+    return {
+        "name": name,
+        "patch_px": segmenter.method.patch_size,
+        "side_px": segmenter.inference.side_px,
+        "device": str(segmenter.device),
+        "weights_sha256": segmenter.weights_hash,
+    }
