@@ -44,6 +44,10 @@ HIDDEN = {
         "kornia",
         "sklearn",
         "pydensecrf",
+        "fastapi",
+        "uvicorn",
+        "python_multipart",
+        "prometheus_client",
     ),
 }
 """The extras, what else commands ask for, and what cannot be imported without these."""
@@ -105,6 +109,7 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
     ("evaluate", ("evaluate", "folder", "--data", "data", "--sweep", "threshold", "0:1:0.5")),
     ("evaluate", ("compare", "results/*.json", "--out", "ranking.png")),
     ("regions", ("evaluate", "regions", "bsds500")),
+    ("serve", ("serve", "--port", "0")),
     ("zoo", ("convert", "clip", "open_clip:ViT-B-16:openai", "converted-too")),
 ]
 """They say which extras they lack, before any work."""

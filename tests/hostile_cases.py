@@ -37,6 +37,7 @@ OPTIONS: dict[str, str] = {
     "search photos": "search sky {} --templates photo --out {out}",
     "search model": "search sky {photo} --model {} --out {out}",
     "search settings.segments": "search sky {photo} --segments {} --out {out}",
+    "serve models": "serve --models {} --port 0",
     "prepare entities shards": "prepare entities {} --out {out} --workers 1",
     "prepare entities choice.entities": (
         "prepare entities {hostile}/outside.tar --entities {} --out {out} --workers 1"
@@ -198,6 +199,8 @@ NO_FILES = {
         "last_block",
         "animate",
         "only",
+        "host",
+        "label_studio",
     ),
 }
 # Their file is read after something that the tests have not: kornia, or a whole CLIP.
@@ -282,7 +285,8 @@ def _given(option: str, name: str, path: Path) -> bool:
         short = rest
     if path.is_dir():
         return (
-            short in ("model", "settings.student.weights", "data", "davis", "folder", "out")
+            short
+            in ("model", "models", "settings.student.weights", "data", "davis", "folder", "out")
             or "weights" in short
         )
     return path.suffix in SORTS.get(short, set())

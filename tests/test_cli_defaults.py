@@ -85,6 +85,7 @@ WITHOUT_A_MODEL = {
         "convert",
         "models",
         "download",
+        "serve",  # tests/serve: its settings come with requests
     ),
 }
 

@@ -25,6 +25,7 @@ from maskfree.cli.parsing import parse_call, parse_command
 from maskfree.cli.prepare import prepare, prepare_what
 from maskfree.cli.search import search
 from maskfree.cli.segment import segment
+from maskfree.cli.serve import serve
 from maskfree.cli.stopping import guarded
 from maskfree.cli.track import track
 from maskfree.cli.train import train, train_recipe
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         segment,
         track,
         search,
+        serve,
         train,
         distill,
         evaluate,

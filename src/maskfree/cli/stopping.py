@@ -33,6 +33,7 @@ _STOPS: dict[str, tuple[str, str]] = {
     "vilseg": _KEPT,
     "ovsegmentor": _KEPT,
     "clips4": _KEPT,
+    "serve": ("requests under way were answered", "to start anew"),
     "prepare entities": ("shards that were done are kept", "to go on"),
     "prepare segments": ("photos that were done are kept", "to go on"),
     "prepare teacher": ("photos that were done are kept", "to go on"),

@@ -12,6 +12,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "label": ("skimage", "scipy", "contourpy"),
     "video": ("av",),
     "heic": ("pillow_heif",),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "search": ("faiss",),
     "zoo": ("timm", "open_clip"),
 }

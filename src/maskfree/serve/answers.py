@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import Any
 from urllib.parse import quote
 
@@ -47,16 +48,16 @@ def json_answer(result: Segmentation) -> dict[str, Any]:
     """
     height, width = result.labels.shape
     counts = run_lengths(result.labels, len(result.names))
-    ids = {name: index for index, name in enumerate(result.names)}
 
     regions = [
         {
-            "id": ids[region.name],
+            "id": region.class_id,
             "name": region.name,
-            "score": round(region.score, 4),
+            "score": _rounded(region.score),
+            "confidence": _rounded(region.confidence),
             "box": list(region.box),
             "area": region.area,
-            "rle": {"size": [height, width], "counts": counts[ids[region.name]]},
+            "rle": {"size": [height, width], "counts": counts[region.class_id]},
         }
         for region in result
     ]
@@ -67,6 +68,11 @@ def json_answer(result: Segmentation) -> dict[str, Any]:
         "regions": regions,
         "record": result.record,
     }
+
+
+def _rounded(value: float) -> float | None:
+    """A number with four decimals; None for one that is not known, which JSON cannot write."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def run_lengths(labels: UInt[np.ndarray, "h w"], num_ids: int) -> list[list[int]]:

@@ -132,9 +132,7 @@ def api_routes(service: Service) -> APIRouter:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get(
-        "/readyz", summary="Whether a photo would be taken", responses={503: FAILURES[503]}
-    )
+    @router.get("/readyz", summary="Whether a photo would be taken", responses={503: FAILURES[503]})
     async def readyz() -> Response:
         if service.is_ready:
             return JSONResponse({"status": "ready"})

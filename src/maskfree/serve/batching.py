@@ -132,14 +132,14 @@ class Batcher:
         started = time.perf_counter()
         try:
             scores = score_photos(batch[0].segmenter, [job.photo for job in batch])
+            for job, score in zip(batch, scores, strict=True):
+                job.result.set_result(score)
         # Whatever is wrong with these photos, the thread goes on with the next ones.
         except Exception as error:
             for job in batch:
-                job.result.set_exception(error)
+                if not job.result.done():
+                    job.result.set_exception(error)
             return
-
-        for job, score in zip(batch, scores, strict=True):
-            job.result.set_result(score)
 
         seconds = (time.perf_counter() - started) / len(batch)
         if self.seconds_per_photo:

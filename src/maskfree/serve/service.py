@@ -182,8 +182,10 @@ class Service:
         try:
             image = read_photo(content, max_pixels=self.limits.max_pixels)
         except PictureError as error:
-            is_large = "pixels" in str(error)
-            raise Refused(413 if is_large else 422, str(error)) from error
+            if "too many pixels" in str(error) or "are allowed" in str(error):
+                most = self.limits.max_pixels
+                raise Refused(413, f"the photo is too large: {most} pixels are the most") from error
+            raise Refused(422, str(error)) from error
         return prepare_photo(
             image, plain_name(name), segmenter.inference, segmenter.method.patch_size
         )
