@@ -1,4 +1,4 @@
-"""Photos on their way to the network: read, resized, padded to whole patches, read ahead."""
+"""Photos on their way to the network: read, resized, padded to whole patches, in chunks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Condition
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,10 +18,12 @@ from torch import Tensor
 from maskfree.data.photo import PhotoLike, photo_name, pixels_of, read_photo
 from maskfree.inference.config import Inference
 
-# Batches of photos decoded ahead, so that photos of equal size share a batch
-_AHEAD_BATCHES = 4
-# Pixels decoded ahead: no further photo once these are reached
-_AHEAD_PIXELS = 40_000_000
+# Batches of photos in a chunk, so that photos of equal size share a batch.
+_CHUNK_BATCHES = 2
+# A chunk takes no further photo once it has so many pixels, those of a usual camera.
+_CHUNK_PIXELS = 12_000_000
+# Pixels of all chunks that are held at once; one chunk may exceed it by its last photo.
+_HELD_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class PreparedPhoto(NamedTuple):
     """The photo at its own size."""
     padded: UInt8[np.ndarray, "hp wp 3"]
     """The photo resized and padded to whole patches."""
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of the photo at its own size.
+
+        Returns:
+            Height times width.
+        """
+        return self.image.shape[0] * self.image.shape[1]
 
 
 def open_photo(photo: PhotoLike | object) -> OpenedPhoto | PhotoError:
@@ -120,23 +132,70 @@ def to_images(
     return pixels.float().div_(255)
 
 
-def read_ahead(
+Chunk: TypeAlias = "deque[PreparedPhoto | PhotoError]"
+"""Photos that go through the network together, and errors, in their order."""
+
+
+class HeldPixels:
+    """Bound on the pixels of photos that wait in memory between two threads."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._is_open = True
+        self._changed = Condition()
+
+    def wait(self) -> None:
+        """Wait until one more chunk may be read."""
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+
+    def add(self, pixels: int) -> None:
+        """Count pixels of a photo that was read, or, if negative, of one that was released.
+
+        Args:
+            pixels: Pixels of the photo.
+        """
+        with self._changed:
+            self._count += pixels
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no one wait any more."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        """Whether the pixels of a chunk fit beside those that are held."""
+        return not self._is_open or self._count + _CHUNK_PIXELS <= _HELD_PIXELS
+
+
+def read_chunks(
     opened: Iterator[OpenedPhoto | PhotoError],
     prepare: Callable[[Image.Image, str], PreparedPhoto],
     batch_size: int,
-) -> Iterator[deque[PreparedPhoto | PhotoError]]:
+    held: HeldPixels,
+) -> Iterator[Chunk]:
     """Collect photos in chunks that are bounded in number and pixels.
 
     Args:
         opened: Photos and errors.
         prepare: Prepares a photo, given with its name.
         batch_size: Photos per forward pass; a chunk holds a few batches.
+        held: Counts the pixels of the photos; the caller takes them off as it frees a photo.
 
     Yields:
         Queues of prepared photos and errors in their order; the caller empties each one, so that
         its photos are freed.
     """
-    while chunk := _next_chunk(opened, prepare, _AHEAD_BATCHES * batch_size):
+    while True:
+        held.wait()
+        chunk = _next_chunk(opened, prepare, _CHUNK_BATCHES * batch_size)
+        if not chunk:
+            return
+        for item in chunk:
+            if not isinstance(item, PhotoError):
+                held.add(item.num_pixels)
         yield chunk
 
 
@@ -144,9 +203,9 @@ def _next_chunk(
     opened: Iterator[OpenedPhoto | PhotoError],
     prepare: Callable[[Image.Image, str], PreparedPhoto],
     max_photos: int,
-) -> deque[PreparedPhoto | PhotoError]:
+) -> Chunk:
     """Take the next chunk; empty if there are no more photos."""
-    chunk: deque[PreparedPhoto | PhotoError] = deque()
+    chunk: Chunk = deque()
     pixels = 0
 
     for item in opened:
@@ -158,7 +217,7 @@ def _next_chunk(
             # Release the decoded photo, so that a large one is not held twice.
             del item
 
-        if len(chunk) >= max_photos or pixels >= _AHEAD_PIXELS:
+        if len(chunk) >= max_photos or pixels >= _CHUNK_PIXELS:
             break
 
     return chunk

@@ -27,6 +27,7 @@ from maskfree.inference.pipeline import (
     chosen_words,
     postprocessing,
     score_photos,
+    segment_ahead,
     segment_photos,
 )
 from maskfree.inference.scoring import device_of
@@ -194,15 +195,16 @@ class Segmenter:
     def segment_many(self, photos: Iterable[PhotoLike]) -> Iterator[Segmentation | PhotoError]:
         """Segment photos in order and in batches.
 
-        Photos are read a few batches ahead, so memory is bounded however many there are.
+        Threads read photos and run the network a few batches ahead; memory is bounded however many
+        photos there are.
 
         Args:
-            photos: Photos to segment.
+            photos: Photos to segment; iterated in a thread.
 
         Returns:
             Iterator over one result per photo; a PhotoError in place of each that cannot be read.
         """
-        return segment_photos(self, map(open_photo, photos))
+        return segment_ahead(self, map(open_photo, photos))
 
     def embed_text(self, words: Sequence[str]) -> Float[Tensor, "n d"]:
         """Embed phrases, averaged over the prompt templates.
