@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def serve(
         raise ValueError(f"the port {port} does not exist: 0 to 65535 do")
 
     from maskfree.serve.limits import Access, Limits
-    from maskfree.serve.run import check_access, listen, load_models, serve_models
+    from maskfree.serve.run import check_access, listen, load_models, make_server
 
     access = Access(
         token=os.environ.get(TOKEN_VARIABLE, ""),
@@ -56,18 +57,22 @@ def serve(
     check_access(host, access, insecure)
 
     # The port is taken before models are loaded, which may take long.
-    taken = listen(host, port)
-    keep_freed_memory()
-    stay_offline(hardware.offline)
-    limits = Limits()
-    loaded = load_models(models, hardware.device, limits.max_words)
+    with listen(host, port) as taken:
+        keep_freed_memory()
+        stay_offline(hardware.offline)
+        limits = Limits()
+        loaded = load_models(models, hardware.device, limits.max_words)
 
-    if not access.token and insecure:
-        note("everybody who reaches this server may use it")
-    address = f"[{host}]" if ":" in host else host
-    number = taken.getsockname()[1]
-    sys.stdout.write(f"{', '.join(models)}: http://{address}:{number}/ (Ctrl-C stops)\n")
-    sys.stdout.flush()
-
-    serve_models(taken, loaded, access, limits)
+        if not access.token and insecure:
+            note("everybody who reaches this server may use it")
+        sys.stdout.write(f"{', '.join(models)}: {_address(host, taken)} (Ctrl-C stops)\n")
+        sys.stdout.flush()
+        make_server(loaded, access, limits).run(sockets=[taken])
     return 0
+
+
+def _address(host: str, taken: socket.socket) -> str:
+    """Address of the page."""
+    if ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{taken.getsockname()[1]}/"

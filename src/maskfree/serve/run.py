@@ -70,13 +70,23 @@ def listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         taken = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(host, port, error) from error
+
+    try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
         taken.listen(_BACKLOG)
-    except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OSError(f"cannot listen at {host}:{port}: {reason}") from error
+    except OSError as error:
+        taken.close()
+        raise _cannot_listen(host, port, error) from error
     return taken
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> OSError:
+    """Error of an address that cannot be listened at."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return OSError(f"cannot listen at {host}:{port}: {reason}")
 
 
 def load_models(names: Sequence[str], device: str, max_words: int) -> Models:
@@ -99,14 +109,18 @@ def load_models(names: Sequence[str], device: str, max_words: int) -> Models:
     return Models({name: loading.load(name, device) for name in names}, max_words)
 
 
-def serve_models(taken: socket.socket, models: Models, access: Access, limits: Limits) -> None:
-    """Answer requests until SIGINT or SIGTERM; what is under way is finished.
+def make_server(models: Models, access: Access, limits: Limits) -> uvicorn.Server:
+    """Make a server; its `run` answers requests until SIGINT or SIGTERM.
+
+    What is under way at a signal is finished.
 
     Args:
-        taken: Listening socket.
         models: Loaded models.
         access: Who may ask.
         limits: Bounds of requests.
+
+    Returns:
+        The server, which is given its listening socket when it runs.
     """
     config = uvicorn.Config(
         create_app(models, access, limits),
@@ -116,4 +130,4 @@ def serve_models(taken: socket.socket, models: Models, access: Access, limits: L
         ws="none",
         timeout_graceful_shutdown=math.ceil(limits.body_seconds + limits.answer_seconds),
     )
-    uvicorn.Server(config).run(sockets=[taken])
+    return uvicorn.Server(config)
