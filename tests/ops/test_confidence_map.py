@@ -74,7 +74,7 @@ def test_the_probability_is_that_of_the_label():
     """Where one class wins by far, the confidence is high; at the border, it is a half."""
     scores = torch.zeros(2, 4, 8)
     scores[0, :, :4] = scores[1, :, 4:] = 1
-    found = confidence_map(scores, temperature=0.05, size=(32, 64), extent=(4.0, 8.0))
+    found = confidence_map(scores, temperature=0.2, size=(32, 64), extent=(4.0, 8.0))
     labels, _ = label_map(scores, size=(32, 64), extent=(4.0, 8.0))
     assert (labels[:, :32] == 0).all() and (labels[:, 32:] == 1).all()
     assert found[:, 31:33].max() < 0.8
