@@ -25,7 +25,7 @@ from maskfree.ops.label_map import (
 )
 from maskfree.ops.region_scope import vote
 from maskfree.regions.region_maps import SegmentConfig, region_map
-from maskfree.results.components import at_most
+from maskfree.results.cleaning import at_most
 from maskfree.text.background import Background
 from maskfree.text.vocabulary import Vocabulary
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
+from maskfree.results.cleaning import UNLABELED, at_most, without_crumbs
 from maskfree.results.components import connected_regions
 from maskfree.results.drawing import count_ids, distinct_colors, draw_overlay, fit_within
 from maskfree.results.notebook import html_text, png_bytes, shortened
@@ -27,6 +28,9 @@ BACKGROUND = "background"
 _SAVED_SIDE_PX = 1600
 # zlib's strategy Z_RLE: the quickest, and smaller here than the default at the same level.
 _RUN_LENGTHS = 3
+# In the legend; with brackets, since a word may be "unlabeled".
+_UNLABELED_NAME = "(unlabeled)"
+_GRAY = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +44,8 @@ class Segmentation:
     """
 
     labels: UInt[np.ndarray, "h w"]
-    """Class id of each pixel at the photo's size: index into `words`, or len(words) for background.
-    """
+    """Class id of each pixel at the photo's size: index into `words`, len(words) for background, or
+    255 for a pixel whose label was taken off."""
     words: tuple[str, ...]
     """Name of each class."""
     scores: Float16[np.ndarray, "h w"]
@@ -137,7 +141,8 @@ class Segmentation:
         """Iterate over connected regions: pixels of one name that share edges.
 
         Args:
-            min_area_px: Smallest area of a region.
+            min_area_px: Smallest area of a region; smaller ones are given to their neighbors, as
+                `cleaned` does.
 
         Returns:
             Iterator over the regions, in the order of their first pixel, row by row.
@@ -145,15 +150,89 @@ class Segmentation:
         Raises:
             ValueError: The extra `label` is not installed.
         """
-        for region in connected_regions(self.labels, self.scores, self.confidence, self.names):
-            if region.area_px >= min_area_px:
-                yield region
+        clean = self.cleaned(min_area_px)
+        return connected_regions(clean.labels, clean.scores, clean.confidence, clean.names)
+
+    def cleaned(self, min_area_px: int) -> Segmentation:
+        """Give connected regions that are too small to their neighbors, and fill holes so.
+
+        Args:
+            min_area_px: Smallest area of a region. A smaller one gets the label of the region
+                beside it whose mean score is the best.
+
+        Returns:
+            The result without small regions. The confidence of the pixels that changed is the
+            largest that a label other than the best one can have.
+
+        Raises:
+            ValueError: The extra `label` is not installed.
+        """
+        if min_area_px <= 1:
+            return self
+
+        labels = without_crumbs(self.labels, self.scores, len(self.names), min_area_px)
+        confidence = self.confidence
+        if confidence is not None:
+            confidence = at_most(confidence, labels != self.labels)
+        return replace(self, labels=labels, confidence=confidence)
+
+    def abstained(self, below: float) -> Segmentation:
+        """Take the label off pixels whose confidence is low.
+
+        Args:
+            below: Pixels of a lower confidence get the id 255; in [0, 1].
+
+        Returns:
+            The result with unlabeled pixels; its record says the threshold and their fraction.
+
+        Raises:
+            ValueError: The threshold is out of range, the result has no confidence, or more than
+                255 names.
+        """
+        if not 0 <= below <= 1:
+            raise ValueError(f"abstain {below}: a confidence lies in [0, 1]")
+        if self.confidence is None:
+            raise ValueError("this result has no confidence: nothing can be left unlabeled by it")
+
+        unsure = self.confidence < below
+        fraction = float(np.count_nonzero(unsure) / unsure.size)
+        record = {"below": below, "id": UNLABELED, "fraction": fraction}
+        return self._unlabeled(unsure, {"abstained": record})
+
+    def where(
+        self, min_area: float = 0.0, min_score: float = -1.0, min_confidence: float = 0.0
+    ) -> Segmentation:
+        """Keep the connected regions that are large and sure enough.
+
+        Args:
+            min_area: Smallest fraction of the photo that a region covers, in [0, 1].
+            min_score: Smallest mean score of a region.
+            min_confidence: Smallest mean confidence of a region, in [0, 1].
+
+        Returns:
+            The result in which pixels of the other regions are unlabeled: their id is 255.
+
+        Raises:
+            ValueError: The extra `label` is not installed, or there are more than 255 names.
+
+        Example:
+            for region in result.where(min_area=0.01).regions():
+                print(region.name, region.box)
+        """
+        dropped = np.zeros(self.labels.shape, bool)
+        for region in self.regions():
+            # A confidence that is not known (NaN) does not count.
+            is_sure = region.score >= min_score and not region.confidence < min_confidence
+            if region.area < min_area or not is_sure:
+                left, top, right, bottom = region.box
+                dropped[top:bottom, left:right] |= region.crop
+        return self._unlabeled(dropped, {})
 
     def areas(self) -> dict[str, float]:
         """Return the fraction of the photo that each class covers.
 
         Returns:
-            Fractions by name in the order of the ids; they sum to 1.
+            Fractions by name in the order of the ids; they sum to 1, less the unlabeled pixels.
         """
         counts = count_ids(self.labels, len(self.names))
         fractions = (counts / self.labels.size).tolist()
@@ -182,11 +261,19 @@ class Segmentation:
         if max_side_px is not None:
             image, labels = fit_within(image, labels, max_side_px)
 
+        palette, areas = self.palette, self.areas()
+        unlabeled = labels >= len(self.names)
+        if unlabeled.any():
+            # One more id, which is not painted either.
+            labels = np.where(unlabeled, len(self.names), labels)
+            areas = areas | {_UNLABELED_NAME: max(0.0, 1 - sum(areas.values()))}
+            palette = np.concatenate([palette, np.full((1, 3), _GRAY, np.uint8)])
+
         return draw_overlay(
             image,
             labels,
-            palette=self.palette,
-            areas=self.areas(),
+            palette=palette,
+            areas=areas,
             num_colored=len(self.words),
             alpha=alpha,
         )
@@ -232,6 +319,16 @@ class Segmentation:
             for target in targets:
                 (unfinished / target.name).replace(target)
         return index, overlay, sidecar
+
+    def _unlabeled(self, pixels: Bool[np.ndarray, "h w"], note: dict[str, Any]) -> Segmentation:
+        """The result without the labels of some pixels, with a note in its record."""
+        if len(self.names) > UNLABELED:
+            raise ValueError(
+                f"{len(self.names)} names are too many for unlabeled pixels, whose id is "
+                f"{UNLABELED}: {UNLABELED} are the most"
+            )
+        labels = np.where(pixels, np.uint8(UNLABELED), self.labels)
+        return replace(self, labels=labels, record=self.record | note)
 
     def _index_image(self) -> Image.Image:
         """Image of the ids, with a palette if they fit one."""
