@@ -95,6 +95,7 @@ GOOD: list[tuple[str, ...]] = [
 """They do their work without any extra."""
 
 LACKING: list[tuple[str, tuple[str, ...]]] = [
+    ("label", ("label", "photos", "--words", "sky")),
     ("video", ("track", "film.mp4", "--words", "sky")),
     ("video", ("track", "photos", "--words", "sky", "--animate", "mp4")),
     ("entities", ("prepare", "entities", "shard.tar", "--out", "index")),
@@ -116,6 +117,7 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
 
 BAD: list[tuple[str, ...]] = [
     ("segment", "photos/a.png", "--words", "sky", "--model", "none"),
+    ("label", "photos", "--words"),
     ("track", "photos"),
     ("search", "", "photos"),
     ("nothing",),

@@ -31,6 +31,9 @@ KINDS = [
 OPTIONS: dict[str, str] = {
     "segment photos": "segment {} --words sky --templates photo --out {out}",
     "segment model": "segment {photo} --words sky --model {} --out {out}",
+    "label photos": "label {} --words sky --templates photo --out {out}",
+    "label words": "label {photo} --words {} --out {out}",
+    "label model": "label {photo} --words sky --model {} --out {out}",
     "track clip": "track {} --words sky --out {out}",
     "track first": "track {photo} --first {} --out {out}",
     "track model": "track {photo} --words sky --model {} --out {out}",
@@ -148,6 +151,7 @@ TEXTS = {".json", ".txt", ".yaml", ".npy", ".npz", ".mat", ".parquet"}
 ARCHIVES = {".tar", ".zip"}
 SORTS: dict[str, set[str]] = {
     "photos": PICTURES,
+    "words": {".txt", ".yaml"},
     "clip": PICTURES,
     "first": PICTURES,
     "settings.segments": PICTURES,
@@ -209,6 +213,7 @@ WRITTEN = {
     "out",
     "results",
     "root",
+    "copy_review",
 }  # folders that are made, or that are only looked at
 
 

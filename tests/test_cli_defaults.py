@@ -40,6 +40,7 @@ OWN = Inference(
 FEW = ("--workers", "0", "--crop-px", "32")
 RUNS = {
     "segment": ("photos/a.png", "--words", "dog", "grass"),
+    "label": ("photos", "--words", "dog", "grass"),
     "track": ("photos", "--words", "dog", "grass"),
     "search": ("dog", "photos"),
     "prepare teacher": ("photos", "--out", "maps"),

@@ -70,6 +70,8 @@ class Progress:
     """Show nothing."""
     title: str = ""
     """Shown in place of the items' name."""
+    rate: bool = False
+    """Show how many items go by in a second."""
     clock: Callable[[], float] = time.monotonic
     """Monotonic clock in seconds."""
     stream: TextIO | None = None
@@ -94,7 +96,8 @@ class Progress:
         if total is None and isinstance(items, Sized):
             total = len(items)
 
-        with _Display(self.stream or sys.stderr, self.title or name, total, self.clock) as display:
+        stream, name = self.stream or sys.stderr, self.title or name
+        with _Display(stream, name, total, self.clock, self.rate) as display:
             for done, item in enumerate(items, 1):
                 yield item
                 display.show(done)
@@ -107,8 +110,16 @@ class _Display(AbstractContextManager["_Display"]):
     work.
     """
 
-    def __init__(self, stream: TextIO, name: str, total: int | None, clock: Callable[[], float]):
+    def __init__(
+        self,
+        stream: TextIO,
+        name: str,
+        total: int | None,
+        clock: Callable[[], float],
+        rate: bool = False,
+    ):
         self._stream, self._name, self._total, self._clock = stream, name, total, clock
+        self._rate = rate
         self._began = self._last_shown = clock()
         self._bar: Bar | None = None
         self._console: Console | None = None
@@ -150,10 +161,11 @@ class _Display(AbstractContextManager["_Display"]):
             self._bar.stop()
 
     def _left(self, done: int, seconds: float) -> str:
-        """Remaining time, or elapsed time if the total is unknown."""
+        """Remaining time, or elapsed time if the total is unknown; and the rate if it is shown."""
+        rate = f", {done / seconds:.1f}/s" if self._rate else ""
         if not self._total:
-            return f"{_spelled(seconds)} so far"
-        return f"{_spelled(seconds / done * max(self._total - done, 0))} left"
+            return f"{_spelled(seconds)} so far{rate}"
+        return f"{_spelled(seconds / done * max(self._total - done, 0))} left{rate}"
 
     def _draw(self, console: Console, done: int, left: str) -> None:
         """Draw the bar, creating it on the first call."""

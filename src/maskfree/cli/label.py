@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional
 
@@ -26,12 +26,8 @@ from maskfree.progress import Progress
 
 if TYPE_CHECKING:
     from maskfree.inference.segmenter import Segmenter
+    from maskfree.label.job import Job, LabelCounts
     from maskfree.label.processes import Processes
-    from maskfree.label.run import Job, LabelCounts
-    from maskfree.label.store import Store
-
-# Photos that could not be read which are named one by one.
-_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -53,32 +49,150 @@ class LabelOutput:
 def label(
     photos: Positional[tuple[str, ...]] = (),
     words: tuple[str, ...] = (),
-    out: Path = Path("maskfree-labels"),
     model: str = "pocket",
-    background: str | None = None,
-    templates: str = "",
+    out: Path = Path("maskfree-labels"),
     config: Annotated[LabelConfig, OmitArgPrefixes] = LabelConfig(),  # noqa: B008 - frozen
-    output: Annotated[LabelOutput, OmitArgPrefixes] = LabelOutput(),  # noqa: B008 - frozen
+    output: Annotated[LabelOutput, OmitArgPrefixes] = LabelOutput(),
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
-    """Label a data set: a label map for each of many photos.
+    """Label a data set: write a label map for each of many photos.
 
-    After an interruption the same command goes on; photos that are unchanged are not labeled again.
+    After an interruption the same command goes on; unchanged photos are not labeled again.
 
     Args:
         photos: Folders (photos at any depth), globs, photos, text files with a path in each line,
-            and shards (.tar). None: only write further outputs of a labeled data set.
+            and shards (.tar). None: only write further outputs of a data set that is labeled.
         words: Class names as for `segment`, or a file of them (.txt or .yaml).
-        out: Folder of the data set: labels/NAME.png, classes.txt, manifest.sqlite, review.txt.
         model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
-        background: Background rule, as for `segment`; None: that of the words file, or none.
-        templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
-        config: What becomes of the scores.
+        out: Folder of the data set: labels/NAME.png, classes.txt, manifest.sqlite, review.txt.
+        config: Settings of the labels.
         output: Further outputs.
         runtime: Device, batch size, input resolution and upsampling.
-        quiet: Do not show progress.
+        quiet: Print neither a summary nor progress, only errors.
 
     Returns:
-        Exit status: 0, or 2 if a photo could not be read.
+        Exit status: 0, or 2 if a photo could not be labeled.
     """
+    from maskfree.label.manifest import MANIFEST
+    from maskfree.label.processes import launch_processes
+
+    # Everything that can be refused is refused before torch is imported, which takes seconds.
+    need("labeling a data set", "label", modules=("skimage", "scipy"))
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+    if words and not photos:
+        raise ValueError("no photos were given: they come first, before --words")
+    job = None
+    if photos:
+        job = _job(photos, words, model, out, config, runtime)
+        job = replace(job, redo=output.redo)
+
+    processes = launch_processes(runtime.device)
+    with processes.holding(out):
+        counts = None
+        if job is not None:
+            from maskfree.label.run import label_photos
+
+            load = partial(_load, job, model, runtime, processes)
+            watch = Progress(quiet or processes.rank > 0, rate=True)
+            counts = label_photos(job, load, processes, watch)
+        if processes.rank:
+            return 0
+        lines = _write_outputs(out, output)
+
+    if counts is not None:
+        lines = [_summary(counts, out), *lines]
+    if not quiet:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if counts is None or not counts.failed:
+        return 0
+
+    for reason in counts.reasons:
+        note(reason)
+    complain(f"{counts.failed} photos could not be labeled: {out / MANIFEST} tells why")
+    return BAD_INPUT
+
+
+def _job(
+    photos: tuple[str, ...],
+    words: tuple[str, ...],
+    model: str,
+    out: Path,
+    config: LabelConfig,
+    runtime: Runtime,
+) -> Job:
+    """What is to be done, checked as far as it can be without the model."""
+    from maskfree.label.classes import label_classes
+    from maskfree.label.job import Job
+    from maskfree.label.record import asked_record
+    from maskfree.label.store import Store
+    from maskfree.label.words_file import read_words
+    from maskfree.label.work_list import check_places
+    from maskfree.text.background import Background
+
+    check_places(photos, out)
+    listed = read_words(words)
+    background = Background.parse(config.background or listed.background or "none")
+    classes = label_classes(listed, bool(background), config.first_id)
+
+    options = {
+        "model": model,
+        "side_px": runtime.side_px,
+        "refine": runtime.refine,
+        "grouping": chosen_grouping(runtime.grouping, runtime.regions),
+    }
+    asked = asked_record(listed, classes, background, config, options)
+    return Job(photos, Store(out, classes), config, asked)
+
+
+def _load(job: Job, model: str, runtime: Runtime, processes: Processes) -> Segmenter:
+    """Load the model and give it the words."""
+    keep_freed_memory()
+    stay_offline(runtime.offline)
+    from maskfree.hub import loading
+
+    loaded = loading.load(model, processes.device(runtime.device))
+    inference = loaded.inference.changed(
+        side_px=runtime.side_px,
+        batch_size=runtime.batch_size,
+        refine=runtime.refine,
+        grouping=job.asked["grouping"],
+    )
+    words = ["/".join(synonyms) for synonyms in job.asked["words"]]
+    return loaded.with_inference(inference).with_words(
+        words, job.asked["background"], job.config.templates or None
+    )
+
+
+def _write_outputs(out: Path, output: LabelOutput) -> list[str]:
+    """Write what is made of the label maps; return a line about each."""
+    from maskfree.files.atomic import replace_text
+    from maskfree.label.classes import classes_text
+    from maskfree.label.record import classes_of, read_record
+    from maskfree.label.review import REVIEW, copy_review, write_review
+    from maskfree.label.store import Store
+
+    record = read_record(out)
+    if record is None:
+        raise FileNotFoundError(f"{out} holds no labeled data set: give photos and --words")
+
+    store = Store(out, classes_of(record))
+    replace_text(out / "classes.txt", classes_text(store.classes))
+    number = write_review(store, output.review)
+    lines = [f"  to review: {number} photos, the least certain ones -> {out / REVIEW}"]
+    if output.copy_review is not None:
+        number = copy_review(store, output.review, output.copy_review)
+        lines.append(f"  copied for review: {number} photos -> {output.copy_review}")
+    return lines
+
+
+def _summary(counts: LabelCounts, out: Path) -> str:
+    """One line of what a run did."""
+    parts = [f"{counts.labeled} photos labeled", f"{counts.kept} were there"]
+    if counts.failed:
+        parts.append(f"{counts.failed} could not be labeled")
+    rate = ""
+    if counts.labeled:
+        rate = f"; {counts.labeled / counts.seconds:.1f} photos/s"
+    return f"{', '.join(parts)}{rate} -> {out}"

@@ -22,6 +22,7 @@ _NOTHING = (NOTHING, "to start anew")
 _KEPT = ("what was finished is kept", "to go on")
 _STOPS: dict[str, tuple[str, str]] = {
     "segment": ("photos that were done have all their files", "to start anew"),
+    "label": ("photos that were labeled are kept", "to go on"),
     "track": ("frames that were done are written", "to start anew"),
     "evaluate": ("photos that were counted are kept", "to go on"),
     "evaluate tracking": _NOTHING,

@@ -88,9 +88,7 @@ def classes_text(classes: Sequence[LabelClass]) -> str:
     lines = {each.id: "/".join(each.synonyms) or each.name for each in classes}
     if BACKGROUND not in lines.values():
         lines.setdefault(0, BACKGROUND)
-    return "".join(
-        f"{lines.get(number, f'unused-{number}')}\n" for number in range(max(lines) + 1)
-    )
+    return "".join(f"{lines.get(number, f'unused-{number}')}\n" for number in range(max(lines) + 1))
 
 
 def _numbers(first: int, count: int) -> list[int]:

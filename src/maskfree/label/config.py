@@ -10,8 +10,12 @@ from maskfree.config.rules import CountOrZero, Fraction, check
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What becomes of scores in a labeled data set."""
+    """What labels depend on, beside the words and the model."""
 
+    background: str | None = None
+    """Background rule, as for `segment`; None: that of the words file, if it has one."""
+    templates: str = ""
+    """Prompt templates: plain, photo or ensemble; the model's own if empty."""
     first_id: Literal[0, 1] = 0
     """Id of the first word: 0 (background, if there is one, follows the last word), or 1 (0 is
     background). 255 is always unlabeled."""

@@ -61,9 +61,9 @@ def _enter(
     if found.problem:
         now |= {"state": FAILED, "error": found.problem}
     elif is_new or redo or row.settings != settings:
-        now |= {"state": WAITING}
-    elif row.state == DONE and not _is_unchanged(row, now, store):
-        now |= {"state": WAITING}
+        now["state"] = WAITING
+    elif row.state == DONE:
+        now["state"] = DONE if _is_unchanged(row, now, store) else WAITING
     elif row.state == FAILED:
         now |= _looked_at_again(row, now)
     manifest.change(row.id, run=run, **now)

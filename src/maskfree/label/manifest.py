@@ -100,7 +100,6 @@ class Row:
     confidence: float | None
     """Mean confidence over the pixels that have a label."""
 
-
     @property
     def path(self) -> Path:
         """File of the photo, or of its shard.
@@ -230,8 +229,26 @@ class Manifest:
             Number of photos by state, also where it is 0.
         """
         where, values = ("WHERE run = ?", [run]) if run is not None else ("", [])
-        found = dict(self._read(f"SELECT state, count(*) FROM photos {where} GROUP BY state", *values))
+        found = dict(
+            self._read(f"SELECT state, count(*) FROM photos {where} GROUP BY state", *values)
+        )
         return {state: found.get(state, 0) for state in (WAITING, DONE, FAILED)}
+
+    def reasons(self, run: int, number: int) -> Iterator[str]:
+        """Why photos could not be labeled.
+
+        Args:
+            run: Number of the run that found them.
+            number: Most photos.
+
+        Yields:
+            One line for each, which names the photo.
+        """
+        for source, error in self._read(
+            "SELECT source, error FROM photos WHERE run = ? AND state = ? ORDER BY id LIMIT ?",
+            *(run, FAILED, number),
+        ):
+            yield error if source in error else f"{source}: {error}"
 
     def waiting(self, run: int, rank: int = 0, world: int = 1) -> Iterator[Row]:
         """Photos that wait to be labeled, in the order in which they were found.
@@ -266,8 +283,9 @@ class Manifest:
             "ORDER BY name_key LIMIT ?",
             *(DONE, last, _ROWS_AT_ONCE),
         ):
-            for *row, regions, last in rows:
+            for *row, regions, _ in rows:
                 yield Row(*row), regions
+            last = rows[-1][-1]
 
     def least_certain(self, number: int) -> Iterator[Row]:
         """Labeled photos of the lowest confidence.
@@ -312,8 +330,7 @@ class Manifest:
         if (application, version) != (_APPLICATION, _VERSION):
             if tables:
                 raise ValueError(
-                    f"{self._path} is no manifest of this version of maskfree: "
-                    "give another folder"
+                    f"{self._path} is no manifest of this version of maskfree: give another folder"
                 )
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")

@@ -19,6 +19,7 @@ from maskfree.text.background import Background
 RECORD = "label.json"
 """File of the record, in the folder of the data set."""
 
+
 def asked_record(
     words: WordList,
     classes: Sequence[LabelClass],
@@ -32,7 +33,7 @@ def asked_record(
         words: The class names.
         classes: Their ids and colors.
         background: The background rule.
-        config: What becomes of the scores.
+        config: Further settings of the labels.
         options: Options of the model, by name.
 
     Returns:
@@ -41,9 +42,9 @@ def asked_record(
     return {
         "words": [list(synonyms) for synonyms in words.vocabulary.classes],
         "words_sha256": words.sha256,
+        **asdict(config),
         "background": str(background),
         **options,
-        **asdict(config),
         "classes": {each.name: {"id": each.id, "color": list(each.color)} for each in classes},
     }
 

@@ -12,13 +12,12 @@ from typing import Any
 from maskfree.inference.photos import OpenedPhoto, PhotoError
 from maskfree.inference.pipeline import segment_photos
 from maskfree.inference.segmenter import Segmenter
-from maskfree.label.config import LabelConfig
+from maskfree.label.job import Job, LabelCounts
 from maskfree.label.listing import list_photos
 from maskfree.label.manifest import DONE, FAILED, WAITING, Manifest
 from maskfree.label.opening import OpenedRow, open_row
 from maskfree.label.processes import Processes
 from maskfree.label.record import read_record, refuse_change, settings_hash, write_record
-from maskfree.label.store import Store
 from maskfree.label.threads import ahead, behind
 from maskfree.label.work_list import find
 from maskfree.progress import Watch, unwatched
@@ -31,58 +30,28 @@ _AHEAD_PIXELS = 10_000_000
 _BEHIND_PIXELS = 5_000_000
 # Seconds between looks at what the other processes have done.
 _LOOK_EVERY_S = 0.2
+# Photos that could not be labeled of which the reasons are listed.
+_MAX_REASONS = 10
 # Inference settings that change no label.
 _WITHOUT_EFFECT = ("batch_size",)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a run of `maskfree label` is to do."""
-
-    places: tuple[str, ...]
-    """Where the photos are, as `find` takes it."""
-    store: Store
-    """Where the labels go."""
-    config: LabelConfig
-    """What becomes of the scores."""
-    asked: dict[str, Any]
-    """Everything that labels depend on, as far as it is known before the model is loaded."""
-    load: Callable[[], Segmenter]
-    """Loads the model and gives it the words."""
-    redo: bool = False
-    """Label all photos anew."""
-
-
-@dataclass(frozen=True)
-class LabelCounts:
-    """Number of photos of a run by outcome."""
-
-    labeled: int
-    """Photos that were labeled now."""
-    kept: int
-    """Photos that were labeled before."""
-    failed: int
-    """Photos that could not be read."""
-    seconds: float
-    """Time that labeling took, without the loading of the model."""
-
-
 def label_photos(
     job: Job,
+    load: Callable[[], Segmenter],
     processes: Processes,
     watch: Watch = unwatched,
-    tell: Callable[[str], None] = lambda message: None,
 ) -> LabelCounts:
     """Label the photos of a job, in a folder that its processes hold.
 
     Args:
         job: What is to be done.
+        load: Loads the model and gives it the words; called only if a photo waits.
         processes: The processes that share the photos; each calls this function.
         watch: Wraps the results, to show progress.
-        tell: Called with a line about each photo that could not be labeled.
 
     Returns:
-        Number of photos by outcome, of all processes.
+        Number of photos by outcome, in the first process those of all.
 
     Raises:
         ValueError: A setting differs from those of an earlier run, there is no photo, or the
@@ -97,7 +66,7 @@ def label_photos(
 
     # Where settings are new, a model that cannot be loaded must leave no record of them.
     if before is None or job.redo or differences(before["asked"], job.asked):
-        segmenter = job.load()
+        segmenter = load()
         made = made_record(segmenter)
         processes.of_first(lambda: write_record(folder, job.asked, made))
 
@@ -109,19 +78,22 @@ def label_photos(
     began = perf_counter()
     if at_first[WAITING]:
         if segmenter is None:
-            segmenter = job.load()
+            segmenter = load()
             refuse_change(folder, made, made_record(segmenter))
             began = perf_counter()
 
         part = -(-at_first[WAITING] // processes.world)
-        results = _Results(job, segmenter, settings, tell)
+        results = _Results(job, segmenter, settings)
         results.make(run, processes, lambda items: watch(items, "photos", part))
 
-    counts = _when_all_are_done(job, run) if processes.rank == 0 else at_first
+    counts, reasons = at_first, ()
+    if processes.rank == 0:
+        counts, reasons = _when_all_are_done(job, run)
     return LabelCounts(
         labeled=counts[DONE] - at_first[DONE],
         kept=at_first[DONE],
         failed=counts[FAILED],
+        reasons=reasons,
         seconds=perf_counter() - began,
     )
 
@@ -144,6 +116,7 @@ def made_record(segmenter: Segmenter) -> dict[str, Any]:
         "templates": list(segmenter.templates),
         "background_words": ["/".join(words) for words in segmenter.background.words],
         "inference": inference,
+        "calibration": asdict(segmenter.calibration),
     }
 
 
@@ -166,12 +139,12 @@ def _listed(job: Job, settings: str) -> tuple[int, dict[str, int]]:
         return run, manifest.count(run)
 
 
-def _when_all_are_done(job: Job, run: int) -> dict[str, int]:
-    """Wait for the other processes; return the counts by state."""
+def _when_all_are_done(job: Job, run: int) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Wait for the other processes; return the counts by state, and why photos failed."""
     with Manifest(job.store.folder) as manifest:
         while (counts := manifest.count(run))[WAITING]:
             time.sleep(_LOOK_EVERY_S)
-        return counts
+        return counts, tuple(manifest.reasons(run, _MAX_REASONS))
 
 
 @dataclass(frozen=True)
@@ -186,11 +159,8 @@ class _Outcome:
 class _Results:
     """The results of this process's photos, written by a thread behind the network."""
 
-    def __init__(
-        self, job: Job, segmenter: Segmenter, settings: str, tell: Callable[[str], None]
-    ) -> None:
-        self._job, self._segmenter = job, segmenter
-        self._settings, self._tell = settings, tell
+    def __init__(self, job: Job, segmenter: Segmenter, settings: str) -> None:
+        self._job, self._segmenter, self._settings = job, segmenter, settings
         # Photos whose results are not made yet, without their pixels.
         self._taken: deque[OpenedRow] = deque()
 
@@ -261,8 +231,6 @@ class _Results:
     def _fail(self, opened: OpenedRow, reason: str, manifest: Manifest) -> None:
         """Record why a photo has no labels."""
         manifest.change(opened.row.id, state=FAILED, settings=self._settings, error=reason)
-        source = opened.row.source
-        self._tell(reason if source in reason else f"{source}: {reason}")
 
 
 def _pixels(outcome: _Outcome) -> int:
@@ -270,4 +238,3 @@ def _pixels(outcome: _Outcome) -> int:
     if isinstance(outcome.result, PhotoError):
         return 0
     return outcome.result.labels.size
-

@@ -180,7 +180,7 @@ class Store:
 
 def _words_text(classes: Sequence[LabelClass], regions: Sequence[Region]) -> str:
     """JSON of the area and mean confidence of each class that occurs."""
-    words: dict[str, dict[str, float]] = {}
+    words: dict[str, dict[str, float | None]] = {}
     for each in classes:
         own = [region for region in regions if region.class_id == each.id]
         if own:

@@ -113,7 +113,7 @@ class _Loader(yaml.SafeLoader):
 def _of_yaml(text: str) -> WordList:
     """Classes of a YAML file: a list of them, or a mapping with `words` and `background`."""
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"no YAML: {' '.join(str(error).split())[:300]}") from error
     except RecursionError as error:
@@ -181,19 +181,21 @@ def _entry(entry: Any) -> dict[str, Any]:
 
 def _color(entry: Mapping[str, Any]) -> tuple[int, int, int] | None:
     """Color of a class: "#ff8800", or three numbers."""
-    color = entry.get("color")
-    if color is None:
+    written = entry.get("color")
+    if written is None:
         return None
 
-    if isinstance(color, str) and _COLOR.fullmatch(color):
-        color = list(bytes.fromhex(color[1:]))
+    color: Any = written
+    if isinstance(written, str) and _COLOR.fullmatch(written):
+        color = list(bytes.fromhex(written[1:]))
     is_triple = isinstance(color, list) and len(color) == 3
     if not is_triple or not all(type(part) is int and 0 <= part <= 255 for part in color):
         raise ValueError(
-            f"the color {_shown(color)} of {_shown(entry.get('name'))} is none: "
+            f"the color {_shown(written)} of {_shown(entry.get('name'))} is none: "
             "write '#ff8800' or [255, 136, 0]"
         )
-    return color[0], color[1], color[2]
+    red, green, blue = color
+    return red, green, blue
 
 
 def _id(entry: Mapping[str, Any]) -> int | None:
