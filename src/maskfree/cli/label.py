@@ -110,7 +110,8 @@ def label(
 
     for reason in counts.reasons:
         note(reason)
-    complain(f"{counts.failed} photos could not be labeled: {out / MANIFEST} tells why")
+    photos_text = "1 photo" if counts.failed == 1 else f"{counts.failed} photos"
+    complain(f"{photos_text} could not be labeled: {out / MANIFEST} tells why")
     return BAD_INPUT
 
 
