@@ -13,12 +13,13 @@ import torch
 import tyro
 from PIL import Image
 from torch import Tensor
-from transformers import GroupViTConfig, GroupViTModel, PreTrainedModel
+from transformers import GroupViTConfig, GroupViTModel, MobileNetV2Config, MobileNetV2Model
 
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.nn.image_encoder import ImageEncoder
+from maskfree.nn.mobilenet_v2 import MobileNetV2
 
 WIDTH, HEIGHT = 640, 480
 GROUPVIT_PX = 224  # its position embeddings know no other size
@@ -105,14 +106,14 @@ def inputs_of(encoder: ImageEncoder, segmenter: maskfree.Segmenter, path: Path) 
     return inputs
 
 
-def as_published(encoder: ImageEncoder) -> PreTrainedModel:
+def as_published(encoder: ImageEncoder) -> MobileNetV2Model:
     """Make the tower of an encoder anew as transformers has it, at random, with the channels last
     as the encoder's.
 
     Its batch norms are not folded into convolutions, and it pads apart from them.
     """
-    assert isinstance(encoder.tower, PreTrainedModel), "towers of timm have no such comparison"
-    tower = type(encoder.tower)(encoder.tower.config, add_pooling_layer=False).eval()
+    tower = MobileNetV2Model(MobileNetV2Config(output_stride=encoder.patch_size), False).eval()
+    assert isinstance(encoder.tower, MobileNetV2), "only MobileNetV2 has such a comparison"
     return tower.to(memory_format=torch.channels_last)
 
 

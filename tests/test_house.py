@@ -72,6 +72,25 @@ def test_start_is_quick_and_imports_nothing_heavy(code: str):
     assert best_seconds(code) - best_seconds("pass") < 0.5
 
 
+def test_the_main_job_imports_only_what_it_uses(tmp_path: Path):
+    """Each of these takes a cold command as long as the photo itself, or longer."""
+    unused = (
+        *("transformers", "huggingface_hub", "torch._dynamo", "sympy", "scipy", "sklearn"),
+        *("lightning_fabric", "webdataset", "matplotlib", "pandas", "faiss", "skimage", "timm"),
+    )
+    photo = Path(__file__).parents[1] / "examples" / "pagoda.jpg"
+    job = MODELS.replace(
+        '"models"', f'"segment", {str(photo)!r}, "--words", "sky", "tree", "--out", "."'
+    )
+    report = f"import sys\n{job}\nprint(*(name for name in {unused} if name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", report], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    summary, imported, *rest = done.stdout.split("\n")
+    assert "sky" in summary and not any(rest)
+    assert imported == ""
+
+
 def test_torchvision_is_no_dependency():
     required = [
         *PROJECT["dependencies"],

@@ -146,9 +146,9 @@ def stay_offline(offline: bool) -> None:
 
     # For child processes, and for this one if the Hub client has read the variable already.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from huggingface_hub import constants
-
-    constants.HF_HUB_OFFLINE = True
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        constants.HF_HUB_OFFLINE = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def keep_freed_memory() -> None:

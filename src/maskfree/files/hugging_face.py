@@ -16,21 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from huggingface_hub import (
-    HfApi,
-    constants,
-    get_hf_file_metadata,
-    hf_hub_url,
-    snapshot_download,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    RepositoryNotFoundError,
-)
+# huggingface_hub is imported where it is used, since the bundled model does without.
 
 # Time limit of the request, DNS lookup included.
 _LONGEST_SECONDS = 4.0
@@ -121,6 +107,8 @@ def download(source: str, weights: bool = True) -> Path:
     if problem := _ask(source):
         raise FileNotFoundError(f"{source!r} cannot be downloaded: {problem}")
 
+    from huggingface_hub import HfApi, constants, snapshot_download
+
     try:
         names = HfApi(endpoint=constants.ENDPOINT).list_repo_files(source)
         wanted = _wanted(names, weights)
@@ -143,6 +131,8 @@ def download(source: str, weights: bool = True) -> Path:
 
 def _is_cached(source: str, name: str) -> bool:
     """Whether the cache has a file of a model."""
+    from huggingface_hub import try_to_load_from_cache
+
     # The client returns a marker for a file that the Hub is known to lack.
     return isinstance(try_to_load_from_cache(source, name), str)
 
@@ -173,6 +163,15 @@ def _ask(source: str) -> str:
     Raises:
         FileNotFoundError: The Hub answers that there is no such name, or that it is gated.
     """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+    )
+
     if constants.is_offline_mode():
         return "HF_HUB_OFFLINE forbids to download it"
 
@@ -212,6 +211,8 @@ def _ask(source: str) -> str:
 
 def _head(source: str) -> None:
     """Request the metadata of config.json once, with a time limit that includes the DNS lookup."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
     answer: Future[None] = Future()
 
     def ask() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,19 @@ _CALLS_A_TENSOR = 100
 _MIN_CALLS = 10_000
 _TIMES_AS_LARGE = 16
 _MIN_ELEMENTS = 2**24
+
+# Names, not functions: transformers replaces those of torch.nn.init while it builds a model.
+_RANDOM_FILLS = {
+    "uniform_",
+    "normal_",
+    "erfinv_",
+    "trunc_normal_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "orthogonal_",
+}
 
 
 @dataclass(frozen=True)
@@ -239,6 +252,26 @@ def within(contents: Contents, build: Callable[[], Module]) -> Module:
         ) from error
 
 
+def filled_at_random(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None
+) -> Tensor | None:
+    """Find the tensor that a call of torch would fill with random numbers.
+
+    Args:
+        func: Function that is called.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The tensor; None for any other call.
+    """
+    if getattr(func, "__name__", "") not in _RANDOM_FILLS:
+        return None
+    if args:
+        return args[0]
+    return (kwargs or {})["tensor"]
+
+
 class _Limited(TorchFunctionMode):
     """Torch function mode that stops when more is created than a weight file could fill."""
 
@@ -248,7 +281,10 @@ class _Limited(TorchFunctionMode):
         self._elements = _MIN_ELEMENTS + _TIMES_AS_LARGE * contents.num_elements
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
+        # On this device torch would load its compiler to fill in nothing.
+        made = filled_at_random(func, args, kwargs)
+        if made is None:
+            made = func(*args, **(kwargs or {}))
 
         self._calls -= 1
         if isinstance(made, Tensor):

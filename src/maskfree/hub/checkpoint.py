@@ -24,7 +24,7 @@ from maskfree.files.leftovers import (
     whole,
     writing,
 )
-from maskfree.files.tensors import Contents, within
+from maskfree.files.tensors import Contents, filled_at_random, within
 from maskfree.hub.run_file import read_run, run_text
 from maskfree.hub.weights import (
     SCALE,
@@ -46,18 +46,6 @@ TOKENIZER = "tokenizer.json"
 _WEIGHTS, _RUN = "weights.safetensors", "run.json"
 # Larger files are refused before they are read.
 _MAX_BYTES = {_WEIGHTS: 2**33, _RUN: 2**24, TOKENIZER: MAX_BYTES}
-# Names, not functions: transformers replaces those of torch.nn.init while it builds a model.
-_RANDOM_FILLS = {
-    "uniform_",
-    "normal_",
-    "erfinv_",
-    "trunc_normal_",
-    "xavier_uniform_",
-    "xavier_normal_",
-    "kaiming_uniform_",
-    "kaiming_normal_",
-    "orthogonal_",
-}
 
 
 def save(
@@ -254,12 +242,8 @@ class _NoRandomFill(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Fill with zeros instead of random values."""
-        if getattr(func, "__name__", "") in _RANDOM_FILLS:
-            if args:
-                tensor = args[0]
-            else:
-                tensor = (kwargs or {})["tensor"]
-
+        tensor = filled_at_random(func, args, kwargs)
+        if tensor is not None:
             # Zeros, not uninitialized memory: trunc_normal_ draws until all values are in bounds.
             tensor.detach().zero_()
             return tensor

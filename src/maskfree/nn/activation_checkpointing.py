@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from maskfree.nn.bert import BertLayer
 from maskfree.nn.transformer import Block
 
 
@@ -24,7 +25,7 @@ def checkpoint_activations(method: nn.Module) -> None:
     """
     found = 0
     for layer in method.modules():
-        if isinstance(layer, Block):
+        if isinstance(layer, Block | BertLayer):
             layer.checkpointed = True
         elif isinstance(layer, GradientCheckpointingLayer):
             layer.gradient_checkpointing = True

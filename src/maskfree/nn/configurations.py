@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-import transformers
-from transformers.utils import logging
+from typing import TYPE_CHECKING, Any
 
 from maskfree.files.atomic import read_json
 from maskfree.files.hugging_face import reading
 from maskfree.files.tensors import reason
 from maskfree.nn.encoder_config import Value
+from maskfree.nn.known_settings import MAX_SIZE
 
-MAX_SIZE = 2**20
-"""Largest number allowed in a configuration; known vocabularies have up to 256,000 words."""
-# Fields that all configurations share; they do not shape the network.
-_BASE_FIELDS = frozenset(transformers.PreTrainedConfig().to_dict())
+# The bundled model needs no transformers, whose import takes longer than a photo: it is imported
+# where it is used.
+if TYPE_CHECKING:
+    import transformers
 
 
 def read_configuration(
@@ -39,6 +38,8 @@ def read_configuration(
         FileNotFoundError: There are no such weights.
         ValueError: A change names no field of the configuration, or a value is not accepted.
     """
+    import transformers
+
     kind = getattr(transformers, name)
     known = _fields(kind)
     unknown = sorted(set(changes) - known)
@@ -76,6 +77,8 @@ def read_settings(weights: str) -> dict[str, Any]:
         FileNotFoundError: There is no config.json.
         ValueError: It is damaged, or a number in it exceeds `MAX_SIZE`.
     """
+    import transformers
+
     path = Path(weights) / "config.json"
     if Path(weights).is_file():
         raise FileNotFoundError(
@@ -172,7 +175,15 @@ def plain_fields(configuration: transformers.PreTrainedConfig) -> dict[str, Valu
 def _fields(kind: type[transformers.PreTrainedConfig]) -> set[str]:
     """Return the fields of a configuration class, without those that all classes share."""
     with quiet():
-        return set(kind().to_dict()) - _BASE_FIELDS
+        return set(kind().to_dict()) - _base_fields()
+
+
+@cache
+def _base_fields() -> frozenset[str]:
+    """Fields that all configurations share; they do not shape the network."""
+    import transformers
+
+    return frozenset(transformers.PreTrainedConfig().to_dict())
 
 
 def _check_sizes(value: Any, name: str) -> None:
@@ -196,6 +207,8 @@ def quiet() -> Iterator[None]:
 
     `pretrained.make_tower` checks by itself what was loaded.
     """
+    from transformers.utils import logging
+
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -17,6 +17,8 @@ from maskfree.nn.efficientnet_lite import (
 from maskfree.nn.encoder_config import ImageEncoderConfig, Value
 from maskfree.nn.encoder_families import IMAGE_FAMILIES
 from maskfree.nn.image_encoder import ImageEncoder
+from maskfree.nn.known_settings import known_settings
+from maskfree.nn.mobilenet_v2 import DEFAULTS, FIXED, MobileNetV2
 from maskfree.nn.pretrained import make_tower
 from maskfree.nn.timm_encoder import build_timm
 
@@ -39,6 +41,11 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
 
     if config.family == "efficientnet_lite":
         return _build_efficientnet_lite(config)
+
+    if config.family == "mobilenet_v2" and config.weights is None:
+        settings = known_settings(DEFAULTS, FIXED, _changes(config))
+        if settings is not None:
+            return _finished(MobileNetV2(settings), "half")
 
     family = IMAGE_FAMILIES[config.family]
     configuration = read_configuration(family.configuration, config.weights, _changes(config))
@@ -103,8 +110,15 @@ def _build_efficientnet_lite(config: ImageEncoderConfig) -> ImageEncoder:
                 f"the weights {config.weights!r} do not fill efficientnet_lite: {difference}"
             ) from error
 
+    return _finished(tower, "lite", is_random=config.weights is None)
+
+
+def _finished(
+    tower: EfficientNetLite | MobileNetV2, statistics: str, is_random: bool = True
+) -> ImageEncoder:
+    """Wrap a convolutional network of this package as an image encoder."""
     freeze_batch_norms(tower)
-    if config.weights is None:
+    if is_random:
         initialize_convolutions(tower)
 
     return ImageEncoder(
@@ -112,7 +126,7 @@ def _build_efficientnet_lite(config: ImageEncoderConfig) -> ImageEncoder:
         read=_only_map,
         channels=tower.channels,
         patch_size=tower.patch_size,
-        statistics="lite",
+        statistics=statistics,
     )
 
 

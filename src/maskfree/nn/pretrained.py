@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 from torch import nn
 
 from maskfree.files.tensors import (
@@ -20,6 +19,10 @@ from maskfree.files.tensors import (
 )
 from maskfree.nn.configurations import quiet, read_settings, readable, settings_of
 from maskfree.nn.efficientnet_lite import is_efficientnet_lite, read_efficientnet_lite
+
+# Imported where it is used, since the bundled model does without.
+if TYPE_CHECKING:
+    import transformers
 
 
 def make_tower(
@@ -41,6 +44,8 @@ def make_tower(
         FileNotFoundError: There are no such weights.
         ValueError: The configuration is not accepted, or the weights are damaged or lack a tensor.
     """
+    import transformers
+
     kind = getattr(transformers, name)
     if weights is None:
         try:
@@ -117,6 +122,8 @@ def read_classifier(weights: str, num_classes: int) -> nn.Linear:
 
 def _classifier(weights: str) -> nn.Module:
     """Load an image classifier, built from known fields of its configuration only."""
+    import transformers
+
     settings = read_settings(weights)
     with quiet(), readable(weights) as local:
         # for_model only knows transformers' own classes: no code of a repository is run.

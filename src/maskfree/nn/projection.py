@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +37,10 @@ class NearIdentity(nn.Module):
         """
         super().__init__()
         self.linear = nn.Linear(dim, dim)
-        nn.init.eye_(self.linear.weight)
+        # The identity; `nn.init.eye_` would load torch's compiler where only sizes are checked.
+        nn.init.zeros_(self.linear.weight)
+        with torch.no_grad():
+            self.linear.weight.diagonal().fill_(1)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:

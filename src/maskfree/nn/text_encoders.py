@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskfree.nn.bert import DEFAULTS, FIXED, Bert
 from maskfree.nn.configurations import plain_fields, read_configuration
-from maskfree.nn.encoder_config import TextEncoderConfig
+from maskfree.nn.encoder_config import TextEncoderConfig, Value
+from maskfree.nn.known_settings import known_settings
 from maskfree.nn.pretrained import make_tower
 from maskfree.types import Tokens
 
@@ -202,7 +205,10 @@ def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
     """
     family = _FAMILIES[config.family]
     configuration = _configuration(config)
-    tower = make_tower(family.model, configuration, config.weights, **family.options)
+    if isinstance(configuration, SimpleNamespace):
+        tower = Bert(configuration)
+    else:
+        tower = make_tower(family.model, configuration, config.weights, **family.options)
     if family.has_head:
         tower.head = nn.Identity()
 
@@ -232,7 +238,9 @@ def spelled_out(config: TextEncoderConfig) -> TextEncoderConfig:
     Returns:
         Settings that build the same network without access to the pretrained weights.
     """
-    return replace(config, architecture=plain_fields(_configuration(config)), weights=None)
+    family = _FAMILIES[config.family]
+    configuration = read_configuration(family.configuration, config.weights, _changes(config))
+    return replace(config, architecture=plain_fields(configuration), weights=None)
 
 
 def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: int) -> None:
@@ -264,15 +272,23 @@ def check_tokens(config: TextEncoderConfig, vocabulary_size: int, max_length: in
 
 
 def _configuration(config: TextEncoderConfig) -> Any:
-    """Return the transformers configuration, without dropout if the encoder is frozen."""
-    family = _FAMILIES[config.family]
-    changes = config.architecture
+    """Return the settings of a BERT that is built here, or the configuration of transformers."""
+    changes = _changes(config)
+    if config.family == "bert" and config.weights is None:
+        settings = known_settings(DEFAULTS, FIXED, changes)
+        if settings is not None:
+            return settings
+
+    return read_configuration(_FAMILIES[config.family].configuration, config.weights, changes)
+
+
+def _changes(config: TextEncoderConfig) -> dict[str, Value]:
+    """Return the architecture overrides, without dropout if the encoder is frozen."""
+    if not config.frozen:
+        return config.architecture
 
     # Cached features must not depend on dropout.
-    if config.frozen:
-        changes = changes | dict.fromkeys(family.dropouts, 0.0)
-
-    return read_configuration(family.configuration, config.weights, changes)
+    return config.architecture | dict.fromkeys(_FAMILIES[config.family].dropouts, 0.0)
 
 
 def _forget(encoder: TextEncoder, _: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import tokenizers
 import torch
-import transformers
 
 from maskfree.files.hugging_face import reading
 from maskfree.text.tokenizer_files import check_companions, padding_id, read_tokenizer
@@ -63,6 +62,9 @@ class Tokenizer:
             raise FileNotFoundError(
                 f"no tokenizer in {source!r}: it has none of {', '.join(_WORD_LISTS)}"
             )
+
+        # Imported here, since a tokenizer.json does without.
+        import transformers
 
         with reading(source) as local:
             try:

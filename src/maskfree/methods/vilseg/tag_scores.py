@@ -77,8 +77,14 @@ class VocabularyTexts(nn.Module):
         super().__init__()
         self.texts: Tensor
         self.owners: Tensor
-        self.register_buffer("texts", F.normalize(torch.randn(num_texts, dim), dim=-1))
-        self.register_buffer("owners", torch.arange(num_texts) % num_tags)
+        texts = nn.init.normal_(torch.empty(num_texts, dim))
+        # On the meta device, where sizes are checked, arithmetic would load torch's compiler.
+        if not texts.is_meta:
+            texts = F.normalize(texts, dim=-1)
+        owners = [number % num_tags for number in range(num_texts)]
+
+        self.register_buffer("texts", texts)
+        self.register_buffer("owners", torch.tensor(owners))
         self._num_tags = num_tags
 
     def forward(self, words: Float[Tensor, "p d"]) -> Float[Tensor, "v p"]:
