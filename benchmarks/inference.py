@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -112,7 +112,8 @@ def as_published(encoder: ImageEncoder) -> MobileNetV2Model:
 
     Its batch norms are not folded into convolutions, and it pads apart from them.
     """
-    tower = MobileNetV2Model(MobileNetV2Config(output_stride=encoder.patch_size), False).eval()
+    configuration = MobileNetV2Config(output_stride=encoder.patch_size)
+    tower: Any = MobileNetV2Model(configuration, add_pooling_layer=False).eval()
     assert isinstance(encoder.tower, MobileNetV2), "only MobileNetV2 has such a comparison"
     return tower.to(memory_format=torch.channels_last)
 

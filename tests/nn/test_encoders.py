@@ -8,6 +8,8 @@ from torch.testing import assert_close
 
 from maskfree.nn.convolutions import FrozenBatchNorm, fold_batch_norms
 from maskfree.nn.encoder_config import ImageEncoderConfig, TextEncoderConfig
+from maskfree.nn.known_settings import known_settings
+from maskfree.nn.mobilenet_v2 import DEFAULTS, FIXED, MobileNetV2
 from tiny import CAPTIONS, TINY_IMAGE, TINY_TEXT
 
 TRANSFORMER = {
@@ -195,6 +197,21 @@ def test_mobilenet_pads_as_the_original(tf_padding, patch_size):
     ):
         scale = other.grad.abs().max().item()
         assert_close(one.grad, other.grad, atol=1e-4 * scale, rtol=1e-3, msg=name)
+
+
+def test_a_seed_gives_the_same_mobilenet_as_transformers():
+    import transformers
+
+    settings = TINY_IMAGE.architecture | {"initializer_range": 0.3, "output_stride": 8}
+    torch.manual_seed(5)
+    known = known_settings(DEFAULTS, FIXED, settings)
+    assert known is not None
+    ours = MobileNetV2(known).state_dict()
+    torch.manual_seed(5)
+    configuration = transformers.MobileNetV2Config(**settings)
+    theirs = transformers.MobileNetV2Model(configuration, add_pooling_layer=False).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
 def test_frozen_batch_norm_is_batch_norm_in_eval():

@@ -24,10 +24,10 @@ DEFAULTS: dict[str, Value] = {
     "output_stride": 32,
     "finegrained_output": True,
     "layer_norm_eps": 0.001,
-    # These shape neither the layers nor their features.
+    "initializer_range": 0.02,
+    # These change nothing here.
     "image_size": 224,
     "classifier_dropout_prob": 0.8,
-    "initializer_range": 0.02,
     "semantic_loss_ignore_index": 255,
 }
 """Settings by their names in transformers' MobileNetV2Config."""
@@ -89,6 +89,11 @@ class MobileNetV2(nn.Module):
             self.channels = _HEAD_CHANNELS
         self.conv_1x1 = _layer(settings, channels[-1], self.channels)
         self.patch_size = settings.output_stride
+
+        # As transformers does, so that a seed gives the same network as there.
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=settings.initializer_range)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c hp wp"]:
         """Compute the feature map.
