@@ -17,6 +17,12 @@ from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.results.cleaning import UNLABELED, at_most, without_crumbs
 from maskfree.results.components import connected_regions
 from maskfree.results.drawing import count_ids, distinct_colors, draw_overlay, fit_within
+from maskfree.results.exports import (
+    coco_dataset,
+    fiftyone_detections,
+    labelme_file,
+    supervision_detections,
+)
 from maskfree.results.notebook import html_text, png_bytes, shortened
 from maskfree.results.regions import Region, regions_of
 
@@ -228,6 +234,64 @@ class Segmentation:
                 dropped[top:bottom, left:right] |= region.crop
         return self._unlabeled(dropped, {})
 
+    def to_supervision(self, min_area_px: int = 0) -> Any:
+        """Convert the connected regions to `supervision.Detections`; the background is left out.
+
+        Args:
+            min_area_px: Smallest area of a region, as in `cleaned`.
+
+        Returns:
+            Detections with boxes, masks, class ids and names, and confidences.
+
+        Raises:
+            ValueError: supervision or the extra `label` is not installed.
+        """
+        return supervision_detections(self._objects(min_area_px), self.labels.shape)
+
+    def to_coco(self, min_area_px: int = 0) -> dict[str, Any]:
+        """Convert the connected regions to a COCO data set of this photo, without background.
+
+        Args:
+            min_area_px: Smallest area of a region, as in `cleaned`.
+
+        Returns:
+            Content of an annotation file: masks are run lengths, ids are one higher than here.
+
+        Raises:
+            ValueError: The extra `label` is not installed.
+        """
+        name, size = self.record["photo"]["name"], self.labels.shape
+        return coco_dataset(self._objects(min_area_px), self.words, name, size)
+
+    def to_labelme(self, min_area_px: int = 0) -> dict[str, Any]:
+        """Convert the connected regions to the content of a labelme file, without background.
+
+        Args:
+            min_area_px: Smallest area of a region, as in `cleaned`.
+
+        Returns:
+            Content of the JSON file beside the photo: polygons, and masks for regions with holes.
+
+        Raises:
+            ValueError: The extra `label` is not installed.
+        """
+        name, size = self.record["photo"]["name"], self.labels.shape
+        return labelme_file(self._objects(min_area_px), name, size)
+
+    def to_fiftyone(self, min_area_px: int = 0) -> Any:
+        """Convert the connected regions to `fiftyone.Detections`; the background is left out.
+
+        Args:
+            min_area_px: Smallest area of a region, as in `cleaned`.
+
+        Returns:
+            Detections with labels, boxes, masks and confidences.
+
+        Raises:
+            ValueError: fiftyone or the extra `label` is not installed.
+        """
+        return fiftyone_detections(self._objects(min_area_px), self.labels.shape)
+
     def areas(self) -> dict[str, float]:
         """Return the fraction of the photo that each class covers.
 
@@ -319,6 +383,10 @@ class Segmentation:
             for target in targets:
                 (unfinished / target.name).replace(target)
         return index, overlay, sidecar
+
+    def _objects(self, min_area_px: int) -> list[Region]:
+        """Connected regions without those of the background."""
+        return [region for region in self.regions(min_area_px) if region.class_id < len(self.words)]
 
     def _unlabeled(self, pixels: Bool[np.ndarray, "h w"], note: dict[str, Any]) -> Segmentation:
         """The result without the labels of some pixels, with a note in its record."""
