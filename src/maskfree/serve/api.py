@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
+from maskfree.config.extras import EXTRAS
+from maskfree.results.drawing import distinct_colors
 from maskfree.serve.answers import json_answer, png_answer
 from maskfree.serve.errors import Refused, error_answer
+from maskfree.serve.exports import TITLES, export_answer, read_drawn
 from maskfree.serve.grid import score_grid
 from maskfree.serve.models import Wanted
-from maskfree.serve.service import Service
+from maskfree.serve.service import Service, plain_name
+
+# Colors of saved files that the page knows.
+_NUM_COLORS = 64
+# Longest side of exported labels; their pixels are bounded too.
+_MAX_SIDE = 30_000
 
 Refinements = Literal["none", "pamr", "regions"]
 
@@ -120,13 +129,48 @@ def api_routes(service: Service) -> APIRouter:
         )
         return await service.finish(lambda: JSONResponse(grid | {"model": wanted.model}))
 
+    @router.post(
+        "/v1/export",
+        summary="Write labels that were changed in the page in a format of annotation tools",
+        response_class=Response,
+        responses={200: {"description": "PNG, or a zip"}, **FAILURES},
+    )
+    async def export(
+        photo: _Photo,
+        format: Annotated[str, Form(description="Name of a format of `/v1/models`.")],
+        width: Annotated[int, Form(description="Width of the labels.", ge=1, le=_MAX_SIDE)],
+        height: Annotated[int, Form(description="Height of the labels.", ge=1, le=_MAX_SIDE)],
+        names: Annotated[str, Form(description="JSON list of names by label.")],
+        colors: Annotated[str, Form(description="JSON list of [red, green, blue] by label.")],
+        runs: Annotated[
+            UploadFile,
+            File(description="Label and number of pixels, 32 bits each, row by row; 255: none."),
+        ],
+        background: Annotated[int, Form(description="Label of the background.")] = -1,
+    ) -> Response:
+        if width * height > service.limits.max_pixels:
+            raise Refused(413, f"{service.limits.max_pixels} pixels are the most")
+        content, pairs = await _content(photo), await runs.read()
+        name = plain_name(photo.filename or "")
+
+        def write() -> Response:
+            drawn = read_drawn(pairs, (height, width), names, colors, background)
+            return export_answer(drawn, content, name, format)
+
+        return await service.run(write)
+
     @router.get(
         "/v1/models",
         summary="Models that are loaded here",
         responses={each: FAILURES[each] for each in (401, 403, 429)},
     )
     async def models() -> dict[str, Any]:
-        return {"models": [_described(service, name) for name in service.models.loaded]}
+        return {
+            "models": [_described(service, name) for name in service.models.loaded],
+            "edges": all(find_spec(module) for module in EXTRAS["regions"]),
+            "formats": [{"name": name, "title": title} for name, title in TITLES.items()],
+            "colors": distinct_colors(_NUM_COLORS).tolist(),
+        }
 
     @router.get("/healthz", summary="Whether the process answers")
     async def healthz() -> dict[str, str]:

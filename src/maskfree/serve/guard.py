@@ -20,7 +20,7 @@ from maskfree.serve.limits import Access, Limits
 from maskfree.serve.metrics import Metrics
 
 # What a browser and a health check may ask without a token; none of it tells of photos.
-_PUBLIC = ("/", "/api", "/healthz", "/readyz", "/health", "/favicon.ico")
+_PUBLIC = ("/", "/api", "/openapi.json", "/healthz", "/readyz", "/health", "/favicon.ico")
 _PUBLIC_FOLDER = "/static/"
 
 # The page needs nothing from elsewhere, and no other page may frame or read it.

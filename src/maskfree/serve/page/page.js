@@ -1,0 +1,351 @@
+// The page: words, photo, settings. What needs the network is asked anew; all else is drawn anew.
+
+import { startBatch } from "./batch.js";
+import { ask } from "./client.js";
+import { colorsOf } from "./colors.js";
+import { startExport } from "./export.js";
+import { decodeScores } from "./labels.js";
+import { showChips, showLegend, showRegions } from "./lists.js";
+import { editRegion } from "./regions.js";
+import { startTabs, startTheme } from "./tabs.js";
+import { View } from "./view.js";
+
+// Pixels that are worked on; a larger photo is shown and edited smaller.
+const MAX_PIXELS = 2_000_000;
+const WAIT_MS = 250;
+const element = (id) => document.getElementById(id);
+
+const state = {
+  words: [], hidden: new Set(), edits: [], photo: null, views: [], models: [], fileColors: [],
+  request: null, timer: null, frame: 0,
+};
+
+/** First synonym of a word as it is typed. */
+const nameOf = (word) => word.split("/")[0].trim().replace(/\s+/g, " ");
+
+// ---------------------------------------------------------------- settings
+
+function settings() {
+  const removed = new Set();
+  for (const view of state.views) {
+    for (const word of view.grid?.words ?? []) if (!state.words.includes(word)) removed.add(word);
+  }
+  const value = Number(element("threshold").value), area = Number(element("area").value);
+  const extra = [...new Set(state.edits.map((edit) => edit.name).filter((name) => name !== null))];
+  const namesOf = (grid) => {
+    const names = [...grid.names.slice(0, grid.num_words), "background"];
+    return [...names, ...extra.filter((name) => !names.includes(name))];
+  };
+  const first = state.views[0]?.grid;
+  const names = first ? namesOf(first) : [];
+  return {
+    removed, namesOf, names,
+    edits: state.edits,
+    hidden: state.hidden,
+    opacity: Number(element("opacity").value) / 100,
+    minArea: area ? 10 ** (-4 + area / 20) : 0,
+    showNames: element("names").checked,
+    colors: colorsOf(names.length, element("palette").value === "files" ? state.fileColors : null),
+    threshold: (grid) => (value ? grid.low + ((grid.high - grid.low) * value) / 100 : null),
+  };
+}
+
+/** Fields of a request for the words of the page; null after an error was shown. */
+function fields(model) {
+  if (!state.words.length) {
+    fail("Add a word first: what is in the photo?");
+    return null;
+  }
+  return {
+    words: state.words,
+    model,
+    background: element("background").checked ? "auto" : "none",
+    refine: element("edges").checked ? "regions" : "none",
+  };
+}
+
+// ---------------------------------------------------------------- messages
+
+function tell(text) {
+  element("status").textContent = text;
+}
+
+function fail(text) {
+  element("error").textContent = text;
+  element("error").hidden = !text;
+  if (text) tell("");
+}
+
+// ---------------------------------------------------------------- words
+
+function changeWords(words) {
+  state.words = words;
+  const known = state.views.length && state.views.every((view) => {
+    return view.grid && words.every((word) => view.grid.words.includes(word));
+  });
+  // Fewer words need no network.
+  if (known && words.length) refresh();
+  else scoreSoon();
+  refreshChips();
+}
+
+function refreshChips() {
+  showChips(state.words, (word) => changeWords(state.words.filter((each) => each !== word)));
+}
+
+function addWords(text) {
+  const words = text.split(",").map((word) => word.trim()).filter(Boolean);
+  const taken = new Set(state.words.flatMap((word) => word.toLowerCase().split("/")));
+  for (const word of words) {
+    const parts = word.toLowerCase().split("/").map((part) => part.trim());
+    const twice = parts.find((part) => taken.has(part));
+    if (twice !== undefined) return fail(`The word "${twice}" is there already.`);
+    parts.forEach((part) => taken.add(part));
+  }
+  fail("");
+  if (words.length) changeWords([...state.words, ...words]);
+}
+
+// ---------------------------------------------------------------- photo
+
+async function openPhoto(file, words = null) {
+  fail("");
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return fail(`${file.name} cannot be shown: it is damaged, or no photo that a browser reads.`);
+  }
+  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
+  const width = Math.max(1, Math.round(bitmap.width * scale));
+  const height = Math.max(1, Math.round(bitmap.height * scale));
+  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
+  const pixels = context.getImageData(0, 0, width, height).data;
+  state.photo = { file, name: file.name, width, height, pixels, full: [bitmap.width, bitmap.height] };
+  bitmap.close();
+  state.edits = [];
+  state.hidden.clear();
+  if (words) state.words = words;
+  refreshChips();
+  makeViews();
+  score();
+}
+
+function makeViews() {
+  if (!state.photo) return;
+  const models = [element("model").value, element("compare").value].filter(Boolean);
+  const listeners = {
+    onHover: (view, text) => {
+      if (text !== null) tell(text);
+      draw();
+    },
+    onPick: edit,
+  };
+  state.views = models.map((model) => new View(state.photo, model, listeners));
+  if (!state.views.length) return;
+  state.views[0].editable = true;
+  element("views").replaceChildren(...state.views.map((view) => view.figure));
+  element("views").hidden = false;
+  element("drop").hidden = true;
+  element("another").hidden = false;
+  draw();
+}
+
+function closePhoto() {
+  state.request?.abort();
+  Object.assign(state, { photo: null, views: [], edits: [] });
+  for (const id of ["views", "another", "undo", "legend-card", "regions-card", "export-card"]) {
+    element(id).hidden = true;
+  }
+  element("drop").hidden = false;
+  fail("");
+  tell("");
+  element("file").focus();
+}
+
+// ---------------------------------------------------------------- scores
+
+function scoreSoon() {
+  clearTimeout(state.timer);
+  state.timer = setTimeout(score, WAIT_MS);
+}
+
+async function score() {
+  clearTimeout(state.timer);
+  state.request?.abort();
+  if (!state.photo || !state.views.length) return;
+  const wanted = state.views.map((view) => fields(view.model));
+  if (wanted.includes(null)) return;
+
+  const request = (state.request = new AbortController());
+  const started = performance.now();
+  fail("");
+  tell("Labeling …");
+  element("views").classList.add("busy");
+  try {
+    const onWait = () => tell("The server is busy. Waiting for a place …");
+    const grids = await Promise.all(wanted.map(async (form) => {
+      const answer = await ask("/v1/scores", { ...form, photo: state.photo.file }, { signal: request.signal, onWait });
+      return prepared(await answer.json(), form.words);
+    }));
+    state.views.forEach((view, i) => (view.grid = grids[i]));
+    refresh();
+    tell(`Labeled in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  } catch (error) {
+    if (!request.signal.aborted) fail(error.message);
+  } finally {
+    if (state.request === request) element("views").classList.remove("busy");
+  }
+}
+
+function prepared(grid, words) {
+  const values = decodeScores(grid.scores), cells = grid.rows * grid.columns;
+  let low = Infinity, high = -Infinity;
+  for (let cell = 0; cell < cells; cell++) {
+    let best = -Infinity;
+    for (let place = cell; place < values.length; place += cells) best = Math.max(best, values[place]);
+    low = Math.min(low, best);
+    high = Math.max(high, best);
+  }
+  return { ...grid, values, low, high, words };
+}
+
+// ---------------------------------------------------------------- drawing
+
+function refresh() {
+  const now = settings(), view = state.views[0];
+  for (const each of state.views) each.update(now);
+  if (!view?.grid) return;
+  const value = now.threshold(view.grid);
+  element("opacity-out").textContent = `${Math.round(100 * now.opacity)} %`;
+  element("threshold-out").textContent = value === null ? "off" : value.toFixed(2);
+  element("area-out").textContent = now.minArea ? `${(100 * now.minArea).toPrecision(2)} %` : "any";
+  for (const id of ["legend-card", "regions-card", "export-card"]) element(id).hidden = false;
+  element("undo").hidden = !state.edits.length;
+  showLegend(view, now, (name, isShown) => {
+    if (isShown) state.hidden.delete(name);
+    else state.hidden.add(name);
+    draw();
+  });
+  showRegions(view, now, (region) => edit(view, region));
+  draw(now);
+}
+
+function draw(now = null) {
+  cancelAnimationFrame(state.frame);
+  state.frame = requestAnimationFrame(() => {
+    const chosen = now ?? settings();
+    for (const view of state.views) view.draw({ ...chosen, names: view.names });
+  });
+}
+
+let pending = 0;
+function refreshSoon() {
+  cancelAnimationFrame(pending);
+  pending = requestAnimationFrame(refresh);
+}
+
+async function edit(view, region) {
+  const name = await editRegion(view, region, settings());
+  if (name === undefined) return;
+  state.edits.push({ pixels: view.pixelsOf(region), name });
+  refresh();
+  tell(name === null ? "The region is deleted." : `The region is ${name} now.`);
+}
+
+// ---------------------------------------------------------------- start
+
+function listen() {
+  element("words-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    addWords(element("words-input").value);
+    if (element("error").hidden) element("words-input").value = "";
+  });
+  element("words-input").addEventListener("input", (event) => {
+    if (!event.target.value.endsWith(",")) return;
+    addWords(event.target.value);
+    if (element("error").hidden) event.target.value = "";
+  });
+  element("file").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    if (file) openPhoto(file);
+  });
+  for (const button of document.querySelectorAll("[data-example]")) {
+    button.addEventListener("click", async () => {
+      const name = `${button.dataset.example}.jpg`;
+      const answer = await ask(`/static/examples/${name}`);
+      const file = new File([await answer.blob()], name, { type: "image/jpeg" });
+      openPhoto(file, button.dataset.words.split(","));
+    });
+  }
+  element("another").addEventListener("click", closePhoto);
+  element("undo").addEventListener("click", () => {
+    state.edits.pop();
+    refresh();
+    tell("The last change is undone.");
+  });
+  for (const id of ["opacity", "threshold", "area", "names", "palette"]) {
+    element(id).addEventListener("input", refreshSoon);
+  }
+  for (const id of ["model", "compare"]) {
+    element(id).addEventListener("change", () => {
+      makeViews();
+      score();
+    });
+  }
+  for (const id of ["background", "edges"]) element(id).addEventListener("change", score);
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])][0];
+    if (file) openPhoto(file);
+  });
+}
+
+function takeDrops(runBatch) {
+  const isBatch = () => !element("batch-panel").hidden;
+  const area = () => element(isBatch() ? "batch-drop" : "drop");
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    area().classList.add("over");
+  });
+  document.addEventListener("dragleave", () => area().classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    area().classList.remove("over");
+    const files = [...event.dataTransfer.files];
+    if (isBatch()) runBatch(files);
+    else if (files.length) openPhoto(files[0]);
+    else fail("That was no file: drop a photo from a folder.");
+  });
+}
+
+async function loadModels() {
+  try {
+    const answer = await (await ask("/v1/models")).json();
+    state.models = answer.models;
+    state.fileColors = answer.colors;
+    const none = new Option("nothing", "");
+    element("compare").replaceChildren(none);
+    for (const { name } of answer.models) {
+      element("model").append(new Option(name, name));
+      element("compare").append(new Option(name, name));
+    }
+    element("format").replaceChildren(...answer.formats.map(({ name, title }) => new Option(title, name)));
+    element("edges").disabled = !answer.edges;
+    if (!answer.edges) element("edges").parentElement.append(" – needs the extra “regions”");
+  } catch (error) {
+    fail(error.message);
+  }
+}
+
+startTheme();
+startTabs();
+listen();
+takeDrops(startBatch(() => fields(element("model").value), fail));
+startExport({ state, settings, fields, fail, tell, nameOf });
+refreshChips();
+await loadModels();
+document.documentElement.dataset.ready = "yes";
