@@ -146,7 +146,7 @@ def read(results: Path, kind: str, model: str | None = None) -> list[dict[str, A
     With MODEL those of what was made from this model, not those of the study's own trainings.
     """
     contents = [read_json(path) for path in sorted(results.glob(f"{kind}-*.json"))]
-    chosen = [content for content in contents if content.get("model") == model]
+    chosen = [each for each in contents if (each["kind"], each.get("model")) == (kind, model)]
     return [row | {"seed": content["seed"]} for content in chosen for row in content["rows"]]
 
 

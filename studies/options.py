@@ -104,7 +104,7 @@ class OVSegmentorOptions(StudyOptions):
     """Seeds of the runs of Table 3; each has a file of results of its own."""
     out: Path = Path("runs/studies/ovsegmentor")
     """Folder for the runs and the index of entities; what lies there is used."""
-    steps: int = 100
+    steps: int = 200
     """Of each training."""
     batch_size: int = 32
     """Photos of each step."""

@@ -24,10 +24,11 @@ from maskfree.progress import Progress
 from maskfree.recipes import ovsegmentor_pocket
 from maskfree.text.entities import EntitySet
 from studies.directions import tables, together
-from studies.ledger import StudyRows, Variant, read
+from studies.ledger import Measure, StudyRows, Variant, read
 from studies.options import OVSEGMENTOR_TABLES, OVSegmentorOptions
 from studies.ovsegmentor_variants import (
     ABLATIONS,
+    ALL_MEASURES,
     CAMVID,
     COCO,
     COUNT,
@@ -38,6 +39,7 @@ from studies.ovsegmentor_variants import (
     RATIO,
     RATIOS,
     cell,
+    earlier,
 )
 from studies.training import trained
 
@@ -75,8 +77,8 @@ def reproduce(options: OVSegmentorOptions, recipe: Recipe | None = None) -> None
             options.only,
             options.device,
         )
-    rows = read(options.results, KIND)
-    Console().print(*tables(rows, MEASURES, DIRECTIONS))
+    rows = study_rows(options.results)
+    Console().print(*tables(rows, ALL_MEASURES, DIRECTIONS))
     draw(rows, options.results / KIND)
 
 
@@ -159,17 +161,42 @@ def _prepare(recipe: Recipe) -> None:
     work.finish(finder, settings)
 
 
+def study_rows(results: Path) -> list[dict[str, Any]]:
+    """Read the rows of all seeds; those of the first study have measures of another name."""
+    rows = []
+    for row in read(results, KIND):
+        if row.get("earlier"):
+            (measure,) = (each for each in MEASURES if each.name == row["measure"])
+            row = row | {"measure": earlier(measure).name}
+        rows.append(row)
+    return rows
+
+
+def measured(
+    rows: Sequence[dict[str, Any]], variants: Sequence[str], measures: Sequence[Measure]
+) -> Sequence[Measure]:
+    """Return MEASURES, or those of the first study where only that measured all VARIANTS."""
+    if all(together(rows, variants, measures[0].name)):
+        return measures
+    return tuple(map(earlier, measures))
+
+
 def draw(rows: Sequence[dict[str, Any]], stem: Path) -> None:
     """Draw Table 5, mIoU by ratio for each number of groups, into files that begin with STEM."""
     for chosen in (COCO, CAMVID):
-        curves = []
-        for count in COUNTS:
-            values = together(rows, [cell(count, ratio) for ratio in RATIOS], chosen.name)
-            if all(values):
-                curves.append(
-                    charts.Series(f"{count} groups", RATIOS, list(map(statistics.mean, values)))
-                )
+        curves = _curves(rows, chosen) or _curves(rows, earlier(chosen))
         if curves:
             title = f"OVSegmentor on {chosen.name} by ratio of groups in L_mask"
             path = stem.with_name(f"{stem.name}-ratios-{chosen.benchmark}.svg")
             charts.curve(curves, "ratio r", "mIoU", title, path, fixed=RATIO)
+
+
+def _curves(rows: Sequence[dict[str, Any]], chosen: Measure) -> list[charts.Series]:
+    """Mean mIoU by ratio, for each number of groups of which all ratios were measured."""
+    curves = []
+    for count in COUNTS:
+        values = together(rows, [cell(count, ratio) for ratio in RATIOS], chosen.name)
+        if all(values):
+            means = list(map(statistics.mean, values))
+            curves.append(charts.Series(f"{count} groups", RATIOS, means))
+    return curves

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from maskfree.evaluation.reporting.published import published
 from studies.directions import found, spread, together
-from studies.ledger import Measure, read
-from studies.ovsegmentor import COMMAND, KIND
+from studies.ledger import Measure
+from studies.ovsegmentor import COMMAND, KIND, measured, study_rows
 from studies.ovsegmentor_variants import (
     ABLATIONS,
+    ALL_MEASURES,
     AUTHORS,
     BASELINE,
     CAMVID,
@@ -28,7 +29,6 @@ from studies.ovsegmentor_variants import (
     LABELS,
     LONG,
     MASKS,
-    MEASURES,
     NOUNS,
     ONE,
     PAPER_FULL,
@@ -120,7 +120,7 @@ def fifth(_: Sequence[Row]) -> str:
     """Table 5: numbers of groups by ratio."""
     rows, lines = _read(), []
     names = [cell(count, ratio) for count in COUNTS for ratio in RATIOS]
-    for measure in SHORT:
+    for measure in measured(rows, names, SHORT):
         values = iter(map(spread, together(rows, names, measure.name)))
         for count in COUNTS:
             cells = [next(values) for _ in RATIOS]
@@ -165,12 +165,12 @@ def seventh(_: Sequence[Row]) -> str:
 
 def claims(_: Sequence[Row]) -> str:
     """Each claim on each measure: what the better side gains, and whether the seeds agree."""
-    return directions(_read(), DIRECTIONS, MEASURES, COMMAND)
+    return directions(_read(), DIRECTIONS, ALL_MEASURES, COMMAND)
 
 
 def claims_by_verdict(_: Sequence[Row]) -> str:
     """Which claims hold, on which measures."""
-    return verdicts(_read(), DIRECTIONS, MEASURES, COMMAND)
+    return verdicts(_read(), DIRECTIONS, ALL_MEASURES, COMMAND)
 
 
 def seeds(_: Sequence[Row]) -> str:
@@ -205,7 +205,7 @@ def shown(_: Sequence[Row]) -> str:
 
 
 def _read() -> list[Row]:
-    return read(RESULTS, KIND)
+    return study_rows(RESULTS)
 
 
 def _spreads(rows: Sequence[Row], variant: str, measures: Sequence[Measure]) -> list[str]:
@@ -223,6 +223,7 @@ def _ablated(
     LOSSES say what L_mask is in each. By their NAMES, if any, follow the paper's numbers.
     """
     rows, sets = _read(), ("voc21", "context60") if any(names.values()) else ()
+    measures = measured(rows, list(names), measures)
     columns = [map(spread, together(rows, list(names), measure.name)) for measure in measures]
     lines = []
     for (variant, name), *cells in zip(names.items(), *columns, strict=True):

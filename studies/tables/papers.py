@@ -54,9 +54,9 @@ def papers() -> Iterator[Paper]:
     )
     yield Paper(
         "OVSegmentor",
-        read(RESULTS, ovsegmentor.KIND),
+        ovsegmentor.study_rows(RESULTS),
         ovsegmentor_variants.DIRECTIONS,
-        ovsegmentor_variants.MEASURES,
+        ovsegmentor_variants.ALL_MEASURES,
         OVSEGMENTOR,
     )
     yield Paper(

@@ -206,6 +206,28 @@ def collapse(rows: Sequence[Row]) -> str:
     )
 
 
+def gpu(rows: Sequence[Row]) -> str:
+    """Memory and photos a second of training steps at full size on a GPU."""
+    checks = [row for row in rows if row.get("benchmark") == "gpu-check"]
+    lines = [
+        (
+            f"`{each['recipe']}`",
+            f"{each['millions_of_parameters']:.0f}",
+            str(each["photos"]),
+            f"{each['peak_gigabytes']:.1f}",
+            f"{each['photos_per_second']:.0f}",
+        )
+        for check in checks
+        for each in check["rows"]
+    ]
+    header = ("recipe", "millions of parameters", "photos a step", "peak, GB", "photos a second")
+    table = markdown(header, lines, "lrrrr", "make gpu-check")
+    if not checks:
+        return table
+    settings = checks[0]["settings"]
+    return f"{table}\n\nOn an {settings['device']}, {settings['precision']}."
+
+
 def tracking(rows: Sequence[Row]) -> str:
     """Label propagation by the bundled model, sequence by sequence."""
     figures = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")

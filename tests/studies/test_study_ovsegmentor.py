@@ -161,9 +161,14 @@ def test_variants_change_what_their_row_names_and_nothing_else():
 
 def test_rows_say_what_their_mask_loss_is():
     """The recorded rows were made with what the study says of them today."""
-    path = Path(__file__).parents[2] / "results" / "reproduce-ovsegmentor-seed0.json"
-    masks = json.loads(path.read_text())["settings"]["recipe"]["method"]["masks"]
+    results = Path(__file__).parents[2] / "results"
+    before = json.loads((results / "reproduce-ovsegmentor-before-seed0.json").read_text())
+    masks = before["settings"]["recipe"]["method"]["masks"]
     assert (masks["symmetric"], masks["keys"]) == (False, "target")
+
+    now = json.loads((results / "reproduce-ovsegmentor-seed0.json").read_text())
+    masks = now["settings"]["recipe"]["method"]["masks"]
+    assert masks["matching"] == "one_way"
     said = "one photo, momentum keys, scaled logits; weight 0.3 from 30 % on"
     assert mask_loss(FULL) == mask_loss(MASKS) == said
     assert f"weight {masks['weight']:g} from {100 * masks['start']:g} %" in said
@@ -225,3 +230,31 @@ def test_the_figure_is_drawn_of_whole_curves(tmp_path):
     draw([*eight, *(row(cell(16, ratio), 0.3) for ratio in RATIOS)], stem)
     assert "16 groups" in path.read_text()
     assert "16 groups" not in alone
+
+
+def write_rows(folder, name, rows, kind=ovsegmentor.KIND):
+    content = {"kind": kind, "seed": 0, "model": None, "rows": rows}
+    (folder / f"{ovsegmentor.KIND}-{name}.json").write_text(json.dumps(content))
+
+
+def test_rows_of_the_first_study_are_not_mixed_with_those_of_the_second(tmp_path):
+    write_rows(tmp_path, "before-seed0", [row(FULL, 0.1) | {"earlier": True}, row(ONE, 0.2)])
+    write_rows(tmp_path, "seed0", [row(FULL, 0.4)])
+    write_rows(tmp_path, "other-seed0", [row(FULL, 0.9)], kind="reproduce-ovsegmentor-other")
+    rows = ovsegmentor.study_rows(tmp_path)
+    assert sorted((each["measure"], each["mean_iou"]) for each in rows) == [
+        ("coco-mini", 0.2),
+        ("coco-mini", 0.4),
+        ("coco-mini, 100 steps", 0.1),
+    ]
+
+
+def test_tables_take_the_study_that_measured_all_their_variants():
+    first = [row(variant, 0.1) | {"measure": "coco-mini, 100 steps"} for variant in (FULL, GROUPS)]
+    second = [row(FULL, 0.4)]
+
+    def chosen(rows):
+        return [each.name for each in ovsegmentor.measured(rows, (FULL, GROUPS), (COCO,))]
+
+    assert chosen([*first, *second]) == ["coco-mini, 100 steps"]
+    assert chosen([*first, *second, row(GROUPS, 0.5)]) == ["coco-mini"]
