@@ -9,7 +9,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "evaluate": ("pycocotools", "scipy", "matplotlib", "lightning_fabric"),
     "entities": ("textblob", "lemminflect", "pyarrow", "braceexpand"),
     "regions": ("higra", "skimage", "scipy"),
-    "label": ("skimage", "scipy", "contourpy"),
+    "label": ("skimage", "scipy", "contourpy", "pycocotools"),
     "video": ("av",),
     "heic": ("pillow_heif",),
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -182,8 +183,20 @@ def orientation(image: Image.Image) -> int:
     return found
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Read the upright width and height of an image from its header.
+@dataclass(frozen=True)
+class PictureHeader:
+    """What the header of an image file says."""
+
+    format: str
+    """Pillow's name of the format, such as "JPEG"."""
+    size: tuple[int, int]
+    """Width and height in pixels, after the EXIF orientation."""
+    is_upright: bool
+    """Whether the pixels are stored upright."""
+
+
+def picture_header(path: Path) -> PictureHeader:
+    """Read the header of an image.
 
     Only a PNG whose metadata follow its pixels is decoded completely.
 
@@ -191,7 +204,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         path: Image file.
 
     Returns:
-        Width and height in pixels, after the EXIF orientation.
+        The image's format, size and whether it is stored upright.
 
     Raises:
         ValueError: The file is damaged or is no supported image.
@@ -203,18 +216,37 @@ def picture_size(path: Path) -> tuple[int, int]:
         open_picture(file, str(path)) as image,
     ):
         check_size(image.width, image.height, str(path))
+        kind = image.format or ""
 
         # Pillow has swapped the sides of a TIFF already.
-        if image.format == "TIFF":
-            return image.size
+        if kind == "TIFF":
+            return PictureHeader(kind, image.size, orientation(image) == 1)
 
         # Reading EXIF data that follow the pixels would make Pillow decode them.
-        if image.format == "PNG" and "exif" not in image.info and not _may_be_turned(file):
-            return image.size
+        if kind == "PNG" and "exif" not in image.info and not _may_be_turned(file):
+            return PictureHeader(kind, image.size, is_upright=True)
 
-        if orientation(image) in SWAPPING:
-            return image.height, image.width
-        return image.size
+        turn = orientation(image)
+        size = image.size
+        if turn in SWAPPING:
+            size = (image.height, image.width)
+        return PictureHeader(kind, size, is_upright=turn == 1)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Read the upright width and height of an image from its header.
+
+    Args:
+        path: Image file.
+
+    Returns:
+        Width and height in pixels, after the EXIF orientation.
+
+    Raises:
+        ValueError: The file is damaged or is no supported image.
+        OSError: The file cannot be read.
+    """
+    return picture_header(path).size
 
 
 def _may_be_turned(png: Any) -> bool:

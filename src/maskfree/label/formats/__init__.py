@@ -1,0 +1,1 @@
+"""Formats in which a labeled data set is written, one module each."""
