@@ -159,9 +159,22 @@ class CLIPS4Options(StudyOptions):
         return tuple(str(self.data / "flickr8k" / name) for name in names)
 
 
+@dataclass(frozen=True)
+class CalibrationOptions(StudyOptions):
+    """What is run, and where things lie."""
+
+    out: Path = Path("runs/studies/calibration")
+    """Folder that marks the run."""
+    model: str = "pocket"
+    """The model whose confidences are calibrated."""
+    photos: int = 600
+    """Photos of Flickr8k with captions, as many of each shard."""
+
+
 STUDIES: dict[str, type[StudyOptions]] = {
     "vilseg": ViLSegOptions,
     "ovsegmentor": OVSegmentorOptions,
     "clips4": CLIPS4Options,
+    "calibration": CalibrationOptions,
 }
 """The settings of each study; the study is the module of that name."""

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -196,6 +197,22 @@ def test_scores_classes_and_confusions(segmenter, root, tmp_path):
         in page.text
     )
     assert f"<td>bus ({100 * share:.1f}%)" in page.text
+
+
+def test_the_page_shows_how_reliable_confidences_are(segmenter, root, tmp_path):
+    page, row = write(segmenter, root, tmp_path / "r.html")
+    assert f"<dt>calibration error</dt><dd>{100 * row.reliability['ece']:.1f}%</dd>" in page.text
+    diagram = ElementTree.fromstring(re.search(r"<svg.*</svg>", page.text, re.DOTALL)[0])
+    filled = [each for each in row.reliability["bins"] if each[0]]
+    # An accuracy and a share for each bin that is not empty, and a line at its confidence.
+    heights = [float(bar) for bar in re.findall(r"v([\d.]+)h-", page.text)]
+    assert len(heights) == 2 * len(filled) > 0
+    assert len([each for each in diagram.iter() if each.tag.endswith("line")]) == len(filled)
+    expected = [240 * accuracy for _, _, accuracy in filled]
+    assert heights[::2] == pytest.approx(expected, abs=0.1)
+
+    page, _ = write(segmenter, root, tmp_path / "r.html", reliability=None)
+    assert "<svg" not in page.text
 
 
 def test_classes_are_ranked_and_those_that_do_not_occur_come_last(segmenter, root, tmp_path):

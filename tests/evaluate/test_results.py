@@ -37,6 +37,14 @@ def test_a_row_survives_the_file(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_a_row_of_before_there_were_confidences_is_read(tmp_path):
+    path = write_row(ROW, tmp_path)
+    content = json.loads(path.read_text())
+    del content["reliability"]
+    path.write_text(json.dumps(content))
+    assert read_row(path) == ROW
+
+
 def test_the_file_name_tells_what_ran(tmp_path):
     assert write_row(ROW, tmp_path).name.startswith("coco-mini-pocket-own-plain-threshold-0.3-")
 

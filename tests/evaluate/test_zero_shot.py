@@ -19,6 +19,7 @@ from maskfree.evaluation.protocol import Protocol, check, prepare, record
 from maskfree.evaluation.reporting.results import read_row, write_row
 from maskfree.evaluation.result_cache import DistInfo
 from maskfree.evaluation.zero_shot import EvalJob, measure, sweep
+from maskfree.inference.calibration import Calibration
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.types import Tokens
@@ -557,3 +558,55 @@ def test_the_model_is_asked_for_the_words_of_the_name_set(root):
     assert asked == [f"a photo of a {word}" for word in WORDS]
     run(segmenter, root, replace(PROTOCOL, names="synonyms"))
     assert {"a photo of a couch", "a photo of a man", "a photo of a kitten"} <= set(asked)
+
+
+def test_the_calibration_error_is_that_of_all_pixels(segmenter, root):
+    row = run(segmenter, root, PROTOCOL)
+    chosen = prepare(segmenter, benchmark("coco-mini"), PROTOCOL)
+    lookup = {"a": [(PERSON, 0, 24), (DOG, 24, 48)], "b": [(DOG, 0, 16)]}
+
+    confidences, rights = [], []
+    for name, parts in lookup.items():
+        result = chosen(root / "images" / f"{name}.png")
+        for true, left, right in parts:
+            confidences.append(result.confidence[:, left:right].ravel())
+            rights.append(result.labels[:, left:right].ravel() == true)
+    confidence, right = np.concatenate(confidences), np.concatenate(rights)
+    assert row.pixel_accuracy == right.mean()
+
+    bins = np.minimum((confidence.astype(np.float32) * 15).astype(int), 14)
+    expected = 0.0
+    for number, (share, mean, accuracy) in enumerate(row.reliability["bins"]):
+        inside = bins == number
+        assert share == pytest.approx(inside.mean())
+        if not inside.any():
+            assert mean is accuracy is None
+            continue
+        assert mean == pytest.approx(confidence[inside].mean(dtype=float))
+        assert accuracy == pytest.approx(right[inside].mean())
+        expected += inside.mean() * abs(mean - accuracy)
+    assert row.reliability["ece"] == pytest.approx(expected, abs=1e-6)
+    assert row.reliability["temperature"] == 1 / segmenter.logit_scale
+
+    # Another temperature changes the confidences, and no label.
+    cooler = replace(segmenter, calibration=Calibration(temperature=0.01))
+    other = run(cooler, root, PROTOCOL)
+    assert other.reliability["temperature"] == 0.01
+    assert other.reliability["ece"] != row.reliability["ece"]
+    assert other.iou == row.iou
+    # A sweep changes labels after the fact.
+    assert [each.reliability for each in sweep(segmenter, PROTOCOL, [0.1], work(root))] == [None]
+
+
+def test_confidences_of_a_stopped_run_count_once(segmenter, root, tmp_path):
+    whole = run(segmenter, root, PROTOCOL)
+
+    def stopping(samples):
+        yield samples[0]
+        raise KeyboardInterrupt
+
+    unfinished = tmp_path / "unfinished"
+    with pytest.raises(KeyboardInterrupt):
+        measure(segmenter, PROTOCOL, work(root, unfinished=unfinished, watch=stopping))
+    again = measure(segmenter, PROTOCOL, work(root, unfinished=unfinished)).row
+    assert again.reliability == whole.reliability

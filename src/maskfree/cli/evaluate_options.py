@@ -112,7 +112,8 @@ class EvaluationOutput:
     results: Path = Path("results")
     """Output folder for the rows of results."""
     report: bool = False
-    """Also write an HTML report of errors: confusions, the ten best and the ten worst photos."""
+    """Also write an HTML report of errors: confusions, the ten best and the ten worst photos, and a
+    reliability diagram, which is an SVG file, too."""
     photos: bool = True
     """Show photos in the report; without, it has only label maps, for photos not to be
     passed on.

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from maskfree.cli.evaluate_options import EvaluationOutput, Planned
 from maskfree.config.extras import need
+from maskfree.files.atomic import replace_text
 from maskfree.progress import Progress
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def _write(
     """Write the row of a protocol, and on request its chart and report beside it."""
     from maskfree.evaluation.protocol import prepare
     from maskfree.evaluation.reporting import charts, tables
+    from maskfree.evaluation.reporting.reliability_diagram import as_file, reliability_diagram
     from maskfree.evaluation.reporting.report import write_report
     from maskfree.evaluation.reporting.results import write_row
 
@@ -155,6 +157,9 @@ def _write(
             path.with_suffix(".html"),
             show_photos=output.photos,
         )
+        if row.reliability is not None:
+            diagram = reliability_diagram(row.reliability, f"{row.model} on {row.benchmark}")
+            replace_text(path.with_name(f"{path.stem}-reliability.svg"), as_file(diagram))
 
 
 def _watched(work: EvalJob, planned: Planned, output: EvaluationOutput) -> EvalJob:

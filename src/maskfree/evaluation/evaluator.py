@@ -18,9 +18,17 @@ from maskfree.data.photo import read_photo
 from maskfree.evaluation.protocol import Protocol, candidates
 from maskfree.evaluation.result_cache import Counts, DistInfo, ResultCache
 from maskfree.inference.segmenter import Segmenter
-from maskfree.metrics import boundary_counts, confusion, scores, sweep_confusions
+from maskfree.metrics import (
+    NUM_BINS,
+    boundary_counts,
+    confusion,
+    reliability_counts,
+    scores,
+    sweep_confusions,
+)
 from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Watch, unwatched
+from maskfree.results.segmentation import Segmentation
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
         # Translate ids of the benchmark into ids of the candidates.
         truth = lookup[truth]
 
-        edges = None
+        edges, reliability = None, None
         try:
             if thresholds:
                 matrices = sweep_confusions(
@@ -116,13 +124,14 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
                 )
             else:
                 matrices = _confusion(truth, result.labels, num_classes, segmenter.device)[None]
+                reliability = _reliability(truth, result)
             if boundaries:
                 edges = boundary_counts(truth, result.labels, num_classes, IGNORE)
         except ValueError as error:
             raise ValueError(f"{sample.photo}: {error}") from error
 
         # Written after each photo, so that a stop loses one photo at most.
-        ledger.add(sample.key, Counts(matrices, edges, seconds))
+        ledger.add(sample.key, Counts(matrices, edges, seconds, reliability))
 
     # Start of the sums: a process may have no photo at all.
     nothing = Counts(
@@ -130,6 +139,8 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     )
     if boundaries:
         nothing = replace(nothing, boundaries=np.zeros((num_classes, 4), np.int64))
+    if not thresholds:
+        nothing = replace(nothing, reliability=np.zeros((NUM_BINS, 3)))
 
     counted = [ledger.found[sample.key] for sample in own]
     summed = _sum(counted, nothing, len(samples), team)
@@ -161,6 +172,15 @@ def _confusion(
         return confusion(truth, labels, num_classes, IGNORE)
     first, second = (torch.from_numpy(side.astype(np.int64)).to(device) for side in (truth, labels))
     return confusion(first, second, num_classes, IGNORE)
+
+
+def _reliability(
+    truth: UInt8[np.ndarray, "h w"], result: Segmentation
+) -> Float64[np.ndarray, "15 3"]:
+    """Confidence of the pixels that count, against whether their label is the true one."""
+    assert result.confidence is not None
+    counted = truth != IGNORE
+    return reliability_counts(result.confidence[counted], truth[counted] == result.labels[counted])
 
 
 def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.ndarray, 256], int]:
@@ -240,5 +260,8 @@ def _sum(counts: Sequence[Counts], nothing: Counts, num_photos: int, team: DistI
     if nothing.boundaries is not None:
         edges = [photo.boundaries for photo in counts if photo.boundaries is not None]
         summed = replace(summed, boundaries=total(edges, nothing.boundaries))
+    if nothing.reliability is not None:
+        bins = [photo.reliability for photo in counts if photo.reliability is not None]
+        summed = replace(summed, reliability=total(bins, nothing.reliability))
 
     return Tally(summed, np.where(known > 0, means, np.nan))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from maskfree.files.leftovers import writing
@@ -42,6 +42,8 @@ class Counts:
     """Boundary counts per class, see `metrics.boundary_counts`; None if not measured."""
     seconds: float
     """Segmentation time from decoded photo to label map, without the counting."""
+    reliability: Float64[np.ndarray, "15 3"] | None = None
+    """Pixels by confidence, see `metrics.reliability_counts`; None if not measured."""
 
 
 class ResultCache(AbstractContextManager["ResultCache"]):
@@ -102,9 +104,12 @@ class ResultCache(AbstractContextManager["ResultCache"]):
                 "counts": counts.confusion.ravel()[where].tolist(),
                 "boundaries": None,
                 "seconds": counts.seconds,
+                "reliability": None,
             }
             if counts.boundaries is not None:
                 line["boundaries"] = counts.boundaries.tolist()
+            if counts.reliability is not None:
+                line["reliability"] = counts.reliability.tolist()
 
             with writing(self._paths[-1]):
                 self._file.write(json.dumps(line) + "\n")
@@ -144,8 +149,11 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Counts]]:
             edges = entry["boundaries"]
             if edges is not None:
                 edges = np.array(edges, np.int64)
+            reliability = entry["reliability"]
+            if reliability is not None:
+                reliability = np.array(reliability, np.float64)
 
-            yield entry["key"], Counts(matrix, edges, entry["seconds"])
+            yield entry["key"], Counts(matrix, edges, entry["seconds"], reliability)
         except (ValueError, KeyError, TypeError, IndexError):
             # An empty or truncated line: its photo is counted again.
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, r
 from maskfree.evaluation.reporting.results import Row, machine, number, versions
 from maskfree.evaluation.result_cache import DistInfo, ResultCache
 from maskfree.inference.segmenter import Segmenter
-from maskfree.metrics import boundary_scores, scores
+from maskfree.metrics import boundary_scores, expected_error, scores
 from maskfree.progress import Watch, unwatched
 from maskfree.results.segmentation import BACKGROUND
 
@@ -143,6 +143,7 @@ def _counted(
         "protocol": record(prepared, protocol),
         "precision": prepared.inference.precision,
         "weights": prepared.weights_hash,
+        "calibration": asdict(prepared.calibration),
         "versions": versions(),
         "thresholds": list(thresholds),
         "boundaries": work.boundaries,
@@ -213,7 +214,25 @@ def _row(
         versions=versions(),
         machine=machine(torch.get_num_threads(), prepared.device.type)
         | {"precision": prepared.inference.precision},
+        reliability=_reliability(found.counts.reliability, prepared),
     )
+
+
+def _reliability(
+    counts: Float64[np.ndarray, "15 3"] | None, prepared: Segmenter
+) -> dict[str, Any] | None:
+    """Calibration error and bins of a row; None if nothing was counted."""
+    if counts is None or not counts.any():
+        return None
+
+    bins: list[list[float | None]] = []
+    for pixels, confidence, right in counts.tolist():
+        if pixels:
+            bins.append([pixels / counts[:, 0].sum(), confidence / pixels, right / pixels])
+        else:
+            bins.append([0.0, None, None])
+    temperature = prepared.calibration.temperature or 1 / prepared.logit_scale
+    return {"ece": expected_error(counts), "temperature": temperature, "bins": bins}
 
 
 def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[list[Any]]:

@@ -15,6 +15,7 @@ from jaxtyping import Float64
 from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
 from maskfree.evaluation.evaluator import truth_lookup
 from maskfree.evaluation.protocol import Protocol
+from maskfree.evaluation.reporting.reliability_diagram import reliability_diagram
 from maskfree.evaluation.reporting.report_photos import percent, photo_section
 from maskfree.evaluation.reporting.results import Row
 from maskfree.evaluation.zero_shot import EvalResult
@@ -93,6 +94,7 @@ def write_report(
         best=shown(best),
         worst=shown(worst),
         protocol=_provenance(row),
+        reliability=_reliability(row),
     )
 
     replace_text(path, page)
@@ -134,6 +136,8 @@ def _scores(row: Row) -> str:
 
     if row.boundary_f is not None:
         figures["boundary F"] = row.boundary_f
+    if row.reliability is not None:
+        figures["calibration error"] = row.reliability["ece"]
     for name, value in row.parts.items():
         is_named = name.startswith("harmonic") or name.endswith("accuracy")
         figures[name if is_named else f"mean IoU, {name}"] = value
@@ -142,6 +146,18 @@ def _scores(row: Row) -> str:
     for name, value in figures.items():
         items.append(f"<div><dt>{escape(name)}</dt><dd>{percent(value)}</dd></div>")
     return "\n".join(items)
+
+
+def _reliability(row: Row) -> str:
+    """Section with the reliability diagram; empty if it was not measured."""
+    if row.reliability is None:
+        return ""
+    diagram = reliability_diagram(row.reliability, f"{row.model} on {row.benchmark}")
+    return (
+        '<h2 id="reliability">Reliability</h2>\n'
+        "<p>How often pixels of each confidence are right; the expected calibration error is the "
+        "mean gap between confidence and accuracy.</p>\n" + diagram
+    )
 
 
 def _classes(row: Row) -> str:

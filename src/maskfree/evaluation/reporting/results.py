@@ -74,6 +74,10 @@ class Row:
     """Versions of Python and of `PACKAGES`."""
     machine: dict[str, Any]
     """Processor, threads and device of the run."""
+    reliability: dict[str, Any] | None = None
+    """Expected calibration error "ece" of the pixels' confidence, "temperature" of the softmax, and
+    "bins": share of the counted pixels, mean confidence and accuracy, None for an empty one.
+    None if not measured, as in rows of before there were confidences."""
 
     def __repr__(self) -> str:
         """Return a single line without settings and scores by class."""
@@ -158,7 +162,7 @@ def read_row(path: Path) -> Row:
         OSError: The file cannot be read.
     """
     try:
-        content = read_json(path)
+        content = {"reliability": None} | read_json(path)
         if content.pop("format") != FORMAT or set(content) != {f.name for f in fields(Row)}:
             raise ValueError("other fields than this version's")
 

@@ -38,6 +38,9 @@ def summary(rows: Sequence[Row]) -> Table:
     for row in rows:
         what = (row.protocol_name, row.protocol["names"], short_rule(row.protocol["background"]))
         table.add_row(*what, *score_cells(row, headings), f"{row.seconds_per_photo:.2f}")
+        if row.reliability is not None:
+            error = percent(row.reliability["ece"])
+            table.add_row("  calibration error", "", "", error, style="dim")
         for part, value in row.parts.items():
             table.add_row(f"  {part.partition(' of ')[0]}", "", "", percent(value), style="dim")
     return table
