@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import string
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ from tiny import CAPTIONS, spread_out, tiny_vilseg_config
 # Files of a method that tests/test_fourth_method.py copies into the package: no tests.
 collect_ignore = ["fourth_method"]
 
+_number_of_test = itertools.count()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
@@ -50,7 +53,8 @@ def _same_numbers() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
-    monkeypatch.setenv("MASKFREE_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
+    folder = tmp_path_factory.getbasetemp() / "caches" / str(next(_number_of_test))
+    monkeypatch.setenv("MASKFREE_CACHE", str(folder))
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,19 @@ def test_a_ranked_list_a_contact_sheet_and_json(folder, photo, tiny_checkpoint, 
         assert sheet.width > 600
 
 
+def test_several_words_have_results_of_their_own_in_one_pass(folder, tiny_checkpoint, tmp_path):
+    options = ("--model", tiny_checkpoint, "--side-px", 64, "--num-segments", 4)
+    assert run("dog,sofa/couch", folder, *options, "--out", tmp_path / "both") == 0
+    both = sorted(path.name for path in (tmp_path / "both").iterdir())
+    assert both == ["dog.search.json", "dog.search.png", "sofa.search.json", "sofa.search.png"]
+
+    assert run("dog", folder, *options, "--no-index", "--out", tmp_path / "one") == 0
+    alone, together = (
+        json.loads((tmp_path / out / "dog.search.json").read_text()) for out in ("one", "both")
+    )
+    assert alone["hits"] == together["hits"]
+
+
 def test_an_unreadable_photo_is_reported_and_the_rest_is_done(
     folder, tiny_checkpoint, tmp_path, capsys
 ):
@@ -75,7 +88,7 @@ def test_an_unreadable_photo_is_reported_and_the_rest_is_done(
     [
         (("dog",), "no photos were given"),
         (("", "photos"), "the word is empty"),
-        (("dog,cat", "photos"), "'dog,cat' names 2 words: one at a time"),
+        (("dog,dog", "photos"), "dog"),
         (("dog", "nowhere"), "there is no photo or folder nowhere"),
         (("dog", "empty"), "folder 'empty' holds no photo"),
         (("dog", "photos", "--top", 0), "top is 0, must be at least 1"),

@@ -89,7 +89,12 @@ def photos(tmp_path):
     return folder
 
 
-CONFIG = RetrievalConfig(top=3, num_segments=6)
+def plain(**settings) -> RetrievalConfig:
+    """Settings with cosines as scores: the painted model knows four words."""
+    return RetrievalConfig(background="none", **settings)
+
+
+CONFIG = plain(top=3, num_segments=6)
 
 
 @pytest.fixture(autouse=True)
@@ -116,13 +121,13 @@ def test_the_closest_segments_come_first_with_their_boxes(segmenter, photos):
 
 
 def test_as_many_segments_of_a_photo_are_kept_as_asked_for(segmenter, photos):
-    many = RetrievalConfig(top=3, num_segments=6, per_photo=2)
+    many = plain(top=3, num_segments=6, per_photo=2)
     assert [hit.photo.name for hit in found(segmenter, photos, config=many).hits] == [
         "b.png",
         "d.png",
         "d.png",
     ]
-    all_of_them = RetrievalConfig(top=50, num_segments=6, per_photo=0)
+    all_of_them = plain(top=50, num_segments=6, per_photo=0)
     assert len(found(segmenter, photos, config=all_of_them).hits) > 4
 
 
@@ -135,11 +140,11 @@ def test_synonyms_count_by_the_better_one(segmenter, photos):
 
 
 def test_segments_that_are_too_small_are_left_out(segmenter, photos):
-    large = RetrievalConfig(top=3, num_segments=6, min_area=0.3)
+    large = plain(top=3, num_segments=6, min_area=0.3)
     hits = found(segmenter, photos, config=large).hits
     assert hits[0].photo.name == "b.png"
     assert all(hit.area >= 0.3 for hit in hits)
-    none = RetrievalConfig(top=3, num_segments=6, min_area=1.0)
+    none = plain(top=3, num_segments=6, min_area=1.0)
     assert found(segmenter, photos, config=none).hits == ()
 
 
@@ -152,7 +157,7 @@ def test_prepared_regions_are_the_segments(segmenter, photos, tmp_path):
         labels[:, labels.shape[1] // 2 :] = 7
         labels[labels.shape[0] // 2 :] = 255
         Image.fromarray(labels).save(regions / f"{path.stem}.png")
-    config = RetrievalConfig(top=9, per_photo=0, segments=str(regions))
+    config = plain(top=9, per_photo=0, segments=str(regions))
     hits = found(segmenter, photos, config=config).hits
     assert len(hits) == 8, "two regions of each photo; 255 is none"
     assert {hit.box for hit in hits} == {
@@ -169,12 +174,12 @@ def test_prepared_regions_are_the_segments(segmenter, photos, tmp_path):
     assert "no region map" in reasons[0] and "a.png" in reasons[0]
     assert "c.png is 9x5 (height x width), its photo 32x48" in reasons[1]
     with pytest.raises(ValueError, match="neither kmeans nor a folder"):
-        found(segmenter, photos, config=RetrievalConfig(segments=str(tmp_path / "nowhere")))
+        found(segmenter, photos, config=plain(segments=str(tmp_path / "nowhere")))
 
 
 def test_photos_are_read_one_by_one_and_only_the_best_are_kept(segmenter, photos, monkeypatch):
     sizes = []
-    config = RetrievalConfig(top=2, num_segments=6, per_photo=0)
+    config = plain(top=2, num_segments=6, per_photo=0)
 
     def watch(paths):
         for path in paths:

@@ -143,3 +143,22 @@ def test_the_named_setting():
 def test_settings_outside_their_ranges(wrong):
     with pytest.raises(ValueError, match=str(*wrong).partition("_")[0]):
         PropagationConfig(**wrong)
+
+
+def test_cells_tied_with_the_last_one_count_too():
+    generator = torch.Generator().manual_seed(1)
+    few = F.normalize(torch.randn(3, 5, generator=generator), dim=1)
+    numbers = torch.randint(3, (2, 15, 13), generator=generator)
+    frames = few[numbers].movedim(-1, 1)  # each cell is one of three embeddings
+    labels = torch.rand(2, 4, 15, 13, generator=generator)
+    found = propagate(frames[0], frames, labels, top_k=5, radius=3, temperature=0.1)
+
+    for y, x in ((0, 0), (7, 6), (14, 12), (3, 11)):
+        rows, columns = slice(max(0, y - 3), y + 4), slice(max(0, x - 3), x + 4)
+        near = frames[:, :, rows, columns].movedim(1, -1).flatten(0, 2)
+        theirs = labels[:, :, rows, columns].movedim(1, -1).flatten(0, 2)
+        cosines = near @ frames[0, :, y, x]
+        counted = cosines >= cosines.topk(5).values[-1] - 1e-6
+        assert counted.sum() > 5
+        weights = (cosines[counted] / 0.1).softmax(0)
+        assert_close(found[:, y, x], weights @ theirs[counted])

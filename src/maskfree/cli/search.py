@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +43,7 @@ def search(
 
     Args:
         word: The query, which need not be one of the model's words; "/" separates synonyms
-            (sofa/couch).
+            (sofa/couch), and commas several queries, each with its own results.
         photos: Photos and folders of photos, any number.
         model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder for WORD.search.png and WORD.search.json; created if it does not
@@ -66,43 +66,52 @@ def search(
     stay_offline(network.offline)
     from maskfree.hub import loading
     from maskfree.inference import search as searching
+    from maskfree.inference.class_embeddings import prompt_templates
+    from maskfree.inference.search_words import parse_words
 
     # Names of the results are planned first, so that a clash is reported before the model loads.
-    synonyms = searching.parse_word(word)
+    words = parse_words(word)
     found = searching.photos_of(photos)
-    stem = _plan_stem(synonyms[0], found, out)
+    stems = _plan_stems([synonyms[0] for synonyms in words], found, out)
 
     loaded = loading.load(model, network.device)
     segmenter = loaded.with_inference(loaded.inference.changed(side_px=network.side_px))
-    # The prompts are set with the words; the query itself serves as the only word.
     if templates:
-        segmenter = segmenter.with_words([word], "none", templates)
+        segmenter = replace(segmenter, templates=prompt_templates(templates))
 
-    watch = Progress(quiet, synonyms[0])
-    retrieved = searching.retrieve(segmenter, word, found, settings, watch)
-    for photo in retrieved.skipped:
+    watch = Progress(quiet, ", ".join(synonyms[0] for synonyms in words))
+    results = searching.retrieve_all(segmenter, words, found, settings, watch)
+    for photo in results[0].skipped:
         complain(photo.reason)
 
-    _write(retrieved, synonyms, segmenter, settings, out / stem)
-    return BAD_INPUT if retrieved.skipped else 0
+    for synonyms, stem, retrieved in zip(words, stems, results, strict=True):
+        _write(retrieved, synonyms, segmenter, settings, out / stem)
+    return BAD_INPUT if results[0].skipped else 0
 
 
-def _plan_stem(word: str, photos: Sequence[Path], out: Path) -> str:
-    """File stem of the results with which no photo and no file of others is overwritten."""
+def _plan_stems(words: Sequence[str], photos: Sequence[Path], out: Path) -> list[str]:
+    """File stems of the results with which no photo and no file of others is overwritten."""
     from maskfree.files.leftovers import remove_leftovers
     from maskfree.files.outputs import Outputs
 
     remove_leftovers(out)
 
-    # Keep letters, digits, "_", "." and "-"; a cut within a character of UTF-8 drops the character.
-    name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
-    name = name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+    outputs, stems = Outputs(photos), []
+    for word in words:
+        # Keep letters, digits, "_", "." and "-"; a cut within a character of UTF-8 drops the
+        # character.
+        name = re.sub(r"[^\w.-]+", "-", word).strip("-.") or "word"
+        name = name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
 
-    wanted = f"{name}.search"
-    stem = Outputs(photos).add_stem(out, wanted, (".png", ".json"))
-    if stem != wanted:
-        note(f"the results are named {stem}.*, since {out / wanted}.* would overwrite other files")
-    return stem
+        wanted = f"{name}.search"
+        stem = outputs.add_stem(out, wanted, (".png", ".json"))
+        if stem != wanted:
+            note(
+                f"the results are named {stem}.*, since {out / wanted}.* would overwrite other "
+                "files"
+            )
+        stems.append(stem)
+    return stems
 
 
 def _write(

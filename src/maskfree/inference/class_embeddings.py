@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maskfree.inference.scoring import device_of
@@ -131,9 +131,6 @@ def chosen_background(
 ) -> Background:
     """Choose the words of the automatic background: those far from every class.
 
-    Cosines of texts differ from model to model, so that a word is too close by its cosine to a
-    class relative to the median cosine of the words among themselves.
-
     Args:
         method: Model that embeds texts.
         tokenizer: Turns texts into a padded batch of token ids.
@@ -149,11 +146,8 @@ def chosen_background(
     words = words_of_no_class(vocabulary)
     phrases = vocabulary.flatten()[0]
     embeddings, _ = embed_phrases(method, tokenizer, templates, [*words, *phrases])
-    others, classes = embeddings[: len(words)], embeddings[len(words) :]
-
-    usual = (others @ others.T).median()
-    closeness = ((others @ classes.T).amax(1) - usual) / (1 - usual)
-    kept = [(word,) for word, close in zip(words, closeness, strict=True) if close < _TOO_CLOSE]
+    is_far = far_from_classes(embeddings[: len(words)], embeddings[len(words) :]).tolist()
+    kept = [(word,) for word, far in zip(words, is_far, strict=True) if far]
 
     if not kept:
         raise ValueError(
@@ -161,6 +155,26 @@ def chosen_background(
             "name background words as words:W,W,..."
         )
     return Background(words=tuple(kept), automatic=True)
+
+
+def far_from_classes(
+    words: Float[Tensor, "n d"], classes: Float[Tensor, "p d"]
+) -> Bool[Tensor, " n"]:
+    """Tell which everyday words are far enough from every class to be background.
+
+    Cosines of texts differ from model to model, so that a word is too close by its cosine to a
+    class relative to the median cosine of the words among themselves.
+
+    Args:
+        words: Unit-norm embeddings of the words.
+        classes: Unit-norm embeddings of the classes' phrases.
+
+    Returns:
+        True for the words that are.
+    """
+    usual = (words @ words.T).median()
+    closeness = ((words @ classes.T).amax(1) - usual) / (1 - usual)
+    return closeness < _TOO_CLOSE
 
 
 @torch.inference_mode()

@@ -12,22 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
+from jaxtyping import Bool
 
-from maskfree.data.cache.region_maps import SegmentMaps
-from maskfree.data.photo import read_photo
 from maskfree.data.photo_folders import find_photos
-from maskfree.inference.features import PatchEmbeddings, embed
+from maskfree.inference.photo_segments import PhotoSegments, segments_of
 from maskfree.inference.photos import PhotoError
 from maskfree.inference.search_config import KMEANS, RetrievalConfig
+from maskfree.inference.search_index import SearchIndex
+from maskfree.inference.search_words import Query, Words, make_queries, parse_word
 from maskfree.inference.segmenter import Segmenter
-from maskfree.ops.ignore import IGNORE
-from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch, unwatched
-from maskfree.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +34,8 @@ class Hit:
     """Left, top, right and bottom in pixels of the upright photo; right and bottom are exclusive.
     """
     score: float
-    """Cosine of the segment's mean embedding and the word's, in [-1, 1]; maximum over synonyms."""
+    """Cosine of the segment's mean embedding and the word's, the maximum over synonyms; unless the
+    background is "none", less the soft mean of those of everyday words."""
     area: float
     """Share of the photo that the segment covers."""
     mask: Bool[np.ndarray, "h w"]
@@ -107,29 +102,6 @@ def photos_of(places: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def parse_word(word: str) -> tuple[str, ...]:
-    """Parse one word with its synonyms.
-
-    Args:
-        word: A word with synonyms separated by slashes, as "sofa/couch".
-
-    Returns:
-        The word and its synonyms.
-
-    Raises:
-        ValueError: The word is empty, or there are several words.
-    """
-    if not word.strip():
-        raise ValueError("the word is empty: name what to look for")
-
-    classes = Vocabulary.parse([word]).classes
-    if len(classes) != 1:
-        raise ValueError(
-            f"{word!r} names {len(classes)} words: one at a time, with synonyms as in sofa/couch"
-        )
-    return classes[0]
-
-
 def retrieve(
     segmenter: Segmenter,
     word: str,
@@ -137,9 +109,7 @@ def retrieve(
     config: RetrievalConfig,
     watch: Watch = unwatched,
 ) -> Retrieved:
-    """Find the segments whose mean embedding is closest to that of a word.
-
-    Photos are read one after the other, and only the closest segments so far are kept in memory.
+    """Find the segments that are closest to a word.
 
     Args:
         segmenter: Model and inference settings; its own words are not used.
@@ -155,31 +125,57 @@ def retrieve(
         ValueError: The word is empty or several words, the settings name no segments, or no photo
             can be read.
     """
-    parse_word(word)
+    words = [parse_word(word)]
+    return retrieve_all(segmenter, words, photos, config, watch)[0]
+
+
+def retrieve_all(
+    segmenter: Segmenter,
+    words: Sequence[Words],
+    photos: Sequence[Path],
+    config: RetrievalConfig,
+    watch: Watch = unwatched,
+) -> list[Retrieved]:
+    """Find the segments that are closest to each of several words.
+
+    Photos are read one after the other, and only the closest segments so far are kept in memory.
+
+    Args:
+        segmenter: Model and inference settings; its own words are not used.
+        words: Words to look for, each with its synonyms.
+        photos: Photo files to search.
+        config: Settings of the retrieval.
+        watch: Wraps the photos to show progress.
+
+    Returns:
+        The closest segments of each word, and the photos that were skipped.
+
+    Raises:
+        ValueError: A word is not known, the settings name no segments, or no photo can be read.
+    """
     if not photos:
         raise ValueError("no photos were given: name photos, or folders of photos")
-
     if config.segments != KMEANS and not Path(config.segments).is_dir():
         raise ValueError(
             f"the segments {config.segments!r} are neither {KMEANS} nor a folder of region PNGs"
         )
 
-    # Background words play no part in retrieval.
-    texts = segmenter.with_words([word], "none").embeddings
-    # They come with the words.
-    assert texts is not None
-    best: list[Hit] = []
+    queries = make_queries(segmenter, words, config.background)
+    best: list[list[Hit]] = [[] for _ in queries]
     skipped: list[PhotoError] = []
 
-    for path in watch(photos):
-        try:
-            found = _hits(segmenter, texts, path, config)
-        except (ValueError, OSError) as error:
-            skipped.append(PhotoError(str(path), str(error)))
-            continue
+    with SearchIndex(segmenter, config) as known:
+        for path in watch(photos):
+            try:
+                found = _segments(segmenter, path, config, known)
+            except (ValueError, OSError) as error:
+                skipped.append(PhotoError(str(path), str(error)))
+                continue
 
-        # Keep only the closest segments so far, to bound memory.
-        best = sorted([*best, *found], key=_rank)[: config.top]
+            # Keep only the closest segments so far, to bound memory.
+            for place, query in enumerate(queries):
+                hits = _hits(query, path, found, config)
+                best[place] = sorted([*best[place], *hits], key=_rank)[: config.top]
 
     if len(skipped) == len(photos):
         message = f"no photo can be read: {skipped[0].reason}"
@@ -187,56 +183,37 @@ def retrieve(
             message += f", and {len(photos) - 1} more"
         raise ValueError(message)
 
-    return Retrieved(tuple(best), len(photos) - len(skipped), tuple(skipped))
-
-
-@torch.inference_mode()
-def _hits(
-    segmenter: Segmenter, texts: Float[Tensor, "p d"], path: Path, config: RetrievalConfig
-) -> list[Hit]:
-    """The closest segments of one photo, the closest first."""
-    photo = read_photo(path)
-    embeddings = embed(segmenter, photo)
-    height, width = embeddings.num_cells()
-    ids, values = _segments(embeddings, height, width, path, (photo.height, photo.width), config)
-    num_segments = int(ids.max()) + 1
-    if num_segments < 1:
-        return []
-
-    # Score each segment by its mean embedding, with the maximum over synonyms.
-    sums, sizes = segment_sums(values[None], ids[None], num_segments)
-    scores = (F.normalize(sums[0], dim=1) @ texts.T).amax(dim=1)
-
-    # Drop small segments and sort the others by score.
-    large = (sizes[0] > 0) & (sizes[0] >= config.min_area * ids.numel())
-    numbers = large.nonzero()[:, 0]
-    order = numbers[scores[numbers].argsort(descending=True, stable=True)]
-
-    cells = ids.cpu().numpy()
-    return [
-        _hit(path, cells == number, float(scores[number]), (photo.height, photo.width))
-        for number in order[: min(config.top, config.per_photo or config.top)].tolist()
-    ]
+    count = len(photos) - len(skipped)
+    return [Retrieved(tuple(hits), count, tuple(skipped)) for hits in best]
 
 
 def _segments(
-    embeddings: PatchEmbeddings,
-    height: int,
-    width: int,
-    path: Path,
-    size: tuple[int, int],
-    config: RetrievalConfig,
-) -> tuple[Int[Tensor, "h w"], Float[Tensor, "d h w"]]:
-    """Segment id of each cell of a photo, -1 for none, and the cells' embeddings."""
-    values = embeddings.at(height, width)
-    if config.segments == KMEANS:
-        return spherical_kmeans(values[None], config.num_segments)[0], values
+    segmenter: Segmenter, path: Path, config: RetrievalConfig, known: SearchIndex
+) -> PhotoSegments:
+    """Segments of a photo, from the index or by the network."""
+    found = known.find(path)
+    if found is None:
+        found = segments_of(segmenter, path, config)
+        known.add(path, found)
+    return found
 
-    # Region maps have a size of their own: resample them to the cells.
-    regions = SegmentMaps(Path(config.segments)).of(path.as_posix(), size)
-    small = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
-    ids = np.where(np.asarray(small) == IGNORE, -1, np.asarray(small, np.int64))
-    return torch.from_numpy(ids).to(values.device), values
+
+@torch.inference_mode()
+def _hits(query: Query, path: Path, segments: PhotoSegments, config: RetrievalConfig) -> list[Hit]:
+    """The closest segments of one photo, the closest first."""
+    device = query.texts.device
+    scores = query.scores(torch.from_numpy(segments.embeddings.astype(np.float32)).to(device)).cpu()
+
+    # Drop small segments and sort the others by score.
+    sizes = torch.from_numpy(segments.sizes.copy())
+    large = (sizes > 0) & (sizes >= config.min_area * segments.ids.size)
+    numbers = large.nonzero()[:, 0]
+    order = numbers[scores[numbers].argsort(descending=True, stable=True)]
+
+    return [
+        _hit(path, segments.ids == number, float(scores[number]), segments.photo_size)
+        for number in order[: min(config.top, config.per_photo or config.top)].tolist()
+    ]
 
 
 def _hit(path: Path, mask: Bool[np.ndarray, "h w"], score: float, size: tuple[int, int]) -> Hit:

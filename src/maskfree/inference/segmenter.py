@@ -269,7 +269,9 @@ class Segmenter:
         frames = open_clip(Path(video)).frames()
         return follow_words(segmenter, frames, TrackConfig(), every)
 
-    def search(self, photos: str | Path | Sequence[str | Path], query: str) -> list[Hit]:
+    def search(
+        self, photos: str | Path | Sequence[str | Path], query: str, index: bool = True
+    ) -> list[Hit]:
         """Find the segments of photos that are most similar to a phrase.
 
         Photos that cannot be read are left out; `maskfree.inference.search.retrieve` names them.
@@ -277,6 +279,8 @@ class Segmenter:
         Args:
             photos: Photo files and folders of photos, or one of them.
             query: Phrase to look for; "/" separates synonyms.
+            index: Whether the segments of photos are kept in the user's cache folder, so that the
+                next search of them is quick.
 
         Returns:
             At most 16 segments, at most one per photo, the most similar first.
@@ -292,7 +296,7 @@ class Segmenter:
             photos = [photos]
 
         found = photos_of([Path(place) for place in photos])
-        return list(retrieve(self, query, found, RetrievalConfig()).hits)
+        return list(retrieve(self, query, found, RetrievalConfig(index=index)).hits)
 
     def score_map(self, photo: PhotoLike) -> Float[Tensor, "k hp wp"]:
         """Return the score of each patch for each class, the maximum over its synonyms.

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.ahead import ahead
 from maskfree.files.atomic import replace_bytes, replace_text
 from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.inference.clip_naming import ClipNaming
@@ -40,7 +41,8 @@ def follow_mask(
 
     Args:
         segmenter: Model and inference settings; it needs no words.
-        frames: Names and upright RGB images; the first one is the frame of the mask.
+        frames: Names and upright RGB images; the first one is the frame of the mask. A thread
+            reads and embeds them, one ahead.
         first: Object number of each pixel, from 1 on; 0 is the background, and so is `IGNORE` if
             other objects are there.
         config: Settings of the propagation.
@@ -71,7 +73,7 @@ def follow_mask(
         "model": {"name": segmenter.name, "weights_sha256": segmenter.weights_hash},
     }
 
-    grids = _grids(segmenter, frames, config)
+    grids = ahead(_grids(segmenter, frames, config))
     name, image, grid = _next(grids)
     if labels.shape != (image.height, image.width):
         mask = f"{labels.shape[1]}x{labels.shape[0]}"
@@ -105,7 +107,7 @@ def follow_words(
 
     Args:
         segmenter: Model with its words.
-        frames: Names and upright RGB images.
+        frames: Names and upright RGB images. A thread reads and embeds them, one ahead.
         config: Settings of the propagation.
         every: Label every so many frames by the words; 0 labels the first frame only.
 
@@ -120,7 +122,7 @@ def follow_words(
     if every < 0:
         raise ValueError(f"every {every} must not be negative: 0 looks at the first frame only")
 
-    grids = _grids(segmenter, frames, config)
+    grids = ahead(_grids(segmenter, frames, config))
     name, image, grid = _next(grids)
     result = segmenter(image)
     if len(result.names) > 256:

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from maskfree.ops.propagation_config import PropagationConfig
 
-# Cells per side of a tile that is processed at once, which bounds memory.
-_TILE = 16
+# Cells per side of a tile that is processed at once, which bounds memory. Larger ones compare
+# more cells beyond the radius, smaller ones copy more.
+_TILE = 12
 
 
 CRW = PropagationConfig(top_k=10, context=20, radius=12, temperature=0.05)
@@ -46,7 +47,7 @@ class LabelPropagation:
             labels: Soft labels of the first frame.
         """
         self._config = config
-        self._frame = F.normalize(embeddings, dim=0)
+        self._frame = _channels_last(F.normalize(embeddings, dim=0))
         self._known = (self._frame, labels)
         self._last: deque[tuple[Tensor, Tensor]] = deque(maxlen=config.context)
 
@@ -60,11 +61,12 @@ class LabelPropagation:
             Soft labels: weighted means over the most similar cells of earlier frames.
         """
         config = self._config
-        self._frame = F.normalize(embeddings, dim=0)
+        self._frame = _channels_last(F.normalize(embeddings, dim=0))
         frames, known_labels = zip(self._known, *self._last, strict=True)
         labels = propagate(
             self._frame,
-            torch.stack(frames),
+            # Stacked as they lie in memory, with the channels last.
+            torch.stack([frame.movedim(0, -1) for frame in frames]).movedim(-1, 1),
             torch.stack(known_labels),
             top_k=config.top_k,
             radius=config.radius,
@@ -111,30 +113,41 @@ def propagate(
         Soft labels of the target frame.
     """
     height, width = target.shape[1:]
-    found = torch.empty_like(labels[0])
+    # Cells one after the other, so that those of a rectangle are copied in long runs.
+    cells_last, frames_last = target.movedim(0, -1), frames.movedim(1, -1).contiguous()
+    labels_last = labels.movedim(1, -1)
+    found = torch.empty_like(labels_last[0])
+
     for top in range(0, height, _TILE):
         rows, near_rows = _span(top, height, radius)
         for left in range(0, width, _TILE):
             columns, near_columns = _span(left, width, radius)
-            cells = target[:, rows, columns].flatten(1)  # d t
-            others = frames[:, :, near_rows, near_columns].flatten(2)  # n d m
+            cells = cells_last[rows, columns].flatten(0, 1)  # t d
+            others = frames_last[:, near_rows, near_columns].flatten(0, 2)  # nm d
+            other_labels = labels_last[:, near_rows, near_columns].flatten(0, 2)  # nm c
             near = _near(rows, columns, near_rows, near_columns, radius).to(target.device)  # t m
 
-            # Softmax over the most similar cells within the radius.
-            cosines = (cells.mT @ others).masked_fill(~near, -torch.inf)  # n t m
-            logits = cosines.permute(1, 0, 2).flatten(1) / temperature  # t nm
-            lowest = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
-            weights = logits.masked_fill(logits < lowest, -torch.inf).softmax(1)
+            cosines = cells @ others.T  # t nm
+            cosines.unflatten(1, (len(frames), -1)).masked_fill_(~near[:, None], -torch.inf)
+            mixed = _mean_of_closest(cosines, other_labels, top_k, temperature)
+            found[rows, columns] = mixed.unflatten(0, (-1, columns.stop - columns.start))
 
-            # Weighted mean of their labels.
-            label_columns = (
-                labels[:, :, near_rows, near_columns].flatten(2).permute(0, 2, 1).flatten(0, 1)
-            )  # nm c
-            found[:, rows, columns] = (weights @ label_columns).mT.unflatten(
-                1, (-1, columns.stop - columns.start)
-            )
+    return found.movedim(-1, 0).contiguous()
 
-    return found
+
+def _mean_of_closest(
+    cosines: Float[Tensor, "t m"], labels: Float[Tensor, "m c"], top_k: int, temperature: float
+) -> Float[Tensor, "t c"]:
+    """Mean of the labels of the most similar cells, weighted by the softmax of the cosines."""
+    # One more shows whether others are tied with the last one.
+    values, places = cosines.topk(min(top_k + 1, cosines.shape[1]), dim=1)
+    if values.shape[1] <= top_k or not (values[:, -1] == values[:, -2]).any():
+        weights = (values[:, :top_k] / temperature).softmax(1)
+        return torch.einsum("tk,tkc->tc", weights, labels[places[:, :top_k]])
+
+    lowest = values[:, top_k - 1 : top_k]
+    weights = (cosines.masked_fill(cosines < lowest, -torch.inf) / temperature).softmax(1)
+    return weights @ labels
 
 
 def stretch(labels: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "c h w"]:
@@ -161,6 +174,11 @@ def stretch(labels: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tens
             channel.sub_(low).div_(high - low)
 
     return stretched
+
+
+def _channels_last(values: Float[Tensor, "d h w"]) -> Float[Tensor, "d h w"]:
+    """The same values, those of a cell beside each other in memory."""
+    return values.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
 def _span(start: int, length: int, radius: int) -> tuple[slice, slice]:
