@@ -101,8 +101,8 @@ def api_routes(service: Service) -> APIRouter:
         result = await service.segment(request, content, photo.filename or "", wanted)
 
         if format == "png":
-            return await service.finish(lambda: png_answer(result))
-        return await service.finish(lambda: JSONResponse(json_answer(result)))
+            return await service.in_thread(lambda: png_answer(result))
+        return await service.in_thread(lambda: JSONResponse(json_answer(result)))
 
     @router.post(
         "/v1/scores",
@@ -127,7 +127,7 @@ def api_routes(service: Service) -> APIRouter:
         grid = await service.score(
             request, content, wanted, lambda *parts: score_grid(*parts, class_level=level)
         )
-        return await service.finish(lambda: JSONResponse(grid | {"model": wanted.model}))
+        return await service.in_thread(lambda: JSONResponse(grid | {"model": wanted.model}))
 
     @router.post(
         "/v1/export",

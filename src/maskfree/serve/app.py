@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from maskfree.serve.api import api_routes
 from maskfree.serve.errors import answer_errors
 from maskfree.serve.guard import Guard
+from maskfree.serve.label_studio import label_studio_routes
+from maskfree.serve.label_studio_photos import LabelStudioPhotos
 from maskfree.serve.limits import Access, Limits
 from maskfree.serve.metrics import Metrics
 from maskfree.serve.models import Models
@@ -30,6 +32,7 @@ def create_app(models: Models, access: Access, limits: Limits) -> FastAPI:
         The app; its threads run between startup and shutdown.
     """
     metrics = Metrics()
+    photos = LabelStudioPhotos(access.label_studio, access.label_studio_key, limits.max_bytes)
     service = Service(models, limits, metrics)
 
     @asynccontextmanager
@@ -49,6 +52,7 @@ def create_app(models: Models, access: Access, limits: Limits) -> FastAPI:
     )
     answer_errors(app)
     app.include_router(api_routes(service))
+    app.include_router(label_studio_routes(service, photos))
     app.include_router(site_routes())
     app.add_middleware(Guard, access=access, limits=limits, metrics=metrics)
     return app

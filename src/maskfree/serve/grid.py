@@ -38,13 +38,16 @@ def score_grid(
     Returns:
         Size, names, `rows` x `columns` cells, of which `extent` are covered by the photo; base64 of
         the scores as little-endian float16, class by class; `levels`, to be taken off them unless
-        a threshold is applied; `scale`, the factor on scores before a softmax, 0 if they are
-        probabilities.
+        a threshold is applied; `scale`, the factor on scores before the softmax that gives
+        confidences, 0 if they are probabilities; `none`, the score of one more class in it.
     """
     height, width = photo.image.shape[:2]
     steps, inference = postprocessing(segmenter), segmenter.inference
     extent = steps.extent((height, width))
+    calibration = segmenter.calibration
     scale = segmenter.logit_scale
+    if calibration.temperature:
+        scale = 1 / calibration.temperature
     levels = class_level * class_levels(scores[None]).flatten()
 
     if inference.score == "softmax":
@@ -72,6 +75,7 @@ def score_grid(
         "scores": base64.b64encode(scores.numpy().astype("<f2").tobytes()).decode(),
         "levels": levels.tolist(),
         "scale": scale,
+        "none": calibration.none,
     }
 
 

@@ -129,11 +129,11 @@ class Service:
         async with self._admitted():
             return await self._run(work)
 
-    async def finish(self, work: Callable[[], Result]) -> Result:
-        """Write an answer in a thread.
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
+        """Run work in a thread, without a place in the queue.
 
         Args:
-            work: Makes the answer of a photo that was admitted.
+            work: Work of a request that was admitted, or is quick.
 
         Returns:
             What it returns.

@@ -78,8 +78,14 @@ export function labelMap(grid, width, height, classes, threshold) {
     const background = grid.num_words;
     for (let i = 0; i < labels.length; i++) if (best[i] < threshold) labels[i] = background;
   }
+  // Classes that never win take part in the softmax: "none of the words", and the threshold.
+  const others = [grid.none, threshold].filter((score) => score !== null);
   const confidence = new Float32Array(labels.length);
-  for (let i = 0; i < labels.length; i++) confidence[i] = scale ? 1 / total[i] : Math.max(0, best[i]);
+  for (let i = 0; i < labels.length; i++) {
+    let sum = total[i];
+    for (const score of others) sum += Math.exp(scale * (score - best[i]));
+    confidence[i] = scale ? 1 / sum : Math.max(0, best[i]);
+  }
   return { labels, best, confidence };
 }
 
