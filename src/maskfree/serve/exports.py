@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from fastapi import Response
@@ -12,12 +15,22 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from maskfree.label.labeled import UNLABELED
+from maskfree.data.photo import read_photo
+from maskfree.label.formats.registry import write_format
+from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
+from maskfree.results.components import connected_regions
 
 PNG = "png"
 """Format of a label map alone."""
 TITLES = {
     PNG: "PNG label map",
+    "coco": "COCO, masks",
+    "coco-polygons": "COCO, polygons",
+    "yolo": "YOLO segmentation",
+    "labelme": "labelme",
+    "voc": "PASCAL VOC",
+    "cvat": "CVAT for images",
+    "label-studio": "Label Studio",
 }
 """Formats that the page offers, with their titles."""
 _MAX_NAMES = 250
@@ -94,7 +107,10 @@ def export_answer(drawn: Drawn, photo: bytes, name: str, format_name: str) -> Re
     """
     if format_name not in TITLES:
         raise ValueError(f"the format {format_name[:100]!r} is unknown: {', '.join(TITLES)}")
-    return Response(png_file(drawn), media_type="image/png")
+    if format_name == PNG:
+        return Response(png_file(drawn), media_type="image/png")
+    content = zip_file(drawn, photo, name, format_name)
+    return Response(content, media_type="application/zip")
 
 
 def png_file(drawn: Drawn) -> bytes:
@@ -116,6 +132,65 @@ def png_file(drawn: Drawn) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG", pnginfo=info)
     return stream.getvalue()
+
+
+def zip_file(drawn: Drawn, photo: bytes, name: str, format_name: str) -> bytes:
+    """Write a data set of one photo.
+
+    Args:
+        drawn: Its labels.
+        photo: Bytes of its file.
+        name: Name of its file.
+        format_name: Name of the format.
+
+    Returns:
+        Zip of the data set's folder.
+
+    Raises:
+        ValueError: There is no such format, an extra is missing, or the photo does not fit.
+    """
+    with tempfile.TemporaryDirectory(prefix="maskfree-") as folder:
+        place = Path(folder)
+        # The name is only that of the data set's files.
+        source = place / f"photo{Path(name).suffix}"
+        source.write_bytes(photo)
+
+        out = place / "out"
+        labeled = _labeled(drawn, source, Path(name).stem or "photo")
+        write_format(format_name, _classes(drawn), [labeled], out, linking="copy")
+
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(out.rglob("*")):
+                # Hidden files are records of maskfree.
+                if file.is_file() and not file.name.startswith("."):
+                    archive.write(file, file.relative_to(out))
+        return stream.getvalue()
+
+
+def _classes(drawn: Drawn) -> list[LabelClass]:
+    """Classes of the labels; the background only where it occurs."""
+    classes = []
+    for index, (name, color) in enumerate(zip(drawn.names, drawn.colors, strict=True)):
+        if index != drawn.background:
+            classes.append(LabelClass(index, name, (name,), color))
+        elif (drawn.labels == index).any():
+            classes.append(LabelClass(index, name, (), (0, 0, 0)))
+    return classes
+
+
+def _labeled(drawn: Drawn, source: Path, name: str) -> LabeledPhoto:
+    """The photo with its labels at its own size."""
+    with read_photo(source) as image:
+        width, height = image.size
+    picture = Image.fromarray(drawn.labels).resize((width, height), Image.Resampling.NEAREST)
+    labels = np.asarray(picture)
+
+    # What the page labels has no scores that a format could hold.
+    nothing = np.zeros(labels.shape, np.float16)
+    found = connected_regions(labels, nothing, None, drawn.names)
+    regions = tuple(region for region in found if region.class_id != drawn.background)
+    return LabeledPhoto(source, name, width, height, labels, regions)
 
 
 def _json(text: str, field: str) -> list:
