@@ -70,7 +70,7 @@ class Store:
             row: Row of the photo.
             result: Its segmentation.
             content: The encoded photo, if it is a member of a shard, which is copied.
-            min_area_px: Smallest area of a region.
+            min_area_px: Smallest area of a region; smaller ones are given to their neighbors.
             abstain: Pixels of a lower confidence get no label.
 
         Returns:
@@ -149,12 +149,12 @@ class Store:
 
     def _regions(self, result: Segmentation, min_area_px: int, abstain: float) -> Iterator[Region]:
         """Connected regions of a result, with the ids of the data set."""
-        if abstain and result.confidence is not None:
-            labels = result.labels.copy()
-            labels[result.confidence < abstain] = UNLABELED
-            result = replace(result, labels=labels)
+        # Last of all, so that no doubtful pixel gets a label again.
+        result = result.cleaned(min_area_px)
+        if abstain:
+            result = result.abstained(abstain)
 
-        for region in result.regions(min_area_px):
+        for region in result.regions():
             yield replace(region, class_id=self.classes[region.class_id].id)
 
     def _painted(
