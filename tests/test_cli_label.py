@@ -176,7 +176,7 @@ def test_what_is_done_is_not_done_again(label: Run, photos: Path, loads: list[st
 
     # A label map that is gone is made again.
     Path("out/labels/d.png").unlink()
-    assert label("photos", *WORDS)[1].startswith("1 photos labeled, 3 were there")
+    assert label("photos", *WORDS)[1].startswith("1 photo labeled, 3 were there")
 
 
 def test_same_size_and_other_content_is_labeled_again(label: Run, photos: Path):
@@ -187,7 +187,7 @@ def test_same_size_and_other_content_is_labeled_again(label: Run, photos: Path):
     Image.fromarray(np.full((20, 30, 3), 8, np.uint8)).save(photos / "a.bmp")
     os.utime(photos / "a.bmp", (5, 5))
     assert (photos / "a.bmp").stat().st_size == size
-    assert label("photos", *WORDS)[1].startswith("1 photos labeled, 3 were there")
+    assert label("photos", *WORDS)[1].startswith("1 photo labeled, 3 were there")
     changed = dict(rows("source", "sha256"))
     assert [name for name in hashes if hashes[name] != changed[name]] == [str(photos / "a.bmp")]
 
@@ -247,7 +247,7 @@ def test_batch_size_and_device_may_change(label: Run, photos: Path):
     label("photos", *WORDS)
     shutil.copy(photos / "a.png", photos / "new.png")
     status, out, _ = label("photos", *WORDS, "--batch-size", "1", "--device", "cpu")
-    assert (status, out.partition(";")[0]) == (0, "1 photos labeled, 3 were there")
+    assert (status, out.partition(";")[0]) == (0, "1 photo labeled, 3 were there")
 
 
 def test_a_kill_at_any_step_loses_nothing_that_was_done(
@@ -419,6 +419,7 @@ def test_a_damaged_record_is_refused(label: Run, photos: Path):
         (("photos", *WORDS, "--review", "2"), "review is 2.0, must be in [0, 1]"),
         (("photos", *WORDS, "--model", "nothing"), "nothing"),
         (("photos/a.png", "photos", *WORDS, "--words", "x.txt"), "there is no file x.txt"),
+        (("photos", *WORDS, "--format", "coco", "png"), "there is no format 'png': masks, coco, "),
         ((), "out holds no labeled data set"),
     ],
 )
@@ -517,6 +518,34 @@ def test_the_least_certain_photos_are_listed_and_copied(label: Run, photos: Path
     assert {path.stem for path in Path("to check/labels").iterdir()} == stems
     # What was copied may have been corrected since.
     assert "to check exists" in error_line(label("--copy-review", "to check")[2])
+
+
+def test_formats_are_written_of_finished_labels_without_the_network(
+    label: Run, photos: Path, loads: list[str], tmp_path: Path
+):
+    label("photos", *WORDS, "--format", "masks")
+    assert {path.stem for path in Path("out/masks").rglob("c.*")} == {"c"}
+    loads.clear()
+    status, out, error = label("--format", "coco", "yolo")
+    assert (status, error, loads) == (0, "", [])
+    assert "  coco: 3 photos -> out/coco\n  yolo: 3 photos -> out/yolo\n" in out
+    assert len(list(Path("out/yolo").rglob("*.txt"))) >= 3
+
+    # New photos come in, photos that are gone are left out and said.
+    shutil.copy(photos / "a.png", photos / "d.png")
+    (photos / "b" / "c.jpg").unlink()
+    status, out, error = label("photos", *WORDS, "--format", "coco")
+    assert "  coco: 3 photos" in out
+    assert error.startswith("maskfree: note: left out of coco: ")
+    assert error.count("\n") == 1
+
+    # What somebody put there is not overwritten, and known before any work.
+    Path("out/coco/mine.txt").write_text("mine")
+    loads.clear()
+    shutil.copy(photos / "a.png", photos / "e.png")
+    status, _, error = label("photos", *WORDS, "--format", "coco")
+    assert (status, loads) == (2, [])
+    assert "was not written by maskfree" in error_line(error)
 
 
 def test_words_file_and_its_background_rule(label: Run, photos: Path, tmp_path: Path):

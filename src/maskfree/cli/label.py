@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +19,8 @@ from maskfree.cli.common import (
     note,
     stay_offline,
 )
+from maskfree.cli.label_outputs import LabelOutput, check_formats, num_photos, write_outputs
 from maskfree.config.extras import need
-from maskfree.config.rules import Fraction, check
 from maskfree.label.config import LabelConfig
 from maskfree.progress import Progress
 
@@ -30,29 +30,13 @@ if TYPE_CHECKING:
     from maskfree.label.processes import Processes
 
 
-@dataclass(frozen=True)
-class LabelOutput:
-    """What is written beside the label maps, and what is done again."""
-
-    review: Fraction = 0.05
-    """Fraction of the photos, the least certain ones, that review.txt lists."""
-    copy_review: Path | None = None
-    """New folder for copies of the photos that review.txt lists, with their label maps."""
-    redo: bool = False
-    """Label all photos anew, also with other words, model or settings."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges of the settings."""
-        check(self)
-
-
 def label(
     photos: Positional[tuple[str, ...]] = (),
     words: tuple[str, ...] = (),
     model: str = "pocket",
     out: Path = Path("maskfree-labels"),
     config: Annotated[LabelConfig, OmitArgPrefixes] = LabelConfig(),  # noqa: B008 - frozen
-    output: Annotated[LabelOutput, OmitArgPrefixes] = LabelOutput(),
+    output: Annotated[LabelOutput, OmitArgPrefixes] = LabelOutput(),  # noqa: B008 - frozen
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
@@ -78,7 +62,7 @@ def label(
     from maskfree.label.processes import launch_processes
 
     # Everything that can be refused is refused before torch is imported, which takes seconds.
-    need("labeling a data set", "label", modules=("skimage", "scipy"))
+    need("labeling a data set", "label")
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
     if words and not photos:
@@ -87,6 +71,8 @@ def label(
     if photos:
         job = _job(photos, words, model, out, config, runtime)
         job = replace(job, redo=output.redo)
+
+    check_formats(output.format, out)
 
     processes = launch_processes(runtime.device)
     with processes.holding(out):
@@ -99,7 +85,7 @@ def label(
             counts = label_photos(job, load, processes, watch)
         if processes.rank:
             return 0
-        lines = _write_outputs(out, output)
+        lines = write_outputs(out, output, Progress(quiet))
 
     if counts is not None:
         lines = [_summary(counts, out), *lines]
@@ -110,8 +96,7 @@ def label(
 
     for reason in counts.reasons:
         note(reason)
-    photos_text = "1 photo" if counts.failed == 1 else f"{counts.failed} photos"
-    complain(f"{photos_text} could not be labeled: {out / MANIFEST} tells why")
+    complain(f"{num_photos(counts.failed)} could not be labeled: {out / MANIFEST} tells why")
     return BAD_INPUT
 
 
@@ -166,31 +151,9 @@ def _load(job: Job, model: str, runtime: Runtime, processes: Processes) -> Segme
     )
 
 
-def _write_outputs(out: Path, output: LabelOutput) -> list[str]:
-    """Write what is made of the label maps; return a line about each."""
-    from maskfree.files.atomic import replace_text
-    from maskfree.label.classes import classes_text
-    from maskfree.label.record import classes_of, read_record
-    from maskfree.label.review import REVIEW, copy_review, write_review
-    from maskfree.label.store import Store
-
-    record = read_record(out)
-    if record is None:
-        raise FileNotFoundError(f"{out} holds no labeled data set: give photos and --words")
-
-    store = Store(out, classes_of(record))
-    replace_text(out / "classes.txt", classes_text(store.classes))
-    number = write_review(store, output.review)
-    lines = [f"  to review: {number} photos, the least certain ones -> {out / REVIEW}"]
-    if output.copy_review is not None:
-        number = copy_review(store, output.review, output.copy_review)
-        lines.append(f"  copied for review: {number} photos -> {output.copy_review}")
-    return lines
-
-
 def _summary(counts: LabelCounts, out: Path) -> str:
     """One line of what a run did."""
-    parts = [f"{counts.labeled} photos labeled", f"{counts.kept} were there"]
+    parts = [f"{num_photos(counts.labeled)} labeled", f"{counts.kept} were there"]
     if counts.failed:
         parts.append(f"{counts.failed} could not be labeled")
     rate = ""

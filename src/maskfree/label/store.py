@@ -18,7 +18,7 @@ from maskfree.files.leftovers import replacing
 from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.label.classes import palette
 from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
-from maskfree.label.manifest import Manifest, Row, packed, unpacked
+from maskfree.label.manifest import DONE, Manifest, Row, packed, unpacked
 from maskfree.results.regions import Region
 from maskfree.results.segmentation import Segmentation
 
@@ -104,7 +104,7 @@ class Store:
         """Read the labeled photos one by one, in the order of their names.
 
         Yields:
-            Photos. One whose file is gone is left out.
+            Photos; their files may be gone.
 
         Raises:
             ValueError: The manifest or a label map is damaged.
@@ -112,18 +112,25 @@ class Store:
         """
         with Manifest(self.folder) as manifest:
             for row, regions in manifest.done():
-                path = self.photo_path(row)
-                if path.is_file():
-                    yield self._photo(row, path, regions)
+                yield self._photo(row, regions)
 
-    def _photo(self, row: Row, path: Path, regions: bytes) -> LabeledPhoto:
+    def num_photos(self) -> int:
+        """Count the labeled photos.
+
+        Returns:
+            Their number, also of those whose file is gone.
+        """
+        with Manifest(self.folder) as manifest:
+            return manifest.count()[DONE]
+
+    def _photo(self, row: Row, regions: bytes) -> LabeledPhoto:
         """Read a labeled photo."""
         labels = self.read_labels(row.name)
         height, width = labels.shape
         named = {each.id: each.name for each in self.classes}
 
         return LabeledPhoto(
-            path=path,
+            path=self.photo_path(row),
             name=row.name,
             width=width,
             height=height,
