@@ -50,7 +50,7 @@ class FakeLabelStudio(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        is_good = self.path == "/api/token/refresh" and content == {"refresh": PERSONAL}
+        is_good = self.path == "/api/token/refresh/" and content == {"refresh": PERSONAL}
         self.answer(200 if is_good else 401, json.dumps({"access": self.access}).encode())
 
     def answer(self, status: int, content: bytes) -> None:

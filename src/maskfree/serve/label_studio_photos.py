@@ -110,7 +110,7 @@ class LabelStudioPhotos:
         with self._lock:
             body = json.dumps({"refresh": self._key})
             answer, content = self._ask(
-                "POST", "/api/token/refresh", body, {"Content-Type": "application/json"}
+                "POST", "/api/token/refresh/", body, {"Content-Type": "application/json"}
             )
             if answer.status != 200:
                 raise OSError(f"Label Studio answers {answer.status} to the personal access token")
