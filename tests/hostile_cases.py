@@ -203,6 +203,7 @@ NO_FILES = {
         "last_block",
         "animate",
         "only",
+        "format",
         "host",
         "label_studio",
     ),
