@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
-from skimage.draw import polygon2mask
 
 from maskfree.results import exports
 from maskfree.results.segmentation import Segmentation
@@ -85,7 +84,11 @@ def test_labelme_has_polygons_and_masks_where_there_are_holes(result: Segmentati
         kinds.add(shape["shape_type"])
         points = np.array(shape["points"])
         if shape["shape_type"] == "polygon":
-            drawn = polygon2mask(mask.shape, points[:, ::-1] - 0.5)
+            # As labelme does: the outline is filled too.
+            picture = Image.new("1", mask.shape[::-1])
+            corners = [tuple(point) for point in points.tolist()]
+            ImageDraw.Draw(picture).polygon(corners, fill=1, outline=1)
+            drawn = np.asarray(picture)
         else:
             # As labelme does: both corners belong to the box.
             (left, top), (right, bottom) = points

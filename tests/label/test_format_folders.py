@@ -115,6 +115,15 @@ def test_photos_that_are_gone_or_changed_are_left_out_and_named(
     assert "two.png has 5x4 pixels, and had 63x48" in written.reasons[1]
 
 
+def test_without_any_photo_the_old_folder_stays(tmp_path: Path, photos: list[LabeledPhoto]):
+    write_format("yolo", CLASSES, photos, tmp_path / "out", linking="copy")
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(FileNotFoundError, match="no photo of 3 is there: there is no file"):
+        write_format("yolo", CLASSES, photos, tmp_path / "out", linking="copy")
+    assert len(list((tmp_path / "out" / "images").rglob("*.*"))) == 3
+
+
 def test_hard_links_outlive_the_move_of_the_folder_and_of_the_photos(
     tmp_path: Path, photos: list[LabeledPhoto]
 ):

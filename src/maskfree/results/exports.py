@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from maskfree.results.regions import Region
+from maskfree.results.rings import center_rings
 
 # The first version of labelme with masks as shapes is 5.3.
 _LABELME_VERSION = "5.3.0"
@@ -101,7 +102,7 @@ def labelme_file(
     return {
         "version": _LABELME_VERSION,
         "flags": {},
-        "shapes": [_labelme_shape(region) for region in regions],
+        "shapes": [labelme_shape(region) for region in regions],
         "imagePath": file_name,
         "imageData": None,
         "imageHeight": size[0],
@@ -138,16 +139,25 @@ def fiftyone_detections(regions: Sequence[Region], size: tuple[int, int]) -> Any
     return Detections(detections=detections)
 
 
-def _labelme_shape(region: Region) -> dict[str, Any]:
-    """Shape of a connected region."""
-    ((outer, holes),) = region.polygons()
+def labelme_shape(region: Region) -> dict[str, Any]:
+    """Convert a connected region to a shape of labelme.
+
+    Args:
+        region: The region; one with holes becomes a mask, which labelme's polygons do not have.
+
+    Returns:
+        Entry of "shapes" in labelme's file. Polygons run through the border pixels, which labelme
+        fills.
+    """
     description = ""
     if _is_known(region.confidence):
         description = f"confidence {region.confidence:.2f}"
 
     shape = {"label": region.name, "group_id": None, "flags": {}, "description": description}
+    ((_, holes),) = region.polygons()
     if not holes:
-        return shape | {"points": outer.tolist(), "shape_type": "polygon", "mask": None}
+        [ring] = center_rings(region)
+        return shape | {"points": ring.tolist(), "shape_type": "polygon", "mask": None}
 
     # The last row and column of a mask belong to its box.
     left, top, right, bottom = region.box

@@ -16,9 +16,9 @@ import numpy as np
 from maskfree.config.extras import need
 from maskfree.label.formats.json_stream import JsonArray, compact, known_score, text_file
 from maskfree.label.formats.photo_files import PhotoFile, PhotoFiles
-from maskfree.label.formats.rings import edge_rings
 from maskfree.label.labeled import LabelClass
 from maskfree.results.regions import Region
+from maskfree.results.rings import edge_rings
 
 
 def write_coco(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:

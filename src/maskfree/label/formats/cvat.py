@@ -12,10 +12,10 @@ from xml.sax.saxutils import escape, quoteattr
 
 from maskfree.label.formats.json_stream import text_file
 from maskfree.label.formats.photo_files import PhotoFiles
-from maskfree.label.formats.rings import edge_rings
 from maskfree.label.labeled import LabelClass, LabeledPhoto
 from maskfree.label.store import runs_of
 from maskfree.results.regions import Region
+from maskfree.results.rings import edge_rings
 
 
 def write_cvat(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:

@@ -18,10 +18,10 @@ from jaxtyping import Bool
 from maskfree.files.atomic import replace_text
 from maskfree.label.formats.json_stream import JsonArray, known_score, text_file
 from maskfree.label.formats.photo_files import PhotoFile, PhotoFiles
-from maskfree.label.formats.rings import edge_rings
 from maskfree.label.labeled import LabelClass
 from maskfree.label.store import runs_of
 from maskfree.results.regions import Region
+from maskfree.results.rings import edge_rings
 
 # Where Label Studio serves files below LOCAL_FILES_DOCUMENT_ROOT, here the folder of tasks.json.
 _ADDRESS = "/data/local-files/?d="

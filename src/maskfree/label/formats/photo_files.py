@@ -14,13 +14,14 @@ from maskfree.data.photo import read_photo
 from maskfree.label.labeled import LabeledPhoto
 
 Linking = Literal["hard", "symbolic", "copy"]
+"""How photos come into the folder of a format."""
 
 # Formats that trainers and browsers read; other photos are written as JPEG.
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp"}
 _JPEG_QUALITY = 95
 _JPEG_END = b"\xff\xd9"
-# Most photos that are left out one by one in a report.
-_MOST_NAMED = 100
+# Most photos that were left out of which the reasons are listed.
+_MAX_REASONS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class PhotoFiles:
                 photo = self._checked(labeled)
             except (OSError, ValueError) as error:
                 self.num_left_out += 1
-                if len(self.reasons) < _MOST_NAMED:
+                if len(self.reasons) < _MAX_REASONS:
                     self.reasons.append(str(error))
                 continue
 
@@ -105,6 +106,9 @@ class PhotoFiles:
 
     def _checked(self, labeled: LabeledPhoto) -> PhotoFile:
         """Read a photo's header; raise OSError or ValueError where it is not what was labeled."""
+        if not labeled.path.is_file():
+            raise FileNotFoundError(f"there is no file {labeled.path}")
+
         header = picture_header(labeled.path)
         if header.size != (labeled.width, labeled.height):
             width, height = header.size

@@ -48,7 +48,7 @@ class Written:
     num_left_out: int
     """Number of photos whose file is gone, unreadable, or of another size than its labels."""
     reasons: tuple[str, ...]
-    """Why photos were left out, a line for each of the first hundred."""
+    """Why photos were left out, a line for each of the first ten."""
 
 
 def write_format(
@@ -78,7 +78,7 @@ def write_format(
     Raises:
         ValueError: There is no such format, it cannot hold the classes, or an extra is missing.
         FileExistsError: The folder has files that maskfree did not write, or that were changed.
-        OSError: A photo cannot be copied, or the folder cannot be written.
+        OSError: A photo cannot be copied, no photo is there, or the folder cannot be written.
     """
     if name not in FORMATS:
         raise ValueError(f"there is no format {name!r}: {', '.join(FORMATS)} are there")
@@ -86,4 +86,9 @@ def write_format(
     files = PhotoFiles(photos, linking)
     with replaced_folder(out) as folder:
         FORMATS[name](classes, files, folder)
+        # Such as of a disk that is not mounted: what was written before is kept.
+        if files.num_left_out and not files.num_photos:
+            raise FileNotFoundError(
+                f"no photo of {files.num_left_out} is there: {files.reasons[0]}"
+            )
     return Written(files.num_photos, files.num_left_out, tuple(files.reasons))

@@ -12,10 +12,10 @@ from pathlib import Path
 from maskfree.files.atomic import replace_text
 from maskfree.label.formats.json_stream import compact, text_file
 from maskfree.label.formats.photo_files import PhotoFiles
-from maskfree.label.formats.rings import center_rings
 from maskfree.label.formats.splits import is_validation
 from maskfree.label.labeled import LabelClass, LabeledPhoto
 from maskfree.results.regions import Region
+from maskfree.results.rings import center_rings
 
 
 def write_yolo(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
