@@ -91,7 +91,7 @@ def write_outputs(out: Path, output: LabelOutput, watch: Watch) -> list[str]:
     if output.copy_review is not None:
         number = copy_review(store, output.review, output.copy_review)
         lines.append(f"  copied for review: {num_photos(number)} -> {output.copy_review}")
-    for name in output.format:
+    for name in dict.fromkeys(output.format):
         lines.append(_write_format(name, store, output.link, watch))
     return lines
 
@@ -119,4 +119,7 @@ def _write_format(
     written = write_format(name, store.classes, photos, folder, link)
     for reason in written.reasons:
         note(f"left out of {name}: {reason}")
-    return f"  {name}: {num_photos(written.num_photos)} -> {folder}"
+    left_out = ""
+    if written.num_left_out:
+        left_out = f", {written.num_left_out} left out"
+    return f"  {name}: {num_photos(written.num_photos)}{left_out} -> {folder}"
