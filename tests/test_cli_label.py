@@ -24,6 +24,7 @@ from maskfree.data.id_maps import read_ids
 from maskfree.files import leftovers
 from maskfree.hub import loading
 from maskfree.label import run as labeling
+from maskfree.label.classes import words_sha256
 from maskfree.label.labeled import LabeledPhoto
 from maskfree.label.manifest import MANIFEST
 from maskfree.label.record import classes_of, read_record
@@ -135,6 +136,7 @@ def test_labels_are_those_of_segment(label: Run, photos: Path, tiny_checkpoint: 
         assert (cover == 1).all()
         with Image.open(f"out/labels/{name}.png") as image:
             assert image.mode == "P"
+            assert image.text["words_sha256"] == words_sha256(classes_of(read_record(Path("out"))))
     assert Path("out/classes.txt").read_text() == "dog\ngrass/lawn\nsky\n"
 
 
@@ -562,7 +564,7 @@ def test_words_file_and_its_background_rule(label: Run, photos: Path, tmp_path: 
     }
     record = json.loads(Path("out/label.json").read_text())
     assert record["asked"]["background"] == "words:wall"
-    assert len(record["asked"]["words_sha256"]) == 64
+    assert record["asked"]["words_sha256"] == words_sha256(classes_of(record))
     assert record["asked"]["classes"]["dog"] == {"id": 5, "color": [1, 2, 3]}
 
 

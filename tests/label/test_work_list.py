@@ -6,11 +6,13 @@ import errno
 import os
 import tarfile
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from maskfree.label.work_list import check_places, clean_name, find
+from maskfree.label.work_list import FoundPhoto, check_places, clean_name
+from maskfree.label.work_list import find as find_photos
 
 
 def made(root: Path, *names: str) -> None:
@@ -18,6 +20,10 @@ def made(root: Path, *names: str) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
+
+
+def find(places: list[str]) -> Iterator[FoundPhoto]:
+    return find_photos(places, Path("/nothing here"))
 
 
 def names(*places: object) -> list[str]:
@@ -41,6 +47,13 @@ def test_globs_name_photos_below_their_plain_part(tmp_path: Path):
     made(tmp_path, "p/x/1.jpg", "p/y/2.jpg", "p/y/2.txt.bak", "p/z/deep/3.jpg")
     assert sorted(names(f"{tmp_path}/p/*/*.jpg")) == ["x/1", "y/2"]
     assert sorted(names(f"{tmp_path}/p/**/*.jpg")) == ["x/1", "y/2", "z/deep/3"]
+
+
+def test_globs_from_outside_find_no_label_maps(tmp_path: Path):
+    made(tmp_path, "p/a.png", "p/out/labels/a.png", "p/out/images/b.png")
+    for pattern, found in (("p/**/*.png", ["a"]), ("p/out/images/*.png", ["b"])):
+        listed = find_photos([f"{tmp_path}/{pattern}"], tmp_path / "p" / "out")
+        assert [each.name for each in listed] == found
 
 
 def test_a_list_of_paths_is_relative_to_itself(tmp_path: Path):

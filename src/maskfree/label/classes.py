@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from maskfree.label.labeled import UNLABELED, LabelClass
-from maskfree.label.words_file import WordList
+from maskfree.label.words_file import WordList, hash_words
 from maskfree.results.drawing import distinct_colors
 from maskfree.results.segmentation import BACKGROUND
 
@@ -89,6 +89,18 @@ def classes_text(classes: Sequence[LabelClass]) -> str:
     if BACKGROUND not in lines.values():
         lines.setdefault(0, BACKGROUND)
     return "".join(f"{lines.get(number, f'unused-{number}')}\n" for number in range(max(lines) + 1))
+
+
+def words_sha256(classes: Sequence[LabelClass]) -> str:
+    """Hash of the words of the classes, for the outputs.
+
+    Args:
+        classes: Classes of the data set.
+
+    Returns:
+        64 hexadecimal digits: the same as `WordList.sha256`.
+    """
+    return hash_words([each.synonyms for each in classes if not each.is_background])
 
 
 def _numbers(first: int, count: int) -> list[int]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def write_record(folder: Path, asked: dict[str, Any], made: dict[str, Any]) -> N
     Raises:
         OSError: It cannot be written.
     """
-    content = {"asked": asked, "made": made}
+    content = {"asked": asked, "made": made, "maskfree": version("maskfree")}
     replace_text(folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

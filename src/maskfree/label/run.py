@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from maskfree.inference.photos import OpenedPhoto, PhotoError
 from maskfree.inference.pipeline import segment_photos
 from maskfree.inference.segmenter import Segmenter
@@ -32,6 +34,7 @@ _BEHIND_PIXELS = 5_000_000
 _LOOK_EVERY_S = 0.2
 # Photos that could not be labeled of which the reasons are listed.
 _MAX_REASONS = 10
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 # Inference settings that change no label.
 _WITHOUT_EFFECT = ("batch_size",)
 
@@ -71,7 +74,7 @@ def label_photos(
         processes.of_first(lambda: write_record(folder, job.asked, made))
 
     settings = settings_hash(job.asked, made)
-    run, at_first = processes.of_first(lambda: _listed(job, settings))
+    run, at_first = processes.of_first(lambda: _listed(job, settings, watch))
     if not sum(at_first.values()):
         raise ValueError(f"there is no photo in {', '.join(job.places)}")
 
@@ -125,17 +128,18 @@ def _checked_record(job: Job) -> dict[str, Any] | None:
     record = read_record(job.store.folder)
     if record is None:
         # Said before a model is loaded.
-        if next(find(job.places), None) is None:
+        if next(find(job.places, job.store.folder), None) is None:
             raise ValueError(f"there is no photo in {', '.join(job.places)}")
     elif not job.redo:
         refuse_change(job.store.folder, record["asked"], job.asked)
     return record
 
 
-def _listed(job: Job, settings: str) -> tuple[int, dict[str, int]]:
+def _listed(job: Job, settings: str, watch: Watch) -> tuple[int, dict[str, int]]:
     """Enter the photos into the manifest; return the number of the run, and counts by state."""
     with Manifest(job.store.folder) as manifest:
-        run = list_photos(find(job.places), manifest, job.store, settings, job.redo)
+        found = watch(find(job.places, job.store.folder), "looking")
+        run = list_photos(found, manifest, job.store, settings, job.redo)
         return run, manifest.count(run)
 
 
@@ -196,6 +200,9 @@ class _Results:
             in_chunk -= 1
             taken = self._taken.popleft()
             own = perf_counter() - began
+            if isinstance(result, Segmentation):
+                # The pixels are not needed for writing.
+                result = replace(result, image=_NO_PIXELS)
             yield _Outcome(taken, result, taken.seconds + share + own)
             began = perf_counter()
 

@@ -16,7 +16,7 @@ from maskfree.data.id_maps import read_ids
 from maskfree.files.atomic import replace_bytes
 from maskfree.files.leftovers import replacing
 from maskfree.files.outputs import check_replaceable, png_mark
-from maskfree.label.classes import palette
+from maskfree.label.classes import palette, words_sha256
 from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
 from maskfree.label.manifest import DONE, Manifest, Row, packed, unpacked
 from maskfree.results.regions import Region
@@ -88,7 +88,9 @@ class Store:
         if content:
             replace_bytes(self.photo_path(row), content)
         with replacing(path) as unfinished:
-            self._image(labels).save(unfinished, "PNG", pnginfo=png_mark())
+            info = png_mark()
+            info.add_text("words_sha256", words_sha256(self.classes))
+            self._image(labels).save(unfinished, "PNG", pnginfo=info)
 
         height, width = labels.shape
         return {

@@ -49,8 +49,20 @@ class WordList:
         Returns:
             64 hexadecimal digits.
         """
-        content = json.dumps(self.vocabulary.classes, ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return hash_words(self.vocabulary.classes)
+
+
+def hash_words(classes: Sequence[Sequence[str]]) -> str:
+    """Hash class names and their synonyms, in their order.
+
+    Args:
+        classes: Synonyms of each class.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    content = json.dumps([list(synonyms) for synonyms in classes], ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def read_words(words: Sequence[str]) -> WordList:

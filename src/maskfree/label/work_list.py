@@ -81,12 +81,13 @@ def check_places(places: Sequence[str], out: Path) -> None:
             raise FileNotFoundError(f"there is no file or folder {place!r}")
 
 
-def find(places: Sequence[str]) -> Iterator[FoundPhoto]:
+def find(places: Sequence[str], out: Path) -> Iterator[FoundPhoto]:
     """Find photos one by one, so that memory does not grow with their number.
 
     Args:
         places: Folders (photos at any depth, by suffix), globs, photos, text files with one path a
             line (relative to the text file), and shards (.tar), in any mixture.
+        out: Folder of the data set, in which a glob from outside finds nothing.
 
     Yields:
         Photos; with several folders their names begin with that of the folder. A file that is
@@ -106,7 +107,7 @@ def find(places: Sequence[str]) -> Iterator[FoundPhoto]:
         elif path.exists():
             yield from _of_file(path, Path(path.name))
         else:
-            yield from _of_glob(place)
+            yield from _of_glob(place, out)
 
 
 def is_photo(name: str) -> bool:
@@ -197,7 +198,7 @@ def _unreadable(path: Path, reason: str) -> FoundPhoto:
     return FoundPhoto(path, "", clean_name(path.name), problem=problem)
 
 
-def _of_glob(pattern: str) -> Iterator[FoundPhoto]:
+def _of_glob(pattern: str, out: Path) -> Iterator[FoundPhoto]:
     """Photos, lists and shards that match a pattern, named below its last plain folder."""
     plain: list[str] = []
     for part in Path(pattern).expanduser().parts:
@@ -206,7 +207,12 @@ def _of_glob(pattern: str) -> Iterator[FoundPhoto]:
         plain.append(part)
     root = Path(*plain)
 
+    # The label maps of an earlier run are no photos.
+    made = out.resolve()
+    is_inside = root.resolve().is_relative_to(made)
     for path in _globbed(pattern):
+        if not is_inside and path.resolve().is_relative_to(made):
+            continue
         if path.is_file() and path.suffix.lower() in (*_LISTS, *_SHARDS):
             yield from _of_file(path, Path(path.name))
         elif path.is_file() and is_photo(path.name):
