@@ -241,10 +241,13 @@ def test_a_report_and_a_chart_lie_beside_the_row(coco_root, tiny_checkpoint, tmp
     )
     assert tiny(coco_root, tiny_checkpoint, tmp_path, *more) == 0
     paths = sorted((tmp_path / "results").iterdir())
-    assert [path.suffix for path in paths] == [".html", ".json", ".svg"]
-    assert len({path.stem for path in paths}) == 1
-    row = read_row(paths[1])
+    stem = paths[1].stem
+    ends = ["-reliability.svg", ".html", ".json", ".svg"]
+    assert [path.name for path in paths] == [f"{stem}{end}" for end in ends]
+    assert paths[0].read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    row = read_row(paths[2])
     assert row.boundary_f is not None
+    assert row.reliability is not None
     assert " --boundaries " in row.command
 
 
