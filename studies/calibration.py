@@ -57,12 +57,12 @@ def reproduce(options: CalibrationOptions) -> None:
     shards = find_shards(options.shards())
     share = -(-options.photos // len(shards))
 
-    # The same number of photos from each shard, then as many others.
+    # The same number of photos from each shard, then a third as many others.
     chance = random.Random(options.seeds[0])
     examples = [example for shard in shards for example in islice(read_shards([shard]), share)]
     photos = list(_scored(segmenter, examples, chance))
     dev = find_shards([str(options.data / "flickr8k" / "dev-000.tar")])
-    others = list(_scored(segmenter, list(islice(read_shards(dev), options.photos)), chance))
+    others = list(_scored(segmenter, list(islice(read_shards(dev), options.photos // 3)), chance))
 
     own = 1 / segmenter.logit_scale
     fitted = fit(photos)

@@ -81,6 +81,25 @@ def test_words_by_space_and_by_comma(segment: Run, meadow: Path, tmp_path: Path,
     assert sidecar["words"] == [["dog"], ["sofa", "couch"], ["sky"]]
 
 
+def test_scores_of_all_words_are_written_on_request(
+    segment: Run, meadow: Path, tmp_path: Path, tiny_checkpoint: Path
+):
+    words = ["dog", "grass", "tv monitor"]
+    assert segment(meadow, "--words", *words, "--scores")[0] == 0
+    out = tmp_path / "maskfree-out"
+    with np.load(out / "meadow.scores.npz") as read:
+        names, scores, extent = read["names"].tolist(), read["scores"], read["extent"]
+    assert names == words
+
+    expected = loading.load(tiny_checkpoint, device="cpu").with_words(words).score_map(meadow)
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+    assert (extent <= scores.shape[1:]).all() and (extent > 0).all()
+
+    said = json.loads((out / "meadow.json").read_text())
+    assert set(said["confidence"]) == {name for name, area in said["areas"].items() if area}
+    assert all(0 <= value <= 1 for value in said["confidence"].values())
+
+
 def test_settings_arrive_in_the_sidecar(segment: Run, meadow: Path, tmp_path: Path):
     options = [
         "--background",

@@ -21,13 +21,14 @@ from maskfree.cli.common import (
 from maskfree.progress import Progress
 
 
-def segment(
+def segment(  # noqa: PLR0913 - one for each option
     photos: Positional[tuple[Path, ...]] = (),
     words: tuple[str, ...] = (),
     model: str = "pocket",
     out: Path = Path("maskfree-out"),
     background: str = "none",
     templates: str = "",
+    scores: bool = False,
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
     quiet: bool = False,
 ) -> int:
@@ -44,6 +45,7 @@ def segment(
             none of the classes), words:wall,sky (pixels labeled with one of these additional words)
             or threshold:T (pixels whose largest cosine is below T).
         templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
+        scores: Also write NAME.scores.npz, the score of each class on each patch, for numpy.load.
         runtime: Device, batch size, input resolution and upsampling.
         quiet: Print neither the results of photos nor progress, only errors.
 
@@ -62,7 +64,7 @@ def segment(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
-    stems = _plan_stems(photos, out)
+    stems = _plan_stems(photos, out, scores)
 
     keep_freed_memory()
     stay_offline(runtime.offline)
@@ -89,7 +91,7 @@ def segment(
 
         # A photo whose results cannot be saved counts as failed; the others are still done.
         try:
-            files = result.save(out, stem)
+            files = result.save(out, stem, scores)
         except (OSError, ValueError) as error:
             complain(f"{photo}: {error}")
             num_bad += 1
@@ -104,18 +106,21 @@ def segment(
     return BAD_INPUT if num_bad else 0
 
 
-def _plan_stems(photos: Sequence[Path], out: Path) -> list[str]:
+def _plan_stems(photos: Sequence[Path], out: Path, scores: bool = False) -> list[str]:
     """File stems of the results with which no photo, result or file of others is overwritten."""
     from maskfree.files.leftovers import remove_leftovers
-    from maskfree.files.outputs import RESULT_SUFFIXES, Outputs
+    from maskfree.files.outputs import RESULT_SUFFIXES, SCORES_SUFFIX, Outputs
 
     remove_leftovers(out)
+    suffixes = RESULT_SUFFIXES
+    if scores:
+        suffixes = (*suffixes, SCORES_SUFFIX)
 
     # Numbered stems avoid the stems of the other photos, in any letter case.
     outputs = Outputs(photos)
     wanted = [photo.stem for photo in photos]
     own = {stem.casefold() for stem in wanted}
-    stems = [outputs.add_stem(out, stem, RESULT_SUFFIXES, own) for stem in wanted]
+    stems = [outputs.add_stem(out, stem, suffixes, own) for stem in wanted]
 
     for photo, stem in zip(photos, stems, strict=True):
         if stem != photo.stem:

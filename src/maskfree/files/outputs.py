@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import unicodedata
+import zipfile
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import PngImagePlugin
 
 from maskfree.files.atomic import read_json
@@ -18,6 +21,9 @@ RESULT_SUFFIXES = (
 )
 """Suffixes of the results of a segmented photo: label map, overlay, record."""
 
+SCORES_SUFFIX = ".scores.npz"
+"""Suffix of the score map of a segmented photo, which is written on request."""
+
 # Keys that identify the JSON records of `segment`, `track` and `search`.
 _RECORDS = (
     {"photo", "words", "areas"},
@@ -28,6 +34,7 @@ _RECORDS = (
 CLIP_MARK = b"Software: maskfree"
 """Mark in the metadata of animated pictures and videos that maskfree wrote."""
 
+_SCORES_MARK = "software"
 _PNG_MARK = ("Software", "maskfree")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Bytes of a PNG that are searched: the mark is the first chunk after the header.
@@ -163,7 +170,7 @@ def is_replaceable(path: Path) -> bool:
     """Whether a path is free or holds a result of maskfree, so that it may be written.
 
     Args:
-        path: Path of a PNG, JSON, animated picture or video.
+        path: Path of a PNG, JSON, npz, animated picture or video.
 
     Returns:
         True if nothing exists there, or a result of an earlier run.
@@ -176,6 +183,8 @@ def is_replaceable(path: Path) -> bool:
             return _is_record(path)
         if path.suffix == ".png":
             return _is_marked(path)
+        if path.suffix == ".npz":
+            return _is_marked_archive(path)
         return _is_marked_clip(path)
     except (OSError, ValueError):
         return False
@@ -206,6 +215,24 @@ def png_mark() -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
     info.add_text(*_PNG_MARK)
     return info
+
+
+def scores_mark() -> dict[str, Any]:
+    """Array that marks an npz file as a result of maskfree.
+
+    Returns:
+        Further argument of `numpy.savez_compressed`.
+    """
+    return {_SCORES_MARK: np.array("maskfree")}
+
+
+def _is_marked_archive(path: Path) -> bool:
+    """Whether an npz file has the array of `scores_mark`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{_SCORES_MARK}.npy" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
 
 
 def _is_marked(path: Path) -> bool:

@@ -28,7 +28,7 @@ from maskfree.inference.photos import (
 from maskfree.inference.postprocessing import Postprocessing
 from maskfree.inference.scoring import Scorer
 from maskfree.inference.windows import score_windows
-from maskfree.results.segmentation import Segmentation
+from maskfree.results.segmentation import ScoreMap, Segmentation
 from maskfree.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -220,15 +220,22 @@ def segmentation_of(
         The result.
     """
     height, width = photo.image.shape[:2]
-    found = postprocessing(segmenter).labeled_pixels(
+    steps = postprocessing(segmenter)
+    found = steps.labeled_pixels(
         scores, (height, width), photo.padded, calibration=segmenter.calibration
     )
+
+    # Other kinds have a score per pixel, or scores of phrases.
+    score_map = None
+    if segmenter.inference.score == "cosine":
+        score_map = ScoreMap(scores.half().numpy(), steps.extent((height, width)))
 
     return Segmentation(
         labels=found.labels,
         words=chosen_words(segmenter).names,
         scores=found.scores,
         confidence=found.confidence,
+        score_map=score_map,
         image=photo.image,
         record=_record(segmenter, photo.name, height, width),
     )

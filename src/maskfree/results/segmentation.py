@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float16, UInt, UInt8
 from PIL import Image
 
-from maskfree.files.leftovers import unfinished_folder, writing
-from maskfree.files.outputs import RESULT_SUFFIXES, check_replaceable, png_mark
 from maskfree.results.cleaning import UNLABELED, at_most, without_crumbs
 from maskfree.results.components import connected_regions
 from maskfree.results.drawing import count_ids, distinct_colors, draw_overlay, fit_within
@@ -25,18 +22,23 @@ from maskfree.results.exports import (
 )
 from maskfree.results.notebook import html_text, png_bytes, shortened
 from maskfree.results.regions import Region, regions_of
+from maskfree.results.saving import save_result
 
 BACKGROUND = "background"
 """Name of the pixels that the background rule takes."""
 
-# Longest side of a saved overlay: a photo of 4:3 still fills a screen of 1920x1080. The label map
-# keeps the photo's size.
-_SAVED_SIDE_PX = 1600
-# zlib's strategy Z_RLE: the quickest, and smaller here than the default at the same level.
-_RUN_LENGTHS = 3
 # In the legend; with brackets, since a word may be "unlabeled".
 _UNLABELED_NAME = "(unlabeled)"
 _GRAY = 128
+
+
+class ScoreMap(NamedTuple):
+    """Scores of the classes on the grid of patches."""
+
+    scores: Float16[np.ndarray, "k hp wp"]
+    """Score of each class on each patch; the background is last, if it is scored."""
+    extent: tuple[float, float]
+    """Patches down and across that the photo covers; the rest is padding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,8 @@ class Segmentation:
     confidence: Float16[np.ndarray, "h w"] | None = None
     """Probability that each pixel's label is the right one of the words, in [0, 1]; None if it is
     not known."""
+    score_map: ScoreMap | None = None
+    """Score of each class on each patch; None where the model scores pixels."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -346,43 +350,27 @@ class Segmentation:
         """Show the overlay in the system's image viewer, or in the notebook."""
         self.overlay().show()
 
-    def save(self, folder: str | Path, stem: str | None = None) -> tuple[Path, Path, Path]:
-        """Write the label image, the overlay and the record: all three files or none.
+    def save(
+        self, folder: str | Path, stem: str | None = None, scores: bool = False
+    ) -> tuple[Path, ...]:
+        """Write the label image, the overlay and the record: all files or none.
 
         Args:
             folder: Folder for STEM.png (ids, with a palette), STEM.overlay.png (at most 1,600
                 pixels a side) and STEM.json; created if missing.
             stem: Stem of the file names; by default the photo's name without its suffix.
+            scores: Whether to write the score map, too, as STEM.scores.npz.
 
         Returns:
-            Paths of the three files.
+            Paths of the files.
 
         Raises:
             FileExistsError: One of them exists, and was not written by maskfree.
             OSError: They cannot be written.
-            ValueError: The photo's name is not UTF-8.
+            ValueError: The photo's name is not UTF-8, or there is no score map.
         """
-        folder = Path(folder)
         stem = stem or Path(self.record["photo"]["name"]).stem
-
-        index, overlay, sidecar = targets = tuple(
-            folder / f"{stem}{suffix}" for suffix in RESULT_SUFFIXES
-        )
-        check_replaceable(*targets)
-        if not _is_utf8(self.record["photo"]["name"], stem):
-            raise ValueError(f"the name of {folder / stem}.* is not UTF-8: rename the photo")
-
-        # Files are written to a temporary folder and moved together.
-        record = self.record | {"areas": self.areas()}
-
-        with writing(folder / f"{stem}.*"), unfinished_folder(folder) as unfinished:
-            _save_png(self._index_image(), unfinished / index.name)
-            _save_png(self.overlay(max_side_px=_SAVED_SIDE_PX), unfinished / overlay.name)
-            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-            (unfinished / sidecar.name).write_text(text, encoding="utf-8")
-            for target in targets:
-                (unfinished / target.name).replace(target)
-        return index, overlay, sidecar
+        return save_result(self, Path(folder), stem, scores)
 
     def _objects(self, min_area_px: int) -> list[Region]:
         """Connected regions without those of the background."""
@@ -397,22 +385,3 @@ class Segmentation:
             )
         labels = np.where(pixels, np.uint8(UNLABELED), self.labels)
         return replace(self, labels=labels, record=self.record | note)
-
-    def _index_image(self) -> Image.Image:
-        """Image of the ids, with a palette if they fit one."""
-        image = Image.fromarray(self.labels)
-        # A PNG palette has at most 256 colors.
-        if len(self.names) <= 256:
-            image = Image.fromarray(self.labels.astype(np.uint8))
-            image.putpalette(self.palette.tobytes())
-        return image
-
-
-def _save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG quickly, with the mark of maskfree."""
-    image.save(path, compress_level=1, compress_type=_RUN_LENGTHS, pnginfo=png_mark())
-
-
-def _is_utf8(*names: str) -> bool:
-    """Whether no name has bytes that are not UTF-8, which Python decodes as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in "".join(names))
