@@ -27,7 +27,7 @@ from maskfree.inference.search_words import parse_words
 TOP = 6
 # Shorter side of the photos that are searched twice: fewer pixels make the first search quicker,
 # but the second one no other.
-TWICE_SIDE_PX = 224
+TWICE_SIDE_PX = 112
 # Share of a segment that the class covers from which the segment counts as of the class: the
 # segments are coarse, and most things are small.
 COVERED = 0.1

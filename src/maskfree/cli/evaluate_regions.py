@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
+from maskfree.cli.common import keep_freed_memory
 from maskfree.progress import Progress
 from maskfree.regions.region_maps import SegmentConfig
 
@@ -42,6 +43,7 @@ def regions(
     from maskfree.regions.region_maps import check_installed
 
     check_installed(config)
+    keep_freed_memory()
     pairs = find_photos(folder, photos)
 
     kinds: tuple[Literal["contours", "slic", "felzenszwalb"], ...] = (config.kind,)

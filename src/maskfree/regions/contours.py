@@ -16,6 +16,8 @@ import warnings
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from maskfree.regions.gaussian import gaussian_blur, gaussian_matrix
+
 NUM_DIRECTIONS = 8
 _NUM_BINS = 16
 _NUM_TEXTONS = 16
@@ -99,9 +101,11 @@ def contour_distances(
 
 def _weighted(distances: dict[str, Float32[np.ndarray, "o h w"]]) -> Float32[np.ndarray, "o h w"]:
     """Weighted sum of distances over the channels."""
-    return np.sum(
-        [np.float32(_WEIGHTS[name]) * distance for name, distance in distances.items()], axis=0
-    )
+    first, *others = distances
+    total = np.float32(_WEIGHTS[first]) * distances[first]
+    for name in others:
+        total += np.float32(_WEIGHTS[name]) * distances[name]
+    return total
 
 
 def _direction(weights: Float32[np.ndarray, "o h w"]) -> Float32[np.ndarray, "h w"]:
@@ -155,8 +159,6 @@ def _double(
 
 def _soft_bins(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "n h w"]:
     """Soft histogram assignment: linear between two bins, then smoothed."""
-    from scipy.ndimage import gaussian_filter1d
-
     place = values.ravel() * (_NUM_BINS - 1)
     low = np.minimum(place.astype(np.int64), _NUM_BINS - 2)
     above = (place - low).astype(np.float32)
@@ -167,9 +169,8 @@ def _soft_bins(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "n h w
     bins[low, pixels] = 1 - above
     bins[low + 1, pixels] = above
 
-    return gaussian_filter1d(bins, 0.8, axis=0, mode="nearest", truncate=2.5).reshape(
-        _NUM_BINS, *values.shape
-    )
+    smoothing = gaussian_matrix(_NUM_BINS, 0.8, truncate=2.5)
+    return (smoothing @ bins).reshape(_NUM_BINS, *values.shape)
 
 
 def _textons(brightness: Float32[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
@@ -212,17 +213,16 @@ def _sides(
     bins: Float32[np.ndarray, "n h w"], distance: int, width: float
 ) -> Float32[np.ndarray, "o h w"]:
     """Hellinger distance between histograms of Gaussian windows on the two sides of each pixel."""
-    from scipy.ndimage import gaussian_filter
-
-    smooth = gaussian_filter(bins, (0, width, width), mode="nearest", truncate=2)
+    height, width_px = bins.shape[1:]
+    padded = np.empty((len(bins), height + 2 * distance, width_px + 2 * distance), np.float32)
+    smooth = padded[:, distance : distance + height, distance : distance + width_px]
+    gaussian_blur(bins, width, truncate=2, out=smooth)
     smooth /= smooth.sum(0) + np.float32(1e-6)
     np.sqrt(np.maximum(smooth, 0, out=smooth), out=smooth)
+    _repeat_edges(padded, distance)
 
     # Compare windows shifted to both sides, for each direction.
-    padded = np.pad(smooth, ((0, 0), (distance, distance), (distance, distance)), mode="edge")
-    height, width_px = bins.shape[1:]
     result = np.empty((NUM_DIRECTIONS, height, width_px), np.float32)
-
     for number in range(NUM_DIRECTIONS):
         angle = number * np.pi / NUM_DIRECTIONS
 
@@ -238,3 +238,12 @@ def _sides(
         same = np.einsum("nhw,nhw->hw", one, other)
         result[number] = np.sqrt(np.clip(1 - same, 0, 1))
     return result
+
+
+def _repeat_edges(padded: Float32[np.ndarray, "n h w"], margin: int) -> None:
+    """Fill a margin with the values beside it, as `np.pad` with the mode "edge" does in a copy."""
+    inner = slice(margin, -margin)
+    padded[:, :margin, inner] = padded[:, margin : margin + 1, inner]
+    padded[:, -margin:, inner] = padded[:, -margin - 1 : -margin, inner]
+    padded[:, :, :margin] = padded[:, :, margin : margin + 1]
+    padded[:, :, -margin:] = padded[:, :, -margin - 1 : -margin]
