@@ -205,6 +205,7 @@ NO_FILES = {
         "only",
         "format",
         "host",
+        "hosts",
         "label_studio",
     ),
 }

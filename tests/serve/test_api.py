@@ -309,6 +309,12 @@ def test_pages_of_others_cannot_use_a_local_server(
     assert "access-control-allow-origin" not in answer.headers
 
 
+def test_names_of_the_server_are_its_own(serving: Serving):
+    client = serving(Access(hosts=("Photos.example.org",)))
+    for host, status in (("photos.example.org:8000", 200), ("x.photos.example.org", 403)):
+        assert client.get("/v1/models", headers={"host": host}).status_code == status
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [

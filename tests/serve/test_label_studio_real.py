@@ -58,7 +58,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # It refuses backends at private addresses unless told otherwise.
     environment = os.environ | {
         "LABEL_STUDIO_BASE_DATA_DIR": str(tmp_path_factory.mktemp("studio")),
-        "ML_BLOCK_LOCAL_IP": "false",
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
         "SENTRY_DSN": "",
         "COLLECT_ANALYTICS": "false",
     }
@@ -120,7 +120,7 @@ def predicted(session: Any, backend: str, tag: str) -> dict[str, Any]:
     labels = "".join(f'<Label value="{word}"/>' for word in WORDS)
     project = {"title": tag, "label_config": CONFIG.format(tag, labels)}
     number = session.post("/api/projects", json=project).json()["id"]
-    files = [("file", (name, (EXAMPLES / name).read_bytes(), "image/jpeg")) for name in PHOTOS]
+    files = {name: (name, (EXAMPLES / name).read_bytes(), "image/jpeg") for name in PHOTOS}
     assert session.post(f"/api/projects/{number}/import", files=files).status_code == 201
 
     connected = session.post("/api/ml", json={"url": backend, "project": number, "title": "ours"})

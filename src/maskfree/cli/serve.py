@@ -21,6 +21,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     insecure: bool = False,
+    hosts: tuple[str, ...] = (),
     label_studio: str = "",
     hardware: Annotated[Device, OmitArgPrefixes] = Device(),  # noqa: B008 - frozen
 ) -> int:
@@ -36,6 +37,8 @@ def serve(
             --insecure.
         port: Port to listen at; 0 takes a free one.
         insecure: Serve others than this machine without a token.
+        hosts: Names with a dot, such as maskfree.example.org, under which browsers may reach the
+            server without a token.
         label_studio: Address of the Label Studio whose photos are fetched; empty: none are.
         hardware: Device of the networks.
 
@@ -51,6 +54,7 @@ def serve(
 
     access = Access(
         token=os.environ.get(TOKEN_VARIABLE, ""),
+        hosts=hosts,
         label_studio=label_studio,
         label_studio_key=os.environ.get(KEY_VARIABLE, ""),
     )

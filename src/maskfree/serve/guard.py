@@ -8,7 +8,7 @@ import binascii
 import hmac
 import ipaddress
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,9 +95,12 @@ class Guard:
     def _check(self, path: str, headers: Headers) -> None:
         """Raise Refused if the headers say that a request is not to be answered."""
         host = headers.get("host", "")
-        if not self._access.token and not is_own_host(host):
-            raise Refused(403, f"the host {host!r} is not this server: ask it by address, or give "
-                          "the server a token")  # fmt: skip
+        if not self._access.token and not is_own_host(host, self._access.hosts):
+            raise Refused(
+                403,
+                f"the host {host!r} is not this server: ask it by address, name it in --hosts, "
+                "or give the server a token",
+            )
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Refused(403, f"pages of {origin} may not use this server")
@@ -148,7 +151,7 @@ class Guard:
         self._metrics.seconds.labels(route).observe(seconds)
 
 
-def is_own_host(host: str) -> bool:
+def is_own_host(host: str, hosts: Sequence[str] = ()) -> bool:
     """Tell whether a Host header can only mean a machine that its user chose.
 
     A page can make a browser send a request to any address under a name of its own (DNS
@@ -156,9 +159,10 @@ def is_own_host(host: str) -> bool:
 
     Args:
         host: Value of the header.
+        hosts: Other names of the server.
 
     Returns:
-        True for localhost, an address, and a name without a dot.
+        True for localhost, an address, a name without a dot, and the server's names.
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -166,6 +170,8 @@ def is_own_host(host: str) -> bool:
         return False
     if not name:
         return False
+    if name in map(str.lower, hosts):
+        return True
 
     try:
         ipaddress.ip_address(name)

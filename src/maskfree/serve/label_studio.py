@@ -59,7 +59,7 @@ def label_studio_routes(service: Service, photos: LabelStudioPhotos) -> APIRoute
         photos: Reads the photos of tasks.
 
     Returns:
-        Routes /health, /setup, /predict and /versions.
+        Routes /health, /setup, /predict, /versions and /webhook.
     """
     router = APIRouter(tags=["Label Studio"], responses=FAILURES)
 
@@ -79,6 +79,10 @@ def label_studio_routes(service: Service, photos: LabelStudioPhotos) -> APIRoute
     @router.get("/versions", summary="Versions of the model")
     async def versions() -> dict[str, list[str]]:
         return {"versions": [version()]}
+
+    @router.post("/webhook", summary="News of a project, of which nothing is learned")
+    async def webhook() -> dict[str, str]:
+        return {"status": "ignored"}
 
     @router.post("/predict", summary="Predict the regions of tasks")
     async def predict(request: Request, body: PredictBody) -> dict[str, Any]:

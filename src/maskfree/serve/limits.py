@@ -23,7 +23,7 @@ class Limits:
     """Time in which a request's body must arrive."""
     answer_seconds: float = 60.0
     """Time from the arrival of a request to its answer."""
-    max_batch: int = 8
+    max_batch: int = 4
     """Photos of one forward pass."""
 
 
@@ -33,6 +33,8 @@ class Access:
 
     token: str = ""
     """Token that requests must carry; empty: none is asked for."""
+    hosts: tuple[str, ...] = ()
+    """Names with a dot under which browsers may reach the server without a token."""
     label_studio: str = ""
     """Address of the Label Studio whose photos are fetched; empty: none are."""
     label_studio_key: str = ""
