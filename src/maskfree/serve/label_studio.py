@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from maskfree.label.formats.label_studio import packed_mask
-from maskfree.label.formats.rings import edge_rings
 from maskfree.results.regions import Region
+from maskfree.results.rings import edge_rings
 from maskfree.results.segmentation import BACKGROUND, Segmentation
 from maskfree.serve.api import FAILURES
 from maskfree.serve.errors import Refused, one_line
