@@ -508,6 +508,32 @@ def test_large_blocks_stay_with_the_process():
     assert done.stdout.split() == ["1", "0", "0", "1"]
 
 
+_WAITING = """
+import os
+from maskfree import cli
+try:
+    cli.main(["models"])
+except SystemExit:
+    print(os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [({}, "PASSIVE 0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE 0")]
+)
+def test_commands_wait_passively_unless_the_user_chose(chosen: dict[str, str], kept: str):
+    others = {name: value for name, value in os.environ.items() if "WAIT" not in name}
+    others.pop("KMP_BLOCKTIME", None)
+    done = subprocess.run(
+        [sys.executable, "-c", _WAITING],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=others | chosen,
+    )
+    assert done.stdout.endswith(f"{kept}\n")
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["-V"], ["-V", "segment"]])
 def test_the_version_is_that_of_the_package(run, arguments: list[str]):
     status, out, _ = run(*arguments)

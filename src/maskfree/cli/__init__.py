@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maskfree.cli.common import print_safely
+from maskfree.cli.common import print_safely, wait_passively
 from maskfree.cli.compare import compare
 from maskfree.cli.convert import convert
 from maskfree.cli.datasets import datasets
@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     # Names of files may contain what the terminal cannot encode.
     print_safely()
+    wait_passively()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
 
     if arguments[:1] in (["--version"], ["-V"]):

@@ -29,6 +29,9 @@ _MALLOC = {
     -2: 2**26,
 }
 
+# How threads of OpenMP wait for each other: asleep instead of in a loop. GNU's and LLVM's names.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
 
 @dataclass(frozen=True)
 class Conduct:
@@ -165,6 +168,18 @@ def keep_freed_memory() -> None:
     process = ctypes.CDLL(None)
     for parameter, value in _MALLOC.items():
         process.mallopt(parameter, value)
+
+
+def wait_passively() -> None:
+    """Let the threads of a network sleep while they wait for each other.
+
+    By default a thread that has finished its share spins. Where other processes need the cores, as
+    on a shared machine, the spinning takes the time that the last thread needs, and all threads
+    take several times as long as one. Results are the same. Variables that the user has set stay,
+    and nothing changes once torch is loaded.
+    """
+    for name, value in _WAITING.items():
+        os.environ.setdefault(name, value)
 
 
 def log_to_stderr() -> None:
