@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 
 VARIABLE = "MASKFREE_CACHE"
-"""Environment variable that names another folder."""
+"""Environment variable that names another folder, or switches the cache off."""
+_OFF = ("off", "0", "none")
+
+
+def is_off() -> bool:
+    """Whether the user wants nothing to be kept.
+
+    Returns:
+        True if $MASKFREE_CACHE is off, 0 or none.
+    """
+    return os.environ.get(VARIABLE, "").casefold() in _OFF
 
 
 def cache_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method_config import MethodConfig
 from maskfree.nn.convolutions import fold_batch_norms
+from maskfree.text.tokenize import Tokenizer
 
 Settings = TypeVar("Settings", Inference, Calibration)
 
@@ -60,6 +62,7 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
         tokenizer=tokenizer,
         name=run["name"],
         weights_hash=weights_hash,
+        text_hash=_text_hash(weights_hash, run["method"], run["config"], tokenizer),
         templates=tuple(run["templates"]),
         inference=_settings(Inference, run.get("inference", {}), model),
         calibration=_settings(Calibration, run.get("calibration", {}), model),
@@ -134,14 +137,27 @@ def _named_in_errors(model: str | Path) -> Iterator[None]:
 def _segmenter(located: Located, model: ForeignModel, device: str) -> Segmenter:
     """Segmenter of weights of others."""
     method = model.method.to(device).eval()
+    weights_hash = file_hash(method.state_dict())
     return Segmenter(
         method=method,
         tokenizer=model.tokenizer,
         name=located.name,
-        weights_hash=file_hash(method.state_dict()),
+        weights_hash=weights_hash,
+        text_hash=_text_hash(weights_hash, model.config, model.tokenizer),
         templates=model.templates,
         inference=model.inference,
     )
+
+
+def _text_hash(weights_hash: str, *parts: object) -> str:
+    """SHA-256 of weights, settings and tokenizer."""
+    digest = hashlib.sha256(weights_hash.encode())
+    for part in parts:
+        text = repr(part)
+        if isinstance(part, Tokenizer):
+            text = part.serialized()
+        digest.update(f"\0{text}".encode())
+    return digest.hexdigest()
 
 
 def _settings(kind: type[Settings], settings: dict[str, Any], model: str | Path) -> Settings:

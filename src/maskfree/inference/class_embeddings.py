@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maskfree.inference.scoring import device_of
+from maskfree.inference.text_cache import TextCache
 from maskfree.method import Method
 from maskfree.results.segmentation import BACKGROUND
 from maskfree.text.background import Background, words_of_no_class
@@ -75,6 +76,7 @@ def embed_phrases(
     tokenizer: Callable[[Sequence[str]], Tokens],
     templates: Sequence[str],
     phrases: Sequence[str],
+    cache: TextCache | None = None,
 ) -> tuple[Float[Tensor, "k d"], list[tuple[int, ...]]]:
     """Embed phrases, averaged over prompt templates.
 
@@ -83,14 +85,23 @@ def embed_phrases(
         tokenizer: Turns texts into a padded batch of token ids.
         templates: Prompt templates.
         phrases: Words or phrases.
+        cache: Embeddings kept on disk; None: they are computed anew.
 
     Returns:
         Unit-norm embedding of each phrase, and its token ids in the first template.
     """
     texts = fill(templates, phrases)
-    embeddings, tokens = _embed_texts(method, tokenizer, texts)
+    ids = _token_ids(tokenizer, texts[:: len(templates)])
+    kept = None
+    if cache is not None:
+        kept = cache.read(templates, phrases)
+    if kept is not None:
+        return kept, ids
 
-    return mean_over_templates(embeddings, len(templates)), tokens[:: len(templates)]
+    embeddings = mean_over_templates(_embed_texts(method, tokenizer, texts), len(templates))
+    if cache is not None:
+        cache.write(templates, phrases, embeddings)
+    return embeddings, ids
 
 
 def embed_classes(
@@ -99,6 +110,7 @@ def embed_classes(
     templates: Sequence[str],
     classes: Vocabulary,
     model: str,
+    cache: TextCache | None = None,
 ) -> Float[Tensor, "p d"]:
     """Embed all synonyms of classes, and check that the model knows and distinguishes them.
 
@@ -108,6 +120,7 @@ def embed_classes(
         templates: Prompt templates.
         classes: Classes, each with its synonyms.
         model: Name of the model, for messages.
+        cache: Embeddings kept on disk; None: they are computed anew.
 
     Returns:
         Unit-norm embedding of each synonym, class by class.
@@ -118,7 +131,7 @@ def embed_classes(
     phrases, class_of = classes.flatten()
     check_known(tokenizer, phrases, model)
 
-    embeddings, tokens = embed_phrases(method, tokenizer, templates, phrases)
+    embeddings, tokens = embed_phrases(method, tokenizer, templates, phrases, cache)
     check_distinct(phrases, class_of, tokens, embeddings, model)
     return embeddings
 
@@ -128,6 +141,7 @@ def chosen_background(
     tokenizer: Callable[[Sequence[str]], Tokens],
     templates: Sequence[str],
     vocabulary: Vocabulary,
+    cache: TextCache | None = None,
 ) -> Background:
     """Choose the words of the automatic background: those far from every class.
 
@@ -136,6 +150,7 @@ def chosen_background(
         tokenizer: Turns texts into a padded batch of token ids.
         templates: Prompt templates.
         vocabulary: Classes to segment.
+        cache: Embeddings kept on disk; None: they are computed anew.
 
     Returns:
         Background rule with its words.
@@ -145,7 +160,7 @@ def chosen_background(
     """
     words = words_of_no_class(vocabulary)
     phrases = vocabulary.flatten()[0]
-    embeddings, _ = embed_phrases(method, tokenizer, templates, [*words, *phrases])
+    embeddings, _ = embed_phrases(method, tokenizer, templates, [*words, *phrases], cache)
     is_far = far_from_classes(embeddings[: len(words)], embeddings[len(words) :]).tolist()
     kept = [(word,) for word, far in zip(words, is_far, strict=True) if far]
 
@@ -180,17 +195,23 @@ def far_from_classes(
 @torch.inference_mode()
 def _embed_texts(
     method: Method, tokenizer: Callable[[Sequence[str]], Tokens], texts: Sequence[str]
-) -> tuple[Float[Tensor, "n d"], list[tuple[int, ...]]]:
-    """Embed texts in batches; also return their token ids."""
+) -> Float[Tensor, "n d"]:
+    """Embed texts in batches."""
     device = device_of(method)
     embeddings: list[Tensor] = []
-    ids: list[tuple[int, ...]] = []
-
     for start in range(0, len(texts), _BATCH_SIZE):
         tokens = tokenizer(texts[start : start + _BATCH_SIZE])
         embeddings.append(method.encode_text(tokens.to(device)))
+    return torch.cat(embeddings)
 
+
+def _token_ids(
+    tokenizer: Callable[[Sequence[str]], Tokens], texts: Sequence[str]
+) -> list[tuple[int, ...]]:
+    """Token ids of each text, without padding."""
+    ids: list[tuple[int, ...]] = []
+    for start in range(0, len(texts), _BATCH_SIZE):
+        tokens = tokenizer(texts[start : start + _BATCH_SIZE])
         for row, known in zip(tokens.ids, tokens.mask, strict=True):
             ids.append(tuple(row[known].tolist()))
-
-    return torch.cat(embeddings), ids
+    return ids

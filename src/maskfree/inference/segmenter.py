@@ -31,6 +31,7 @@ from maskfree.inference.pipeline import (
     segment_photos,
 )
 from maskfree.inference.scoring import device_of
+from maskfree.inference.text_cache import TextCache
 from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.method import Method
 from maskfree.results.notebook import shortened
@@ -57,6 +58,9 @@ class Segmenter:
     """Name of the model, for messages and records."""
     weights_hash: str = ""
     """SHA-256 of the model's weights, for records."""
+    text_hash: str = ""
+    """SHA-256 of all that text embeddings depend on beside the texts; without it they are not kept
+    on disk."""
     templates: tuple[str, ...] = TEMPLATES["photo"]
     """Prompts that each phrase is put into; their embeddings are averaged."""
     background: Background = field(default_factory=Background)
@@ -102,11 +106,15 @@ class Segmenter:
         templates = prompt_templates(templates)
 
         if background.automatic:
-            background = chosen_background(self.method, self.tokenizer, templates, vocabulary)
+            background = chosen_background(
+                self.method, self.tokenizer, templates, vocabulary, self._text_cache
+            )
 
         # Background words are embedded together with the classes.
         scored = scored_classes(vocabulary, background)
-        embeddings = embed_classes(self.method, self.tokenizer, templates, scored, self.name)
+        embeddings = embed_classes(
+            self.method, self.tokenizer, templates, scored, self.name, self._text_cache
+        )
 
         return replace(
             self,
@@ -221,7 +229,9 @@ class Segmenter:
         if isinstance(words, str) or not words:
             raise ValueError(f"words {words!r}: give a list of at least one phrase")
 
-        embeddings, _ = embed_phrases(self.method, self.tokenizer, self.templates, words)
+        embeddings, _ = embed_phrases(
+            self.method, self.tokenizer, self.templates, words, self._text_cache
+        )
         return embeddings
 
     def embed_image(self, photo: PhotoLike) -> PatchEmbeddings:
@@ -359,6 +369,13 @@ class Segmenter:
             The value of the inference settings, or the method's own if that is 0.
         """
         return self.inference.logit_scale or self.method.logit_scale
+
+    @property
+    def _text_cache(self) -> TextCache | None:
+        """Text embeddings kept on disk, if it is known what they depend on."""
+        if not self.text_hash:
+            return None
+        return TextCache(self.text_hash, self.device)
 
     def _for_call(
         self,

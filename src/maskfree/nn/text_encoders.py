@@ -23,8 +23,9 @@ from maskfree.types import Tokens
 class TextEncoder(nn.Module):
     """Text encoder with pooling: one feature per text.
 
-    A frozen encoder has no dropout and no gradient, and caches the feature of every text that it
-    has seen (on the CPU, by token ids), since captions are repeated in every epoch.
+    A frozen encoder has no dropout and no gradient. In training it caches the feature of every text
+    that it has seen (on the CPU, by token ids), since captions are repeated in every epoch. At
+    inference it does not, so that the last bits of a feature never depend on earlier calls.
     """
 
     _MAX_CACHED = 500_000
@@ -69,7 +70,7 @@ class TextEncoder(nn.Module):
         Returns:
             One feature per text, not normalized.
         """
-        if not self.frozen:
+        if not self.frozen or not self.training:
             return self._encode(tokens)
 
         # The token ids without padding identify a text.

@@ -110,7 +110,15 @@ class Tokenizer:
         Args:
             path: The file to write.
         """
-        path.write_text(self._tokenizer.to_str(), encoding="utf-8")
+        path.write_text(self.serialized(), encoding="utf-8")
+
+    def serialized(self) -> str:
+        """Return the content of the file that `save` writes.
+
+        Returns:
+            JSON of vocabulary and settings.
+        """
+        return self._tokenizer.to_str()
 
     def lower_case(self) -> Tokenizer:
         """Copy the tokenizer so that it takes upper-case letters as lower case.
