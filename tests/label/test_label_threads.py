@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from maskfree.label import threads
 from maskfree.label.threads import ahead, behind
 
 
@@ -69,6 +70,20 @@ def test_everything_handed_over_is_done_whatever_ends_the_block():
             hand_over(number)
         raise KeyboardInterrupt
     assert done == list(range(5))
+
+
+def test_slow_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(threads, "_PATIENCE_S", 0.01)
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        time.sleep(0.2)
+        done.append(item)
+
+    with behind(work, one, 10) as hand_over:
+        hand_over(1)
+        hand_over(2)
+    assert done == [1, 2]
 
 
 def test_an_error_of_the_work_is_raised_where_items_are_handed_over():

@@ -91,7 +91,7 @@ def label_photos(
 
     counts, reasons = at_first, ()
     if processes.rank == 0:
-        counts, reasons = _when_all_are_done(job, run)
+        counts, reasons = _when_all_are_done(job, run, processes.world)
     return LabelCounts(
         labeled=counts[DONE] - at_first[DONE],
         kept=at_first[DONE],
@@ -143,11 +143,12 @@ def _listed(job: Job, settings: str, watch: Watch) -> tuple[int, dict[str, int]]
         return run, manifest.count(run)
 
 
-def _when_all_are_done(job: Job, run: int) -> tuple[dict[str, int], tuple[str, ...]]:
+def _when_all_are_done(job: Job, run: int, world: int) -> tuple[dict[str, int], tuple[str, ...]]:
     """Wait for the other processes; return the counts by state, and why photos failed."""
     with Manifest(job.store.folder) as manifest:
-        while (counts := manifest.count(run))[WAITING]:
+        while (counts := manifest.count(run))[WAITING] and world > 1:
             time.sleep(_LOOK_EVERY_S)
+        assert not counts[WAITING], "photos were left waiting"
         return counts, tuple(manifest.reasons(run, _MAX_REASONS))
 
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-# Seconds to wait for a thread that is to end: it may be decoding a large photo.
+# Seconds to wait for a reader that is no longer needed: it may be decoding a large photo.
 _PATIENCE_S = 60.0
 
 
@@ -152,6 +152,7 @@ def behind(
         yield hand_over
     finally:
         line.end()
-        thread.join(_PATIENCE_S)
+        # However long it takes: what was handed over is not lost.
+        thread.join()
     if failures:
         raise failures[0]
