@@ -24,6 +24,7 @@ from maskfree.methods.vilseg.words import WordsObjective
 from maskfree.nn.cluster_head import ClusterHead
 from maskfree.nn.contrastive_objective import ContrastiveObjective
 from maskfree.nn.dual_encoder import ImageProjector, TextProjector
+from maskfree.nn.encoded_view import EncodedView
 from maskfree.nn.pixel_groups import check_grouping, group_pixels
 from maskfree.types import Groups, Losses, Tokens
 
@@ -70,7 +71,9 @@ class ViLSeg(Method):
 
         Source: eq. 1.
         """
-        pixels = self.image(batch.images)
+        # Objectives whose encoders are copies of a frozen one take its features.
+        view = EncodedView(batch.images, self.image.encoder)
+        pixels = self.image.projection(view.features)
         overall = pixels.mean((2, 3))
 
         parts = []
@@ -91,7 +94,7 @@ class ViLSeg(Method):
             assert batch.local_views is not None, "L_vision needs local views"
             local = self.image(batch.local_views.flatten(0, 1)).mean((2, 3))
             local = local.unflatten(0, batch.local_views.shape[:2])
-            parts.append(self.vision(batch.images, overall, local, self.gather))
+            parts.append(self.vision(view, overall, local, self.gather))
 
         # Online clustering; its gradient stops at the embeddings, so no graph is needed.
         if self.cluster is not None:
@@ -102,9 +105,7 @@ class ViLSeg(Method):
 
         # Objectives over the nouns of captions; the tag scores do not train the text projection.
         if self.words is not None and batch.words is not None and batch.word_weights is not None:
-            parts.append(
-                self.words(batch.images, pixels, self.text, batch.words, batch.word_weights)
-            )
+            parts.append(self.words(view, pixels, self.text, batch.words, batch.word_weights))
 
         if (
             self.tag_scores is not None

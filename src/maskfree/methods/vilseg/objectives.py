@@ -20,6 +20,8 @@ from maskfree.losses.distillation import (
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
 from maskfree.nn.cluster_head import ClusterHead
 from maskfree.nn.contrastive_objective import Gather, ema_update
+from maskfree.nn.dual_encoder import ImageProjector
+from maskfree.nn.encoded_view import EncodedView
 from maskfree.types import Losses
 
 
@@ -29,7 +31,7 @@ class VisionObjective(nn.Module, ABC):
     @abstractmethod
     def forward(
         self,
-        images: Float[Tensor, "b 3 h w"],
+        view: EncodedView,
         overall: Float[Tensor, "b d"],
         local: Float[Tensor, "b v d"],
         gather: Gather,
@@ -37,7 +39,7 @@ class VisionObjective(nn.Module, ABC):
         """Compare the features of a global view with those of its local views.
 
         Args:
-            images: Global views, RGB in [0, 1].
+            view: Global views with their features.
             overall: Mean embedding of each global view.
             local: Mean embeddings of the local views of each image.
             gather: Concatenates a tensor over all processes.
@@ -77,7 +79,7 @@ class LiteralVisionObjective(VisionObjective):
 
     def forward(
         self,
-        images: Float[Tensor, "b 3 h w"],
+        view: EncodedView,
         overall: Float[Tensor, "b d"],
         local: Float[Tensor, "b v d"],
         gather: Gather,
@@ -85,7 +87,7 @@ class LiteralVisionObjective(VisionObjective):
         """Compare both views with the same head.
 
         Args:
-            images: Global views, RGB in [0, 1].
+            view: Global views with their features.
             overall: Mean embedding of each global view.
             local: Mean embeddings of the local views of each image.
             gather: Concatenates a tensor over all processes.
@@ -120,7 +122,7 @@ class DistillationObjective(VisionObjective):
         self,
         *,
         weight: float,
-        image: nn.Module,
+        image: ImageProjector,
         head: nn.Module,
         out_dim: int,
         teacher_momentum: float,
@@ -138,7 +140,7 @@ class DistillationObjective(VisionObjective):
 
     def forward(
         self,
-        images: Float[Tensor, "b 3 h w"],
+        view: EncodedView,
         overall: Float[Tensor, "b d"],
         local: Float[Tensor, "b v d"],
         gather: Gather,
@@ -146,7 +148,7 @@ class DistillationObjective(VisionObjective):
         """Compare the student's local views with the teacher's global view.
 
         Args:
-            images: Global views, RGB in [0, 1].
+            view: Global views with their features.
             overall: Mean embedding of each global view.
             local: Mean embeddings of the local views of each image.
             gather: Concatenates a tensor over all processes.
@@ -156,7 +158,8 @@ class DistillationObjective(VisionObjective):
         """
         # Mean logits for the center; the center itself moves after the optimizer step.
         with torch.no_grad():
-            logits = self.teacher_head(self.teacher(images).mean((2, 3))).float()
+            features = view.features_by(self.teacher.encoder)
+            logits = self.teacher_head(self.teacher.projection(features).mean((2, 3))).float()
             everywhere = gather(logits)
             if self.training:
                 self._batch_means.append(everywhere.mean(0))

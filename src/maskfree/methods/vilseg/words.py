@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from maskfree.losses.words import bag_of_words, pixel_words, word_log_probabilities
 from maskfree.nn.classifier_mixture import ClassifierMixture
 from maskfree.nn.dual_encoder import TextProjector
+from maskfree.nn.encoded_view import EncodedView
 from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.nn.projection import NearIdentity
 from maskfree.nn.text_encoders import TextEncoder
@@ -54,6 +55,18 @@ class Tagger(nn.Module):
         """
         return self.classifier(self.encoder(images)).float().softmax(1)
 
+    @torch.no_grad()
+    def tags_of(self, view: EncodedView) -> Float[Tensor, "b k hp wp"]:
+        """Predict tags for each patch, as `forward` does.
+
+        Args:
+            view: Images with their features.
+
+        Returns:
+            Probability of each tag; sums to 1 over tags.
+        """
+        return self.classifier(view.features_by(self.encoder)).float().softmax(1)
+
 
 class WordsObjective(nn.Module):
     """Classify patches among all words of the batch.
@@ -84,7 +97,7 @@ class WordsObjective(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "b 3 h w"],
+        view: EncodedView,
         pixels: Float[Tensor, "b d hp wp"],
         text: TextProjector,
         words: Tokens,
@@ -93,7 +106,7 @@ class WordsObjective(nn.Module):
         """Compare patches with tags and words.
 
         Args:
-            images: RGB images in [0, 1].
+            view: Images with their features.
             pixels: Patch embeddings of the images.
             text: Text encoder with its projection.
             words: Words of the batch; the first ones are the superclasses of the tags.
@@ -106,7 +119,7 @@ class WordsObjective(nn.Module):
         num_patches = pixels[0, 0].numel()
         chosen = torch.randint(num_patches, (_PATCHES_PER_PHOTO,), device=pixels.device)
         # Pseudo-label distribution of each patch.
-        tags = self.tagger(images).flatten(2)[:, :, chosen].mT
+        tags = self.tagger.tags_of(view).flatten(2)[:, :, chosen].mT
         unit = F.normalize(pixels.flatten(2)[:, :, chosen].mT.float(), dim=-1)
 
         # One softmax over tags, superclasses and nouns, in this order.
