@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from maskfree.nn.image_encoder import ImageEncoder
@@ -58,9 +57,7 @@ def _are_equal(one: nn.Module, other: nn.Module) -> bool:
 def _has_state(network: nn.Module) -> bool:
     """Whether a network draws random numbers or updates statistics when it runs."""
     for module in network.modules():
-        if module.training and isinstance(module, _BatchNorm | _DropoutNd):
-            return True
-        # Batch norms over all processes have statistics too.
-        if module.training and getattr(module, "running_mean", None) is not None:
+        counts_batches = getattr(module, "num_batches_tracked", None) is not None
+        if module.training and (counts_batches or isinstance(module, _DropoutNd)):
             return True
     return False
