@@ -1,8 +1,12 @@
-"""What schemathesis sends as photos: good ones, their halves, and anything."""
+"""What schemathesis sends as photos: good ones, their halves, and anything.
+
+Half of the forms also get words that the model knows: by chance alone none would reach it.
+"""
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import schemathesis
@@ -24,3 +28,24 @@ HALVES = [photo[: len(photo) // 2] for photo in PHOTOS]
 schemathesis.openapi.format(
     "binary", strategies.sampled_from(PHOTOS + HALVES) | strategies.binary(max_size=200)
 )
+
+INTERFACE = (
+    '<View><Image name="i" value="$p"/><BrushLabels name="l" toName="i">'
+    '<Label value="dog"/><Label value="sky"/></BrushLabels></View>'
+)
+KNOWN: dict[str, Any] = {
+    "words": ["dog", "sky/sea"],
+    "model": "",
+    "background": "none",
+    "templates": "",
+    "schema": INTERFACE,
+    "label_config": INTERFACE,
+}
+
+
+@schemathesis.hook
+def map_body(context: Any, body: Any) -> Any:
+    """Give half of the forms fields that fit."""
+    if not isinstance(body, dict) or len(repr(body)) % 2:
+        return body
+    return body | {name: value for name, value in KNOWN.items() if name in body}

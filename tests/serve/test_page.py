@@ -54,7 +54,7 @@ def open_page(chromium: Any, address: str) -> Iterator[Open]:
         page.on("request", lambda request: request.url.startswith((place, "blob:")) or
                 foreign.append(request.url))  # fmt: skip
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.goto(place)
         expect(page.locator("html[data-ready=yes]")).to_have_count(1)
         return page
@@ -66,7 +66,7 @@ def open_page(chromium: Any, address: str) -> Iterator[Open]:
 
 
 def labeled(page: Page, content: str = "Labeled in") -> None:
-    expect(page.locator("#status")).to_contain_text(content, timeout=20_000)
+    expect(page.locator("#status")).to_contain_text(content, timeout=60_000)
 
 
 def add(page: Page, *words: str) -> None:
@@ -349,7 +349,7 @@ def test_many_photos_become_a_zip(open_page: Open, address: str, tmp_path: Path)
     page.click("#tab-batch")
     page.set_input_files("#batch-files", [PHOTO, broken, twin])
     status = page.locator("#batch-status")
-    expect(status).to_have_text("2 of 3 photos are labeled, 1 could not be.", timeout=20_000)
+    expect(status).to_have_text("2 of 3 photos are labeled, 1 could not be.", timeout=60_000)
     expect(page.locator("#batch-list .bad")).to_contain_text("not an image")
     assert page.locator("#batch-bar").evaluate("(bar) => bar.value / bar.max") == 1
     with page.expect_download() as download:
