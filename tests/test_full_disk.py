@@ -24,6 +24,7 @@ DISTILL = f"{STUDENT} --segments.kind felzenszwalb --top 2 --num-unknown 3"
 TRAIN = "--train.steps 2 --train.batch-size 2 --train.accelerator cpu --train.save-every 1"
 COMMANDS = (  # with the largest file that there is room for, and the one that there is none for
     ("segment photos/a.png --words dog sky --model tiny --out out", 150, "out/a.*"),
+    ("label photos --words dog sky --model tiny --out out", 150, "out/label.json"),
     (
         "track photos --words dog --model tiny --side-px 64 --radius 2 --out out --animate webp",
         1500,
