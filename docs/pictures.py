@@ -7,6 +7,9 @@ python docs/pictures.py --data COCO_MINI
 python docs/pictures.py --groups MODEL [--data COCO_MINI]
     draws the groups of an OVSegmentor in the example photos, and the group of an entity in two
     photos of coco-mini each, beside the truth.
+python docs/pictures.py --clusters MODEL
+    draws what a ViL-Seg with a clustering head groups in the example photos: by K-means of each
+    photo, and by its head.
 
 No photo of coco-mini goes into a picture: their makers' terms differ.
 """
@@ -34,6 +37,7 @@ WORDS = {
     "rocket": ["rocket", "sky", "smoke/fire", "tower"],
 }
 HEIGHT_PX = 400
+CLUSTERED = ("pagoda", "rocket")
 ENTITIES = ("cat", "train", "bird")  # of which the group is shown
 NUM_SHOWN = 4  # of the best, and of the worst
 
@@ -76,6 +80,16 @@ def groups(model: maskfree.Segmenter) -> None:
     for name in WORDS:
         photo = example(name)
         write(beside(photo, groups_of(model, photo).overlay(0.7)), f"groups-{name}")
+
+
+def clusters(model: maskfree.Segmenter) -> None:
+    """The example photos by K-means, each beside the same photo by the clustering head."""
+    for name in CLUSTERED:
+        photo, drawn = example(name), []
+        for grouping in ("kmeans", "clusters"):
+            grouped = model.with_inference(replace(model.inference, grouping=grouping))
+            drawn.append(groups_of(grouped, photo).overlay(0.7).crop((0, 0, *photo.size)))
+        write(beside(*drawn), f"clusters-{name}")
 
 
 def entities(model: maskfree.Segmenter, folder: Path) -> None:
@@ -129,6 +143,7 @@ def main() -> None:
     parser.add_argument(
         "--groups", help="name of a model or folder of a checkpoint whose groups are shown instead"
     )
+    parser.add_argument("--clusters", help="folder of a checkpoint with a clustering head")
     parser.add_argument("--data", type=Path, help="folder of coco-mini")
     arguments = parser.parse_args()
     if arguments.groups:
@@ -136,6 +151,9 @@ def main() -> None:
         groups(grouping)
         if arguments.data:
             entities(grouping, arguments.data)
+        return
+    if arguments.clusters:
+        clusters(maskfree.load(arguments.clusters))
         return
     model = maskfree.load(arguments.model)
     examples(model)
