@@ -77,6 +77,7 @@ def write_outputs(out: Path, output: LabelOutput, watch: Watch) -> list[str]:
     from maskfree.files.atomic import replace_text
     from maskfree.label.classes import classes_text
     from maskfree.label.record import classes_of, read_record
+    from maskfree.label.report import REPORT, write_report
     from maskfree.label.review import REVIEW, copy_review, write_review
     from maskfree.label.store import Store
 
@@ -87,7 +88,9 @@ def write_outputs(out: Path, output: LabelOutput, watch: Watch) -> list[str]:
     store = Store(out, classes_of(record))
     replace_text(out / "classes.txt", classes_text(store.classes))
     number = write_review(store, output.review)
+    write_report(store, record)
     lines = [f"  to review: {num_photos(number)}, the least certain ones -> {out / REVIEW}"]
+    lines.append(f"  report -> {out / REPORT}")
     if output.copy_review is not None:
         number = copy_review(store, output.review, output.copy_review)
         lines.append(f"  copied for review: {num_photos(number)} -> {output.copy_review}")

@@ -302,6 +302,53 @@ class Manifest:
         )
         yield from (Row(*row) for row in rows)
 
+    def most_certain(self, number: int) -> Iterator[Row]:
+        """Labeled photos of the highest confidence.
+
+        Args:
+            number: Most photos.
+
+        Yields:
+            Rows, the most certain one first.
+        """
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM photos WHERE state = ? AND confidence IS NOT NULL "
+            "ORDER BY confidence DESC, name_key LIMIT ?",
+            *(DONE, number),
+        )
+        yield from (Row(*row) for row in rows)
+
+    def failed(self, number: int) -> Iterator[Row]:
+        """Photos that could not be labeled, in the order of their names.
+
+        Args:
+            number: Most photos.
+
+        Yields:
+            Their rows.
+        """
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM photos WHERE state = ? ORDER BY name_key LIMIT ?",
+            *(FAILED, number),
+        )
+        yield from (Row(*row) for row in rows)
+
+    def figures(self) -> Iterator[tuple[float | None, float, dict[str, Any]]]:
+        """Figures of the labeled photos.
+
+        Yields:
+            Mean confidence, unlabeled fraction, and area and confidence of each word.
+        """
+        last = -1
+        while rows := self._read(
+            "SELECT confidence, unlabeled, words, id FROM photos WHERE state = ? AND id > ? "
+            "ORDER BY id LIMIT ?",
+            *(DONE, last, _ROWS_AT_ONCE),
+        ):
+            for confidence, unlabeled, words, _ in rows:
+                yield confidence, unlabeled, json.loads(words)
+            last = rows[-1][-1]
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Make several changes at once: all or none, and in one access to the disk.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,11 +15,12 @@ from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
 from maskfree.evaluation.evaluator import truth_lookup
 from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting.reliability_diagram import reliability_diagram
-from maskfree.evaluation.reporting.report_photos import percent, photo_section
+from maskfree.evaluation.reporting.report_photos import photo_section
 from maskfree.evaluation.reporting.results import Row
 from maskfree.evaluation.zero_shot import EvalResult
 from maskfree.files.atomic import replace_text
 from maskfree.inference.segmenter import Segmenter
+from maskfree.results.page import html_page, percent, settings_rows
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -79,8 +79,9 @@ def write_report(
         return "\n".join(sections) or "<p>None.</p>"
 
     row = measured.row
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{row.benchmark}: {row.model} by the protocol {row.protocol_name}"),
+    title = f"{row.benchmark}: {row.model} by the protocol {row.protocol_name}"
+    body = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
         subject=escape(
             f"{benchmark.title}. {row.num_photos} photos. Model {row.model}, weights "
             f"{row.weights_sha256[:12]}; {row.protocol['names']} names, background "
@@ -97,7 +98,7 @@ def write_report(
         reliability=_reliability(row),
     )
 
-    replace_text(path, page)
+    replace_text(path, html_page(title, body))
     return path
 
 
@@ -229,19 +230,4 @@ def _provenance(row: Row) -> str:
         "machine": row.machine,
     }
 
-    lines = []
-    for name, value in settings.items():
-        heading = f'<th scope="row">{escape(name)}</th>'
-        lines.append(f"<tr>{heading}<td><code>{escape(_plain(value))}</code></td></tr>")
-    return "\n".join(lines)
-
-
-def _plain(value: Any) -> str:
-    """Format a JSON value as text."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
-    if isinstance(value, list):
-        return "; ".join(map(_plain, value))
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    return settings_rows(settings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import replace
 from html import escape
 
@@ -15,12 +13,11 @@ from maskfree.data.benchmarks.catalog import LabeledPhoto
 from maskfree.data.photo import read_photo
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.ignore import IGNORE
+from maskfree.results.page import html_figure, percent
 from maskfree.results.segmentation import Segmentation
 
 # Maximum width and height of a picture.
 PICTURE_PX = (320, 480)
-# Keeps a page of many pictures small.
-JPEG_QUALITY = 70
 # Maximum number of entries of a legend.
 MAX_ENTRIES = 16
 NOT_COUNTED = "does not count"
@@ -70,12 +67,12 @@ def photo_section(
     answer_text = f"Answer for {key}: {_named(answer)}"
     truth_text = f"Truth of {key}: {_named(truth)}"
     figures = [
-        _figure(_painted(small_answer), "answer", answer_text),
-        _figure(_painted(small_truth), "truth", truth_text),
+        html_figure(_painted(small_answer), "answer", answer_text),
+        html_figure(_painted(small_truth), "truth", truth_text),
     ]
     if show_photos:
         picture = Image.fromarray(small_answer.image)
-        figures.insert(0, _figure(picture, "photo", f"Photo {key}"))
+        figures.insert(0, html_figure(picture, "photo", f"Photo {key}"))
 
     heading = f"<h3>{key}: mean IoU {percent(mean)}</h3>"
     parts = (heading, '<div class="pictures">', *figures, "</div>", _legend(truth, answer))
@@ -158,29 +155,3 @@ def _named(result: Segmentation) -> str:
 def _shares(result: Segmentation) -> Float64[np.ndarray, " n"]:
     """Share of the photo that each id covers."""
     return np.bincount(result.labels.ravel(), minlength=len(result.names)) / result.labels.size
-
-
-def _figure(picture: Image.Image, caption: str, text: str) -> str:
-    """HTML of a picture with its caption and text alternative."""
-    size = f'width="{picture.width}" height="{picture.height}"'
-    image = f'<img src="{_data_uri(picture)}" {size} alt="{text}">'
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-
-
-def _data_uri(picture: Image.Image) -> str:
-    """Encode a picture as a JPEG data URI."""
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
-
-
-def percent(fraction: float | None) -> str:
-    """Format a score in percent.
-
-    Args:
-        fraction: Score in [0, 1], or None.
-
-    Returns:
-        Percent with one decimal; a dash for None.
-    """
-    return "–" if fraction is None else f"{100 * fraction:.1f}%"
