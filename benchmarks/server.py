@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,7 @@ class Load:
 
     clients: int
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
 
@@ -38,6 +40,11 @@ class Load:
     def per_second(self) -> float:
         """Answered photos per second."""
         return self.statuses["200"] / self.seconds
+
+    @property
+    def cpu_each(self) -> float:
+        """CPU seconds of the server for each answered photo, which other programs disturb least."""
+        return self.cpu_seconds / max(1, self.statuses["200"])
 
     def quantile(self, percent: int) -> float:
         """Time in seconds within which so many percent of the answers came."""
@@ -48,6 +55,7 @@ class Load:
         return {
             "clients": self.clients,
             "requests per second": round(self.per_second, 2),
+            "CPU s a request": round(self.cpu_each, 3),
             "p50 s": round(self.quantile(50), 3),
             "p99 s": round(self.quantile(99), 3),
             "statuses": dict(self.statuses),
@@ -61,10 +69,16 @@ def body_of(photo: Path) -> bytes:
     return (words + head).encode() + photo.read_bytes() + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def put_load(port: int, body: bytes, clients: int, seconds: float) -> Load:
+def cpu_seconds(process: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def put_load(process: int, port: int, body: bytes, clients: int, seconds: float) -> Load:
     """Let clients ask one request after another for some time."""
     load, lock = Load(clients), threading.Lock()
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), cpu_seconds(process)
 
     def ask_on() -> None:
         headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -93,6 +107,7 @@ def put_load(port: int, body: bytes, clients: int, seconds: float) -> Load:
     for thread in threads:
         thread.join()
     load.seconds = time.perf_counter() - started
+    load.cpu_seconds = cpu_seconds(process) - cpu_started
     return load
 
 
@@ -116,9 +131,9 @@ def main(
             assert server.stdout is not None
             port = int(server.stdout.readline().split("127.0.0.1:")[1].split("/")[0])
             body = body_of(photo)
-            put_load(port, body, 1, 2)
-            loads = [put_load(port, body, clients, seconds) for clients in CLIENTS]
-            overload = put_load(port, body, OVERLOAD, seconds)
+            put_load(server.pid, port, body, 1, 2)
+            loads = [put_load(server.pid, port, body, clients, seconds) for clients in CLIENTS]
+            overload = put_load(server.pid, port, body, OVERLOAD, seconds)
         finally:
             server.terminate()
 
@@ -132,12 +147,15 @@ def main(
     ratios = [
         Ratio("8 clients over one by one, requests a second", eight.per_second / one.per_second),
         Ratio("32 clients over one by one, requests a second", many.per_second / one.per_second),
+        Ratio("CPU time of a request, 8 clients over one by one", eight.cpu_each / one.cpu_each),
         Ratio("requests lost, of all", float(lost), "at most 0", unit=""),
     ]
     times = {f"p50 of {load.clients} clients": load.quantile(50) for load in loads}
     times |= {f"p99 of {load.clients} clients": load.quantile(99) for load in loads}
     rows = [load.row() for load in (*loads, overload)]
     settings = {"model": model, "photo": photo.name, "words": WORDS, "seconds": seconds}
+    # Answers come later where other programs want the same cores.
+    settings["load of the machine"] = round(os.getloadavg()[0], 1)
     report("server", times, ratios, settings, results, rows)
 
 

@@ -140,6 +140,15 @@ def test_every_format_of_the_page_is_written(client: TestClient, png: bytes, nam
     assert not any(part.startswith((".", "/")) for each in files for part in Path(each).parts)
 
 
+def test_a_background_that_does_not_occur_is_no_class(client: TestClient, png: bytes):
+    labels = np.ones((57, 83), np.uint8)
+    for background, expected in ((2, {"dog", "sky"}), (-1, {"dog", "sky", "background"})):
+        answer = export(client, png, labels, format="coco", background=background)
+        (name,) = (each for each in files_of(answer.content) if each.endswith(".json"))
+        told = json.loads(files_of(answer.content)[name])
+        assert {each["name"] for each in told["categories"]} == expected
+
+
 def test_formats_of_the_page_are_those_of_maskfree_label(client: TestClient):
     offered = client.get("/v1/models").json()["formats"]
     assert {each["name"] for each in offered} - {"png"} < set(FORMATS)

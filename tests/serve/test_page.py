@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shlex
@@ -150,6 +151,7 @@ def test_main_path(open_page: Open):
     expect(page.locator("#legend")).to_contain_text("background")
     assert 1 < areas(page)["background"] < 99
     slide(page, "#threshold", 0)
+    expect(page.locator("#threshold-out")).to_have_text("off")
     num_regions = page.locator("#regions li").count()
     slide(page, "#area", 50)
     expect(page.locator("#area-out")).to_have_text("3.2 %")
@@ -421,3 +423,36 @@ def test_accessibility(open_page: Open, address: str, settings: dict[str, Any]):
     page.goto(f"{address}/api")
     expect(page.locator("html[data-ready=yes]")).to_have_count(1)
     check("api")
+
+
+def test_a_dropped_photo_is_taken(open_page: Open):
+    page = open_page()
+    add(page, "sky", "building")
+    content = base64.b64encode(PHOTO.read_bytes()).decode()
+    page.evaluate(
+        """(content) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const files = new DataTransfer();
+            files.items.add(new File([bytes], "dropped.jpg", {type: "image/jpeg"}));
+            document.dispatchEvent(new DragEvent("drop", {dataTransfer: files}));
+        }""",
+        content,
+    )
+    labeled(page)
+    page.click("#copy-command")
+    assert "dropped.jpg" in page.inner_text("#copied")
+
+
+def test_saving_as_coco_brings_the_photo_along(open_page: Open):
+    page = open_page()
+    take(page, "building", "sky", "tree")
+    page.select_option("#format", "coco")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "pagoda.coco.zip"
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert any(name.endswith(".jpg") for name in archive.namelist())
+        (name,) = (name for name in archive.namelist() if name.endswith(".json"))
+        told = json.loads(archive.read(name))
+    assert {each["name"] for each in told["categories"]} == {"building", "sky", "tree"}
+    assert len(told["annotations"]) >= 3

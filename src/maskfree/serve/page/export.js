@@ -20,7 +20,6 @@ export function startExport({ state, settings, fields, fail, tell }) {
   async function save() {
     const view = state.views[0], { names, colors } = settings();
     const format = element("format");
-    const background = view.grid.num_words;
     tell("Saving …");
     try {
       const answer = await ask("/v1/export", {
@@ -28,7 +27,7 @@ export function startExport({ state, settings, fields, fail, tell }) {
         format: format.value,
         width: state.photo.width,
         height: state.photo.height,
-        background: view.labels.includes(background) ? background : -1,
+        background: view.grid.num_words,
         names: JSON.stringify(names),
         colors: JSON.stringify(colors),
         runs: new Blob([runs(view.labels)]),

@@ -3,15 +3,14 @@
 import { startBatch } from "./batch.js";
 import { ask } from "./client.js";
 import { colorsOf } from "./colors.js";
+import { takeDrops } from "./drops.js";
 import { startExport } from "./export.js";
-import { decodeScores } from "./labels.js";
 import { showChips, showLegend, showRegions } from "./lists.js";
+import { prepareGrid, readPhoto } from "./photo.js";
 import { editRegion } from "./regions.js";
 import { startTabs, startTheme } from "./tabs.js";
 import { View } from "./view.js";
 
-// Pixels that are worked on; a larger photo is shown and edited smaller.
-const MAX_PIXELS = 2_000_000;
 const WAIT_MS = 250;
 const element = (id) => document.getElementById(id);
 
@@ -19,9 +18,6 @@ const state = {
   words: [], hidden: new Set(), edits: [], photo: null, views: [], models: [], fileColors: [],
   request: null, timer: null, frame: 0,
 };
-
-/** First synonym of a word as it is typed. */
-const nameOf = (word) => word.split("/")[0].trim().replace(/\s+/g, " ");
 
 // ---------------------------------------------------------------- settings
 
@@ -110,22 +106,11 @@ function addWords(text) {
 
 async function openPhoto(file, words = null) {
   fail("");
-  let bitmap;
   try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    return fail(`${file.name} cannot be shown: it is damaged, or no photo that a browser reads.`);
+    state.photo = await readPhoto(file);
+  } catch (error) {
+    return fail(error.message);
   }
-  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
-  const width = Math.max(1, Math.round(bitmap.width * scale));
-  const height = Math.max(1, Math.round(bitmap.height * scale));
-  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0, width, height);
-  const pixels = context.getImageData(0, 0, width, height).data;
-  state.photo = { file, name: file.name, width, height, pixels, full: [bitmap.width, bitmap.height] };
-  bitmap.close();
   state.edits = [];
   state.hidden.clear();
   if (words) state.words = words;
@@ -189,7 +174,7 @@ async function score() {
     const onWait = () => tell("The server is busy. Waiting for a place …");
     const grids = await Promise.all(wanted.map(async (form) => {
       const answer = await ask("/v1/scores", { ...form, photo: state.photo.file }, { signal: request.signal, onWait });
-      return prepared(await answer.json(), form.words);
+      return prepareGrid(await answer.json(), form.words);
     }));
     state.views.forEach((view, i) => (view.grid = grids[i]));
     refresh();
@@ -199,18 +184,6 @@ async function score() {
   } finally {
     if (state.request === request) element("views").classList.remove("busy");
   }
-}
-
-function prepared(grid, words) {
-  const values = decodeScores(grid.scores), cells = grid.rows * grid.columns;
-  let low = Infinity, high = -Infinity;
-  for (let cell = 0; cell < cells; cell++) {
-    let best = -Infinity;
-    for (let place = cell; place < values.length; place += cells) best = Math.max(best, values[place]);
-    low = Math.min(low, best);
-    high = Math.max(high, best);
-  }
-  return { ...grid, values, low, high, words };
 }
 
 // ---------------------------------------------------------------- drawing
@@ -304,24 +277,6 @@ function listen() {
   });
 }
 
-function takeDrops(runBatch) {
-  const isBatch = () => !element("batch-panel").hidden;
-  const area = () => element(isBatch() ? "batch-drop" : "drop");
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    area().classList.add("over");
-  });
-  document.addEventListener("dragleave", () => area().classList.remove("over"));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    area().classList.remove("over");
-    const files = [...event.dataTransfer.files];
-    if (isBatch()) runBatch(files);
-    else if (files.length) openPhoto(files[0]);
-    else fail("That was no file: drop a photo from a folder.");
-  });
-}
-
 async function loadModels() {
   try {
     const answer = await (await ask("/v1/models")).json();
@@ -344,8 +299,8 @@ async function loadModels() {
 startTheme();
 startTabs();
 listen();
-takeDrops(startBatch(() => fields(element("model").value), fail));
-startExport({ state, settings, fields, fail, tell, nameOf });
+takeDrops(openPhoto, startBatch(() => fields(element("model").value), fail), fail);
+startExport({ state, settings, fields, fail, tell });
 refreshChips();
 await loadModels();
 document.documentElement.dataset.ready = "yes";
