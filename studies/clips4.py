@@ -316,7 +316,7 @@ class Study:
             unknown = unknown_classes(chosen, fold, NUM_FOLDS) if fold is not None else ()
             lines = zip(chosen.words(), chosen.words(photos.names), strict=True)
             teacher = self._teacher().with_words(
-                [line for plain, line in lines if plain not in unknown]
+                [line for plain, line in lines if plain not in unknown], "none"
             )
             maps = TeacherMaps(folder / "teacher")
             prepare_prototypes(teacher, maps, watch=Progress())[0].write(path)

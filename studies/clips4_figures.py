@@ -151,7 +151,7 @@ class TopFigure:
         """Return the mean cosine for each number."""
         settings = PrototypeConfig()
         found = segments(self.maps(), settings.num_segments)
-        likeness = class_cosines(found, *phrases_of(segmenter.with_words(self.words)))
+        likeness = class_cosines(found, *phrases_of(segmenter.with_words(self.words, "none")))
         usual, _ = top_prototypes(found, likeness, settings.top, SEGMENT_SCALE)
         cosines = {
             str(count): (top_prototypes(found, likeness, count, SEGMENT_SCALE)[0] * usual)

@@ -119,7 +119,7 @@ def retrieve(
     Returns:
         Segments by word, best first.
     """
-    texts = model.with_words(list(classes.values())).embeddings
+    texts = model.with_words(list(classes.values()), "none").embeddings
     assert texts is not None
     best: dict[str, list[Retrieved]] = {name: [] for name in classes.values()}
     for sample in samples:

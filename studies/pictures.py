@@ -40,7 +40,7 @@ def entity_in(segmenter: Segmenter, photo: PhotoLike, entity: str) -> Segmentati
     """
     image = read_photo(photo)
     groups, labels = _grouped(segmenter, image)
-    embeddings = segmenter.with_words([entity]).embeddings
+    embeddings = segmenter.with_words([entity], "none").embeddings
     assert embeddings is not None
     occurring = torch.from_numpy(
         np.unique(labels)

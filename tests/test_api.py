@@ -197,7 +197,7 @@ def test_dir_shows_the_public_names_only():
 
 
 def test_texts_are_embedded_as_with_words_does(model: Segmenter):
-    embeddings = model.with_words(["cat", "wall"]).embeddings
+    embeddings = model.with_words(["cat", "wall"], "none").embeddings
     assert embeddings is not None
     torch.testing.assert_close(model.embed_text(["cat", "wall"]), embeddings)
     with pytest.raises(ValueError, match="give a list"):

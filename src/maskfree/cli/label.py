@@ -115,11 +115,13 @@ def _job(
     from maskfree.label.store import Store
     from maskfree.label.words_file import read_words
     from maskfree.label.work_list import check_places
-    from maskfree.text.background import Background
+    from maskfree.text.background import Background, default_rule
 
     check_places(photos, out)
     listed = read_words(words)
-    background = Background.parse(config.background or listed.background or "none")
+    background = Background.parse(
+        config.background or listed.background or default_rule(len(listed.vocabulary.classes))
+    )
     classes = label_classes(listed, bool(background), config.first_id)
 
     options = {

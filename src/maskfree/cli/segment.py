@@ -26,7 +26,7 @@ def segment(  # noqa: PLR0913 - one for each option
     words: tuple[str, ...] = (),
     model: str = "pocket",
     out: Path = Path("maskfree-out"),
-    background: str = "none",
+    background: str = "",
     templates: str = "",
     scores: bool = False,
     runtime: Annotated[Runtime, OmitArgPrefixes] = Runtime(),  # noqa: B008 - frozen
@@ -41,9 +41,11 @@ def segment(  # noqa: PLR0913 - one for each option
         words: Class names, separated by commas or spaces; "/" separates synonyms (sofa/couch).
         model: Name of `maskfree models`, METHOD:SOURCE, Hugging Face name, or folder.
         out: Output folder for the results; created if it does not exist.
-        background: Background rule: none, auto (pixels labeled with an everyday word that means
-            none of the classes), words:wall,sky (pixels labeled with one of these additional words)
-            or threshold:T (pixels whose largest cosine is below T).
+        background: Background rule: none, scene (pixels labeled with a word for the scene, such as
+            sky or wall, that means none of the classes), auto (the same with 133 everyday words),
+            words:wall,sky (pixels labeled with one of these additional words) or threshold:T
+            (pixels whose largest cosine is below T). By default scene for one or two words, else
+            none.
         templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
         scores: Also write NAME.scores.npz, the score of each class on each patch, for numpy.load.
         runtime: Device, batch size, input resolution and upsampling.
@@ -52,14 +54,14 @@ def segment(  # noqa: PLR0913 - one for each option
     Returns:
         Exit status: 0, or 2 if a photo could not be segmented.
     """
-    from maskfree.text.background import Background
+    from maskfree.text.background import Background, default_rule
     from maskfree.text.vocabulary import Vocabulary
 
     # Check the arguments before importing torch, which takes seconds.
     if not photos:
         raise ValueError("no photos were given: they come first, before --words")
-    Vocabulary.parse(words)
-    Background.parse(background)
+    rule = background or default_rule(len(Vocabulary.parse(words).classes))
+    Background.parse(rule)
     grouping = chosen_grouping(runtime.grouping, runtime.regions)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
@@ -78,7 +80,13 @@ def segment(  # noqa: PLR0913 - one for each option
         refine=runtime.refine,
         grouping=grouping,
     )
-    segmenter = loaded.with_inference(inference).with_words(words, background, templates or None)
+    # Without a rule, the segmenter knows that nobody asked for its default.
+    segmenter = loaded.with_inference(inference).with_words(
+        words, background or None, templates or None
+    )
+    if segmenter.background and not segmenter.background.chosen and not quiet:
+        others = ", ".join(word for (word,) in segmenter.background.words)
+        note(f"few words compete with {others}: see --background; none gives them the whole photo")
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
 
     # One bad photo does not stop the others.

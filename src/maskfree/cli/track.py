@@ -25,7 +25,7 @@ class Naming:
 
     words: tuple[str, ...] = ()
     """Class names, as for `segment`, by which frames are labeled."""
-    background: str = "none"
+    background: str = ""
     """Background rule, as for `segment`."""
     every: int = EVERY
     """Label every so many frames by the words; 0: only the first frame."""
@@ -111,7 +111,10 @@ def track(
 
     if mask is None:
         results = follow_words(
-            segmenter.with_words(naming.words, naming.background), shown, settings, naming.every
+            segmenter.with_words(naming.words, naming.background or None),
+            shown,
+            settings,
+            naming.every,
         )
     else:
         results = follow_mask(segmenter, shown, mask, settings)

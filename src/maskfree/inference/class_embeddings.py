@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -141,24 +142,26 @@ def chosen_background(
     tokenizer: Callable[[Sequence[str]], Tokens],
     templates: Sequence[str],
     vocabulary: Vocabulary,
+    rule: Background,
     cache: TextCache | None = None,
 ) -> Background:
-    """Choose the words of the automatic background: those far from every class.
+    """Choose the words of an automatic background: those far from every class.
 
     Args:
         method: Model that embeds texts.
         tokenizer: Turns texts into a padded batch of token ids.
         templates: Prompt templates.
         vocabulary: Classes to segment.
+        rule: The automatic background rule.
         cache: Embeddings kept on disk; None: they are computed anew.
 
     Returns:
-        Background rule with its words.
+        The rule with its words.
 
     Raises:
         ValueError: No word is far enough from every class.
     """
-    words = words_of_no_class(vocabulary)
+    words = words_of_no_class(vocabulary, rule.scene)
     phrases = vocabulary.flatten()[0]
     embeddings, _ = embed_phrases(method, tokenizer, templates, [*words, *phrases], cache)
     is_far = far_from_classes(embeddings[: len(words)], embeddings[len(words) :]).tolist()
@@ -166,10 +169,10 @@ def chosen_background(
 
     if not kept:
         raise ValueError(
-            "the background rule auto has no word that is far from every class: "
+            f"the background rule {rule} has no word that is far from every class: "
             "name background words as words:W,W,..."
         )
-    return Background(words=tuple(kept), automatic=True)
+    return replace(rule, words=tuple(kept))
 
 
 def far_from_classes(

@@ -249,6 +249,8 @@ def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[st
         background = {"rule": str(segmenter.background), "id": len(classes)}
         if segmenter.background.automatic:
             background["words"] = [word for (word,) in segmenter.background.words]
+        if not segmenter.background.chosen:
+            background["default"] = True
 
     resized = segmenter.inference.resized(height, width)
     return {

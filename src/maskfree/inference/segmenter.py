@@ -36,7 +36,7 @@ from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.method import Method
 from maskfree.results.notebook import shortened
 from maskfree.results.segmentation import Segmentation
-from maskfree.text.background import Background
+from maskfree.text.background import Background, default_rule
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
 from maskfree.types import Tokens
@@ -63,7 +63,7 @@ class Segmenter:
     on disk."""
     templates: tuple[str, ...] = TEMPLATES["photo"]
     """Prompts that each phrase is put into; their embeddings are averaged."""
-    background: Background = field(default_factory=Background)
+    background: Background = field(default_factory=lambda: Background(chosen=False))
     """Rule by which pixels become background."""
     inference: Inference = field(default_factory=Inference)
     """Settings of resizing, windows and scores."""
@@ -85,7 +85,8 @@ class Segmenter:
         Args:
             words: Class names; "sofa/couch" gives synonyms of one class.
             background: Background rule, or its text as `Background.parse` reads it; None keeps the
-                present one.
+                one that was given before. If none ever was, fewer than three words compete with
+                words for the scene ("scene"), so that one word does not cover the whole photo.
             templates: Name of a prompt set, or prompts that contain `{}`; None keeps the present
                 ones.
 
@@ -97,17 +98,19 @@ class Segmenter:
                 a word or cannot tell two apart.
         """
         vocabulary = Vocabulary.parse(words)
-        if background is None:
-            background = self.background
-        if isinstance(background, str):
-            background = Background.parse(background)
         if templates is None:
             templates = self.templates
         templates = prompt_templates(templates)
 
-        if background.automatic:
+        if background is None:
+            background = self.background
+        if isinstance(background, str):
+            background = Background.parse(background)
+        if not background.chosen:
+            background = self._default_background(vocabulary, templates)
+        elif background.automatic:
             background = chosen_background(
-                self.method, self.tokenizer, templates, vocabulary, self._text_cache
+                self.method, self.tokenizer, templates, vocabulary, background, self._text_cache
             )
 
         # Background words are embedded together with the classes.
@@ -167,7 +170,8 @@ class Segmenter:
         Args:
             photo: A photo, or a list or tuple of photos.
             words: Class names as for `with_words`; None keeps the present ones.
-            background: Background rule as for `with_words`; None keeps the present one.
+            background: Background rule as for `with_words`; None does what `maskfree segment` does
+                without `--background`, unless a rule was given before.
             templates: Prompts as for `with_words`; None keeps the present ones.
 
         Returns:
@@ -376,6 +380,26 @@ class Segmenter:
         if not self.text_hash:
             return None
         return TextCache(self.text_hash, self.device)
+
+    def _default_background(self, vocabulary: Vocabulary, templates: tuple[str, ...]) -> Background:
+        """The rule for these words where nobody asked for one."""
+        none = Background(chosen=False)
+        rule = replace(Background.parse(default_rule(len(vocabulary.classes))), chosen=False)
+        if not rule:
+            return none
+
+        try:
+            rule = chosen_background(
+                self.method, self.tokenizer, templates, vocabulary, rule, self._text_cache
+            )
+            scored = scored_classes(vocabulary, rule)
+            embed_classes(
+                self.method, self.tokenizer, templates, scored, self.name, self._text_cache
+            )
+        except ValueError:
+            # The model does not tell words for the scene apart; nobody asked for them.
+            return none
+        return rule
 
     def _for_call(
         self,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from maskfree.text.tags import CAPTION_CONCEPTS, IMAGENET_TAGS, read_tags
 from maskfree.text.vocabulary import Vocabulary
 
 BACKGROUND_WORDS = CAPTION_CONCEPTS.with_name("background_words.txt")
 """Everyday words, each with names that mean the same, and its kinds, as `read_tags` reads them."""
+SCENE_WORDS = ("sky", "wall", "floor", "grass", "road", "water", "tree", "building")
+"""Words for what surrounds things, which compete with few words. Names of `BACKGROUND_WORDS`."""
+# So many words compete with each other well enough; with fewer, one would cover the whole photo.
+_ENOUGH_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,18 @@ class Background:
     """Words whose pixels are background, each with its synonyms."""
     automatic: bool = False
     """Whether the words are those of `BACKGROUND_WORDS` that mean none of the classes."""
+    scene: bool = False
+    """Whether of the automatic words only those of `SCENE_WORDS` compete."""
+    chosen: bool = field(default=True, compare=False)
+    """Whether somebody asked for the rule; otherwise it follows from the number of words."""
 
     @classmethod
     def parse(cls, rule: str) -> Background:
         """Parse a background rule.
 
         Args:
-            rule: `none`, `threshold:T` with T in [-1, 1], `words:W,W,...`, or `auto`: everyday
-                words that mean none of the classes, chosen once the classes are known.
+            rule: `none`, `threshold:T` with T in [-1, 1], `words:W,W,...`, `scene` or `auto`: scene
+                or everyday words that mean none of the classes, chosen once these are known.
 
         Returns:
             The background rule.
@@ -47,6 +55,8 @@ class Background:
             return cls()
         if kind == "auto" and not value:
             return cls(automatic=True)
+        if kind == "scene" and not value:
+            return cls(automatic=True, scene=True)
         if kind == "threshold":
             try:
                 threshold = float(value)
@@ -65,12 +75,15 @@ class Background:
             return cls(words=Vocabulary.parse([value]).classes)
 
         raise ValueError(
-            f"the background rule {rule!r} is unknown: none, auto, threshold:T or words:W,W,..."
+            f"the background rule {rule!r} is unknown: "
+            "none, scene, auto, threshold:T or words:W,W,..."
         )
 
     def __str__(self) -> str:
         if self.threshold is not None:
             return f"threshold:{self.threshold:g}"
+        if self.scene:
+            return "scene"
         if self.automatic:
             return "auto"
         if self.words:
@@ -81,7 +94,21 @@ class Background:
         return self.threshold is not None or self.automatic or bool(self.words)
 
 
-def words_of_no_class(vocabulary: Vocabulary) -> tuple[str, ...]:
+def default_rule(num_words: int) -> str:
+    """Return the background rule where nobody asked for one.
+
+    Args:
+        num_words: Number of classes.
+
+    Returns:
+        `scene` for fewer than three, otherwise `none`.
+    """
+    if num_words < _ENOUGH_WORDS:
+        return "scene"
+    return "none"
+
+
+def words_of_no_class(vocabulary: Vocabulary, scene: bool = False) -> tuple[str, ...]:
     """Return the everyday words that mean none of the classes.
 
     A word is left out if it, a related word or its kind is a class, also as the last word of a
@@ -89,6 +116,7 @@ def words_of_no_class(vocabulary: Vocabulary) -> tuple[str, ...]:
 
     Args:
         vocabulary: Classes to segment.
+        scene: Only words of `SCENE_WORDS`.
 
     Returns:
         Words of `BACKGROUND_WORDS`, in its order.
@@ -102,6 +130,8 @@ def words_of_no_class(vocabulary: Vocabulary) -> tuple[str, ...]:
             meant.update(tag.kinds)
 
     entries = read_tags(BACKGROUND_WORDS)
+    if scene:
+        entries = tuple(entry for entry in entries if entry.names[0] in SCENE_WORDS)
     return tuple(entry.names[0] for entry in entries if meant.isdisjoint(entry.names + entry.kinds))
 
 
