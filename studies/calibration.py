@@ -9,22 +9,34 @@ Whether the word is at the right place, captions cannot tell: `maskfree evaluate
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize, minimize_scalar
 
+from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.data.examples import Example, decode
+from maskfree.data.photo import read_photo
 from maskfree.data.shards import find_shards, read_shards
+from maskfree.evaluation.evaluator import truth_lookup
+from maskfree.evaluation.protocol import Protocol, prepare
+from maskfree.evaluation.reporting.reliability_diagram import as_file, reliability_diagram
 from maskfree.evaluation.reporting.results import FORMAT, machine, versions, write_json
+from maskfree.evaluation.zero_shot import shares_of
+from maskfree.files.atomic import replace_text
 from maskfree.hub import loading
+from maskfree.inference.calibration import Calibration
+from maskfree.inference.photos import prepare_photo
+from maskfree.inference.pipeline import postprocessing, score_photos
 from maskfree.inference.segmenter import Segmenter
-from maskfree.metrics.reliability import expected_error, reliability_counts
+from maskfree.metrics.reliability import NUM_BINS, expected_error, reliability_counts
+from maskfree.ops.ignore import IGNORE
 from maskfree.progress import Progress
 from maskfree.text.nouns import words_of
 from maskfree.text.tags import CAPTION_CONCEPTS, read_tags
@@ -33,6 +45,7 @@ from studies.options import CalibrationOptions
 
 # As many words as people name classes.
 LIST_SIZES = (4, 8, 16, 32)
+BENCHMARKS = ("coco-mini", "camvid")
 # Temperatures of cosines between which the best one is looked for.
 BOUNDS = (0.005, 1.0)
 
@@ -65,14 +78,18 @@ def reproduce(options: CalibrationOptions) -> None:
     others = list(_scored(segmenter, list(islice(read_shards(dev), options.photos // 3)), chance))
 
     own = 1 / segmenter.logit_scale
-    fitted = fit(photos)
+    fitted = float(f"{fit(photos):.3g}")
     _, with_none = fit_with_none(photos)
+    masks = {
+        name: on_masks(segmenter, name, options, {"own": own, "fitted": fitted})
+        for name in BENCHMARKS
+    }
     content = {
         "format": FORMAT,
         "kind": "calibration",
         "model": segmenter.name,
         "weights_sha256": segmenter.weights_hash,
-        "temperature": float(f"{fitted:.3g}"),
+        "temperature": fitted,
         "own_temperature": own,
         "photos": len(photos),
         "seed": options.seeds[0],
@@ -83,12 +100,60 @@ def reproduce(options: CalibrationOptions) -> None:
             "nll": {"own": nll(others, own), "fitted": nll(others, fitted)},
             "ece": {"own": caption_ece(others, own), "fitted": caption_ece(others, fitted)},
         },
+        "masks": masks,
         "command": f"python -m studies calibration --data ../shared/data --photos {options.photos}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": machine(torch.get_num_threads(), segmenter.device.type),
     }
     write_json(content, options.results / f"calibration-{segmenter.name}.json")
+
+
+def on_masks(
+    segmenter: Segmenter, name: str, options: CalibrationOptions, temperatures: Mapping[str, float]
+) -> dict[str, Any]:
+    """Measure how reliable confidences are on a benchmark, and draw it.
+
+    Args:
+        segmenter: Model to measure.
+        name: Name of the benchmark, a folder of the data.
+        options: Where data and results are.
+        temperatures: Temperatures to compare; the last one is drawn.
+
+    Returns:
+        Calibration error at each temperature, and the number of photos.
+    """
+    chosen = benchmark(name)
+    protocol = Protocol(names="synonyms")
+    prepared = prepare(segmenter, chosen, protocol)
+    steps = postprocessing(prepared)
+    lookup, _ = truth_lookup(chosen, protocol)
+    samples = chosen.samples(options.data / name)
+    counts = {kind: np.zeros((NUM_BINS, 3)) for kind in temperatures}
+
+    for sample in Progress(title=name)(samples):
+        photo = prepare_photo(
+            read_photo(sample.photo), "", prepared.inference, prepared.method.patch_size
+        )
+        (scores,) = score_photos(prepared, [photo])
+        truth = lookup[sample.read_truth()]
+        counted = truth != IGNORE
+
+        for kind, temperature in temperatures.items():
+            found = steps.labeled_pixels(
+                scores, truth.shape, photo.padded, calibration=Calibration(temperature)
+            )
+            assert found.confidence is not None
+            is_right = found.labels[counted] == truth[counted]
+            counts[kind] += reliability_counts(found.confidence[counted], is_right)
+
+    errors = {kind: expected_error(each) for kind, each in counts.items()}
+    kind = list(temperatures)[-1]
+    drawn = {"ece": errors[kind], "bins": shares_of(counts[kind])}
+    diagram = reliability_diagram(drawn, f"{segmenter.name} on {name}")
+    place = options.results / f"calibration-{segmenter.name}-{name}.svg"
+    replace_text(place, as_file(diagram))
+    return {"ece": errors, "photos": len(samples)}
 
 
 def fit(photos: Sequence[Named]) -> float:

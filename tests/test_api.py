@@ -18,7 +18,7 @@ from maskfree.hub.catalog import MODELS
 from maskfree.hub.loading import load
 from maskfree.inference.segmenter import Segmenter
 from maskfree.results.segmentation import Segmentation
-from maskfree.text.background import BACKGROUND_WORDS
+from maskfree.text.background import BACKGROUND_WORDS, SCENE_WORDS
 from maskfree.text.tags import read_tags
 
 Photos = Callable[..., Image.Image]
@@ -306,3 +306,40 @@ def test_no_automatic_background_for_classes_that_are_all_its_words():
     everyday = [entry.names[0] for entry in read_tags(BACKGROUND_WORDS)]
     with pytest.raises(ValueError, match="auto has no word that is far from every class"):
         maskfree.load().with_words(everyday, "auto")
+
+
+def test_one_word_does_not_cover_the_photo():
+    bundled = maskfree.load()
+    result = bundled(EXAMPLES / "chelsea.jpg", words=["cat"])
+    assert 0.2 < result.areas()["cat"] < 0.95
+    assert result.record["background"]["rule"] == "scene"
+    assert result.record["background"]["default"]
+    assert "wall" in result.record["background"]["words"]
+
+    asked = bundled(EXAMPLES / "chelsea.jpg", words=["cat"], background="scene")
+    assert (asked.labels == result.labels).all()
+    assert "default" not in asked.record["background"]
+
+    whole = bundled(EXAMPLES / "chelsea.jpg", words=["cat"], background="none")
+    assert whole.areas() == {"cat": 1}
+    assert whole.record["background"] is None
+
+
+def test_the_default_background_follows_the_words():
+    bundled = maskfree.load()
+    few = bundled.with_words(["cat", "wall"])
+    assert str(few.background) == "scene" and ("wall",) not in few.background.words
+    assert not few.with_words(["cat", "wall", "bus"]).background
+    assert str(few.with_words(["dog"]).background) == "scene"
+
+    # A rule that was asked for is kept.
+    none = bundled.with_words(["cat", "wall", "bus"], "none")
+    assert not none.with_words(["cat"]).background
+    assert str(bundled.with_words(["cat"], "auto").with_words(["dog"]).background) == "auto"
+
+
+def test_classes_that_leave_no_word_for_the_scene_have_no_default_background(model: Segmenter):
+    classes = ["/".join(SCENE_WORDS), "cat"]
+    assert not model.with_words(classes).background
+    with pytest.raises(ValueError, match="the background rule scene has no word"):
+        model.with_words(classes, "scene")

@@ -40,7 +40,12 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def segment(run: Run, tiny_checkpoint: Path) -> Run:
-    return lambda *arguments: run("segment", *arguments, "--model", tiny_checkpoint)
+    def call(*arguments: object) -> tuple[int, str, str]:
+        # Few words would get a background, and a note that says so.
+        rule = () if "--background" in arguments else ("--background", "none")
+        return run("segment", *arguments, *rule, "--model", tiny_checkpoint)
+
+    return call
 
 
 @pytest.fixture
@@ -98,6 +103,30 @@ def test_scores_of_all_words_are_written_on_request(
     said = json.loads((out / "meadow.json").read_text())
     assert set(said["confidence"]) == {name for name, area in said["areas"].items() if area}
     assert all(0 <= value <= 1 for value in said["confidence"].values())
+
+
+def test_few_words_get_a_background_and_a_line_that_says_so(
+    run: Run, meadow: Path, tmp_path: Path, tiny_checkpoint: Path
+):
+    def background_of(*arguments: str) -> tuple[dict | None, str]:
+        status, _, error = run("segment", meadow, *arguments, "--model", tiny_checkpoint)
+        assert status == 0
+        return json.loads((tmp_path / "maskfree-out/meadow.json").read_text())["background"], error
+
+    record, error = background_of("--words", "dog", "grass")
+    assert record and record["rule"] == "scene" and record["default"]
+    (said,) = (line for line in error.splitlines() if "note" in line)
+    assert said.startswith("maskfree: note: few words compete with ")
+    assert all(word in said for word in record["words"]) and "--background" in said
+
+    record, error = background_of("--words", "dog", "--quiet")
+    assert record and record["rule"] == "scene" and not error
+    record, error = background_of("--words", "dog", "--background", "none")
+    assert record is None and "note" not in error
+    record, error = background_of("--words", "dog", "grass", "sofa")
+    assert record is None and "note" not in error
+    record, error = background_of("--words", "dog", "--background", "scene")
+    assert record and "default" not in record and "note" not in error
 
 
 def test_settings_arrive_in_the_sidecar(segment: Run, meadow: Path, tmp_path: Path):

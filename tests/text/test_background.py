@@ -5,21 +5,31 @@ from __future__ import annotations
 import pytest
 
 from maskfree.data.benchmarks.catalog import BENCHMARKS
-from maskfree.text.background import BACKGROUND_WORDS, Background, words_of_no_class
+from maskfree.text.background import (
+    BACKGROUND_WORDS,
+    SCENE_WORDS,
+    Background,
+    default_rule,
+    words_of_no_class,
+)
 from maskfree.text.tags import read_tags
 from maskfree.text.vocabulary import Vocabulary
 
 EVERYDAY = [entry.names[0] for entry in read_tags(BACKGROUND_WORDS)]
 
 
-@pytest.mark.parametrize("text", ["none", "auto", "threshold:0.25", "words:wall,sky/cloud"])
+@pytest.mark.parametrize(
+    "text", ["none", "scene", "auto", "threshold:0.25", "words:wall,sky/cloud"]
+)
 def test_a_rule_is_written_as_it_was_read(text: str):
     rule = Background.parse(text)
     assert str(rule) == text
     assert bool(rule) == (text != "none")
 
 
-@pytest.mark.parametrize("text", ["auto:3", "automatic", "none:1", "threshold:2", "words:"])
+@pytest.mark.parametrize(
+    "text", ["auto:3", "scene:1", "automatic", "none:1", "threshold:2", "words:"]
+)
 def test_other_rules_are_refused(text: str):
     with pytest.raises(ValueError):
         Background.parse(text)
@@ -69,3 +79,17 @@ def test_everyday_words_are_what_a_user_might_type():
     Vocabulary.parse(EVERYDAY)
     names = [name for entry in read_tags(BACKGROUND_WORDS) for name in entry.names]
     assert len(set(names)) == len(names), "each word belongs to one entry"
+
+
+def test_words_for_the_scene_are_everyday_words():
+    assert set(SCENE_WORDS) <= set(EVERYDAY)
+    cat = words_of_no_class(Vocabulary.parse(["cat"]), scene=True)
+    assert set(cat) == set(SCENE_WORDS)
+    meadow = words_of_no_class(Vocabulary.parse(["meadow/forest"]), scene=True)
+    assert set(SCENE_WORDS) - set(meadow) == {"grass", "tree"}
+
+
+def test_few_words_get_a_background():
+    assert [default_rule(number) for number in (1, 2, 3, 100)] == ["scene", "scene", "none", "none"]
+    assert Background.parse("scene").chosen
+    assert Background.parse("none") == Background(chosen=False), "they label the same"

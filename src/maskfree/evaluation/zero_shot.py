@@ -225,14 +225,26 @@ def _reliability(
     if counts is None or not counts.any():
         return None
 
+    temperature = prepared.calibration.temperature or 1 / prepared.logit_scale
+    return {"ece": expected_error(counts), "temperature": temperature, "bins": shares_of(counts)}
+
+
+def shares_of(counts: Float64[np.ndarray, "15 3"]) -> list[list[float | None]]:
+    """Turn counts of confidences into the bins of a row.
+
+    Args:
+        counts: Counts of `metrics.reliability_counts`.
+
+    Returns:
+        Share of the pixels, mean confidence and accuracy of each bin; None in an empty one.
+    """
     bins: list[list[float | None]] = []
     for pixels, confidence, right in counts.tolist():
         if pixels:
             bins.append([pixels / counts[:, 0].sum(), confidence / pixels, right / pixels])
         else:
             bins.append([0.0, None, None])
-    temperature = prepared.calibration.temperature or 1 / prepared.logit_scale
-    return {"ece": expected_error(counts), "temperature": temperature, "bins": bins}
+    return bins
 
 
 def _confusions(matrix: Int64[np.ndarray, "k k"], names: Sequence[str]) -> list[list[Any]]:
