@@ -14,6 +14,9 @@ from maskfree.progress import Watch
 if TYPE_CHECKING:
     from maskfree.label.store import Store
 
+# Photos left out of a format that are named.
+_MAX_NAMED = 10
+
 
 @dataclass(frozen=True)
 class LabelOutput:
@@ -120,8 +123,10 @@ def _write_format(
     folder = store.folder / name
     photos = watch(store.photos(), name, store.num_photos())
     written = write_format(name, store.classes, photos, folder, link)
-    for reason in written.reasons:
+    for reason in written.reasons[:_MAX_NAMED]:
         note(f"left out of {name}: {reason}")
+    if written.num_left_out > _MAX_NAMED:
+        note(f"left out of {name}: {num_photos(written.num_left_out)} in all")
     left_out = ""
     if written.num_left_out:
         left_out = f", {written.num_left_out} left out"
