@@ -94,6 +94,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "collapse": rest.collapse,
     "speed": rest.speed,
     "precision": rest.precision,
+    "growth": rest.growth,
     "gpu": rest.gpu,
     "card": rest.card,
     "catalog": models.catalog,

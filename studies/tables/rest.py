@@ -11,7 +11,7 @@ from typing import Any
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.inference.config import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
-from studies.tables.markup import ROOT, Row, history, markdown, missing, percent
+from studies.tables.markup import ROOT, Row, history, markdown, missing, percent, pictures
 
 
 def card(_: Sequence[Row]) -> str:
@@ -148,6 +148,25 @@ def speed(rows: Sequence[Row]) -> str:
     ]
     header = ("benchmark", "measured", "value", "target", "")
     return markdown(header, lines, "llrll", "python benchmarks/inference.py")
+
+
+def growth(rows: Sequence[Row]) -> str:
+    """CPU seconds and peak memory over words, pixels and photos, with their chart."""
+    lines = [
+        (
+            f"{point['size']:g} {point['of']}",
+            point["step"],
+            f"{1000 * point['seconds']:.1f}",
+            f"{point['peak_gigabytes']:.2f}",
+        )
+        for row in rows
+        if row.get("benchmark") == "growth"
+        for point in row["rows"]
+    ]
+    command = "python benchmarks/growth.py"
+    header = ("size", "step", "CPU milliseconds", "peak memory, GB")
+    chart = pictures({"growth.svg": "Cost over words, pixels and photos"}, command)
+    return f"{markdown(header, lines, 'llrr', command)}\n\n{chart}"
 
 
 def precision(rows: Sequence[Row]) -> str:
