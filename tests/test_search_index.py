@@ -67,7 +67,7 @@ def test_a_second_search_runs_no_network_and_finds_the_same(
     segmenter: Segmenter, photos: Path, monkeypatch: pytest.MonkeyPatch
 ):
     without = records(segmenter, photos, index=False)
-    assert not cache_folder().exists()
+    assert not (cache_folder() / "search").exists()
     assert records(segmenter, photos) == without
 
     runs = count_networks(segmenter, monkeypatch)
@@ -96,6 +96,15 @@ def test_a_changed_photo_is_embedded_anew_and_a_moved_one_is_not(
     assert changed == records(segmenter, photos, index=False)
 
 
+def test_the_cache_can_be_off(
+    segmenter: Segmenter, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASKFREE_CACHE", "off")
+    assert records(segmenter, photos) == records(segmenter, photos)
+    assert not (tmp_path / "off").exists()
+
+
 def test_other_settings_have_another_index(segmenter: Segmenter, photos: Path):
     records(segmenter, photos)
     larger = segmenter.with_inference(replace(segmenter.inference, side_px=48))
@@ -114,8 +123,8 @@ def test_a_damaged_index_is_replaced(segmenter: Segmenter, photos: Path):
 def test_a_folder_that_cannot_be_made_is_reported_once(
     segmenter: Segmenter, photos: Path, caplog: pytest.LogCaptureFixture
 ):
-    cache_folder().parent.mkdir(parents=True, exist_ok=True)
-    cache_folder().write_text("a file")
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    (cache_folder() / "search").write_text("a file")
     with caplog.at_level(logging.WARNING):
         assert records(segmenter, photos) == records(segmenter, photos, index=False)
     assert [record.message.split(":")[0].split()[-1] for record in caplog.records] == ["used"]

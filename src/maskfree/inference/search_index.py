@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfree.files.user_cache import cache_folder
+from maskfree.files.user_cache import cache_folder, is_off
 from maskfree.inference.features import CELLS_PER_PATCH
 from maskfree.inference.photo_segments import PhotoSegments
 from maskfree.inference.search_config import KMEANS, RetrievalConfig
@@ -57,7 +57,9 @@ class SearchIndex:
         self._tables: sqlite3.Connection | None = None
         self._hashes: dict[Path, bytes] = {}
         self._new: list[tuple[str, tuple[object, ...]]] = []
-        if not config.index or not segmenter.weights_hash or config.segments != KMEANS:
+        if is_off() or not config.index:
+            return
+        if not segmenter.weights_hash or config.segments != KMEANS:
             return
 
         file = cache_folder() / "search" / f"{_name(segmenter, config)}.sqlite"
