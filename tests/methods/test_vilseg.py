@@ -16,7 +16,7 @@ from maskfree.losses.contrastive import image_to_text, info_nce
 from maskfree.losses.mutual_information import co_occurrence, negative_mutual_information
 from maskfree.methods.vilseg.batch import ViLSegBatch
 from maskfree.methods.vilseg.config import ClusterConfig, ViLSegConfig, VisionConfig
-from maskfree.nn import pixel_groups
+from maskfree.nn import encoded_view, pixel_groups
 from maskfree.nn.contrastive_config import ContrastiveConfig
 from maskfree.types import Tokens
 from tiny import CAPTIONS, spread_out, tiny_vilseg_config
@@ -193,6 +193,22 @@ def test_teacher_follows_the_student_with_a_rising_momentum(tiny_tokenizer):
         before = teacher.clone()
         method.after_step(step, 10)
         assert_close(teacher, momentum * before + (1 - momentum) * student)
+
+
+def test_a_frozen_encoder_runs_once_and_the_losses_are_bit_equal(tiny_tokenizer, monkeypatch):
+    method, batch = tiny_vilseg_config().build().train(), make_batch(tiny_tokenizer)
+    method.on_train_start()
+    method.image.encoder.requires_grad_(False)
+    passes = []
+    for encoder in (method.image.encoder, method.vision.teacher.encoder):
+        encoder.register_forward_hook(lambda *_: passes.append(1))
+
+    shared = method(batch).terms
+    assert len(passes) == 3  # the photos, their local views and their augmented views
+    monkeypatch.setattr(encoded_view, "_are_equal", lambda one, other: False)
+    apart = method(batch).terms
+    assert len(passes) == 7
+    assert all(torch.equal(shared[name], apart[name]) for name in apart)
 
 
 def test_center_is_the_running_mean_of_the_teachers_logits(tiny_tokenizer):

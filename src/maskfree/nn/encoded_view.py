@@ -7,8 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from maskfree.nn.image_encoder import ImageEncoder
-
 
 class EncodedView:
     """Images and their features by one encoder.
@@ -17,7 +15,7 @@ class EncodedView:
     again. Weights are compared each time, which takes a thousandth of a network's time.
     """
 
-    def __init__(self, images: Float[Tensor, "b 3 h w"], encoder: ImageEncoder):
+    def __init__(self, images: Float[Tensor, "b 3 h w"], encoder: nn.Module):
         """Compute the features.
 
         Args:
@@ -29,7 +27,7 @@ class EncodedView:
         self._encoder = encoder
 
     @torch.no_grad()
-    def features_by(self, encoder: ImageEncoder) -> Float[Tensor, "b c hp wp"]:
+    def features_by(self, encoder: nn.Module) -> Float[Tensor, "b c hp wp"]:
         """Return the features that another encoder computes, without a gradient.
 
         Args:
