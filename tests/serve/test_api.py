@@ -252,6 +252,20 @@ def test_time_is_bounded(serving: Serving, png: bytes, monkeypatch: pytest.Monke
     assert "0.2 s" in refusal(answer)
 
 
+def test_a_full_memory_is_said(client: TestClient, png: bytes, monkeypatch: pytest.MonkeyPatch):
+    from torch import OutOfMemoryError
+
+    from maskfree.serve import batching
+
+    def fail(*_: object) -> None:
+        raise OutOfMemoryError("CUDA out of memory at 0x7f")
+
+    monkeypatch.setattr(batching, "score_photos", fail)
+    answer = ask(client, png)
+    assert answer.status_code == 503
+    assert refusal(answer) == "the server has not enough memory for this"
+
+
 def test_an_error_of_ours_is_no_news_to_the_client(
     client: TestClient, png: bytes, monkeypatch: pytest.MonkeyPatch
 ):

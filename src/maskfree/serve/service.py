@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from fastapi import Request
+from torch import OutOfMemoryError
 
 from maskfree.data.decoding import PictureError
 from maskfree.data.photo import read_photo
@@ -226,6 +227,8 @@ async def _while_connected(request: Request, future: Future[Scores]) -> Scores:
         return scores.result()
     except ValueError as error:
         raise Refused(422, str(error)) from error
+    except (MemoryError, OutOfMemoryError) as error:
+        raise Refused(503, "the server has not enough memory for this") from error
     finally:
         future.cancel()
         left.cancel()
