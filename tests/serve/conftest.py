@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from PIL import Image
-
-pytest.importorskip("fastapi", reason="the server needs the extra 'serve'")
-
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
