@@ -12,11 +12,11 @@ from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
 from maskfree.results.components import connected_regions
 
 CLASSES = (
-    LabelClass(1, "sky", ("sky", "blue sky"), (255, 60, 60)),
+    LabelClass(0, "sky", ("sky", "blue sky"), (255, 60, 60)),
     LabelClass(2, "potted plant, red", ("potted plant, red",), (60, 255, 60)),
     LabelClass(4, 'the "big" one', ('the "big" one',), (60, 60, 255)),
     LabelClass(7, "été: 猫 & <b>", ("été: 猫 & <b>",), (255, 200, 60)),
-    LabelClass(0, "background", (), (0, 0, 0)),
+    LabelClass(8, "background", (), (0, 0, 0)),
 )
 NAMES = (
     "plain",
@@ -48,7 +48,7 @@ def labeled_photo(
     if name == "all unlabeled":
         labels[:] = UNLABELED
     if name == "only background":
-        labels[:] = 0
+        labels[:] = 8
 
     pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
     suffix = (".jpg", ".png", ".bmp", ".webp", ".tiff", ".gif")[number % 6]

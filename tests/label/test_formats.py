@@ -42,7 +42,7 @@ def split_of(photo: LabeledPhoto, validation: str, train: str) -> str:
 
 # Place of a photo's map, and the ids of the words, of the background and of unlabeled pixels.
 MAPS: dict[str, tuple[Callable[[LabeledPhoto], str], tuple[int, ...], int, int]] = {
-    "masks": (lambda photo: f"labels/{photo.name}.png", (1, 2, 4, 7), 0, 255),
+    "masks": (lambda photo: f"labels/{photo.name}.png", (0, 2, 4, 7), 8, 255),
     "voc": (
         lambda photo: f"SegmentationClass/{photo.name.replace(' ', '%20')}.png",
         (1, 2, 3, 4),

@@ -25,7 +25,7 @@ def write_coco(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) 
     """Write COCO with a mask of run lengths for each region, which is exact.
 
     Args:
-        classes: Classes of the data set; the background is left out.
+        classes: Classes of the data set; the background is left out, others are counted from 1.
         photos: Photos with their labels.
         folder: Empty folder to fill.
 
@@ -41,7 +41,7 @@ def write_coco_polygons(classes: Sequence[LabelClass], photos: PhotoFiles, folde
     """Write COCO with polygons; a hole is joined to its outer ring, since COCO knows no holes.
 
     Args:
-        classes: Classes of the data set; the background is left out.
+        classes: Classes of the data set; the background is left out, others are counted from 1.
         photos: Photos with their labels.
         folder: Empty folder to fill.
 
@@ -57,7 +57,8 @@ def _write(
 ) -> None:
     """Write all photos, then all annotations behind them."""
     objects = [each for each in classes if not each.is_background]
-    ids = {each.id for each in objects}
+    # From 1 on: 0 stands for no class, which datumaro takes literally.
+    numbers = {each.id: number for number, each in enumerate(objects, 1)}
     path = folder / "annotations" / "instances_default.json"
     waiting = folder / "annotations.part"
 
@@ -73,10 +74,14 @@ def _write(
                 photo.put(folder / "images" / f"{photo.name}{photo.suffix}")
 
                 for region in photo.labeled.regions:
-                    if region.class_id in ids:
+                    if region.class_id in numbers:
                         num_annotations += 1
-                        place = {"id": num_annotations, "image_id": image_id}
-                        annotations.add(place | _annotation(region, as_polygons))
+                        keys = {
+                            "id": num_annotations,
+                            "image_id": image_id,
+                            "category_id": numbers[region.class_id],
+                        }
+                        annotations.add(keys | _annotation(region, as_polygons))
             annotations.close()
         images.close()
 
@@ -91,8 +96,8 @@ def _write(
 def _head(objects: Sequence[LabelClass]) -> str:
     """Text of the file up to its photos."""
     categories = [
-        {"id": each.id, "name": each.name, "supercategory": "", "color": list(each.color)}
-        for each in objects
+        {"id": number, "name": each.name, "supercategory": "", "color": list(each.color)}
+        for number, each in enumerate(objects, 1)
     ]
     info = {"description": "Labeled by maskfree", "version": "1.0"}
     return f'{{"info":{compact(info)},\n"categories":{compact(categories)},\n"images":'
@@ -118,7 +123,6 @@ def _annotation(region: Region, as_polygons: bool) -> dict[str, Any]:
         segmentation = _run_lengths(region)
 
     return {
-        "category_id": region.class_id,
         "bbox": [left, top, right - left, bottom - top],
         "area": region.area_px,
         "iscrowd": 0,
