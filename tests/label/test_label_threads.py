@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -84,6 +86,21 @@ def test_slow_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
         hand_over(1)
         hand_over(2)
     assert done == [1, 2]
+
+
+def test_a_signal_while_the_work_is_waited_for_loses_nothing():
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        done.append(item)
+
+    with pytest.raises(KeyboardInterrupt), behind(work, one, 10) as hand_over:
+        for number in range(3):
+            hand_over(number)
+    assert done == [0, 1, 2]
 
 
 def test_an_error_of_the_work_is_raised_where_items_are_handed_over():

@@ -129,6 +129,7 @@ def behind(
     """
     line: _Line[Item] = _Line(max_pixels)
     failures: list[BaseException] = []
+    ended = threading.Event()
 
     def do() -> None:
         try:
@@ -139,6 +140,8 @@ def behind(
         except BaseException as error:
             failures.append(error)
             line.close()
+        finally:
+            ended.set()
 
     def hand_over(item: Item) -> None:
         try:
@@ -152,7 +155,13 @@ def behind(
         yield hand_over
     finally:
         line.end()
-        # However long it takes: what was handed over is not lost.
-        thread.join()
+        # However long it takes, and also where a signal comes in the meantime: what was handed
+        # over is not lost. Not by `join`, after whose interruption Python takes a living thread
+        # for one that has ended (bpo-45274, until 3.13).
+        try:
+            ended.wait()
+        except BaseException:
+            ended.wait()
+            raise
     if failures:
         raise failures[0]
