@@ -37,13 +37,15 @@ def address(models: Models) -> Iterator[str]:
 
 
 def counted(address: str) -> dict[str, int]:
-    """Number of answers by status."""
+    """Number of answers by status, and of photos by "scored"."""
     with urlopen(f"{address}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     found: dict[str, int] = {}
     for line in lines:
         if match := re.match(r'maskfree_requests_total\{.*status="(\w+)"\} (\S+)', line):
             found[match[1]] = found.get(match[1], 0) + round(float(match[2]))
+        if line.startswith("maskfree_photos_total{"):
+            found["scored"] = round(float(line.split()[-1]))
     return found
 
 
@@ -70,5 +72,7 @@ def test_no_request_is_answered_by_a_500(address: str, tmp_path: Path, examples:
     told = ran.stdout[-4000:] + ran.stderr[-1000:]
     assert not [status for status in statuses if status.startswith("5")], (statuses, told)
     assert ran.returncode == 0, told
+    scored = statuses.pop("scored", 0)
     assert sum(statuses.values()) >= least, (statuses, told)
+    assert scored > 0
     assert statuses["200"] > 0 and statuses["422"] > 0
