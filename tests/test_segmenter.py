@@ -4,6 +4,7 @@ import io
 import json
 import resource
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.hub import loading
+from maskfree.inference import photos as reading
 from maskfree.inference.config import Inference
 from maskfree.inference.photos import PhotoError
 from maskfree.inference.segmenter import Segmenter
@@ -289,6 +291,29 @@ def test_stream_is_read_only_a_little_ahead(segmenter: Segmenter):
     for _ in range(20):
         next(results)
     assert 20 <= num_read <= 28
+
+
+def test_large_photos_wait_until_others_are_freed(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+):
+    pixels = 64 * 48
+    monkeypatch.setattr(reading, "_CHUNK_PIXELS", pixels)
+    monkeypatch.setattr(reading, "_HELD_PIXELS", 2 * pixels)
+    num_read = 0
+
+    def endless() -> Iterator[Image.Image]:
+        nonlocal num_read
+        while True:
+            num_read += 1
+            yield two_halves(64, 48)
+
+    model = segmenter.with_words(["red", "green"]).with_inference(Inference(side_px=32))
+    results = model.segment_many(endless())
+    for place in range(10):
+        next(results)
+        time.sleep(0.02)
+        # The one that the caller has, and one beside it.
+        assert num_read <= place + 2
 
 
 def test_bad_photos_are_reported_in_their_place(segmenter: Segmenter, tmp_path: Path):
