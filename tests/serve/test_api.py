@@ -151,7 +151,10 @@ def test_metrics_count_requests_by_route(client: TestClient, png: bytes):
     ask(client, b"no photo")
     for path in ("/no", "/such", "/page"):
         assert client.get(path).status_code == 404
+    for method in ("BREW", "DELETE", "WHEN"):
+        assert client.request(method, "/v1/segment").status_code == 405
     text = client.get("/metrics").text
+    assert "BREW" not in text and 'method="other",route="/v1/segment",status="405"} 3.0' in text
     line = 'maskfree_requests_total{method="POST",route="/v1/segment",status='
     assert f'{line}"200"}} 1.0' in text
     assert f'{line}"422"}} 1.0' in text

@@ -23,6 +23,8 @@ from maskfree.serve.metrics import Metrics
 _PUBLIC = ("/", "/api", "/openapi.json", "/healthz", "/readyz", "/health", "/favicon.ico")
 _PUBLIC_FOLDER = "/static/"
 
+_METHODS = ("GET", "HEAD", "POST")
+
 # The page needs nothing from elsewhere, and no other page may frame or read it.
 _HEADERS = {
     "content-security-policy": (
@@ -144,9 +146,11 @@ class Guard:
         return bounded
 
     def _count(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
-        """Count an answered request; unknown paths count together, since anyone can invent them."""
+        """Count a request; unknown paths and methods count together, as anyone can invent them."""
         route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if route != "other" else "other"
+        method = scope["method"]
+        if route == "other" or method not in _METHODS:
+            method = "other"
         self._metrics.requests.labels(route, method, status or "none").inc()
         self._metrics.seconds.labels(route).observe(seconds)
 
