@@ -42,6 +42,10 @@ HIDDEN = {
         "open_clip",
         "pillow_heif",
         "kornia",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "openvino",
         "sklearn",
         "pydensecrf",
         "fastapi",
@@ -111,6 +115,8 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
     ("evaluate", ("compare", "results/*.json", "--out", "ranking.png")),
     ("regions", ("evaluate", "regions", "bsds500")),
     ("serve", ("serve", "--port", "0")),
+    ("fast", ("export", "pocket", "--onnx", "pocket.onnx")),
+    ("fast", ("segment", "photos/a.png", "--words", "sky", "--runtime", "onnx")),
     ("zoo", ("convert", "clip", "open_clip:ViT-B-16:openai", "converted-too")),
 ]
 """They say which extras they lack, before any work."""
@@ -136,6 +142,7 @@ BAD: list[tuple[str, ...]] = [
     ("datasets", "--root", "none"),
     ("convert", "clip", "none", "converted-too"),
     ("download", "none"),
+    ("export", "none", "--onnx", "none.txt"),
 ]
 """They are refused in one line, with or without extras."""
 

@@ -131,6 +131,8 @@ OPTIONS: dict[str, str] = {
     "convert file": "convert clip {} {out} --tokenizer {pocket}",
     "convert file (ovsegmentor)": "convert ovsegmentor {} {out} --tokenizer {pocket}",
     "convert file (groupvit)": "convert groupvit {} {out} --tokenizer {pocket}",
+    "export model": "export {} --onnx {out}/model.onnx",
+    "export onnx": "export pocket --onnx {}",
     "convert tokenizer": "convert clip {hostile}/repeated.pt {out} --tokenizer {}",
 }
 # Files of every sort are given to every option, and all of its own sort to each; models are

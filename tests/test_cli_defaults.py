@@ -84,6 +84,7 @@ WITHOUT_A_MODEL = {
         "compare",
         "datasets",
         "convert",
+        "export",
         "models",
         "download",
         "serve",  # tests/serve: its settings come with requests

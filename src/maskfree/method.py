@@ -109,6 +109,44 @@ class Method(nn.Module, ABC):
         groups = self.group(images)
         return groups.spread(groups.embeddings @ classes.T)
 
+    def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        """Compute what depends on the photos alone, as a network that other runtimes can run.
+
+        A method that has this also has `compare`, and `segment` is the one after the other.
+
+        Args:
+            images: RGB in [0, 1], with sides that are multiples of `patch_size`.
+
+        Returns:
+            Tensors for `compare`.
+
+        Raises:
+            ValueError: The method cannot be divided so; by default.
+        """
+        raise ValueError(
+            f"the method {type(self).__name__} has no image side of its own: only torch runs it"
+        )
+
+    def compare(
+        self, seen: tuple[Tensor, ...], classes: Float[Tensor, "k d"], size: tuple[int, int]
+    ) -> Float[Tensor, "b k hp wp"]:
+        """Compute the result of `segment` from that of `look`.
+
+        Args:
+            seen: Result of `look`.
+            classes: Unit-norm text embeddings of the classes.
+            size: Height and width of the images in pixels.
+
+        Returns:
+            Cosines as of `segment`.
+
+        Raises:
+            ValueError: The method cannot be divided so; by default.
+        """
+        raise ValueError(
+            f"the method {type(self).__name__} has no image side of its own: only torch runs it"
+        )
+
     def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Embed whole images in the space of the text embeddings; by default `Groups.overall`.
 

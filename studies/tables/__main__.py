@@ -39,6 +39,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "tracking": rest.tracking,
     "tracking-words": rest.tracking_words,
     "retrieval": rest.retrieval,
+    "runtimes": rest.runtimes,
     "commands": scores.commands,
     "ladder": ladder.ladder,
     "heads": ladder.heads,

@@ -189,6 +189,28 @@ def precision(rows: Sequence[Row]) -> str:
     return markdown(header, lines, "lrrrr", "python benchmarks/precision.py --data FOLDER")
 
 
+def runtimes(rows: Sequence[Row]) -> str:
+    """Runtimes of the image side: labels and scores beside torch's."""
+    lines = []
+    for row in rows:
+        if row.get("benchmark") != "runtimes":
+            continue
+        for point in row["rows"]:
+            lines.append(
+                (
+                    point["benchmark"],
+                    point["runtime"],
+                    str(point["photos"]),
+                    f"{1000 * row['seconds'][point['runtime']]:.0f}",
+                    f"{100 * point['labels_equal']:.4f}",
+                    f"{100 * point['mean_iou']:.2f}",
+                )
+            )
+
+    header = ("benchmark", "runtime", "photos", "CPU ms a photo", "labels equal %", "mIoU %")
+    return markdown(header, lines, "llrrrr", "python benchmarks/runtimes.py")
+
+
 def collapse(rows: Sequence[Row]) -> str:
     """What becomes of the answers under the literal and the working form of the
     vision-based loss.

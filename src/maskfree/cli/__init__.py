@@ -20,6 +20,7 @@ from maskfree.cli.datasets import datasets
 from maskfree.cli.distill import distill, distill_how
 from maskfree.cli.download import download
 from maskfree.cli.evaluate import evaluate, evaluate_what
+from maskfree.cli.export import export
 from maskfree.cli.label import label
 from maskfree.cli.models import models
 from maskfree.cli.parsing import parse_call, parse_command
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         download,
         datasets,
         convert,
+        export,
     )
 }
 

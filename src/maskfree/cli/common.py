@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from maskfree.config.rules import Grouping
 
+RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 PixelGroups = Literal["clusters", "kmeans", "pixels"]
 Regions = Literal["hard", "soft"]
 
@@ -67,7 +68,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Device and batch size of the network."""
+    """Device, batch size and runtime of the network."""
 
     batch_size: int | None = None
     """Number of photos or windows in a batch; None: the model's own setting."""
@@ -75,6 +76,10 @@ class Hardware:
     """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
     offline: bool = False
     """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
+    runtime: RuntimeName = "auto"
+    """What runs the image side on a CPU: torch, onnx (onnxruntime) or openvino, for which the
+    network is exported once; auto: the fastest installed one if the network has been exported,
+    else torch (evaluate: always torch)."""
 
 
 @dataclass(frozen=True)

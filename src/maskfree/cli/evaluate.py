@@ -109,12 +109,17 @@ def evaluate(
     segmenter = loading.load(model, device)
     inference = segmenter.inference.changed(batch_size=hardware.batch_size)
     segmenter = segmenter.with_inference(inference)
+    # A row must not depend on what happens to be in the cache.
+    if hardware.runtime != "auto":
+        segmenter = segmenter.with_runtime(hardware.runtime)
     # Only the first process prints.
     console = Console(quiet=team.index > 0)
 
     for each, samples, planned in plan:
         # Each row records the command that reproduces it.
         command = ["maskfree", "evaluate", each.name, "--data", str(data), "--model", model]
+        if segmenter.session is not None:
+            command += ["--runtime", segmenter.runtime]
         if output.boundaries:
             command.append("--boundaries")
         if sweep:

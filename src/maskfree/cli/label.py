@@ -148,9 +148,10 @@ def _load(job: Job, model: str, runtime: Runtime, processes: Processes) -> Segme
         grouping=job.asked["grouping"],
     )
     words = ["/".join(synonyms) for synonyms in job.asked["words"]]
-    return loaded.with_inference(inference).with_words(
+    segmenter = loaded.with_inference(inference).with_words(
         words, job.asked["background"], job.config.templates or None
     )
+    return segmenter.with_runtime(runtime.runtime)
 
 
 def _summary(counts: LabelCounts, out: Path) -> str:

@@ -81,8 +81,10 @@ def segment(  # noqa: PLR0913 - one for each option
         grouping=grouping,
     )
     # Without a rule, the segmenter knows that nobody asked for its default.
-    segmenter = loaded.with_inference(inference).with_words(
-        words, background or None, templates or None
+    segmenter = (
+        loaded.with_inference(inference)
+        .with_words(words, background or None, templates or None)
+        .with_runtime(runtime.runtime)
     )
     if segmenter.background and not segmenter.background.chosen and not quiet:
         others = ", ".join(word for (word,) in segmenter.background.words)

@@ -14,6 +14,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "heic": ("pillow_heif",),
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "search": ("faiss",),
+    "fast": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
     "zoo": ("timm", "open_clip"),
 }
 """Modules that each extra of pyproject.toml installs."""

@@ -143,6 +143,7 @@ def _counted(
         "protocol": record(prepared, protocol),
         "precision": prepared.inference.precision,
         "weights": prepared.weights_hash,
+        "runtime": prepared.runtime,
         "calibration": asdict(prepared.calibration),
         "versions": versions(),
         "thresholds": list(thresholds),
@@ -213,7 +214,7 @@ def _row(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
         machine=machine(torch.get_num_threads(), prepared.device.type)
-        | {"precision": prepared.inference.precision},
+        | {"precision": prepared.inference.precision, "runtime": prepared.runtime},
         reliability=_reliability(found.counts.reliability, prepared),
     )
 

@@ -154,6 +154,7 @@ def score_photos(
         inference=segmenter.inference,
         logit_scale=segmenter.logit_scale,
         threshold=segmenter.background.threshold,
+        session=segmenter.session if segmenter.inference.precision == "float32" else None,
     )
 
     patch_size = segmenter.method.patch_size
@@ -262,6 +263,7 @@ def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[st
         "inference": asdict(segmenter.inference) | {"patch_px": segmenter.method.patch_size},
         "calibration": asdict(segmenter.calibration),
         "model": {"name": segmenter.name, "weights_sha256": segmenter.weights_hash},
+        "runtime": segmenter.runtime,
         "versions": dict(_versions()),
     }
 

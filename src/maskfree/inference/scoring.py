@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskfree.inference.config import Inference
 from maskfree.inference.photos import to_images
+from maskfree.inference.runtimes.sessions import Session
 from maskfree.method import Method
 from maskfree.ops.group_scores import product_scores
 
@@ -60,6 +61,9 @@ class Scorer:
     """Factor on the cosines before a softmax, for the score "product"."""
     threshold: float | None
     """Background threshold, for the score "product"."""
+    session: Session | None = None
+    """Exported image side of the method, which runs in place of torch's; without effect for the
+    score "product"."""
 
     def __call__(self, crops: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "b p hp wp"]:
         """Score a batch of crops.
@@ -85,6 +89,9 @@ class Scorer:
                     threshold=self.threshold,
                     size=(images.shape[2], images.shape[3]),
                 )
+            elif self.session is not None:
+                size = (images.shape[2], images.shape[3])
+                scores = self.method.compare(self.session(images), self.embeddings, size)
             else:
                 scores = self.method.segment(images, self.embeddings)
 

@@ -30,6 +30,7 @@ from maskfree.inference.pipeline import (
     segment_ahead,
     segment_photos,
 )
+from maskfree.inference.runtimes.sessions import Session
 from maskfree.inference.scoring import device_of
 from maskfree.inference.text_cache import TextCache
 from maskfree.inference.tracking_config import EVERY, TrackConfig
@@ -43,6 +44,7 @@ from maskfree.types import Tokens
 
 if TYPE_CHECKING:
     from maskfree.inference.features import PatchEmbeddings
+    from maskfree.inference.runtimes.choice import RuntimeName
     from maskfree.inference.search import Hit
 
 
@@ -61,6 +63,8 @@ class Segmenter:
     text_hash: str = ""
     """SHA-256 of all that text embeddings depend on beside the texts; without it they are not kept
     on disk."""
+    session: Session | None = None
+    """Exported image side, which runs in place of torch's; None: torch."""
     templates: tuple[str, ...] = TEMPLATES["photo"]
     """Prompts that each phrase is put into; their embeddings are averaged."""
     background: Background = field(default_factory=lambda: Background(chosen=False))
@@ -144,6 +148,28 @@ class Segmenter:
         except ValueError as error:
             raise ValueError(f"the model {self.name!r}: {error}") from error
         return replace(self, inference=inference)
+
+    def with_runtime(self, name: RuntimeName) -> Segmenter:
+        """Return the same Segmenter with another runtime of the image side.
+
+        The first time that a model gets a runtime other than torch, its network is exported, which
+        takes a minute; the file is kept in the user's cache. Labels are those of torch on more than
+        99.99 % of the pixels.
+
+        Args:
+            name: "torch", "onnx" (onnxruntime), "openvino", or "auto": the fastest one that is
+                installed if the network has been exported before, else torch.
+
+        Returns:
+            A new Segmenter.
+
+        Raises:
+            ValueError: The runtime is not installed, or cannot run the method.
+            OSError: The exported network cannot be written.
+        """
+        from maskfree.inference.runtimes.choice import choose
+
+        return replace(self, session=choose(name, self.method, self.text_hash, self.device))
 
     @overload
     def __call__(
@@ -355,6 +381,17 @@ class Segmenter:
             The method itself, or one that shares its weights.
         """
         return self.method.grouped(self.inference.grouping)
+
+    @property
+    def runtime(self) -> str:
+        """Name of what runs the image side.
+
+        Returns:
+            "torch", "onnx" or "openvino".
+        """
+        if self.session is None:
+            return "torch"
+        return self.session.name
 
     @property
     def device(self) -> torch.device:

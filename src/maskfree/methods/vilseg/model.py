@@ -185,10 +185,44 @@ class ViLSeg(Method):
         Returns:
             Cosine of the patch's region and the class, plus the tag scores if they are on.
         """
-        cosines = super().segment(images, classes)
+        height, width = images.shape[2:]
+        return self.compare(self.look(images), classes, (height, width))
+
+    def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        """Compute what depends on the photos alone.
+
+        Args:
+            images: RGB images in [0, 1]; sides are multiples of `patch_size`.
+
+        Returns:
+            Patch embeddings, and the logits of concepts and of tags if the tag scores are on.
+        """
+        pixels = self.image(images)
+        if self.tag_scores is None:
+            return (pixels,)
+        return (pixels, *self.tag_scores.logits(images))
+
+    def compare(
+        self, seen: tuple[Tensor, ...], classes: Float[Tensor, "k d"], size: tuple[int, int]
+    ) -> Float[Tensor, "b k hp wp"]:
+        """Score each patch for each class by what `look` has found.
+
+        Args:
+            seen: Result of `look`.
+            classes: Unit-norm text embeddings of the classes.
+            size: Height and width of the images in pixels.
+
+        Returns:
+            Cosine of the patch's region and the class, plus the tag scores if they are on.
+        """
+        pixels, *logits = seen
+        groups = group_pixels(pixels, self._grouping, self._head)
+        cosines = groups.spread(groups.embeddings @ classes.T)
         if self.tag_scores is None:
             return cosines
-        return cosines + self.tag_scores.scores(images, classes, self.patch_size)
+
+        concepts, tags = logits
+        return cosines + self.tag_scores.scores(concepts, tags, size, classes, self.patch_size)
 
     @property
     def logit_scale(self) -> float:

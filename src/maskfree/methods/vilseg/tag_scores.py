@@ -159,7 +159,7 @@ class TagScores(nn.Module):
             The terms `concepts` and, if the classifier learns, `tag_distillation`, with the number
             of named concepts as a metric.
         """
-        concepts, tags = self._logits(images)
+        concepts, tags = self.logits(images)
         logs = concepts.float().log_softmax(1)
 
         # Which concepts each photo's captions name.
@@ -187,20 +187,26 @@ class TagScores(nn.Module):
         return Losses(terms, metrics)
 
     def scores(
-        self, images: Float[Tensor, "b 3 h w"], words: Float[Tensor, "p d"], patch_size: int
+        self,
+        concepts: Float[Tensor, "b v hf wf"],
+        tags: Float[Tensor, "b t hc wc"],
+        size: tuple[int, int],
+        words: Float[Tensor, "p d"],
+        patch_size: int,
     ) -> Float[Tensor, "b p hp wp"]:
         """Score patches for words.
 
         Args:
-            images: RGB images in [0, 1].
+            concepts: Logits of concepts, as `logits` gives them.
+            tags: Logits of tags.
+            size: Height and width of the images in pixels.
             words: Unit-norm text embeddings.
             patch_size: Side of the patches to score, in pixels.
 
         Returns:
             Scores to add to the cosines of the patches.
         """
-        rows, columns = images.shape[2] // patch_size, images.shape[3] // patch_size
-        concepts, tags = self._logits(images)
+        rows, columns = size[0] // patch_size, size[1] // patch_size
 
         # Scores of the classifier, on its coarse grid, enlarged to the patches.
         cosines = with_kinds(self.tag_names(words), self.tag_kinds(words))
@@ -220,10 +226,17 @@ class TagScores(nn.Module):
         # Cut off what was padded to whole patches.
         return _OFFSET + enlarged[:, :, :rows, :columns] + from_concepts[:, :, :rows, :columns]
 
-    def _logits(
-        self, images: Tensor
+    def logits(
+        self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b v hf wf"], Float[Tensor, "b t hc wc"]]:
-        """Logits of concepts (the last is "other") and of tags, on padded images."""
+        """Compute the logits of concepts and tags on images padded to whole patches.
+
+        Args:
+            images: RGB images in [0, 1].
+
+        Returns:
+            Logits of concepts, the last of which is "other", and of tags.
+        """
         maps, features = self._tower[0].maps(self.encoder.normalized(_padded(images)))
         tags = self.classifier(features)
         return self.concepts(maps[FINE], maps[MIDDLE], maps[COARSE]), tags

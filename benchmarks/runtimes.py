@@ -1,0 +1,117 @@
+"""Runtimes of the image side on benchmarks: time against torch, equal labels, and mIoU.
+
+CPU seconds of a whole photo, from decoded photo to label map, in turn on each photo.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+import maskfree
+from harness import RESULTS, Ratio, report
+from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.data.photo import read_photo
+from maskfree.evaluation.evaluator import truth_lookup
+from maskfree.evaluation.named_protocols import own
+from maskfree.evaluation.protocol import prepare
+from maskfree.inference.runtimes.choice import RuntimeName
+from maskfree.inference.segmenter import Segmenter
+from maskfree.metrics.confusion_matrix import confusion
+from maskfree.metrics.segmentation_scores import scores
+
+
+def main(
+    data: Path = Path("../shared/data"),
+    model: str = "pocket",
+    benchmarks: tuple[str, ...] = ("coco-mini", "camvid"),
+    runtimes: tuple[RuntimeName, ...] = ("onnx", "openvino"),
+    every: int = 1,
+    threads: int = 1,
+    results: Path = RESULTS,
+) -> None:
+    """Label the photos of benchmarks in each runtime.
+
+    Args:
+        data: Folder with the benchmarks.
+        model: Name of a model or folder of a checkpoint.
+        benchmarks: Names of the benchmarks.
+        runtimes: Runtimes that are compared with torch.
+        every: Take every so many photos.
+        threads: Threads of torch and of the runtimes.
+        results: Folder for the results file.
+    """
+    torch.set_num_threads(threads)
+    loaded = maskfree.load(model, "cpu")
+    names: tuple[RuntimeName, ...] = ("torch", *runtimes)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    rows = []
+    for chosen in benchmarks:
+        rows += compared(loaded, chosen, data, names, every, seconds)
+
+    medians = {name: float(np.median(taken)) for name, taken in seconds.items()}
+    ratios = []
+    for name in runtimes:
+        equal = min(row["labels_equal"] for row in rows if row["runtime"] == name)
+        ratios.append(Ratio(f"torch over {name}", medians["torch"] / medians[name], "at least 1.4"))
+        ratios.append(Ratio(f"pixels equal to torch's, {name}", 100 * equal, "at least 99.99", "%"))
+
+    settings = {
+        "model": model,
+        "benchmarks": benchmarks,
+        "every": every,
+        "clock": "CPU seconds",
+    }
+    report("runtimes", medians, ratios, settings, results, rows)
+
+
+def compared(
+    loaded: Segmenter,
+    name: str,
+    data: Path,
+    names: tuple[RuntimeName, ...],
+    every: int,
+    seconds: dict[str, list[float]],
+) -> list[dict[str, object]]:
+    """Rows of a benchmark, one for each runtime; times are appended to `seconds`."""
+    found = benchmark(name, data)
+    protocol = own(found)[0]
+    lookup, num_classes = truth_lookup(found, protocol)
+    prepared = prepare(loaded, found, protocol)
+    segmenters = {each: prepared.with_runtime(each) for each in names}
+    counts: dict[str, np.ndarray] = {
+        each: np.zeros((num_classes, num_classes), np.int64) for each in names
+    }
+    equal: dict[str, int] = dict.fromkeys(names, 0)
+    pixels, num_photos = 0, 0
+
+    for sample in found.samples(data)[::every]:
+        photo, truth = read_photo(sample.photo), lookup[sample.read_truth()]
+        labels: dict[str, np.ndarray] = {}
+        for each, segmenter in segmenters.items():
+            start = time.process_time()
+            labels[each] = segmenter(photo).labels
+            seconds[each].append(time.process_time() - start)
+            counts[each] += confusion(truth, labels[each], num_classes)
+            equal[each] += int((labels[each] == labels["torch"]).sum())
+        pixels += labels["torch"].size
+        num_photos += 1
+
+    return [
+        {
+            "benchmark": name,
+            "runtime": each,
+            "photos": num_photos,
+            "labels_equal": equal[each] / pixels,
+            "mean_iou": scores(counts[each]).mean_iou,
+        }
+        for each in names
+    ]
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,1 @@
+"""Runtimes of the image side: torch, onnxruntime and OpenVINO."""

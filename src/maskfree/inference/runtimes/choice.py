@@ -1,0 +1,99 @@
+"""Which runtime runs the image side of a model, and where its exported network is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from maskfree.config.extras import need
+from maskfree.files.user_cache import VARIABLE, cache_folder, is_off
+from maskfree.inference.runtimes.export import export
+from maskfree.inference.runtimes.sessions import OnnxSession, OpenVinoSession, Session
+from maskfree.method import Method
+
+RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
+
+_SESSIONS: dict[str, type[Session]] = {"onnx": OnnxSession, "openvino": OpenVinoSession}
+_MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
+_EXTRAS = {"onnx": "fast", "openvino": "openvino"}
+# The fastest first.
+_ORDER = ("openvino", "onnx")
+# Networks that are kept; the bundled model's has 45 MB.
+_MAX_FILES = 8
+
+
+def choose(
+    name: RuntimeName, method: Method, model_hash: str, device: torch.device
+) -> Session | None:
+    """Find the runtime of a model's image side.
+
+    Args:
+        name: Runtime; "auto": the fastest that is installed, if the network has been exported
+            before.
+        method: Method in eval mode.
+        model_hash: Hash of its weights and settings; "" if they are not known.
+        device: Device of the method.
+
+    Returns:
+        The exported network; None for torch.
+
+    Raises:
+        ValueError: The runtime is not installed, cannot run the method, or the cache is off.
+        OSError: The network cannot be written.
+    """
+    if name == "torch":
+        return None
+    if name == "auto":
+        return _kept(model_hash, device)
+
+    need(f"the runtime {name}", _EXTRAS[name], modules=(_MODULES[name],))
+    if device.type != "cpu":
+        raise ValueError(f"the runtime {name} runs on the CPU, not on {device}: add --device cpu")
+    if is_off() or not model_hash:
+        raise ValueError(
+            f"the runtime {name} keeps the exported network in the user's cache, "
+            f"which ${VARIABLE} switches off"
+        )
+
+    path = _path(model_hash)
+    if not path.is_file():
+        export(method, path, {"model_sha256": model_hash})
+        _remove_oldest(path.parent)
+    return _SESSIONS[name](path)
+
+
+def _kept(model_hash: str, device: torch.device) -> Session | None:
+    """The fastest installed runtime of a network that was exported before, if there is one."""
+    if device.type != "cpu" or is_off() or not model_hash or not _path(model_hash).is_file():
+        return None
+    for name in _ORDER:
+        if find_spec(_MODULES[name]) is not None:
+            return _SESSIONS[name](_path(model_hash))
+    return None
+
+
+def _path(model_hash: str) -> Path:
+    """File of a model's exported network."""
+    subject = [model_hash, version("maskfree"), version("torch")]
+    name = hashlib.sha256(json.dumps(subject).encode()).hexdigest()
+    return cache_folder() / "runtimes" / f"{name}.onnx"
+
+
+def _remove_oldest(folder: Path) -> None:
+    """Remove the networks that were exported longest ago."""
+    newest_first = sorted(
+        folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime_ns, reverse=True
+    )
+    for path in newest_first[_MAX_FILES:]:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for compiled in path.with_suffix(".openvino").iterdir():
+                compiled.unlink()
+            path.with_suffix(".openvino").rmdir()

@@ -1,0 +1,108 @@
+"""Exported networks in onnxruntime and OpenVINO, opened where they are first used."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Run = Callable[[np.ndarray], list[np.ndarray]]
+
+
+class Session(ABC):
+    """An exported network. Picklable: it is opened anew where it is used.
+
+    Args:
+        path: The ONNX file.
+    """
+
+    name: ClassVar[str]
+    """Name of the runtime."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._run: Run | None = None
+        self._lock = Lock()
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run the network.
+
+        Args:
+            images: Images on the CPU, (b 3 h w) in [0, 1].
+
+        Returns:
+            Outputs as `Method.look` gives them.
+        """
+        with self._lock:
+            if self._run is None:
+                self._run = self._open()
+        outputs = self._run(images.contiguous().numpy())
+        return tuple(torch.from_numpy(output) for output in outputs)
+
+    @abstractmethod
+    def _open(self) -> Run:
+        """Read the file and return the function that runs it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])
+
+
+class OnnxSession(Session):
+    """A network in onnxruntime."""
+
+    name = "onnx"
+
+    def _open(self) -> Run:
+        """Read the file; threads sleep while they wait, as those of torch in commands."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            str(self.path), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            """Run on a batch."""
+            return list(session.run(None, {name: images}))
+
+        return run
+
+
+class OpenVinoSession(Session):
+    """A network in OpenVINO."""
+
+    name = "openvino"
+
+    def _open(self) -> Run:
+        """Compile the network in float32; what is compiled is kept beside the file."""
+        import openvino
+
+        core = openvino.Core()
+        core.set_property({"CACHE_DIR": str(self.path.with_suffix(".openvino"))})
+        settings = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        compiled = core.compile_model(str(self.path), "CPU", settings)
+        lock = Lock()
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            """Run on a batch; one at a time, since a request has one set of outputs."""
+            with lock:
+                return [np.array(output) for output in compiled(images).values()]
+
+        return run

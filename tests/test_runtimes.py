@@ -1,0 +1,158 @@
+"""Runtimes of the image side: the exported network, its choice, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import maskfree
+from maskfree.inference.runtimes import choice
+from maskfree.inference.runtimes.sessions import OnnxSession, OpenVinoSession, Session
+from tiny import TINY_TAG_SCORES, spread_out, tiny_vilseg_config
+
+WORDS = ["dog", "grass", "red sofa"]
+
+
+@pytest.fixture(params=[False, True], ids=["embedding", "tag scores"])
+def method(request):
+    torch.manual_seed(3)
+    scores = TINY_TAG_SCORES if request.param else None
+    return spread_out(tiny_vilseg_config(vision=None, tag_scores=scores).build().eval())
+
+
+@torch.inference_mode()
+def test_an_image_side_and_a_comparison_are_the_whole(method):
+    images = torch.rand(2, 3, 48, 80)
+    words = torch.nn.functional.normalize(torch.randn(5, method.group(images).embeddings.shape[2]))
+    seen = method.look(images)
+    assert len(seen) == (1 if method.tag_scores is None else 3)
+    assert torch.equal(method.compare(seen, words, (48, 80)), method.segment(images, words))
+
+
+@pytest.mark.slow
+def test_an_export_gives_what_torch_gives_for_other_sizes(method, tmp_path: Path):
+    onnx = pytest.importorskip("onnx", reason="onnx, of the extra `fast`, is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of `fast`, is not installed")
+    from maskfree.inference.runtimes.export import INPUT, export
+
+    path = tmp_path / "tiny.onnx"
+    assert export(method, path, {"model": "tiny"}) < 1e-4
+    images = torch.rand(3, 3, 112, 64)
+    with torch.inference_mode():
+        expected = method.look(images)
+    sessions: list[Session] = [OnnxSession(path)]
+    if choice.find_spec("openvino") is not None:
+        sessions.append(OpenVinoSession(path))
+    for session in sessions:
+        for found, other in zip(session(images), expected, strict=True):
+            assert_close(found, other, atol=1e-4, rtol=1e-4)
+
+    about = {each.key: each.value for each in onnx.load(path).metadata_props}["maskfree"]
+    assert json.loads(about)["patch_px"] == 16 and json.loads(about)["model"] == "tiny"
+    assert onnx.load(path).graph.input[0].name == INPUT
+    assert list(tmp_path.glob("*")) == [path] or len(sessions) == 2
+
+
+class _Doubled(Session):
+    """A runtime whose image side differs, so that it shows where it is used."""
+
+    name = "onnx"
+
+    def _open(self):
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            size = (len(images), 18, images.shape[2] // 16, images.shape[3] // 16)
+            return [np.random.default_rng(0).normal(size=size).astype(np.float32)]
+
+        return run
+
+
+def test_a_segmenter_uses_its_session_for_float32_alone(tiny_checkpoint: Path, photo):
+    model = maskfree.load(tiny_checkpoint, "cpu").with_words(WORDS)
+    dim = model.embeddings.shape[1]
+    assert dim == 18, "the size in _Doubled"
+    other = replace(model, session=_Doubled(Path("none")))
+    assert model.runtime == "torch" and other.runtime == "onnx"
+    result = other(photo())
+    assert result.record["runtime"] == "onnx"
+    assert (result.labels != model(photo()).labels).any()
+
+    halved = model.inference.changed(precision="bfloat16")
+    assert np.array_equal(
+        other.with_inference(halved)(photo()).labels, model.with_inference(halved)(photo()).labels
+    )
+
+
+def test_a_session_is_pickled_as_its_file():
+    session = _Doubled(Path("some.onnx"))
+    session(torch.rand(1, 3, 16, 16))
+    again = pickle.loads(pickle.dumps(session))
+    assert again.path == Path("some.onnx")
+    assert torch.equal(again(torch.rand(1, 3, 32, 16))[0], session(torch.rand(1, 3, 32, 16))[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "cache", "said"),
+    [
+        ("onnx", "cpu", "off", "keeps the exported network in the user's cache"),
+        ("onnx", "meta", "here", "runs on the CPU, not on meta"),
+    ],
+)
+def test_what_cannot_run_is_refused(
+    name, device, cache, said, method, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(choice, "need", lambda *_, **__: None)
+    monkeypatch.setenv("MASKFREE_CACHE", cache)
+    with pytest.raises(ValueError, match=said):
+        choice.choose(name, method, "hash", torch.device(device))
+
+
+def test_auto_takes_the_fastest_installed_where_the_network_is_exported(
+    method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MASKFREE_CACHE", str(tmp_path))
+    installed = {"onnxruntime", "openvino"}
+    monkeypatch.setattr(choice, "find_spec", lambda name: name if name in installed else None)
+
+    def chosen(model_hash: str = "one", device: str = "cpu") -> str | None:
+        session = choice.choose("auto", method, model_hash, torch.device(device))
+        return session and session.name
+
+    assert chosen() is None
+    path = choice._path("one")
+    path.parent.mkdir()
+    path.write_bytes(b"network")
+    assert chosen() == "openvino"
+    assert chosen("other") is None and chosen("") is None and chosen(device="meta") is None
+    assert choice.choose("torch", method, "one", torch.device("cpu")) is None
+    installed.remove("openvino")
+    assert chosen() == "onnx"
+    installed.clear()
+    assert chosen() is None
+
+
+def test_few_exported_networks_are_kept(tmp_path: Path):
+    import os
+
+    for number in range(10):
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(b"network")
+        os.utime(path, (number, number))
+        path.with_suffix(".openvino").mkdir()
+        (path.with_suffix(".openvino") / "compiled").write_bytes(b"x")
+    choice._remove_oldest(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f"{n}.{kind}" for n in range(2, 10) for kind in ("onnx", "openvino")}
+
+
+def test_a_method_without_an_image_side_says_so():
+    from tiny import tiny_groupvit_config
+
+    with pytest.raises(ValueError, match="GroupViT has no image side of its own: only torch"):
+        tiny_groupvit_config().build().look(torch.rand(1, 3, 32, 32))
