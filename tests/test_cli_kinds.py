@@ -15,8 +15,8 @@ from maskfree.data.benchmarks.catalog import BENCHMARKS
 
 
 def test_the_commands_are_listed_in_their_order(capsys: pytest.CaptureFixture[str]):
-    names = "segment track search train distill evaluate prepare compare models download"
-    assert list(COMMANDS) == [*names.split(), "datasets", "convert"]
+    names = "segment label track search serve train distill evaluate prepare compare models"
+    assert list(COMMANDS) == [*names.split(), "download", "datasets", "convert", "export"]
     with pytest.raises(SystemExit) as raised:
         main(["--help"])
     assert not raised.value.code
