@@ -23,6 +23,8 @@ if reason := rig.missing():
 
 from playwright.sync_api import Page, expect
 
+from maskfree.cli.parsing import parse_call
+from maskfree.cli.segment import segment
 from maskfree.serve.limits import Access, Limits
 
 pytestmark = pytest.mark.browser
@@ -233,20 +235,27 @@ def test_two_models_side_by_side(open_page: Open):
     assert pictures[0] != pictures[1]
 
 
-def test_the_command_and_the_line_give_the_same(open_page: Open):
+def test_the_command_and_the_line_give_the_same(open_page: Open, monkeypatch: pytest.MonkeyPatch):
     page = open_page()
+    page.check("#edges")
     take(page, "building", "sky/blue sky")
     slide(page, "#threshold", 30)
+    expect(page.locator("#threshold-out")).not_to_have_text("off")
     page.click("#copy-command")
     words = shlex.split(page.inner_text("#copied"))
     threshold = page.inner_text("#threshold-out")
     assert words[:6] == ["maskfree", "segment", "pagoda.jpg", "--words", "building", "sky/blue sky"]
     rule = words[words.index("--background") + 1]
     assert float(rule.removeprefix("threshold:")) == pytest.approx(float(threshold), abs=0.006)
+    parse_call(segment, "maskfree segment", words[2:])
+
     page.click("#copy-python")
-    line = page.inner_text("#copied")
-    compile(line, "copied", "exec")
-    assert f'("pagoda.jpg", words=["building", "sky/blue sky"], background="{rule}")' in line
+    monkeypatch.chdir(EXAMPLES)
+    made: dict[str, Any] = {}
+    exec(page.inner_text("#copied"), made)
+    labels, names = labels_of(page)
+    assert names == ["building", "sky", "background"]
+    assert (labels == made["result"].labels).mean() > 0.99
 
 
 def test_keyboard_only(open_page: Open):

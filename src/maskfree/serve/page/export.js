@@ -55,8 +55,7 @@ export function startExport({ state, settings, fields, fail, tell }) {
 
   function python() {
     const { words, model, background, refine } = request();
-    const options = [`words=[${words.map(literal).join(", ")}]`];
-    if (background !== "none") options.push(`background=${literal(background)}`);
+    const options = [`words=[${words.map(literal).join(", ")}]`, `background=${literal(background)}`];
     const load = `maskfree.load(${literal(model)})`;
     const chosen = refine === "none"
       ? load
