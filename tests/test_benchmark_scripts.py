@@ -10,6 +10,7 @@ import torch
 
 from maskfree.config.rules import outside_names
 from maskfree.recipes import RECIPES
+from maskfree.text.background import Background
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -229,3 +230,30 @@ def test_the_grouping_script_compares_speed_and_memory_of_ways_that_agree(
     assert content["settings"]["pixels"] == 4 * 81
     ours, theirs = content["settings"]["mean_cosine_to_center"].values()
     assert abs(ours - theirs) < 0.05
+
+
+def test_the_script_of_few_words_looks_at_a_photo_once_for_all_words(script):
+    few_words = script("few_words")
+    looked = []
+
+    def group(images):
+        looked.append(images.shape)
+        return images * 2
+
+    remembered = few_words._remembered(group)
+    first, second = torch.rand(1, 3, 4, 5), torch.rand(1, 3, 4, 5)
+    for images in (first, first.clone(), second, second, first):
+        assert (remembered(images) == images * 2).all()
+    assert len(looked) == 3
+
+
+def test_the_words_that_the_script_of_few_words_adds_are_no_classes(script):
+    few_words = script("few_words")
+    rule = Background.parse(few_words.rule_text("more words", ["road", "cat"]))
+    assert len(rule.words) == len(few_words.MORE_WORDS) - 1
+    assert ("road",) not in rule.words
+    assert [few_words.rule_text(each, ["road"]) for each in ("none", "scene", "auto")] == [
+        "none",
+        "scene",
+        "auto",
+    ]

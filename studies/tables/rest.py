@@ -13,6 +13,8 @@ from maskfree.inference.config import Inference
 from maskfree.text.tags import IMAGENET_TAGS, kinds_of, read_tags
 from studies.tables.markup import ROOT, Row, history, markdown, missing, percent, pictures
 
+_CALIBRATION = "python -m studies calibration --data ../shared/data"
+
 
 def card(_: Sequence[Row]) -> str:
     """What the bundled model is, from its own folder."""
@@ -319,6 +321,53 @@ def retrieval(rows: Sequence[Row]) -> str:
     header += ("photo to caption: R@1 %", "R@5 %", "R@10 %")
     header += ("caption to photo: R@1 %", "R@5 %", "R@10 %")
     return markdown(header, lines, "l" + "r" * 9, "maskfree evaluate retrieval SHARD --side-px 224")
+
+
+def few_words(rows: Sequence[Row]) -> str:
+    """Mean IoU of one or two words under each background rule."""
+    measured = [row for row in rows if row.get("benchmark") == "few-words"]
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for row in measured:
+        for line in row["rows"]:
+            key = f"{line['benchmark']}, {line['photos']} photos", line["words"]
+            found.setdefault(key, {})[line["rule"]] = line["mean_iou"]
+
+    rules = list(next(iter(found.values()), {}))
+    lines = []
+    for (name, number), scores in found.items():
+        lines.append((name, str(number), *(percent(scores[rule]) for rule in rules)))
+    command = "python benchmarks/few_words.py --data ../shared/data"
+    return markdown(("photos", "words", *rules), lines, "l" + "r" * (1 + len(rules)), command)
+
+
+def calibration(rows: Sequence[Row]) -> str:
+    """Temperatures of models, and their calibration error before and after."""
+    lines = []
+    for row in _calibrations(rows):
+        temperatures = [f"{row[key]:.3f}" for key in ("own_temperature", "temperature")]
+        held_out = row["held_out"]
+        measured = {"captions of other photos": held_out, **row["masks"]}
+        for name, one in measured.items():
+            before, after = percent(one["ece"]["own"]), percent(one["ece"]["fitted"])
+            lines.append((row["model"], name, str(one["photos"]), *temperatures, before, after))
+
+    header = ("model", "measured on", "photos", "temperature before", "after")
+    header += ("error before", "after")
+    return markdown(header, lines, "llrrrrr", _CALIBRATION)
+
+
+def calibration_pictures(rows: Sequence[Row]) -> str:
+    """Reliability diagrams of the models."""
+    shown = {}
+    for row in _calibrations(rows):
+        for name in row["masks"]:
+            shown[f"calibration-{row['model']}-{name}.svg"] = f"reliability on {name}"
+    return pictures(shown, _CALIBRATION)
+
+
+def _calibrations(rows: Sequence[Row]) -> list[Row]:
+    """Rows of the study of calibration."""
+    return [row for row in rows if row.get("kind") == "calibration"]
 
 
 def _schedule(steps: int, train: Row) -> str:

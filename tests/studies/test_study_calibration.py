@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import maskfree
+from maskfree.inference.calibration import Calibration
 from maskfree.text.tags import CAPTION_CONCEPTS, read_tags
 from studies.calibration import Named, best_words, caption_ece, fit, fit_with_none, nll, words_for
+
+ROOT = Path(__file__).parents[2]
 
 
 def photos_of(temperature: float, count: int = 40, seed: int = 0) -> list[Named]:
@@ -69,3 +75,14 @@ def test_words_of_a_photo_are_named_or_not():
         sizes.add(num_named)
     assert sizes == {1, 2, 3}
     assert words_for(("It is nice .",), 8, random.Random(0)) is None
+
+
+def test_the_bundled_model_has_the_temperature_that_was_measured():
+    row = json.loads((ROOT / "results" / "calibration-pocket.json").read_text())
+    bundled = maskfree.load()
+    assert bundled.calibration == Calibration(temperature=row["temperature"])
+    assert bundled.weights_hash == row["weights_sha256"]
+    assert 1 / bundled.logit_scale == pytest.approx(row["own_temperature"])
+    # On each benchmark the error is smaller than before.
+    for measured in row["masks"].values():
+        assert measured["ece"]["fitted"] < measured["ece"]["own"]
