@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "maskfree"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Packages that run any method and know none.
-RUNNING = ("cli", "distillation", "engine", "evaluation", "hub", "inference")
+RUNNING = ("cli", "distillation", "engine", "evaluation", "hub", "inference", "label")
 HEAVY = ("torch", "transformers", "lightning", "tensorboard", "webdataset")
 
 
