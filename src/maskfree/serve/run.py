@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import socket
 from collections.abc import Sequence
@@ -122,6 +123,9 @@ def make_server(models: Models, access: Access, limits: Limits) -> uvicorn.Serve
     Returns:
         The server, which is given its listening socket when it runs.
     """
+    # What clients send wrong is answered; they must not fill the log with it.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
     config = uvicorn.Config(
         create_app(models, access, limits),
         access_log=False,
