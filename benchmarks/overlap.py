@@ -5,6 +5,7 @@ alone and against one step after the other.
 from __future__ import annotations
 
 import hashlib
+import os
 import statistics
 import tempfile
 import time
@@ -90,6 +91,8 @@ def main(
         "words": len(words),
         "repeats": repeats,
         "equal": "all labels",
+        # Others' processes take the core that the threads need.
+        "load_average": round(os.getloadavg()[0], 1),
     }
     cpu_seconds = {f"{name}, CPU": taken for name, taken in processor.items()}
     report("overlap", seconds | cpu_seconds, ratios, settings, results)
