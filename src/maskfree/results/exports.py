@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from maskfree.results.regions import Region
-from maskfree.results.rings import center_rings
+from maskfree.results.rings import simple_center_ring
 
 # The first version of labelme with masks as shapes is 5.3.
 _LABELME_VERSION = "5.3.0"
@@ -147,7 +147,7 @@ def labelme_shape(region: Region) -> dict[str, Any]:
 
     Returns:
         Entry of "shapes" in labelme's file. Polygons run through the border pixels, which labelme
-        fills.
+        fills, with few enough points to move them.
     """
     description = ""
     if _is_known(region.confidence):
@@ -156,7 +156,7 @@ def labelme_shape(region: Region) -> dict[str, Any]:
     shape = {"label": region.name, "group_id": None, "flags": {}, "description": description}
     ((_, holes),) = region.polygons()
     if not holes:
-        [ring] = center_rings(region)
+        ring = simple_center_ring(region)
         return shape | {"points": ring.tolist(), "shape_type": "polygon", "mask": None}
 
     # The last row and column of a mask belong to its box.

@@ -12,6 +12,10 @@ from maskfree.results.regions import Region
 _FEWEST_POINTS = 3
 # From the center of a pixel to a point that both cutting off and rounding bring to its index.
 _OFF_CENTER = 0.25
+# Largest distance of a simplified ring from the exact one: a pixel, and less for small regions, so
+# that about two percent of the area change.
+_MAX_DISTANCE_PX = 1.0
+_DISTANCE_BY_THICKNESS = 0.04
 
 
 def edge_rings(region: Region) -> list[Ring]:
@@ -47,6 +51,63 @@ def center_rings(region: Region) -> list[Ring]:
         missing = max(0, _FEWEST_POINTS - len(ring))
         rings.append(np.concatenate([ring, np.repeat(ring[-1:], missing, axis=0)]))
     return rings
+
+
+def simple_edge_rings(region: Region) -> list[Ring]:
+    """Outline a region as `edge_rings` does, with fewer points, for people who move them.
+
+    Args:
+        region: The region.
+
+    Returns:
+        One ring of x and y per connected part. Of regions above 100 pixels, the IoU with the
+        region is at least 0.98.
+    """
+    distance = _distance(region)
+    rings = []
+    for outer, holes in region.polygons():
+        simple = [_simplified(_through_middles(ring), distance) for ring in [outer, *holes]]
+        rings.append(_joined(simple[0], simple[1:]))
+    return rings
+
+
+def simple_center_ring(region: Region) -> Ring:
+    """Outline a connected region without holes as `center_rings` does, with fewer points.
+
+    Args:
+        region: The region.
+
+    Returns:
+        Ring of x and y, with the IoU of `simple_edge_rings`.
+    """
+    [ring] = center_rings(region)
+    return _simplified(ring, _distance(region))
+
+
+def _distance(region: Region) -> float:
+    """Largest distance of a simplified ring in pixels."""
+    length = 0.0
+    for outer, holes in region.polygons():
+        for ring in [outer, *holes]:
+            length += float(np.abs(ring - np.roll(ring, 1, axis=0)).sum())
+    return min(_MAX_DISTANCE_PX, _DISTANCE_BY_THICKNESS * region.area_px / length)
+
+
+def _simplified(ring: Ring, distance: float) -> Ring:
+    """Leave out points that lie so near to the line between others (Douglas and Peucker 1973)."""
+    from skimage.measure import approximate_polygon
+
+    simple = approximate_polygon(np.concatenate([ring, ring[:1]]), distance)[:-1]
+    if len(simple) < _FEWEST_POINTS:
+        return ring
+    return simple
+
+
+def _through_middles(ring: Ring) -> Ring:
+    """Path through the middles of the edges of pixels, which makes stairs straight."""
+    after = np.sign(np.roll(ring, -1, axis=0) - ring)
+    before = np.roll(after, 1, axis=0)
+    return np.stack([ring - before / 2, ring + after / 2], axis=1).reshape(-1, 2)
 
 
 def _through_centers(ring: Ring) -> Ring:

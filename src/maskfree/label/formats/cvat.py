@@ -15,7 +15,7 @@ from maskfree.label.formats.photo_files import PhotoFiles
 from maskfree.label.labeled import LabelClass, LabeledPhoto
 from maskfree.label.store import runs_of
 from maskfree.results.regions import Region
-from maskfree.results.rings import edge_rings
+from maskfree.results.rings import simple_edge_rings
 
 
 def write_cvat(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
@@ -33,7 +33,7 @@ def write_cvat(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) 
 
 
 def write_cvat_polygons(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write each region as polygons, whose points a person can move; holes are joined.
+    """Write each region as polygons, of few points that a person can move; holes are joined.
 
     Args:
         classes: Classes of the data set; the background is left out.
@@ -100,7 +100,7 @@ def _shapes(photo: LabeledPhoto, names: Mapping[int, str], as_polygons: bool) ->
             yield f"<mask{_attributes(common | _mask(region))}/>\n"
             continue
 
-        for ring in edge_rings(region):
+        for ring in simple_edge_rings(region):
             points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring.tolist())
             yield f"<polygon{_attributes(common | {'points': points})}/>\n"
 

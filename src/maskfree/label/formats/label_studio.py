@@ -21,7 +21,7 @@ from maskfree.label.formats.photo_files import PhotoFile, PhotoFiles
 from maskfree.label.labeled import LabelClass
 from maskfree.label.store import runs_of
 from maskfree.results.regions import Region
-from maskfree.results.rings import edge_rings
+from maskfree.results.rings import simple_edge_rings
 
 # Where Label Studio serves files below LOCAL_FILES_DOCUMENT_ROOT, here the folder of tasks.json.
 _ADDRESS = "/data/local-files/?d="
@@ -48,7 +48,7 @@ def write_label_studio(classes: Sequence[LabelClass], photos: PhotoFiles, folder
 def write_label_studio_polygons(
     classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path
 ) -> None:
-    """Write each region as polygons, whose points a person can move; holes are joined.
+    """Write each region as polygons, of few points that a person can move; holes are joined.
 
     Args:
         classes: Classes of the data set; the background is left out.
@@ -138,7 +138,7 @@ def _values(region: Region, as_polygons: bool) -> list[tuple[dict[str, Any], str
 
     height, width = region.size
     shapes = []
-    for ring in edge_rings(region):
+    for ring in simple_edge_rings(region):
         # In percent of the photo's sides.
         points = np.round(ring * (100 / width, 100 / height), 4).tolist()
         shapes.append(({"points": points, "closed": True}, "polygonlabels"))
