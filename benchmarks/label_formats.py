@@ -37,11 +37,18 @@ MIN_AREA_PX = 100
 SDK_PHOTOS = 40
 
 
-def main(data: Path, repeats: int = 1, results: Path = RESULTS, one: str = "") -> None:
+def main(
+    data: Path,
+    formats: tuple[str, ...] = (),
+    repeats: int = 1,
+    results: Path = RESULTS,
+    one: str = "",
+) -> None:
     """Write every format by every writer, each in a process of its own, in turn.
 
     Args:
         data: Folder of a labeled data set.
+        formats: Only these formats; the other rows of the results file are kept.
         repeats: Rounds of which the median counts.
         results: Folder for the results file.
         one: Only this writer and number of copies, such as "maskfree coco 1", in this process.
@@ -51,7 +58,12 @@ def main(data: Path, repeats: int = 1, results: Path = RESULTS, one: str = "") -
         print(json.dumps(measured(data, writer, name, int(copies))))
         return
 
-    cases = [f"{writer} {name} {copies}" for writer, name in writers() for copies in TIMES]
+    cases = [
+        f"{writer} {name} {copies}"
+        for writer, name in writers()
+        for copies in TIMES
+        if not formats or name in formats
+    ]
     found: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
     for _ in range(repeats):
         for case in cases:
@@ -60,6 +72,10 @@ def main(data: Path, repeats: int = 1, results: Path = RESULTS, one: str = "") -
             found[case].append(json.loads(ended.stdout.splitlines()[-1]))
 
     rows = []
+    if formats:
+        path = results / "benchmark-label-formats.json"
+        before = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in before if row["format"] not in formats]
     for case, rounds in found.items():
         writer, name, _ = case.split()
         medians = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}

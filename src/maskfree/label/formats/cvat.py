@@ -1,7 +1,7 @@
 """Formats `cvat` and `cvat-polygons`: annotations.xml of "CVAT for images 1.1" and images/.
 
 Own code, a line for each region. cvat-sdk talks to a server and
-writes no file; datumaro's writer holds all photos in memory and its masks as full-size arrays.
+writes no file; datumaro's memory grows with the photos, and it makes masks of the photo's size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Format `voc`: JPEGImages/, SegmentationClass/ and ImageSets/ of PASCAL VOC.
 
-Own code: maps are what Pillow writes. datumaro's writer holds the whole data set and a mask of each
-region in memory, and supervision writes VOC's boxes only.
+Own code: maps are what Pillow writes. datumaro's memory grows with the photos, and supervision
+writes XML of boxes and polygons without SegmentationClass/.
 """
 
 from __future__ import annotations

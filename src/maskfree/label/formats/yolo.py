@@ -1,7 +1,7 @@
 """Format `yolo`: segmentation data of Ultralytics: data.yaml, images/ and labels/.
 
 Own code, since it is a line of numbers for each region. supervision holds all photos' masks in
-memory and draws the outer ring only, so that holes are filled; datumaro writes boxes only.
+memory, and a reader finds them at a mean IoU of 0.97 (results/benchmark-label-formats.json).
 """
 
 from __future__ import annotations
