@@ -1,9 +1,9 @@
 """Formats `coco` and `coco-polygons`: annotations/instances_default.json and images/.
 
 Own code around pycocotools, which packs the RLE. supervision holds all photos' masks until it
-writes, 7 MB a photo here, loses holes, and gives regions of a pixel no polygon, on which pycocotools
-stops. datumaro's masks are exact, but its memory grows too, it takes over twice as long, and it
-brings OpenCV and pins pandas and pyarrow (results/benchmark-label-formats.json).
+writes, 7 MB a photo here, loses holes, and gives regions of a pixel no polygon, on which
+pycocotools stops. datumaro's masks are exact, but its memory grows too, it takes over twice as
+long, and it brings OpenCV and pins pandas and pyarrow (results/benchmark-label-formats.json).
 """
 
 from __future__ import annotations
