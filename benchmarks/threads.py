@@ -25,6 +25,7 @@ from maskfree.cli.common import wait_passively
 if sys.argv[1] == "passive":
     wait_passively()
 model = maskfree.load(sys.argv[2], "cpu").with_words(["sky", "tree", "building"])
+model = model.with_inference(model.inference.changed(side_px=int(sys.argv[5])))
 digest = hashlib.sha256(model(sys.argv[3]).labels.tobytes()).hexdigest()
 seconds = []
 for _ in range(int(sys.argv[4])):
@@ -47,6 +48,7 @@ def main(
     busy: int = 2,
     repeats: int = 1,
     rounds: int = 3,
+    side_px: int = 128,
     results: Path = RESULTS,
 ) -> None:
     """Label a photo while other processes keep all cores busy.
@@ -57,6 +59,7 @@ def main(
         busy: Processes that compute all the time.
         repeats: Times that each process labels it; the median counts.
         rounds: Processes of each kind, in turn; the median counts.
+        side_px: Shorter side of the resized photo; spinning on a large one takes minutes.
         results: Folder for the results file.
     """
     spinner = [sys.executable, "-c", "while True: pass"]
@@ -66,7 +69,7 @@ def main(
         runs = {kind: [] for kind in KINDS}
         for _ in range(rounds):
             for kind, taken in runs.items():
-                taken.append(measured(kind, [model, str(photo), str(repeats)]))
+                taken.append(measured(kind, [model, str(photo), str(repeats), str(side_px)]))
     finally:
         for other in others:
             other.kill()
@@ -86,6 +89,7 @@ def main(
     settings = {
         "model": model,
         "photo": photo.name,
+        "side_px": side_px,
         "cores": os.cpu_count(),
         "busy_processes": busy,
         "load": os.getloadavg()[0],
