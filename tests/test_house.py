@@ -204,7 +204,7 @@ _WRITES = {
 # functions that are given a file or folder of `maskfree.files.leftovers`, or write a log
 _UNFINISHED = {
     "files/atomic.py replace_bytes",
-    "results/segmentation.py save",
+    "results/saving.py save_result",
     "hub/checkpoint.py save",
     "engine/run_state.py save_state",
     "data/entities/shard_parts.py _write_rows",
