@@ -18,6 +18,7 @@ from PIL import Image
 
 import maskfree
 from harness import RESULTS, Ratio, report
+from maskfree.cli.common import keep_freed_memory
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.inference.photos import (
     HeldPixels,
@@ -52,6 +53,8 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(threads)
+    # As the command does.
+    keep_freed_memory()
     chosen = sorted(photos.glob("*.jpg"))[:count]
     assert len(chosen) == count, f"{photos} holds only {len(chosen)} photos"
     words = [*benchmark("coco-mini").words(), "sky"]

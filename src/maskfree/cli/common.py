@@ -20,7 +20,7 @@ Regions = Literal["hard", "soft"]
 BAD_INPUT = 2
 """Exit status of every user error, the same as of argument errors."""
 
-# Parameters of glibc's mallopt(3), in bytes.
+# Parameters of glibc's mallopt(3), the first three in bytes.
 _MALLOC = {
     # M_MMAP_THRESHOLD: larger blocks are still returned to the system at once.
     -3: 2**28,
@@ -28,6 +28,8 @@ _MALLOC = {
     -1: 2**30,
     # M_TOP_PAD: smallest step by which the heap grows.
     -2: 2**26,
+    # M_ARENA_MAX: threads share one heap, as blocks of others would not be kept.
+    -8: 1,
 }
 
 # How threads of OpenMP wait for each other: asleep instead of in a loop. GNU's and LLVM's names.
