@@ -25,7 +25,7 @@ class Naming:
 
     words: tuple[str, ...] = ()
     """Class names, as for `segment`, by which frames are labeled."""
-    background: str = ""
+    background: str = "none"
     """Background rule, as for `segment`."""
     every: int = EVERY
     """Label every so many frames by the words; 0: only the first frame."""
@@ -111,7 +111,7 @@ def track(
 
     if mask is None:
         results = follow_words(
-            segmenter.with_words(naming.words, naming.background or None),
+            segmenter.with_words(naming.words, naming.background),
             shown,
             settings,
             naming.every,

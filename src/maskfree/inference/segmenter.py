@@ -305,6 +305,9 @@ class Segmenter:
         if every < 0:
             raise ValueError(f"every {every} must not be negative")
 
+        if background is None and not self.background.chosen:
+            # Few words get no background here, as in `maskfree track`.
+            background = "none"
         segmenter = self._for_call(words, background, None)
         frames = open_clip(Path(video)).frames()
         return follow_words(segmenter, frames, TrackConfig(), every)
