@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 import maskfree
@@ -17,6 +22,7 @@ from maskfree.inference.runtimes import choice
 from maskfree.inference.runtimes.sessions import OnnxSession, OpenVinoSession, Session
 from tiny import TINY_TAG_SCORES, spread_out, tiny_vilseg_config
 
+ROOT = Path(__file__).parents[1]
 WORDS = ["dog", "grass", "red sofa"]
 
 
@@ -156,3 +162,41 @@ def test_a_method_without_an_image_side_says_so():
 
     with pytest.raises(ValueError, match="GroupViT has no image side of its own: only torch"):
         tiny_groupvit_config().build().look(torch.rand(1, 3, 32, 32))
+
+
+def run_the_example(folder: Path, network: Path) -> np.ndarray:
+    """Run the example of the docs beside a network, words and a photo; return its labels."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (example,) = [block for block in blocks if "onnxruntime" in block]
+    assert "torch" not in example
+
+    shutil.copy(network, folder / "pocket.onnx")
+    shutil.copy(ROOT / "examples" / "pagoda.jpg", folder / "photo.jpg")
+    model = maskfree.load("pocket", "cpu")
+    np.save(folder / "words.npy", model.embed_text(["sky", "tree", "building"]).numpy())
+    report = (
+        f"{example}\nnumpy.save('labels.npy', labels)\n"
+        "import sys\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", report], check=True, cwd=folder)
+    return np.load(folder / "labels.npy")
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_the_example_without_torch_gives_the_labels_of_cosines(tmp_path: Path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of `fast`, is not installed")
+    from maskfree.inference.runtimes.export import export
+
+    model = maskfree.load("pocket", "cpu")
+    export(model.method, tmp_path / "network.onnx", {})
+    labels = run_the_example(tmp_path, tmp_path / "network.onnx")
+
+    photo = Image.open(ROOT / "examples" / "pagoda.jpg").convert("RGB").resize((512, 384))
+    image = torch.from_numpy(np.asarray(photo, np.float32)).permute(2, 0, 1)[None] / 255
+    words = model.embed_text(["sky", "tree", "building"])
+    groups = model.method.group(image)
+    cosines = groups.spread(groups.embeddings @ words.T)
+    assert np.mean(labels == cosines[0].argmax(0).numpy()) > 0.999
+    assert len(np.unique(labels)) == 3
