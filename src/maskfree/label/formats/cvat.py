@@ -1,7 +1,7 @@
 """Formats `cvat` and `cvat-polygons`: annotations.xml of "CVAT for images 1.1" and images/.
 
 Own code, a line for each region. cvat-sdk talks to a server and
-writes no file; datumaro's memory grows with the photos, and it makes masks of the photo's size.
+writes no file; datumaro takes four times as long and brings OpenCV.
 """
 
 from __future__ import annotations
