@@ -10,10 +10,11 @@ import sys
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskfree.inference.runtimes.names import RuntimeName
+
 if TYPE_CHECKING:
     from maskfree.config.rules import Grouping
 
-RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 PixelGroups = Literal["clusters", "kmeans", "pixels"]
 Regions = Literal["hard", "soft"]
 

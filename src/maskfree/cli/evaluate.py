@@ -22,6 +22,7 @@ from maskfree.cli.evaluate_options import (
 from maskfree.cli.kinds import Kind, describe, run_kind
 from maskfree.cli.parsing import parse_call
 from maskfree.config.extras import need
+from maskfree.inference.runtimes.names import need_runtime
 
 if TYPE_CHECKING:
     from maskfree.data.benchmarks.catalog import Benchmark
@@ -86,6 +87,7 @@ def evaluate(
     # Check packages, arguments and data before importing torch and loading the model.
     if sweep or output.chart:
         need("a chart", "evaluate", modules=("matplotlib",))
+    need_runtime(hardware.runtime)
     found = _find(benchmarks, data)
 
     thresholds: tuple[float, ...] = ()

@@ -21,6 +21,7 @@ from maskfree.cli.common import (
 )
 from maskfree.cli.label_outputs import LabelOutput, check_formats, num_photos, write_outputs
 from maskfree.config.extras import need
+from maskfree.inference.runtimes.names import need_runtime
 from maskfree.label.config import LabelConfig
 from maskfree.progress import Progress
 
@@ -63,6 +64,7 @@ def label(
 
     # Everything that can be refused is refused before torch is imported, which takes seconds.
     need("labeling a data set", "label")
+    need_runtime(runtime.runtime)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
     if words and not photos:

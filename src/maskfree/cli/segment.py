@@ -18,6 +18,7 @@ from maskfree.cli.common import (
     note,
     stay_offline,
 )
+from maskfree.inference.runtimes.names import need_runtime
 from maskfree.progress import Progress
 
 
@@ -63,6 +64,7 @@ def segment(  # noqa: PLR0913 - one for each option
     rule = background or default_rule(len(Vocabulary.parse(words).classes))
     Background.parse(rule)
     grouping = chosen_grouping(runtime.grouping, runtime.regions)
+    need_runtime(runtime.runtime)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 

@@ -44,7 +44,7 @@ from maskfree.types import Tokens
 
 if TYPE_CHECKING:
     from maskfree.inference.features import PatchEmbeddings
-    from maskfree.inference.runtimes.choice import RuntimeName
+    from maskfree.inference.runtimes.names import RuntimeName
     from maskfree.inference.search import Hit
 
 

@@ -8,21 +8,16 @@ from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from maskfree.config.extras import need
 from maskfree.files.user_cache import VARIABLE, cache_folder, is_off
 from maskfree.inference.runtimes.export import export
+from maskfree.inference.runtimes.names import MODULES, RuntimeName, need_runtime
 from maskfree.inference.runtimes.sessions import OnnxSession, OpenVinoSession, Session
 from maskfree.method import Method
 
-RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
-
 _SESSIONS: dict[str, type[Session]] = {"onnx": OnnxSession, "openvino": OpenVinoSession}
-_MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
-_EXTRAS = {"onnx": "fast", "openvino": "openvino"}
 # The fastest first.
 _ORDER = ("openvino", "onnx")
 # Networks that are kept; the bundled model's has 45 MB.
@@ -53,7 +48,7 @@ def choose(
     if name == "auto":
         return _kept(model_hash, device)
 
-    need(f"the runtime {name}", _EXTRAS[name], modules=(_MODULES[name],))
+    need_runtime(name)
     if device.type != "cpu":
         raise ValueError(f"the runtime {name} runs on the CPU, not on {device}: add --device cpu")
     if is_off() or not model_hash:
@@ -74,7 +69,7 @@ def _kept(model_hash: str, device: torch.device) -> Session | None:
     if device.type != "cpu" or is_off() or not model_hash or not _path(model_hash).is_file():
         return None
     for name in _ORDER:
-        if find_spec(_MODULES[name]) is not None:
+        if find_spec(MODULES[name]) is not None:
             return _SESSIONS[name](_path(model_hash))
     return None
 
