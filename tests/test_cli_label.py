@@ -481,6 +481,30 @@ def test_files_of_others_are_not_overwritten(label: Run, photos: Path):
     assert Path("out/labels/a.png").read_bytes() == corrected
 
 
+def test_photos_of_others_are_not_overwritten_by_those_of_a_shard(
+    label: Run, photos: Path, tmp_path: Path
+):
+    own = tmp_path / "out" / "photos" / "a.png"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"a photo of somebody")
+    with tarfile.open(tmp_path / "s.tar", "w") as shard:
+        shard.add(photos / "a.png", "a.png")
+        shard.add(photos / "b" / "c.jpg", "c.jpg")
+    status, out, error = label("s.tar", *WORDS)
+    assert (status, own.read_bytes()) == (2, b"a photo of somebody")
+    assert "out/photos/a.png exists" in error
+    assert [each.name for each in labeled()] == ["c"]
+
+    # Once it is moved away the shard's photo is taken; its own copies are replaced.
+    own.unlink()
+    assert label("s.tar", *WORDS, "--redo")[0] == 0
+    assert label("s.tar", *WORDS, "--redo")[0] == 0
+    with tarfile.open(tmp_path / "s.tar", "w") as shard:
+        shard.add(photos / "b" / "a.png", "a.png")
+    assert label("s.tar", *WORDS)[0] == 0
+    assert own.read_bytes() == (photos / "b" / "a.png").read_bytes()
+
+
 def test_first_id_and_background_decide_the_ids(label: Run, photos: Path):
     background = ("--background", "words:wall,floor")
     label("photos", *WORDS, *background)

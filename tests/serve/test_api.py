@@ -314,6 +314,7 @@ def test_a_token_is_asked_for(serving: Serving, png: bytes):
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://127.0.0.1:9000"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
     ],
 )
 def test_pages_of_others_cannot_use_a_local_server(
@@ -342,6 +343,7 @@ def test_names_of_the_server_are_its_own(serving: Serving):
         ("/", "photo"),
         ("", "photo"),
         (300 * "a" + ".png", 96 * "a" + ".png"),
+        (300 * "\u5b57" + ".png", 65 * "\u5b57" + ".png"),
     ],
 )
 def test_names_of_photos_are_made_harmless(given: str, kept: str):

@@ -41,7 +41,8 @@ def export(client: TestClient, photo: bytes, labels: np.ndarray = LABELS, **chan
         "background": 2,
     }
     runs = changes.pop("runs", runs_of(labels))
-    files = {"photo": ("dir/a b.png", photo), "runs": ("runs", runs)}
+    name = changes.pop("name", "dir/a b.png")
+    files = {"photo": (name, photo), "runs": ("runs", runs)}
     return client.post("/v1/export", data=form | changes, files=files)
 
 
@@ -138,6 +139,18 @@ def test_every_format_of_the_page_is_written(client: TestClient, png: bytes, nam
     # Nothing of the server's folders, and no hidden record.
     assert not any(b"/tmp" in content for content in files.values() if content[:1] in b"{[<")
     assert not any(part.startswith((".", "/")) for each in files for part in Path(each).parts)
+
+
+@pytest.mark.parametrize(
+    "name", [100 * "\u5b57" + ".png", "a." + 98 * "\u5b57", "..", ".png", "a b."]
+)
+def test_every_name_of_a_photo_can_be_written(client: TestClient, png: bytes, name: str):
+    labels = np.zeros((57, 83), np.uint8)
+    answer = export(client, png, labels, name=name, format="yolo")
+    assert answer.status_code == 200, answer.text
+    for each in files_of(answer.content):
+        assert not Path(each).is_absolute()
+        assert ".." not in Path(each).parts
 
 
 def test_a_background_that_does_not_occur_is_no_class(client: TestClient, png: bytes):

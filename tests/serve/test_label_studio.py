@@ -250,6 +250,10 @@ def test_an_access_token_is_renewed(studio: str, png: bytes):
         "ftp://{host}/data/a.png",
         "/api/users",
         "/data/../api/users",
+        "/data/%2e%2e/api/users",
+        "/data/.%2E%2fapi/users",
+        "/data/%252e%252e/api/users",
+        "/data/..\\api/users",
         "/data/a.png HTTP/1.1\r\nHost: evil",
         "http://[bad/data/a.png",
         "",
@@ -279,3 +283,10 @@ def test_redirects_are_not_followed_and_sizes_are_bounded(studio: str, png: byte
 def test_an_address_that_is_none_is_refused(address: str):
     with pytest.raises(ValueError, match=r"must be http\(s\)://HOST:PORT"):
         LabelStudioPhotos(address, "", 100)
+
+
+@pytest.mark.parametrize("key", ["secret\nkey", "secret\r", "geheim\u00e4", "two words"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(key: str):
+    with pytest.raises(ValueError, match="key of Label Studio") as refused:
+        LabelStudioPhotos("http://127.0.0.1:1", key, 100)
+    assert "secret" not in str(refused.value)

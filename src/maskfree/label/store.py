@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.label.classes import palette, words_sha256
 from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
 from maskfree.label.manifest import DONE, Manifest, Row, packed, unpacked
+from maskfree.label.opening import file_sha256
 from maskfree.results.regions import Region
 from maskfree.results.segmentation import Segmentation
 
@@ -77,7 +80,7 @@ class Store:
             Values for the columns of its row.
 
         Raises:
-            FileExistsError: Another file is in the place of the label map.
+            FileExistsError: Another file is in the place of the label map or of the photo's copy.
             OSError: It cannot be written.
         """
         regions = tuple(self._regions(result, min_area_px, abstain))
@@ -86,7 +89,7 @@ class Store:
         path = self.label_path(row.name)
         check_replaceable(path)
         if content:
-            replace_bytes(self.photo_path(row), content)
+            self._copy_photo(row, content)
         with replacing(path) as unfinished:
             info = png_mark()
             info.add_text("words_sha256", words_sha256(self.classes))
@@ -101,6 +104,17 @@ class Store:
             "words": _words_text(self.classes, regions),
             "regions": packed([_packed_region(region) for region in regions]),
         }
+
+    def _copy_photo(self, row: Row, content: bytes) -> None:
+        """Write a photo out of a shard; what is in its place must be a copy of it."""
+        path = self.photo_path(row)
+        if os.path.lexists(path):
+            copies = (row.sha256, hashlib.sha256(content).hexdigest())
+            if not path.is_file() or file_sha256(path) not in copies:
+                raise FileExistsError(
+                    f"{path} exists and is no photo that maskfree copied: it is not overwritten"
+                )
+        replace_bytes(path, content)
 
     def photos(self) -> Iterator[LabeledPhoto]:
         """Read the labeled photos one by one, in the order of their names.

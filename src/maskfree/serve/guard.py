@@ -104,7 +104,7 @@ class Guard:
                 "or give the server a token",
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and not _is_of_host(origin, host):
             raise Refused(403, f"pages of {origin} may not use this server")
 
         is_public = path in _PUBLIC or path.startswith(_PUBLIC_FOLDER)
@@ -182,6 +182,14 @@ def is_own_host(host: str, hosts: Sequence[str] = ()) -> bool:
     except ValueError:
         return "." not in name or name.endswith(".localhost")
     return True
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """Tell whether the page of an Origin header is the server's own."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def check_token(authorization: str, token: str) -> None:

@@ -7,7 +7,7 @@ import binascii
 import json
 import threading
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 # Paths under which Label Studio hands out files of tasks.
 _PATHS = ("/data/", "/tasks/", "/projects/")
@@ -27,13 +27,16 @@ class LabelStudioPhotos:
         max_bytes: Most bytes of a photo.
 
     Raises:
-        ValueError: The address is none.
+        ValueError: The address is none, or the key has letters that no header can hold.
     """
 
     def __init__(self, address: str, key: str, max_bytes: int) -> None:
         self._address = urlsplit(address)
         if address and (self._address.scheme not in _PORTS or not self._address.hostname):
             raise ValueError(f"the address {address!r} of Label Studio must be http(s)://HOST:PORT")
+        # Checked here, since the error of a request would tell the key to whoever asked.
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError("the key of Label Studio has blanks or letters that no key has")
         self._key = key
         self._max_bytes = max_bytes
         self._access = ""
@@ -79,7 +82,7 @@ class LabelStudioPhotos:
             is_here = (not place.scheme and not place.netloc) or _same(place, self._address)
         except ValueError:
             is_here, place = False, self._address
-        is_file = place.path.startswith(_PATHS) and ".." not in place.path
+        is_file = place.path.startswith(_PATHS) and not _climbs(place.path)
         is_plain = reference.isascii() and reference.isprintable() and " " not in reference
         if not (is_here and is_file and is_plain):
             raise ValueError(
@@ -140,6 +143,12 @@ def _same(one: SplitResult, other: SplitResult) -> bool:
         other.hostname,
         other.port or _PORTS.get(other.scheme),
     )
+
+
+def _climbs(path: str) -> bool:
+    """Whether a path may leave its folder, also once servers on the way have decoded it."""
+    decoded = unquote(unquote(path))
+    return ".." in decoded or "\\" in decoded
 
 
 def _inline(reference: str) -> bytes:

@@ -28,8 +28,9 @@ from maskfree.serve.models import Models, Wanted
 
 Result = TypeVar("Result")
 
-# Longest name of a photo in a record.
-_MAX_NAME = 100
+# Longest name of a photo in a record, in letters and in bytes: file systems allow 255 bytes, of
+# which suffixes need some.
+_MAX_NAME, _MAX_NAME_BYTES = 100, 200
 
 
 class Service:
@@ -212,7 +213,7 @@ def plain_name(name: str) -> str:
     """
     last = PurePosixPath(name.replace("\\", "/")).name
     kept = "".join(letter for letter in last if letter.isprintable())[-_MAX_NAME:]
-    return kept.encode("utf-8", "ignore").decode() or "photo"
+    return kept.encode("utf-8", "ignore")[-_MAX_NAME_BYTES:].decode("utf-8", "ignore") or "photo"
 
 
 async def _while_connected(request: Request, future: Future[Scores]) -> Scores:
