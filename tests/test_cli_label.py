@@ -490,7 +490,7 @@ def test_photos_of_others_are_not_overwritten_by_those_of_a_shard(
     with tarfile.open(tmp_path / "s.tar", "w") as shard:
         shard.add(photos / "a.png", "a.png")
         shard.add(photos / "b" / "c.jpg", "c.jpg")
-    status, out, error = label("s.tar", *WORDS)
+    status, _, error = label("s.tar", *WORDS)
     assert (status, own.read_bytes()) == (2, b"a photo of somebody")
     assert "out/photos/a.png exists" in error
     assert [each.name for each in labeled()] == ["c"]
