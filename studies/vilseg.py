@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
+from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.distillation.self_training import self_train
 from maskfree.distillation.self_training_config import SelfTrainConfig
 from maskfree.engine.config import Recipe
@@ -35,6 +35,7 @@ from studies.vilseg_speed import speed
 from studies.vilseg_study import Study
 
 KIND = "reproduce-vilseg"
+STUDENTS = f"{KIND}-students"
 NUM_CLUSTERS = 20
 FULL, HARD, KMEANS, PIXELS = "ViL-Seg", "ViL-Seg, each pixel to one cluster", "K-means", "per pixel"
 NO_VISION, NO_WORDS, STUDENT = "without L_vision", "without L_words", "ViL-Seg + ST"
@@ -42,7 +43,7 @@ PIXELS_STUDENT = "per pixel + ST"  # the same student: what groups its pixels is
 CLIP_SEG = "CLIP + Seg (MaskCLIP)"
 # What Fig. 4 shows, by the folders of the runs.
 REGIONS = {NO_VISION: "without-vision-clusters", KMEANS: "kmeans", FULL: "clusters-20"}
-DRAWN = 6  # photos
+EXAMPLES = Path(__file__).parents[1] / "examples"
 CAMVID_SIDE_PX = 360  # of its photos; the student learns from them as they are
 
 
@@ -63,7 +64,15 @@ MEASURES = (
 PLAIN = Measure("coco-mini, plain names", "coco-mini", bare())
 CAMVID = MEASURES[4]
 SMALL = Measure("camvid at 360 px", "camvid", bare(side_px=CAMVID_SIDE_PX))
-ALL_MEASURES = (*MEASURES, PLAIN, SMALL)
+
+
+def kept(measure: Measure) -> Measure:
+    """Return MEASURE as the rows of students that kept their teacher's head have it."""
+    return replace(measure, name=f"{measure.name}, kept head")
+
+
+KEPT = (kept(CAMVID), kept(SMALL))
+ALL_MEASURES = (*MEASURES, PLAIN, SMALL, *KEPT)
 
 DIRECTIONS = (
     Direction("ViL-Seg is better than CLIP + Seg", FULL, CLIP_SEG, "Table 1: 34.4 over 27.4"),
@@ -122,18 +131,25 @@ def reproduce(options: ViLSegOptions, recipe: Recipe | None = None) -> None:
         )
         ledger.fill(_variants(study, options), samples, options.only, options.device)
         if seed == options.seeds[0]:
-            _draw_regions(study, samples["coco-mini"], options.results)
-    rows = read(options.results, KIND, options.model)
+            _draw_regions(study, options.results)
+    rows = study_rows(options.results, options.model)
     Console().print(*tables(rows, ALL_MEASURES, DIRECTIONS))
     draw(rows, options.results / _stem(options))
 
 
-def _draw_regions(study: Study, samples: Sequence[LabeledPhoto], results: Path) -> None:
-    """Draw Fig. 4, if the study trained what it shows."""
+def study_rows(results: Path, model: str | None = None) -> list[dict[str, Any]]:
+    """Read the rows of all seeds, and those of a later training whose student kept the head."""
+    rows = read(results, KIND, model)
+    for row in read(results, STUDENTS, model):
+        rows.append(row | {"measure": f"{row['measure']}, kept head"})
+    return rows
+
+
+def _draw_regions(study: Study, results: Path) -> None:
+    """Draw Fig. 4 of the example photos, if the study trained what it shows."""
     folders = {title: study.out / name / "model" for title, name in REGIONS.items()}
     if all((folder / "run.json").is_file() for folder in folders.values()):
-        photos = [sample.photo for sample in samples[:: max(1, len(samples) // DRAWN)]][:DRAWN]
-        draw_regions(folders, photos, results / f"{KIND}-regions.svg")
+        draw_regions(folders, sorted(EXAMPLES.glob("*.jpg")), results / f"{KIND}-regions.svg")
 
 
 def _stem(options: ViLSegOptions) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from maskfree.files.atomic import replace_text
 from maskfree.hub import loading
+from maskfree.inference.segmenter import Segmenter
 from studies.pictures import groups_of
 
 HEIGHT_PX, WIDTH_PX, TITLE_PX = 150, 200, 24
@@ -22,7 +23,7 @@ def draw_regions(models: Mapping[str, Path], photos: Sequence[Path], path: Path)
     columns = {"photo": [_tile(Image.open(photo)) for photo in photos]}
     for title, folder in models.items():
         segmenter = loading.load(folder, "cpu")
-        columns[title] = [_tile(groups_of(segmenter, photo).overlay(0.8)) for photo in photos]
+        columns[title] = [_tile(_regions(segmenter, photo)) for photo in photos]
 
     parts = []
     for place, (title, tiles) in enumerate(columns.items()):
@@ -40,6 +41,13 @@ def draw_regions(models: Mapping[str, Path], photos: Sequence[Path], path: Path)
         'font-family="sans-serif" font-size="14">'
     )
     replace_text(path, "\n".join((opening, *parts, "</svg>", "")))
+
+
+def _regions(segmenter: Segmenter, photo: Path) -> Image.Image:
+    """Draw the groups of a photo over it, without the legend."""
+    groups = groups_of(segmenter, photo)
+    height, width = groups.labels.shape
+    return groups.overlay(0.8).crop((0, 0, width, height))
 
 
 def _tile(picture: Image.Image) -> str:

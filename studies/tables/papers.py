@@ -50,7 +50,7 @@ CLIPS4 = (
 def papers() -> Iterator[Paper]:
     """The papers, in the order of their years."""
     yield Paper(
-        "ViL-Seg", read(RESULTS, vilseg.KIND), vilseg.DIRECTIONS, vilseg.ALL_MEASURES, VILSEG
+        "ViL-Seg", vilseg.study_rows(RESULTS), vilseg.DIRECTIONS, vilseg.ALL_MEASURES, VILSEG
     )
     yield Paper(
         "OVSegmentor",

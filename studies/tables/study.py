@@ -21,6 +21,7 @@ from studies.vilseg import (
     DIRECTIONS,
     FULL,
     HARD,
+    KEPT,
     KIND,
     KMEANS,
     MEASURES,
@@ -32,6 +33,7 @@ from studies.vilseg import (
     SMALL,
     SMOOTHED,
     STUDENT,
+    study_rows,
 )
 from studies.vilseg_speed import COMMAND as SPEED_COMMAND
 from studies.vilseg_speed import GROUPINGS, MOBILE, VIT, shown
@@ -62,9 +64,9 @@ def study_first(_: Sequence[Row]) -> str:
 
     Ours by benchmark, then the paper's by data set.
     """
-    rows, variants = read(RESULTS, KIND), tuple(PAPER_NAMES)
+    rows, variants = study_rows(RESULTS), tuple(PAPER_NAMES)
     lines = []
-    for measure in (*MEASURES, SMALL):
+    for measure in (*MEASURES, SMALL, *KEPT):
         cells = [
             spread(list(found(rows, v, measure.name, figure).values()))
             for v in variants
@@ -170,7 +172,7 @@ def model_directions(_: Sequence[Row]) -> str:
 
 def study_directions(_: Sequence[Row]) -> str:
     """Each claim on each measure: what the better side gains, and whether the seeds agree."""
-    return directions(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
+    return directions(study_rows(RESULTS), DIRECTIONS, ALL_MEASURES, REPRODUCE)
 
 
 def directions(
@@ -199,7 +201,7 @@ def _amount(gains: Sequence[float], figure: str) -> str:
 
 def study_verdicts(_: Sequence[Row]) -> str:
     """Which claims hold, on which measures."""
-    return verdicts(read(RESULTS, KIND), DIRECTIONS, ALL_MEASURES, REPRODUCE)
+    return verdicts(study_rows(RESULTS), DIRECTIONS, ALL_MEASURES, REPRODUCE)
 
 
 def verdicts(
