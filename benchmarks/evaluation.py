@@ -1,6 +1,6 @@
 """What evaluation costs besides the network, with 150 made-up classes.
 
-The confusion count against other packages.
+The confusion count against other packages, label map and confidences against the plain way.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import tyro
 from PIL import Image
 from sklearn.metrics import confusion_matrix
+from torch import Tensor
 
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
@@ -25,10 +27,13 @@ from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import tally
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.result_cache import ResultCache
+from maskfree.inference.calibration import Calibration
 from maskfree.inference.config import Inference
 from maskfree.metrics import confusion
 from maskfree.nn.image_encoder import ImageEncoder
+from maskfree.ops.confidence_map import confidence_map, spread
 from maskfree.ops.ignore import IGNORE
+from maskfree.ops.label_map import enlarge
 
 SIDE = 512  # of the photo and its truth
 NUM_CLASSES = 150
@@ -66,15 +71,29 @@ def main(
         (images,) = inputs_of(encoder, segmenter, samples[0].photo)
         picture, truth = read_photo(samples[0].photo), samples[0].read_truth()
         scores, labels = segmenter.score_map(picture), segmenter(picture).labels
-        assert segmenter.embeddings is not None
+        embeddings = segmenter.embeddings
+        assert embeddings is not None
+        assert segmenter.inference.score == "cosine" and segmenter.background.threshold is None
+        confidences = partial(
+            confidence_map,
+            scores,
+            temperature=segmenter.calibration.temperature,
+            none=segmenter.calibration.none,
+            size=(SIDE, SIDE),
+            extent=(scores.shape[1], scores.shape[2]),
+        )
+        plainly = partial(plain_confidences, scores, segmenter.calibration)
+        check(scores, labels, confidences(), plainly())
         candidates: dict[str, Callable[[], object]] = {
             "whole, per photo": lambda: tally(
                 segmenter, bench, samples, protocol, ledger=ResultCache(None, {})
             ),
-            "network": lambda: segmenter.method.segment(images, segmenter.embeddings),
+            "network": lambda: segmenter.method.segment(images, embeddings),
             "decode": lambda: read_photo(samples[0].photo),
             "resize, network and smoothing": lambda: segmenter.score_map(picture),
             "label map": lambda: segmenter.labels_of(scores, (SIDE, SIDE)),
+            "confidences": confidences,
+            "confidences by a softmax of each cell": plainly,
             "truth": samples[0].read_truth,
             "confusion": lambda: confusion(truth, labels, NUM_CLASSES, IGNORE),
         }
@@ -95,6 +114,13 @@ def main(
         Ratio(f"{name} over confusion", seconds[name] / seconds["confusion"], "at least 1")
         for name in others
     ]
+    ratios.append(
+        Ratio(
+            "softmax of each cell over confidences",
+            seconds["confidences by a softmax of each cell"] / seconds["confidences"],
+            "at least 2",
+        )
+    )
     settings = {
         "model": model,
         "photo": f"{photo.name} at {SIDE}x{SIDE}",
@@ -123,6 +149,27 @@ def made_up(folder: Path, photo: Path) -> Benchmark:
             folder / "labels" / f"{i}.png"
         )
     return benchmark("folder", folder)
+
+
+def plain_confidences(scores: Tensor, calibration: Calibration) -> np.ndarray:
+    """A softmax at each cell, eight cells along a side of a patch."""
+    cells = (8 * scores.shape[1], 8 * scores.shape[2])
+    logits = enlarge(scores, cells, (scores.shape[1], scores.shape[2])) / calibration.temperature
+    total = logits.logsumexp(0)
+    if calibration.none is not None:
+        total = torch.logaddexp(total, total.new_tensor(calibration.none / calibration.temperature))
+    return spread((logits.amax(0) - total).exp(), (SIDE, SIDE))
+
+
+def check(scores: Tensor, labels: np.ndarray, found: np.ndarray, plainly: np.ndarray) -> None:
+    """Compare labels and confidences with the plain way."""
+    enlarged = F.interpolate(scores[None], (SIDE, SIDE), mode="bilinear")[0]
+    best = enlarged.gather(0, torch.from_numpy(labels.astype(np.int64))[None])[0]
+    # Both ways round, so that among equal scores either label is right.
+    assert (enlarged.amax(0) - best).max() < 1e-6, "labels differ from the plain way"
+    assert np.abs(found.astype(np.float32) - plainly).max() <= 2**-11, (
+        "confidences differ by more than a step of a 16-bit float"
+    )
 
 
 def peers(truth: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:

@@ -44,6 +44,14 @@ def test_counts_add_up(some: list[tuple[float, bool]], more: list[tuple[float, b
     np.testing.assert_allclose(counted(some + more), counted(some) + counted(more))
 
 
+@given(LABELS)
+def test_numbers_of_16_bits_are_counted_as_others(labels: list[tuple[float, bool]]):
+    confidence, correct = (np.array(column) for column in zip(*labels, strict=True))
+    half = confidence.astype(np.float16)
+    expected = reliability_counts(half.astype(np.float32), correct)
+    np.testing.assert_array_equal(reliability_counts(half, correct), expected)
+
+
 def test_known_errors():
     sure = np.ones((2, 5))
     assert expected_error(reliability_counts(sure, sure > 0)) == 0

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from maskfree.ops.confidence_map import confidence_map, spread
-from maskfree.ops.label_map import label_map
+from maskfree.ops.label_map import enlarge, label_map
 
 
 def scores_of(*size: int, seed: int = 0) -> torch.Tensor:
@@ -42,6 +42,41 @@ def test_on_larger_photos_it_is_close_to_that():
     # Most at the ridges where two classes meet, which a coarse map rounds off.
     assert np.abs(found - expected).max() < 0.08
     assert np.abs(found - expected).mean() < 0.003
+
+
+@pytest.mark.parametrize("none", [None, 0.4])
+@pytest.mark.parametrize(
+    ("classes", "size", "extent"),
+    [
+        (300, (400, 301), (8.6, 7.3)),  # several strips, cells that lie askew to the patches
+        (5, (400, 301), (8.6, 7.3)),
+        (4, (31, 97), (9.0, 7.2)),  # cells are pixels on one side only
+        (2, (64, 3), (9.0, 9.0)),  # fewer pixels than patches
+        (3, (50, 40), (0.7, 1.0)),  # less than a patch
+    ],
+)
+def test_it_equals_a_softmax_cell_by_cell(classes: int, size, extent, none: float | None):
+    scores, temperature = scores_of(classes, 9, 9) / 2, 0.1
+    found = confidence_map(
+        scores, temperature=temperature, none=none, size=size, extent=extent
+    ).astype(np.float32)
+
+    cells = [
+        min(pixels, max(1, round(8 * covered)))
+        for pixels, covered in zip(size, extent, strict=True)
+    ]
+    logits = enlarge(scores, (cells[0], cells[1]), extent)
+    if none is not None:
+        logits = torch.cat([logits, torch.full_like(logits[:1], none)])
+    likely = (logits / temperature).softmax(0)[:classes].amax(0)
+    # One step of a 16-bit float at most.
+    np.testing.assert_allclose(found, spread(likely, size).astype(np.float32), atol=5e-4)
+
+
+def test_a_temperature_close_to_zero_is_certainty():
+    found = confidence_map(scores_of(7, 5, 6), temperature=1e-4, size=(80, 96), extent=(5.0, 6.0))
+    assert (found >= 1 / 7).all() and (found <= 1).all()
+    assert (found > 0.99).mean() > 0.8
 
 
 def test_padding_has_no_influence():

@@ -7,6 +7,9 @@ from jaxtyping import Bool, Float, Float64
 
 NUM_BINS = 15
 """Bins of equal width over [0, 1], as is usual."""
+# All floats of 16 bits in [0, 1], in the order of their bits.
+_NUMBERS = np.arange(np.float16(1).view(np.uint16) + 1, dtype=np.uint16).view(np.float16)
+_NUMBERS = _NUMBERS.astype(np.float32)
 
 
 def reliability_counts(
@@ -21,9 +24,23 @@ def reliability_counts(
     Returns:
         Labels, sum of their confidences and number of right ones, for each bin.
     """
-    values = np.asarray(confidence, np.float32).ravel()
+    correct = np.asarray(correct).ravel()
+    if confidence.dtype != np.float16:
+        return _counts(np.asarray(confidence, np.float32).ravel(), correct)
+
+    # There are few numbers of 16 bits: count each one, right and wrong, then these.
+    codes = confidence.ravel().view(np.uint16) << 1 | correct
+    number = np.bincount(codes, minlength=2 * len(_NUMBERS)).reshape(-1, 2)
+    return _counts(_NUMBERS, number[:, 1], number.sum(1))
+
+
+def _counts(
+    values: Float[np.ndarray, " n"], correct: np.ndarray, number: np.ndarray | None = None
+) -> Float64[np.ndarray, "15 3"]:
+    """Counts of confidences, each of which occurs a number of times; None: once."""
     bins = np.minimum((values * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    columns = (None, values, np.asarray(correct).ravel())
+    sums = values if number is None else values * number
+    columns = (number, sums, correct)
     counts = [np.bincount(bins, weights, minlength=NUM_BINS) for weights in columns]
     return np.stack(counts, axis=1).astype(np.float64)
 

@@ -101,16 +101,20 @@ def label_map(
     labels = torch.zeros(height, width, dtype=dtype)
     best = torch.empty(height, width, dtype=torch.float16)
     bands, num_lines = torch.unique_consecutive(above, return_counts=True)
+    stops = num_lines.cumsum(0).tolist()
+    # Classes that cannot win between two rows of patches are dropped there.
+    candidates_of = _possible(scores, bands.tolist())
     start = 0
 
-    for row, stop in zip(bands.tolist(), (num_lines.cumsum(0)).tolist(), strict=True):
-        # Drop classes that cannot win between these two rows of patches.
-        pair = scores[:, [row, min(row + 1, rows - 1)]]
-        possible = _possible(pair)
-        pair = pair[possible]
+    for row, stop, possible in zip(bands.tolist(), stops, candidates_of, strict=True):
+        pair = scores[possible][:, [row, min(row + 1, rows - 1)]]
 
         # Interpolate across first: then a band is linear from one row to the other.
-        ends = torch.lerp(pair[:, :, left], pair[:, :, right], across)  # k 2 w
+        # NumPy picks columns several times as fast as torch.
+        before, after = (
+            torch.from_numpy(pair.numpy().take(side.numpy(), axis=2)) for side in (left, right)
+        )
+        ends = torch.lerp(before, after, across)  # k 2 w
         # Some class has at least this score, wherever in the band.
         certain = ends.amin(1).amax(0)
         kept = (ends.amax(1) >= certain).any(1)
@@ -217,13 +221,23 @@ def neighbors(num_pixels: int, extent: float, num_patches: int) -> tuple[Tensor,
     return before, (before + 1).clamp(max=num_patches - 1), (centers - before).float()
 
 
-def _possible(pair: Float[Tensor, "k 2 wp"]) -> Int64[Tensor, " n"]:
-    """Classes that may win between two rows of patches, where scores stay in the patches' range."""
-    low, high = pair.amin(1), pair.amax(1)
-    following = torch.arange(1, pair.shape[2] + 1).clamp(max=pair.shape[2] - 1)
-    # Some class has at least this score in the cell.
-    certain = torch.minimum(low, low[:, following]).amax(0)
-    return (torch.maximum(high, high[:, following]) >= certain).any(1).nonzero()[:, 0]
+def _possible(scores: Float[Tensor, "k hp wp"], rows: list[int]) -> list[Int64[Tensor, " n"]]:
+    """Classes that may win between each of these rows of patches and the next one, where scores
+    stay in the patches' range.
+    """
+    possible: list[Tensor] = []
+    step = max(1, 2 * _BLOCK_PIXELS // scores[:, 0].numel())
+    following = torch.arange(1, scores.shape[2] + 1).clamp(max=scores.shape[2] - 1)
+
+    for start in range(0, len(rows), step):
+        above = torch.tensor(rows[start : start + step])
+        upper, lower = scores[:, above], scores[:, (above + 1).clamp(max=scores.shape[1] - 1)]
+        low, high = torch.minimum(upper, lower), torch.maximum(upper, lower)
+        # Some class has at least this score in the cell.
+        certain = torch.minimum(low, low[:, :, following]).amax(0)
+        wins = (torch.maximum(high, high[:, :, following]) >= certain).any(2)  # k rows
+        possible += [band.nonzero()[:, 0] for band in wins.T]
+    return possible
 
 
 def _fill(labels: Tensor, best: Tensor, ends: Tensor, candidates: list[int], down: Tensor) -> None:
@@ -232,13 +246,16 @@ def _fill(labels: Tensor, best: Tensor, ends: Tensor, candidates: list[int], dow
     highest = torch.addcmul(ends[0, 0], change[0], down)
     # Candidates are in ascending order.
     labels.fill_(candidates[0])
-    score, wins = torch.empty_like(highest), torch.empty(highest.shape, dtype=torch.bool)
+    score = torch.empty_like(highest)
+    wins = np.empty(highest.shape, np.bool_)
 
-    for place, index in enumerate(candidates[1:], 1):
-        torch.addcmul(ends[place, 0], change[place], down, out=score)
-        torch.gt(score, highest, out=wins)
-        # A later winner has the larger id, so the maximum sets it; faster than masked_fill_.
-        torch.maximum(labels, wins.to(labels.dtype).mul_(index), out=labels)
-        torch.maximum(highest, score, out=highest)
+    # The same memory as arrays, on which NumPy is several times as fast as torch on small tensors.
+    ids, top, present = labels.numpy(), highest.numpy(), score.numpy()
+    others = zip(candidates[1:], ends[1:, 0].unbind(), change[1:].unbind(), strict=True)
+    for index, first, step in others:
+        torch.addcmul(first, step, down, out=score)
+        np.greater(present, top, out=wins)
+        np.copyto(ids, index, where=wins)
+        np.maximum(top, present, out=top)
 
     best.copy_(highest)
