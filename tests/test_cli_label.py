@@ -140,6 +140,26 @@ def test_labels_are_those_of_segment(label: Run, photos: Path, tiny_checkpoint: 
     assert Path("out/classes.txt").read_text() == "dog\ngrass/lawn\nsky\n"
 
 
+def test_few_words_compete_with_the_scene_and_it_is_said(label: Run, photos: Path):
+    status, _, error = label("photos", "--words", "dog", "grass")
+    assert status == 0
+    assert error.startswith("maskfree: note: few words compete with ")
+    assert error.count("\n") == 1
+    record = read_record(Path("out"))
+    assert record is not None
+    assert record["asked"]["background"] == "scene"
+    words = record["made"]["background_words"]
+    assert "grass" not in words and all(word in error for word in words)
+    assert [each.name for each in classes_of(record)] == ["dog", "grass", "background"]
+
+    # Said where something is labeled, and not to those who asked for a rule or for silence.
+    assert label("photos", "--words", "dog", "grass")[2] == ""
+    assert label("photos", "--words", "dog", "grass", "--redo", "--quiet")[2] == ""
+    rule = ("--background", "scene")
+    assert label("photos", "--words", "dog", "grass", "--redo", *rule)[2] == ""
+    assert label("photos", *WORDS, "--redo")[2] == ""
+
+
 def test_the_manifest_has_a_row_for_each_photo(label: Run, photos: Path):
     label("photos", *WORDS)
     for source, name, width, height, words, confidence, seconds, state, error in rows(

@@ -108,6 +108,31 @@ def test_options_reach_the_model(client: TestClient, models: Models, tiny: Segme
     assert record["resized"]["height"] == 96
 
 
+@pytest.mark.parametrize("words", [["dog"], ["dog", "sofa/couch"], ["dog", "grass", "sky"]])
+def test_few_words_compete_with_the_scene_as_in_segment(
+    client: TestClient, tiny: Segmenter, png: bytes, words: list[str]
+):
+    told = ask(client, png, words=words, format="json").json()
+    expected = tiny(png, words=words)
+    rule = told["record"]["background"]
+    assert rule == expected.record["background"]
+    assert (rule is not None and rule["default"]) == (len(words) < 3)
+    painted = np.zeros((57, 83), int)
+    for region in told["regions"]:
+        painted[mask_of(region["rle"])] = region["id"]
+    assert_array_equal(painted, expected.labels)
+
+    scores = ask(client, png, "/v1/scores", words=words).json()
+    assert scores["background"] == rule
+    assert len(scores["names"]) == len(words) + (rule is not None)
+    assert (
+        ask(client, png, words=words, background="none", format="json").json()["record"][
+            "background"
+        ]
+        is None
+    )
+
+
 def test_scores_give_the_labels_without_the_network(
     client: TestClient, tiny: Segmenter, png: bytes
 ):

@@ -162,9 +162,36 @@ def test_main_path(open_page: Open):
     hidden = canvas_bytes(page)
     page.check("#legend input >> nth=0")
     assert canvas_bytes(page) != hidden
+    page.select_option("#background", "none")
+    num_asked = asked.count("scores")
     page.click("[aria-label='Remove tree']")
     expect(page.locator("#legend li")).to_have_count(2)
-    assert asked.count("scores") == num_asked == 1
+    assert asked.count("scores") == num_asked
+
+
+def test_one_or_two_words_compete_with_the_scene(open_page: Open, address: str):
+    page = open_page()
+    take(page, "building", "tree", "boat")
+    expect(page.locator("#competing")).to_be_hidden()
+    page.click("[aria-label='Remove boat']")
+    expect(page.locator("#competing")).to_contain_text("compete with wall, floor")
+    labels, names = labels_of(page)
+    assert names == ["building", "tree", "background"]
+    expected = server_labels(address, PHOTO, "building", "tree")
+    assert (labels == expected).mean() > 0.998
+    assert (expected == 2).mean() > 0.05
+    page.click("#copy-command")
+    assert "--background" not in page.inner_text("#copied")
+
+    # A threshold takes their place, and gives it back.
+    slide(page, "#threshold", 1)
+    expect(page.locator("#competing")).to_be_hidden()
+    assert (labels_of(page)[0] == 2).mean() < 0.05
+    page.click("#copy-command")
+    assert "--background threshold:" in page.inner_text("#copied")
+    slide(page, "#threshold", 0)
+    expect(page.locator("#competing")).to_be_visible()
+    np.testing.assert_array_equal(labels_of(page)[0], labels)
 
 
 def test_pointer_tells_word_and_confidence(open_page: Open):
@@ -187,7 +214,7 @@ def test_labels_are_those_of_the_server(open_page: Open, address: str, options: 
     page = open_page()
     words = ("building", "sky", "tree", "water")
     if "background" in options:
-        page.check("#background")
+        page.select_option("#background", options["background"])
     if "refine" in options:
         page.check("#edges")
     take(page, *words)
@@ -235,11 +262,16 @@ def test_two_models_side_by_side(open_page: Open):
     assert pictures[0] != pictures[1]
 
 
-def test_the_command_and_the_line_give_the_same(open_page: Open, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("edges", [False, True])
+def test_the_command_and_the_line_give_the_same(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, edges: bool
+):
     page = open_page()
-    page.check("#edges")
+    if edges:
+        page.check("#edges")
     take(page, "building", "sky/blue sky")
     slide(page, "#threshold", 30)
+    expect(page.locator("#competing")).to_be_hidden()
     expect(page.locator("#threshold-out")).not_to_have_text("off")
     page.click("#copy-command")
     words = shlex.split(page.inner_text("#copied"))
@@ -340,13 +372,13 @@ def test_two_tabs_do_not_disturb_each_other(open_page: Open):
     second = first.context.new_page()
     second.goto(first.url)
     expect(second.locator("html[data-ready=yes]")).to_have_count(1)
-    add(first, "building", "sky")
+    add(first, "building", "sky", "boat")
     add(second, "tree", "water", "sky")
     for page in (first, second):
         page.set_input_files("#file", PHOTO)
     labeled(first)
     labeled(second)
-    assert set(areas(first)) == {"building", "sky"}
+    assert set(areas(first)) == {"building", "sky", "boat"}
     assert set(areas(second)) == {"tree", "water", "sky"}
 
 

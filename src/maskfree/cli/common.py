@@ -14,6 +14,7 @@ from maskfree.inference.runtimes.names import RuntimeName
 
 if TYPE_CHECKING:
     from maskfree.config.rules import Grouping
+    from maskfree.text.background import Background
 
 PixelGroups = Literal["clusters", "kmeans", "pixels"]
 Regions = Literal["hard", "soft"]
@@ -221,6 +222,17 @@ def note(message: str) -> None:
         message: What was done differently from what the user may expect.
     """
     _say("note", message)
+
+
+def note_few_words(background: Background) -> None:
+    """Say with which words few words compete where nobody asked for a background rule.
+
+    Args:
+        background: The rule with its words; nothing is said of one without words.
+    """
+    if background.words:
+        others = ", ".join(word for (word,) in background.words)
+        note(f"few words compete with {others}: see --background; none gives them the whole photo")
 
 
 def line_of(error: Exception) -> str:

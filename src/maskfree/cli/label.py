@@ -17,6 +17,7 @@ from maskfree.cli.common import (
     complain,
     keep_freed_memory,
     note,
+    note_few_words,
     stay_offline,
 )
 from maskfree.cli.label_outputs import LabelOutput, check_formats, num_photos, write_outputs
@@ -82,7 +83,7 @@ def label(
         if job is not None:
             from maskfree.label.run import label_photos
 
-            load = partial(_load, job, model, runtime, processes)
+            load = partial(_load, job, model, runtime, processes, quiet)
             watch = Progress(quiet or processes.rank > 0, rate=True)
             counts = label_photos(job, load, processes, watch)
         if processes.rank:
@@ -121,9 +122,8 @@ def _job(
 
     check_places(photos, out)
     listed = read_words(words)
-    background = Background.parse(
-        config.background or listed.background or default_rule(len(listed.vocabulary.classes))
-    )
+    asked_rule = config.background or listed.background
+    background = Background.parse(asked_rule or default_rule(len(listed.vocabulary.classes)))
     classes = label_classes(listed, bool(background), config.first_id)
 
     options = {
@@ -133,10 +133,10 @@ def _job(
         "grouping": chosen_grouping(runtime.grouping, runtime.regions),
     }
     asked = asked_record(listed, classes, background, config, options)
-    return Job(photos, Store(out, classes), config, asked)
+    return Job(photos, Store(out, classes), config, asked, has_own_background=bool(asked_rule))
 
 
-def _load(job: Job, model: str, runtime: Runtime, processes: Processes) -> Segmenter:
+def _load(job: Job, model: str, runtime: Runtime, processes: Processes, quiet: bool) -> Segmenter:
     """Load the model and give it the words."""
     keep_freed_memory()
     stay_offline(runtime.offline)
@@ -153,6 +153,8 @@ def _load(job: Job, model: str, runtime: Runtime, processes: Processes) -> Segme
     segmenter = loaded.with_inference(inference).with_words(
         words, job.asked["background"], job.config.templates or None
     )
+    if not job.has_own_background and not processes.rank and not quiet:
+        note_few_words(segmenter.background)
     return segmenter.with_runtime(runtime.runtime)
 
 

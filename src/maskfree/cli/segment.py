@@ -16,6 +16,7 @@ from maskfree.cli.common import (
     complain,
     keep_freed_memory,
     note,
+    note_few_words,
     stay_offline,
 )
 from maskfree.inference.runtimes.names import need_runtime
@@ -88,9 +89,8 @@ def segment(  # noqa: PLR0913 - one for each option
         .with_words(words, background or None, templates or None)
         .with_runtime(runtime.runtime)
     )
-    if segmenter.background and not segmenter.background.chosen and not quiet:
-        others = ", ".join(word for (word,) in segmenter.background.words)
-        note(f"few words compete with {others}: see --background; none gives them the whole photo")
+    if not segmenter.background.chosen and not quiet:
+        note_few_words(segmenter.background)
     results = Progress(quiet)(segmenter.segment_many(photos), total=len(photos))
 
     # One bad photo does not stop the others.

@@ -242,22 +242,35 @@ def segmentation_of(
     )
 
 
+def background_record(segmenter: Segmenter) -> dict[str, Any] | None:
+    """What a result says of its background.
+
+    Args:
+        segmenter: Model with its words.
+
+    Returns:
+        The rule, the id of background pixels, the words that were chosen for `scene` or `auto`, and
+        "default" if nobody asked for the rule; None without a rule.
+    """
+    rule = segmenter.background
+    if not rule:
+        return None
+
+    record: dict[str, Any] = {"rule": str(rule), "id": len(chosen_words(segmenter).classes)}
+    if rule.automatic:
+        record["words"] = [word for (word,) in rule.words]
+    if not rule.chosen:
+        record["default"] = True
+    return record
+
+
 def _record(segmenter: Segmenter, name: str, height: int, width: int) -> dict[str, Any]:
     """Everything needed to reproduce the result of a photo."""
-    classes = chosen_words(segmenter).classes
-    background: dict[str, Any] | None = None
-    if segmenter.background:
-        background = {"rule": str(segmenter.background), "id": len(classes)}
-        if segmenter.background.automatic:
-            background["words"] = [word for (word,) in segmenter.background.words]
-        if not segmenter.background.chosen:
-            background["default"] = True
-
     resized = segmenter.inference.resized(height, width)
     return {
         "photo": {"name": name, "width": width, "height": height},
-        "words": [list(synonyms) for synonyms in classes],
-        "background": background,
+        "words": [list(synonyms) for synonyms in chosen_words(segmenter).classes],
+        "background": background_record(segmenter),
         "templates": list(segmenter.templates),
         "resized": {"height": resized[0], "width": resized[1]},
         "inference": asdict(segmenter.inference) | {"patch_px": segmenter.method.patch_size},

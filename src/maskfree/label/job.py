@@ -23,6 +23,8 @@ class Job:
     """Everything that labels depend on, as far as it is known before the model is loaded."""
     redo: bool = False
     """Label all photos anew."""
+    has_own_background: bool = True
+    """Whether somebody asked for the background rule; otherwise it follows from the words."""
 
 
 @dataclass(frozen=True)

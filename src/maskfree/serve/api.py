@@ -34,7 +34,11 @@ _Words = Annotated[
 ]
 _Model = Annotated[str, Form(description="Name of `/v1/models`; empty: the first.")]
 _Background = Annotated[
-    str, Form(description="Background rule: none, auto, words:W,W or threshold:T.")
+    str,
+    Form(
+        description="Background rule: none, scene, auto, words:W,W or threshold:T; empty: scene "
+        "for one or two words, else none."
+    ),
 ]
 _Templates = Annotated[str, Form(description="Prompts: plain, photo or ensemble.")]
 _Refine = Annotated[Refinements, Form(description="Edges that follow the photo.")]
@@ -91,7 +95,7 @@ def api_routes(service: Service) -> APIRouter:
         photo: _Photo,
         words: _Words,
         model: _Model = "",
-        background: _Background = "none",
+        background: _Background = "",
         templates: _Templates = "",
         refine: _Refine = "none",
         format: Annotated[Literal["png", "json"], Form(description="Form of the answer.")] = "png",
@@ -115,7 +119,7 @@ def api_routes(service: Service) -> APIRouter:
         photo: _Photo,
         words: _Words,
         model: _Model = "",
-        background: Annotated[str, Form(description="none, auto or words:W,W.")] = "none",
+        background: Annotated[str, Form(description="As for /v1/segment, but no threshold.")] = "",
         refine: Annotated[Literal["none", "regions"], Form()] = "none",
     ) -> Response:
         if background.strip().startswith("threshold"):

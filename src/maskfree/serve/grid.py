@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskfree.inference.photos import PreparedPhoto
-from maskfree.inference.pipeline import postprocessing
+from maskfree.inference.pipeline import background_record, postprocessing
 from maskfree.inference.refinement import refine
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.class_prior import class_levels
@@ -39,7 +39,8 @@ def score_grid(
         Size, names, `rows` x `columns` cells, of which `extent` are covered by the photo; base64 of
         the scores as little-endian float16, class by class; `levels`, to be taken off them unless
         a threshold is applied; `scale`, the factor on scores before the softmax that gives
-        confidences, 0 if they are probabilities; `none`, the score of one more class in it.
+        confidences, 0 if they are probabilities; `none`, the score of one more class in it;
+        `background`, as in the record of a result.
     """
     height, width = photo.image.shape[:2]
     steps, inference = postprocessing(segmenter), segmenter.inference
@@ -76,6 +77,7 @@ def score_grid(
         "levels": levels.tolist(),
         "scale": scale,
         "none": calibration.none,
+        "background": background_record(segmenter),
     }
 
 

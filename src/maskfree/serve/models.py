@@ -24,8 +24,8 @@ class Wanted:
     """Name of the model."""
     words: tuple[str, ...]
     """Class names; "/" separates synonyms."""
-    background: str = "none"
-    """Background rule."""
+    background: str = ""
+    """Background rule; empty: `scene` for fewer than three words, otherwise none."""
     templates: str = ""
     """Name of a prompt set; empty: the model's own."""
     refine: str = "none"
@@ -98,7 +98,7 @@ class Models:
                 f"the model {wanted.model!r} is not loaded here: {', '.join(self._loaded)}"
             )
         phrases = Vocabulary.parse(wanted.words).flatten()[0]
-        others = Background.parse(wanted.background).words
+        others = Background.parse(wanted.background or "none").words
         if len(phrases) + sum(map(len, others)) > self._max_words:
             raise ValueError(f"{len(phrases)} words were given: {self._max_words} are the most")
         if wanted.refine == "regions":
@@ -109,5 +109,5 @@ class Models:
         if not wanted.levels:
             inference = inference.changed(class_level=0.0)
         return model.with_inference(inference).with_words(
-            wanted.words, wanted.background, wanted.templates or None
+            wanted.words, wanted.background or None, wanted.templates or None
         )

@@ -55,7 +55,8 @@ export function startExport({ state, settings, fields, fail, tell }) {
 
   function python() {
     const { words, model, background, refine } = request();
-    const options = [`words=[${words.map(literal).join(", ")}]`, `background=${literal(background)}`];
+    const options = [`words=[${words.map(literal).join(", ")}]`];
+    if (background) options.push(`background=${literal(background)}`);
     const load = `maskfree.load(${literal(model)})`;
     const chosen = refine === "none"
       ? load
@@ -67,7 +68,7 @@ export function startExport({ state, settings, fields, fail, tell }) {
     const { words, model, background, refine } = request();
     const parts = ["maskfree segment", quoted(state.photo.name), "--words", ...words.map(quoted)];
     if (model !== "pocket") parts.push("--model", quoted(model));
-    parts.push("--background", quoted(background));
+    if (background) parts.push("--background", quoted(background));
     if (refine !== "none") parts.push("--refine", refine);
     return [...parts, "--out out"].join(" ");
   }

@@ -87,3 +87,13 @@ export function showRegions(view, { colors }, onPick) {
   }
   element("regions").replaceChildren(...items);
 }
+
+// Words that are named; there may be over a hundred.
+const MAX_NAMED = 8;
+
+/** Say with which words those of the page compete. */
+export function showCompeting(words) {
+  const box = element("competing"), more = words.length > MAX_NAMED ? " and others" : "";
+  box.hidden = !words.length;
+  box.textContent = `Your words compete with ${words.slice(0, MAX_NAMED).join(", ")}${more}.`;
+}

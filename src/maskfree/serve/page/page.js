@@ -5,13 +5,16 @@ import { ask } from "./client.js";
 import { colorsOf } from "./colors.js";
 import { takeDrops } from "./drops.js";
 import { startExport } from "./export.js";
-import { showChips, showLegend, showRegions } from "./lists.js";
+import { showChips, showCompeting, showLegend, showRegions } from "./lists.js";
+import { loadModels } from "./models.js";
 import { prepareGrid, readPhoto } from "./photo.js";
 import { editRegion } from "./regions.js";
 import { startTabs, startTheme } from "./tabs.js";
 import { View } from "./view.js";
 
 const WAIT_MS = 250;
+// Fewer words compete with others unless a rule is chosen, as `default_rule` of the package says.
+const ENOUGH_WORDS = 3;
 const element = (id) => document.getElementById(id);
 
 const state = {
@@ -46,8 +49,18 @@ function settings() {
   };
 }
 
+/** Background rule of the scores. A threshold takes the place of words that mean none of the classes. */
+function rule() {
+  if (Number(element("threshold").value)) return "none";
+  return element("background").value || (state.words.length < ENOUGH_WORDS ? "" : "none");
+}
+
+function isScored() {
+  return state.views.length > 0 && state.views.every((view) => view.grid?.rule === rule());
+}
+
 /** Fields of a request for the words of the page; null after an error was shown. */
-function fields(model) {
+function fields(model, background = rule()) {
   if (!state.words.length) {
     fail("Add a word first: what is in the photo?");
     return null;
@@ -55,7 +68,7 @@ function fields(model) {
   return {
     words: state.words,
     model,
-    background: element("background").checked ? "auto" : "none",
+    background,
     refine: element("edges").checked ? "regions" : "none",
   };
 }
@@ -76,11 +89,11 @@ function fail(text) {
 
 function changeWords(words) {
   state.words = words;
-  const known = state.views.length && state.views.every((view) => {
-    return view.grid && words.every((word) => view.grid.words.includes(word));
+  const known = isScored() && state.views.every((view) => {
+    return words.every((word) => view.grid.words.includes(word));
   });
-  // Fewer words need no network.
-  if (known && words.length) refresh();
+  // Fewer words need no network, unless they compete with others.
+  if (known && words.length && rule()) refresh();
   else scoreSoon();
   refreshChips();
 }
@@ -174,7 +187,7 @@ async function score() {
     const onWait = () => tell("The server is busy. Waiting for a place …");
     const grids = await Promise.all(wanted.map(async (form) => {
       const answer = await ask("/v1/scores", { ...form, photo: state.photo.file }, { signal: request.signal, onWait });
-      return prepareGrid(await answer.json(), form.words);
+      return { ...prepareGrid(await answer.json(), form.words), rule: form.background };
     }));
     state.views.forEach((view, i) => (view.grid = grids[i]));
     refresh();
@@ -198,6 +211,7 @@ function refresh() {
   element("area-out").textContent = now.minArea ? `${(100 * now.minArea).toPrecision(2)} %` : "any";
   for (const id of ["legend-card", "regions-card", "export-card"]) element(id).hidden = false;
   element("undo").hidden = !state.edits.length;
+  showCompeting(view.grid.background?.words ?? []);
   showLegend(view, now, (name, isShown) => {
     if (isShown) state.hidden.delete(name);
     else state.hidden.add(name);
@@ -264,6 +278,9 @@ function listen() {
   for (const id of ["opacity", "threshold", "area", "names", "palette"]) {
     element(id).addEventListener("input", refreshSoon);
   }
+  element("threshold").addEventListener("input", () => {
+    if (!isScored()) scoreSoon();
+  });
   for (const id of ["model", "compare"]) {
     element(id).addEventListener("change", () => {
       makeViews();
@@ -277,30 +294,11 @@ function listen() {
   });
 }
 
-async function loadModels() {
-  try {
-    const answer = await (await ask("/v1/models")).json();
-    state.models = answer.models;
-    state.fileColors = answer.colors;
-    const none = new Option("nothing", "");
-    element("compare").replaceChildren(none);
-    for (const { name } of answer.models) {
-      element("model").append(new Option(name, name));
-      element("compare").append(new Option(name, name));
-    }
-    element("format").replaceChildren(...answer.formats.map(({ name, title }) => new Option(title, name)));
-    element("edges").disabled = !answer.edges;
-    if (!answer.edges) element("edges").parentElement.append(" – needs the extra “regions”");
-  } catch (error) {
-    fail(error.message);
-  }
-}
-
 startTheme();
 startTabs();
 listen();
-takeDrops(openPhoto, startBatch(() => fields(element("model").value), fail), fail);
+takeDrops(openPhoto, startBatch(() => fields(element("model").value, element("background").value), fail), fail);
 startExport({ state, settings, fields, fail, tell });
 refreshChips();
-await loadModels();
+await loadModels(state, fail);
 document.documentElement.dataset.ready = "yes";
