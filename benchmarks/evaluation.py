@@ -27,7 +27,6 @@ from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import tally
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.result_cache import ResultCache
-from maskfree.inference.calibration import Calibration
 from maskfree.inference.config import Inference
 from maskfree.metrics import confusion
 from maskfree.nn.image_encoder import ImageEncoder
@@ -74,15 +73,18 @@ def main(
         embeddings = segmenter.embeddings
         assert embeddings is not None
         assert segmenter.inference.score == "cosine" and segmenter.background.threshold is None
+        # 0 stands for the model's own.
+        temperature = segmenter.calibration.temperature or 1 / segmenter.logit_scale
+        none = segmenter.calibration.none
         confidences = partial(
             confidence_map,
             scores,
-            temperature=segmenter.calibration.temperature,
-            none=segmenter.calibration.none,
+            temperature=temperature,
+            none=none,
             size=(SIDE, SIDE),
             extent=(scores.shape[1], scores.shape[2]),
         )
-        plainly = partial(plain_confidences, scores, segmenter.calibration)
+        plainly = partial(plain_confidences, scores, temperature, none)
         check(scores, labels, confidences(), plainly())
         candidates: dict[str, Callable[[], object]] = {
             "whole, per photo": lambda: tally(
@@ -151,13 +153,13 @@ def made_up(folder: Path, photo: Path) -> Benchmark:
     return benchmark("folder", folder)
 
 
-def plain_confidences(scores: Tensor, calibration: Calibration) -> np.ndarray:
+def plain_confidences(scores: Tensor, temperature: float, none: float | None) -> np.ndarray:
     """A softmax at each cell, eight cells along a side of a patch."""
     cells = (8 * scores.shape[1], 8 * scores.shape[2])
-    logits = enlarge(scores, cells, (scores.shape[1], scores.shape[2])) / calibration.temperature
+    logits = enlarge(scores, cells, (scores.shape[1], scores.shape[2])) / temperature
     total = logits.logsumexp(0)
-    if calibration.none is not None:
-        total = torch.logaddexp(total, total.new_tensor(calibration.none / calibration.temperature))
+    if none is not None:
+        total = torch.logaddexp(total, total.new_tensor(none / temperature))
     return spread((logits.amax(0) - total).exp(), (SIDE, SIDE))
 
 
