@@ -113,7 +113,7 @@ def test_a_session_is_pickled_as_its_file():
 def test_what_cannot_run_is_refused(
     name, device, cache, said, method, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(choice, "need", lambda *_, **__: None)
+    monkeypatch.setattr(choice, "need_runtime", lambda _: None)
     monkeypatch.setenv("MASKFREE_CACHE", cache)
     with pytest.raises(ValueError, match=said):
         choice.choose(name, method, "hash", torch.device(device))

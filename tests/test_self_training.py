@@ -109,7 +109,7 @@ def test_labels_of_other_words_or_settings_are_refused(tmp_path, teacher, photos
     links = link(photos, tmp_path / "photos")
     pseudo_label(teacher, links, tmp_path / "labels")
     with pytest.raises(ValueError, match="begun with another words"):
-        pseudo_label(teacher.with_words(["sky", "sea"]), links, tmp_path / "labels")
+        pseudo_label(teacher.with_words(["sky", "sea"], "none"), links, tmp_path / "labels")
     with pytest.raises(ValueError, match=r"another inference\.side_px"):
         other = teacher.with_inference(replace(teacher.inference, side_px=64))
         pseudo_label(other, links, tmp_path / "labels")

@@ -54,7 +54,7 @@ def test_the_second_run_encodes_nothing_and_is_bit_equal(
 
 @pytest.mark.parametrize(
     ("words", "templates"),
-    [(["dog", "grass"], None), (["sofa/couch", "dog", "grass"], None), (WORDS, ["the {}"])],
+    [(["dog", "grass", "sky"], None), (["sofa/couch", "dog", "grass"], None), (WORDS, ["the {}"])],
 )
 def test_another_list_or_template_is_encoded(
     kept: Path, tiny_checkpoint: Path, num_encoded, words, templates

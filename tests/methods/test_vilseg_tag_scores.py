@@ -31,7 +31,8 @@ def test_tag_scores_are_added_at_every_patch(size):
     assert scores.isfinite().all()
     tag_scores, method.tag_scores = method.tag_scores, None
     plain = method.segment(images, classes)
-    assert_close(scores - plain, tag_scores.scores(images, classes, 16))
+    expected = tag_scores.scores(*tag_scores.logits(images), size, classes, 16)
+    assert_close(scores - plain, expected)
 
 
 @torch.no_grad()
@@ -52,7 +53,8 @@ def test_a_class_scores_the_word_that_is_its_name(monkeypatch):
     tag_scores.classifier.bias[3] = 50  # the class 3 shows everywhere
     named, other = tag_scores.tag_names.texts[3], -tag_scores.tag_names.texts[3]
     tag_scores.tag_kinds.texts.copy_(tag_scores.tag_names.texts[:5])
-    scores = tag_scores.scores(torch.rand(1, 3, 64, 64), torch.stack([other, named]), 16)
+    logits = tag_scores.logits(torch.rand(1, 3, 64, 64))
+    scores = tag_scores.scores(*logits, (64, 64), torch.stack([other, named]), 16)
     assert (scores[:, 1] > scores[:, 0] + 0.1).all()
 
 
@@ -82,7 +84,7 @@ def test_the_head_learns_what_captions_name():
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():
-        shares = tag_scores._logits(images)[0].softmax(1).mean((2, 3))
+        shares = tag_scores.logits(images)[0].softmax(1).mean((2, 3))
     assert (shares[:2, 1] > shares[:2, 4]).all()
     assert (shares[2:, 4] > shares[2:, 1]).all()
 

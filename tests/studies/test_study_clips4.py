@@ -245,7 +245,7 @@ def test_retrieved_segments_are_the_best_of_each_photo_and_know_whether_they_are
 
     monkeypatch.setattr(clips4_pictures, "segments_of", segments_of)
     monkeypatch.setattr(clips4_pictures, "read_photo", Image.open)
-    model = SimpleNamespace(with_words=lambda words: SimpleNamespace(embeddings=torch.eye(3)[1:]))
+    model = SimpleNamespace(with_words=lambda *_: SimpleNamespace(embeddings=torch.eye(3)[1:]))
     found = retrieve(model, samples, {1: "one", 2: "two"}, 2)
     assert [each.photo.stem for each in found["one"]] == ["0", "1"]
     assert [each.photo.stem for each in found["two"]] == ["1", "2"]

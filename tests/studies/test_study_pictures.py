@@ -38,7 +38,9 @@ def segmenter(monkeypatch):
     whole = Segmenter(method=Halves(), tokenizer=lambda texts: texts, name="halves")
     known = {"red": RED, "blue": BLUE, "nothing": F.normalize(NOWHERE + 0.1 * BLUE, dim=0)}
     monkeypatch.setattr(
-        Segmenter, "with_words", lambda self, words: replace(self, embeddings=known[words[0]][None])
+        Segmenter,
+        "with_words",
+        lambda self, words, _: replace(self, embeddings=known[words[0]][None]),
     )
     return whole
 

@@ -72,7 +72,7 @@ def test_unknown_background_words_are_refused_too(segmenter: Segmenter):
 def test_a_word_that_is_known_in_part_is_warned_of(
     segmenter: Segmenter, caplog: pytest.LogCaptureFixture
 ):
-    segmenter.with_words(["dog", "cat 🌳"])
+    segmenter.with_words(["dog", "cat 🌳"], "none")
     assert caplog.messages == ["the model tiny knows only a part of 'cat 🌳', and not the rest"]
     assert caplog.records[0].levelno == logging.WARNING
 

@@ -111,25 +111,13 @@ class Segmenter:
         if isinstance(background, str):
             background = Background.parse(background)
         if not background.chosen:
-            background = self._default_background(vocabulary, templates)
-        elif background.automatic:
+            return self._with_default_background(vocabulary, templates)
+
+        if background.automatic:
             background = chosen_background(
                 self.method, self.tokenizer, templates, vocabulary, background, self._text_cache
             )
-
-        # Background words are embedded together with the classes.
-        scored = scored_classes(vocabulary, background)
-        embeddings = embed_classes(
-            self.method, self.tokenizer, templates, scored, self.name, self._text_cache
-        )
-
-        return replace(
-            self,
-            vocabulary=vocabulary,
-            background=background,
-            templates=templates,
-            embeddings=embeddings,
-        )
+        return self._worded(vocabulary, background, templates)
 
     def with_inference(self, inference: Inference) -> Segmenter:
         """Return the same Segmenter with other inference settings.
@@ -421,25 +409,39 @@ class Segmenter:
             return None
         return TextCache(self.text_hash, self.device)
 
-    def _default_background(self, vocabulary: Vocabulary, templates: tuple[str, ...]) -> Background:
-        """The rule for these words where nobody asked for one."""
+    def _with_default_background(
+        self, vocabulary: Vocabulary, templates: tuple[str, ...]
+    ) -> Segmenter:
+        """A Segmenter for words, with the background rule where nobody asked for one."""
         none = Background(chosen=False)
         rule = replace(Background.parse(default_rule(len(vocabulary.classes))), chosen=False)
         if not rule:
-            return none
+            return self._worded(vocabulary, none, templates)
 
         try:
             rule = chosen_background(
                 self.method, self.tokenizer, templates, vocabulary, rule, self._text_cache
             )
-            scored = scored_classes(vocabulary, rule)
-            embed_classes(
-                self.method, self.tokenizer, templates, scored, self.name, self._text_cache
-            )
+            return self._worded(vocabulary, rule, templates)
         except ValueError:
             # The model does not tell words for the scene apart; nobody asked for them.
-            return none
-        return rule
+            return self._worded(vocabulary, none, templates)
+
+    def _worded(
+        self, vocabulary: Vocabulary, background: Background, templates: tuple[str, ...]
+    ) -> Segmenter:
+        """A Segmenter for words and a background, whose words are embedded together."""
+        scored = scored_classes(vocabulary, background)
+        embeddings = embed_classes(
+            self.method, self.tokenizer, templates, scored, self.name, self._text_cache
+        )
+        return replace(
+            self,
+            vocabulary=vocabulary,
+            background=background,
+            templates=templates,
+            embeddings=embeddings,
+        )
 
     def _for_call(
         self,
