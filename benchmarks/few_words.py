@@ -17,7 +17,7 @@ import numpy as np
 from rich.progress import track
 
 from harness import RESULTS, report
-from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, benchmark
 from maskfree.data.photo import read_photo
 from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
@@ -52,7 +52,7 @@ def main(data: Path, model: str = "pocket", results: Path = RESULTS) -> None:
 
 
 def measured(
-    segmenter: Segmenter, name: str, samples: Sequence[LabeledPhoto]
+    segmenter: Segmenter, name: str, samples: Sequence[AnnotatedPhoto]
 ) -> Iterator[dict[str, Any]]:
     """Mean IoU of the classes asked for, by number of words and rule."""
     names = [line.split("/")[0] for line in benchmark(name).words()]

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, benchmark
 from maskfree.data.cache.region_preparation import SegmentPreparation
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.distillation.prototypes import prepare_prototypes
@@ -242,7 +242,7 @@ class Study:
         )
         return trained(run, self._options.out / f"seed{seed}" / name)
 
-    def draw(self, samples: Mapping[str, Sequence[LabeledPhoto]], stem: Path) -> None:
+    def draw(self, samples: Mapping[str, Sequence[AnnotatedPhoto]], stem: Path) -> None:
         """Draw Fig. 1a, 4a and 4b with the teacher and the students of seed 0, into files that
         begin with STEM.
         """
@@ -277,7 +277,7 @@ class Study:
         draw_retrieved(found, paths["retrieved.svg"])
 
     def _draw_projection(
-        self, models: Mapping[str, Segmenter], samples: Sequence[LabeledPhoto], path: Path
+        self, models: Mapping[str, Segmenter], samples: Sequence[AnnotatedPhoto], path: Path
     ) -> None:
         """Draw Fig. 4a: the segments of coco-mini's classes as each model embeds them."""
         classes = classes_of(replace(benchmark(self._many.benchmark), background=False))

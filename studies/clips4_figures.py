@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, benchmark
 from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.photo import read_photo
 from maskfree.distillation.prototype_config import PrototypeConfig
@@ -122,7 +122,7 @@ class SimilarityFigure:
 
 
 @torch.inference_mode()
-def _similarity(segmenter: Segmenter, teacher: Segmenter, sample: LabeledPhoto) -> float:
+def _similarity(segmenter: Segmenter, teacher: Segmenter, sample: AnnotatedPhoto) -> float:
     photo = read_photo(sample.photo)
     own = embed(segmenter, photo)
     rows, columns = (max(1, int(length)) for length in own.extent)

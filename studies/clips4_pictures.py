@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.probes.config import KnnConfig
 from maskfree.evaluation.probes.knn import segments_of
@@ -106,7 +106,7 @@ class Retrieved:
 
 @torch.inference_mode()
 def retrieve(
-    model: Segmenter, samples: Sequence[LabeledPhoto], classes: Mapping[int, str], count: int
+    model: Segmenter, samples: Sequence[AnnotatedPhoto], classes: Mapping[int, str], count: int
 ) -> dict[str, list[Retrieved]]:
     """Find the segments that fit words best, at most one of a photo.
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replac
 from pathlib import Path
 from typing import Any
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, benchmark
 from maskfree.engine.config import Recipe
 from maskfree.engine.run_state import settings_of
 from maskfree.evaluation.class_free import with_unknown
@@ -22,7 +22,7 @@ from maskfree.inference.segmenter import Segmenter
 from maskfree.progress import Progress, Watch
 from maskfree.run_dir import differences
 
-Samples = Mapping[str, Sequence[LabeledPhoto]]
+Samples = Mapping[str, Sequence[AnnotatedPhoto]]
 _PLACES = ("weights", "shards", "index", "images", "segments", "teacher", "prototypes")
 """Settings that are folders or files; their names are enough."""
 

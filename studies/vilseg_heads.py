@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto, benchmark
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, benchmark
 from maskfree.data.order import seed_of
 from maskfree.data.photo import read_photo
 from maskfree.engine.config import Recipe
@@ -158,7 +158,7 @@ def embedded(
 
 
 def centers(
-    sample: LabeledPhoto, lookup: np.ndarray, segmenter: Segmenter, pixels: Tensor
+    sample: AnnotatedPhoto, lookup: np.ndarray, segmenter: Segmenter, pixels: Tensor
 ) -> Int[np.ndarray, "h w"]:
     """Return the true class at the center of each patch; padding is ignored."""
     truth = lookup[sample.read_truth()]

@@ -18,7 +18,7 @@ from PIL import Image
 from evaluate.result_rows import ROW
 from kills import killed_at_each_step
 from maskfree.data import shapes
-from maskfree.data.benchmarks.catalog import LabeledPhoto, files_sha256
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, files_sha256
 from maskfree.data.cache.prototypes import Prototypes
 from maskfree.data.cache.region_preparation import SegmentPreparation
 from maskfree.data.cache.teacher_maps import TeacherMaps
@@ -179,7 +179,8 @@ def test_names_that_are_no_utf_8_can_be_learned_from(tmp_path: Path):
     assert maps.of(str(photo)).shape == (3, 2, 1)
     assert seed_of(1, str(photo)) != seed_of(1, str(tmp_path / "caf.png"))
     samples = [
-        LabeledPhoto(str(path), path, lambda: np.zeros((1, 1), np.uint8)) for path in (photo, place)
+        AnnotatedPhoto(str(path), path, lambda: np.zeros((1, 1), np.uint8))
+        for path in (photo, place)
     ]
     assert len({files_sha256((sample,)) for sample in samples}) == 2
 

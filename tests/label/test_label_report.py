@@ -14,7 +14,7 @@ from maskfree.label.labeled import UNLABELED, LabelClass
 from maskfree.label.manifest import DONE, FAILED, Manifest, packed
 from maskfree.label.report import write_report
 from maskfree.label.store import Store
-from maskfree.label.tally import Tally
+from maskfree.label.tally import LabelTally
 from maskfree.label.work_list import FoundPhoto
 
 HOSTILE = '<script>alert("1")</script> & \udce9'
@@ -143,7 +143,7 @@ def test_sums_are_those_of_all_photos():
         (c if k else None, 0.5, {"sky": {"area": a, "confidence": c if k else None}})
         for a, c, k in zip(areas, confidences, known, strict=True)
     ]
-    tally = Tally.of(iter(figures))
+    tally = LabelTally.of(iter(figures))
 
     assert tally.area("sky") == pytest.approx(areas.mean())
     expected = np.average(confidences[known], weights=areas[known])

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.data.benchmarks.layouts import LabeledPhoto
+from maskfree.data.benchmarks.layouts import AnnotatedPhoto
 from maskfree.inference.config import Inference
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.ignore import IGNORE
@@ -60,7 +60,7 @@ def test_centers_are_those_of_patches_and_padding_is_ignored(tiny_vilseg, tiny_t
         (96, 130), np.uint8
     )  # resized to 48 x 65: 3 rows, and 4 columns of 16 and a rest
     truth[32:64, 64:96] = 1  # the middle row, the third column
-    sample = LabeledPhoto("a", None, lambda: truth)
+    sample = AnnotatedPhoto("a", None, lambda: truth)
     segmenter = Segmenter(tiny_vilseg, tiny_tokenizer, inference=Inference(side_px=48))
     lookup = np.arange(256)
     found = centers(sample, lookup, segmenter, torch.zeros(1, 18, 3, 5))

@@ -26,7 +26,7 @@ from maskfree.inference.runtimes.names import need_runtime
 
 if TYPE_CHECKING:
     from maskfree.data.benchmarks.catalog import Benchmark
-    from maskfree.data.benchmarks.layouts import LabeledPhoto
+    from maskfree.data.benchmarks.layouts import AnnotatedPhoto
 
 
 def evaluate_what(arguments: Sequence[str]) -> int:
@@ -137,7 +137,7 @@ def evaluate(
     return 0
 
 
-def _find(names: Sequence[str], data: Path) -> list[tuple[Benchmark, tuple[LabeledPhoto, ...]]]:
+def _find(names: Sequence[str], data: Path) -> list[tuple[Benchmark, tuple[AnnotatedPhoto, ...]]]:
     """Benchmarks with their photos; reading the lists of photos finds missing files."""
     from maskfree.data.benchmarks import catalog
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, Benchmark
 from maskfree.data.benchmarks.catalog import benchmark as find_benchmark
 from maskfree.evaluation.named_protocols import PROTOCOLS
 from maskfree.evaluation.protocol import Protocol, check
@@ -25,7 +25,7 @@ class BenchmarkScore:
 
     benchmark: Benchmark
     """The benchmark."""
-    samples: Sequence[LabeledPhoto]
+    samples: Sequence[AnnotatedPhoto]
     """Its photos that are measured on."""
     protocol: Protocol
     """The protocol."""

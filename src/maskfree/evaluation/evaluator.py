@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64, Int64, UInt, UInt8
 from PIL import Image
 
-from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, Benchmark
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.protocol import Protocol, candidates
 from maskfree.evaluation.result_cache import Counts, DistInfo, ResultCache
@@ -63,7 +63,7 @@ class Tally:
 def tally(  # noqa: PLR0913 - the runner of one measurement
     segmenter: Segmenter,
     benchmark: Benchmark,
-    samples: Sequence[LabeledPhoto],
+    samples: Sequence[AnnotatedPhoto],
     protocol: Protocol,
     *,
     ledger: ResultCache,
@@ -155,7 +155,7 @@ def tally(  # noqa: PLR0913 - the runner of one measurement
     return replace(summed, even=team.total(torch.from_numpy(even)).numpy())
 
 
-def _number(sample: LabeledPhoto) -> int | None:
+def _number(sample: AnnotatedPhoto) -> int | None:
     """Number that the photo's file is named by; None for another name."""
     stem = Path(sample.key).stem
     return int(stem) if stem.isascii() and stem.isdecimal() else None
@@ -207,8 +207,8 @@ def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.nda
 
 
 def _ahead(
-    samples: Sequence[LabeledPhoto], watch: Watch
-) -> Iterator[tuple[LabeledPhoto, Image.Image, UInt8[np.ndarray, "h w"]]]:
+    samples: Sequence[AnnotatedPhoto], watch: Watch
+) -> Iterator[tuple[AnnotatedPhoto, Image.Image, UInt8[np.ndarray, "h w"]]]:
     """Decode photos and truth maps in a thread, one ahead of the network."""
     if not samples:
         return
@@ -224,7 +224,7 @@ def _ahead(
             yield sample, photo, truth
 
 
-def _decode(sample: LabeledPhoto) -> tuple[Image.Image, UInt8[np.ndarray, "h w"]]:
+def _decode(sample: AnnotatedPhoto) -> tuple[Image.Image, UInt8[np.ndarray, "h w"]]:
     """Read a photo and its truth map."""
     return read_photo(sample.photo), sample.read_truth()
 

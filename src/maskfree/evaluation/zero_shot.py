@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto, files_sha256
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, Benchmark, files_sha256
 from maskfree.evaluation.evaluator import Tally, tally
 from maskfree.evaluation.parts import class_parts, half_parts, mean_of_known, of_truth
 from maskfree.evaluation.protocol import Protocol, candidates, check, prepare, record
@@ -33,7 +33,7 @@ class EvalJob:
 
     benchmark: Benchmark
     """Benchmark to measure on."""
-    samples: Sequence[LabeledPhoto]
+    samples: Sequence[AnnotatedPhoto]
     """Labeled photos to segment."""
     command: str
     """Command that started the run, for the results row."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from maskfree.label.manifest import DONE, FAILED, WAITING, Manifest, Row
+from maskfree.label.manifest import DONE, FAILED, WAITING, Manifest, PhotoRow
 from maskfree.label.opening import file_sha256, open_row, state_of
 from maskfree.label.store import Store
 from maskfree.label.work_list import FoundPhoto
@@ -69,7 +69,7 @@ def _enter(
     manifest.change(row.id, run=run, **now)
 
 
-def _is_unchanged(row: Row, now: dict[str, Any], store: Store) -> bool:
+def _is_unchanged(row: PhotoRow, now: dict[str, Any], store: Store) -> bool:
     """Whether a photo that was labeled is the same one, and its label map is there."""
     if not store.label_path(row.name).is_file():
         return False
@@ -88,7 +88,7 @@ def _is_unchanged(row: Row, now: dict[str, Any], store: Store) -> bool:
         return False
 
 
-def _looked_at_again(row: Row, now: dict[str, Any]) -> dict[str, Any]:
+def _looked_at_again(row: PhotoRow, now: dict[str, Any]) -> dict[str, Any]:
     """State of a photo that could not be read before."""
     if (now["bytes"], now["modified_ns"]) == (row.bytes, row.modified_ns):
         # The reason may lie elsewhere, for example in a package that was missing.

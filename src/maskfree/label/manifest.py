@@ -68,7 +68,7 @@ _DISK_ERRORS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class PhotoRow:
     """One photo of the manifest."""
 
     id: int
@@ -112,7 +112,7 @@ class Row:
         return Path(self.source.removesuffix(f"::{self.member}"))
 
 
-_COLUMNS = ", ".join(Row.__dataclass_fields__)
+_COLUMNS = ", ".join(PhotoRow.__dataclass_fields__)
 # A value given as bytes, which may be no UTF-8, becomes a text.
 _TEXT = "CAST(? AS TEXT)"
 
@@ -168,7 +168,7 @@ class Manifest:
         [(last,)] = self._read("SELECT coalesce(max(run), 0) FROM photos")
         return last + 1
 
-    def row_of(self, source: str) -> Row | None:
+    def row_of(self, source: str) -> PhotoRow | None:
         """Find a photo.
 
         Args:
@@ -178,9 +178,9 @@ class Manifest:
             Its row; None if it is new.
         """
         rows = self._read(f"SELECT {_COLUMNS} FROM photos WHERE source = {_TEXT}", _encoded(source))
-        return Row(*rows[0]) if rows else None
+        return PhotoRow(*rows[0]) if rows else None
 
-    def add(self, found: FoundPhoto, run: int) -> Row:
+    def add(self, found: FoundPhoto, run: int) -> PhotoRow:
         """Add a new photo, which waits to be labeled.
 
         Args:
@@ -250,7 +250,7 @@ class Manifest:
         ):
             yield error if source in error else f"{source}: {error}"
 
-    def waiting(self, run: int, rank: int = 0, world: int = 1) -> Iterator[Row]:
+    def waiting(self, run: int, rank: int = 0, world: int = 1) -> Iterator[PhotoRow]:
         """Photos that wait to be labeled, in the order in which they were found.
 
         Args:
@@ -268,10 +268,10 @@ class Manifest:
             "AND id % ? = ? ORDER BY id LIMIT ?",
             *(run, WAITING, last, world, rank, _ROWS_AT_ONCE),
         ):
-            yield from (Row(*row) for row in rows)
+            yield from (PhotoRow(*row) for row in rows)
             last = rows[-1][0]
 
-    def done(self) -> Iterator[tuple[Row, bytes]]:
+    def done(self) -> Iterator[tuple[PhotoRow, bytes]]:
         """Labeled photos, in the order of their names.
 
         Yields:
@@ -284,10 +284,10 @@ class Manifest:
             *(DONE, last, _ROWS_AT_ONCE),
         ):
             for *row, regions, _ in rows:
-                yield Row(*row), regions
+                yield PhotoRow(*row), regions
             last = rows[-1][-1]
 
-    def least_certain(self, number: int) -> Iterator[Row]:
+    def least_certain(self, number: int) -> Iterator[PhotoRow]:
         """Labeled photos of the lowest confidence.
 
         Args:
@@ -300,9 +300,9 @@ class Manifest:
             f"SELECT {_COLUMNS} FROM photos WHERE state = ? ORDER BY confidence, name_key LIMIT ?",
             *(DONE, number),
         )
-        yield from (Row(*row) for row in rows)
+        yield from (PhotoRow(*row) for row in rows)
 
-    def most_certain(self, number: int) -> Iterator[Row]:
+    def most_certain(self, number: int) -> Iterator[PhotoRow]:
         """Labeled photos of the highest confidence.
 
         Args:
@@ -316,9 +316,9 @@ class Manifest:
             "ORDER BY confidence DESC, name_key LIMIT ?",
             *(DONE, number),
         )
-        yield from (Row(*row) for row in rows)
+        yield from (PhotoRow(*row) for row in rows)
 
-    def failed(self, number: int) -> Iterator[Row]:
+    def failed(self, number: int) -> Iterator[PhotoRow]:
         """Photos that could not be labeled, in the order of their names.
 
         Args:
@@ -331,7 +331,7 @@ class Manifest:
             f"SELECT {_COLUMNS} FROM photos WHERE state = ? ORDER BY name_key LIMIT ?",
             *(FAILED, number),
         )
-        yield from (Row(*row) for row in rows)
+        yield from (PhotoRow(*row) for row in rows)
 
     def figures(self) -> Iterator[tuple[float | None, float, dict[str, Any]]]:
         """Figures of the labeled photos.

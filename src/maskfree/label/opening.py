@@ -12,7 +12,7 @@ from time import perf_counter
 from PIL import Image
 
 from maskfree.data.photo import read_photo
-from maskfree.label.manifest import Row
+from maskfree.label.manifest import PhotoRow
 
 # Largest member of a shard, which is read into memory.
 _MAX_MEMBER_BYTES = 2**28
@@ -22,7 +22,7 @@ _MAX_MEMBER_BYTES = 2**28
 class OpenedRow:
     """A photo that was read, or why it could not be."""
 
-    row: Row
+    row: PhotoRow
     """Its row in the manifest."""
     photo: Image.Image | None
     """The upright RGB photo."""
@@ -84,7 +84,7 @@ def file_sha256(path: Path, offset: int = 0, size: int | None = None) -> str:
         return hashlib.sha256(os.pread(file.fileno(), size, offset)).hexdigest()
 
 
-def open_row(row: Row) -> OpenedRow:
+def open_row(row: PhotoRow) -> OpenedRow:
     """Read a photo.
 
     Args:
@@ -116,7 +116,7 @@ def _named(content: bytes, name: str) -> Image.Image:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _member(row: Row) -> bytes:
+def _member(row: PhotoRow) -> bytes:
     """Encoded photo of a shard's member."""
     size = row.bytes or 0
     if size > _MAX_MEMBER_BYTES:

@@ -15,9 +15,9 @@ from maskfree.data.photo import read_photo
 from maskfree.files.atomic import escape as escape_bytes
 from maskfree.files.atomic import replace_text
 from maskfree.label.labeled import UNLABELED, LabelClass
-from maskfree.label.manifest import DONE, FAILED, Manifest, Row
+from maskfree.label.manifest import DONE, FAILED, Manifest, PhotoRow
 from maskfree.label.store import Store
-from maskfree.label.tally import Tally
+from maskfree.label.tally import LabelTally
 from maskfree.results.page import html_figure, html_page, percent, settings_rows
 
 REPORT = "report.html"
@@ -50,7 +50,7 @@ def write_report(store: Store, record: dict[str, Any]) -> Path:
     """
     with Manifest(store.folder) as manifest:
         counts = manifest.count()
-        tally = Tally.of(manifest.figures())
+        tally = LabelTally.of(manifest.figures())
         least = list(manifest.least_certain(_EXAMPLES))
         most = list(manifest.most_certain(_EXAMPLES))
         failed = list(manifest.failed(_MAX_REASONS))
@@ -81,7 +81,7 @@ def write_report(store: Store, record: dict[str, Any]) -> Path:
     return path
 
 
-def _scores(counts: dict[str, int], tally: Tally) -> str:
+def _scores(counts: dict[str, int], tally: LabelTally) -> str:
     """HTML list of the main figures."""
     figures = {
         "photos": f"{counts[DONE]:,}",
@@ -94,7 +94,7 @@ def _scores(counts: dict[str, int], tally: Tally) -> str:
     )
 
 
-def _word_rows(classes: Sequence[LabelClass], tally: Tally) -> Iterable[str]:
+def _word_rows(classes: Sequence[LabelClass], tally: LabelTally) -> Iterable[str]:
     """A row of each word, the largest one first."""
     for each in sorted(classes, key=lambda each: -tally.area(each.name)):
         area = tally.area(each.name)
@@ -107,7 +107,7 @@ def _word_rows(classes: Sequence[LabelClass], tally: Tally) -> Iterable[str]:
         )
 
 
-def _histogram_rows(tally: Tally) -> Iterable[str]:
+def _histogram_rows(tally: LabelTally) -> Iterable[str]:
     """A row of each range of confidence."""
     most = max(1, *tally.histogram)
     for index, number in enumerate(tally.histogram):
@@ -119,12 +119,12 @@ def _histogram_rows(tally: Tally) -> Iterable[str]:
         )
 
 
-def _examples(store: Store, rows: Sequence[Row]) -> str:
+def _examples(store: Store, rows: Sequence[PhotoRow]) -> str:
     """Photos with their labels and a legend."""
     return "\n".join(_example(store, row) for row in rows) or "<p>None.</p>"
 
 
-def _example(store: Store, row: Row) -> str:
+def _example(store: Store, row: PhotoRow) -> str:
     """A photo, or the reason why it is not shown."""
     heading = f"<h3>{_text(row.name)}: {percent(row.confidence)}</h3>"
     try:
@@ -179,7 +179,7 @@ def _swatch(color: tuple[int, int, int]) -> str:
     return f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
 
 
-def _about_left_out(num_failed: int, tally: Tally) -> str:
+def _about_left_out(num_failed: int, tally: LabelTally) -> str:
     """What has no labels."""
     text = f"Photos that could not be labeled: {num_failed:,}."
     if num_failed > _MAX_REASONS:
@@ -189,7 +189,7 @@ def _about_left_out(num_failed: int, tally: Tally) -> str:
     return escape(text)
 
 
-def _failed_row(row: Row) -> str:
+def _failed_row(row: PhotoRow) -> str:
     """A photo that could not be labeled, and why."""
     return f'<tr><th scope="row">{_text(row.source)}</th><td>{_text(row.error or "")}</td></tr>'
 

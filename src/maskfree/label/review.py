@@ -10,7 +10,7 @@ from pathlib import Path
 from maskfree.files.atomic import escape, replace_text
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.label.classes import classes_text
-from maskfree.label.manifest import DONE, Manifest, Row
+from maskfree.label.manifest import DONE, Manifest, PhotoRow
 from maskfree.label.store import Store
 
 REVIEW = "review.txt"
@@ -72,14 +72,14 @@ def copy_review(store: Store, fraction: float, folder: Path) -> int:
     return len(rows)
 
 
-def _rows(store: Store, fraction: float) -> list[Row]:
+def _rows(store: Store, fraction: float) -> list[PhotoRow]:
     """Rows of the least certain photos, the least certain one first."""
     with Manifest(store.folder) as manifest:
         number = math.ceil(fraction * manifest.count()[DONE])
         return list(manifest.least_certain(number))
 
 
-def _stems(rows: Sequence[Row]) -> list[str]:
+def _stems(rows: Sequence[PhotoRow]) -> list[str]:
     """Name of each photo without folders, unique in any letter case."""
     taken: set[str] = set()
     stems = []

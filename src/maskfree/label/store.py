@@ -20,7 +20,7 @@ from maskfree.files.leftovers import replacing
 from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.label.classes import palette, words_sha256
 from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
-from maskfree.label.manifest import DONE, Manifest, Row, packed, unpacked
+from maskfree.label.manifest import DONE, Manifest, PhotoRow, packed, unpacked
 from maskfree.label.opening import file_sha256
 from maskfree.results.regions import Region
 from maskfree.results.segmentation import Segmentation
@@ -50,7 +50,7 @@ class Store:
         # Names may hold dots, so that `with_suffix` would cut them.
         return self.folder / LABELS / f"{name}.png"
 
-    def photo_path(self, row: Row) -> Path:
+    def photo_path(self, row: PhotoRow) -> Path:
         """Place of a photo.
 
         Args:
@@ -65,12 +65,12 @@ class Store:
         return self.folder / PHOTOS / f"{row.name}.{suffix}"
 
     def write(
-        self, row: Row, result: Segmentation, content: bytes, min_area_px: int, abstain: float
+        self, row: PhotoRow, result: Segmentation, content: bytes, min_area_px: int, abstain: float
     ) -> dict[str, Any]:
         """Write the label map of a photo.
 
         Args:
-            row: Row of the photo.
+            row: PhotoRow of the photo.
             result: Its segmentation.
             content: The encoded photo, if it is a member of a shard, which is copied.
             min_area_px: Smallest area of a region; smaller ones are given to their neighbors.
@@ -105,7 +105,7 @@ class Store:
             "regions": packed([_packed_region(region) for region in regions]),
         }
 
-    def _copy_photo(self, row: Row, content: bytes) -> None:
+    def _copy_photo(self, row: PhotoRow, content: bytes) -> None:
         """Write a photo out of a shard; what is in its place must be a copy of it."""
         path = self.photo_path(row)
         if os.path.lexists(path):
@@ -139,7 +139,7 @@ class Store:
         with Manifest(self.folder) as manifest:
             return manifest.count()[DONE]
 
-    def _photo(self, row: Row, regions: bytes) -> LabeledPhoto:
+    def _photo(self, row: PhotoRow, regions: bytes) -> LabeledPhoto:
         """Read a labeled photo."""
         labels = self.read_labels(row.name)
         height, width = labels.shape

@@ -12,7 +12,7 @@ _BINS = 10
 
 
 @dataclass
-class Tally:
+class LabelTally:
     """Number of photos, areas and confidences of a data set."""
 
     total: int = 0
@@ -30,7 +30,7 @@ class Tally:
     @classmethod
     def of(
         cls, figures: Iterable[tuple[float | None, float, Mapping[str, Mapping[str, Any]]]]
-    ) -> Tally:
+    ) -> LabelTally:
         """Sum the figures of photos.
 
         Args:

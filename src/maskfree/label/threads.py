@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 _PATIENCE_S = 60.0
 
 
-class _Closed(Exception):  # noqa: N818 - no error: the other side has ended
+class _LineClosed(Exception):  # noqa: N818 - no error: the other side has ended
     """The line was closed."""
 
 
@@ -33,18 +33,18 @@ class _Line(Generic[Item]):
             while not self._closed and self._items and self._free < pixels:
                 self._changed.wait()
             if self._closed:
-                raise _Closed
+                raise _LineClosed
             self._free -= pixels
             self._items.append((item, pixels))
             self._changed.notify_all()
 
     def get(self) -> Item:
-        """Take the next item; wait for it. Raises `_Closed` at the end."""
+        """Take the next item; wait for it. Raises `_LineClosed` at the end."""
         with self._changed:
             while not self._closed and not self._items and not self._ended:
                 self._changed.wait()
             if self._closed or not self._items:
-                raise _Closed
+                raise _LineClosed
             item, pixels = self._items.popleft()
             self._free += pixels
             self._changed.notify_all()
@@ -57,7 +57,7 @@ class _Line(Generic[Item]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Drop all items: both sides raise `_Closed` from now on."""
+        """Drop all items: both sides raise `_LineClosed` from now on."""
         with self._changed:
             self._closed = True
             self._items.clear()
@@ -85,7 +85,7 @@ def ahead(
         try:
             for item in items:
                 line.put(item, pixels(item))
-        except _Closed:
+        except _LineClosed:
             pass
         except BaseException as error:
             failures.append(error)
@@ -95,7 +95,7 @@ def ahead(
         while True:
             try:
                 item = line.get()
-            except _Closed:
+            except _LineClosed:
                 break
             yield item
             # Freed before the next one is waited for.
@@ -135,7 +135,7 @@ def behind(
         try:
             while True:
                 work(line.get())
-        except _Closed:
+        except _LineClosed:
             pass
         except BaseException as error:
             failures.append(error)
@@ -146,7 +146,7 @@ def behind(
     def hand_over(item: Item) -> None:
         try:
             line.put(item, pixels(item))
-        except _Closed:
+        except _LineClosed:
             raise failures[0] from None
 
     thread = threading.Thread(target=do, daemon=True)

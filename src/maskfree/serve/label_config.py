@@ -12,7 +12,7 @@ _KINDS = {"BrushLabels": "brushlabels", "PolygonLabels": "polygonlabels"}
 
 
 @dataclass(frozen=True)
-class LabelConfig:
+class LabelingInterface:
     """What a labeling interface asks of a model."""
 
     kind: str
@@ -37,7 +37,7 @@ class LabelConfig:
         return tuple(" ".join(label.replace(",", " ").split()) for label in self.labels)
 
 
-def parse_config(text: str) -> LabelConfig:
+def parse_config(text: str) -> LabelingInterface:
     """Read a labeling interface.
 
     Args:
@@ -64,7 +64,7 @@ def parse_config(text: str) -> LabelConfig:
             labels = tuple(_spelled(label) for label in tag.iter("Label"))
             if to_name in photos and labels:
                 key = photos[to_name].removeprefix("$")
-                return LabelConfig(kind, tag.get("name", ""), to_name, key, labels)
+                return LabelingInterface(kind, tag.get("name", ""), to_name, key, labels)
 
     raise ValueError(
         "the labeling interface has no BrushLabels or PolygonLabels with labels for an Image"

@@ -16,7 +16,7 @@ from maskfree.results.rings import edge_rings
 from maskfree.results.segmentation import BACKGROUND, Segmentation
 from maskfree.serve.api import FAILURES
 from maskfree.serve.errors import Refused, one_line
-from maskfree.serve.label_config import LabelConfig, parse_config
+from maskfree.serve.label_config import LabelingInterface, parse_config
 from maskfree.serve.label_studio_photos import LabelStudioPhotos
 from maskfree.serve.models import Wanted
 from maskfree.serve.service import Service
@@ -122,7 +122,7 @@ async def _read(photos: LabelStudioPhotos, reference: object) -> bytes:
         raise Refused(422, one_line(str(error))) from error
 
 
-def _prediction(result: Segmentation, config: LabelConfig) -> dict[str, Any]:
+def _prediction(result: Segmentation, config: LabelingInterface) -> dict[str, Any]:
     """Regions of a photo as Label Studio draws them, and their mean score."""
     if config.kind == "brushlabels":
         found = [region for region in result if region.name != BACKGROUND]
@@ -140,7 +140,9 @@ def _prediction(result: Segmentation, config: LabelConfig) -> dict[str, Any]:
     return {"result": regions, "score": round(score, 4)}
 
 
-def _shapes(regions: list[Region], config: LabelConfig) -> list[tuple[Region, dict[str, Any]]]:
+def _shapes(
+    regions: list[Region], config: LabelingInterface
+) -> list[tuple[Region, dict[str, Any]]]:
     """The shapes of regions: a brush mask each, or the polygons of their parts."""
     shapes: list[tuple[Region, dict[str, Any]]] = []
     for region in regions:
@@ -157,7 +159,7 @@ def _shapes(regions: list[Region], config: LabelConfig) -> list[tuple[Region, di
 
 
 def _described(
-    region: Region, value: dict[str, Any], config: LabelConfig, number: int
+    region: Region, value: dict[str, Any], config: LabelingInterface, number: int
 ) -> dict[str, Any]:
     """A region in Label Studio's words."""
     height, width = region.size

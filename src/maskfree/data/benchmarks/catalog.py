@@ -26,7 +26,7 @@ from maskfree.data.benchmarks.label_ids import (
     read_renaming,
     with_void,
 )
-from maskfree.data.benchmarks.layouts import LabeledPhoto, Layout
+from maskfree.data.benchmarks.layouts import AnnotatedPhoto, Layout
 from maskfree.files.atomic import read_text
 from maskfree.ops.ignore import IGNORE
 
@@ -108,7 +108,7 @@ class Benchmark:
                 return place
         return root
 
-    def samples(self, root: Path) -> tuple[LabeledPhoto, ...]:
+    def samples(self, root: Path) -> tuple[AnnotatedPhoto, ...]:
         """List the labeled photos without decoding them.
 
         Every file is checked to exist and to have the right size.
@@ -213,7 +213,7 @@ def benchmark(name: str, root: Path | None = None) -> Benchmark:
     return BENCHMARKS[name].at(root)
 
 
-def files_sha256(samples: tuple[LabeledPhoto, ...]) -> str:
+def files_sha256(samples: tuple[AnnotatedPhoto, ...]) -> str:
     """SHA-256 of the photos' paths, to tell whether two runs used the same files.
 
     Args:

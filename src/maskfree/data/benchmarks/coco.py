@@ -15,7 +15,7 @@ from maskfree.data.benchmarks.coco_file import Instances, read_instances
 from maskfree.data.benchmarks.coco_masks import ObjectMask
 from maskfree.data.benchmarks.label_ids import read_renaming
 from maskfree.data.benchmarks.layouts import (
-    LabeledPhoto,
+    AnnotatedPhoto,
     Layout,
     check_size,
     existing,
@@ -90,7 +90,7 @@ class CocoInstances(Layout):
 
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
-    ) -> tuple[LabeledPhoto, ...]:
+    ) -> tuple[AnnotatedPhoto, ...]:
         """List the labeled photos of the annotation file, sorted by file name.
 
         Photos and annotations that are left out are counted in a warning.
@@ -121,7 +121,7 @@ class CocoInstances(Layout):
             for category, mask in instances.masks(photo, size):
                 masks.append((ids.get(category, nothing), mask))
             read_truth = partial(_paint, tuple(masks), size, nothing)
-            samples.append(LabeledPhoto(key, path, read_truth))
+            samples.append(AnnotatedPhoto(key, path, read_truth))
         return tuple(samples)
 
     def _folder(self, root: Path) -> str:

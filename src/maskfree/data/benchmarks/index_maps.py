@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Int16, Int32, UInt8
 
 from maskfree.data.benchmarks.label_ids import NOTHING, identity
-from maskfree.data.benchmarks.layouts import LabeledPhoto, Layout, check_size, existing, need
+from maskfree.data.benchmarks.layouts import AnnotatedPhoto, Layout, check_size, existing, need
 from maskfree.data.decoding import picture_size
 from maskfree.data.id_maps import read_ids
 from maskfree.data.photo_folders import only_photos
@@ -96,7 +96,7 @@ class IndexMaps(Layout):
 
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
-    ) -> tuple[LabeledPhoto, ...]:
+    ) -> tuple[AnnotatedPhoto, ...]:
         """List the photos, each with its ground-truth map.
 
         Args:
@@ -115,7 +115,7 @@ class IndexMaps(Layout):
         samples = []
         for path, labels in pairs:
             check_size(root / path, _read_size(labels), f"{labels.name} is")
-            samples.append(LabeledPhoto(path, root / path, partial(_read, labels, table)))
+            samples.append(AnnotatedPhoto(path, root / path, partial(_read, labels, table)))
         return tuple(samples)
 
     def _kinds(self) -> list[tuple[str, ...]]:

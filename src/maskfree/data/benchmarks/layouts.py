@@ -15,7 +15,7 @@ from maskfree.data.decoding import picture_size
 
 
 @dataclass(frozen=True)
-class LabeledPhoto:
+class AnnotatedPhoto:
     """Labeled photo; its ground-truth map is decoded by `read_truth` when it is needed."""
 
     key: str
@@ -67,7 +67,7 @@ class Layout(ABC):
     @abstractmethod
     def samples(
         self, root: Path, classes: tuple[str, ...], nothing: int
-    ) -> tuple[LabeledPhoto, ...]:
+    ) -> tuple[AnnotatedPhoto, ...]:
         """List the labeled photos in the order of `photos`, and check that sizes match.
 
         Args:

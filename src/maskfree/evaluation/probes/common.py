@@ -18,7 +18,7 @@ from jaxtyping import Int, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskfree.data.benchmarks.catalog import BENCHMARKS, Benchmark, LabeledPhoto, files_sha256
+from maskfree.data.benchmarks.catalog import BENCHMARKS, AnnotatedPhoto, Benchmark, files_sha256
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.probes import config as constants
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
@@ -43,9 +43,9 @@ HALVES = "halves"
 class Split:
     """Training photos and test photos."""
 
-    train: tuple[LabeledPhoto, ...]
+    train: tuple[AnnotatedPhoto, ...]
     """Photos whose masks train the probe."""
-    test: tuple[LabeledPhoto, ...]
+    test: tuple[AnnotatedPhoto, ...]
     """Photos that the probe labels."""
 
 
@@ -149,7 +149,7 @@ def splits(benchmark: Benchmark, root: Path) -> tuple[list[Split], str]:
 
 
 def opened(
-    samples: Sequence[LabeledPhoto], watch: Watch
+    samples: Sequence[AnnotatedPhoto], watch: Watch
 ) -> Iterator[tuple[Image.Image, UInt8[np.ndarray, "h w"]]]:
     """Decode photos and truth maps one by one.
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
 from maskfree.evaluation.probes.config import (
     KMEANS_ITERATIONS,
@@ -35,7 +35,7 @@ _QUERIES_AT_ONCE = 1024
 _BANK_AT_ONCE = 65536
 
 
-class PhotoSegments(NamedTuple):
+class EmbeddedSegments(NamedTuple):
     """Segments of a photo, some of which may be empty."""
 
     ids: Int[Tensor, "h w"]
@@ -57,8 +57,8 @@ class Bank(NamedTuple):
 
 def knn_probe(
     segmenter: Segmenter,
-    train: Sequence[LabeledPhoto],
-    test: Sequence[LabeledPhoto],
+    train: Sequence[AnnotatedPhoto],
+    test: Sequence[AnnotatedPhoto],
     classes: Sequence[str],
     config: KnnConfig,
     watch: Watch = unwatched,
@@ -100,7 +100,7 @@ def knn_probe(
 
 def segment_bank(
     segmenter: Segmenter,
-    samples: Sequence[LabeledPhoto],
+    samples: Sequence[AnnotatedPhoto],
     num_classes: int,
     config: KnnConfig,
     watch: Watch = unwatched,
@@ -140,7 +140,7 @@ def segment_bank(
 
 
 @torch.inference_mode()
-def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> PhotoSegments:
+def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> EmbeddedSegments:
     """Segment a photo by spherical k-means on the embeddings and positions of its pixels.
 
     Args:
@@ -159,7 +159,7 @@ def segments_of(segmenter: Segmenter, photo: Image.Image, config: KnnConfig) -> 
     ids = spherical_kmeans(pixels, config.segments, KMEANS_ITERATIONS, LOCATION_WEIGHT)
 
     sums, sizes = segment_sums(pixels, ids, config.segments)
-    return PhotoSegments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])
+    return EmbeddedSegments(ids[0], F.normalize(sums[0], dim=-1), sizes[0])
 
 
 def neighbor_labels(
@@ -268,7 +268,7 @@ def _nearest_in_blocks(
     return rows
 
 
-def _votes(segments: PhotoSegments, truth: Tensor, num_classes: int) -> Int[Tensor, "m k"]:
+def _votes(segments: EmbeddedSegments, truth: Tensor, num_classes: int) -> Int[Tensor, "m k"]:
     """Count the labeled pixels of each class in each segment, at the truth's size."""
     ids = spread(segments.ids, *truth.shape)
     known = truth != IGNORE

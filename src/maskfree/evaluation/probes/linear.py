@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto
 from maskfree.evaluation.probes.common import ProbeRow, count, opened, spread
 from maskfree.evaluation.probes.config import (
     DECAY_AFTER,
@@ -46,8 +46,8 @@ _TINY = 1e-12
 
 def linear_probe(
     segmenter: Segmenter,
-    train: Sequence[LabeledPhoto],
-    test: Sequence[LabeledPhoto],
+    train: Sequence[AnnotatedPhoto],
+    test: Sequence[AnnotatedPhoto],
     classes: Sequence[str],
     config: LinearConfig,
     watch: Watch = unwatched,

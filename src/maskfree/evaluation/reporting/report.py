@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from maskfree.data.benchmarks.catalog import Benchmark, LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto, Benchmark
 from maskfree.evaluation.evaluator import truth_lookup
 from maskfree.evaluation.protocol import Protocol
 from maskfree.evaluation.reporting.reliability_diagram import reliability_diagram
@@ -29,7 +29,7 @@ def write_report(
     measured: EvalResult,
     prepared_segmenter: Segmenter,
     benchmark: Benchmark,
-    samples: Sequence[LabeledPhoto],
+    samples: Sequence[AnnotatedPhoto],
     protocol: Protocol,
     path: Path,
     count: int = 10,

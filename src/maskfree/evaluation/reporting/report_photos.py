@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, UInt, UInt8
 from PIL import Image
 
-from maskfree.data.benchmarks.catalog import LabeledPhoto
+from maskfree.data.benchmarks.catalog import AnnotatedPhoto
 from maskfree.data.photo import read_photo
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.ignore import IGNORE
@@ -29,7 +29,7 @@ GRAY = (128, 128, 128)
 
 def photo_section(
     segmenter: Segmenter,
-    sample: LabeledPhoto,
+    sample: AnnotatedPhoto,
     lookup: UInt8[np.ndarray, 256],
     mean: float,
     show_photos: bool,
