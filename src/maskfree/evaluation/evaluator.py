@@ -194,7 +194,7 @@ def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.nda
         Table from truth value to candidate id, with IGNORE for values that do not count, and the
         number of ids, which includes background if the protocol has a background rule.
     """
-    lines, num_words = candidates(benchmark, protocol), len(benchmark.words())
+    lines = candidates(benchmark, protocol)
     lookup = np.full(256, IGNORE, np.uint8)
     for new, (_, old) in enumerate(lines):
         lookup[old] = new
@@ -202,7 +202,7 @@ def truth_lookup(benchmark: Benchmark, protocol: Protocol) -> tuple[UInt8[np.nda
     # Without a background rule, background pixels stay IGNORE.
     if protocol.background == "none":
         return lookup, len(lines)
-    lookup[num_words] = len(lines)
+    lookup[len(benchmark.words())] = len(lines)
     return lookup, len(lines) + 1
 
 

@@ -138,8 +138,10 @@ def candidates(benchmark: Benchmark, protocol: Protocol) -> list[tuple[str, int]
     Returns:
         Line of the class list and id in the truth maps, for each candidate.
     """
-    plain = benchmark.words()
-    lines = list(zip(benchmark.words(protocol.names), range(len(plain)), strict=True))
+    plain = names = benchmark.words()
+    if protocol.names != "plain":
+        names = benchmark.words(protocol.names)
+    lines = list(zip(names, range(len(plain)), strict=True))
     if protocol.candidates == "all":
         return lines
 

@@ -95,6 +95,8 @@ def fit_to_patches(
     small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
 
     padding = ((0, -height % patch_size), (0, -width % patch_size), (0, 0))
+    if not any(after for _, after in padding):
+        return np.array(small)
     return np.pad(np.asarray(small), padding, mode="edge")
 
 

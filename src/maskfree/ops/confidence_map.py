@@ -130,7 +130,12 @@ def _sum_exponentials(
 
     def ends(rows: Int64[Tensor, " rd"]) -> tuple[Tensor, Tensor]:
         """Logits at the first cells of runs across, and their change from cell to cell."""
-        left, right = logits[:, rows][:, :, across.before], logits[:, rows][:, :, across.after]
+        chosen = logits[:, rows].numpy()
+        # NumPy picks columns several times as fast as torch.
+        left, right = (
+            torch.from_numpy(chosen.take(side.numpy(), axis=2))
+            for side in (across.before, across.after)
+        )
         return torch.lerp(left, right, across.start), (right - left).mul_(across.step)
 
     (upper, upper_step), (lower, lower_step) = ends(down.before), ends(down.after)
