@@ -88,6 +88,15 @@ def test_slow_work_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     assert done == [1, 2]
 
 
+@pytest.fixture
+def interrupted():
+    """SIGINT raises KeyboardInterrupt, also where the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupted")
 def test_a_signal_while_the_work_is_waited_for_loses_nothing():
     done: list[int] = []
 

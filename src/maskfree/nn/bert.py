@@ -139,7 +139,7 @@ class BertLayer(nn.Module):
         self.output = _residual(settings, hidden)
         self.checkpointed = False
         self._num_heads = settings.num_attention_heads
-        self._attention_dropout = settings.attention_probs_dropout_prob
+        self.dropout_prob = settings.attention_probs_dropout_prob
         self._dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(
@@ -170,7 +170,7 @@ class BertLayer(nn.Module):
             maps[name](tokens).unflatten(-1, (self._num_heads, -1)).transpose(1, 2)  # pyright: ignore[reportIndexIssue]
             for name in ("query", "key", "value")
         )
-        dropout = self._attention_dropout if self.training else 0.0
+        dropout = self.dropout_prob if self.training else 0.0
         found = F.scaled_dot_product_attention(queries, keys, values, attended, dropout)
         return found.transpose(1, 2).flatten(2)
 
