@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from maskfree.label.manifest import DONE, FAILED, MANIFEST, WAITING, Manifest, packed, unpacked
+from maskfree.label.manifest import MANIFEST, Manifest
+from maskfree.label.photo_row import DONE, FAILED, WAITING, packed, unpacked
 from maskfree.label.work_list import FoundPhoto
 
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from maskfree.label.labeled import UNLABELED, LabelClass
-from maskfree.label.manifest import DONE, FAILED, Manifest, packed
+from maskfree.label.manifest import Manifest
+from maskfree.label.photo_row import DONE, FAILED, packed
 from maskfree.label.report import write_report
 from maskfree.label.store import Store
 from maskfree.label.tally import LabelTally

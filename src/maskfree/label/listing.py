@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from maskfree.label.manifest import DONE, FAILED, WAITING, Manifest, PhotoRow
+from maskfree.label.manifest import Manifest
 from maskfree.label.opening import file_sha256, open_row, state_of
+from maskfree.label.photo_row import DONE, FAILED, WAITING, PhotoRow
 from maskfree.label.store import Store
 from maskfree.label.work_list import FoundPhoto
 

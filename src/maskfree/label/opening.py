@@ -12,7 +12,7 @@ from time import perf_counter
 from PIL import Image
 
 from maskfree.data.photo import read_photo
-from maskfree.label.manifest import PhotoRow
+from maskfree.label.photo_row import PhotoRow
 
 # Largest member of a shard, which is read into memory.
 _MAX_MEMBER_BYTES = 2**28

@@ -15,7 +15,8 @@ from maskfree.data.photo import read_photo
 from maskfree.files.atomic import escape as escape_bytes
 from maskfree.files.atomic import replace_text
 from maskfree.label.labeled import UNLABELED, LabelClass
-from maskfree.label.manifest import DONE, FAILED, Manifest, PhotoRow
+from maskfree.label.manifest import Manifest
+from maskfree.label.photo_row import DONE, FAILED, PhotoRow
 from maskfree.label.store import Store
 from maskfree.label.tally import LabelTally
 from maskfree.results.page import html_figure, html_page, percent, settings_rows

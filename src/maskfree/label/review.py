@@ -10,7 +10,8 @@ from pathlib import Path
 from maskfree.files.atomic import escape, replace_text
 from maskfree.files.leftovers import unfinished_folder, writing
 from maskfree.label.classes import classes_text
-from maskfree.label.manifest import DONE, Manifest, PhotoRow
+from maskfree.label.manifest import Manifest
+from maskfree.label.photo_row import DONE, PhotoRow
 from maskfree.label.store import Store
 
 REVIEW = "review.txt"

@@ -16,8 +16,9 @@ from maskfree.inference.pipeline import segment_photos
 from maskfree.inference.segmenter import Segmenter
 from maskfree.label.job import Job, LabelCounts
 from maskfree.label.listing import list_photos
-from maskfree.label.manifest import DONE, FAILED, WAITING, Manifest
+from maskfree.label.manifest import Manifest
 from maskfree.label.opening import OpenedRow, open_row
+from maskfree.label.photo_row import DONE, FAILED, WAITING
 from maskfree.label.processes import Processes
 from maskfree.label.record import read_record, refuse_change, settings_hash, write_record
 from maskfree.label.threads import ahead, behind

@@ -20,8 +20,9 @@ from maskfree.files.leftovers import replacing
 from maskfree.files.outputs import check_replaceable, png_mark
 from maskfree.label.classes import palette, words_sha256
 from maskfree.label.labeled import UNLABELED, LabelClass, LabeledPhoto
-from maskfree.label.manifest import DONE, Manifest, PhotoRow, packed, unpacked
+from maskfree.label.manifest import Manifest
 from maskfree.label.opening import file_sha256
+from maskfree.label.photo_row import DONE, PhotoRow, packed, unpacked
 from maskfree.results.regions import Region
 from maskfree.results.segmentation import Segmentation
 
