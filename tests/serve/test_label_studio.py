@@ -285,6 +285,19 @@ def test_an_address_that_is_none_is_refused(address: str):
         LabelStudioPhotos(address, "", 100)
 
 
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b"\xff", b"[" * 10**5])
+def test_an_answer_without_a_token_is_an_error_in_words(
+    studio: str, monkeypatch: pytest.MonkeyPatch, content: bytes
+):
+    def post(request: FakeLabelStudio) -> None:
+        request.rfile.read(int(request.headers["Content-Length"]))
+        request.answer(200, content)
+
+    monkeypatch.setattr(FakeLabelStudio, "do_POST", post)
+    with pytest.raises(OSError, match="without a token"):
+        LabelStudioPhotos(studio, PERSONAL, 10**6).read("/data/upload/1/a.png")
+
+
 @pytest.mark.parametrize("key", ["secret\nkey", "secret\r", "geheim\u00e4", "two words"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_told(key: str):
     with pytest.raises(ValueError, match="key of Label Studio") as refused:

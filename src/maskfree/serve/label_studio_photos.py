@@ -117,7 +117,10 @@ class LabelStudioPhotos:
             )
             if answer.status != 200:
                 raise OSError(f"Label Studio answers {answer.status} to the personal access token")
-            self._access = str(json.loads(content)["access"])
+            try:
+                self._access = str(json.loads(content)["access"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise OSError("Label Studio answers without a token of access") from error
 
     def _ask(
         self, method: str, target: str, body: str | None, headers: dict[str, str]
