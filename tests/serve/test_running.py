@@ -87,17 +87,21 @@ def start(models: Models) -> Iterator[Start]:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """A forward pass begins when it is released; `sizes` of the batches are noted."""
+    """A forward pass begins when it is released; `sizes` of the batches are noted, and `begun`
+    those that stand before it.
+    """
     semaphore = threading.Semaphore(0)
-    score, sizes = batching.score_photos, []
+    score, sizes, begun = batching.score_photos, [], []
 
     def wait(segmenter, photos):
+        begun.append(len(photos))
         semaphore.acquire()
         sizes.append(len(photos))
         return score(segmenter, photos)
 
     monkeypatch.setattr(batching, "score_photos", wait)
     semaphore.sizes = sizes  # pyright: ignore[reportAttributeAccessIssue]
+    semaphore.begun = begun  # pyright: ignore[reportAttributeAccessIssue]
     return semaphore
 
 
@@ -130,6 +134,7 @@ def test_photos_of_one_size_share_a_forward_pass(
     photos.insert(3, photo_of(9, (44, 60)))
     with ThreadPoolExecutor(8) as clients:
         answers = [clients.submit(post, port, photos[0])]
+        wait_until(lambda: gate.begun == [1])  # pyright: ignore[reportAttributeAccessIssue]
         for number, photo in enumerate(photos[1:], 2):
             answers.append(clients.submit(post, port, photo))
             wait_until(lambda number=number: waiting(port) == number)
