@@ -146,7 +146,8 @@ def test_scores_give_the_labels_without_the_network(
     raw = np.frombuffer(base64.b64decode(told["scores"]), "<f2").reshape(shape).astype(np.float32)
     chosen = tiny.with_words(WORDS)
     levels = np.array(told["levels"], np.float32)[:, None, None]
-    assert np.abs(levels).max() > 0.01
+    # How large they are depends on the tokenizer, whose training orders ids by chance.
+    assert levels.any()
     assert np.abs(raw - levels - chosen.score_map(png).numpy()).max() < 2e-3
 
     # The covered part, enlarged; under a threshold the levels do not count.
