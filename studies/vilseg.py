@@ -36,6 +36,7 @@ from studies.vilseg_study import Study
 
 KIND = "reproduce-vilseg"
 STUDENTS = f"{KIND}-students"
+KEPT_HEAD = ", kept head"  # ends the names of the measures of these
 NUM_CLUSTERS = 20
 FULL, HARD, KMEANS, PIXELS = "ViL-Seg", "ViL-Seg, each pixel to one cluster", "K-means", "per pixel"
 NO_VISION, NO_WORDS, STUDENT = "without L_vision", "without L_words", "ViL-Seg + ST"
@@ -68,7 +69,7 @@ SMALL = Measure("camvid at 360 px", "camvid", bare(side_px=CAMVID_SIDE_PX))
 
 def kept(measure: Measure) -> Measure:
     """Return MEASURE as the rows of students that kept their teacher's head have it."""
-    return replace(measure, name=f"{measure.name}, kept head")
+    return replace(measure, name=measure.name + KEPT_HEAD)
 
 
 KEPT = (kept(CAMVID), kept(SMALL))
@@ -141,7 +142,7 @@ def study_rows(results: Path, model: str | None = None) -> list[dict[str, Any]]:
     """Read the rows of all seeds, and those of a later training whose student kept the head."""
     rows = read(results, KIND, model)
     for row in read(results, STUDENTS, model):
-        rows.append(row | {"measure": f"{row['measure']}, kept head"})
+        rows.append(row | {"measure": row["measure"] + KEPT_HEAD})
     return rows
 
 

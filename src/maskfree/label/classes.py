@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from maskfree.label.labeled import UNLABELED, LabelClass
+from maskfree.label.labeled import UNLABELED, LabelClass, without_background
 from maskfree.label.words_file import WordList, hash_words
 from maskfree.results.drawing import distinct_colors
 from maskfree.results.segmentation import BACKGROUND
 
 # Color of the background, as in PASCAL VOC.
 _BLACK = (0, 0, 0)
-# Color of pixels without a label, as in PASCAL VOC.
-_UNLABELED_COLOR = (224, 224, 192)
+UNLABELED_COLOR = (224, 224, 192)
+"""Color of pixels without a label, as in PASCAL VOC."""
 
 
 def label_classes(words: WordList, has_background: bool, first_id: int) -> tuple[LabelClass, ...]:
@@ -68,10 +68,24 @@ def palette(classes: Sequence[LabelClass]) -> UInt8[np.ndarray, "256 3"] | None:
     if max(each.id for each in classes) > UNLABELED:
         return None
 
-    colors = np.zeros((256, 3), np.uint8)
-    colors[UNLABELED] = _UNLABELED_COLOR
+    return colors_of_ids(classes, UNLABELED)
+
+
+def colors_of_ids(classes: Sequence[LabelClass], last_id: int) -> UInt8[np.ndarray, "n 3"]:
+    """Colors of all ids up to one.
+
+    Args:
+        classes: Classes of the data set; those with larger ids are left out.
+        last_id: Last id, at least that of unlabeled pixels.
+
+    Returns:
+        Color of each id, black for those of no class.
+    """
+    colors = np.zeros((last_id + 1, 3), np.uint8)
+    colors[UNLABELED] = UNLABELED_COLOR
     for each in classes:
-        colors[each.id] = each.color
+        if each.id <= last_id:
+            colors[each.id] = each.color
     return colors
 
 
@@ -100,7 +114,7 @@ def words_sha256(classes: Sequence[LabelClass]) -> str:
     Returns:
         64 hexadecimal digits: the same as `WordList.sha256`.
     """
-    return hash_words([each.synonyms for each in classes if not each.is_background])
+    return hash_words([each.synonyms for each in without_background(classes)])
 
 
 def _numbers(first: int, count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,27 @@ class LabelClass:
             True for the background, which has no synonyms.
         """
         return not self.synonyms
+
+    @property
+    def hex_color(self) -> str:
+        """The color as web pages write it.
+
+        Returns:
+            "#" and six hexadecimal digits.
+        """
+        return "#{:02x}{:02x}{:02x}".format(*self.color)
+
+
+def without_background(classes: Sequence[LabelClass]) -> list[LabelClass]:
+    """Leave out the background, for formats of objects.
+
+    Args:
+        classes: Classes of a data set.
+
+    Returns:
+        The words, in their order.
+    """
+    return [each for each in classes if not each.is_background]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,13 @@ from PIL import Image
 from maskfree.data.photo import read_photo
 from maskfree.files.atomic import escape as escape_bytes
 from maskfree.files.atomic import replace_text
+from maskfree.label.classes import UNLABELED_COLOR, colors_of_ids
 from maskfree.label.labeled import UNLABELED, LabelClass
 from maskfree.label.manifest import Manifest
 from maskfree.label.photo_row import DONE, FAILED, PhotoRow
 from maskfree.label.store import Store
 from maskfree.label.tally import LabelTally
-from maskfree.results.page import html_figure, html_page, percent, settings_rows
+from maskfree.results.page import html_figure, html_page, html_swatch, percent, settings_rows
 
 REPORT = "report.html"
 """File of the report, in the folder of the data set."""
@@ -31,8 +32,6 @@ _EXAMPLES = 8
 _MAX_REASONS = 50
 # Longest side of a picture, about as wide as two of them fit beside each other on a page.
 _PICTURE_PX = 320
-# Color of unlabeled pixels, as in the palette.
-_UNLABELED_COLOR = (224, 224, 192)
 
 
 def write_report(store: Store, record: dict[str, Any]) -> Path:
@@ -101,7 +100,7 @@ def _word_rows(classes: Sequence[LabelClass], tally: LabelTally) -> Iterable[str
         area = tally.area(each.name)
         bar = f'<div style="width:{100 * area:.1f}%"></div>' if area else ""
         yield (
-            f'<tr><th scope="row">{_swatch(each.color)}{_text(each.name)}</th>'
+            f'<tr><th scope="row">{html_swatch(each.color)}{_text(each.name)}</th>'
             f'<td class="number">{tally.num_photos[each.name]:,}</td>'
             f'<td class="number">{percent(area)}</td><td class="bar">{bar}</td>'
             f'<td class="number">{percent(tally.confidence(each.name))}</td></tr>'
@@ -134,11 +133,7 @@ def _example(store: Store, row: PhotoRow) -> str:
     except (OSError, ValueError) as error:
         return f'<section class="photo">{heading}<p>{_text(str(error))}</p></section>'
 
-    colors = np.zeros((max(UNLABELED, int(labels.max())) + 1, 3), np.uint8)
-    colors[UNLABELED] = _UNLABELED_COLOR
-    for each in store.classes:
-        if each.id < len(colors):
-            colors[each.id] = each.color
+    colors = colors_of_ids(store.classes, max(UNLABELED, int(labels.max())))
 
     # Pictures are reduced, legends count all pixels.
     photo.thumbnail((_PICTURE_PX, _PICTURE_PX))
@@ -166,18 +161,12 @@ def _shrunk(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _legend(labels: np.ndarray, classes: Sequence[LabelClass]) -> Iterable[str]:
     """The classes of a label map with their areas, the largest first."""
     areas = np.bincount(labels.ravel(), minlength=UNLABELED + 1) / labels.size
-    entries = [(areas[UNLABELED], "unlabeled", _UNLABELED_COLOR)]
+    entries = [(areas[UNLABELED], "unlabeled", UNLABELED_COLOR)]
     entries += [(areas[each.id], each.name, each.color) for each in classes if each.id < len(areas)]
 
     for area, name, color in sorted(entries, reverse=True):
         if area:
-            yield f"<li>{_swatch(color)}{_text(name)} {percent(area)}</li>"
-
-
-def _swatch(color: tuple[int, int, int]) -> str:
-    """A square of a color."""
-    red, green, blue = color
-    return f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
+            yield f"<li>{html_swatch(color)}{_text(name)} {percent(area)}</li>"
 
 
 def _about_left_out(num_failed: int, tally: LabelTally) -> str:

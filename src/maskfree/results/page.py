@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -50,6 +50,19 @@ def html_figure(picture: Image.Image, caption: str, text: str) -> str:
     size = f'width="{picture.width}" height="{picture.height}"'
     image = f'<img src="{source}" {size} alt="{text}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def html_swatch(color: Sequence[int]) -> str:
+    """HTML of a square of a color.
+
+    Args:
+        color: Red, green, blue in [0, 255].
+
+    Returns:
+        The square.
+    """
+    red, green, blue = color
+    return f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
 
 
 def settings_rows(settings: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from maskfree.data.benchmarks.catalog import AnnotatedPhoto
 from maskfree.data.photo import read_photo
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.ignore import IGNORE
-from maskfree.results.page import html_figure, percent
+from maskfree.results.page import html_figure, html_swatch, percent
 from maskfree.results.segmentation import Segmentation
 
 # Maximum width and height of a picture.
@@ -136,9 +136,7 @@ def _legend(truth: Segmentation, answer: Segmentation) -> str:
         else:
             areas += f", answer {percent(shares[1, i])}"
 
-        background = "".join(f"{channel:02x}" for channel in color)
-        swatch = f'<span class="swatch" style="background:#{background}"></span>'
-        items.append(f"<li>{swatch}{escape(truth.names[i])}: {areas}</li>")
+        items.append(f"<li>{html_swatch(color)}{escape(truth.names[i])}: {areas}</li>")
 
     if len(occur) > MAX_ENTRIES:
         items.append(f"<li>and {len(occur) - MAX_ENTRIES} more</li>")

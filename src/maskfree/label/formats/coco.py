@@ -18,47 +18,30 @@ import numpy as np
 from maskfree.config.extras import need
 from maskfree.label.formats.json_stream import JsonArray, compact, known_score, text_file
 from maskfree.label.formats.photo_files import PhotoFile, PhotoFiles
-from maskfree.label.labeled import LabelClass
+from maskfree.label.labeled import LabelClass, without_background
 from maskfree.results.regions import Region
 from maskfree.results.rings import edge_rings
 
 
-def write_coco(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write COCO with a mask of run lengths for each region, which is exact.
-
-    Args:
-        classes: Classes of the data set; the background is left out, others are counted from 1.
-        photos: Photos with their labels.
-        folder: Empty folder to fill.
-
-    Raises:
-        ValueError: The extra `label` is not installed.
-        OSError: A file cannot be written.
-    """
-    need("the format coco", "label", modules=("pycocotools",))
-    _write(classes, photos, folder, as_polygons=False)
-
-
-def write_coco_polygons(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write COCO with polygons; a hole is joined to its outer ring, since COCO knows no holes.
-
-    Args:
-        classes: Classes of the data set; the background is left out, others are counted from 1.
-        photos: Photos with their labels.
-        folder: Empty folder to fill.
-
-    Raises:
-        ValueError: The extra `label` is not installed.
-        OSError: A file cannot be written.
-    """
-    _write(classes, photos, folder, as_polygons=True)
-
-
-def _write(
-    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, as_polygons: bool
+def write_coco(
+    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, as_polygons: bool = False
 ) -> None:
-    """Write all photos, then all annotations behind them."""
-    objects = [each for each in classes if not each.is_background]
+    """Write all photos, then all annotations behind them.
+
+    Args:
+        classes: Classes of the data set; the background is left out, others are counted from 1.
+        photos: Photos with their labels.
+        folder: Empty folder to fill.
+        as_polygons: Write each region as polygons, with a hole joined to its outer ring, since
+            COCO knows no holes; otherwise as a mask of run lengths, which is exact.
+
+    Raises:
+        ValueError: The extra `label` is not installed.
+        OSError: A file cannot be written.
+    """
+    if not as_polygons:
+        need("the format coco", "label", modules=("pycocotools",))
+    objects = without_background(classes)
     # From 1 on: 0 stands for no class, which datumaro takes literally.
     numbers = {each.id: number for number, each in enumerate(objects, 1)}
     path = folder / "annotations" / "instances_default.json"

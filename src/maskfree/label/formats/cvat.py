@@ -12,45 +12,28 @@ from xml.sax.saxutils import escape, quoteattr
 
 from maskfree.label.formats.json_stream import text_file
 from maskfree.label.formats.photo_files import PhotoFiles
-from maskfree.label.labeled import LabelClass, LabeledPhoto
+from maskfree.label.labeled import LabelClass, LabeledPhoto, without_background
 from maskfree.label.store import runs_of
 from maskfree.results.regions import Region
 from maskfree.results.rings import simple_edge_rings
 
 
-def write_cvat(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write each region as a mask, which is exact.
-
-    Args:
-        classes: Classes of the data set; the background is left out.
-        photos: Photos with their labels.
-        folder: Empty folder to fill.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
-    _write(classes, photos, folder, as_polygons=False)
-
-
-def write_cvat_polygons(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write each region as polygons, of few points that a person can move; holes are joined.
-
-    Args:
-        classes: Classes of the data set; the background is left out.
-        photos: Photos with their labels.
-        folder: Empty folder to fill.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
-    _write(classes, photos, folder, as_polygons=True)
-
-
-def _write(
-    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, as_polygons: bool
+def write_cvat(
+    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, as_polygons: bool = False
 ) -> None:
-    """Write the labels, then a photo at a time."""
-    objects = [each for each in classes if not each.is_background]
+    """Write the labels, then a photo at a time.
+
+    Args:
+        classes: Classes of the data set; the background is left out.
+        photos: Photos with their labels.
+        folder: Empty folder to fill.
+        as_polygons: Write each region as polygons, of few points that a person can move, whose
+            holes are joined; otherwise as a mask, which is exact.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    objects = without_background(classes)
     names = {each.id: each.name for each in objects}
 
     with text_file(folder / "annotations.xml") as file:
@@ -76,9 +59,8 @@ def _labels_text(objects: Sequence[LabelClass]) -> str:
     """Names and colors of the classes."""
     labels = []
     for each in objects:
-        color = "#{:02x}{:02x}{:02x}".format(*each.color)
         labels.append(
-            f"<label><name>{escape(each.name)}</name><color>{color}</color>"
+            f"<label><name>{escape(each.name)}</name><color>{each.hex_color}</color>"
             "<attributes></attributes></label>\n"
         )
     return f"<meta><task><labels>\n{''.join(labels)}</labels></task></meta>\n"

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from maskfree.files.atomic import replace_text
 from maskfree.label.formats.json_stream import JsonArray, known_score, text_file
 from maskfree.label.formats.photo_files import PhotoFile, PhotoFiles
-from maskfree.label.labeled import LabelClass
+from maskfree.label.labeled import LabelClass, without_background
 from maskfree.label.store import runs_of
 from maskfree.results.regions import Region
 from maskfree.results.rings import simple_edge_rings
@@ -31,41 +31,22 @@ _CHANNELS = 4
 _LENGTH_BITS = (3, 4, 8, 16)
 
 
-def write_label_studio(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write each region as a brush mask, which is exact.
+def write_label_studio(
+    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, as_polygons: bool = False
+) -> None:
+    """Write the labeling interface, then a task for each photo.
 
     Args:
         classes: Classes of the data set; the background is left out.
         photos: Photos with their labels.
         folder: Empty folder to fill.
+        as_polygons: Write each region as polygons, of few points that a person can move, whose
+            holes are joined; otherwise as a brush mask, which is exact.
 
     Raises:
         OSError: A file cannot be written.
     """
-    _write(classes, photos, folder, as_polygons=False)
-
-
-def write_label_studio_polygons(
-    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path
-) -> None:
-    """Write each region as polygons, of few points that a person can move; holes are joined.
-
-    Args:
-        classes: Classes of the data set; the background is left out.
-        photos: Photos with their labels.
-        folder: Empty folder to fill.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
-    _write(classes, photos, folder, as_polygons=True)
-
-
-def _write(
-    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, as_polygons: bool
-) -> None:
-    """Write the labeling interface, then a task for each photo."""
-    objects = [each for each in classes if not each.is_background]
+    objects = without_background(classes)
     names = {each.id: each.name for each in objects}
     replace_text(folder / "config.xml", _interface(objects, as_polygons))
 
@@ -82,18 +63,13 @@ def _interface(objects: Sequence[LabelClass], as_polygons: bool) -> str:
     """The project's labeling interface, which names the labels."""
     tag = "PolygonLabels" if as_polygons else "BrushLabels"
     labels = "".join(
-        f"    <Label value={quoteattr(each.name)} background={quoteattr(_hex(each.color))}/>\n"
+        f"    <Label value={quoteattr(each.name)} background={quoteattr(each.hex_color)}/>\n"
         for each in objects
     )
     return (
         '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
         f'  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
     )
-
-
-def _hex(color: tuple[int, int, int]) -> str:
-    """A color as web pages write it."""
-    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _task(

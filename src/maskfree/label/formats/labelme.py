@@ -11,7 +11,7 @@ from pathlib import Path
 from maskfree.files.atomic import replace_text
 from maskfree.label.formats.json_stream import compact, text_file
 from maskfree.label.formats.photo_files import PhotoFiles
-from maskfree.label.labeled import LabelClass
+from maskfree.label.labeled import LabelClass, without_background
 from maskfree.results.exports import labelme_file
 
 
@@ -26,7 +26,7 @@ def write_labelme(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Pat
     Raises:
         OSError: A file cannot be written.
     """
-    objects = [each for each in classes if not each.is_background]
+    objects = without_background(classes)
     ids = {each.id for each in objects}
     replace_text(folder / "labels.txt", "".join(f"{each.name}\n" for each in objects))
 

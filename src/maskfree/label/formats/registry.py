@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from maskfree.label.formats.coco import write_coco, write_coco_polygons
-from maskfree.label.formats.cvat import write_cvat, write_cvat_polygons
+from maskfree.label.formats.coco import write_coco
+from maskfree.label.formats.cvat import write_cvat
 from maskfree.label.formats.folder import replaced_folder
 from maskfree.label.formats.hugging_face import write_hugging_face
-from maskfree.label.formats.label_studio import write_label_studio, write_label_studio_polygons
+from maskfree.label.formats.label_studio import write_label_studio
 from maskfree.label.formats.labelme import write_labelme
 from maskfree.label.formats.masks import write_masks
 from maskfree.label.formats.photo_files import Linking, PhotoFiles
-from maskfree.label.formats.segmentation_folders import write_ade, write_mmseg
+from maskfree.label.formats.segmentation_folders import write_mmseg
 from maskfree.label.formats.voc import write_voc
 from maskfree.label.formats.yolo import write_yolo
 from maskfree.label.labeled import LabelClass, LabeledPhoto
@@ -24,17 +25,17 @@ Writer = Callable[[Sequence[LabelClass], PhotoFiles, Path], None]
 FORMATS: dict[str, Writer] = {
     "masks": write_masks,
     "coco": write_coco,
-    "coco-polygons": write_coco_polygons,
+    "coco-polygons": partial(write_coco, as_polygons=True),
     "yolo": write_yolo,
     "voc": write_voc,
     "mmseg": write_mmseg,
-    "ade": write_ade,
+    "ade": partial(write_mmseg, first_id=1),
     "huggingface": write_hugging_face,
     "labelme": write_labelme,
     "cvat": write_cvat,
-    "cvat-polygons": write_cvat_polygons,
+    "cvat-polygons": partial(write_cvat, as_polygons=True),
     "label-studio": write_label_studio,
-    "label-studio-polygons": write_label_studio_polygons,
+    "label-studio-polygons": partial(write_label_studio, as_polygons=True),
 }
 """Function that writes each format."""
 

@@ -17,38 +17,22 @@ from maskfree.label.formats.splits import is_validation
 from maskfree.label.labeled import UNLABELED, LabelClass
 
 
-def write_mmseg(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write ids from 0 on, with 255 for unlabeled pixels (`reduce_zero_label=False`).
+def write_mmseg(
+    classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, first_id: int = 0
+) -> None:
+    """Write both folders, and the settings with which they are read.
 
     Args:
         classes: Classes of the data set.
         photos: Photos with their labels.
         folder: Empty folder to fill.
+        first_id: 0: ids from 0 on, with 255 for unlabeled pixels (`reduce_zero_label=False`). 1:
+            ids from 1 on as in ADE20K, with 0 for unlabeled pixels (`reduce_zero_label=True`).
 
     Raises:
         ValueError: There are more classes than ids of 8 bits.
         OSError: A file cannot be written.
     """
-    _write(classes, photos, folder, first_id=0)
-
-
-def write_ade(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
-    """Write ids from 1 on as in ADE20K, with 0 for unlabeled pixels (`reduce_zero_label=True`).
-
-    Args:
-        classes: Classes of the data set.
-        photos: Photos with their labels.
-        folder: Empty folder to fill.
-
-    Raises:
-        ValueError: There are more classes than ids of 8 bits.
-        OSError: A file cannot be written.
-    """
-    _write(classes, photos, folder, first_id=1)
-
-
-def _write(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path, first_id: int) -> None:
-    """Write both folders, and the settings with which they are read."""
     numbered = in_order(classes, first_id)
     if numbered[-1].id >= UNLABELED:
         raise ValueError(

@@ -15,7 +15,7 @@ from maskfree.label.formats.index_maps import in_order, palette_bytes, renumbere
 from maskfree.label.formats.json_stream import text_file
 from maskfree.label.formats.photo_files import PhotoFiles
 from maskfree.label.formats.splits import is_validation
-from maskfree.label.labeled import UNLABELED, LabelClass
+from maskfree.label.labeled import UNLABELED, LabelClass, without_background
 
 
 def write_voc(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -> None:
@@ -32,7 +32,7 @@ def write_voc(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) -
         ValueError: There are more classes than ids of 8 bits.
         OSError: A file cannot be written.
     """
-    words = [each for each in classes if not each.is_background]
+    words = without_background(classes)
     background = [each for each in classes if each.is_background]
     if not background:
         background = [LabelClass(0, "background", (), (0, 0, 0))]

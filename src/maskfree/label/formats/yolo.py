@@ -13,7 +13,7 @@ from maskfree.files.atomic import replace_text
 from maskfree.label.formats.json_stream import compact, text_file
 from maskfree.label.formats.photo_files import PhotoFiles
 from maskfree.label.formats.splits import is_validation
-from maskfree.label.labeled import LabelClass, LabeledPhoto
+from maskfree.label.labeled import LabelClass, LabeledPhoto, without_background
 from maskfree.results.regions import Region
 from maskfree.results.rings import center_rings
 
@@ -29,7 +29,7 @@ def write_yolo(classes: Sequence[LabelClass], photos: PhotoFiles, folder: Path) 
     Raises:
         OSError: A file cannot be written.
     """
-    objects = [each for each in classes if not each.is_background]
+    objects = without_background(classes)
     numbers = {each.id: number for number, each in enumerate(objects)}
 
     splits = set()
