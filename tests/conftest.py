@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import resource
 import string
 from collections.abc import Callable, Iterator
@@ -59,18 +60,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
-    """A word-piece tokenizer trained on `CAPTIONS`, of at most 400 tokens, with all letters and
-    digits.
+    """A word-piece tokenizer of the words in `CAPTIONS` and all letters and digits.
+
+    Its vocabulary is written out, since a trainer numbers it otherwise in every run.
     """
-    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = string.ascii_lowercase + string.digits
+    words = re.findall(r"\w+|[^\w\s]", " ".join(CAPTIONS).lower())
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *sorted(set(words))]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
     model.normalizer = tokenizers.normalizers.BertNormalizer()
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=400, special_tokens=special, show_progress=False
-    )
-    letters = string.ascii_lowercase + string.digits
-    model.train_from_iterator([*CAPTIONS, 2 * letters, " ".join(letters)], trainer)
     model.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -19,6 +19,8 @@ from maskfree.serve.models import Models
 from maskfree.text.tokenize import Tokenizer
 
 LOCAL = "http://127.0.0.1:8000"
+# Loaded by schemathesis alone, which need not be installed: no tests.
+collect_ignore = ["schema_hooks.py"]
 
 
 @pytest.fixture
