@@ -19,6 +19,7 @@ from harness import RESULTS, Ratio, median_seconds, report
 from maskfree.cli.common import keep_freed_memory
 from maskfree.data.video import open_clip
 from maskfree.inference.features import embed
+from maskfree.inference.runtimes.names import RuntimeName
 from maskfree.inference.tracking_config import TrackConfig
 from maskfree.ops.propagation import propagate
 
@@ -30,6 +31,7 @@ WORDS = 4
 def main(
     clip: Path = Path("../shared/data/davis2016/JPEGImages/480p/dog"),
     model: str = "pocket",
+    runtimes: tuple[RuntimeName, ...] = (),
     repeats: int = 5,
     results: Path = RESULTS,
 ) -> None:
@@ -38,6 +40,7 @@ def main(
     Args:
         clip: Folder of frames.
         model: Name of a model or folder of a checkpoint.
+        runtimes: Runtimes of the image side beside torch.
         repeats: Rounds of which the median counts.
         results: Folder for the results file.
     """
@@ -66,9 +69,14 @@ def main(
         assert (ours - plain).abs().max() < 1e-5
         assert torch.equal(ours.argmax(0), plain.argmax(0)), "other labels"
 
+        others = {name: shown.with_runtime(name) for name in runtimes}
         seconds = median_seconds(
             {
                 "embed": lambda: grid_of(shown, images[-1]),
+                **{
+                    f"embed, {name}": lambda other=other: grid_of(other, images[-1])
+                    for name, other in others.items()
+                },
                 "propagate": lambda: propagate(target, earlier, labels, **settings),
                 "propagate, all cells masked": lambda: masked(target, earlier, labels, **settings),
             },
@@ -77,14 +85,15 @@ def main(
             clock=time.process_time,
         )
 
-    whole = seconds["embed"] + seconds["propagate"]
     ratios = [
-        Ratio("frame of 854x480", whole, "at most 0.5", "s"),
-        Ratio(
-            "frame of 854x480, its slower thread",
-            max(seconds["embed"], seconds["propagate"]),
-            "at most 0.5",
-            "s",
+        *(
+            Ratio(
+                f"frame of 854x480{name}",
+                seconds[f"embed{name}"] + seconds["propagate"],
+                "at most 0.5",
+                "s",
+            )
+            for name in ("", *(f", {each}" for each in others))
         ),
         Ratio(
             "all cells masked over gathered",

@@ -40,6 +40,7 @@ def test_an_image_side_and_a_comparison_are_the_whole(method):
     seen = method.look(images)
     assert len(seen) == (1 if method.tag_scores is None else 3)
     assert torch.equal(method.compare(seen, words, (48, 80)), method.segment(images, words))
+    assert torch.equal(method.groups_of(seen[:1]).embeddings, method.group(images).embeddings)
 
 
 @pytest.mark.slow
@@ -59,6 +60,8 @@ def test_an_export_gives_what_torch_gives_for_other_sizes(method, tmp_path: Path
     for session in sessions:
         for found, other in zip(session(images), expected, strict=True):
             assert_close(found, other, atol=1e-4, rtol=1e-4)
+        (embedded,) = session.embed(images)
+        assert_close(embedded, expected[0], atol=1e-4, rtol=1e-4)
 
     about = {each.key: each.value for each in onnx.load(path).metadata_props}["maskfree"]
     assert json.loads(about)["patch_px"] == 16 and json.loads(about)["model"] == "tiny"
@@ -71,10 +74,10 @@ class _Doubled(Session):
 
     name = "onnx"
 
-    def _open(self):
+    def _open(self, *, embedding):
         def run(images: np.ndarray) -> list[np.ndarray]:
             size = (len(images), 18, images.shape[2] // 16, images.shape[3] // 16)
-            return [np.random.default_rng(0).normal(size=size).astype(np.float32)]
+            return [np.random.default_rng(int(embedding)).normal(size=size).astype(np.float32)]
 
         return run
 
@@ -92,6 +95,25 @@ def test_a_segmenter_uses_its_session_for_float32_alone(tiny_checkpoint: Path, p
     halved = model.inference.changed(precision="bfloat16")
     assert np.array_equal(
         other.with_inference(halved)(photo()).labels, model.with_inference(halved)(photo()).labels
+    )
+
+
+def test_embeddings_of_patches_come_from_the_first_output_of_a_session(
+    tiny_checkpoint: Path, photo
+):
+    model = maskfree.load(tiny_checkpoint, "cpu")
+    model = model.with_inference(model.inference.changed(grouping="pixels"))
+    other = replace(model, session=_Doubled(Path("none")))
+    found, own = other.embed_image(photo()), model.embed_image(photo())
+    assert found.values.shape == own.values.shape and found.extent == own.extent
+    expected = np.random.default_rng(1).normal(size=(1, *found.values.shape)).astype(np.float32)
+    assert_close(found.values, torch.nn.functional.normalize(torch.from_numpy(expected[0]), dim=0))
+
+    halved = model.inference.changed(precision="bfloat16")
+    assert other.with_inference(halved).runtime == "torch"
+    assert_close(
+        other.with_inference(halved).embed_image(photo()).values,
+        model.with_inference(halved).embed_image(photo()).values,
     )
 
 

@@ -112,13 +112,14 @@ class Method(nn.Module, ABC):
     def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         """Compute what depends on the photos alone, as a network that other runtimes can run.
 
-        A method that has this also has `compare`, and `segment` is the one after the other.
+        A method that has this also has `compare` and `groups_of`: `segment` and `group` are the
+        one after the other.
 
         Args:
             images: RGB in [0, 1], with sides that are multiples of `patch_size`.
 
         Returns:
-            Tensors for `compare`.
+            Tensors for `compare`; the first one is enough for `groups_of`.
 
         Raises:
             ValueError: The method cannot be divided so; by default.
@@ -139,6 +140,22 @@ class Method(nn.Module, ABC):
 
         Returns:
             Cosines as of `segment`.
+
+        Raises:
+            ValueError: The method cannot be divided so; by default.
+        """
+        raise ValueError(
+            f"the method {type(self).__name__} has no image side of its own: only torch runs it"
+        )
+
+    def groups_of(self, seen: tuple[Tensor, ...]) -> Groups:
+        """Compute the result of `group` from that of `look`.
+
+        Args:
+            seen: Result of `look`, or its first tensor alone.
+
+        Returns:
+            Groups as of `group`.
 
         Raises:
             ValueError: The method cannot be divided so; by default.

@@ -59,31 +59,29 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Device):
     """Input resolution and device of the network."""
 
     side_px: int | None = None
     """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
-    device: str = "auto"
-    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
-    offline: bool = False
-    """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
 
 
 @dataclass(frozen=True)
-class Hardware:
-    """Device, batch size and runtime of the network."""
+class Execution(Device):
+    """Device and runtime of the network."""
 
-    batch_size: int | None = None
-    """Number of photos or windows in a batch; None: the model's own setting."""
-    device: str = "auto"
-    """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
-    offline: bool = False
-    """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
     runtime: RuntimeName = "auto"
     """What runs the image side on a CPU: torch, onnx (onnxruntime) or openvino, for which the
     network is exported once; auto: the fastest installed one if the network has been exported,
     else torch (evaluate: always torch)."""
+
+
+@dataclass(frozen=True)
+class Hardware(Execution):
+    """Device, runtime and batch size of the network."""
+
+    batch_size: int | None = None
+    """Number of photos or windows in a batch; None: the model's own setting."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import BAD_INPUT, Network, complain, keep_freed_memory, note, stay_offline
+from maskfree.cli.common import (
+    BAD_INPUT,
+    Execution,
+    complain,
+    keep_freed_memory,
+    note,
+    stay_offline,
+)
+from maskfree.inference.runtimes.names import need_runtime
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.progress import Progress
 
@@ -27,6 +35,14 @@ FORMAT = 1
 _MAX_NAME_BYTES = 200
 
 
+@dataclass(frozen=True)
+class SearchNetwork(Execution):
+    """Input resolution, device and runtime of the network."""
+
+    side_px: int | None = None
+    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
+
+
 def search(
     word: Positional[str],
     photos: Positional[tuple[Path, ...]] = (),
@@ -34,7 +50,7 @@ def search(
     out: Path = Path("maskfree-out"),
     templates: str = "",
     settings: Annotated[RetrievalConfig, OmitArgPrefixes] = RetrievalConfig(),  # noqa: B008 - frozen
-    network: Annotated[Network, OmitArgPrefixes] = Network(),  # noqa: B008 - frozen
+    network: Annotated[SearchNetwork, OmitArgPrefixes] = SearchNetwork(),
     quiet: bool = False,
 ) -> int:
     """Retrieve the segments of photos that are most similar to a word.
@@ -50,7 +66,7 @@ def search(
             exist.
         templates: Prompt templates: plain, photo or ensemble; the model's own if empty.
         settings: Settings of the search.
-        network: Input resolution and device of the network.
+        network: Input resolution, device and runtime of the network.
         quiet: Do not show progress.
 
     Returns:
@@ -61,6 +77,8 @@ def search(
         raise ValueError("the word is empty: name what to look for")
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
+
+    need_runtime(network.runtime)
 
     keep_freed_memory()
     stay_offline(network.offline)
@@ -75,7 +93,8 @@ def search(
     stems = _plan_stems([synonyms[0] for synonyms in words], found, out)
 
     loaded = loading.load(model, network.device)
-    segmenter = loaded.with_inference(loaded.inference.changed(side_px=network.side_px))
+    inference = loaded.inference.changed(side_px=network.side_px)
+    segmenter = loaded.with_inference(inference).with_runtime(network.runtime)
     if templates:
         segmenter = replace(segmenter, templates=prompt_templates(templates))
 

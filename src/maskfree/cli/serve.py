@@ -9,8 +9,9 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes
 
-from maskfree.cli.common import Device, keep_freed_memory, note, stay_offline
+from maskfree.cli.common import Execution, keep_freed_memory, note, stay_offline
 from maskfree.config.extras import need
+from maskfree.inference.runtimes.names import need_runtime
 
 TOKEN_VARIABLE, KEY_VARIABLE = "MASKFREE_TOKEN", "MASKFREE_LABEL_STUDIO_KEY"
 """Variables that hold secrets, which everybody on a machine could read on a command line."""
@@ -23,7 +24,7 @@ def serve(
     insecure: bool = False,
     hosts: tuple[str, ...] = (),
     label_studio: str = "",
-    hardware: Annotated[Device, OmitArgPrefixes] = Device(),  # noqa: B008 - frozen
+    hardware: Annotated[Execution, OmitArgPrefixes] = Execution(),  # noqa: B008 - frozen
 ) -> int:
     """Serve a page in the browser, an HTTP interface, and a backend for Label Studio.
 
@@ -40,7 +41,7 @@ def serve(
         hosts: Names with a dot, such as maskfree.example.org, under which browsers may reach the
             server without a token.
         label_studio: Address of the Label Studio whose photos are fetched; empty: none are.
-        hardware: Device of the networks.
+        hardware: Device and runtime of the networks.
 
     Returns:
         Exit status; the server runs until it is stopped.
@@ -48,6 +49,7 @@ def serve(
     need("maskfree serve", "serve")
     if not 0 <= port <= 65535:
         raise ValueError(f"the port {port} does not exist: 0 to 65535 do")
+    need_runtime(hardware.runtime)
 
     from maskfree.serve.limits import Access, Limits
     from maskfree.serve.run import check_access, listen, load_models, make_server
@@ -65,7 +67,7 @@ def serve(
         keep_freed_memory()
         stay_offline(hardware.offline)
         limits = Limits()
-        loaded = load_models(models, hardware.device, limits.max_words)
+        loaded = load_models(models, hardware.device, limits.max_words, hardware.runtime)
 
         if not access.token and insecure:
             note("everybody who reaches this server may use it")

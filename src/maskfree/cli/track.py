@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import Device, keep_freed_memory, stay_offline
+from maskfree.cli.common import Execution, keep_freed_memory, stay_offline
+from maskfree.inference.runtimes.names import need_runtime
 from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.progress import Progress
 
@@ -51,7 +52,7 @@ def track(
     output: Annotated[TrackOutput, OmitArgPrefixes] = TrackOutput(),
     frames: int = 0,
     settings: Annotated[TrackConfig, OmitArgPrefixes] = TrackConfig(),  # noqa: B008 - frozen
-    hardware: Annotated[Device, OmitArgPrefixes] = Device(),  # noqa: B008 - frozen
+    hardware: Annotated[Execution, OmitArgPrefixes] = Execution(),  # noqa: B008 - frozen
 ) -> int:
     """Propagate a mask of the first frame, or a segmentation by words, through a video.
 
@@ -65,7 +66,7 @@ def track(
         output: Output options.
         frames: Number of frames to process, from the first one; 0: all.
         settings: Settings of the label propagation from frame to frame.
-        hardware: Device of the network.
+        hardware: Device and runtime of the network.
 
     Returns:
         Exit status 0.
@@ -87,6 +88,7 @@ def track(
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
     if animate == "mp4":
         need_video_files()
+    need_runtime(hardware.runtime)
 
     # The length is None where the file does not say it.
     opened = open_clip(clip)
@@ -94,9 +96,7 @@ def track(
     moving = out / f"overlay.{animate}"
     check_length(total or 1, moving)
 
-    mask = None
-    if first is not None:
-        mask = read_objects(first)
+    mask = None if first is None else read_objects(first)
 
     animated = [moving] if animate != "none" else []
     _check_outputs(out, opened, first, animated)
@@ -106,7 +106,7 @@ def track(
     from maskfree.hub import loading
     from maskfree.inference.tracking import follow_mask, follow_words, plain_overlay, save_clip
 
-    segmenter = loading.load(model, hardware.device)
+    segmenter = loading.load(model, hardware.device).with_runtime(hardware.runtime)
     shown = islice(opened.frames(), frames or None)
 
     if mask is None:

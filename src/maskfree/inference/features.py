@@ -103,8 +103,12 @@ def embed(segmenter: Segmenter, photo: Image.Image) -> PatchEmbeddings:
     padded = fit_to_patches(photo, segmenter.inference, patch_size)
     images = to_images([padded], segmenter.device)
 
+    session = segmenter.float_session
     with autocast(segmenter.device, segmenter.inference):
-        groups = segmenter.grouped_method.group(images)
+        if session is None:
+            groups = segmenter.grouped_method.group(images)
+        else:
+            groups = segmenter.grouped_method.groups_of(session.embed(images))
     values = F.normalize(groups.spread(groups.embeddings.float())[0], dim=0)
 
     # The part of the grid that is not padding.

@@ -154,7 +154,7 @@ def score_photos(
         inference=segmenter.inference,
         logit_scale=segmenter.logit_scale,
         threshold=segmenter.background.threshold,
-        session=segmenter.session if segmenter.inference.precision == "float32" else None,
+        session=segmenter.float_session,
     )
 
     patch_size = segmenter.method.patch_size

@@ -200,7 +200,7 @@ def _name(segmenter: Segmenter, config: RetrievalConfig) -> str:
     inference = segmenter.inference
     key = [
         *(_FORMAT, CELLS_PER_PATCH, segmenter.weights_hash, config.num_segments),
-        *(inference.side_px, inference.precision, inference.grouping),
+        *(inference.side_px, inference.precision, inference.grouping, segmenter.runtime),
     ]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 

@@ -374,15 +374,25 @@ class Segmenter:
         return self.method.grouped(self.inference.grouping)
 
     @property
+    def float_session(self) -> Session | None:
+        """The exported image side, where the settings ask for the numbers that it computes with.
+
+        Returns:
+            The session; None: torch runs the image side.
+        """
+        if self.inference.precision == "float32":
+            return self.session
+        return None
+
+    @property
     def runtime(self) -> str:
         """Name of what runs the image side.
 
         Returns:
             "torch", "onnx" or "openvino".
         """
-        if self.session is None:
-            return "torch"
-        return self.session.name
+        session = self.float_session
+        return "torch" if session is None else session.name
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from maskfree.hub import loading
+from maskfree.inference.runtimes.names import RuntimeName
 from maskfree.serve.app import create_app
 from maskfree.serve.limits import Access, Limits
 from maskfree.serve.models import Models
@@ -90,24 +91,28 @@ def _cannot_listen(host: str, port: int, error: Exception) -> OSError:
     return OSError(f"cannot listen at {host}:{port}: {reason}")
 
 
-def load_models(names: Sequence[str], device: str, max_words: int) -> Models:
+def load_models(
+    names: Sequence[str], device: str, max_words: int, runtime: RuntimeName = "auto"
+) -> Models:
     """Load the models of a server.
 
     Args:
         names: Names as for `load`; the first is the default.
         device: Device of the networks.
         max_words: Most words of a request.
+        runtime: Runtime of their image sides, as for `Segmenter.with_runtime`.
 
     Returns:
         The models.
 
     Raises:
-        ValueError: A name is given twice, or a model cannot be used.
+        ValueError: A name is given twice, or a model or the runtime cannot be used.
         OSError: A model cannot be read.
     """
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"the models {', '.join(names) or 'are none'}: name each one once")
-    return Models({name: loading.load(name, device) for name in names}, max_words)
+    loaded = {name: loading.load(name, device).with_runtime(runtime) for name in names}
+    return Models(loaded, max_words)
 
 
 def make_server(models: Models, access: Access, limits: Limits) -> uvicorn.Server:

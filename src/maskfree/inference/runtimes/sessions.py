@@ -27,7 +27,8 @@ class Session(ABC):
 
     def __init__(self, path: Path):
         self.path = path
-        self._run: Run | None = None
+        self._whole: Run | None = None
+        self._embedding: Run | None = None
         self._lock = Lock()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -40,14 +41,27 @@ class Session(ABC):
             Outputs as `Method.look` gives them.
         """
         with self._lock:
-            if self._run is None:
-                self._run = self._open()
-        outputs = self._run(images.contiguous().numpy())
-        return tuple(torch.from_numpy(output) for output in outputs)
+            if self._whole is None:
+                self._whole = self._open(embedding=False)
+        return _tensors(self._whole(_array(images)))
+
+    def embed(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run the part of the network that the first output needs.
+
+        Args:
+            images: Images on the CPU, (b 3 h w) in [0, 1].
+
+        Returns:
+            The first output of `Method.look` alone, which is enough for `Method.groups_of`.
+        """
+        with self._lock:
+            if self._embedding is None:
+                self._embedding = self._open(embedding=True)
+        return _tensors(self._embedding(_array(images)))
 
     @abstractmethod
-    def _open(self) -> Run:
-        """Read the file and return the function that runs it."""
+    def _open(self, *, embedding: bool) -> Run:
+        """Read the file and return the function that runs it, or its first output alone."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
@@ -61,7 +75,7 @@ class OnnxSession(Session):
 
     name = "onnx"
 
-    def _open(self) -> Run:
+    def _open(self, *, embedding: bool) -> Run:
         """Read the file; threads sleep while they wait, as those of torch in commands."""
         import onnxruntime
 
@@ -70,7 +84,9 @@ class OnnxSession(Session):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(
-            str(self.path), options, providers=["CPUExecutionProvider"]
+            _first_output(self.path) if embedding else str(self.path),
+            options,
+            providers=["CPUExecutionProvider"],
         )
         name = session.get_inputs()[0].name
 
@@ -86,7 +102,7 @@ class OpenVinoSession(Session):
 
     name = "openvino"
 
-    def _open(self) -> Run:
+    def _open(self, *, embedding: bool) -> Run:
         """Compile the network in float32; what is compiled is kept beside the file."""
         import openvino
 
@@ -97,7 +113,10 @@ class OpenVinoSession(Session):
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        compiled = core.compile_model(str(self.path), "CPU", settings)
+        network = core.read_model(str(self.path))
+        if embedding:
+            network = openvino.Model([network.outputs[0].get_node()], network.get_parameters())
+        compiled = core.compile_model(network, "CPU", settings)
         lock = Lock()
 
         def run(images: np.ndarray) -> list[np.ndarray]:
@@ -106,3 +125,25 @@ class OpenVinoSession(Session):
                 return [np.array(output) for output in compiled(images).values()]
 
         return run
+
+
+def _first_output(path: Path) -> bytes:
+    """The part of a network that its first output needs, as the bytes of a file."""
+    import onnx
+    from onnx.utils import Extractor
+
+    network = onnx.load(path)
+    inputs = [each.name for each in network.graph.input]
+    return (
+        Extractor(network).extract_model(inputs, [network.graph.output[0].name]).SerializeToString()
+    )
+
+
+def _array(images: Tensor) -> np.ndarray:
+    """Images as an array whose rows lie one after the other."""
+    return images.contiguous().numpy()
+
+
+def _tensors(outputs: list[np.ndarray]) -> tuple[Tensor, ...]:
+    """Outputs as tensors."""
+    return tuple(map(torch.from_numpy, outputs))

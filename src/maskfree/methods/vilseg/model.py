@@ -146,7 +146,7 @@ class ViLSeg(Method):
 
         Source: section 3.3.
         """
-        return group_pixels(self.image(images), self._grouping, self._head)
+        return self.groups_of((self.image(images),))
 
     def grouped(self, grouping: Grouping) -> Self:
         """Return the method with other regions at inference.
@@ -215,14 +215,25 @@ class ViLSeg(Method):
         Returns:
             Cosine of the patch's region and the class, plus the tag scores if they are on.
         """
-        pixels, *logits = seen
-        groups = group_pixels(pixels, self._grouping, self._head)
+        _, *logits = seen
+        groups = self.groups_of(seen)
         cosines = groups.spread(groups.embeddings @ classes.T)
         if self.tag_scores is None:
             return cosines
 
         concepts, tags = logits
         return cosines + self.tag_scores.scores(concepts, tags, size, classes, self.patch_size)
+
+    def groups_of(self, seen: tuple[Tensor, ...]) -> Groups:
+        """Group patches into regions by what `look` has found.
+
+        Args:
+            seen: Result of `look`, or its first tensor alone.
+
+        Returns:
+            Regions as of `group`.
+        """
+        return group_pixels(seen[0], self._grouping, self._head)
 
     @property
     def logit_scale(self) -> float:
