@@ -117,6 +117,8 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
     ("serve", ("serve", "--port", "0")),
     ("fast", ("export", "pocket", "--onnx", "pocket.onnx")),
     ("fast", ("segment", "photos/a.png", "--words", "sky", "--runtime", "onnx")),
+    ("openvino", ("track", "photos", "--words", "sky", "--runtime", "openvino")),
+    ("fast", ("search", "sky", "photos", "--runtime", "onnx")),
     ("zoo", ("convert", "clip", "open_clip:ViT-B-16:openai", "converted-too")),
 ]
 """They say which extras they lack, before any work."""
