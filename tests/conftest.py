@@ -70,6 +70,7 @@ def tiny_tokenizer() -> Tokenizer:
     pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *sorted(set(words))]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     model = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    model.add_special_tokens(special)
     model.normalizer = tokenizers.normalizers.BertNormalizer()
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     model.post_processor = tokenizers.processors.TemplateProcessing(
