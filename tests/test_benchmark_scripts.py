@@ -107,22 +107,31 @@ def test_the_training_step_script_compares_speed_and_memory_term_by_term(
     script, monkeypatch, tmp_path
 ):
     train_step = script("train_step")
-    sizes = {"GroupViT": 100, "caption, released form": 80, "+ masks one way, released form": 90}
+    sizes = {
+        "GroupViT": 100,
+        "GroupViT with our linear layers": 100,
+        "caption, released form": 80,
+        "+ masks one way, released form": 90,
+    }
     monkeypatch.setattr(
         train_step, "_in_fresh_process", lambda name, *_: {"whole": sizes[name], "own": 1}
     )
     train_step.main(
-        batch_size=2, side_px=32, repeats=1, variants=tuple(sizes)[1:], results=tmp_path
+        batch_size=2, side_px=32, repeats=1, variants=tuple(sizes)[2:], results=tmp_path
     )
     content = json.loads((tmp_path / "benchmark-train-step.json").read_text())
     seconds, ratios = content["seconds"], {ratio["name"]: ratio for ratio in content["ratios"]}
     assert list(seconds) == list(sizes)
-    assert content["rows"][1]["photos_per_second"] == pytest.approx(
+    assert content["rows"][2]["photos_per_second"] == pytest.approx(
         2 / seconds["caption, released form"]
     )
     speed = ratios["photos a second over GroupViT's: caption, released form"]
     assert speed["value"] == pytest.approx(seconds["GroupViT"] / seconds["caption, released form"])
     assert speed["target"] == "at least 1.3"
+    same = ratios["photos a second over GroupViT with our linear layers: caption, released form"]
+    assert same["value"] == pytest.approx(
+        seconds["GroupViT with our linear layers"] / seconds["caption, released form"]
+    )
     assert ratios["peak memory over GroupViT's: caption, released form"]["value"] == pytest.approx(
         0.8
     )

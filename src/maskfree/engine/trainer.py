@@ -22,6 +22,7 @@ from maskfree.engine.positions import positions_from, tensors_of
 from maskfree.engine.skipping import SkippedSteps, scale_of, set_scale
 from maskfree.hub.checkpoint import has_prefix
 from maskfree.method import Method
+from maskfree.nn.linear import use_onednn
 
 SCHEDULES = {"cosine": cosine, "polynomial": polynomial}
 
@@ -49,6 +50,7 @@ class Trainer:
         self.skipped = SkippedSteps()
         # Convolutions are faster in channels-last order.
         self.method = method.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+        use_onednn(self.method)
         self.positions = [Position()] * num_streams
         self._fabric, self.config = fabric, config
 

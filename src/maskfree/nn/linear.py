@@ -1,0 +1,124 @@
+"""Linear layers of training steps by oneDNN, on processors where it is faster than MKL."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def use_onednn(model: nn.Module) -> None:
+    """Let the linear layers of a network compute with oneDNN in training, where that is faster.
+
+    torch multiplies float32 matrices with MKL, which leaves out AVX-512 on AMD processors; oneDNN,
+    which torch brings too, does not. Results are alike but for rounding. Nothing else changes:
+    neither inference, nor other devices and precisions, nor the names of the weights.
+
+    Args:
+        model: Network whose layers are changed in place.
+    """
+    if not _onednn_is_faster():
+        return
+
+    for layer in model.modules():
+        # Kinds derived from `nn.Linear` may compute something else.
+        if type(layer) is nn.Linear:
+            layer.__class__ = OneDnnLinear
+
+
+class OneDnnLinear(nn.Linear):
+    """Linear layer that computes float32 on the CPU with oneDNN in training."""
+
+    def forward(self, input: Tensor) -> Tensor:  # named as in torch
+        """Map features.
+
+        Args:
+            input: Features of shape (..., in_features).
+
+        Returns:
+            Mapped features of shape (..., out_features).
+        """
+        if not self.training or torch.compiler.is_compiling() or not _takes(input, self.weight):
+            return super().forward(input)
+
+        # Rows go in, so that the result is no view, which layers might not change in place.
+        found = _Linear.apply(input.flatten(0, -2), self.weight, self.bias)
+        return found.unflatten(0, input.shape[:-1])
+
+
+class _Linear(torch.autograd.Function):
+    """Linear map and its gradients as products of oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Map features.
+
+        Args:
+            ctx: What backward needs.
+            features: Features of shape (n, c).
+            weight: Weight of shape (d, c).
+            bias: Bias of shape (d,), if any.
+
+        Returns:
+            Mapped features of shape (n, d).
+        """
+        ctx.save_for_backward(features, weight)
+        return _product(features, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients.
+
+        Args:
+            ctx: What forward kept.
+            gradient: Gradient of the output.
+
+        Returns:
+            Gradients of features, weight and bias.
+        """
+        features, weight = ctx.saved_tensors
+        of_features, of_weight, of_bias = ctx.needs_input_grad
+        found: list[Tensor | None] = [None, None, None]
+        if of_features:
+            found[0] = _product(gradient, weight.T, None)
+        if of_weight:
+            found[1] = _product(gradient.T, features.T, None)
+        if of_bias:
+            found[2] = gradient.sum(0)
+        return tuple(found)
+
+
+def _product(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Linear map of features by oneDNN, without a gradient."""
+    # Rows that are repeated without a copy are not known to oneDNN.
+    return torch.ops.mkldnn._linear_pointwise(features.contiguous(), weight, bias, "none", [], "")
+
+
+def _takes(features: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN computes these tensors exactly as torch would, but for rounding."""
+    plain = features.dtype == weight.dtype == torch.float32
+    return (
+        plain
+        and features.device.type == weight.device.type == "cpu"
+        and features.ndim > 1
+        and features.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@cache
+def _onednn_is_faster() -> bool:
+    """Whether this processor multiplies matrices faster with oneDNN than with MKL."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False

@@ -1,0 +1,151 @@
+"""Linear layers by oneDNN against torch's own, and where they are left alone."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from maskfree.nn import linear
+from maskfree.nn.linear import OneDnnLinear, use_onednn
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
+)
+# Sums of at most 96 products: a few times what float32 rounds off.
+ROUNDING = {"atol": 2e-5, "rtol": 1e-5}
+
+
+@pytest.fixture
+def faster(monkeypatch):
+    """On a processor where oneDNN is faster."""
+    monkeypatch.setattr(linear, "_onednn_is_faster", lambda: True)
+
+
+def both(layer):
+    """The layer as it is, and a copy by oneDNN."""
+    quick = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
+    quick.load_state_dict(layer.state_dict())
+    use_onednn(quick)
+    return layer, quick
+
+
+def is_of_onednn(output):
+    """Whether an output, or what it is a view of, is of oneDNN."""
+    node = output.grad_fn
+    steps = [node, *(before for before, _ in node.next_functions)]
+    return any(step is not None and step.name() == "_LinearBackward" for step in steps)
+
+
+def of_shape(kind):
+    """Features with 7 channels."""
+    return {
+        "rows": torch.randn(5, 7),
+        "batches": torch.randn(2, 3, 5, 7),
+        "one row": torch.randn(1, 7),
+        "transposed": torch.randn(2, 7, 5).mT,
+        "repeated": torch.randn(1, 7).expand(5, 7),
+        "parts": torch.randn(4, 9, 14)[:, 1:6, ::2],
+    }[kind]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["rows", "batches", "one row", "transposed", "repeated", "parts"])
+def test_outputs_and_gradients_are_those_of_torch(faster, kind, bias):
+    features = of_shape(kind)
+    found = []
+    for layer in both(nn.Linear(7, 11, bias)):
+        leaf = features.clone().requires_grad_()
+        output = layer(leaf.expand_as(features))
+        # Weighted, so that every entry has its own gradient.
+        (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+        found.append([output, leaf.grad, *(weight.grad for weight in layer.parameters())])
+    assert [is_of_onednn(each[0]) for each in found] == [False, True]
+    for ours, expected in zip(found[1], found[0], strict=True):
+        assert ours.shape == expected.shape
+        assert_close(ours, expected, **ROUNDING)
+
+
+def test_a_gradient_that_is_repeated_without_a_copy(faster):
+    features = torch.randn(4, 96)
+    plain, quick = both(nn.Linear(96, 5))
+    for layer in (plain, quick):
+        layer(features).sum().backward()
+    assert_close(quick.weight.grad, plain.weight.grad, **ROUNDING)
+    assert_close(quick.bias.grad, plain.bias.grad, **ROUNDING)
+
+
+def test_frozen_weights_and_inputs_get_no_gradient(faster):
+    plain, quick = both(nn.Linear(7, 11))
+    features = [torch.randn(5, 7).requires_grad_() for _ in range(2)]
+    for layer, given in zip((plain, quick), features, strict=True):
+        layer.weight.requires_grad_(False)
+        given.data.copy_(features[0])
+        layer(given).square().sum().backward()
+    assert quick.weight.grad is None
+    assert_close(features[1].grad, features[0].grad, **ROUNDING)
+    assert_close(quick.bias.grad, plain.bias.grad, **ROUNDING)
+
+    quick.requires_grad_(False)
+    assert not quick(torch.randn(5, 7)).requires_grad
+
+
+def test_the_output_may_be_changed_in_place(faster):
+    plain, quick = both(nn.Linear(7, 11))
+    features, added = torch.randn(2, 5, 7), torch.randn(2, 5, 11)
+    for layer in (plain, quick):
+        output = layer(features)
+        output += added
+        output.square().sum().backward()
+    assert_close(quick.weight.grad, plain.weight.grad, **ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype", "training"),
+    [
+        (torch.randn(5, 7), torch.float32, False),
+        (torch.randn(7), torch.float32, True),
+        (torch.randn(0, 7), torch.float32, True),
+        (torch.randn(5, 7).double(), torch.float64, True),
+        (torch.randn(5, 7).bfloat16(), torch.bfloat16, True),
+    ],
+)
+def test_other_work_is_left_to_torch(faster, features, dtype, training):
+    plain, quick = both(nn.Linear(7, 11))
+    plain.to(dtype), quick.to(dtype).train(training)
+    assert not is_of_onednn(quick(features))
+    assert_close(quick(features), plain(features), atol=0, rtol=0)
+
+
+def test_autocast_is_left_to_torch(faster):
+    plain, quick = both(nn.Linear(7, 11))
+    features = torch.randn(5, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert quick(features).dtype == torch.bfloat16
+        assert_close(quick(features), plain(features), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_layers_are_replaced_where_that_is_faster(monkeypatch, is_faster):
+    monkeypatch.setattr(linear, "_onednn_is_faster", lambda: is_faster)
+    attention = nn.MultiheadAttention(4, 2)  # its output map is of a kind of its own
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU(), attention)
+    names, own = list(model.state_dict()), type(attention.out_proj)
+    use_onednn(model)
+    assert type(model[0]) is (OneDnnLinear if is_faster else nn.Linear)
+    assert type(attention.out_proj) is own
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("vendor", "capability", "expected"),
+    [
+        ("AuthenticAMD", "AVX512", True),
+        ("AuthenticAMD", "AVX2", False),
+        ("GenuineIntel", "AVX512", False),
+    ],
+)
+def test_only_amd_with_avx512_is_faster(monkeypatch, vendor, capability, expected):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(linear.Path, "read_text", lambda *_, **__: f"vendor_id : {vendor}")
+    # Past the cache, which holds the answer for this processor.
+    assert linear._onednn_is_faster.__wrapped__() is expected
