@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +21,15 @@ from torch.testing import assert_close
 import maskfree
 from maskfree.inference.runtimes import choice
 from maskfree.inference.runtimes.sessions import OnnxSession, OpenVinoSession, Session
-from tiny import TINY_TAG_SCORES, spread_out, tiny_vilseg_config
+from maskfree.nn.dense_clip_config import PRESETS, PROXY, DenseClipConfig, LastBlock
+from tiny import (
+    TINY_CLIP_VISION,
+    TINY_IMAGE,
+    TINY_TAG_SCORES,
+    spread_out,
+    tiny_maskclip_config,
+    tiny_vilseg_config,
+)
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["dog", "grass", "red sofa"]
@@ -69,6 +78,74 @@ def test_an_export_gives_what_torch_gives_for_other_sizes(method, tmp_path: Path
     assert list(tmp_path.glob("*")) == [path] or len(sessions) == 2
 
 
+@pytest.fixture(params=[None, 0.9], ids=["cosines", "smoothed by keys"])
+def clip(request):
+    torch.manual_seed(3)
+    image = DenseClipConfig(
+        architecture={**TINY_CLIP_VISION, "projection_dim": 18},
+        last_block=PRESETS["naclip"],
+        positions="factor",
+    )
+    config = tiny_maskclip_config(image=image, prompt_denoise=0.3, key_smoothing=request.param)
+    return config.build().eval()
+
+
+@torch.inference_mode()
+def test_the_image_side_of_a_clip_and_a_comparison_are_the_whole(clip):
+    images = torch.rand(2, 3, 48, 80)
+    words = torch.nn.functional.normalize(torch.randn(5, 18))
+    whole = clip.segment(images, words)
+    assert torch.equal(clip.compare(clip.look(images), words, (48, 80)), whole)
+    assert (whole == -1).any() and (whole != -1).any(), "some words are dropped"
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_an_exported_clip_gives_what_torch_gives_on_its_own_grid_too(clip, tmp_path: Path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of `fast`, is not installed")
+    from maskfree.inference.runtimes.export import export
+
+    path = tmp_path / "clip.onnx"
+    assert export(clip, path, {}) < 1e-4
+    # Positions are resized to all sizes but the one that they were trained for.
+    size, patch = TINY_CLIP_VISION["image_size"], clip.patch_size
+    session = OnnxSession(path)
+    for height, width in ((size, size), (size, size + 3 * patch), (size - patch, size)):
+        images = torch.rand(2, 3, height, width)
+        for found, other in zip(session(images), clip.look(images), strict=True):
+            assert_close(found, other, atol=1e-4, rtol=1e-4)
+
+
+class _Sized(torch.nn.Module):
+    """An image side that works for photos of one size alone."""
+
+    patch_size = 4
+
+    def look(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (images + torch.ones(88, 124),)
+
+
+@pytest.mark.slow
+def test_a_network_for_photos_of_one_size_is_refused(tmp_path: Path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of `fast`, is not installed")
+    from maskfree.inference.runtimes.export import export
+
+    with pytest.raises(ValueError, match="_Sized of these settings cannot be exported"):
+        export(cast(Any, _Sized()), tmp_path / "sized.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("last_block", [PROXY, LastBlock("qk", stitch_px=32)])
+def test_a_clip_that_depends_on_sizes_has_no_image_side(last_block):
+    image = DenseClipConfig(
+        architecture={**TINY_CLIP_VISION, "projection_dim": 18}, last_block=last_block
+    )
+    proxy = TINY_IMAGE if last_block is PROXY else None
+    clip = tiny_maskclip_config(image=image, proxy=proxy).build()
+    with pytest.raises(ValueError, match="has no image side of its own: only torch runs it"):
+        clip.look(torch.rand(1, 3, 64, 64))
+
+
 class _Doubled(Session):
     """A runtime whose image side differs, so that it shows where it is used."""
 
@@ -84,8 +161,8 @@ class _Doubled(Session):
 
 def test_a_segmenter_uses_its_session_for_float32_alone(tiny_checkpoint: Path, photo):
     model = maskfree.load(tiny_checkpoint, "cpu").with_words(WORDS)
-    dim = model.embeddings.shape[1]
-    assert dim == 18, "the size in _Doubled"
+    assert model.embeddings is not None
+    assert model.embeddings.shape[1] == 18, "the size in _Doubled"
     other = replace(model, session=_Doubled(Path("none")))
     assert model.runtime == "torch" and other.runtime == "onnx"
     result = other(photo())

@@ -50,8 +50,8 @@ def export(method: Method, path: Path, about: Mapping[str, object]) -> float:
         Largest difference from torch on random photos of two sizes, relative to the outputs.
 
     Raises:
-        ValueError: The method has no image side, packages are missing, or the network gives
-            something else in onnxruntime.
+        ValueError: The method has no image side, packages are missing, the exporter cannot follow
+            the network for photos of every size, or it gives something else in onnxruntime.
         OSError: The file cannot be written.
     """
     need("the export", "fast")
@@ -62,18 +62,22 @@ def export(method: Method, path: Path, about: Mapping[str, object]) -> float:
     num_outputs = len(_torch_outputs(method, example))
     names = [f"output_{number}" for number in range(num_outputs)]
 
+    refused = f"the method {type(method).__name__} of these settings cannot be exported"
     # The exporter reports every step and every package that it does without.
     with warnings.catch_warnings(), _silent("torch.onnx"), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _ImageSide(method).eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes={INPUT: {0: "batch", 2: "height", 3: "width"}},
-            input_names=[INPUT],
-            output_names=names,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                _ImageSide(method).eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes={INPUT: {0: "batch", 2: "height", 3: "width"}},
+                input_names=[INPUT],
+                output_names=names,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise ValueError(f"{refused}: only torch runs it") from error
     assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(
@@ -92,10 +96,13 @@ def export(method: Method, path: Path, about: Mapping[str, object]) -> float:
 
     with replacing(path) as unfinished:
         onnx.save(model, unfinished)
-        difference = max(
-            _difference(method, unfinished, _random_images(patches, patch_size))
-            for patches in (_EXAMPLE_PATCHES, _OTHER_PATCHES)
-        )
+        try:
+            difference = max(
+                _difference(method, unfinished, _random_images(patches, patch_size))
+                for patches in (_EXAMPLE_PATCHES, _OTHER_PATCHES)
+            )
+        except Exception as error:  # onnxruntime's errors have no common class of their own
+            raise ValueError(f"{refused} for photos of every size: only torch runs it") from error
         if not difference <= _TOLERANCE:
             raise ValueError(
                 f"the exported network differs from torch by {difference:.1e} of its values, "

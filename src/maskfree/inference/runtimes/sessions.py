@@ -82,7 +82,7 @@ class OnnxSession(Session):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised
         session = onnxruntime.InferenceSession(
             _first_output(self.path) if embedding else str(self.path),
             options,

@@ -22,6 +22,7 @@ from maskfree.methods.maskclip.config import UNTRAINED, RegionKind
 from maskfree.methods.maskclip.proxied import read_by_proxy, whole_patches
 from maskfree.nn.dense_patches import DensePatches
 from maskfree.nn.dense_tower import DenseTower
+from maskfree.nn.dense_transformer import DenseTransformer
 from maskfree.nn.dual_encoder import TextProjector
 from maskfree.nn.image_encoder import ImageEncoder
 from maskfree.ops.denoise import key_weights, smooth_by_keys, unlikely_classes
@@ -109,32 +110,50 @@ class MaskCLIP(Method):
         averages probabilities, which cannot be compared with a background threshold.
         """
         dense, theirs = self._read(images)
-        pixels = F.normalize(self.image.project(dense.features), dim=1).flatten(2)
-        cosines = torch.einsum("bdn,kd->bkn", pixels, classes)
+        return self._scores(self._pixels(dense), dense.keys, theirs, classes)
 
-        # Prompt denoising: classes that are confident on no patch.
-        dropped = None
-        if self._prompt_denoise is not None:
-            dropped = unlikely_classes(cosines, self._prompt_denoise, self.logit_scale)[..., None]
+    def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        """Compute what depends on the photos alone.
 
-        # Key smoothing: average unconfident patches; dropped classes do not count as confident.
-        if self._key_smoothing is not None:
-            kept = cosines
-            if dropped is not None:
-                kept = cosines.masked_fill(dropped, -1)
-            sure = (self.logit_scale * kept).softmax(1).amax(1)
-            cosines = smooth_by_keys(
-                cosines, key_weights(dense.keys.flatten(2)), sure, self._key_smoothing
+        Args:
+            images: RGB images in [0, 1]; sides are multiples of `patch_size`.
+
+        Returns:
+            Unit-norm patch embeddings, and the keys of the last block if they smooth the scores.
+
+        Raises:
+            ValueError: There is a proxy, or windows are stitched: both depend on the size of the
+                image in ways that only torch runs.
+        """
+        if self.proxy is not None:
+            raise ValueError(
+                "a MaskCLIP with a proxy has no image side of its own: only torch runs it"
+            )
+        if isinstance(self.image, DenseTransformer) and self.image.last_block.stitch_px:
+            raise ValueError(
+                "a MaskCLIP that stitches windows has no image side of its own: only torch runs it"
             )
 
-        if self._propagation and theirs is not None:
-            cosines = propagate_scores(cosines, theirs, self._propagation, self.patch_size)
+        dense = self.image.read(images)
+        if self._key_smoothing is None:
+            return (self._pixels(dense),)
+        return self._pixels(dense), dense.keys
 
-        # After smoothing, so that -1 does not leak into other patches.
-        if dropped is not None:
-            cosines = cosines.masked_fill(dropped, -1)
+    def compare(
+        self, seen: tuple[Tensor, ...], classes: Float[Tensor, "k d"], size: tuple[int, int]
+    ) -> Float[Tensor, "b k hp wp"]:
+        """Score each patch for each class by what `look` has found.
 
-        return cosines.unflatten(2, dense.features.shape[2:])
+        Args:
+            seen: Result of `look`.
+            classes: Unit-norm text embeddings of the classes.
+            size: Unused.
+
+        Returns:
+            Cosines as of `segment`.
+        """
+        pixels, *keys = seen
+        return self._scores(pixels, keys[0] if keys else None, None, classes)
 
     def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Embed whole images as the weights were trained to, whatever the last block is set to.
@@ -175,3 +194,41 @@ class MaskCLIP(Method):
 
         theirs = self.proxy(images)
         return read_by_proxy(self.image, theirs, images, self._scope), theirs
+
+    def _pixels(self, dense: DensePatches) -> Float[Tensor, "b d hp wp"]:
+        """Unit-norm embeddings of patches."""
+        return F.normalize(self.image.project(dense.features), dim=1)
+
+    def _scores(
+        self,
+        pixels: Float[Tensor, "b d hp wp"],
+        keys: Float[Tensor, "b e hk wk"] | None,
+        theirs: Float[Tensor, "b c hp wp"] | None,
+        classes: Float[Tensor, "k d"],
+    ) -> Float[Tensor, "b k hp wp"]:
+        """Cosines with their refinements: by keys, and by the features of the proxy."""
+        cosines = torch.einsum("bdn,kd->bkn", pixels.flatten(2), classes)
+
+        # Prompt denoising: classes that are confident on no patch.
+        dropped = None
+        if self._prompt_denoise is not None:
+            dropped = unlikely_classes(cosines, self._prompt_denoise, self.logit_scale)[..., None]
+
+        # Key smoothing: average unconfident patches; dropped classes do not count as confident.
+        if self._key_smoothing is not None and keys is not None:
+            kept = cosines
+            if dropped is not None:
+                kept = cosines.masked_fill(dropped, -1)
+            sure = (self.logit_scale * kept).softmax(1).amax(1)
+            cosines = smooth_by_keys(
+                cosines, key_weights(keys.flatten(2)), sure, self._key_smoothing
+            )
+
+        if self._propagation and theirs is not None:
+            cosines = propagate_scores(cosines, theirs, self._propagation, self.patch_size)
+
+        # After smoothing, so that -1 does not leak into other patches.
+        if dropped is not None:
+            cosines = cosines.masked_fill(dropped, -1)
+
+        return cosines.unflatten(2, pixels.shape[2:])
