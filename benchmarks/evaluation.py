@@ -22,6 +22,7 @@ from torch import Tensor
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
 from inference import inputs_of
+from maskfree.cli.common import keep_freed_memory
 from maskfree.data.benchmarks.catalog import Benchmark, benchmark
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import tally
@@ -58,6 +59,8 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(threads)
+    # As the command does.
+    keep_freed_memory()
     loaded = maskfree.load(model)
     protocol = Protocol(inference=Inference(side_px=side_px or loaded.inference.side_px))
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():

@@ -28,6 +28,7 @@ from transformers import (
 
 import maskfree
 from harness import RESULTS, Ratio, median_seconds, report
+from maskfree.cli.common import keep_freed_memory
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.inference.runtimes.choice import RuntimeName
 from maskfree.nn.image_encoder import ImageEncoder
@@ -59,6 +60,8 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(threads)
+    # As the command does.
+    keep_freed_memory()
     torch.manual_seed(0)
     words = [*benchmark("coco-mini").words(), "sky"]
     segmenter = maskfree.load(model).with_words(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -66,15 +67,14 @@ def class_levels(scores: Float[Tensor, "b k hp wp"]) -> Float[Tensor, "b k 1 1"]
     """Return the level of each class: the middle between its lowest and its highest scores.
 
     Args:
-        scores: Score maps.
+        scores: Score maps, on the CPU.
 
     Returns:
         Level of each class in each photo.
     """
-    flat = scores.flatten(2)
-    outermost = round(_OUTERMOST * (flat.shape[2] - 1))
+    # NumPy sorts all several times as fast as torch finds the outermost.
+    ordered = np.sort(scores.flatten(2).numpy(), axis=2)
+    outermost = round(_OUTERMOST * (ordered.shape[2] - 1))
 
-    # The lowest and the highest score of the rest, without sorting all.
-    lowest = flat.topk(outermost + 1, largest=False).values[:, :, -1]
-    highest = flat.topk(outermost + 1).values[:, :, -1]
-    return ((lowest + highest) / 2)[:, :, None, None]
+    lowest, highest = ordered[:, :, outermost], ordered[:, :, -1 - outermost]
+    return torch.from_numpy((lowest + highest) / 2)[:, :, None, None]
