@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import maskfree
+from maskfree.cli import main
 from maskfree.inference import text_cache
 from maskfree.inference.text_cache import TextCache
 
@@ -50,6 +52,21 @@ def test_the_second_run_encodes_nothing_and_is_bit_equal(
         found = maskfree.load(tiny_checkpoint, "cpu").with_words(WORDS).embeddings
         assert num_encoded() == runs
         assert torch.equal(found, expected)
+
+
+def test_an_option_switches_the_cache_off(kept: Path, tmp_path: Path, tiny_checkpoint: Path):
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (40, 30), "green").save(photo)
+    command = ["segment", str(photo), "--words", "dog", "cat", "car", "--model"]
+    command += [str(tiny_checkpoint), "--quiet", "--out", str(tmp_path / "out")]
+
+    for option, num_files in (("--no-cache", 0), ("--cache", 1)):
+        # The option holds for its own process, which here is the one of all tests.
+        os.environ["MASKFREE_CACHE"] = str(kept.parent)
+        with pytest.raises(SystemExit) as done:
+            main([*command, option])
+        assert done.value.code == 0
+        assert len(list(kept.glob("*"))) == num_files
 
 
 @pytest.mark.parametrize(

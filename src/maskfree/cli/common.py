@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskfree.files.user_cache import VARIABLE as CACHE_VARIABLE
 from maskfree.inference.runtimes.names import RuntimeName
 
 if TYPE_CHECKING:
@@ -50,12 +51,21 @@ class Conduct:
 
 @dataclass(frozen=True)
 class Device:
-    """Device of the network, and whether models may be downloaded."""
+    """Device of the network, and what it may download and keep."""
 
     device: str = "auto"
     """Device: auto (the first available of cuda, mps and cpu), cpu, mps, cuda or cuda:N."""
     offline: bool = False
     """Use no network: only models in the package, in folders and in the cache of Hugging Face."""
+    cache: bool = True
+    """Keep text embeddings, exported networks and search indexes in the user's cache folder, and
+    use those that are there."""
+
+    def apply(self) -> None:
+        """Stay offline and leave the cache alone, if asked to."""
+        stay_offline(self.offline)
+        if not self.cache:
+            os.environ[CACHE_VARIABLE] = "off"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from maskfree.cli.common import Hardware, keep_freed_memory, stay_offline
+from maskfree.cli.common import Hardware, keep_freed_memory
 from maskfree.cli.evaluate_options import (
     Changes,
     EvaluationOutput,
@@ -97,7 +97,7 @@ def evaluate(
         raise NotADirectoryError(f"the results {output.results} is a file: --results is a folder")
 
     keep_freed_memory()
-    stay_offline(hardware.offline)
+    hardware.apply()
     from maskfree.cli.evaluate_rows import connect, measure_rows, sweep_rows
     from maskfree.evaluation.zero_shot import EvalJob
     from maskfree.hub import loading

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from maskfree.cli.common import Network, keep_freed_memory, stay_offline
+from maskfree.cli.common import Network, keep_freed_memory
 from maskfree.cli.probes import ProbeOutput
 from maskfree.config.extras import need
 
@@ -49,7 +49,7 @@ def retrieval(
     found = find_shards(shards)
 
     keep_freed_memory()
-    stay_offline(network.offline)
+    network.apply()
     from maskfree.evaluation.retrieval import read_pairs, retrieve_captions, write_retrieval
     from maskfree.hub import loading
     from maskfree.progress import Progress

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import Device, keep_freed_memory, options_of, stay_offline
+from maskfree.cli.common import Device, keep_freed_memory, options_of
 from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.progress import Progress
 
@@ -71,7 +71,7 @@ def tracking(
     worded = worded_sequences(davis, sequences) if naming.by_words else ()
 
     keep_freed_memory()
-    stay_offline(hardware.offline)
+    hardware.apply()
     from maskfree.evaluation.tracking import track_benchmark, write_rows
     from maskfree.evaluation.tracking_by_words import track_by_words
     from maskfree.hub import loading

@@ -18,7 +18,6 @@ from maskfree.cli.common import (
     keep_freed_memory,
     note,
     note_few_words,
-    stay_offline,
 )
 from maskfree.cli.label_outputs import LabelOutput, check_formats, num_photos, write_outputs
 from maskfree.config.extras import need
@@ -139,7 +138,7 @@ def _job(
 def _load(job: Job, model: str, runtime: Runtime, processes: Processes, quiet: bool) -> Segmenter:
     """Load the model and give it the words."""
     keep_freed_memory()
-    stay_offline(runtime.offline)
+    runtime.apply()
     from maskfree.hub import loading
 
     loaded = loading.load(model, processes.device(runtime.device))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from maskfree.cli.common import Network, keep_freed_memory, stay_offline
+from maskfree.cli.common import Network, keep_freed_memory
 from maskfree.evaluation.probes.config import KnnConfig, LinearConfig
 from maskfree.progress import Progress, Watch
 
@@ -67,7 +67,7 @@ def run_probe(
     chosen.samples(data)
 
     keep_freed_memory()
-    stay_offline(network.offline)
+    network.apply()
     from maskfree.evaluation.probes import common
     from maskfree.evaluation.reporting import tables
     from maskfree.evaluation.reporting.results import write_row

@@ -18,7 +18,6 @@ from maskfree.cli.common import (
     complain,
     keep_freed_memory,
     note,
-    stay_offline,
 )
 from maskfree.inference.runtimes.names import need_runtime
 from maskfree.inference.search_config import RetrievalConfig
@@ -81,7 +80,7 @@ def search(
     need_runtime(network.runtime)
 
     keep_freed_memory()
-    stay_offline(network.offline)
+    network.apply()
     from maskfree.hub import loading
     from maskfree.inference import search as searching
     from maskfree.inference.class_embeddings import prompt_templates

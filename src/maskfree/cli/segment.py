@@ -17,7 +17,6 @@ from maskfree.cli.common import (
     keep_freed_memory,
     note,
     note_few_words,
-    stay_offline,
 )
 from maskfree.inference.runtimes.names import need_runtime
 from maskfree.progress import Progress
@@ -72,7 +71,7 @@ def segment(  # noqa: PLR0913 - one for each option
     stems = _plan_stems(photos, out, scores)
 
     keep_freed_memory()
-    stay_offline(runtime.offline)
+    runtime.apply()
     from maskfree.hub import loading
     from maskfree.inference.photos import PhotoError
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes
 
-from maskfree.cli.common import Execution, keep_freed_memory, note, stay_offline
+from maskfree.cli.common import Execution, keep_freed_memory, note
 from maskfree.config.extras import need
 from maskfree.inference.runtimes.names import need_runtime
 
@@ -65,7 +65,7 @@ def serve(
     # The port is taken before models are loaded, which may take long.
     with listen(host, port) as taken:
         keep_freed_memory()
-        stay_offline(hardware.offline)
+        hardware.apply()
         limits = Limits()
         loaded = load_models(models, hardware.device, limits.max_words, hardware.runtime)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import Execution, keep_freed_memory, stay_offline
+from maskfree.cli.common import Execution, keep_freed_memory
 from maskfree.inference.runtimes.names import need_runtime
 from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.progress import Progress
@@ -102,7 +102,7 @@ def track(
     _check_outputs(out, opened, first, animated)
 
     keep_freed_memory()
-    stay_offline(hardware.offline)
+    hardware.apply()
     from maskfree.hub import loading
     from maskfree.inference.tracking import follow_mask, follow_words, plain_overlay, save_clip
 

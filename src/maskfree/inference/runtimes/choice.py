@@ -54,7 +54,7 @@ def choose(
     if is_off() or not model_hash:
         raise ValueError(
             f"the runtime {name} keeps the exported network in the user's cache, "
-            f"which ${VARIABLE} switches off"
+            f"which --no-cache or ${VARIABLE} switches off"
         )
 
     path = _path(model_hash)
