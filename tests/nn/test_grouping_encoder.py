@@ -200,6 +200,24 @@ def test_patches_reach_the_second_stage_only_where_they_are_kept():
     assert lengths == {"paper": 2 * 5 + 4, "light": 4, "released": 4}
 
 
+@forms
+@pytest.mark.parametrize("depth", [1, 3])
+def test_groups_do_not_depend_on_whether_features_are_computed(config, depth):
+    encoder = replace(config, depths=(2, depth), drop_path=0.4).build().train()
+    images = torch.rand(6, 3, 48, 96)
+    found = []
+    for with_features in (True, False):
+        torch.manual_seed(1)
+        encoder.zero_grad()
+        grouped = encoder(images, with_features=with_features)
+        (grouped.groups * torch.linspace(-1, 1, 12)).sum().backward()
+        grads = [weight.grad for weight in encoder.parameters()]
+        found.append([grouped.groups, grouped.assignment.hard, *grads])
+    assert grouped.features is None
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
 def sure_of_similarity(by_similarity):
     """An encoder whose first stage leaves tokens as they are, and images of patches that are like
     one token each.

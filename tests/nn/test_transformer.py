@@ -81,13 +81,63 @@ def test_an_mlp_may_change_the_width():
 
 def test_dropped_branches_are_whole_samples_and_the_mean_stays():
     drop = DropPath(0.25).train()
-    branch = torch.ones(4000, 2, 3)
-    dropped = drop(branch)
-    each = dropped.flatten(1)
+    features, branch = torch.randn(4000, 2, 3), torch.ones(4000, 2, 3)
+    added = drop(features, lambda ones: ones, branch) - features
+    each = added.flatten(1).round(decimals=3)
     assert (each == each[:, :1]).all()
-    assert_close(each.unique(), torch.tensor([0.0, 4 / 3]))
-    assert abs(dropped.mean() - 1) < 0.05
-    assert drop.eval()(branch) is branch
+    assert_close(each.unique(), torch.tensor([0.0, 1.333]))
+    assert abs(added.mean() - 1) < 0.05
+    assert torch.equal(drop.eval()(features, lambda ones: ones, branch), features + branch)
+
+
+# None of three, some of 30, all of three.
+@pytest.mark.parametrize(("share", "count"), [(0.999, 3), (0.5, 30), (0.001, 3)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_block_with_dropped_branches_is_the_plain_one_times_the_draws(share, count, masked):
+    block = Block(dim=12, num_heads=3, drop_path=share).train()
+    attended = None
+    if masked:
+        attended = torch.rand(count, 5) > 0.5
+        attended[:, 2] = True
+    tokens = torch.randn(count, 5, 12)
+
+    def plain(tokens):
+        for part in (
+            lambda x: block.attn(block.norm1(x), attended),
+            lambda x: block.mlp(block.norm2(x)),
+        ):
+            drawn = torch.empty(count, 1, 1).bernoulli_(1 - share) / (1 - share)
+            tokens = tokens + part(tokens) * drawn
+        return tokens
+
+    found = []
+    for way in (lambda tokens: block(tokens, attended), plain):
+        torch.manual_seed(1)
+        block.zero_grad()
+        leaf = tokens.clone().requires_grad_()
+        output = way(leaf)
+        output.square().sum().backward()
+        found.append([output, leaf.grad, *(weight.grad for weight in block.parameters())])
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_block_may_update_the_last_tokens_only(share):
+    block = Block(dim=12, num_heads=3, drop_path=share).train()
+    attended = torch.rand(8, 7) > 0.3
+    attended[:, 2] = True
+    tokens, found = torch.randn(8, 7, 12), []
+    for num_read in (None, 3):
+        torch.manual_seed(1)
+        block.zero_grad()
+        leaf = tokens.clone().requires_grad_()
+        output = block(leaf, attended, num_read)[:, -3:]
+        output.square().sum().backward()
+        found.append([output, leaf.grad, *(weight.grad for weight in block.parameters())])
+    assert found[1][0].shape == (8, 3, 12)
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_heads_must_divide_the_width():

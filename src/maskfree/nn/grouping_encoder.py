@@ -50,8 +50,8 @@ class Grouped:
     assignment: Assignment
     """Assignment of patches to groups."""
     features: Float[Tensor, "b n d"] | None
-    """Final features of the patches, normalized like the groups; None if the second stage sees the
-    groups only."""
+    """Final features of the patches, normalized like the groups; None if they were not asked for or
+    the second stage sees the groups only."""
     patches: tuple[int, int]
     """Rows and columns of the patch grid; patches of the assignment are in row-major order."""
 
@@ -113,11 +113,12 @@ class GroupingEncoder(nn.Module):
         for tokens in (self.pos_embed, self.group_token):
             nn.init.trunc_normal_(tokens, std=0.02)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Grouped:
+    def forward(self, images: Float[Tensor, "b 3 h w"], with_features: bool = True) -> Grouped:
         """Group the patches of images.
 
         Args:
             images: RGB images in [0, 1] of any size whose sides are multiples of `patch_size`.
+            with_features: Also compute the final features of the patches.
 
         Returns:
             Group features and assignment maps.
@@ -140,7 +141,13 @@ class GroupingEncoder(nn.Module):
         if not self.keep_patches:
             return Grouped(self.norm(self.second(groups)), assignment, None, grid)
 
-        tokens = self.norm(self.second(torch.cat([patches, groups], dim=1)))
+        tokens = torch.cat([patches, groups], dim=1)
+        if not with_features:
+            # In the last layer the patches are only attended to.
+            groups = self.second[-1](self.second[:-1](tokens), num_read=self.num_groups)
+            return Grouped(self.norm(groups), assignment, None, grid)
+
+        tokens = self.norm(self.second(tokens))
         features, groups = tokens.split([patches.shape[1], self.num_groups], dim=1)
         return Grouped(groups, assignment, features, grid)
 

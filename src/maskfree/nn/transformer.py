@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -59,21 +61,28 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(
-        self, tokens: Float[Tensor, "b t d"], attended: Bool[Tensor, "b t"] | None = None
-    ) -> Float[Tensor, "b t d"]:
+        self,
+        tokens: Float[Tensor, "b t d"],
+        attended: Bool[Tensor, "b t"] | None = None,
+        num_read: int | None = None,
+    ) -> Float[Tensor, "b r d"]:
         """Attend from each token to the others.
 
         Args:
             tokens: Token features.
             attended: True for tokens that may be attended to; None: all of them.
+            num_read: Number of tokens at the end that attend; None: all of them.
 
         Returns:
-            Attention output, without the residual.
+            Attention output of the tokens that attend, without the residual.
         """
         # Split into query, key and value, each of shape (b, heads, t, c).
         queries, keys, values = (
             self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         )
+
+        if num_read is not None:
+            queries = queries[:, :, -num_read:]
 
         # The mask of keys is the same for all heads and queries.
         mask = None
@@ -156,21 +165,39 @@ class DropPath(nn.Module):
             raise ValueError(f"drop_path {share}: the share of dropped branches lies in [0, 1)")
         self.share = share
 
-    def forward(self, branch: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Drop the branch of random samples.
+    def forward(
+        self,
+        features: Float[Tensor, "b t d"],
+        branch: Callable[..., Tensor],
+        *inputs: Tensor | None,
+    ) -> Float[Tensor, "b t d"]:
+        """Add a branch to features, but for random samples.
 
         Args:
-            branch: Output of a residual branch.
+            features: Features that the branch is added to.
+            branch: Function of `inputs` that returns what is added; it treats samples alone.
+            *inputs: Tensors with one entry per sample, or None.
 
         Returns:
-            The branch, zero for the dropped samples.
+            The sum, which is `features` for the dropped samples.
         """
         if not self.training or self.share == 0:
-            return branch
-        kept = 1 - self.share
+            return features + branch(*inputs)
 
-        # One draw per sample, divided by the probability that it is kept.
-        return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept)
+        # One draw per sample; what is kept is divided by the probability of that.
+        kept = 1 - self.share
+        drawn = features.new_empty(len(features), 1, 1).bernoulli_(kept)
+
+        # A GPU would wait for the indices of the samples longer than dropped branches take.
+        if features.device.type != "cpu" or torch.compiler.is_compiling():
+            return features + branch(*inputs) * drawn.div_(kept)
+
+        rows = drawn.flatten().nonzero().flatten()
+        if len(rows) == len(features):
+            return torch.add(features, branch(*inputs), alpha=1 / kept)
+
+        chosen = [None if each is None else each[rows] for each in inputs]
+        return features.index_add(0, rows, branch(*chosen), alpha=1 / kept)
 
 
 class Block(nn.Module):
@@ -194,25 +221,35 @@ class Block(nn.Module):
         self.checkpointed = False
 
     def forward(
-        self, tokens: Float[Tensor, "b t d"], attended: Bool[Tensor, "b t"] | None = None
-    ) -> Float[Tensor, "b t d"]:
+        self,
+        tokens: Float[Tensor, "b t d"],
+        attended: Bool[Tensor, "b t"] | None = None,
+        num_read: int | None = None,
+    ) -> Float[Tensor, "b r d"]:
         """Update tokens.
 
         Args:
             tokens: Token features.
             attended: True for tokens that may be attended to; None: all of them.
+            num_read: Number of tokens at the end that are updated; None: all of them. The others
+                are only attended to, which is cheaper in a last layer of which they are not read.
 
         Returns:
-            Updated token features.
+            Features of the updated tokens.
         """
         if self.checkpointed and torch.is_grad_enabled():
-            return checkpoint(self._update, tokens, attended, use_reentrant=False)
-        return self._update(tokens, attended)
+            return checkpoint(self._update, tokens, attended, num_read, use_reentrant=False)
+        return self._update(tokens, attended, num_read)
 
-    def _update(self, tokens: Tensor, attended: Tensor | None) -> Tensor:
+    def _update(self, tokens: Tensor, attended: Tensor | None, num_read: int | None) -> Tensor:
         """Update tokens."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), attended))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+        def attend(tokens: Tensor, attended: Tensor | None) -> Tensor:
+            return self.attn(self.norm1(tokens), attended, num_read)
+
+        read = tokens if num_read is None else tokens[:, -num_read:]
+        read = self.drop_path(read, attend, tokens, attended)
+        return self.drop_path(read, lambda tokens: self.mlp(self.norm2(tokens)), read)
 
 
 class CrossBlock(nn.Module):
@@ -221,20 +258,18 @@ class CrossBlock(nn.Module):
     Queries and tokens should be normalized already: only the MLP has a normalization before it.
     """
 
-    def __init__(self, *, dim: int, num_heads: int, drop_path: float = 0.0):
+    def __init__(self, *, dim: int, num_heads: int):
         """Create the layers.
 
         Args:
             dim: Number of channels of queries and tokens.
             num_heads: Number of attention heads; divides `dim`.
-            drop_path: Probability that a residual branch of a sample is dropped in training.
         """
         super().__init__()
         self.attn = CrossAttention(dim=dim, num_heads=num_heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim=dim, hidden=4 * dim)
         self.norm_post = nn.LayerNorm(dim)
-        self.drop_path = DropPath(drop_path)
 
     def forward(
         self, queries: Float[Tensor, "b q d"], tokens: Float[Tensor, "b t d"]
@@ -248,8 +283,8 @@ class CrossBlock(nn.Module):
         Returns:
             Updated, normalized queries.
         """
-        queries = queries + self.drop_path(self.attn(queries, tokens))
-        return self.norm_post(queries + self.drop_path(self.mlp(self.norm2(queries))))
+        queries = queries + self.attn(queries, tokens)
+        return self.norm_post(queries + self.mlp(self.norm2(queries)))
 
 
 def initialize(module: nn.Module) -> None:

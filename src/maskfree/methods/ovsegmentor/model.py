@@ -92,7 +92,7 @@ class OVSegmentor(Method):
             raise ValueError("OVSegmentor learns from captions, and the photos have none")
 
         # Image-text contrast of the mean group and the caption.
-        grouped = self.image(batch.images)
+        grouped = self.image(batch.images, with_features=masks is not None)
         overall = F.normalize(self.image_projection(grouped.groups.mean(1)), dim=-1)
         # Projected also while observing, since it moves the running statistics.
         groups = None
@@ -190,7 +190,7 @@ class OVSegmentor(Method):
 
         Source: eq. 1.
         """
-        grouped = self.image(images)
+        grouped = self.image(images, with_features=False)
         return Groups(
             F.normalize(self.image_projection(grouped.groups), dim=-1),
             grouped.assignment.soft.unflatten(2, grouped.patches),
