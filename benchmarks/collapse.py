@@ -100,7 +100,8 @@ def read_batches(shard: Path, weights: Path, steps: int, batch_size: int) -> lis
         for seed in track(range(steps * batch_size), "augmenting")
     ]
     return [
-        transform.collate(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)
+        transform.collate(samples[i : i + batch_size]).to(torch.device("cpu"))
+        for i in range(0, len(samples), batch_size)
     ]
 
 

@@ -140,7 +140,7 @@ def make_batch(config: MethodConfig, tokenizer: Tokenizer, photo, captions: bool
         transform.sample(Source(str(i), image, text, partners[i]), seed=i)
         for i, (image, text) in enumerate(zip(photos, texts, strict=True))
     ]
-    batch = transform.collate(samples)
+    batch = transform.collate(samples).to(torch.device("cpu"))
     assert isinstance(batch, Batch), f"{type(batch).__name__} lacks to(device)"
     return batch
 
@@ -266,7 +266,9 @@ def test_sample_depends_on_its_seed_alone(config, tokenizer, photo):
     one, same, other = (
         transform.sample(Source("k", photo(), CAPTIONS), seed=seed) for seed in (1, 1, 2)
     )
-    first, second, third = (transform.collate([sample]).images for sample in (one, same, other))
+    first, second, third = (
+        transform.collate([sample]).to(torch.device("cpu")).images for sample in (one, same, other)
+    )
     assert torch.equal(first, second) and not torch.equal(first, third)
 
 

@@ -24,14 +24,14 @@ class Batch(Protocol):
     Each method has a batch class of its own, usually a `TensorRecord`.
     """
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> Batch:
         """Copy the batch to a device.
 
         Args:
             device: Device to copy to.
 
         Returns:
-            A new batch whose tensors are on the device.
+            A new batch whose tensors are on the device, with images of floats in [0, 1].
         """
         ...
 

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from maskfree.methods.clippy.batch import CLIPpyBatch
 
 from maskfree.data.config import ViewConfig
+from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import View, random_caption, random_view, tokenized_captions
+from maskfree.data.transforms import (
+    View,
+    pixels_of,
+    random_caption,
+    random_view,
+    tokenized_captions,
+)
 from maskfree.text.tokenize import Tokenizer
 
 
@@ -28,12 +34,12 @@ class CLIPpyTransform(Transform):
         """Create the training view of one photo."""
         rng, config = np.random.default_rng(seed), self.views
         caption = random_caption(rng, source.captions)
-        view = random_view(rng, source.photo, config.side_px, config.scale, config.mirror)
+        pixels = pixels_of(source.photo)
+        view = random_view(rng, pixels, config.side_px, config.scale, config.mirror)
         return caption, view
 
-    def collate(self, samples: Sequence[tuple[str | None, View]]) -> CLIPpyBatch:
+    def collate(self, samples: Sequence[tuple[str | None, View]]) -> Packed[CLIPpyBatch]:
         """Stack samples into a batch."""
-        return CLIPpyBatch(
-            images=torch.stack([view.image for _, view in samples]),
-            captions=tokenized_captions(self.tokenizer, [caption for caption, _ in samples]),
-        )
+        captions = tokenized_captions(self.tokenizer, [caption for caption, _ in samples])
+        images = PackedViews.of([view for _, view in samples])
+        return Packed(CLIPpyBatch, {"images": images, "captions": captions})

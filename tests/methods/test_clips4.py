@@ -230,7 +230,7 @@ def test_photos_of_one_color_and_of_all_sizes_train(tmp_path):
     photos = [Image.new("RGB", size, (40 * index, 90, 200)) for index, size in enumerate(sizes)]
     batch = transform.collate(
         [transform.sample(Source(str(i), p, []), i) for i, p in enumerate(photos)]
-    )
+    ).to(torch.device("cpu"))
     losses = method(batch)
     losses.total.backward()
     assert all(value.isfinite() for value in (*losses.terms.values(), *losses.metrics.values()))
@@ -278,7 +278,7 @@ def test_a_student_learns_what_its_teacher_sees(tmp_path):
     for step in range(40):
         chosen = [transform.sample(sources[(6 * step + i) % 24], 100 * step + i) for i in range(6)]
         optimizer.zero_grad()
-        losses = method(transform.collate(chosen))
+        losses = method(transform.collate(chosen).to(torch.device("cpu")))
         losses.total.backward()
         optimizer.step()
         similar.append(losses.metrics["similarity"].item())

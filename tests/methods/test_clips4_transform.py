@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.data.packed import PackedViews
 from maskfree.data.photo_sources import file_stem
 from maskfree.data.sample import Source
 from maskfree.methods.clips4.config import PairConfig
@@ -63,7 +64,7 @@ def prepare(folder: Path, key: str, size: tuple[int, int] = SIZE) -> PairTransfo
 
 
 def images_of(sample: CLIPS4Sample) -> torch.Tensor:
-    return torch.stack([view.image for view in sample.views])
+    return PackedViews.of(sample.views).unpacked()
 
 
 def boxes_of(sample: CLIPS4Sample) -> torch.Tensor:
@@ -142,7 +143,7 @@ def test_without_folders_a_photo_is_one_region_and_nobody_is_followed():
     transform = PairTransform(views=PLAIN, grid=GRID, segments=None, teacher=None)
     sample = transform.sample(Source("k", ramp(*SIZE), []), 0)
     assert not sample.regions.any() and sample.teacher is None
-    assert transform.collate([sample]).teacher is None
+    assert transform.collate([sample]).to(torch.device("cpu")).teacher is None
 
 
 def test_a_batch_has_both_views_of_each_photo_side_by_side(tmp_path):
@@ -153,7 +154,7 @@ def test_a_batch_has_both_views_of_each_photo_side_by_side(tmp_path):
         transforms[0].sample(Source(key, ramp(*size), []), seed)
         for seed, (key, size) in enumerate(zip(keys, sizes, strict=True))
     ]
-    batch = transforms[0].collate(samples)
+    batch = transforms[0].collate(samples).to(torch.device("cpu"))
     assert batch.images.shape == (3, 2, 3, 64, 64)
     assert (batch.regions.dtype, batch.teacher.dtype) == (torch.uint8, torch.float16)
     for index, sample in enumerate(samples):

@@ -247,7 +247,7 @@ def test_prompted_nouns_are_labels(tiny_tokenizer, photo):
     samples = [
         transform.sample(Source("k", photo((40, 30)), [text]), 3) for text in (many, few, "so blue")
     ]
-    batch = transform.collate(samples)
+    batch = transform.collate(samples).to(torch.device("cpu"))
     assert batch.labeled.tolist() == [[True, True], [True, False], [False, False]]
     wanted = tiny_tokenizer([*samples[0].labels, *samples[1].labels, "", "", ""])
     assert torch.equal(batch.labels.ids, wanted.ids)

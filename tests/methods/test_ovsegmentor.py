@@ -292,7 +292,7 @@ def test_samples_hold_what_the_terms_need_and_no_more(tiny_tokenizer, photo):
         transform = tiny_ovsegmentor_config(**changes).build_transform(tiny_tokenizer)
         assert transform.takes_partner == (changes.get("masks", True) is not None)
         source = Source("key", photo(), CAPTIONS, Partner("dog", photo((40, 90))))
-        return transform.collate([transform.sample(source, seed=3)])
+        return transform.collate([transform.sample(source, seed=3)]).to(torch.device("cpu"))
 
     whole = made()
     assert whole.partners.present.all() and whole.entities.labels is None

@@ -17,6 +17,7 @@ from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import Stream, build_loader
 from maskfree.data.order import Share
+from maskfree.data.packed import PackedViews
 from maskfree.data.sample import Partner, Source, Transform
 from maskfree.methods.ovsegmentor.batch import OVSegmentorBatch
 from maskfree.methods.ovsegmentor.transform import OVSegmentorTransform
@@ -49,7 +50,7 @@ class Keyed(Transform):
 
     def collate(self, samples):
         ((key, sample),) = samples
-        return KeyedBatch(self.transform.collate([sample]), key)
+        return KeyedBatch(self.transform.collate([sample]).to(torch.device("cpu")), key)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_targets_stand_on_the_mask_tokens(transform, tokenizer, photo):
     samples = [
         transform.sample(Source(str(i), photo((20, 20)), [c]), i) for i, c in enumerate(captions)
     ]
-    entities = transform.collate(samples).entities
+    entities = transform.collate(samples).to(torch.device("cpu")).entities
     assert entities.masked.tolist() == [True, False, True, True]
     assert (entities.questions.ids == tokenizer.mask_id)[entities.targets >= 0].all()
     found = [names(transform, row[row >= 0].tolist()) for row in entities.targets]
@@ -175,7 +176,7 @@ def test_labels_are_distinct_entities_in_prompts(transform, tokenizer, photo):
         several.sample(Source(str(i), photo((20, 20)), [c]), i) for i, c in enumerate(captions)
     ]
     assert [len(sample.texts.labels) for sample in samples] == [2, 1, 0]
-    entities = several.collate(samples).entities
+    entities = several.collate(samples).to(torch.device("cpu")).entities
     assert entities.labels.ids.shape[0] == 6
     assert entities.labeled.tolist() == [[True, True], [True, False], [False, False]]
     drawn = {text_of(several, captions[0], photo, seed).labels for seed in range(300)}
@@ -228,18 +229,19 @@ def test_a_part_left_out_changes_no_other(transform, source):
 
 def test_parts_that_are_left_out_are_none(transform, source):
     bare = replace(transform, with_questions=False, with_partner=False)
-    batch = bare.collate([bare.sample(source, 0)])
+    batch = bare.collate([bare.sample(source, 0)]).to(torch.device("cpu"))
     assert batch.entities is None and batch.partners is None and batch.captions is not None
     assert transform.takes_partner and not bare.takes_partner
-    unlabeled = transform.collate([transform.sample(Source("k", source.photo), 0)])
+    unlabeled = transform.collate([transform.sample(Source("k", source.photo), 0)]).to(
+        torch.device("cpu")
+    )
     assert unlabeled.captions is None and unlabeled.entities is None
 
 
 def test_a_photo_without_partner_gets_zeros(transform, tokenizer, source):
     pairs = [source, replace(source, partner=None), source]
-    partners = transform.collate(
-        [transform.sample(item, seed) for seed, item in enumerate(pairs)]
-    ).partners
+    samples = [transform.sample(item, seed) for seed, item in enumerate(pairs)]
+    partners = transform.collate(samples).to(torch.device("cpu")).partners
     assert partners.present.tolist() == [True, False, True]
     assert not partners.images[1].any() and partners.images[0].any()
     assert partners.images.shape == (3, 3, 32, 32)
@@ -250,14 +252,15 @@ def test_views_are_crops_that_boxes_describe(transform, source):
     plain = replace(transform, jitter=(0.0,) * 4)
     for seed in range(12):
         view = plain.sample(source, seed).view
+        image = PackedViews.of([view]).unpacked()[0]
         left, top, right, bottom = view.box
         across = torch.linspace(
             left, right, 32
         )  # the photo's red grows from left to right, its green downwards
         assert_close(
-            view.image[0].mean(0), across.flip(0) if view.flipped else across, atol=0.05, rtol=0
+            image[0].mean(0), across.flip(0) if view.flipped else across, atol=0.05, rtol=0
         )
-        assert_close(view.image[1].mean(1), torch.linspace(top, bottom, 32), atol=0.05, rtol=0)
+        assert_close(image[1].mean(1), torch.linspace(top, bottom, 32), atol=0.05, rtol=0)
     flips = np.array([plain.sample(source, seed).view.flipped for seed in range(40)])
     assert 5 < flips.sum() < 35
 

@@ -10,11 +10,12 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from maskfree.data.packed import PackedViews
 from maskfree.data.sample import Source
 from maskfree.methods.student.batch import StudentBatch
 from maskfree.methods.student.config import StudentViews
 from maskfree.methods.student.model import Student
-from maskfree.methods.student.transform import _CropWindow, confident
+from maskfree.methods.student.transform import StudentSample, _CropWindow, confident
 from maskfree.ops.ignore import IGNORE
 from tiny import tiny_student_config
 
@@ -41,6 +42,10 @@ def coded_photo(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
     return Image.fromarray(colors), labels
 
 
+def image_of(sample: StudentSample) -> torch.Tensor:
+    return PackedViews.of([sample.view]).unpacked()[0]
+
+
 def sample(tmp_path: Path, views: StudentViews, seed: int, size: tuple[int, int] = (90, 60)):
     photo, labels = coded_photo(*size)
     write_map(tmp_path / "labels" / "street.png", labels)
@@ -55,16 +60,16 @@ def test_labels_stay_on_their_pixels(tmp_path, seed):
     )
     seen = sample(tmp_path, views, seed)
     assert (
-        seen.image.shape == (3, 64, 64)
+        image_of(seen).shape == (3, 64, 64)
         and seen.labels.shape == (64, 64)
         and seen.labels.dtype == torch.uint8
     )
-    painted = ((seen.image[0] * 255 - 40) / 80).round()
+    painted = ((image_of(seen)[0] * 255 - 40) / 80).round()
     counts = seen.labels != IGNORE
     assert (painted == seen.labels)[
         counts
     ].float().mean() > 0.93  # the rest lies on a border, which is blurred
-    assert (seen.image[:, ~counts] * 255).round().unique().tolist() in ([128], [])  # padding
+    assert (image_of(seen)[:, ~counts] * 255).round().unique().tolist() in ([128], [])  # padding
 
 
 def test_a_photo_smaller_than_the_crop_is_padded(tmp_path):
@@ -94,7 +99,7 @@ def test_maps_may_have_another_size_than_the_photo(tmp_path):
         None
     )
     seen = transform.sample(Source("street.jpg", photo), 3)
-    assert (((seen.image[0] * 255 - 40) / 80).round() == seen.labels).float().mean() > 0.93
+    assert (((image_of(seen)[0] * 255 - 40) / 80).round() == seen.labels).float().mean() > 0.93
 
 
 def test_labels_below_their_class_threshold_are_ignored(tmp_path):

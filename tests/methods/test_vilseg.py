@@ -371,7 +371,7 @@ def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
     samples = [
         transform.sample(Source(str(i), photo((90, 61)), CAPTIONS[:3]), seed=i) for i in range(24)
     ]
-    batch = transform.collate(samples)
+    batch = transform.collate(samples).to(torch.device("cpu"))
     assert batch.images.shape == batch.augmented_view.shape == (24, 3, 64, 64)
     assert batch.local_views.shape == (24, 3, 3, 32, 32)
     assert {sample.caption for sample in samples} == set(CAPTIONS[:3])
@@ -382,7 +382,7 @@ def test_transform_fills_what_the_terms_need(tiny_tokenizer, photo):
     boxes = torch.tensor([sample.view.box for sample in samples])
     assert (boxes[:, 2:] - boxes[:, :2] > 0).all() and boxes.min() >= 0 and boxes.max() <= 1
     lean = only().build_transform(None)
-    bare = lean.collate([lean.sample(Source("a", photo()), seed=0)])
+    bare = lean.collate([lean.sample(Source("a", photo()), seed=0)]).to(torch.device("cpu"))
     assert (
         bare.captions is bare.local_views is bare.augmented_view is bare.augmented_flipped is None
     )
@@ -397,7 +397,7 @@ def test_recorded_geometry_is_that_of_the_view(tiny_tokenizer, photo):
     samples = [
         transform.sample(Source(str(i), photo((200, 300)), CAPTIONS), seed=i) for i in range(8)
     ]
-    batch = transform.collate(samples)
+    batch = transform.collate(samples).to(torch.device("cpu"))
     views = [(batch.images, [sample.view for sample in samples])]
     views += [
         (batch.local_views[:, v], [sample.local_views[v] for sample in samples]) for v in range(3)
@@ -498,7 +498,7 @@ def test_photos_without_text_teach_by_vision_and_clusters_only(tiny_tokenizer, p
     assert transform.learns_without_captions
     texts = ["a dog", "", "a cat", ""]
     samples = [transform.sample(Source(str(n), photo(), [text]), n) for n, text in enumerate(texts)]
-    batch = transform.collate(samples)
+    batch = transform.collate(samples).to(torch.device("cpu"))
     assert batch.described.tolist() == [True, False, True, False]
 
     method = tiny_vilseg_config().build().eval()

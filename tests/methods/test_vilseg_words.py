@@ -98,7 +98,7 @@ def collated(
         transform.sample(Source(str(i), photo((90, 61)), texts), seed + i)
         for i, texts in enumerate(captions)
     ]
-    return transform.collate(samples)
+    return transform.collate(samples).to(torch.device("cpu"))
 
 
 def gradients(module: nn.Module) -> float:

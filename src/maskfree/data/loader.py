@@ -28,6 +28,7 @@ from maskfree.data.examples import (
     decode,
 )
 from maskfree.data.order import Read, Share, Sources, seed_of, shuffled, tell_few_shards
+from maskfree.data.packed import Packed
 from maskfree.data.partners import PartnerPhotos, check_entities
 from maskfree.data.photo_folders import find_photos, read_photos
 from maskfree.data.photo_sources import check_stems
@@ -75,7 +76,7 @@ class Loaded:
         Returns:
             The same with another batch, if its class can.
         """
-        if not isinstance(self.batch, TensorRecord):
+        if not isinstance(self.batch, TensorRecord | Packed):
             return self
         return replace(self, batch=self.batch.pin_memory())
 

@@ -1,4 +1,7 @@
-"""Training views and captions: random crops, flips, color jitter and blur of one photo."""
+"""Training views and captions: random crops and flips of one photo, and one of its captions.
+
+Views stay bytes; their colors change on the device (`maskfree.data.packed`).
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.data.colors import color_jitter
 from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Tokens
 
 Box = tuple[float, float, float, float]
-
-# Rows are Y (Rec. 601 luma), I and Q; a hue shift rotates the I-Q plane.
-_RGB_TO_YIQ = np.array(
-    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
-)
-_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 
 
 def random_box(
@@ -65,47 +63,81 @@ def random_box(
     return (1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2
 
 
-def crop(photo: Image.Image, box: Box, side_px: int, flip: bool = False) -> Float[Tensor, "3 h w"]:
-    """Crop a photo and resize the crop to a square.
+def pixels_of(photo: Image.Image) -> UInt8[Tensor, "h w 3"]:
+    """Copy the pixels of a photo, once for all of its views.
 
     Args:
         photo: RGB image.
+
+    Returns:
+        RGB bytes.
+    """
+    # A copy, because torch takes no memory that must not be written.
+    return torch.from_numpy(np.array(photo))
+
+
+def in_pixels(box: Box, photo_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Round a box to whole pixels, at least one.
+
+    Args:
         box: (left, top, right, bottom) as fractions of the photo's sides, in [0, 1].
-        side_px: Side of the square in pixels.
+        photo_size: Width and height of the photo in pixels.
+
+    Returns:
+        (left, top, right, bottom) in pixels; right and bottom lie outside the box.
+    """
+    width, height = photo_size
+    left = min(round(box[0] * width), width - 1)
+    top = min(round(box[1] * height), height - 1)
+    right = max(round(box[2] * width), left + 1)
+    bottom = max(round(box[3] * height), top + 1)
+    return left, top, right, bottom
+
+
+def crop(
+    pixels: UInt8[Tensor, "h w 3"],
+    bounds: tuple[int, int, int, int],
+    side_px: int,
+    flip: bool = False,
+) -> UInt8[Tensor, "s s 3"]:
+    """Crop a photo and resize the crop to a square.
+
+    Args:
+        pixels: RGB bytes of the photo.
+        bounds: (left, top, right, bottom) in pixels; right and bottom lie outside the crop.
+        side_px: Side s of the square in pixels.
         flip: Whether to mirror the crop left to right.
 
     Returns:
-        The view, with values in [0, 1].
+        RGB bytes of the view.
     """
-    width, height = photo.size
-    bounds = (
-        box[0] * width,
-        box[1] * height,
-        min(box[2] * width, width),
-        min(box[3] * height, height),
-    )
+    left, top, right, bottom = bounds
+    part = pixels[top:bottom, left:right]
+    if flip:
+        part = part.flip(1)
 
-    view = photo.resize((side_px, side_px), Image.Resampling.BILINEAR, box=bounds, reducing_gap=2.0)
-
-    pixels = np.asarray(view)
-    channels_first = np.ascontiguousarray((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1))
-    return torch.from_numpy(channels_first).float().div_(255)
+    # PyTorch has vector code for bytes with the channels last: a fourth of Pillow's time.
+    part = part.contiguous()[None].movedim(-1, 1)
+    view = F.interpolate(part, (side_px, side_px), mode="bilinear", antialias=True)
+    return view[0].movedim(0, -1).contiguous()
 
 
 class View(NamedTuple):
     """Random square crop of a photo."""
 
-    image: Float[Tensor, "3 h w"]
-    """RGB in [0, 1]."""
+    image: UInt8[Tensor, "h w 3"]
+    """RGB bytes, before the change of colors."""
     box: Box
     """Left, top, right, bottom in the photo before mirroring, as fractions of its sides."""
     flipped: bool
     """Whether the crop was mirrored."""
+    colors: Float32[np.ndarray, "3 4"] | None = None
+    """Matrix of the change of colors (`maskfree.data.colors`); None for none."""
 
 
 def random_view(
     rng: np.random.Generator,
-    photo: Image.Image,
+    pixels: UInt8[Tensor, "h w 3"],
     side_px: int,
     scale: tuple[float, float],
     mirror: float,
@@ -115,7 +147,7 @@ def random_view(
 
     Args:
         rng: Source of randomness.
-        photo: RGB image.
+        pixels: RGB bytes of the photo.
         side_px: Side of the view in pixels.
         scale: Smallest and largest area of the view, as a share of the photo's area.
         mirror: Probability of a horizontal flip.
@@ -124,12 +156,16 @@ def random_view(
     Returns:
         The view.
     """
-    box = random_box(rng, photo.size, scale)
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = in_pixels(random_box(rng, (width, height), scale), (width, height))
     flipped = bool(rng.random() < mirror)
-    image = crop(photo, box, side_px, flipped)
+
+    image = crop(pixels, (left, top, right, bottom), side_px, flipped)
+    box = (left / width, top / height, right / width, bottom / height)
+    colors = None
     if jitter is not None:
-        image = color_jitter(image, rng, *jitter)
-    return View(image, box, flipped)
+        colors = color_jitter(rng, *jitter)
+    return View(image, box, flipped, colors)
 
 
 def random_caption(rng: np.random.Generator, captions: Sequence[str]) -> str | None:
@@ -188,81 +224,3 @@ def tokenized_labels(
 
     counts = torch.tensor([len(own) for own in labels])
     return tokenizer(texts), torch.arange(num_labels) < counts[:, None]
-
-
-def color_jitter(
-    image: Float[Tensor, "3 h w"],
-    rng: np.random.Generator,
-    brightness: float = 0.4,
-    contrast: float = 0.4,
-    saturation: float = 0.4,
-    hue: float = 0.1,
-) -> Float[Tensor, "3 h w"]:
-    """Change brightness, contrast, saturation and hue at random.
-
-    Every step is affine in color and keeps the pivot of the others, so their order does not matter
-    and one 3x3 matrix applies all four.
-
-    Args:
-        image: Image with values in [0, 1].
-        rng: Source of randomness.
-        brightness: The factor is drawn from 1 -/+ this value.
-        contrast: The factor is drawn from 1 -/+ this value.
-        saturation: The factor is drawn from 1 -/+ this value.
-        hue: Largest hue shift, in turns of the color circle.
-
-    Returns:
-        The changed image, with values in [0, 1].
-
-    Differs: the hue is rotated in the YIQ plane instead of HSV, and values are clipped to [0, 1]
-    once, at the end.
-    """
-    light, spread, color = (
-        rng.uniform(max(0.0, 1 - amount), 1 + amount)
-        for amount in (brightness, contrast, saturation)
-    )
-
-    # Saturation scales the chroma plane, hue rotates it.
-    angle = 2 * math.pi * rng.uniform(-hue, hue)
-    cosine, sine = color * math.cos(angle), color * math.sin(angle)
-    chroma = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-
-    matrix = torch.from_numpy(light * spread * (_YIQ_TO_RGB @ chroma @ _RGB_TO_YIQ)).to(image.dtype)
-
-    # Contrast pivots on the mean luma of the image.
-    luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype) @ image.mean(dim=(1, 2))
-    flat = torch.addmm(light * (1 - spread) * luma, matrix, image.flatten(1))
-    return flat.clamp_(0, 1).view_as(image)
-
-
-def to_grayscale(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    """Replace each color by its luma.
-
-    Args:
-        image: RGB image.
-
-    Returns:
-        The image with three equal channels.
-    """
-    luma = torch.from_numpy(_RGB_TO_YIQ[0]).to(image.dtype)
-    return torch.einsum("c,chw->hw", luma, image).expand(3, -1, -1).contiguous()
-
-
-def blurred(image: Float[Tensor, "3 h w"], deviation_px: float) -> Float[Tensor, "3 h w"]:
-    """Blur an image by a Gaussian that is cut off at three standard deviations.
-
-    Args:
-        image: Image to blur.
-        deviation_px: Standard deviation in pixels, above 0.
-
-    Returns:
-        The blurred image, of the same size.
-    """
-    reach = max(1, round(3 * deviation_px))
-    distances = torch.arange(-reach, reach + 1, dtype=image.dtype)
-    weights = torch.exp(-0.5 * (distances / deviation_px) ** 2)
-    weights = (weights / weights.sum()).expand(3, 1, 1, -1)
-
-    # The kernel is separable: first along rows, then along columns.
-    padded = F.pad(image[None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, weights, groups=3), weights.mT, groups=3)[0]

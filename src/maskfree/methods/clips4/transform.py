@@ -21,8 +21,10 @@ from torch.nn import functional as F
 
 from maskfree.data.cache.region_maps import SegmentMaps
 from maskfree.data.cache.teacher_maps import TeacherMaps
+from maskfree.data.colors import blurred, color_jitter, grayed, unchanged
+from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import Box, View, blurred, color_jitter, random_view, to_grayscale
+from maskfree.data.transforms import Box, View, pixels_of, random_view
 from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import PairConfig
 
@@ -113,11 +115,12 @@ class PairTransform(Transform):
             features = TeacherMaps(self.teacher).of(source.key, size).float()
 
         # Two independent views, each with its part of the maps.
+        pixels = pixels_of(photo)
         views, parts, taught = [], [], []
         for _ in range(2):
             config = self.views
-            view = random_view(rng, photo, config.side_px, config.scale, _MIRROR)
-            views.append(view._replace(image=self._colored(view.image, rng)))
+            view = random_view(rng, pixels, config.side_px, config.scale, _MIRROR)
+            views.append(self._colored(view, rng))
 
             part = torch.from_numpy(cut_regions(regions, view.box, self.grid))
             parts.append(_like(view, part))
@@ -130,7 +133,7 @@ class PairTransform(Transform):
             teacher=torch.stack(taught) if taught else None,
         )
 
-    def collate(self, samples: Sequence[CLIPS4Sample]) -> CLIPS4Batch:
+    def collate(self, samples: Sequence[CLIPS4Sample]) -> Packed[CLIPS4Batch]:
         """Stack samples into a batch.
 
         Args:
@@ -139,29 +142,32 @@ class PairTransform(Transform):
         Returns:
             The batch.
         """
-        images = [view.image for sample in samples for view in sample.views]
+        views = [view for sample in samples for view in sample.views]
         taught = [sample.teacher for sample in samples if sample.teacher is not None]
 
-        return CLIPS4Batch(
-            images=torch.stack(images).unflatten(0, (len(samples), 2)),
-            regions=torch.stack([sample.regions for sample in samples]),
-            teacher=torch.stack(taught) if taught else None,
-        )
+        fields = {
+            "images": PackedViews.of(views, per_photo=2),
+            "regions": torch.stack([sample.regions for sample in samples]),
+            "teacher": torch.stack(taught) if taught else None,
+        }
+        return Packed(CLIPS4Batch, fields)
 
-    def _colored(
-        self, image: Float[Tensor, "3 h w"], rng: np.random.Generator
-    ) -> Float[Tensor, "3 h w"]:
-        """Apply random color jitter, grayscale and blur, in this order."""
+    def _colored(self, view: View, rng: np.random.Generator) -> View:
+        """Draw color jitter, grayscale and blur, in this order; only the blur is applied.
+
+        Blur and the change of colors may change places: both are affine.
+        """
         # Order of the augmentations in SimCLR.
-        colors = COLORS[self.views.colors]
-        if rng.random() < colors.jitter_probability:
-            image = color_jitter(image, rng, *colors.jitter)
-        if rng.random() < colors.grayscale_probability:
-            image = to_grayscale(image)
-        if rng.random() < colors.blur_probability:
+        augmentation = COLORS[self.views.colors]
+        image, colors = view.image, None
+        if rng.random() < augmentation.jitter_probability:
+            colors = color_jitter(rng, *augmentation.jitter)
+        if rng.random() < augmentation.grayscale_probability:
+            colors = grayed(unchanged() if colors is None else colors)
+        if rng.random() < augmentation.blur_probability:
             image = blurred(image, float(rng.uniform(*_BLUR_PX)))
 
-        return image
+        return view._replace(image=image, colors=colors)
 
 
 def _like(view: View, grid: Tensor) -> Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from maskfree.data.config import ViewConfig
+from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
+    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -60,11 +61,16 @@ class GroupViTTransform(Transform):
         rng, config = np.random.default_rng(seed), self.views
         caption = random_caption(rng, source.captions)
         view = random_view(
-            rng, source.photo, config.side_px, config.scale, config.mirror, config.jitter
+            rng,
+            pixels_of(source.photo),
+            config.side_px,
+            config.scale,
+            config.mirror,
+            config.jitter,
         )
         return GroupViTSample(caption, view, self._labels(caption, rng))
 
-    def collate(self, samples: Sequence[GroupViTSample]) -> GroupViTBatch:
+    def collate(self, samples: Sequence[GroupViTSample]) -> Packed[GroupViTBatch]:
         """Stack samples into a batch.
 
         Args:
@@ -73,18 +79,19 @@ class GroupViTTransform(Transform):
         Returns:
             The batch; captions are tokenized if there are any.
         """
-        batch = GroupViTBatch(
-            images=torch.stack([sample.view.image for sample in samples]),
-            captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
-        )
-        if not self.num_labels or batch.captions is None:
-            return batch
+        captions = tokenized_captions(self.tokenizer, [sample.caption for sample in samples])
+        fields: dict[str, Any] = {
+            "images": PackedViews.of([sample.view for sample in samples]),
+            "captions": captions,
+        }
+        if not self.num_labels or captions is None:
+            return Packed(GroupViTBatch, fields)
 
         assert self.tokenizer is not None, "labels need a tokenizer"
         labels, labeled = tokenized_labels(
             self.tokenizer, [sample.labels for sample in samples], self.num_labels
         )
-        return replace(batch, labels=labels, labeled=labeled)
+        return Packed(GroupViTBatch, {**fields, "labels": labels, "labeled": labeled})
 
     def _labels(self, caption: str | None, rng: np.random.Generator) -> tuple[str, ...]:
         """Up to `num_labels` random nouns of a caption, each in a random prompt."""

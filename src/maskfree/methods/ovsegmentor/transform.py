@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
+    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -149,7 +151,7 @@ class OVSegmentorTransform(Transform):
 
         return OVSegmentorSample(view=view, caption=caption, texts=texts, partner=partner)
 
-    def collate(self, samples: Sequence[OVSegmentorSample]) -> OVSegmentorBatch:
+    def collate(self, samples: Sequence[OVSegmentorSample]) -> Packed[OVSegmentorBatch]:
         """Stack samples into a batch.
 
         Args:
@@ -158,24 +160,25 @@ class OVSegmentorTransform(Transform):
         Returns:
             The batch; captions are tokenized if there are any.
         """
-        batch = OVSegmentorBatch(
-            images=torch.stack([sample.view.image for sample in samples]),
-            captions=tokenized_captions(self.tokenizer, [sample.caption for sample in samples]),
-        )
+        captions = tokenized_captions(self.tokenizer, [sample.caption for sample in samples])
+        fields: dict[str, Any] = {
+            "images": PackedViews.of([sample.view for sample in samples]),
+            "captions": captions,
+        }
 
         texts = [sample.texts for sample in samples if sample.texts is not None]
         if texts:
-            batch = replace(batch, entities=self._entities(texts))
+            fields["entities"] = self._entities(texts)
         # Before L_mask begins, no photo has a partner.
         if any(sample.partner is not None for sample in samples):
-            batch = replace(batch, partners=self._partners(samples))
+            fields["partners"] = self._partners(samples)
 
-        return batch
+        return Packed(OVSegmentorBatch, fields)
 
     def _view(self, photo: Image, rng: np.random.Generator) -> View:
         """Crop, mirror and jitter a photo."""
         jitter = self.jitter if any(self.jitter) else None
-        return random_view(rng, photo, self.side_px, self.scale, self.mirror, jitter)
+        return random_view(rng, pixels_of(photo), self.side_px, self.scale, self.mirror, jitter)
 
     def _texts(self, caption: str, seed: int) -> CaptionTexts:
         """Mask the entities of a caption and name them; without any, both texts are the caption."""
@@ -255,25 +258,28 @@ class OVSegmentorTransform(Transform):
 
         return targets
 
-    def _partners(self, samples: Sequence[OVSegmentorSample]) -> Partners:
-        """Stack the partners' views; zeros for a photo without a partner."""
-        images, sentences, present = [], [], []
+    def _partners(self, samples: Sequence[OVSegmentorSample]) -> Packed[Partners]:
+        """Stack the partners' views; black for a photo without a partner."""
+        views, sentences, present = [], [], []
+        shape = samples[0].view.image.shape
         for sample in samples:
             # `present` marks the rows that are real.
             present.append(sample.partner is not None)
             if sample.partner is None:
-                images.append(torch.zeros(3, self.side_px, self.side_px))
+                black = torch.zeros(shape, dtype=torch.uint8)
+                views.append(View(black, (0.0, 0.0, 1.0, 1.0), flipped=False))
                 sentences.append("")
             else:
                 entity, view = sample.partner
-                images.append(view.image)
+                views.append(view)
                 sentences.append(entity_sentence((entity,), self.shared_prompt))
 
-        return Partners(
-            images=torch.stack(images),
-            entities=self.tokenizer(sentences),
-            present=torch.tensor(present),
-        )
+        fields = {
+            "images": PackedViews.of(views),
+            "entities": self.tokenizer(sentences),
+            "present": torch.tensor(present),
+        }
+        return Packed(Partners, fields)
 
 
 def _rng(seed: int, part: int) -> np.random.Generator:

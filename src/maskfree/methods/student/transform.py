@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from maskfree.data.colors import color_jitter
+from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import color_jitter
+from maskfree.data.transforms import View
 from maskfree.methods.student.batch import StudentBatch
 from maskfree.methods.student.config import StudentViews
 from maskfree.ops.ignore import IGNORE
@@ -26,8 +28,7 @@ _GRAY = (128, 128, 128)
 class StudentSample(NamedTuple):
     """Training crop of one photo with its labels."""
 
-    image: Float[Tensor, "3 h w"]
-    """RGB in [0, 1]."""
+    view: View
     labels: UInt8[Tensor, "h w"]
     """Class of each pixel; 255 is ignored."""
 
@@ -74,19 +75,15 @@ class StudentTransform(Transform):
         # The same crop of photo and labels; labels are not interpolated.
         image = window.cut(source.photo, Image.Resampling.BILINEAR, _GRAY)
         labels = np.asarray(window.cut(Image.fromarray(labels), Image.Resampling.NEAREST, IGNORE))
-        # Bytes (h w 3) to RGB in [0, 1] (3 h w).
-        pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1)).float().div_(255)
+        pixels, labels = torch.from_numpy(np.array(image)), torch.from_numpy(labels.copy())
+        flipped = bool(rng.random() < views.mirror)
+        if flipped:
+            pixels, labels = pixels.flip(1), labels.flip(1)
 
-        if rng.random() < views.mirror:
-            pixels, labels = pixels.flip(-1), labels[:, ::-1]
+        view = View(pixels, window.box, flipped, color_jitter(rng, *views.jitter))
+        return StudentSample(view, labels)
 
-        return StudentSample(
-            image=color_jitter(pixels.contiguous(), rng, *views.jitter),
-            # A mirrored array has negative strides, which torch does not accept.
-            labels=torch.from_numpy(labels.copy()),
-        )
-
-    def collate(self, samples: Sequence[StudentSample]) -> StudentBatch:
+    def collate(self, samples: Sequence[StudentSample]) -> Packed[StudentBatch]:
         """Stack samples into a batch.
 
         Args:
@@ -95,10 +92,11 @@ class StudentTransform(Transform):
         Returns:
             The batch.
         """
-        return StudentBatch(
-            images=torch.stack([sample.image for sample in samples]),
-            labels=torch.stack([sample.labels for sample in samples]),
-        )
+        fields = {
+            "images": PackedViews.of([sample.view for sample in samples]),
+            "labels": torch.stack([sample.labels for sample in samples]),
+        }
+        return Packed(StudentBatch, fields)
 
 
 def confident(path: Path, thresholds: Sequence[int]) -> UInt8[np.ndarray, "h w"]:

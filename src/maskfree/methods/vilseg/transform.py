@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from maskfree.data.colors import color_jitter
+from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
-    color_jitter,
+    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -32,10 +34,8 @@ class ViLSegSample(NamedTuple):
     view: View
     """Global view."""
     local_views: tuple[View, ...]
-    augmented: Tensor | None
-    """The global view, augmented."""
-    augmented_flipped: bool
-    """Whether the augmented view is mirrored relative to the global view."""
+    augmented: View | None
+    """The global view, augmented; its `flipped` is relative to the global view."""
     nouns: Mapping[str, float]
     """Nouns of the captions, with the share of the captions that contain each."""
     prompted: bool
@@ -95,21 +95,24 @@ class ViLSegTransform(Transform):
         """
         rng = np.random.default_rng(seed)
         caption = random_caption(rng, source.captions)
-        view = random_view(rng, source.photo, self.side_px, self.scale, self.mirror)
+        pixels = pixels_of(source.photo)
+        view = random_view(rng, pixels, self.side_px, self.scale, self.mirror)
 
         # The augmented view has the geometry of the global view, up to a flip.
-        augmented, augmented_flipped = None, False
+        augmented = None
         if self.with_augmented:
-            augmented_flipped = bool(rng.random() < self.mirror)
-            image = view.image.flip(-1) if augmented_flipped else view.image.clone()
-            augmented = color_jitter(image, rng, *self.jitter)
+            flipped = bool(rng.random() < self.mirror)
+            image = view.image
+            if flipped:
+                image = image.flip(1)
+            augmented = View(image, view.box, flipped, color_jitter(rng, *self.jitter))
 
         local_views = []
         for _ in range(self.num_local_views):
             local_views.append(
                 random_view(
                     rng,
-                    source.photo,
+                    pixels,
                     self.local_side_px,
                     _LOCAL_SCALE,
                     self.mirror,
@@ -126,12 +129,11 @@ class ViLSegTransform(Transform):
             view=view,
             local_views=tuple(local_views),
             augmented=augmented,
-            augmented_flipped=augmented_flipped,
             nouns=_shares(named),
             prompted=bool(rng.random() < self.prompted),
         )
 
-    def collate(self, samples: Sequence[ViLSegSample]) -> ViLSegBatch:
+    def collate(self, samples: Sequence[ViLSegSample]) -> Packed[ViLSegBatch]:
         """Stack samples into a batch.
 
         Args:
@@ -147,25 +149,24 @@ class ViLSegTransform(Transform):
         if captions is not None and self.learns_without_captions:
             described = torch.tensor([bool(sample.caption) for sample in samples])
 
-        batch = ViLSegBatch(
-            images=torch.stack([sample.view.image for sample in samples]),
-            captions=captions,
-            described=described,
-            words=words,
-            word_weights=word_weights,
-        )
+        fields: dict[str, Any] = {
+            "images": PackedViews.of([sample.view for sample in samples]),
+            "captions": captions,
+            "described": described,
+            "words": words,
+            "word_weights": word_weights,
+        }
 
         if self.num_local_views:
-            local = [view.image for sample in samples for view in sample.local_views]
-            by_photo = torch.stack(local).unflatten(0, (len(samples), self.num_local_views))
-            batch = replace(batch, local_views=by_photo)
+            local = [view for sample in samples for view in sample.local_views]
+            fields["local_views"] = PackedViews.of(local, self.num_local_views)
 
         if self.with_augmented:
             augmented = [sample.augmented for sample in samples if sample.augmented is not None]
-            flipped = torch.tensor([sample.augmented_flipped for sample in samples])
-            batch = replace(batch, augmented_view=torch.stack(augmented), augmented_flipped=flipped)
+            fields["augmented_view"] = PackedViews.of(augmented)
+            fields["augmented_flipped"] = torch.tensor([view.flipped for view in augmented])
 
-        return batch
+        return Packed(ViLSegBatch, fields)
 
     def _words(self, samples: Sequence[ViLSegSample]) -> tuple[Tokens | None, Tensor | None]:
         """Tokens of superclasses and other nouns of the batch, and their weights per photo."""

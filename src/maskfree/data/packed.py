@@ -1,0 +1,113 @@
+"""Batches on their way to the device: views are bytes, a quarter of what floats would take.
+
+Bytes become floats, and colors change, on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from maskfree.data.colors import recolored, unchanged
+from maskfree.data.transforms import View
+from maskfree.types import TensorRecord
+
+Record = TypeVar("Record", bound=TensorRecord)
+
+
+@dataclass(frozen=True)
+class PackedViews(TensorRecord):
+    """Views of photos as bytes, with the changes of their colors."""
+
+    pixels: UInt8[Tensor, "*views h w 3"]
+    """RGB bytes."""
+    colors: Float[Tensor, "*views 3 4"] | None = None
+    """Color matrix of each view; None if no color changes."""
+
+    @classmethod
+    def of(cls, views: Sequence[View], per_photo: int | None = None) -> PackedViews:
+        """Stack views of one size.
+
+        Args:
+            views: Views, photo by photo.
+            per_photo: Number of views of each photo, which become an axis; None for no such axis.
+
+        Returns:
+            The stacked views.
+        """
+        pixels = torch.stack([view.image for view in views])
+        colors = None
+        if any(view.colors is not None for view in views):
+            kept = unchanged()
+            matrices = [kept if view.colors is None else view.colors for view in views]
+            colors = torch.from_numpy(np.stack(matrices))
+
+        if per_photo is None:
+            return cls(pixels, colors)
+        if colors is not None:
+            colors = colors.unflatten(0, (-1, per_photo))
+        return cls(pixels.unflatten(0, (-1, per_photo)), colors)
+
+    def unpacked(self) -> Float[Tensor, "*views 3 h w"]:
+        """Make images of the bytes.
+
+        Returns:
+            RGB in [0, 1], with changed colors.
+        """
+        views = self.pixels.shape[:-3]
+        colors = self.colors
+        if colors is not None:
+            colors = colors.reshape(-1, 3, 4)
+        images = recolored(self.pixels.reshape(-1, *self.pixels.shape[-3:]), colors)
+        return images.reshape(*views, *images.shape[1:])
+
+
+@dataclass(frozen=True)
+class Packed(Generic[Record]):
+    """Fields of a batch whose views are still bytes; `to` makes it the batch of a method."""
+
+    kind: type[Record]
+    """Class of the batch."""
+    fields: dict[str, Any]
+    """Its fields by name; `PackedViews` where the batch has images, `Packed` where it has records
+    with images."""
+
+    def to(self, device: torch.device) -> Record:
+        """Copy the fields to a device and make the batch.
+
+        Args:
+            device: Device to copy to.
+
+        Returns:
+            Batch on the device, with images of floats.
+        """
+        made: dict[str, Any] = {}
+        for name, value in self.fields.items():
+            if isinstance(value, PackedViews):
+                value = value.to(device).unpacked()
+            elif isinstance(value, TensorRecord | Packed):
+                value = value.to(device)
+            elif isinstance(value, Tensor):
+                # A copy from page-locked memory need not be waited for.
+                value = value.to(device, non_blocking=value.is_pinned())
+            made[name] = value
+        return self.kind(**made)
+
+    def pin_memory(self) -> Packed[Record]:
+        """Copy the fields to page-locked memory, from which a GPU copies while it computes.
+
+        Returns:
+            The same batch in page-locked memory.
+        """
+        pinned: dict[str, Any] = {}
+        for name, value in self.fields.items():
+            if isinstance(value, Tensor | TensorRecord | Packed):
+                value = value.pin_memory()
+            pinned[name] = value
+        return Packed(self.kind, pinned)
