@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from maskfree.data.colors import blurred, color_jitter, grayed, recolored, unchanged
+from maskfree.data.colors import blurred, color_jitter, grayed, recolored, unchanged, uniform
 
 LUMA = (0.299, 0.587, 0.114)
 YIQ = np.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
@@ -20,7 +20,7 @@ def random_bytes(low: int = 0, high: int = 256) -> torch.Tensor:
 
 def changed(pixels: torch.Tensor, colors: np.ndarray | None) -> torch.Tensor:
     """One recolored image (3 h w)."""
-    matrices = None if colors is None else torch.from_numpy(colors)[None]
+    matrices = None if colors is None else torch.from_numpy(colors).float()[None]
     return recolored(pixels[None], matrices)[0]
 
 
@@ -45,6 +45,12 @@ def slow_jitter(pixels: torch.Tensor, rng: np.random.Generator, *amounts: float)
     return np.clip(mean + spread * (image - mean), 0, 1)
 
 
+def test_uniform_draws_what_numpy_draws():
+    ours, theirs = np.random.default_rng(5), np.random.default_rng(5)
+    for low, high in [(-0.3, 0.7), (0.0, 0.0), (1e-9, 3e4)] * 20:
+        assert uniform(ours, low, high) == theirs.uniform(low, high)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_one_matrix_is_all_steps_in_turn(seed):
     amounts = (0.4, 0.6, 0.5, 0.2)
@@ -66,7 +72,7 @@ def test_each_image_has_its_own_matrix(number):
     rng = np.random.default_rng(0)
     pixels = torch.randint(0, 256, (number, 4, 6, 3), dtype=torch.uint8)
     colors = [color_jitter(rng) for _ in range(number)]
-    matrices = torch.from_numpy(np.stack([unchanged(), *colors])[1:])
+    matrices = torch.from_numpy(np.stack([unchanged(), *colors])[1:]).float()
     images = recolored(pixels, matrices)
     assert images.shape == (number, 3, 4, 6) and recolored(pixels).shape == images.shape
     for image, each, matrix in zip(images, pixels, colors, strict=True):

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from maskfree.data.transforms import crop, in_pixels, pixels_of, random_box, random_view
+from maskfree.data.transforms import crop, in_pixels, random_box, random_view
 
 
 def ramp(width: int, height: int) -> Image.Image:
@@ -53,7 +53,7 @@ def test_whole_pixels_of_a_box_lie_next_to_it(seed, size):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_crop_shows_what_its_bounds_say(flip):
-    view = crop(pixels_of(ramp(300, 200)), (75, 100, 225, 180), 40, flip=flip)
+    view = crop(np.asarray(ramp(300, 200)), (75, 100, 225, 180), 40, flip=flip)
     assert (view.shape, view.dtype) == ((40, 40, 3), torch.uint8)
     assert view.is_contiguous()
     centers = (torch.arange(40) + 0.5) / 40
@@ -65,9 +65,10 @@ def test_crop_shows_what_its_bounds_say(flip):
 
 @pytest.mark.parametrize("size", [(7, 5), (64, 64), (70, 31), (301, 500)])
 def test_crop_is_the_antialiased_resize_of_floats(size):
-    pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     left, top, right, bottom = 1, 2, size[0] - 2, size[1]
-    part = pixels[top:bottom, left:right].movedim(-1, 0)[None].float()
+    part = torch.from_numpy(pixels)[top:bottom, left:right].movedim(-1, 0)[None].float()
     exact = F.interpolate(part, (32, 32), mode="bilinear", antialias=True)[0].movedim(0, -1)
     view = crop(pixels, (left, top, right, bottom), 32).float()
     # Bytes are rounded after each of the two directions.
@@ -75,14 +76,14 @@ def test_crop_is_the_antialiased_resize_of_floats(size):
 
 
 def test_crop_of_a_single_pixel():
-    pixels = pixels_of(Image.new("RGB", (1, 1), (255, 0, 51)))
+    pixels = np.asarray(Image.new("RGB", (1, 1), (255, 0, 51)))
     bounds = in_pixels((0.1, 0.2, 0.3, 0.4), (1, 1))
     assert crop(pixels, bounds, 2)[0, 1].tolist() == [255, 0, 51]
 
 
 @pytest.mark.parametrize("size", [(300, 200), (33, 90)])
 def test_the_box_of_a_view_is_where_it_was_cut(size):
-    pixels = pixels_of(ramp(*size))
+    pixels = np.asarray(ramp(*size))
     for seed in range(20):
         view = random_view(np.random.default_rng(seed), pixels, 16, (0.05, 1.0), mirror=0.5)
         upright = view.image.flip(1) if view.flipped else view.image
@@ -95,7 +96,7 @@ def test_the_box_of_a_view_is_where_it_was_cut(size):
 
 
 def test_a_jittered_view_has_the_place_of_the_plain_one():
-    pixels = pixels_of(ramp(120, 90))
+    pixels = np.asarray(ramp(120, 90))
     plain, jittered = (
         random_view(np.random.default_rng(3), pixels, 24, (0.05, 1.0), 0.5, jitter)
         for jitter in (None, (0.4, 0.4, 0.4, 0.1))

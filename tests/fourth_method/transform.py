@@ -13,7 +13,6 @@ from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
-    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -34,7 +33,7 @@ class CLIPpyTransform(Transform):
         """Create the training view of one photo."""
         rng, config = np.random.default_rng(seed), self.views
         caption = random_caption(rng, source.captions)
-        pixels = pixels_of(source.photo)
+        pixels = np.asarray(source.photo)
         view = random_view(rng, pixels, config.side_px, config.scale, config.mirror)
         return caption, view
 

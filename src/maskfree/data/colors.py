@@ -6,12 +6,15 @@ A color matrix (3 4) maps red, green, blue and the mean luma of the view to the 
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
+
+ColorMatrix: TypeAlias = Float64[np.ndarray, "3 4"]
 
 # Rows are Y (Rec. 601 luma), I and Q; a hue shift rotates the I-Q plane.
 _RGB_TO_YIQ = np.array(
@@ -21,21 +24,37 @@ _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 
 _LUMA = _RGB_TO_YIQ[0]
 _GRAY = np.tile(_LUMA, (3, 1))
-# The parts of a change of saturation and hue: luma, chroma, and chroma turned by a quarter.
-_KEPT = _YIQ_TO_RGB @ np.diag([1, 0, 0]) @ _RGB_TO_YIQ
-_SCALED = _YIQ_TO_RGB @ np.diag([0, 1, 1]) @ _RGB_TO_YIQ
-_TURNED = _YIQ_TO_RGB @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _RGB_TO_YIQ
+# The parts of a change of colors: luma, chroma, chroma turned by a quarter, and mean luma.
+_PARTS = np.zeros((4, 3, 4))
+_PARTS[0, :, :3] = _YIQ_TO_RGB @ np.diag([1, 0, 0]) @ _RGB_TO_YIQ
+_PARTS[1, :, :3] = _YIQ_TO_RGB @ np.diag([0, 1, 1]) @ _RGB_TO_YIQ
+_PARTS[2, :, :3] = _YIQ_TO_RGB @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _RGB_TO_YIQ
+_PARTS[3, :, 3] = 1
 # Images of floats that a CPU makes at once: more would leave its cache.
 _CPU_AT_ONCE = 8
 
 
-def unchanged() -> Float32[np.ndarray, "3 4"]:
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw what `rng.uniform` draws, in a third of the time.
+
+    Args:
+        rng: Source of randomness.
+        low: Smallest value.
+        high: Largest value.
+
+    Returns:
+        The value.
+    """
+    return low + (high - low) * rng.random()
+
+
+def unchanged() -> ColorMatrix:
     """Return the matrix that keeps every color.
 
     Returns:
         Color matrix.
     """
-    return np.eye(3, 4, dtype=np.float32)
+    return np.eye(3, 4)
 
 
 def color_jitter(
@@ -44,7 +63,7 @@ def color_jitter(
     contrast: float = 0.4,
     saturation: float = 0.4,
     hue: float = 0.1,
-) -> Float32[np.ndarray, "3 4"]:
+) -> ColorMatrix:
     """Draw a change of brightness, contrast, saturation and hue.
 
     Every step is affine in color and keeps the pivot of the others, so their order does not matter
@@ -63,23 +82,20 @@ def color_jitter(
     Differs: the hue is rotated in the YIQ plane instead of HSV, and values are clipped to [0, 1]
     once, at the end.
     """
-    light, spread, color = (
-        rng.uniform(max(0.0, 1 - amount), 1 + amount)
-        for amount in (brightness, contrast, saturation)
-    )
+    light = uniform(rng, max(0.0, 1 - brightness), 1 + brightness)
+    spread = uniform(rng, max(0.0, 1 - contrast), 1 + contrast)
+    color = uniform(rng, max(0.0, 1 - saturation), 1 + saturation)
+    angle = 2 * math.pi * uniform(rng, -hue, hue)
 
+    luma = light * spread
     # Saturation scales the chroma plane, hue rotates it.
-    angle = 2 * math.pi * rng.uniform(-hue, hue)
-    turned = _KEPT + color * (math.cos(angle) * _SCALED + math.sin(angle) * _TURNED)
-
-    matrix = np.empty((3, 4), np.float32)
-    matrix[:, :3] = light * spread * turned
+    cosine, sine = luma * color * math.cos(angle), luma * color * math.sin(angle)
     # Contrast pivots on the mean luma of the view.
-    matrix[:, 3] = light * (1 - spread)
-    return matrix
+    pivot = light * (1 - spread)
+    return np.dot((luma, cosine, sine, pivot), _PARTS.reshape(4, 12)).reshape(3, 4)
 
 
-def grayed(colors: Float32[np.ndarray, "3 4"]) -> Float32[np.ndarray, "3 4"]:
+def grayed(colors: ColorMatrix) -> ColorMatrix:
     """Replace each changed color by its luma.
 
     Args:
@@ -88,7 +104,7 @@ def grayed(colors: Float32[np.ndarray, "3 4"]) -> Float32[np.ndarray, "3 4"]:
     Returns:
         Color matrix whose three rows are equal.
     """
-    return (_GRAY @ colors).astype(np.float32)
+    return _GRAY @ colors
 
 
 def recolored(

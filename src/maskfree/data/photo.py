@@ -78,9 +78,6 @@ def read_photo(
         ValueError: The source is no photo, is damaged, or has too many pixels.
     """
     name = photo_name(source)
-    if isinstance(source, TensorLike):
-        source = _to_array(source)
-
     if is_url(source):
         source = download(source)
 
@@ -100,6 +97,10 @@ def read_photo(
     if hasattr(source, "read"):
         with one_line_errors(name), open_picture(source, name) as image:
             return _decode(image, name, max_pixels, decode_px)
+
+    # Last, as the check takes longest.
+    if isinstance(source, TensorLike):
+        return _from_array(_to_array(source), max_pixels)
 
     raise PictureError(
         f"a {type(source).__name__} is no photo: give a path, the bytes or the open file of one, "

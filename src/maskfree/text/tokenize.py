@@ -277,10 +277,8 @@ class Tokenizer:
         rows = [self._tokenizer.encode(text).ids or [self._padding_id] for text in texts]
         lengths = torch.tensor(list(map(len, rows)), dtype=torch.long)
         longest = max(map(len, rows), default=0)
-
-        ids = torch.full((len(rows), longest), self._padding_id, dtype=torch.long)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = torch.tensor(row)
+        padded = [row + [self._padding_id] * (longest - len(row)) for row in rows]
+        ids = torch.tensor(padded, dtype=torch.long).view(len(rows), longest)
 
         # The mask is True at tokens and False at padding.
         return Tokens(ids, torch.arange(longest) < lengths[:, None])

@@ -24,7 +24,7 @@ from maskfree.data.cache.teacher_maps import TeacherMaps
 from maskfree.data.colors import blurred, color_jitter, grayed, unchanged
 from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
-from maskfree.data.transforms import Box, View, pixels_of, random_view
+from maskfree.data.transforms import Box, View, random_view
 from maskfree.methods.clips4.batch import CLIPS4Batch
 from maskfree.methods.clips4.config import PairConfig
 
@@ -115,7 +115,7 @@ class PairTransform(Transform):
             features = TeacherMaps(self.teacher).of(source.key, size).float()
 
         # Two independent views, each with its part of the maps.
-        pixels = pixels_of(photo)
+        pixels = np.asarray(photo)
         views, parts, taught = [], [], []
         for _ in range(2):
             config = self.views

@@ -13,7 +13,6 @@ from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
-    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -62,7 +61,7 @@ class GroupViTTransform(Transform):
         caption = random_caption(rng, source.captions)
         view = random_view(
             rng,
-            pixels_of(source.photo),
+            np.asarray(source.photo),
             config.side_px,
             config.scale,
             config.mirror,

@@ -21,7 +21,6 @@ from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
-    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -178,7 +177,7 @@ class OVSegmentorTransform(Transform):
     def _view(self, photo: Image, rng: np.random.Generator) -> View:
         """Crop, mirror and jitter a photo."""
         jitter = self.jitter if any(self.jitter) else None
-        return random_view(rng, pixels_of(photo), self.side_px, self.scale, self.mirror, jitter)
+        return random_view(rng, np.asarray(photo), self.side_px, self.scale, self.mirror, jitter)
 
     def _texts(self, caption: str, seed: int) -> CaptionTexts:
         """Mask the entities of a caption and name them; without any, both texts are the caption."""

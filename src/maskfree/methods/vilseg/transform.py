@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskfree.data.colors import color_jitter
+from maskfree.data.colors import ColorMatrix, color_jitter
 from maskfree.data.packed import Packed, PackedViews
 from maskfree.data.sample import Source, Transform
 from maskfree.data.transforms import (
     View,
-    pixels_of,
     random_caption,
     random_view,
     tokenized_captions,
@@ -27,6 +26,15 @@ from maskfree.text.tokenize import Tokenizer
 from maskfree.types import Tokens
 
 
+class Augmentation(NamedTuple):
+    """What makes the augmented view of the global view."""
+
+    flipped: bool
+    """Whether the augmented view is mirrored relative to the global view."""
+    colors: ColorMatrix
+    """Its change of colors."""
+
+
 class ViLSegSample(NamedTuple):
     """Training views of one photo; parts that no objective needs are None."""
 
@@ -34,8 +42,8 @@ class ViLSegSample(NamedTuple):
     view: View
     """Global view."""
     local_views: tuple[View, ...]
-    augmented: View | None
-    """The global view, augmented; its `flipped` is relative to the global view."""
+    augmented: Augmentation | None
+    """What is done to the global view for the augmented view."""
     nouns: Mapping[str, float]
     """Nouns of the captions, with the share of the captions that contain each."""
     prompted: bool
@@ -95,17 +103,14 @@ class ViLSegTransform(Transform):
         """
         rng = np.random.default_rng(seed)
         caption = random_caption(rng, source.captions)
-        pixels = pixels_of(source.photo)
+        pixels = np.asarray(source.photo)
         view = random_view(rng, pixels, self.side_px, self.scale, self.mirror)
 
         # The augmented view has the geometry of the global view, up to a flip.
         augmented = None
         if self.with_augmented:
             flipped = bool(rng.random() < self.mirror)
-            image = view.image
-            if flipped:
-                image = image.flip(1)
-            augmented = View(image, view.box, flipped, color_jitter(rng, *self.jitter))
+            augmented = Augmentation(flipped, color_jitter(rng, *self.jitter))
 
         local_views = []
         for _ in range(self.num_local_views):
@@ -149,8 +154,9 @@ class ViLSegTransform(Transform):
         if captions is not None and self.learns_without_captions:
             described = torch.tensor([bool(sample.caption) for sample in samples])
 
+        images = PackedViews.of([sample.view for sample in samples])
         fields: dict[str, Any] = {
-            "images": PackedViews.of([sample.view for sample in samples]),
+            "images": images,
             "captions": captions,
             "described": described,
             "words": words,
@@ -163,8 +169,10 @@ class ViLSegTransform(Transform):
 
         if self.with_augmented:
             augmented = [sample.augmented for sample in samples if sample.augmented is not None]
-            fields["augmented_view"] = PackedViews.of(augmented)
-            fields["augmented_flipped"] = torch.tensor([view.flipped for view in augmented])
+            colors = [each.colors for each in augmented]
+            flipped = [each.flipped for each in augmented]
+            fields["augmented_view"] = images.again(colors, flipped)
+            fields["augmented_flipped"] = torch.tensor(flipped)
 
         return Packed(ViLSegBatch, fields)
 
