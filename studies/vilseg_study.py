@@ -166,7 +166,7 @@ class Study:
         for item in build_loader(stream, 0):
             if isinstance(item, NoSamples):
                 raise item
-            yield item.batch
+            yield item.batch.to(torch.device("cpu"))
 
 
 def _read(folder: Path) -> tuple[ViLSeg, Tokenizer, dict[str, Any]]:

@@ -80,7 +80,7 @@ def test_too_little_memory_is_one_line_before_the_first_step(monkeypatch):
 
 def test_a_batch_without_any_partner_has_a_loss_of_zero():
     method, _ = method_and_optimizer(0.0)
-    losses = method(without_partners()[0].batch)
+    losses = method(without_partners()[0].batch.to(torch.device("cpu")))
     assert losses.terms["masks"].item() == 0
     assert losses.metrics["paired"].item() == 0
     losses.total.backward()
