@@ -28,7 +28,7 @@ from maskfree.types import Batch
 def main(
     shards: tuple[str, ...] = ("../shared/data/flickr8k/train-000.tar",),
     batch_size: int = 50,
-    repeats: int = 5,
+    repeats: int = 15,
     results: Path = RESULTS,
 ) -> None:
     """Take the CPU seconds of one pass over the photos: read, decode, augment and collate, against
