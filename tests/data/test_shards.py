@@ -3,8 +3,11 @@
 import functools
 import gzip
 import http.server
+import io
 import json
+import os
 import re
+import tarfile
 import threading
 from collections import Counter
 
@@ -13,7 +16,12 @@ from shard_files import jpeg, pairs, write_tar
 
 import maskfree.data.shards as shards_module
 from maskfree.data.entities.caption_pairs import read_pairs
-from maskfree.data.shards import find_shards, read_shards
+from maskfree.data.shards import (
+    _plain_members,
+    _streamed_members,
+    find_shards,
+    read_shards,
+)
 from shared_folder import SHARED
 
 
@@ -319,3 +327,32 @@ def test_tags_stand_beside_the_text_file(tmp_path):
     entries = [("k.jpg", jpeg()), ("k.json", b'{"tags": ["dog"]}'), ("k.txt", b"a caption")]
     (example,) = read_shards([str(write_tar(tmp_path / "a.tar", entries))])
     assert example.captions == ("a caption", "dog")
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_archives_on_disk_give_what_a_stream_gives(tmp_path, form):
+    names = ["a.jpg", "b/" * 60 + "c.txt", "d" * 120 + ".jpg", "größe.txt", "e.jpg"]
+    if form == tarfile.USTAR_FORMAT:  # holds no long name without a folder, and no umlaut
+        names = [names[0], names[1], names[4]]
+    path = tmp_path / "some.tar"
+    with tarfile.open(path, "w", format=form) as archive:
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for size, name in zip((0, 1, 512, 513, 3000), names, strict=False):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info, io.BytesIO(bytes(range(250)) * 12))
+    found = list(_plain_members(str(path)))
+    assert [name for name, _ in found] == names
+    assert found == list(_streamed_members(str(path)))
+
+
+def test_an_archive_may_be_a_pipe(tmp_path):
+    whole = write_tar(tmp_path / "whole.tar", pairs(["a", "b"])).read_bytes()
+    pipe = tmp_path / "pipe.tar"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(whole,))
+    writer.start()
+    assert [example.key for example in read_shards([str(pipe)])] == ["a", "b"]
+    writer.join()

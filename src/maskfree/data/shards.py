@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from maskfree.data.examples import (
     Example,
 )
 from maskfree.data.remote_files import RemoteFile, check_readable, is_remote
+from maskfree.data.tar_members import BLOCK, is_plain_tar, tar_members
 
 # Largest file of a shard that is read into memory.
 _MAX_BYTES = 2**28
@@ -145,15 +147,8 @@ def read_shards(shards: Sequence[str]) -> Iterator[Example]:
             broken.append(Example("", shard, problem=problem))
             return True
 
-        # A shard that cannot be opened counts as broken, too.
-        try:
-            with _open(shard) as stream:
-                files = _files(stream, shard, note)
-                for fields in group_by_keys(files, handler=note):
-                    yield _example(shard, fields)
-        except OSError as error:
-            note(error)
-
+        for fields in group_by_keys(_files(shard, note), handler=note):
+            yield _example(shard, fields)
         yield from broken
 
 
@@ -164,23 +159,54 @@ def _open(shard: str) -> contextlib.AbstractContextManager[Any]:
     return Path(shard).open("rb")
 
 
-def _files(stream: Any, shard: str, note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
+def _files(shard: str, note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
     """Files of an archive in WebDataset's form; the data of a file that is too large are None."""
     try:
-        # Read as a stream: an HTTP response cannot seek.
-        with tarfile.open(fileobj=cast("IO[bytes]", _Ending(stream)), mode="r|*") as archive:
-            for info in archive:
-                if info.isreg() and not _META.match(info.name):
-                    data = None
-                    if info.size <= _MAX_BYTES and (file := archive.extractfile(info)):
-                        data = file.read()
-                    yield {"fname": info.name, "data": data, "__url__": shard}
-
-                # Else tarfile keeps every member in memory.
-                archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
-    # tarfile and its decompressors raise many kinds of errors on damaged archives.
+        members = _streamed_members
+        if not is_remote(shard) and is_plain_tar(Path(shard)):
+            members = _plain_members
+        for name, data in members(shard):
+            if not _META.match(name):
+                yield {"fname": name, "data": data, "__url__": shard}
+    # A shard that cannot be opened counts as broken, too. tarfile and its decompressors raise many
+    # kinds of errors on damaged archives.
     except Exception as error:
         note(error)
+
+
+def _plain_members(shard: str) -> Iterator[tuple[str, bytes | None]]:
+    """Names and data of the files of an uncompressed archive on disk, in a third of the time."""
+    path, end = Path(shard), 0
+    with path.open("rb") as file:
+        for member in tar_members(path):
+            data = None
+            if member.size <= _MAX_BYTES:
+                file.seek(member.offset)
+                data = file.read(member.size)
+            yield member.name, data
+            end = member.offset + member.size
+
+        # Contents are padded to whole blocks.
+        if file.seek(0, io.SEEK_END) < -(-end // BLOCK) * BLOCK:
+            raise tarfile.ReadError("unexpected end of data")
+
+
+def _streamed_members(shard: str) -> Iterator[tuple[str, bytes | None]]:
+    """Names and data of the files of any archive."""
+    # Read as a stream: an HTTP response cannot seek.
+    with (
+        _open(shard) as stream,
+        tarfile.open(fileobj=cast("IO[bytes]", _Ending(stream)), mode="r|*") as archive,
+    ):
+        for info in archive:
+            if info.isreg():
+                data = None
+                if info.size <= _MAX_BYTES and (file := archive.extractfile(info)):
+                    data = file.read()
+                yield info.name, data
+
+            # Else tarfile keeps every member in memory.
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Ending:

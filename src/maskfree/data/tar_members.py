@@ -37,6 +37,21 @@ class _Unusual(Exception):  # noqa: N818 - no error: tarfile reads it
     """A header that is left to tarfile."""
 
 
+def is_plain_tar(path: Path) -> bool:
+    """Whether a path is an uncompressed archive that can be read at any place.
+
+    Args:
+        path: Path that may not exist.
+
+    Returns:
+        False for another file, a pipe, or a path without a file.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb", buffering=0) as file:
+        return file.read(BLOCK)[257:262] == b"ustar"
+
+
 def tar_members(path: Path) -> Iterator[Member]:
     """List the regular files of an uncompressed archive on disk, in order.
 
