@@ -48,7 +48,8 @@ def test_an_image_side_and_a_comparison_are_the_whole(method):
     words = torch.nn.functional.normalize(torch.randn(5, method.group(images).embeddings.shape[2]))
     seen = method.look(images)
     assert len(seen) == (1 if method.tag_scores is None else 3)
-    assert torch.equal(method.compare(seen, words, (48, 80)), method.segment(images, words))
+    read = method.read_words(words)
+    assert torch.equal(method.compare(seen, read, (48, 80)), method.segment(images, words))
     assert torch.equal(method.groups_of(seen[:1]).embeddings, method.group(images).embeddings)
 
 
@@ -95,7 +96,9 @@ def test_the_image_side_of_a_clip_and_a_comparison_are_the_whole(clip):
     images = torch.rand(2, 3, 48, 80)
     words = torch.nn.functional.normalize(torch.randn(5, 18))
     whole = clip.segment(images, words)
-    assert torch.equal(clip.compare(clip.look(images), words, (48, 80)), whole)
+    seen = clip.look(images)
+    assert torch.equal(clip.compare(seen, clip.read_words(words), (48, 80)), whole)
+    assert torch.equal(clip.groups_of(seen[:1]).embeddings, clip.group(images).embeddings)
     assert (whole == -1).any() and (whole != -1).any(), "some words are dropped"
 
 

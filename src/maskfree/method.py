@@ -94,26 +94,51 @@ class Method(nn.Module, ABC):
             )
         return self
 
+    def read_words(self, classes: Float[Tensor, "k d"]) -> tuple[Tensor, ...]:
+        """Compute what depends on the words alone; by default it is the embeddings themselves.
+
+        Args:
+            classes: Unit-norm text embeddings of the classes.
+
+        Returns:
+            Tensors for `score` and `compare`; the first one is the embeddings.
+        """
+        return (classes,)
+
+    def score(
+        self, images: Float[Tensor, "b 3 h w"], words: tuple[Tensor, ...]
+    ) -> Float[Tensor, "b k hp wp"]:
+        """Compute the cosine of each patch, through its groups, and each class.
+
+        Args:
+            images: RGB in [0, 1], with sides that are multiples of `patch_size`.
+            words: Result of `read_words`.
+
+        Returns:
+            Cosines in [-1, 1].
+        """
+        groups = self.group(images)
+        return groups.spread(groups.embeddings @ words[0].T)
+
     def segment(
         self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
     ) -> Float[Tensor, "b k hp wp"]:
-        """Compute the cosine of each patch, through its groups, and each class.
+        """Score each patch for each class, by `read_words` and `score`.
 
         Args:
             images: RGB in [0, 1], with sides that are multiples of `patch_size`.
             classes: Unit-norm text embeddings of the classes.
 
         Returns:
-            Cosines in [-1, 1].
+            Scores as of `score`.
         """
-        groups = self.group(images)
-        return groups.spread(groups.embeddings @ classes.T)
+        return self.score(images, self.read_words(classes))
 
     def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         """Compute what depends on the photos alone, as a network that other runtimes can run.
 
-        A method that has this also has `compare` and `groups_of`: `segment` and `group` are the
-        one after the other.
+        A method that has this also has `compare` and `groups_of`: `score` and `group` are the one
+        after the other.
 
         Args:
             images: RGB in [0, 1], with sides that are multiples of `patch_size`.
@@ -129,17 +154,17 @@ class Method(nn.Module, ABC):
         )
 
     def compare(
-        self, seen: tuple[Tensor, ...], classes: Float[Tensor, "k d"], size: tuple[int, int]
+        self, seen: tuple[Tensor, ...], words: tuple[Tensor, ...], size: tuple[int, int]
     ) -> Float[Tensor, "b k hp wp"]:
-        """Compute the result of `segment` from that of `look`.
+        """Compute the result of `score` from those of `look` and `read_words`.
 
         Args:
             seen: Result of `look`.
-            classes: Unit-norm text embeddings of the classes.
+            words: Result of `read_words`.
             size: Height and width of the images in pixels.
 
         Returns:
-            Cosines as of `segment`.
+            Scores as of `score`.
 
         Raises:
             ValueError: The method cannot be divided so; by default.

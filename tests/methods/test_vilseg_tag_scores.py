@@ -31,7 +31,8 @@ def test_tag_scores_are_added_at_every_patch(size):
     assert scores.isfinite().all()
     tag_scores, method.tag_scores = method.tag_scores, None
     plain = method.segment(images, classes)
-    expected = tag_scores.scores(*tag_scores.logits(images), size, classes, 16)
+    logits, cosines = tag_scores.logits(images), tag_scores.cosines(classes)
+    expected = tag_scores.scores(*logits, *cosines, size, 16)
     assert_close(scores - plain, expected)
 
 
@@ -54,7 +55,8 @@ def test_a_class_scores_the_word_that_is_its_name(monkeypatch):
     named, other = tag_scores.tag_names.texts[3], -tag_scores.tag_names.texts[3]
     tag_scores.tag_kinds.texts.copy_(tag_scores.tag_names.texts[:5])
     logits = tag_scores.logits(torch.rand(1, 3, 64, 64))
-    scores = tag_scores.scores(*logits, (64, 64), torch.stack([other, named]), 16)
+    cosines = tag_scores.cosines(torch.stack([other, named]))
+    scores = tag_scores.scores(*logits, *cosines, (64, 64), 16)
     assert (scores[:, 1] > scores[:, 0] + 0.1).all()
 
 

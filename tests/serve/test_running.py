@@ -192,7 +192,7 @@ def test_a_cancelled_request_leaves_the_queue(start: Start, gate: threading.Sema
     port = start(Limits())
     with ThreadPoolExecutor(1) as client:
         first = client.submit(post, port, png)
-        wait_until(lambda: waiting(port) == 1)
+        wait_until(lambda: gate.begun == [1])  # pyright: ignore[reportAttributeAccessIssue]
         body = body_of(png, "sky,dog")
         with socket.create_connection(("127.0.0.1", port)) as leaving:
             leaving.sendall(head_of(len(body)) + body)

@@ -145,12 +145,10 @@ def score_photos(
         ValueError: No words were chosen, or the model's scores are not finite.
     """
     steps = postprocessing(segmenter)
-    # The embeddings are set together with the vocabulary.
-    assert segmenter.embeddings is not None
     scorer = Scorer(
         method=segmenter.grouped_method,
         name=segmenter.name,
-        embeddings=segmenter.embeddings,
+        words=segmenter.read_words,
         inference=segmenter.inference,
         logit_scale=segmenter.logit_scale,
         threshold=segmenter.background.threshold,

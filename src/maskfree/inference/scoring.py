@@ -53,8 +53,8 @@ class Scorer:
     """Segmentation model."""
     name: str
     """Name of the model, for messages."""
-    embeddings: Float[Tensor, "p d"]
-    """Unit-norm embeddings of the phrases."""
+    words: tuple[Tensor, ...]
+    """What the method computes of the phrases alone, by `Method.read_words`."""
     inference: Inference
     """Inference settings."""
     logit_scale: float
@@ -84,16 +84,16 @@ class Scorer:
             if self.inference.score == "product":
                 scores = product_scores(
                     self.method.group(images),
-                    self.embeddings,
+                    self.words[0],
                     logit_scale=self.logit_scale,
                     threshold=self.threshold,
                     size=(images.shape[2], images.shape[3]),
                 )
             elif self.session is not None:
                 size = (images.shape[2], images.shape[3])
-                scores = self.method.compare(self.session(images), self.embeddings, size)
+                scores = self.method.compare(self.session(images), self.words, size)
             else:
-                scores = self.method.segment(images, self.embeddings)
+                scores = self.method.score(images, self.words)
 
         scores = scores.float().cpu()
         if not scores.isfinite().all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -31,7 +32,7 @@ from maskfree.inference.pipeline import (
     segment_photos,
 )
 from maskfree.inference.runtimes.sessions import Session
-from maskfree.inference.scoring import device_of
+from maskfree.inference.scoring import autocast, device_of
 from maskfree.inference.text_cache import TextCache
 from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.method import Method
@@ -372,6 +373,18 @@ class Segmenter:
             The method itself, or one that shares its weights.
         """
         return self.method.grouped(self.inference.grouping)
+
+    @cached_property
+    def read_words(self) -> tuple[Tensor, ...]:
+        """What the method computes of the words alone, once for all photos.
+
+        Returns:
+            Result of `Method.read_words` for the embeddings, which must have been set.
+        """
+        # They are set together with the vocabulary.
+        assert self.embeddings is not None
+        with torch.inference_mode(), autocast(self.device, self.inference):
+            return self.method.read_words(self.embeddings)
 
     @property
     def float_session(self) -> Session | None:

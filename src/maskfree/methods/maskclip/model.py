@@ -93,14 +93,14 @@ class MaskCLIP(Method):
         dense, _ = self._read(images)
         return Groups.of_pixels(self.image.project(dense.features))
 
-    def segment(
-        self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
+    def score(
+        self, images: Float[Tensor, "b 3 h w"], words: tuple[Tensor, ...]
     ) -> Float[Tensor, "b k hp wp"]:
         """Score each patch for each class.
 
         Args:
             images: RGB images in [0, 1]; sides are multiples of `patch_size`.
-            classes: Unit-norm text embeddings of the classes.
+            words: Result of `read_words`.
 
         Returns:
             Cosine of patch and class, in [-1, 1]; -1 everywhere for a class that prompt denoising
@@ -110,7 +110,8 @@ class MaskCLIP(Method):
         averages probabilities, which cannot be compared with a background threshold.
         """
         dense, theirs = self._read(images)
-        return self._scores(self._pixels(dense), dense.keys, theirs, classes)
+        pixels = self.image.project(dense.features)
+        return self._scores(pixels, dense.keys, theirs, words[0])
 
     def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         """Compute what depends on the photos alone.
@@ -119,7 +120,7 @@ class MaskCLIP(Method):
             images: RGB images in [0, 1]; sides are multiples of `patch_size`.
 
         Returns:
-            Unit-norm patch embeddings, and the keys of the last block if they smooth the scores.
+            Patch embeddings, and the keys of the last block if they smooth the scores.
 
         Raises:
             ValueError: There is a proxy, or windows are stitched: both depend on the size of the
@@ -136,24 +137,35 @@ class MaskCLIP(Method):
 
         dense = self.image.read(images)
         if self._key_smoothing is None:
-            return (self._pixels(dense),)
-        return self._pixels(dense), dense.keys
+            return (self.image.project(dense.features),)
+        return self.image.project(dense.features), dense.keys
 
     def compare(
-        self, seen: tuple[Tensor, ...], classes: Float[Tensor, "k d"], size: tuple[int, int]
+        self, seen: tuple[Tensor, ...], words: tuple[Tensor, ...], size: tuple[int, int]
     ) -> Float[Tensor, "b k hp wp"]:
         """Score each patch for each class by what `look` has found.
 
         Args:
             seen: Result of `look`.
-            classes: Unit-norm text embeddings of the classes.
+            words: Result of `read_words`.
             size: Unused.
 
         Returns:
-            Cosines as of `segment`.
+            Cosines as of `score`.
         """
         pixels, *keys = seen
-        return self._scores(pixels, keys[0] if keys else None, None, classes)
+        return self._scores(pixels, keys[0] if keys else None, None, words[0])
+
+    def groups_of(self, seen: tuple[Tensor, ...]) -> Groups:
+        """Make each patch a group of its own by what `look` has found.
+
+        Args:
+            seen: Result of `look`, or its first tensor alone.
+
+        Returns:
+            Groups as of `group`.
+        """
+        return Groups.of_pixels(seen[0])
 
     def embed_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Embed whole images as the weights were trained to, whatever the last block is set to.
@@ -195,10 +207,6 @@ class MaskCLIP(Method):
         theirs = self.proxy(images)
         return read_by_proxy(self.image, theirs, images, self._scope), theirs
 
-    def _pixels(self, dense: DensePatches) -> Float[Tensor, "b d hp wp"]:
-        """Unit-norm embeddings of patches."""
-        return F.normalize(self.image.project(dense.features), dim=1)
-
     def _scores(
         self,
         pixels: Float[Tensor, "b d hp wp"],
@@ -207,7 +215,8 @@ class MaskCLIP(Method):
         classes: Float[Tensor, "k d"],
     ) -> Float[Tensor, "b k hp wp"]:
         """Cosines with their refinements: by keys, and by the features of the proxy."""
-        cosines = torch.einsum("bdn,kd->bkn", pixels.flatten(2), classes)
+        unit = F.normalize(pixels, dim=1)
+        cosines = torch.einsum("bdn,kd->bkn", unit.flatten(2), classes)
 
         # Prompt denoising: classes that are confident on no patch.
         dropped = None

@@ -173,20 +173,34 @@ class ViLSeg(Method):
         """Online clustering head, if there is one."""
         return self.cluster.head if self.cluster else None
 
-    def segment(
-        self, images: Float[Tensor, "b 3 h w"], classes: Float[Tensor, "k d"]
+    def read_words(self, classes: Float[Tensor, "k d"]) -> tuple[Tensor, ...]:
+        """Compute what depends on the words alone.
+
+        Args:
+            classes: Unit-norm text embeddings of the classes.
+
+        Returns:
+            The embeddings, and the cosines of concepts and of tags to them if the tag scores are
+            on.
+        """
+        if self.tag_scores is None:
+            return (classes,)
+        return (classes, *self.tag_scores.cosines(classes))
+
+    def score(
+        self, images: Float[Tensor, "b 3 h w"], words: tuple[Tensor, ...]
     ) -> Float[Tensor, "b k hp wp"]:
         """Score each patch for each class.
 
         Args:
             images: RGB images in [0, 1]; sides are multiples of `patch_size`.
-            classes: Unit-norm text embeddings of the classes.
+            words: Result of `read_words`.
 
         Returns:
             Cosine of the patch's region and the class, plus the tag scores if they are on.
         """
         height, width = images.shape[2:]
-        return self.compare(self.look(images), classes, (height, width))
+        return self.compare(self.look(images), words, (height, width))
 
     def look(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         """Compute what depends on the photos alone.
@@ -203,26 +217,27 @@ class ViLSeg(Method):
         return (pixels, *self.tag_scores.logits(images))
 
     def compare(
-        self, seen: tuple[Tensor, ...], classes: Float[Tensor, "k d"], size: tuple[int, int]
+        self, seen: tuple[Tensor, ...], words: tuple[Tensor, ...], size: tuple[int, int]
     ) -> Float[Tensor, "b k hp wp"]:
-        """Score each patch for each class by what `look` has found.
+        """Score each patch for each class by what `look` and `read_words` have found.
 
         Args:
             seen: Result of `look`.
-            classes: Unit-norm text embeddings of the classes.
+            words: Result of `read_words`.
             size: Height and width of the images in pixels.
 
         Returns:
             Cosine of the patch's region and the class, plus the tag scores if they are on.
         """
-        _, *logits = seen
         groups = self.groups_of(seen)
-        cosines = groups.spread(groups.embeddings @ classes.T)
+        cosines = groups.spread(groups.embeddings @ words[0].T)
         if self.tag_scores is None:
             return cosines
 
-        concepts, tags = logits
-        return cosines + self.tag_scores.scores(concepts, tags, size, classes, self.patch_size)
+        (_, concepts, tags), (_, of_concepts, of_tags) = seen, words
+        return cosines + self.tag_scores.scores(
+            concepts, tags, of_concepts, of_tags, size, self.patch_size
+        )
 
     def groups_of(self, seen: tuple[Tensor, ...]) -> Groups:
         """Group patches into regions by what `look` has found.

@@ -186,12 +186,27 @@ class TagScores(nn.Module):
 
         return Losses(terms, metrics)
 
+    def cosines(
+        self, words: Float[Tensor, "p d"]
+    ) -> tuple[Float[Tensor, "v p"], Float[Tensor, "t p"]]:
+        """Compare the names of concepts and of tags with words.
+
+        Args:
+            words: Unit-norm text embeddings.
+
+        Returns:
+            Cosine of each concept and of each tag to each word.
+        """
+        of_tags = with_kinds(self.tag_names(words), self.tag_kinds(words))
+        return self.concept_names(words), of_tags
+
     def scores(
         self,
-        concepts: Float[Tensor, "b v hf wf"],
+        concepts: Float[Tensor, "b v1 hf wf"],
         tags: Float[Tensor, "b t hc wc"],
+        of_concepts: Float[Tensor, "v p"],
+        of_tags: Float[Tensor, "t p"],
         size: tuple[int, int],
-        words: Float[Tensor, "p d"],
         patch_size: int,
     ) -> Float[Tensor, "b p hp wp"]:
         """Score patches for words.
@@ -199,8 +214,9 @@ class TagScores(nn.Module):
         Args:
             concepts: Logits of concepts, as `logits` gives them.
             tags: Logits of tags.
+            of_concepts: Cosines of concepts to the words, as `cosines` gives them.
+            of_tags: Cosines of tags to the words.
             size: Height and width of the images in pixels.
-            words: Unit-norm text embeddings.
             patch_size: Side of the patches to score, in pixels.
 
         Returns:
@@ -209,19 +225,17 @@ class TagScores(nn.Module):
         rows, columns = size[0] // patch_size, size[1] // patch_size
 
         # Scores of the classifier, on its coarse grid, enlarged to the patches.
-        cosines = with_kinds(self.tag_names(words), self.tag_kinds(words))
         likely = reweighted_by_photo(tags.float().softmax(1))
-        scores = smooth(word_scores(likely, cosines, TAG_WEIGHTING), _SMOOTHING)
-        from_tags = weighted_log_scores(scores, cosines, TAG_WEIGHTING)
+        scores = smooth(word_scores(likely, of_tags, TAG_WEIGHTING), _SMOOTHING)
+        from_tags = weighted_log_scores(scores, of_tags, TAG_WEIGHTING)
         enlarged = F.interpolate(
             from_tags, scale_factor=COARSE / patch_size, mode="bilinear", align_corners=False
         )
 
         # Scores of the concept head, on its fine grid, pooled to the patches.
-        cosines = self.concept_names(words)
         likely = _pooled(concepts.float().softmax(1)[:, :-1], patch_size // FINE)
-        scores = word_scores(likely, cosines, CONCEPT_WEIGHTING)
-        from_concepts = weighted_log_scores(scores, cosines, CONCEPT_WEIGHTING)
+        scores = word_scores(likely, of_concepts, CONCEPT_WEIGHTING)
+        from_concepts = weighted_log_scores(scores, of_concepts, CONCEPT_WEIGHTING)
 
         # Cut off what was padded to whole patches.
         return _OFFSET + enlarged[:, :, :rows, :columns] + from_concepts[:, :, :rows, :columns]
