@@ -73,8 +73,6 @@ def main(
         (images,) = inputs_of(encoder, segmenter, samples[0].photo)
         picture, truth = read_photo(samples[0].photo), samples[0].read_truth()
         scores, labels = segmenter.score_map(picture), segmenter(picture).labels
-        embeddings = segmenter.embeddings
-        assert embeddings is not None
         assert segmenter.inference.score == "cosine" and segmenter.background.threshold is None
         # 0 stands for the model's own.
         temperature = segmenter.calibration.temperature or 1 / segmenter.logit_scale
@@ -93,7 +91,7 @@ def main(
             "whole, per photo": lambda: tally(
                 segmenter, bench, samples, protocol, ledger=ResultCache(None, {})
             ),
-            "network": lambda: segmenter.method.segment(images, embeddings),
+            "network": lambda: segmenter.method.score(images, segmenter.read_words),
             "decode": lambda: read_photo(samples[0].photo),
             "resize, network and smoothing": lambda: segmenter.score_map(picture),
             "label map": lambda: segmenter.labels_of(scores, (SIDE, SIDE)),
