@@ -15,6 +15,7 @@ import tyro
 from PIL import Image
 
 from harness import RESULTS, Ratio, median_seconds, report
+from maskfree.cli.common import keep_freed_memory
 from maskfree.data import shapes
 from maskfree.data.config import DataConfig
 from maskfree.data.loader import Stream, build_loader
@@ -43,6 +44,7 @@ def main(
         results: Folder for the results file.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `maskfree train` does
     photos = [
         example.photo
         for example in read_shards(find_shards(shards))
@@ -74,7 +76,7 @@ def main(
     clock = time.process_time
     candidates = {"loader": load, "plain decoding": decode}
     seconds = median_seconds(candidates, repeats, warm_up=1, clock=clock)
-    # Afterwards: a data worker does not do it, and its large memory would slow the next pass.
+    # Apart, as a data worker does not do it.
     seconds |= median_seconds({"floats and colors": unpack}, repeats, warm_up=1, clock=clock)
     number = num_batches * batch_size
     speeds = [
