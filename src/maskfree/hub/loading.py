@@ -22,6 +22,7 @@ from maskfree.hub.readers import READERS, Located, locate, read
 from maskfree.hub.weights import file_hash
 from maskfree.inference.calibration import Calibration
 from maskfree.inference.config import Inference
+from maskfree.inference.runtimes.eight_bits import InputRanges, checked_ranges
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method_config import MethodConfig
 from maskfree.nn.convolutions import fold_batch_norms
@@ -66,6 +67,7 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
         templates=tuple(run["templates"]),
         inference=_settings(Inference, run.get("inference", {}), model),
         calibration=_settings(Calibration, run.get("calibration", {}), model),
+        input_ranges=_ranges(run.get("input_ranges", {}), model),
     )
 
 
@@ -168,6 +170,14 @@ def _settings(kind: type[Settings], settings: dict[str, Any], model: str | Path)
         raise ValueError(
             f"the model {str(model)!r} has unusable {kind.__name__.lower()} settings: {error}"
         ) from error
+
+
+def _ranges(values: dict[str, Any], model: str | Path) -> InputRanges:
+    """Ranges of the inputs of a checkpoint's layers; ValueError if they are none."""
+    try:
+        return checked_ranges(values)
+    except ValueError as error:
+        raise ValueError(f"the model {str(model)!r} has unusable input_ranges: {error}") from error
 
 
 def _configs() -> dict[str, type[MethodConfig]]:

@@ -36,6 +36,8 @@ class _Header:
     """Default inference settings of the model, fields of `Inference`."""
     calibration: dict[str, Any] = field(default_factory=dict)
     """How scores become confidences, fields of `Calibration`."""
+    input_ranges: dict[str, Any] = field(default_factory=dict)
+    """Least and largest input of layers, for computing in 8 bits."""
 
 
 def run_text(run: Mapping[str, Any], config: MethodConfig, storage: Storage) -> str:

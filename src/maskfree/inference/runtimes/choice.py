@@ -12,20 +12,34 @@ from pathlib import Path
 import torch
 
 from maskfree.files.user_cache import VARIABLE, cache_folder, is_off
+from maskfree.inference.runtimes.eight_bits import InputRanges
 from maskfree.inference.runtimes.export import export
 from maskfree.inference.runtimes.names import MODULES, RuntimeName, need_runtime
-from maskfree.inference.runtimes.sessions import OnnxSession, OpenVinoSession, Session
+from maskfree.inference.runtimes.sessions import (
+    OnnxSession,
+    OpenVinoBf16Session,
+    OpenVinoInt8Session,
+    OpenVinoSession,
+    Session,
+)
 from maskfree.method import Method
 
-_SESSIONS: dict[str, type[Session]] = {"onnx": OnnxSession, "openvino": OpenVinoSession}
-# The fastest first.
+_SESSIONS: dict[str, type[Session]] = {
+    kind.name: kind
+    for kind in (OnnxSession, OpenVinoSession, OpenVinoBf16Session, OpenVinoInt8Session)
+}
+# Those that give the labels of torch, the fastest first.
 _ORDER = ("openvino", "onnx")
 # Networks that are kept; the bundled model's has 45 MB.
 _MAX_FILES = 8
 
 
 def choose(
-    name: RuntimeName, method: Method, model_hash: str, device: torch.device
+    name: RuntimeName,
+    method: Method,
+    model_hash: str,
+    device: torch.device,
+    input_ranges: InputRanges | None = None,
 ) -> Session | None:
     """Find the runtime of a model's image side.
 
@@ -35,6 +49,7 @@ def choose(
         method: Method in eval mode.
         model_hash: Hash of its weights and settings; "" if they are not known.
         device: Device of the method.
+        input_ranges: Ranges of the inputs of its layers, for "openvino-int8".
 
     Returns:
         The exported network; None for torch.
@@ -49,6 +64,11 @@ def choose(
         return _kept(model_hash, device)
 
     need_runtime(name)
+    if name == "openvino-int8" and not input_ranges:
+        raise ValueError(
+            "the model has no 8-bit form: its run.json stores no input_ranges, "
+            "which the bundled model's does"
+        )
     if device.type != "cpu":
         raise ValueError(f"the runtime {name} runs on the CPU, not on {device}: add --device cpu")
     if is_off() or not model_hash:
@@ -61,7 +81,7 @@ def choose(
     if not path.is_file():
         export(method, path, {"model_sha256": model_hash})
         _remove_oldest(path.parent)
-    return _SESSIONS[name](path)
+    return _SESSIONS[name](path, input_ranges)
 
 
 def _kept(model_hash: str, device: torch.device) -> Session | None:

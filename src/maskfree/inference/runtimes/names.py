@@ -6,11 +6,16 @@ from typing import Literal
 
 from maskfree.config.extras import need
 
-RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
+RuntimeName = Literal["auto", "torch", "onnx", "openvino", "openvino-bf16", "openvino-int8"]
 
-MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
+MODULES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "openvino-bf16": "openvino",
+    "openvino-int8": "openvino",
+}
 """Module of each runtime that is not torch."""
-_EXTRAS = {"onnx": "fast", "openvino": "openvino"}
+_EXTRAS = {"onnxruntime": "fast", "openvino": "openvino"}
 
 
 def need_runtime(name: RuntimeName) -> None:
@@ -23,4 +28,5 @@ def need_runtime(name: RuntimeName) -> None:
         ValueError: Its package is missing.
     """
     if name in MODULES:
-        need(f"the runtime {name}", _EXTRAS[name], modules=(MODULES[name],))
+        module = MODULES[name]
+        need(f"the runtime {name}", _EXTRAS[module], modules=(module,))

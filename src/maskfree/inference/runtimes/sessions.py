@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskfree.inference.runtimes.eight_bits import InputRanges, in_eight_bits
+
 Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
@@ -20,13 +22,15 @@ class Session(ABC):
 
     Args:
         path: The ONNX file.
+        input_ranges: Ranges of the inputs of layers, for computing in 8 bits.
     """
 
     name: ClassVar[str]
     """Name of the runtime."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, input_ranges: InputRanges | None = None):
         self.path = path
+        self.input_ranges = input_ranges
         self._whole: Run | None = None
         self._embedding: Run | None = None
         self._lock = Lock()
@@ -64,10 +68,10 @@ class Session(ABC):
         """Read the file and return the function that runs it, or its first output alone."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "input_ranges": self.input_ranges}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])
+        self.__init__(**state)
 
 
 class OnnxSession(Session):
@@ -98,33 +102,62 @@ class OnnxSession(Session):
 
 
 class OpenVinoSession(Session):
-    """A network in OpenVINO."""
+    """A network in OpenVINO, in float32."""
 
     name = "openvino"
 
     def _open(self, *, embedding: bool) -> Run:
-        """Compile the network in float32; what is compiled is kept beside the file."""
-        import openvino
+        """Compile the network."""
+        return _compiled(self.path, embedding, "f32")
 
-        core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(self.path.with_suffix(".openvino"))})
-        settings = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        network = core.read_model(str(self.path))
-        if embedding:
-            network = openvino.Model([network.outputs[0].get_node()], network.get_parameters())
-        compiled = core.compile_model(network, "CPU", settings)
-        lock = Lock()
 
-        def run(images: np.ndarray) -> list[np.ndarray]:
-            """Run on a batch; one at a time, since a request has one set of outputs."""
-            with lock:
-                return [np.array(output) for output in compiled(images).values()]
+class OpenVinoBf16Session(Session):
+    """A network in OpenVINO, in bf16 on processors that have it."""
 
-        return run
+    name = "openvino-bf16"
+
+    def _open(self, *, embedding: bool) -> Run:
+        """Compile the network."""
+        return _compiled(self.path, embedding, "bf16")
+
+
+class OpenVinoInt8Session(Session):
+    """A network in OpenVINO whose convolutions compute in 8 bits."""
+
+    name = "openvino-int8"
+
+    def _open(self, *, embedding: bool) -> Run:
+        """Compile the network."""
+        return _compiled(self.path, embedding, "bf16", self.input_ranges)
+
+
+def _compiled(
+    path: Path, embedding: bool, precision: str, ranges: InputRanges | None = None
+) -> Run:
+    """Compile a network, or its first output alone; what is compiled is kept beside the file."""
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"CACHE_DIR": str(path.with_suffix(".openvino"))})
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    network = core.read_model(str(path))
+    if ranges is not None:
+        in_eight_bits(network, ranges)
+    if embedding:
+        network = openvino.Model([network.outputs[0].get_node()], network.get_parameters())
+    compiled = core.compile_model(network, "CPU", settings)
+    lock = Lock()
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        """Run on a batch; one at a time, since a request has one set of outputs."""
+        with lock:
+            return [np.array(output) for output in compiled(images).values()]
+
+    return run
 
 
 def _first_output(path: Path) -> bytes:
