@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from maskfree.files.user_cache import VARIABLE as CACHE_VARIABLE
-from maskfree.inference.runtimes.names import RuntimeName
+from maskfree.inference.runtimes.names import RuntimeName, need_runtime
 
 if TYPE_CHECKING:
     from maskfree.config.rules import Grouping
@@ -83,7 +83,27 @@ class Execution(Device):
     runtime: RuntimeName = "auto"
     """What runs the image side on a CPU: torch, onnx (onnxruntime) or openvino, for which the
     network is exported once; auto: the fastest installed one if the network has been exported,
-    else torch (evaluate: always torch)."""
+    else torch (evaluate: always torch). openvino-bf16 and openvino-int8 change some labels."""
+    fast: bool = False
+    """The same as --runtime openvino-int8: the image side in 8 bits, for models that store ranges,
+    as the bundled one."""
+
+    def chosen_runtime(self) -> RuntimeName:
+        """Choose the runtime that both options ask for.
+
+        Returns:
+            Its name.
+
+        Raises:
+            ValueError: They contradict each other, or its package is missing.
+        """
+        name = self.runtime
+        if self.fast:
+            if name not in ("auto", "openvino-int8"):
+                raise ValueError(f"--fast is --runtime openvino-int8: leave --runtime {name} out")
+            name = "openvino-int8"
+        need_runtime(name)
+        return name
 
 
 @dataclass(frozen=True)

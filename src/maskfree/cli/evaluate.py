@@ -22,7 +22,6 @@ from maskfree.cli.evaluate_options import (
 from maskfree.cli.kinds import Kind, describe, run_kind
 from maskfree.cli.parsing import parse_call
 from maskfree.config.extras import need
-from maskfree.inference.runtimes.names import need_runtime
 
 if TYPE_CHECKING:
     from maskfree.data.benchmarks.catalog import Benchmark
@@ -87,7 +86,7 @@ def evaluate(
     # Check packages, arguments and data before importing torch and loading the model.
     if sweep or output.chart:
         need("a chart", "evaluate", modules=("matplotlib",))
-    need_runtime(hardware.runtime)
+    chosen = hardware.chosen_runtime()
     found = _find(benchmarks, data)
 
     thresholds: tuple[float, ...] = ()
@@ -112,8 +111,8 @@ def evaluate(
     inference = segmenter.inference.changed(batch_size=hardware.batch_size)
     segmenter = segmenter.with_inference(inference)
     # A row must not depend on what happens to be in the cache.
-    if hardware.runtime != "auto":
-        segmenter = segmenter.with_runtime(hardware.runtime)
+    if chosen != "auto":
+        segmenter = segmenter.with_runtime(chosen)
     # Only the first process prints.
     console = Console(quiet=team.index > 0)
 

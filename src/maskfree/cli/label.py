@@ -21,7 +21,6 @@ from maskfree.cli.common import (
 )
 from maskfree.cli.label_outputs import LabelOutput, check_formats, num_photos, write_outputs
 from maskfree.config.extras import need
-from maskfree.inference.runtimes.names import need_runtime
 from maskfree.label.config import LabelConfig
 from maskfree.progress import Progress
 
@@ -64,7 +63,7 @@ def label(
 
     # Everything that can be refused is refused before torch is imported, which takes seconds.
     need("labeling a data set", "label")
-    need_runtime(runtime.runtime)
+    runtime.chosen_runtime()
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
     if words and not photos:
@@ -154,7 +153,7 @@ def _load(job: Job, model: str, runtime: Runtime, processes: Processes, quiet: b
     )
     if not job.has_own_background and not processes.rank and not quiet:
         note_few_words(segmenter.background)
-    return segmenter.with_runtime(runtime.runtime)
+    return segmenter.with_runtime(runtime.chosen_runtime())
 
 
 def _summary(counts: LabelCounts, out: Path) -> str:

@@ -19,7 +19,6 @@ from maskfree.cli.common import (
     keep_freed_memory,
     note,
 )
-from maskfree.inference.runtimes.names import need_runtime
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.progress import Progress
 
@@ -77,7 +76,7 @@ def search(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
-    need_runtime(network.runtime)
+    chosen = network.chosen_runtime()
 
     keep_freed_memory()
     network.apply()
@@ -93,7 +92,7 @@ def search(
 
     loaded = loading.load(model, network.device)
     inference = loaded.inference.changed(side_px=network.side_px)
-    segmenter = loaded.with_inference(inference).with_runtime(network.runtime)
+    segmenter = loaded.with_inference(inference).with_runtime(chosen)
     if templates:
         segmenter = replace(segmenter, templates=prompt_templates(templates))
 

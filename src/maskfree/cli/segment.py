@@ -18,7 +18,6 @@ from maskfree.cli.common import (
     note,
     note_few_words,
 )
-from maskfree.inference.runtimes.names import need_runtime
 from maskfree.progress import Progress
 
 
@@ -64,7 +63,7 @@ def segment(  # noqa: PLR0913 - one for each option
     rule = background or default_rule(len(Vocabulary.parse(words).classes))
     Background.parse(rule)
     grouping = chosen_grouping(runtime.grouping, runtime.regions)
-    need_runtime(runtime.runtime)
+    chosen = runtime.chosen_runtime()
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
 
@@ -86,7 +85,7 @@ def segment(  # noqa: PLR0913 - one for each option
     segmenter = (
         loaded.with_inference(inference)
         .with_words(words, background or None, templates or None)
-        .with_runtime(runtime.runtime)
+        .with_runtime(chosen)
     )
     if not segmenter.background.chosen and not quiet:
         note_few_words(segmenter.background)

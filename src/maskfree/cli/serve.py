@@ -11,7 +11,6 @@ from tyro.conf import OmitArgPrefixes
 
 from maskfree.cli.common import Execution, keep_freed_memory, note
 from maskfree.config.extras import need
-from maskfree.inference.runtimes.names import need_runtime
 
 TOKEN_VARIABLE, KEY_VARIABLE = "MASKFREE_TOKEN", "MASKFREE_LABEL_STUDIO_KEY"
 """Variables that hold secrets, which everybody on a machine could read on a command line."""
@@ -49,7 +48,7 @@ def serve(
     need("maskfree serve", "serve")
     if not 0 <= port <= 65535:
         raise ValueError(f"the port {port} does not exist: 0 to 65535 do")
-    need_runtime(hardware.runtime)
+    chosen = hardware.chosen_runtime()
 
     from maskfree.serve.limits import Access, Limits
     from maskfree.serve.run import check_access, listen, load_models, make_server
@@ -67,7 +66,7 @@ def serve(
         keep_freed_memory()
         hardware.apply()
         limits = Limits()
-        loaded = load_models(models, hardware.device, limits.max_words, hardware.runtime)
+        loaded = load_models(models, hardware.device, limits.max_words, chosen)
 
         if not access.token and insecure:
             note("everybody who reaches this server may use it")

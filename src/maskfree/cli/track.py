@@ -12,7 +12,6 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from maskfree.cli.common import Execution, keep_freed_memory
-from maskfree.inference.runtimes.names import need_runtime
 from maskfree.inference.tracking_config import EVERY, TrackConfig
 from maskfree.progress import Progress
 
@@ -88,7 +87,7 @@ def track(
         raise NotADirectoryError(f"the output {out} is a file: --out is a folder")
     if animate == "mp4":
         need_video_files()
-    need_runtime(hardware.runtime)
+    chosen = hardware.chosen_runtime()
 
     # The length is None where the file does not say it.
     opened = open_clip(clip)
@@ -106,7 +105,7 @@ def track(
     from maskfree.hub import loading
     from maskfree.inference.tracking import follow_mask, follow_words, plain_overlay, save_clip
 
-    segmenter = loading.load(model, hardware.device).with_runtime(hardware.runtime)
+    segmenter = loading.load(model, hardware.device).with_runtime(chosen)
     shown = islice(opened.frames(), frames or None)
 
     if mask is None:
