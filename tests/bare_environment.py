@@ -118,6 +118,7 @@ LACKING: list[tuple[str, tuple[str, ...]]] = [
     ("fast", ("export", "pocket", "--onnx", "pocket.onnx")),
     ("fast", ("segment", "photos/a.png", "--words", "sky", "--runtime", "onnx")),
     ("openvino", ("track", "photos", "--words", "sky", "--runtime", "openvino")),
+    ("openvino", ("segment", "photos/a.png", "--words", "sky", "--fast")),
     ("fast", ("search", "sky", "photos", "--runtime", "onnx")),
     ("zoo", ("convert", "clip", "open_clip:ViT-B-16:openai", "converted-too")),
 ]

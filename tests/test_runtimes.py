@@ -101,6 +101,10 @@ def test_the_image_side_of_a_clip_and_a_comparison_are_the_whole(clip):
     assert torch.equal(clip.groups_of(seen[:1]).embeddings, clip.group(images).embeddings)
     assert (whole == -1).any() and (whole != -1).any(), "some words are dropped"
 
+    groups, again = clip.group(images), clip.groups_of(clip.look(images)[:1])
+    assert torch.equal(again.embeddings, groups.embeddings)
+    assert torch.equal(again.overall, groups.overall)
+
 
 @pytest.mark.slow
 @torch.inference_mode()
