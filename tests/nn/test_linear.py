@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from maskfree.nn import linear
 from maskfree.nn.linear import OneDnnLinear, use_onednn
+from maskfree.ops import onednn
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
@@ -18,7 +18,7 @@ ROUNDING = {"atol": 2e-5, "rtol": 1e-5}
 @pytest.fixture
 def faster(monkeypatch):
     """On a processor where oneDNN is faster."""
-    monkeypatch.setattr(linear, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(onednn, "is_faster", lambda: True)
 
 
 def both(layer):
@@ -126,7 +126,7 @@ def test_autocast_is_left_to_torch(faster):
 
 @pytest.mark.parametrize("is_faster", [True, False])
 def test_layers_are_replaced_where_that_is_faster(monkeypatch, is_faster):
-    monkeypatch.setattr(linear, "_onednn_is_faster", lambda: is_faster)
+    monkeypatch.setattr(onednn, "is_faster", lambda: is_faster)
     attention = nn.MultiheadAttention(4, 2)  # its output map is of a kind of its own
     model = nn.Sequential(nn.Linear(4, 4), nn.GELU(), attention)
     names, own = list(model.state_dict()), type(attention.out_proj)
@@ -134,18 +134,3 @@ def test_layers_are_replaced_where_that_is_faster(monkeypatch, is_faster):
     assert type(model[0]) is (OneDnnLinear if is_faster else nn.Linear)
     assert type(attention.out_proj) is own
     assert list(model.state_dict()) == names
-
-
-@pytest.mark.parametrize(
-    ("vendor", "capability", "expected"),
-    [
-        ("AuthenticAMD", "AVX512", True),
-        ("AuthenticAMD", "AVX2", False),
-        ("GenuineIntel", "AVX512", False),
-    ],
-)
-def test_only_amd_with_avx512_is_faster(monkeypatch, vendor, capability, expected):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(linear.Path, "read_text", lambda *_, **__: f"vendor_id : {vendor}")
-    # Past the cache, which holds the answer for this processor.
-    assert linear._onednn_is_faster.__wrapped__() is expected

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from maskfree.ops import onednn
+
 
 def use_onednn(model: nn.Module) -> None:
     """Let the linear layers of a network compute with oneDNN in training, where that is faster.
 
-    torch multiplies float32 matrices with MKL, which leaves out AVX-512 on AMD processors; oneDNN,
-    which torch brings too, does not. Results are alike but for rounding. Nothing else changes:
-    neither inference, nor other devices and precisions, nor the names of the weights.
+    Results are alike but for rounding. Nothing else changes: neither inference, nor other devices
+    and precisions, nor the names of the weights.
 
     Args:
         model: Network whose layers are changed in place.
     """
-    if not _onednn_is_faster():
+    if not onednn.is_faster():
         return
 
     for layer in model.modules():
@@ -67,7 +66,7 @@ class _Linear(torch.autograd.Function):
             Mapped features of shape (n, d).
         """
         ctx.save_for_backward(features, weight)
-        return _product(features, weight, bias)
+        return onednn.linear(features, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -85,18 +84,12 @@ class _Linear(torch.autograd.Function):
         of_features, of_weight, of_bias = ctx.needs_input_grad
         found: list[Tensor | None] = [None, None, None]
         if of_features:
-            found[0] = _product(gradient, weight.T, None)
+            found[0] = onednn.linear(gradient, weight.T, None)
         if of_weight:
-            found[1] = _product(gradient.T, features.T, None)
+            found[1] = onednn.linear(gradient.T, features.T, None)
         if of_bias:
             found[2] = gradient.sum(0)
         return tuple(found)
-
-
-def _product(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Linear map of features by oneDNN, without a gradient."""
-    # Rows that are repeated without a copy are not known to oneDNN.
-    return torch.ops.mkldnn._linear_pointwise(features.contiguous(), weight, bias, "none", [], "")
 
 
 def _takes(features: Tensor, weight: Tensor) -> bool:
@@ -109,16 +102,3 @@ def _takes(features: Tensor, weight: Tensor) -> bool:
         and features.numel() > 0
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-@cache
-def _onednn_is_faster() -> bool:
-    """Whether this processor multiplies matrices faster with oneDNN than with MKL."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False

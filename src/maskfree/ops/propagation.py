@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskfree.ops.onednn import products
 from maskfree.ops.propagation_config import PropagationConfig
 
 # Cells per side of a tile that is processed at once, which bounds memory. Larger ones compare
@@ -127,7 +128,7 @@ def propagate(
             other_labels = labels_last[:, near_rows, near_columns].flatten(0, 2)  # nm c
             near = _near(rows, columns, near_rows, near_columns, radius).to(target.device)  # t m
 
-            cosines = cells @ others.T  # t nm
+            cosines = products(cells, others)  # t nm
             cosines.unflatten(1, (len(frames), -1)).masked_fill_(~near[:, None], -torch.inf)
             mixed = _mean_of_closest(cosines, other_labels, top_k, temperature)
             found[rows, columns] = mixed.unflatten(0, (-1, columns.stop - columns.start))

@@ -27,6 +27,7 @@ from maskfree.evaluation.probes.config import (
 from maskfree.inference.features import embed
 from maskfree.inference.segmenter import Segmenter
 from maskfree.ops.ignore import IGNORE
+from maskfree.ops.onednn import products
 from maskfree.ops.segments import segment_sums, spherical_kmeans
 from maskfree.progress import Watch, unwatched
 
@@ -258,7 +259,7 @@ def _nearest_in_blocks(
     rows = torch.empty(len(queries), 0, dtype=torch.long, device=bank.device)
 
     for start in range(0, len(bank), _BANK_AT_ONCE):
-        here = queries @ bank[start : start + _BANK_AT_ONCE].T
+        here = products(queries, bank[start : start + _BANK_AT_ONCE])
         numbers = torch.arange(start, start + here.shape[1], device=bank.device).expand_as(here)
 
         # Keep the best of the earlier blocks and of this one.
