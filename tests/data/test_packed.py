@@ -71,6 +71,21 @@ def test_views_of_one_photo_stay_together_with_their_colors():
         assert torch.allclose(alone, plain, atol=1e-3) == (view.colors is None)
 
 
+@pytest.mark.parametrize("mirrored", [(False,) * 3, (True, False, True), (True,) * 3])
+def test_the_same_bytes_are_shown_again_mirrored_and_recolored(mirrored):
+    shown, rng = views(3, recolored=False), np.random.default_rng(2)
+    first = PackedViews.of(shown)
+    before = first.pixels.clone()
+    colors = [color_jitter(rng), None, color_jitter(rng)]
+    second = first.again(colors, mirrored)
+    assert second.pixels is first.pixels
+    for index, image in enumerate(second.to(CPU).unpacked()):
+        pixels = shown[index].image.flip(1) if mirrored[index] else shown[index].image
+        alone = PackedViews.of([shown[index]._replace(image=pixels, colors=colors[index])])
+        assert_close(image, alone.unpacked()[0], atol=1e-6, rtol=0)
+    assert torch.equal(first.pixels, before)
+
+
 @pytest.mark.parametrize("recolored", [False, True])
 def test_bytes_travel(recolored):
     sent = PackedViews.of(views(4, recolored))
