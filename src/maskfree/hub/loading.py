@@ -26,6 +26,7 @@ from maskfree.inference.runtimes.eight_bits import InputRanges, checked_ranges
 from maskfree.inference.segmenter import Segmenter
 from maskfree.method_config import MethodConfig
 from maskfree.nn.convolutions import fold_batch_norms
+from maskfree.nn.linear import use_onednn
 from maskfree.text.tokenize import Tokenizer
 
 Settings = TypeVar("Settings", Inference, Calibration)
@@ -58,6 +59,7 @@ def load(model: str | Path = "pocket", device: str | torch.device = "auto") -> S
 
     # Folding the batch norms into the convolutions makes inference faster.
     fold_batch_norms(method)
+    use_onednn(method)
     return Segmenter(
         method=method,
         tokenizer=tokenizer,
@@ -140,6 +142,7 @@ def _segmenter(located: Located, model: ForeignModel, device: str) -> Segmenter:
     """Segmenter of weights of others."""
     method = model.method.to(device).eval()
     weights_hash = file_hash(method.state_dict())
+    use_onednn(method)
     return Segmenter(
         method=method,
         tokenizer=model.tokenizer,

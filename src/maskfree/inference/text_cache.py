@@ -26,6 +26,7 @@ from torch import Tensor
 
 from maskfree.files.atomic import replace_bytes
 from maskfree.files.user_cache import cache_folder, is_off
+from maskfree.ops import onednn
 
 MAX_BYTES = 2**26
 """Size of all files together, in bytes; over it the files that were used longest ago go."""
@@ -119,7 +120,7 @@ def _circumstances() -> tuple[str, ...]:
     """Versions and processor, which may change the last bits of an embedding."""
     packages = ("maskfree", "torch", "transformers", "tokenizers")
     processor = (platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability())
-    return (*map(version, packages), *processor)
+    return (*map(version, packages), *processor, str(onednn.is_faster()))
 
 
 def _keep_within(folder: Path, max_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers of training steps by oneDNN, on processors where it is faster than MKL."""
+"""Linear layers by oneDNN, on processors where it is faster than MKL."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from maskfree.ops import onednn
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Let the linear layers of a network compute with oneDNN in training, where that is faster.
+    """Let the linear layers of a network compute with oneDNN, where that is faster.
 
-    Results are alike but for rounding. Nothing else changes: neither inference, nor other devices
-    and precisions, nor the names of the weights.
+    Results are alike but for rounding. Nothing else changes: neither other devices and precisions,
+    nor the names of the weights.
 
     Args:
         model: Network whose layers are changed in place.
@@ -30,7 +30,7 @@ def use_onednn(model: nn.Module) -> None:
 
 
 class OneDnnLinear(nn.Linear):
-    """Linear layer that computes float32 on the CPU with oneDNN in training."""
+    """Linear layer that computes float32 on the CPU with oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:  # named as in torch
         """Map features.
@@ -41,7 +41,7 @@ class OneDnnLinear(nn.Linear):
         Returns:
             Mapped features of shape (..., out_features).
         """
-        if not self.training or torch.compiler.is_compiling() or not _takes(input, self.weight):
+        if torch.compiler.is_compiling() or not _takes(input, self.weight):
             return super().forward(input)
 
         # Rows go in, so that the result is no view, which layers might not change in place.
