@@ -15,13 +15,7 @@ from torch import Tensor
 
 from maskfree.data.photo import PhotoLike, photo_name, read_photo
 from maskfree.inference.calibration import Calibration
-from maskfree.inference.class_embeddings import (
-    chosen_background,
-    embed_classes,
-    embed_phrases,
-    prompt_templates,
-    scored_classes,
-)
+from maskfree.inference.class_embeddings import embed_phrases
 from maskfree.inference.config import Inference
 from maskfree.inference.photos import PhotoError, open_photo, prepare_photo
 from maskfree.inference.pipeline import (
@@ -36,10 +30,11 @@ from maskfree.inference.runtimes.sessions import Session
 from maskfree.inference.scoring import autocast, device_of
 from maskfree.inference.text_cache import TextCache
 from maskfree.inference.tracking_config import EVERY, TrackConfig
+from maskfree.inference.wording import worded
 from maskfree.method import Method
 from maskfree.results.notebook import shortened
 from maskfree.results.segmentation import Segmentation
-from maskfree.text.background import Background, default_rule
+from maskfree.text.background import Background
 from maskfree.text.templates import TEMPLATES
 from maskfree.text.vocabulary import Vocabulary
 from maskfree.types import Tokens
@@ -106,23 +101,7 @@ class Segmenter:
             ValueError: Words, background or templates break their rules, or the model does not know
                 a word or cannot tell two apart.
         """
-        vocabulary = Vocabulary.parse(words)
-        if templates is None:
-            templates = self.templates
-        templates = prompt_templates(templates)
-
-        if background is None:
-            background = self.background
-        if isinstance(background, str):
-            background = Background.parse(background)
-        if not background.chosen:
-            return self._with_default_background(vocabulary, templates)
-
-        if background.automatic:
-            background = chosen_background(
-                self.method, self.tokenizer, templates, vocabulary, background, self._text_cache
-            )
-        return self._worded(vocabulary, background, templates)
+        return worded(self, words, background, templates)
 
     def with_inference(self, inference: Inference) -> Segmenter:
         """Return the same Segmenter with other inference settings.
@@ -255,7 +234,7 @@ class Segmenter:
             raise ValueError(f"words {words!r}: give a list of at least one phrase")
 
         embeddings, _ = embed_phrases(
-            self.method, self.tokenizer, self.templates, words, self._text_cache
+            self.method, self.tokenizer, self.templates, words, self.text_cache
         )
         return embeddings
 
@@ -432,45 +411,15 @@ class Segmenter:
         return self.inference.logit_scale or self.method.logit_scale
 
     @property
-    def _text_cache(self) -> TextCache | None:
-        """Text embeddings kept on disk, if it is known what they depend on."""
+    def text_cache(self) -> TextCache | None:
+        """Text embeddings kept on disk.
+
+        Returns:
+            The cache; None if it is not known what the embeddings depend on.
+        """
         if not self.text_hash:
             return None
         return TextCache(self.text_hash, self.device)
-
-    def _with_default_background(
-        self, vocabulary: Vocabulary, templates: tuple[str, ...]
-    ) -> Segmenter:
-        """A Segmenter for words, with the background rule where nobody asked for one."""
-        none = Background(chosen=False)
-        rule = replace(Background.parse(default_rule(len(vocabulary.classes))), chosen=False)
-        if not rule:
-            return self._worded(vocabulary, none, templates)
-
-        try:
-            rule = chosen_background(
-                self.method, self.tokenizer, templates, vocabulary, rule, self._text_cache
-            )
-            return self._worded(vocabulary, rule, templates)
-        except ValueError:
-            # The model does not tell words for the scene apart; nobody asked for them.
-            return self._worded(vocabulary, none, templates)
-
-    def _worded(
-        self, vocabulary: Vocabulary, background: Background, templates: tuple[str, ...]
-    ) -> Segmenter:
-        """A Segmenter for words and a background, whose words are embedded together."""
-        scored = scored_classes(vocabulary, background)
-        embeddings = embed_classes(
-            self.method, self.tokenizer, templates, scored, self.name, self._text_cache
-        )
-        return replace(
-            self,
-            vocabulary=vocabulary,
-            background=background,
-            templates=templates,
-            embeddings=embeddings,
-        )
 
     def _for_call(
         self,
