@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,6 +24,8 @@ from maskfree.inference.runtimes.sessions import (
     Session,
 )
 from maskfree.method import Method
+
+log = logging.getLogger(__name__)
 
 _SESSIONS: dict[str, type[Session]] = {
     kind.name: kind
@@ -79,6 +82,7 @@ def choose(
 
     path = _path(model_hash)
     if not path.is_file():
+        log.warning("the network is exported for other runtimes, once; this takes a minute or two")
         export(method, path, {"model_sha256": model_hash})
         _remove_oldest(path.parent)
     return _SESSIONS[name](path, input_ranges)
