@@ -4,12 +4,14 @@ default by.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import tyro
 from PIL import Image
@@ -18,8 +20,10 @@ from rich.progress import track
 import maskfree
 from harness import RESULTS, Ratio, command_line, cpu_has_amx, median_seconds, report
 from maskfree.data.benchmarks.catalog import benchmark
+from maskfree.data.photo import PhotoLike
 from maskfree.evaluation.protocol import Protocol, prepare
 from maskfree.evaluation.zero_shot import EvalJob, measure
+from maskfree.inference.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def main(
     threads: int = 1,
     results: Path = RESULTS,
 ) -> None:
-    """Label a photo in each number format, and measure mIoU on coco-mini if DATA is given.
+    """Time a photo in each number format; measure labels and mIoU on coco-mini if DATA is given.
 
     Args:
         model: Name of a model or folder of a checkpoint.
@@ -74,14 +78,17 @@ def main(
         name: _in(formats[name], lambda variant=variant: variant(picture))
         for name, variant in variants.items()
     }
-    seconds = median_seconds(runs, repeats)
-    exact = runs["fp32"]().labels
+    seconds = median_seconds(runs, repeats, clock=time.process_time)
+    photos = [sample.photo for sample in samples] or [picture]
+    changed = labels_changed(variants, formats, photos)
     rows = []
     for name, variant in variants.items():
         row = {
             "format": name,
             "seconds": seconds[name],
-            "labels_changed": float((runs[name]().labels != exact).mean()),
+            "photos": len(photos),
+            "labels_changed": float(np.mean(changed[name])),
+            "labels_changed_most": max(changed[name]),
         }
         if samples:
             with matmul(formats[name].matmul):
@@ -111,6 +118,21 @@ def main(
         "left_out": left_out,
     }
     report("precision", seconds, ratios, settings, results, rows)
+
+
+def labels_changed(
+    variants: dict[str, Segmenter], formats: dict[str, Format], photos: Sequence[PhotoLike]
+) -> dict[str, list[float]]:
+    """Fraction of the pixels of each photo whose label a format changes."""
+    changed: dict[str, list[float]] = {name: [] for name in variants}
+    for photo in photos:
+        labels = {}
+        for name, variant in variants.items():
+            with matmul(formats[name].matmul):
+                labels[name] = variant(photo).labels
+        for name, found in labels.items():
+            changed[name].append(float((found != labels["fp32"]).mean()))
+    return changed
 
 
 @contextmanager

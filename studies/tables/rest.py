@@ -179,7 +179,9 @@ def precision(rows: Sequence[Row]) -> str:
         (
             point["format"],
             f"{1000 * point['seconds']:.0f}",
+            str(point["photos"]),
             f"{100 * point['labels_changed']:.2f}",
+            f"{100 * point['labels_changed_most']:.2f}",
             percent(point.get("coco_mini_miou")),
             percent(point.get("coco_mini_pixel_accuracy")),
         )
@@ -187,8 +189,16 @@ def precision(rows: Sequence[Row]) -> str:
         if row.get("benchmark") == "precision"
         for point in row["rows"]
     ]
-    header = ("format", "ms a photo", "labels changed %", "mIoU %", "pixel accuracy %")
-    return markdown(header, lines, "lrrrr", "python benchmarks/precision.py --data FOLDER")
+    header = (
+        "format",
+        "ms a photo",
+        "photos",
+        "labels changed %",
+        "at most on a photo %",
+        "mIoU %",
+        "pixel accuracy %",
+    )
+    return markdown(header, lines, "lrrrrrr", "python benchmarks/precision.py --data FOLDER")
 
 
 def runtimes(rows: Sequence[Row]) -> str:
