@@ -89,7 +89,8 @@ def test_a_compiled_method_has_the_losses_of_a_plain_one(tmp_path, monkeypatch, 
     for (_, one), (_, other) in zip(
         losses(tmp_path / "plain"), losses(tmp_path / "compiled"), strict=True
     ):
-        assert one == pytest.approx(other, rel=1e-4)
+        # A traced method multiplies otherwise; some terms are differences near zero.
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
     names = [
         load_file(tmp_path / run / "model/weights.safetensors") for run in ("plain", "compiled")
     ]

@@ -1,17 +1,20 @@
 """Linear layers by oneDNN against torch's own, and where they are left alone."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from maskfree.nn.linear import OneDnnLinear, use_onednn
+from maskfree.nn.linear import OneDnnLinear, OneDnnPointwise, use_onednn
 from maskfree.ops import onednn
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
 )
 # Sums of at most 96 products: a few times what float32 rounds off.
+VIEWS = ("ViewBackward0", "PermuteBackward0", "TransposeBackward0")
 ROUNDING = {"atol": 2e-5, "rtol": 1e-5}
 
 
@@ -31,9 +34,10 @@ def both(layer):
 
 def is_of_onednn(output):
     """Whether an output, or what it is a view of, is of oneDNN."""
-    node = output.grad_fn
-    steps = [node, *(before for before, _ in node.next_functions)]
-    return any(step is not None and step.name() == "_LinearBackward" for step in steps)
+    step = output.grad_fn
+    while step is not None and step.name() in VIEWS:
+        step = step.next_functions[0][0]
+    return step is not None and step.name() == "_LinearBackward"
 
 
 def of_shape(kind):
@@ -133,3 +137,67 @@ def test_layers_are_replaced_where_that_is_faster(monkeypatch, is_faster):
     assert type(model[0]) is (OneDnnLinear if is_faster else nn.Linear)
     assert type(attention.out_proj) is own
     assert list(model.state_dict()) == names
+
+
+def maps(kind):
+    """Maps with 7 channels."""
+    rows = torch.randn(2, 7, 5, 3)
+    return {
+        "channels last": rows.contiguous(memory_format=torch.channels_last),
+        "channels first": rows,
+        "one pixel": torch.randn(1, 7, 1, 1),
+        "one photo": torch.randn(7, 5, 3),
+        "none": rows[:0],
+        "part": torch.randn(2, 7, 9, 6).contiguous(memory_format=torch.channels_last)[..., 1:4],
+    }[kind]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "kind", ["channels last", "channels first", "one pixel", "one photo", "none", "part"]
+)
+def test_pointwise_convolutions_are_those_of_torch(faster, kind, bias):
+    plain = nn.Conv2d(7, 11, 1, bias=bias)
+    quick = copy.deepcopy(plain)
+    use_onednn(nn.Sequential(quick))
+    assert type(quick) is OneDnnPointwise
+    features = maps(kind).requires_grad_()
+    outputs, gradients = [], []
+    for layer in (plain, quick):
+        features.grad = None
+        output = layer(features)
+        # Weighted, so that every entry has its own gradient.
+        (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+        outputs.append(output)
+        gradients.append((features.grad, *(each.grad for each in layer.parameters())))
+    assert_close(outputs[1], outputs[0], **ROUNDING)
+    for ours, theirs in zip(gradients[1], gradients[0], strict=True):
+        assert_close(ours, theirs, **ROUNDING)
+
+
+def test_only_products_in_place_take_pixels(faster):
+    """A channels-last map is not copied; the result may be changed in place."""
+    layer = nn.Conv2d(7, 11, 1)
+    use_onednn(nn.Sequential(layer))
+    output = layer(maps("channels last"))
+    assert is_of_onednn(output)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert not is_of_onednn(layer(maps("channels first")))
+    expected = output.detach().clamp(0, 6)
+    assert_close(nn.ReLU6(inplace=True)(output), expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(6, 6, 3),
+        nn.Conv2d(6, 6, 1, stride=2),
+        nn.Conv2d(6, 6, 1, padding=1),
+        nn.Conv2d(6, 6, 1, groups=2),
+        nn.Conv1d(6, 6, 1),
+    ],
+)
+def test_other_convolutions_are_left_to_torch(faster, layer):
+    kind = type(layer)
+    use_onednn(nn.Sequential(layer))
+    assert type(layer) is kind

@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN, on processors where it is faster than MKL."""
+"""Linear layers and pointwise convolutions by oneDNN, where it is faster than MKL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskfree.ops import onednn
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Let the linear layers of a network compute with oneDNN, where that is faster.
+    """Let linear layers and pointwise convolutions compute with oneDNN, where that is faster.
 
     Results are alike but for rounding. Nothing else changes: neither other devices and precisions,
     nor the names of the weights.
@@ -27,6 +27,8 @@ def use_onednn(model: nn.Module) -> None:
         # Kinds derived from `nn.Linear` may compute something else.
         if type(layer) is nn.Linear:
             layer.__class__ = OneDnnLinear
+        elif type(layer) is nn.Conv2d and _is_pointwise(layer):
+            layer.__class__ = OneDnnPointwise
 
 
 class OneDnnLinear(nn.Linear):
@@ -47,6 +49,31 @@ class OneDnnLinear(nn.Linear):
         # Rows go in, so that the result is no view, which layers might not change in place.
         found = _Linear.apply(input.flatten(0, -2), self.weight, self.bias)
         return found.unflatten(0, input.shape[:-1])
+
+
+class OneDnnPointwise(nn.Conv2d):
+    """Convolution of single pixels that computes float32 on the CPU as a linear map by oneDNN."""
+
+    def forward(self, input: Tensor) -> Tensor:  # named as in torch
+        """Map the channels of each pixel.
+
+        Args:
+            input: Maps of shape (b, in_channels, h, w).
+
+        Returns:
+            Maps of shape (b, out_channels, h, w).
+        """
+        pixels = input.movedim(-3, -1)
+        # In another memory format the pixels would be copied.
+        if (
+            torch.compiler.is_compiling()
+            or not _takes(input, self.weight)
+            or not pixels.is_contiguous()
+        ):
+            return super().forward(input)
+
+        found = _Linear.apply(pixels.flatten(0, -2), self.weight.flatten(1), self.bias)
+        return found.unflatten(0, pixels.shape[:-1]).movedim(-1, -3)
 
 
 class _Linear(torch.autograd.Function):
@@ -90,6 +117,15 @@ class _Linear(torch.autograd.Function):
         if of_bias:
             found[2] = gradient.sum(0)
         return tuple(found)
+
+
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    """Whether a convolution maps each pixel by itself, and keeps all of them."""
+    return (
+        layer.kernel_size == layer.stride == (1, 1)
+        and layer.groups == 1
+        and layer.padding in ((0, 0), "valid", "same")
+    )
 
 
 def _takes(features: Tensor, weight: Tensor) -> bool:
