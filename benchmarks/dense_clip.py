@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import RESULTS, Ratio, report
+from harness import PLAIN, RESULTS, Ratio, report
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.data.photo import read_photo
 from maskfree.inference.runtimes.export import export
@@ -37,7 +37,7 @@ from maskfree.nn.dense_clip_config import DenseClipConfig
 from maskfree.nn.encoder_config import TextEncoderConfig
 from maskfree.nn.linear import use_onednn
 
-PLAIN, EXACT, HALVED = "torch with MKL", "torch", "torch bf16"
+EXACT, HALVED = "torch", "torch bf16"
 SESSIONS: dict[str, type[Session]] = {
     "onnx": OnnxSession,
     "openvino": OpenVinoSession,

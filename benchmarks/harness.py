@@ -16,12 +16,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+import maskfree
 from maskfree.evaluation.reporting.results import FORMAT, machine, versions, write_json
+from maskfree.inference.segmenter import Segmenter
+from maskfree.ops import onednn
 
 RESULTS = Path("results")
 
@@ -44,6 +48,16 @@ class Ratio:
             return None
         bound = float(self.target.split()[-1])
         return self.value <= bound if self.target.startswith("at most") else self.value >= bound
+
+
+PLAIN = "torch with MKL"
+"""Name of torch as it is, where this project lets another library multiply matrices."""
+
+
+def load_plain(model: str) -> Segmenter:
+    """Load a model whose layers multiply matrices as torch does by itself."""
+    with mock.patch.object(onednn, "is_faster", lambda: False):
+        return maskfree.load(model, "cpu")
 
 
 def median_seconds(

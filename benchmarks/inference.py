@@ -27,7 +27,7 @@ from transformers import (
 )
 
 import maskfree
-from harness import RESULTS, Ratio, median_seconds, report
+from harness import PLAIN, RESULTS, Ratio, load_plain, median_seconds, report
 from maskfree.cli.common import keep_freed_memory
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.inference.runtimes.choice import RuntimeName
@@ -71,6 +71,7 @@ def main(
         module for module in segmenter.method.modules() if isinstance(module, ImageEncoder)
     )
     original = as_published(encoder)
+    plain = load_plain(model).method
     peers = peer_models(len(words))
     others = {name: segmenter.with_runtime(name) for name in runtimes}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), autocast:
@@ -80,6 +81,7 @@ def main(
         candidates: dict[str, Callable[[], object]] = {
             "end to end": lambda: segmenter(path).labels,
             "image side": lambda: [segmenter.method.look(images) for images in inputs],
+            f"image side, {PLAIN}": lambda: [plain.look(images) for images in inputs],
             "bare encoder": lambda: [encoder(images) for images in inputs],
             "encoder as transformers has it": lambda: [original(images) for images in inputs],
             **peers,
@@ -95,6 +97,11 @@ def main(
 
     whole = seconds["end to end"]
     ratios = [
+        Ratio(
+            f"image side, {PLAIN} over torch",
+            seconds[f"image side, {PLAIN}"] / seconds["image side"],
+            "at least 1.4",
+        ),
         Ratio("end to end over image side", whole / seconds["image side"], "at most 1.15"),
         Ratio(
             "end to end over encoder as transformers has it",
@@ -105,7 +112,12 @@ def main(
     for name in others:
         own = seconds[f"end to end, {name}"]
         ratios += [
-            Ratio(f"torch over {name}, end to end", whole / own, "at least 1.4"),
+            Ratio(
+                f"image side, {PLAIN} over {name}",
+                seconds[f"image side, {PLAIN}"] / seconds[f"image side, {name}"],
+                "at least 1.4",
+            ),
+            Ratio(f"torch over {name}, end to end", whole / own),
             Ratio(
                 f"end to end over image side, {name}",
                 own / seconds[f"image side, {name}"],

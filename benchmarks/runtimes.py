@@ -1,4 +1,4 @@
-"""Runtimes of the image side on benchmarks: time against torch, equal labels, and mIoU.
+"""Runtimes of the image side on benchmarks: time against torch as it is, equal labels, and mIoU.
 
 CPU seconds of a whole photo, from decoded photo to label map, in turn on each photo.
 """
@@ -13,7 +13,7 @@ import torch
 import tyro
 
 import maskfree
-from harness import RESULTS, Ratio, report
+from harness import PLAIN, RESULTS, Ratio, load_plain, report
 from maskfree.data.benchmarks.catalog import benchmark
 from maskfree.data.photo import read_photo
 from maskfree.evaluation.evaluator import truth_lookup
@@ -51,21 +51,22 @@ def main(
     """
     torch.set_num_threads(threads)
     loaded = maskfree.load(model, "cpu")
-    names: tuple[RuntimeName, ...] = ("torch", *runtimes)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    candidates = {PLAIN: load_plain(model), "torch": loaded}
+    candidates |= {name: loaded.with_runtime(name) for name in runtimes}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     rows = []
     for chosen in benchmarks:
-        rows += compared(loaded, chosen, data, names, every, seconds)
+        rows += compared(candidates, chosen, data, every, seconds)
 
     medians = {name: float(np.median(taken)) for name, taken in seconds.items()}
     ratios = []
-    for name in runtimes:
+    for name in ("torch", *runtimes):
         own_rows = [row for row in rows if row["runtime"] == name]
         equal = 100 * min(row["labels_equal"] for row in own_rows)
         fast = name in FEWER_BITS
         ratios += [
-            Ratio(f"torch over {name}", medians["torch"] / medians[name], "at least 1.4"),
-            Ratio(f"pixels equal to torch's, {name}", equal, "" if fast else EXACT, "%"),
+            Ratio(f"{PLAIN} over {name}", medians[PLAIN] / medians[name], "at least 1.4"),
+            Ratio(f"pixels equal to its, {name}", equal, "" if fast else EXACT, "%"),
         ]
         if fast:
             lost = max(row["mean_iou_lost"] for row in own_rows)
@@ -81,10 +82,9 @@ def main(
 
 
 def compared(
-    loaded: Segmenter,
+    candidates: dict[str, Segmenter],
     name: str,
     data: Path,
-    names: tuple[RuntimeName, ...],
     every: int,
     seconds: dict[str, list[float]],
 ) -> list[dict[str, object]]:
@@ -92,12 +92,11 @@ def compared(
     found = benchmark(name, data)
     protocol = own(found)[0]
     lookup, num_classes = truth_lookup(found, protocol)
-    prepared = prepare(loaded, found, protocol)
-    segmenters = {each: prepared.with_runtime(each) for each in names}
+    segmenters = {each: prepare(loaded, found, protocol) for each, loaded in candidates.items()}
     counts: dict[str, np.ndarray] = {
-        each: np.zeros((num_classes, num_classes), np.int64) for each in names
+        each: np.zeros((num_classes, num_classes), np.int64) for each in candidates
     }
-    equal: dict[str, int] = dict.fromkeys(names, 0)
+    equal: dict[str, int] = dict.fromkeys(candidates, 0)
     pixels, num_photos = 0, 0
 
     for sample in found.samples(data)[::every]:
@@ -108,11 +107,11 @@ def compared(
             labels[each] = segmenter(photo).labels
             seconds[each].append(time.process_time() - start)
             counts[each] += confusion(truth, labels[each], num_classes)
-            equal[each] += int((labels[each] == labels["torch"]).sum())
-        pixels += labels["torch"].size
+            equal[each] += int((labels[each] == labels[PLAIN]).sum())
+        pixels += labels[PLAIN].size
         num_photos += 1
 
-    found_iou = {each: scores(counts[each]).mean_iou for each in names}
+    found_iou = {each: scores(counts[each]).mean_iou for each in candidates}
     return [
         {
             "benchmark": name,
@@ -120,9 +119,9 @@ def compared(
             "photos": num_photos,
             "labels_equal": equal[each] / pixels,
             "mean_iou": found_iou[each],
-            "mean_iou_lost": found_iou["torch"] - found_iou[each],
+            "mean_iou_lost": found_iou[PLAIN] - found_iou[each],
         }
-        for each in names
+        for each in candidates
     ]
 
 
