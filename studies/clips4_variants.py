@@ -181,3 +181,13 @@ def second_time(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             if row["variant"] == TEACHER and (TEACHER, row["measure"]) not in measured
         ),
     ]
+
+
+def latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the second study, and of the first what the second has not measured."""
+    again = [row for row in rows if not row.get("earlier")]
+    measured = {(row["variant"], row["measure"]) for row in again}
+    return [
+        *again,
+        *(row for row in first_time(rows) if (row["variant"], row["measure"]) not in measured),
+    ]

@@ -68,7 +68,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "ovsegmentor-groups": ovsegmentor.shown,
     "ovsegmentor-history": ovsegmentor.history_start,
     "ovsegmentor-pocket": ovsegmentor.pocket,
-    "clips-again": clips4.measured_again,
+    "clips-first": clips4.of_the_first_study,
     "paper-claims": papers.paper_claims,
     "clips-verdicts": clips4.claims_by_verdict,
     "clips-second": clips4.second,

@@ -32,7 +32,7 @@ from studies.clips4_variants import (
     first_time,
     fold_measure,
     for_every_seed,
-    second_time,
+    latest,
 )
 from studies.directions import found, spread
 from studies.ledger import read
@@ -178,8 +178,8 @@ def sixth(_: Sequence[Row]) -> str:
 
 
 def seventh(_: Sequence[Row]) -> str:
-    """Table 7: how many unknown classes, as measured the second time."""
-    rows, lines = second_time(read(RESULTS, KIND)), []
+    """Table 7: how many unknown classes."""
+    rows, lines = _read(), []
     for count in COUNTS:
         name = count_name(count)
         values = [list(found(rows, name, each.name).values()) for each in (KNN, COCO)]
@@ -224,23 +224,21 @@ def drawn(_: Sequence[Row]) -> str:
     return pictures({f"{KIND}-{name}.svg": what for name, what in shown.items()}, COMMAND)
 
 
-def measured_again(_: Sequence[Row]) -> str:
-    """What of the second study is measured, beside the teacher."""
-    rows, lines = second_time(read(RESULTS, KIND)), []
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        names = [list(found(rows, variant, m.name).values()) for m in (COCO, CAMVID, KNN)]
-        cosines = list(found(rows, variant, "similarity", "similarity").values())
-        cosine = f"{statistics.mean(cosines):.2f}" if cosines else "–"
-        seeds = {row["seed"] for row in rows if row["variant"] == variant}
-        if any(names):
-            seeds_text = ", ".join(map(str, sorted(seeds)))
-            lines.append((variant, *map(spread, names), cosine, seeds_text))
-    measures = (f"{m.name}: mIoU %" for m in (COCO, CAMVID, KNN))
-    return markdown(("", *measures, "avgsim", "seeds"), lines, "lrrrrl", COMMAND)
+def of_the_first_study(_: Sequence[Row]) -> str:
+    """Which figures are of the first study, since the second has not measured them."""
+    names: dict[str, list[str]] = {}
+    for row in first_time(_read()):
+        measures = names.setdefault(row["variant"], [])
+        if row["measure"] not in measures:
+            measures.append(row["measure"])
+    return (
+        "; ".join(f"{variant} ({' · '.join(measures)})" for variant, measures in names.items())
+        + "."
+    )
 
 
 def _read() -> list[Row]:
-    return first_time(read(RESULTS, KIND))
+    return latest(read(RESULTS, KIND))
 
 
 def history_students(rows: Sequence[Row]) -> str:

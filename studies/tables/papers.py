@@ -61,7 +61,7 @@ def papers() -> Iterator[Paper]:
     )
     yield Paper(
         "CLIP-S4",
-        clips4_variants.for_every_seed(read(RESULTS, clips4.KIND)),
+        clips4_variants.for_every_seed(clips4_variants.latest(read(RESULTS, clips4.KIND))),
         clips4_variants.DIRECTIONS,
         clips4_variants.MEASURES,
         CLIPS4,
