@@ -30,6 +30,7 @@ from maskfree.hub import loading
 from maskfree.inference.segmenter import Segmenter
 from maskfree.methods.clips4.config import CLIPS4Config
 from maskfree.methods.clips4.objectives_config import SemanticConsistencyConfig
+from maskfree.methods.vilseg.model import ViLSeg
 from maskfree.ops.propagation_config import PropagationConfig
 from maskfree.progress import Progress
 from maskfree.recipes.clips4 import clips4_pocket
@@ -152,9 +153,7 @@ class Study:
         first, folds = seed == 0, tuple(map(fold_measure, range(NUM_FOLDS)))
         if first:
             deep = self._deep(wanted & {4, 5})
-            yield Variant(
-                TEACHER, lambda: options.model, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep)
-            )
+            yield Variant(TEACHER, self._embedding, (*NAMED, CAMVID, CAMVID_OWN, *folds, *deep))
         if first and 8 in wanted:
             words = tuple(benchmark("coco-mini").words())
             tops = TopFigure(
@@ -250,18 +249,20 @@ class Study:
             name: self._options.out / "seed0" / _folder_name(name, self._many)
             for name in (PLUS, FULL)
         }
-        models = {TEACHER: self._options.model}
-        models |= {
+        models = {
             name: str(out / "model") for name, out in trainings.items() if (out / "model").is_dir()
         }
         paths = {
             name: stem.with_name(f"{stem.name}-{name}")
             for name in ("colors.svg", "embeddings.svg", "retrieved.svg")
         }
-        if all(path.exists() for path in paths.values()) or len(models) <= len(trainings):
+        if all(path.exists() for path in paths.values()) or len(models) < len(trainings):
             return
 
-        loaded = {name: loading.load(model, self._options.device) for name, model in models.items()}
+        loaded = {TEACHER: self._embedding()}
+        loaded |= {
+            name: loading.load(model, self._options.device) for name, model in models.items()
+        }
         photos = [
             sample.photo for sample in samples["coco-mini"][:: len(samples["coco-mini"]) // 3]
         ]
@@ -322,8 +323,15 @@ class Study:
             prepare_prototypes(teacher, maps, watch=Progress())[0].write(path)
         return path
 
-    def _teacher(self) -> Segmenter:
+    def _embedding(self) -> Segmenter:
+        """The model's embedding alone, which students learn from: not its scores of tags."""
         teacher = loading.load(self._options.model, self._options.device)
+        assert isinstance(teacher.method, ViLSeg), "the teacher is of the bundled model's method"
+        teacher.method.tag_scores = None
+        return teacher
+
+    def _teacher(self) -> Segmenter:
+        teacher = self._embedding()
         return teacher.with_inference(replace(teacher.inference, side_px=_TEACHER_SIDE_PX))
 
 

@@ -80,8 +80,8 @@ class Variant:
     """Something that a study measures."""
 
     name: str
-    model: Callable[[], Path | str]
-    """Makes the model if need be; returns its folder, or its name in the hub."""
+    model: Callable[[], Path | str | Segmenter]
+    """Makes the model if need be; returns it, its folder, or its name in the hub."""
     measures: tuple[Figure, ...]
 
 
@@ -126,7 +126,9 @@ class StudyRows:
                 continue
             for chosen in variant.measures:
                 if (variant.name, chosen.name) not in self.rows:
-                    segmenter = loading.load(variant.model(), device)
+                    segmenter = variant.model()
+                    if not isinstance(segmenter, Segmenter):
+                        segmenter = loading.load(segmenter, device)
                     watch = Progress(title=f"{variant.name}, {chosen.name}")
                     row = chosen.row(segmenter, samples, command, watch)
                     parameters = sum(p.numel() for p in segmenter.method.parameters())

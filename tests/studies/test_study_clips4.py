@@ -45,10 +45,11 @@ from studies.clips4_variants import (
     first_time,
     fold_measure,
     for_every_seed,
+    latest,
     second_time,
 )
 from studies.options import CLIPS4Options
-from tiny import tiny_clips4_config, tiny_vilseg_config
+from tiny import TINY_TAG_SCORES, tiny_clips4_config, tiny_vilseg_config
 
 CHANGES = {ablation.name: ablation.change for ablation in ABLATIONS}
 
@@ -265,3 +266,26 @@ class Painted:
 
     def read_truth(self):
         return self.truth
+
+
+def test_the_teacher_is_the_embedding_alone(tmp_path, recipe, tiny_tokenizer):
+    """The tag scores of the bundled model are nothing that its students learn from."""
+    config = tiny_vilseg_config(cluster=None, vision=None, tag_scores=TINY_TAG_SCORES)
+    about = {"name": "tiny", "templates": ["a {}"]}
+    folder = tmp_path / "with-tags"
+    checkpoint.save(folder, config.build(), config, tiny_tokenizer, about)
+    study = Study(options(tmp_path, tmp_path, model=str(folder)), recipe)
+    teacher = next(study.variants(0))
+    assert teacher.name == TEACHER
+    model = teacher.model()
+    assert model.name == "tiny" and model.method.tag_scores is None
+
+
+def test_the_latest_rows_are_of_the_second_study_where_it_has_measured():
+    first = [
+        {"variant": TEACHER, "measure": "camvid", "earlier": True},
+        {"variant": FULL, "measure": "camvid", "earlier": True},
+        {"variant": FULL, "measure": "fold 0", "earlier": True},
+    ]
+    again = [{"variant": FULL, "measure": "camvid"}]
+    assert latest([*first, *again]) == [*again, first[0], first[2]]
