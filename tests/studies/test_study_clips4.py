@@ -270,7 +270,9 @@ class Painted:
 
 def test_the_teacher_is_the_embedding_alone(tmp_path, recipe, tiny_tokenizer):
     """The tag scores of the bundled model are nothing that its students learn from."""
-    config = tiny_vilseg_config(cluster=None, vision=None, tag_scores=TINY_TAG_SCORES)
+    config = tiny_vilseg_config(
+        grouping="pixels", cluster=None, vision=None, tag_scores=TINY_TAG_SCORES
+    )
     about = {"name": "tiny", "templates": ["a {}"]}
     folder = tmp_path / "with-tags"
     checkpoint.save(folder, config.build(), config, tiny_tokenizer, about)
