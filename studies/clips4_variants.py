@@ -169,20 +169,6 @@ def first_time(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row.get("earlier")]
 
 
-def second_time(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows that are not of the first study, with its teacher, which is the same."""
-    again = [row for row in rows if not row.get("earlier")]
-    measured = {(row["variant"], row["measure"]) for row in again}
-    return [
-        *again,
-        *(
-            row
-            for row in first_time(rows)
-            if row["variant"] == TEACHER and (TEACHER, row["measure"]) not in measured
-        ),
-    ]
-
-
 def latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the second study, and of the first what the second has not measured."""
     again = [row for row in rows if not row.get("earlier")]
@@ -191,3 +177,8 @@ def latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         *again,
         *(row for row in first_time(rows) if (row["variant"], row["measure"]) not in measured),
     ]
+
+
+def second_time(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that are not of the first study, with its teacher, which is the same."""
+    return [row for row in latest(rows) if not row.get("earlier") or row["variant"] == TEACHER]

@@ -149,9 +149,7 @@ class Method(nn.Module, ABC):
         Raises:
             ValueError: The method cannot be divided so; by default.
         """
-        raise ValueError(
-            f"the method {type(self).__name__} has no image side of its own: only torch runs it"
-        )
+        raise self._undivided()
 
     def compare(
         self, seen: tuple[Tensor, ...], words: tuple[Tensor, ...], size: tuple[int, int]
@@ -169,9 +167,7 @@ class Method(nn.Module, ABC):
         Raises:
             ValueError: The method cannot be divided so; by default.
         """
-        raise ValueError(
-            f"the method {type(self).__name__} has no image side of its own: only torch runs it"
-        )
+        raise self._undivided()
 
     def groups_of(self, seen: tuple[Tensor, ...]) -> Groups:
         """Compute the result of `group` from that of `look`.
@@ -185,7 +181,11 @@ class Method(nn.Module, ABC):
         Raises:
             ValueError: The method cannot be divided so; by default.
         """
-        raise ValueError(
+        raise self._undivided()
+
+    def _undivided(self) -> ValueError:
+        """Error of a method that has no image side."""
+        return ValueError(
             f"the method {type(self).__name__} has no image side of its own: only torch runs it"
         )
 

@@ -49,15 +49,8 @@ class TensorRecord:
         Returns:
             A new record whose tensors, also those of records within it, are on the device.
         """
-        moved: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, TensorRecord):
-                moved[each.name] = value.to(device)
-            elif isinstance(value, Tensor):
-                # A copy from page-locked memory need not be waited for.
-                moved[each.name] = value.to(device, non_blocking=value.is_pinned())
-        return replace(self, **moved)
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(self, **{name: moved(value, device) for name, value in values.items()})
 
     def pin_memory(self) -> Self:
         """Copy the record to page-locked memory, from which a GPU copies while it computes.
@@ -65,12 +58,36 @@ class TensorRecord:
         Returns:
             A new record whose tensors, also those of records within it, are page-locked.
         """
-        pinned: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, Tensor | TensorRecord):
-                pinned[each.name] = value.pin_memory()
-        return replace(self, **pinned)
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(self, **{name: pinned(value) for name, value in values.items()})
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Copy a field of a batch to a device.
+
+    Args:
+        value: Tensor, record or anything else.
+        device: Device to copy to.
+
+    Returns:
+        The copy; what is neither tensor nor record stays as it is.
+    """
+    if isinstance(value, Tensor):
+        # A copy from page-locked memory need not be waited for.
+        return value.to(device, non_blocking=value.is_pinned())
+    return value.to(device) if isinstance(value, TensorRecord) else value
+
+
+def pinned(value: Any) -> Any:
+    """Copy a field of a batch to page-locked memory.
+
+    Args:
+        value: Tensor, record or anything else.
+
+    Returns:
+        The copy; what is neither tensor nor record stays as it is.
+    """
+    return value.pin_memory() if isinstance(value, Tensor | TensorRecord) else value
 
 
 @dataclass(frozen=True)

@@ -115,11 +115,9 @@ class Hardware(Execution):
 
 
 @dataclass(frozen=True)
-class Runtime(Hardware):
+class Runtime(Network, Hardware):
     """Device, batch size, input resolution and upsampling of the network."""
 
-    side_px: int | None = None
-    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
     refine: Literal["none", "pamr", "crf", "regions"] | None = None
     """Upsampling of the scores: none (bilinear), or pamr, crf or regions, which follow the photo's
     edges; None: the model's own."""

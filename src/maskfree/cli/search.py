@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from maskfree.cli.common import (
-    BAD_INPUT,
-    Execution,
-    complain,
-    keep_freed_memory,
-    note,
-)
+from maskfree.cli.common import BAD_INPUT, Execution, Network, complain, keep_freed_memory, note
 from maskfree.inference.search_config import RetrievalConfig
 from maskfree.progress import Progress
 
@@ -34,11 +28,8 @@ _MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
-class SearchNetwork(Execution):
+class SearchNetwork(Network, Execution):
     """Input resolution, device and runtime of the network."""
-
-    side_px: int | None = None
-    """Length in pixels to which the shorter side of a photo is resized; None: the model's own."""
 
 
 def search(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskfree.data.colors import ColorMatrix, recolored, unchanged
 from maskfree.data.transforms import View
-from maskfree.types import TensorRecord
+from maskfree.types import TensorRecord, moved, pinned
 
 Record = TypeVar("Record", bound=TensorRecord)
 
@@ -116,14 +116,11 @@ class Packed(Generic[Record]):
         """
         made: dict[str, Any] = {}
         for name, value in self.fields.items():
-            if isinstance(value, PackedViews):
-                value = value.to(device).unpacked()
-            elif isinstance(value, TensorRecord | Packed):
-                value = value.to(device)
-            elif isinstance(value, Tensor):
-                # A copy from page-locked memory need not be waited for.
-                value = value.to(device, non_blocking=value.is_pinned())
-            made[name] = value
+            if isinstance(value, Packed):
+                made[name] = value.to(device)
+                continue
+            value = moved(value, device)
+            made[name] = value.unpacked() if isinstance(value, PackedViews) else value
         return self.kind(**made)
 
     def pin_memory(self) -> Packed[Record]:
@@ -132,9 +129,8 @@ class Packed(Generic[Record]):
         Returns:
             The same batch in page-locked memory.
         """
-        pinned: dict[str, Any] = {}
-        for name, value in self.fields.items():
-            if isinstance(value, Tensor | TensorRecord | Packed):
-                value = value.pin_memory()
-            pinned[name] = value
-        return Packed(self.kind, pinned)
+        fields = {
+            name: value.pin_memory() if isinstance(value, Packed) else pinned(value)
+            for name, value in self.fields.items()
+        }
+        return Packed(self.kind, fields)

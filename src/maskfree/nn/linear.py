@@ -130,10 +130,8 @@ def _is_pointwise(layer: nn.Conv2d) -> bool:
 
 def _takes(features: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN computes these tensors exactly as torch would, but for rounding."""
-    plain = features.dtype == weight.dtype == torch.float32
     return (
-        plain
-        and features.device.type == weight.device.type == "cpu"
+        onednn.takes(features, weight)
         and features.ndim > 1
         and features.numel() > 0
         and not torch.is_autocast_enabled("cpu")

@@ -31,6 +31,20 @@ def is_faster() -> bool:
         return False
 
 
+def takes(first: Tensor, second: Tensor) -> bool:
+    """Tell whether two tensors are of the kind that this module multiplies.
+
+    Args:
+        first: Tensor of any kind and device.
+        second: Another one.
+
+    Returns:
+        True for float32 on the CPU.
+    """
+    kinds = {(each.dtype, each.device.type) for each in (first, second)}
+    return kinds == {(torch.float32, "cpu")}
+
+
 def linear(
     features: Float[Tensor, "n c"], weight: Float[Tensor, "d c"], bias: Float[Tensor, " d"] | None
 ) -> Float[Tensor, "n d"]:
@@ -58,7 +72,6 @@ def products(first: Float[Tensor, "n c"], second: Float[Tensor, "m c"]) -> Float
     Returns:
         Their products; without a gradient where oneDNN computes them.
     """
-    plain = first.dtype == second.dtype == torch.float32
-    if plain and first.device.type == second.device.type == "cpu" and is_faster():
+    if takes(first, second) and is_faster():
         return linear(first, second, None)
     return first @ second.T

@@ -105,59 +105,56 @@ class OpenVinoSession(Session):
     """A network in OpenVINO, in float32."""
 
     name = "openvino"
+    precision: ClassVar[str] = "f32"
+    """Number format that OpenVINO computes in, where the processor has it."""
 
     def _open(self, *, embedding: bool) -> Run:
-        """Compile the network."""
-        return _compiled(self.path, embedding, "f32")
+        """Compile the network; what is compiled is kept beside the file."""
+        import openvino
+
+        core = openvino.Core()
+        core.set_property({"CACHE_DIR": str(self.path.with_suffix(".openvino"))})
+        settings = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        network = self._read(core)
+        if embedding:
+            network = openvino.Model([network.outputs[0].get_node()], network.get_parameters())
+        compiled = core.compile_model(network, "CPU", settings)
+        lock = Lock()
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            """Run on a batch; one at a time, since a request has one set of outputs."""
+            with lock:
+                return [np.array(output) for output in compiled(images).values()]
+
+        return run
+
+    def _read(self, core: Any) -> Any:
+        """Read the network from its file."""
+        return core.read_model(str(self.path))
 
 
-class OpenVinoBf16Session(Session):
+class OpenVinoBf16Session(OpenVinoSession):
     """A network in OpenVINO, in bf16 on processors that have it."""
 
     name = "openvino-bf16"
-
-    def _open(self, *, embedding: bool) -> Run:
-        """Compile the network."""
-        return _compiled(self.path, embedding, "bf16")
+    precision = "bf16"
 
 
-class OpenVinoInt8Session(Session):
+class OpenVinoInt8Session(OpenVinoBf16Session):
     """A network in OpenVINO whose convolutions compute in 8 bits."""
 
     name = "openvino-int8"
 
-    def _open(self, *, embedding: bool) -> Run:
-        """Compile the network."""
-        return _compiled(self.path, embedding, "bf16", self.input_ranges)
-
-
-def _compiled(
-    path: Path, embedding: bool, precision: str, ranges: InputRanges | None = None
-) -> Run:
-    """Compile a network, or its first output alone; what is compiled is kept beside the file."""
-    import openvino
-
-    core = openvino.Core()
-    core.set_property({"CACHE_DIR": str(path.with_suffix(".openvino"))})
-    settings = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    network = core.read_model(str(path))
-    if ranges is not None:
-        in_eight_bits(network, ranges)
-    if embedding:
-        network = openvino.Model([network.outputs[0].get_node()], network.get_parameters())
-    compiled = core.compile_model(network, "CPU", settings)
-    lock = Lock()
-
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        """Run on a batch; one at a time, since a request has one set of outputs."""
-        with lock:
-            return [np.array(output) for output in compiled(images).values()]
-
-    return run
+    def _read(self, core: Any) -> Any:
+        """Read the network, and round what its convolutions take."""
+        network = super()._read(core)
+        if self.input_ranges is not None:
+            in_eight_bits(network, self.input_ranges)
+        return network
 
 
 def _first_output(path: Path) -> bytes:

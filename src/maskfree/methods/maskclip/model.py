@@ -91,7 +91,7 @@ class MaskCLIP(Method):
             Groups with unit-norm embeddings, one per patch.
         """
         dense, _ = self._read(images)
-        return Groups.of_pixels(self.image.project(dense.features))
+        return self.groups_of((self.image.project(dense.features),))
 
     def score(
         self, images: Float[Tensor, "b 3 h w"], words: tuple[Tensor, ...]
